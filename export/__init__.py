@@ -1,0 +1,1 @@
+"""voc-export: a run folder becomes a versioned, verified SavedModel."""

@@ -1,0 +1,48 @@
+"""voc-export: a run folder becomes a versioned SavedModel."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from voc_cls.console import import_tensorflow, parse, run
+
+PROGRAM = "voc-export"
+DESCRIPTION = """Export a trained run as a TensorFlow SavedModel that voc-serve and TensorFlow Serving understand.
+
+  voc-export runs/voc07 models/voc             writes models/voc/1, the next time models/voc/2
+
+The export is reloaded and compared with the trained network before it gets its name; a version that exists is never
+overwritten."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run: the --out of voc-train."""
+    models: Annotated[Path, tyro.conf.Positional]
+    """Folder of the model, which holds its versions; its name is the model's."""
+    version: int | None = None
+    """Version number. Default: the next one."""
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(PROGRAM, export_run))
+
+
+def export_run() -> None:
+    """Parses the command line, exports, says where and how exact."""
+    config = parse(ExportConfig, PROGRAM, DESCRIPTION)
+    import_tensorflow()
+    from export.export import export
+
+    exported = export(config.run, config.models, config.version)
+    print(f"{exported.path}: exported and verified (probabilities within {exported.difference:.1e} of the trained "
+          "network's)")

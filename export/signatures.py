@@ -1,0 +1,72 @@
+"""The five signatures: one graph of decoding, preprocessing and network behind names and dtypes that never change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
+from voc_cls.nets.network import Network
+
+ENCODED_KEY = "image/encoded"  # TF-Slim's and the Object Detection API's name of the picture in a tf.Example
+
+
+class ExportedModel(tf.Module):  # type: ignore[misc]
+    """What is saved: the network, and the assets as files that travel with it."""
+
+    def __init__(self, network: Network, labels: tuple[str, ...], labels_file: Path, metadata_file: Path) -> None:
+        super().__init__(name="voc_cls")
+        self.network = network.model
+        self.assets = [tf.saved_model.Asset(str(labels_file)), tf.saved_model.Asset(str(metadata_file))]
+        self.labels = tf.constant(labels)
+        self._preprocessing = network.spec.preprocessing
+
+    def signatures(self) -> dict[str, Any]:
+        """Name → concrete function; the names and dtypes of all inputs and outputs are fixed (docs/export.md)."""
+        size = self._preprocessing.size
+        encoded = tf.TensorSpec([None], tf.string, "image_bytes")
+        return {
+            "serving_default": _traced(self.serving_default, encoded),
+            "predict_images": _traced(self.predict_images, tf.TensorSpec([None, None, None, 3], tf.uint8, "images")),
+            "predict_tensors": _traced(self.predict_tensors,
+                                       tf.TensorSpec([None, size, size, 3], tf.float32, "inputs")),
+            "preprocess": _traced(self.preprocess, encoded),
+            "classify": _traced(self.classify, tf.TensorSpec([None], tf.string, "examples")),
+        }
+
+    def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """JPEG, PNG, BMP or GIF bytes [N] → probabilities [N, C]."""
+        return {"probabilities": self._probabilities(self._decoded(image_bytes))}
+
+    def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """uint8 RGB [N, H, W, 3], any H and W → probabilities [N, C]."""
+        return {"probabilities": self._probabilities(preprocess(images, self._preprocessing))}
+
+    def predict_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """float32 [N, size, size, 3], as `preprocess` gives them → probabilities and logits [N, C]."""
+        logits = self.network(inputs, training=False)
+        return {"probabilities": tf.sigmoid(logits), "logits": logits}
+
+    def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encoded pictures [N] → inputs float32 [N, size, size, 3]."""
+        return {"inputs": self._decoded(image_bytes)}
+
+    def classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized tf.Examples [N] with the picture under `image/encoded` → scores and classes [N, C]."""
+        features = tf.io.parse_example(examples, {ENCODED_KEY: tf.io.FixedLenFeature([], tf.string)})
+        scores = self._probabilities(self._decoded(features[ENCODED_KEY]))
+        return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
+
+    def _probabilities(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self.network(inputs, training=False))
+
+    def _decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        settings: Preprocessing = self._preprocessing
+        return tf.map_fn(lambda one: preprocess(decode(one, settings), settings), image_bytes,
+                         fn_output_signature=tf.TensorSpec([settings.size, settings.size, 3], tf.float32))
+
+
+def _traced(function: Any, spec: tf.TensorSpec) -> Any:
+    return tf.function(function, jit_compile=False).get_concrete_function(spec)

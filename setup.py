@@ -1,0 +1,55 @@
+"""The distribution voc-cls: a light client by default, the rest as extras."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "voc_cls/__init__.py").read_text()).group(1)
+
+CLIENT = ["grpcio>=1.76", "protobuf>=6.31.1", "numpy>=1.26", "rich>=13", "tyro>=1.0"]
+TENSORFLOW = ["tensorflow>=2.21,<2.22"]
+TRAIN = [
+    *TENSORFLOW,
+    "keras>=3.12",
+    "lxml>=5",
+    "matplotlib>=3.8",
+    "onnx>=1.17",
+    "opencv-python-headless>=4.10",
+    "pyyaml>=6",
+    "scikit-learn>=1.5",
+    "tensorboard>=2.20",
+    "tensorflow-serving-api>=2.19",
+    "tf-slim==1.1.0",
+]
+SERVE = [*TENSORFLOW, "tensorflow-serving-api>=2.19", "grpcio-health-checking>=1.76", "grpcio-reflection>=1.76"]
+
+setup(
+    name="voc-cls",
+    version=VERSION,
+    description="Fine-tune an ImageNet network for multi-label VOC classification and serve it over gRPC",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=find_packages(include=["voc_cls", "voc_cls.*", "serving", "serving.*", "export", "export.*"]),
+    package_data={"voc_cls": ["py.typed"]},
+    install_requires=CLIENT,
+    extras_require={
+        "train": TRAIN,
+        "serve": SERVE,
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "dev": ["grpcio-tools", "mypy", "pytest", "ruff", "types-PyYAML", "types-protobuf", "lxml-stubs"],
+    },
+    entry_points={
+        "console_scripts": [
+            "voc-train = voc_cls.cli.train:main",
+            "voc-eval = voc_cls.cli.evaluate:main",
+            "voc-data = voc_cls.cli.data:main",
+            "voc-weights = voc_cls.cli.weights:main",
+            "voc-predict = voc_cls.cli.predict:main",
+            "voc-export = export.cli:main",
+            "voc-serve = serving.cli:main",
+        ],
+    },
+)

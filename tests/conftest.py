@@ -1,0 +1,128 @@
+"""What tests of several folders share: real servers, real checkpoints, and where the real data lie."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
+
+
+@pytest.fixture
+def imagenet_convolutions() -> Path:
+    """The checkpoint with the 13 ImageNet convolutions of VGG-16, read-only; skips where there is none."""
+    checkpoint = WEIGHTS_DIR / "vgg_16_conv.ckpt"
+    if not checkpoint.with_name("vgg_16_conv.ckpt.index").is_file():
+        pytest.skip(f"no {checkpoint}: set VOC_WEIGHTS_DIR")
+    return checkpoint
+
+
+@pytest.fixture
+def save_slim() -> Callable[..., Path]:
+    """Writes a checkpoint as TF-Slim's training does: tf.compat.v1.train.Saver, format 1 or 2."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+
+    def save(prefix: Path, arrays: Mapping[str, Any], version: int = 2) -> Path:
+        prefix.parent.mkdir(exist_ok=True)
+        with tf.Graph().as_default(), v1.Session() as session:
+            variables = [v1.get_variable(name, array.shape, array.dtype, v1.zeros_initializer(), use_resource=False)
+                         for name, array in arrays.items()]
+            for variable, array in zip(variables, arrays.values(), strict=True):
+                variable.load(array, session)
+            v1.train.Saver(variables, write_version=version).save(session, str(prefix), write_meta_graph=True,
+                                                                  write_state=False)
+        return prefix
+
+    return save
+
+
+class FileServer:
+    """A real HTTP server on a free port that serves one file, well or badly; what was asked of it is in `requests`."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.etag = '"first"'
+        """Empty: neither ETag nor Last-Modified is sent."""
+        self.ranges = True
+        self.range_shift = 0
+        """Bytes by which an answered range is off."""
+        self.breaks: list[int] = []
+        """After how many bytes the next answers end although more was announced."""
+        self.statuses: list[int] = []
+        """What the next answers are, instead of the file."""
+        self.headers: dict[str, str] = {}
+        self.requests: list[dict[str, str]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def url(self, name: str) -> str:
+        """The address of the file under some name."""
+        return f"http://127.0.0.1:{self._server.server_port}/{name}"
+
+    def close(self) -> None:
+        """Stops serving."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked = dict(self.headers)
+                outer.requests.append(asked)
+                if outer.statuses:
+                    self.send_error(outer.statuses.pop(0))
+                    return
+                start = self._start(asked)
+                if start > len(outer.body):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if start else 200)
+                if start:
+                    first = start + outer.range_shift
+                    self.send_header("Content-Range", f"bytes {first}-{len(outer.body) - 1}/{len(outer.body)}")
+                if outer.etag:
+                    self.send_header("ETag", outer.etag)
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(outer.body) - start))
+                self.end_headers()
+                rest = outer.body[start:]
+                with contextlib.suppress(ConnectionError):  # a client may hang up
+                    self.wfile.write(rest[:outer.breaks.pop(0)] if outer.breaks else rest)
+
+            def _start(self, asked: dict[str, str]) -> int:
+                if "Range" not in asked or not outer.ranges or asked.get("If-Range", outer.etag) != outer.etag:
+                    return 0
+                return int(asked["Range"].removeprefix("bytes=").removesuffix("-"))
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def file_server() -> Iterator[Callable[[bytes], FileServer]]:
+    """Starts HTTP servers that each serve one file: `file_server(body)`; see FileServer for how badly they can."""
+    servers: list[FileServer] = []
+
+    def start(body: bytes) -> FileServer:
+        servers.append(FileServer(body))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

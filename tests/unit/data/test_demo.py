@@ -1,0 +1,203 @@
+"""The demo devkit: the same everywhere, complete, and honest about what its pictures show."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from voc_cls.data.annotation import Box, read_annotation
+from voc_cls.data.demo.canvas import Canvas
+from voc_cls.data.demo.devkit import Demo, write_demo
+from voc_cls.data.demo.drawings import DRAWINGS
+from voc_cls.data.demo.scenes import DIFFICULT_BELOW, DROPPED_BELOW, OPAQUE, compose, draw_sprite, visible_objects
+from voc_cls.data.voc import CLASSES, read_split
+from voc_cls.errors import DataError
+
+SIDE = 64
+
+
+def digest(folder: Path) -> str:
+    """One digest of all names and bytes below `folder`."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        total.update(f"{path.relative_to(folder)}\n".encode())
+        total.update(path.read_bytes() if path.is_file() else b"")
+    return total.hexdigest()
+
+
+def drawing(name: str, seed: int) -> npt.NDArray[Any]:
+    """One object on grey, slightly turned, uint8 [SIDE, SIDE, 3]."""
+    random = np.random.default_rng(seed)
+    turn, side = np.radians(random.uniform(-8, 8)), SIDE * random.uniform(0.8, 0.95)
+    linear = side * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    layer = np.zeros((SIDE, SIDE, 4), np.uint8)
+    DRAWINGS[name](Canvas(layer, np.column_stack([linear, np.full(2, SIDE / 2) - linear @ [0.5, 0.5]])), random)
+    alpha = layer[..., 3:] / 255
+    return (layer[..., :3] + 128 * (1 - alpha)).astype(np.uint8)
+
+
+def test_every_class_of_voc_has_a_drawing() -> None:
+    assert tuple(DRAWINGS) == CLASSES
+
+
+def test_the_twenty_drawings_can_be_told_apart_by_shape_alone() -> None:
+    def edges(name: str, seed: int) -> npt.NDArray[Any]:
+        grey = cv2.cvtColor(drawing(name, seed), cv2.COLOR_RGB2GRAY)
+        return cv2.GaussianBlur(cv2.Canny(grey, 50, 150).astype(np.float32), (0, 0), 2.5).ravel()
+
+    known = {name: np.stack([edges(name, seed) for seed in range(6)]).mean(axis=0) for name in CLASSES}
+    asked = [(name, edges(name, seed)) for name in CLASSES for seed in range(100, 104)]
+    right = sum(name == min(known, key=lambda other: np.linalg.norm(known[other] - shape)) for name, shape in asked)
+    assert right / len(asked) > 0.95
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process_and_with_other_threads(
+        drawn_devkit: Path, tmp_path: Path) -> None:
+    write_demo(tmp_path / "one", pictures=30, seed=1, threads=1)
+    assert digest(tmp_path / "one/VOCdevkit/VOC2007") == digest(drawn_devkit)
+    script = "import sys, pathlib, voc_cls.data.demo.devkit as d; d.write_demo(pathlib.Path(sys.argv[1]), 30, 1, 5)"
+    subprocess.run([sys.executable, "-c", script, tmp_path / "five"], check=True,
+                   env={**os.environ, "PYTHONHASHSEED": "7", "OPENCV_FOR_THREADS_NUM": "1"})
+    assert digest(tmp_path / "five/VOCdevkit/VOC2007") == digest(drawn_devkit)
+
+
+def test_another_seed_gives_other_pictures(drawn_devkit: Path, tmp_path: Path) -> None:
+    other = write_demo(tmp_path / "other", pictures=3, seed=2).root
+    for name in ("000001.jpg", "000002.jpg", "000003.jpg"):
+        assert (other / "JPEGImages" / name).read_bytes() != (drawn_devkit / "JPEGImages" / name).read_bytes()
+
+
+def test_more_pictures_begin_with_the_same_ones(drawn_devkit: Path, tmp_path: Path) -> None:
+    few = write_demo(tmp_path / "few", pictures=7, seed=1).root
+    pairs = [path for path in few.rglob("*") if path.suffix in (".jpg", ".xml")]
+    assert len(pairs) == 14
+    assert all(path.read_bytes() == (drawn_devkit / path.relative_to(few)).read_bytes() for path in pairs)
+    assert (drawn_devkit / "ImageSets/Main/train.txt").read_text().startswith(
+        (few / "ImageSets/Main/train.txt").read_text())
+
+
+def test_the_splits_divide_the_pictures_as_in_a_real_devkit(drawn_devkit: Path) -> None:
+    splits = {split: [path.stem for path in read_split(drawn_devkit, split).paths]
+              for split in ("train", "val", "trainval", "test")}
+    assert [len(names) for names in splits.values()] == [10, 10, 20, 10]
+    assert splits["trainval"] == sorted(splits["train"] + splits["val"])
+    assert sorted(splits["trainval"] + splits["test"]) == [f"{number:06}" for number in range(1, 31)]
+    assert len(list((drawn_devkit / "ImageSets/Main").glob("*_*.txt"))) == 80
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_from_thirty_pictures_on_every_split_shows_every_class(tmp_path: Path, seed: int) -> None:
+    root = write_demo(tmp_path, pictures=30, seed=seed).root
+    for split in ("train", "val", "test"):
+        assert read_split(root, split).labels.sum(axis=0).min() >= 1, split
+
+
+def test_scenes_show_what_was_asked_for_and_have_difficult_and_truncated_objects_too() -> None:
+    flags, extra = [], 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        names = [CLASSES[index] for index in random.integers(len(CLASSES), size=1 + seed % 4)]
+        scene = compose(random, names)
+        height, width = scene.picture.shape[:2]
+        assert (height, width) in ((375, 500), (333, 500), (500, 375), (500, 334))
+        assert 1 <= len(scene.objects) <= 4
+        clear = [item.name for item in scene.objects if not item.difficult]
+        assert all(clear.count(name) >= names.count(name) for name in names)
+        assert all(1 <= item.box.xmin <= item.box.xmax <= width and 1 <= item.box.ymin <= item.box.ymax <= height
+                   for item in scene.objects)
+        flags += [(item.difficult, item.truncated) for item in scene.objects]
+        extra += len(scene.objects) - len(names)
+    difficult, truncated = np.mean(flags, axis=0)
+    assert 0.02 < difficult < 0.15
+    assert 0.1 < truncated < 0.4
+    assert extra > 0
+
+
+def test_boxes_and_flags_follow_what_can_be_seen_of_overlapping_objects() -> None:
+    height, width = 120, 160
+    seen = set()
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        sprites = [draw_sprite(random, CLASSES[random.integers(20)], *random.uniform(-20, 180, 2), random.uniform(30, 90))
+                   for _ in range(3)]
+        front = np.full((height + 800, width + 800), -1)  # which object is in front, in and around the picture
+        for number, sprite in enumerate(sprites):
+            rows, columns = np.nonzero(sprite.layer[..., 3] >= OPAQUE)
+            front[rows + sprite.top + 400, columns + sprite.left + 400] = number
+        expected = []
+        for number, sprite in enumerate(sprites):
+            whole = np.count_nonzero(sprite.layer[..., 3] >= OPAQUE)
+            rows, columns = np.nonzero(front[400:-400, 400:-400] == number)
+            if len(rows) >= DROPPED_BELOW * whole:
+                expected.append((sprite.name, Box(columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1),
+                                 len(rows) < DIFFICULT_BELOW * whole))
+        found = visible_objects(sprites, height, width)
+        assert [(item.name, item.box, item.difficult) for item in found] == expected
+        for item in found:
+            touches = item.box.xmin == 1 or item.box.ymin == 1 or item.box.xmax == width or item.box.ymax == height
+            assert touches or not item.truncated
+            seen.add((item.difficult, item.truncated))
+    assert len(seen) == 4
+
+
+def test_annotations_are_written_as_voc_writes_them(drawn_devkit: Path) -> None:
+    path = drawn_devkit / "Annotations/000001.xml"
+    assert path.read_text().startswith("<annotation>\n\t<folder>VOC2007</folder>\n\t<filename>000001.jpg</filename>\n")
+    picture = cv2.imread(str(drawn_devkit / "JPEGImages/000001.jpg"))
+    read = read_annotation(path, CLASSES)
+    assert (read.height, read.width) == picture.shape[:2]
+    first = (drawn_devkit / "ImageSets/Main/aeroplane_train.txt").read_text().splitlines()[0]
+    assert first in ("000001 -1", "000001  0", "000001  1")
+
+
+def test_a_demo_that_is_already_there_is_left_alone(tmp_path: Path) -> None:
+    first = write_demo(tmp_path, pictures=4, seed=0)
+    (tmp_path / "runs").mkdir()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = write_demo(tmp_path, pictures=4, seed=0)
+    assert first == Demo(tmp_path / "VOCdevkit/VOC2007", 4, already_there=False)
+    assert again == Demo(tmp_path / "VOCdevkit/VOC2007", 4, already_there=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
+    write_demo(tmp_path / "demo", pictures=4, seed=0)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.tex").touch()
+    before = digest(tmp_path)
+    for folder, seed, pictures, said in (
+            ("demo", 1, 4, "demo/VOCdevkit: holds something else than the demo of 4 pictures and seed 1; remove it"),
+            ("demo", 0, 5, "demo/VOCdevkit: exists and holds 4 pictures where 5 are to be written; remove it"),
+            ("full", 0, 4, r"full: is not empty \(it holds thesis\.tex\); name a folder that is empty"),
+            ("full/thesis.tex", 0, 4, r"thesis\.tex: is a file; name a folder that is empty or does not exist"),
+            ("full/thesis.tex/x", 0, 4, r"thesis\.tex/x.*: cannot be written \(Not a directory\)")):
+        with pytest.raises(DataError, match=said):
+            write_demo(tmp_path / folder, pictures, seed)
+    assert digest(tmp_path) == before
+
+
+def test_a_damaged_demo_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    root = write_demo(tmp_path, pictures=4, seed=0).root
+    with (root / "ImageSets/Main/test.txt").open("a") as file:
+        file.write("000001\n")
+    with pytest.raises(DataError, match="holds something else"):
+        write_demo(tmp_path, pictures=4, seed=0)
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_demo(tmp_path / "demo", pictures=30, seed=0, done=interrupt)
+    assert list((tmp_path / "demo").iterdir()) == []
+    assert write_demo(tmp_path / "demo", pictures=3, seed=0).already_there is False

@@ -1,0 +1,124 @@
+"""An export appears whole, verified and under its own number, or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+from export.export import export, next_version
+from export.samples import encoded_samples
+from export.verify import SIGNATURES
+from voc_cls.errors import ExportError, RunError
+from voc_cls.nets.network import build_network
+from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.trained_run import open_run
+
+LABELS = ("cat", "dog", "cow")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a VGG-16 of random weights for three classes."""
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    network = build_network("vgg_16", "gap", len(LABELS))
+    network.model.save_weights(folder.best)
+    folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
+    folder.config.write_text(yaml.safe_dump({
+        "dataset": {"data": "voc", "root": "devkit", "train_split": "trainval", "difficult": "ignore"},
+        "network": {"net": "vgg_16", "head": "gap"},
+        "provenance": {"weights_digest": None, "train_pictures": 7},
+    }))
+    return folder.path
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(run, tmp_path_factory.mktemp("models") / "pets").path
+
+
+def test_it_has_the_files_that_servers_look_for(exported: Path):
+    assert exported.name == "1"
+    for name in ("saved_model.pb", "variables/variables.index", "assets/labels.txt", "assets/voc_cls.json",
+                 "assets.extra/tf_serving_warmup_requests", "MODEL_CARD.md"):
+        assert (exported / name).is_file(), name
+    metadata = json.loads((exported / "assets/voc_cls.json").read_text())
+    assert metadata["labels"] == list(LABELS)
+    assert metadata["preprocessing"] == {"size": 224, "mean": [123.68, 116.78, 103.94], "channels": "RGB",
+                                         "resize": "bilinear", "jpeg_dct": "INTEGER_ACCURATE"}
+    assert "# pets, version 1" in (exported / "MODEL_CARD.md").read_text()
+
+
+def test_the_five_signatures_have_their_names_and_dtypes(exported: Path):
+    loaded = tf.saved_model.load(str(exported))
+    assert set(loaded.signatures) == set(SIGNATURES)
+
+
+def test_every_signature_answers_as_the_trained_network(exported: Path, run: Path, tmp_path: Path):
+    pictures = encoded_samples()
+    files = []
+    for number, picture in enumerate(pictures):
+        files.append(tmp_path / f"{number}.jpg")
+        files[-1].write_bytes(picture)
+    logits = open_run(run).logits(files)
+    loaded = tf.saved_model.load(str(exported))
+    answer = loaded.signatures["serving_default"](image_bytes=tf.constant(pictures))["probabilities"].numpy()
+    np.testing.assert_allclose(answer, 1 / (1 + np.exp(-logits)), atol=1e-6)
+    classes = loaded.signatures["classify"](examples=tf.constant([tf.train.Example(features=tf.train.Features(feature={
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[pictures[0]]))
+    })).SerializeToString()]))
+    assert [name.decode() for name in classes["classes"].numpy()[0]] == list(LABELS)
+    np.testing.assert_allclose(classes["scores"].numpy()[0], answer[0], atol=1e-6)
+
+
+def test_the_warm_up_records_run(exported: Path):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    loaded = tf.saved_model.load(str(exported))
+    sizes = []
+    for record in tf.data.TFRecordDataset(str(exported / "assets.extra/tf_serving_warmup_requests")):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        assert request.model_spec.name == "pets"
+        pictures = tf.constant(tf.make_ndarray(request.inputs["image_bytes"]))
+        answer = loaded.signatures[request.model_spec.signature_name](image_bytes=pictures)
+        sizes.append(answer["probabilities"].shape[0])
+    assert sizes == [1, 4]
+
+
+def test_an_existing_version_is_never_overwritten(run: Path, exported: Path):
+    before = (exported / "saved_model.pb").stat()
+    with pytest.raises(ExportError, match="never overwritten"):
+        export(run, exported.parent, version=1)
+    assert (exported / "saved_model.pb").stat() == before
+
+
+def test_the_next_version_is_one_above_the_highest(tmp_path: Path):
+    assert next_version(tmp_path / "new") == 1
+    for name in ("3", "12", "notes", ".aside-1"):
+        (tmp_path / name).mkdir()
+    assert next_version(tmp_path) == 13
+
+
+def test_an_export_that_differs_from_the_trained_network_is_refused_and_leaves_nothing(
+        run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import export.signatures as signatures
+
+    honest = signatures.preprocess
+    monkeypatch.setattr(signatures, "preprocess", lambda *args: honest(*args)[..., ::-1])  # BGR for RGB
+    with pytest.raises(ExportError, match="differ by"):
+        export(run, tmp_path / "pets")
+    assert list((tmp_path / "pets").iterdir()) == []
+
+
+def test_a_run_that_is_not_finished_is_named(run: Path, tmp_path: Path):
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    for name in ("config.yaml", "labels.txt"):
+        (unfinished / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(RunError, match="not finished"):
+        export(unfinished, tmp_path / "pets")
+    assert not (tmp_path / "pets").exists()

@@ -1,0 +1,36 @@
+"""Files of a run are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from voc_cls.errors import RunError
+from voc_cls.training.run_folder import RunFolder, write_aside, write_text
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    file = tmp_path / "labels.txt"
+    write_text(file, "old")
+
+    def fail(aside: Path) -> None:
+        aside.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_aside(file, fail)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path):
+    with pytest.raises(RunError, match=r"no run folder, it has no config\.yaml"):
+        RunFolder(tmp_path).read_config()
+
+
+@pytest.mark.parametrize("text", ["{", "just words", "a: 1"])
+def test_a_config_that_no_run_wrote_is_named(tmp_path: Path, text: str):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(RunError, match=r"config\.yaml"):
+        RunFolder(tmp_path).read_config()

@@ -1,0 +1,43 @@
+"""Small real things for the tests of weights: a narrow VGG, and the tensors of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voc_cls.nets.network import Network
+from voc_cls.nets.registry import NETS
+
+
+@pytest.fixture
+def narrow_vgg() -> Callable[..., Network]:
+    """Builds VGG-16 with 8 filters a layer and 32 × 32 pictures, named and wired as the real one."""
+    import keras
+
+    from voc_cls.nets.vgg import build_vgg
+
+    keras.utils.set_random_seed(0)
+    real = NETS["vgg_16"]
+    spec = replace(real, blocks=tuple((8, number) for _, number in real.blocks),
+                   preprocessing=replace(real.preprocessing, size=32))
+
+    def build(head: str = "fc", classes: int = 3) -> Network:
+        return build_vgg(spec, head, classes, "float32")
+
+    return build
+
+
+@pytest.fixture
+def arrays() -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of a small TF-Slim checkpoint."""
+    random = np.random.default_rng(7)
+    return {
+        "vgg_16/conv1/conv1_1/weights": random.standard_normal((3, 3, 3, 2), dtype=np.float32),
+        "vgg_16/conv1/conv1_1/biases": random.standard_normal(2, dtype=np.float32),
+        "vgg_16/mean_rgb": np.array([123.68, 116.78, 103.94], np.float32),
+        "global_step": np.array(6000, np.int64),
+    }

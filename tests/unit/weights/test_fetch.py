@@ -1,0 +1,116 @@
+"""Weights by name: from a server, checked, into place."""
+
+import tarfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voc_cls.errors import UsageError, WeightsError
+from voc_cls.weights.archive import Archive
+from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source, weights_folder
+from voc_cls.weights.slim import digest, open_checkpoint, write_checkpoint
+
+
+@pytest.fixture
+def origin(tmp_path, save_slim, arrays):
+    """A v1 checkpoint as TF-Slim publishes it."""
+    return save_slim(tmp_path / "origin/small.ckpt", arrays, 1)
+
+
+@pytest.fixture
+def server(origin, tmp_path, file_server):
+    """Serves the checkpoint in a .tar.gz."""
+    with tarfile.open(tmp_path / "small.tar.gz", "w:gz") as archive:
+        archive.add(origin, "small.ckpt")
+    return file_server((tmp_path / "small.tar.gz").read_bytes())
+
+
+@pytest.fixture
+def source(origin, server):
+    """A row of the table for that checkpoint."""
+    return FetchSource(file="small.ckpt", what="a small checkpoint", where="from here", attribution="by nobody",
+                       origin=Archive(server.url("small.tar.gz"), "small.ckpt"),
+                       check=partial(check_digest, expected=digest(origin)))
+
+
+def test_fetched_weights_are_put_in_place_and_can_be_read(source, server, origin, tmp_path):
+    path = fetch(source, tmp_path / "cache/weights")
+    assert path == tmp_path / "cache/weights/small.ckpt"
+    assert path.read_bytes() == origin.read_bytes()
+    assert [file.name for file in path.parent.iterdir()] == ["small.ckpt"]
+    assert len(server.requests) == 1
+
+
+def test_a_second_call_sees_the_good_file_says_so_and_asks_no_server(source, server, tmp_path):
+    fetch(source, tmp_path / "cache")
+    said = []
+    fetch(source, tmp_path / "cache", say=said.append)
+    assert len(server.requests) == 1
+    assert said == ["by nobody", f"{tmp_path}/cache/small.ckpt is there already and was checked: nothing to download"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "another"])
+def test_a_file_that_is_not_good_is_fetched_anew(damage, source, server, origin, tmp_path):
+    path = fetch(source, tmp_path / "cache")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        path.unlink()
+        write_checkpoint(path, {"other": np.ones(3, np.float32)})
+    said = []
+    fetch(source, tmp_path / "cache", say=said.append)
+    assert len(server.requests) == 2
+    assert open_checkpoint(path).digest() == digest(origin)
+    assert any(line.startswith("fetched anew: ") for line in said)
+
+
+def test_weights_with_another_content_are_refused_and_leave_nothing(source, server, save_slim, tmp_path):
+    save_slim(tmp_path / "wrong/small.ckpt", {"vgg_16/conv1/conv1_1/biases": np.zeros(2, np.float32)}, 1)
+    with tarfile.open(tmp_path / "wrong.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "wrong/small.ckpt", "small.ckpt")
+    server.body = (tmp_path / "wrong.tar.gz").read_bytes()
+    with pytest.raises(WeightsError, match=r"small\.ckpt does not hold the expected weights: its digest is "):
+        fetch(source, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_good_file_survives_a_failed_fetch(source, server, tmp_path):
+    path = fetch(source, tmp_path / "cache")
+    before = path.read_bytes()[:100]
+    path.write_bytes(before)
+    server.statuses = [404]
+    with pytest.raises(WeightsError, match="404"):
+        fetch(source, tmp_path / "cache")
+    assert path.read_bytes() == before
+
+
+def test_an_archive_brought_by_hand_needs_no_server(source, server, origin, tmp_path):
+    path = fetch(source, tmp_path / "cache", local=tmp_path / "small.tar.gz")
+    assert path.read_bytes() == origin.read_bytes()
+    assert server.requests == []
+    with pytest.raises(WeightsError, match=r"nowhere\.tar\.gz: no such file"):
+        fetch(source, tmp_path / "cache", local=Path("nowhere.tar.gz"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WeightsError, match=r"file/weights: the weights cannot be written there .* with --out"):
+        fetch(source, tmp_path / "file/weights")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"no weights called vgg16 .* known are vgg_16_conv \(.*vgg_16 \("):
+        fetch_source("vgg16")
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    for name in ("VOC_CLS_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights_folder() == tmp_path / ".cache/voc-cls/weights"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert weights_folder() == tmp_path / "xdg/voc-cls/weights"
+    monkeypatch.setenv("VOC_CLS_HOME", str(tmp_path / "home"))
+    assert weights_folder() == tmp_path / "home/weights"

@@ -1,0 +1,60 @@
+"""How ImageNet weights are recognised."""
+
+import numpy as np
+import pytest
+
+from voc_cls.errors import WeightsError
+from voc_cls.nets.registry import NETS
+from voc_cls.weights.imagenet import check_imagenet, imagenet_shapes, projection
+from voc_cls.weights.slim import open_checkpoint, write_checkpoint
+
+
+def rewritten(source, target, **changes):
+    """A copy of a checkpoint in which some layers went through a function."""
+    opened = open_checkpoint(source)
+    arrays = {name: opened.read(name) for name in opened.tensors}
+    for layer, change in changes.items():
+        name = next(name for name in arrays if name.endswith(f"/{layer}/weights"))
+        arrays[name] = np.ascontiguousarray(change(arrays[name]))
+    write_checkpoint(target, arrays)
+    return target
+
+
+def test_the_shapes_are_those_of_the_paper():
+    shapes = imagenet_shapes(NETS["vgg_16"])
+    assert len(shapes) == 32
+    assert shapes["vgg_16/conv1/conv1_1/weights"] == (3, 3, 3, 64)
+    assert shapes["vgg_16/fc6/weights"] == (7, 7, 512, 4096)
+    assert shapes["vgg_16/fc8/biases"] == (1000,)
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 138_357_544  # configuration D: "138 million"
+
+
+def test_a_projection_withstands_rounding_but_no_reordering():
+    weights = np.random.default_rng(0).standard_normal((3, 3, 3, 64))
+    size = np.linalg.norm(weights)
+    assert abs(projection(weights.astype(np.float16)) - projection(weights)) < 1e-3 * size
+    assert abs(projection(weights[:, :, ::-1]) - projection(weights)) > 1e-2 * size
+    assert abs(projection(weights.transpose(1, 0, 2, 3)) - projection(weights)) > 1e-2 * size
+
+
+def test_the_true_convolutions_pass_and_what_is_missing_after_them_is_named(imagenet_convolutions):
+    with pytest.raises(WeightsError, match=r"lacks vgg_16/fc6/weights, expected \[7, 7, 512, 4096\]"):
+        check_imagenet(imagenet_convolutions, "vgg_16")
+
+
+@pytest.mark.parametrize(("layer", "change"), [
+    ("conv1_1", lambda weights: weights[:, :, ::-1]),  # BGR
+    ("conv3_2", lambda weights: weights.transpose(1, 0, 2, 3)),
+    ("conv5_3", lambda weights: weights * 1.01),
+])
+def test_convolutions_with_other_values_are_refused(layer, change, tmp_path, imagenet_convolutions):
+    changed = rewritten(imagenet_convolutions, tmp_path / "changed.ckpt", **{layer: change})
+    with pytest.raises(WeightsError, match=rf"changed\.ckpt is not .*: vgg_16/conv./{layer}/weights has other values"):
+        check_imagenet(changed, "vgg_16")
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
+    write_checkpoint(tmp_path / "small.ckpt", {"vgg_16/conv1/conv1_1/weights": np.ones((3, 3, 3, 8), np.float32)})
+    with pytest.raises(WeightsError, match=r"it has vgg_16/conv1/conv1_1/weights as \[3, 3, 3, 8\], expected "
+                                           r"\[3, 3, 3, 64\]"):
+        check_imagenet(tmp_path / "small.ckpt", "vgg_16")

@@ -1,0 +1,1 @@
+"""The commands voc-train, voc-eval, voc-data, voc-weights and voc-predict: argument handling only."""

@@ -1,0 +1,105 @@
+"""What all the commands share: exit codes, one-sentence errors, quiet imports, one console.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (128 + SIGINT). Imports nothing heavy, so that
+every `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from voc_cls.errors import UsageError, VocError
+
+EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
+    "cv2": "train",
+    "grpc_health": "serve",
+    "grpc_reflection": "serve",
+    "keras": "train",
+    "lxml": "train",
+    "matplotlib": "train",
+    "onnx": "train",
+    "sklearn": "train",
+    "tensorboard": "train",
+    "tensorflow": "train",
+    "tensorflow_serving": "serve",
+    "tf_slim": "train",
+    "yaml": "train",
+}
+INTERRUPTED = 130
+
+Config = TypeVar("Config")
+
+
+def run(program: str, main: Callable[[], None]) -> int:
+    """Runs a command's `main` and turns how it ended into an exit code, errors into one sentence on stderr."""
+    try:
+        main()
+    except UsageError as error:
+        return _fail(program, str(error), 2)
+    except VocError as error:
+        return _fail(program, str(error), 1)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").split(".")[0]
+        if module not in EXTRAS:
+            raise
+        extra = EXTRAS[module]
+        return _fail(program, f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\"", 1)
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `voc-eval … | head`: the reader has gone, which is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    print(f"{program}: error: {message}", file=sys.stderr)
+    return code
+
+
+def parse(config: Callable[..., Config], program: str, description: str, args: Sequence[str] | None = None,
+          **options: Any) -> Config:
+    """Parses the command line into `config`, a dataclass whose fields, defaults and docstrings are the flags."""
+    import tyro
+
+    return tyro.cli(config, prog=program, description=description, args=args, compact_help=False,
+                    config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
+                            tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone), **options)
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Holds back what native libraries print on stderr; shown after all if the block raises.
+
+    TensorFlow's C++ side writes a dozen lines about oneDNN and CUDA before its own log level applies.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def import_tensorflow() -> Any:
+    """Imports TensorFlow and looks for devices, without its start-up lines on stderr."""
+    with quiet_stderr():
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()
+    return tensorflow

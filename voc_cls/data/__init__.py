@@ -1,0 +1,1 @@
+"""Pictures and labels: readers, the preprocessing, the input pipeline, the generated demo devkit."""

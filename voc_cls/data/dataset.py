@@ -1,0 +1,51 @@
+"""What every reader gives back: pictures with multi-hot labels, whatever the files on disk look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+IGNORED = -1.0
+"""The target of an entry that is neither positive nor negative; the loss and every metric leave it out."""
+
+
+class DifficultPolicy(StrEnum):
+    """What a picture is, for a class of which it holds only `difficult` objects."""
+
+    IGNORE = "ignore"
+    """Neither positive nor negative: the VOC protocol (0 in ImageSets/Main/<class>_<split>.txt)."""
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+
+    @property
+    def participle(self) -> str:
+        """How a table says it: "difficult: ignored"."""
+        return {"ignore": "ignored", "positive": "positive", "negative": "negative"}[self.value]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of a data set, in the order of its list.
+
+    labels: float32 [N, classes], 1 where the picture shows the class, else 0. ignored: bool [N, classes], True where
+    the entry counts neither way (its label is then 0).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: npt.NDArray[np.float32]
+    ignored: npt.NDArray[np.bool_]
+    difficult: DifficultPolicy
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def targets(self) -> npt.NDArray[np.float32]:
+        """float32 [N, classes]: 1 positive, 0 negative, IGNORED (-1) neither."""
+        return np.where(self.ignored, np.float32(IGNORED), self.labels)

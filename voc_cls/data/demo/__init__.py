@@ -1,0 +1,1 @@
+"""The demo devkit: a small VOC2007 whose pictures are drawn, so that everything can be tried without a download."""

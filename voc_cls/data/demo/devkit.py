@@ -1,0 +1,184 @@
+"""Writes the demo devkit: `Annotations`, `ImageSets/Main` and `JPEGImages` as VOC2007 has them."""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.annotation import VocObject
+from voc_cls.data.demo.scenes import Scene, compose
+from voc_cls.data.voc import CLASSES, ground_truth
+from voc_cls.errors import DataError
+
+Card = TypeVar("Card")
+
+YEAR = "VOC2007"
+SPLITS = ("train", "val", "test")
+"""Picture i belongs to split i modulo 3, so two thirds are trainval."""
+COUNTS = (1, 1, 2, 2, 3, 3, 4)
+"""Objects of seven pictures. The first ten of a split show 20 or more, so from 30 pictures on it has every class."""
+PARTIAL = ".VOCdevkit.partial-"
+"""Name, before the process id, of a demo that is being written, or was when a process got killed."""
+JPEG_QUALITY = 90
+"""As encoded by OpenCV; VOC's own pictures have about the same."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A written demo devkit. `root` is what `--root` takes; `already_there`: it stood there byte for byte."""
+
+    root: Path
+    pictures: int
+    already_there: bool
+
+
+def write_demo(folder: Path, pictures: int, seed: int, threads: int | None = None,
+               done: Callable[[], None] = lambda: None) -> Demo:
+    """Draws `pictures` pictures and writes `folder`/VOCdevkit/VOC2007; calls `done` after each picture.
+
+    The same seed gives the same bytes, whatever the number of threads, and a larger number of pictures begins with
+    the same ones. Written aside and renamed. DataError if `folder` holds anything but the same demo.
+    """
+    devkit = folder / "VOCdevkit"
+    demo = Demo(devkit / YEAR, pictures, already_there=devkit.exists())
+    _check_target(folder, devkit, pictures)
+    aside = folder / f"{PARTIAL}{os.getpid()}"
+    try:
+        _write(aside / YEAR, pictures, seed, threads, done)
+        if not demo.already_there:
+            aside.rename(devkit)
+        elif not _same_files(aside, devkit):
+            raise DataError(f"{devkit}: holds something else than the demo of {pictures:,} pictures and seed {seed}; "
+                            f"remove it or name another folder")
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return demo
+
+
+def _check_target(folder: Path, devkit: Path, pictures: int) -> None:
+    """DataError if something stands where the demo is to be written; what it can tell before anything is drawn."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; name a folder that is empty or does not exist")
+    if devkit.exists():
+        found = len(list(devkit.glob("*/JPEGImages/*")))
+        if found != pictures:
+            raise DataError(f"{devkit}: exists and holds {found:,} pictures where {pictures:,} are to be written; "
+                            f"remove it or name another folder")
+    elif folder.exists():
+        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL))
+        if others:
+            raise DataError(f"{folder}: is not empty (it holds {', '.join(others[:4])}); name a folder that is empty "
+                            f"or does not exist")
+
+
+def _write(root: Path, pictures: int, seed: int, threads: int | None, done: Callable[[], None]) -> None:
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (root / name).mkdir(parents=True)
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        truths = []
+        for truth in pool.map(lambda planned: _write_picture(root, seed, *planned), enumerate(_plan(pictures, seed))):
+            truths.append(truth)
+            done()
+    _write_lists(root / "ImageSets" / "Main", np.stack(truths))
+
+
+def _random(seed: int, *key: int) -> np.random.Generator:
+    """An independent generator for each `key`."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _plan(pictures: int, seed: int) -> list[tuple[str, ...]]:
+    """The classes that each picture shows clearly, dealt from shuffled decks, so that none is rare in any split."""
+    hands = [_deal(_random(seed, 0, split)) for split in range(len(SPLITS))]
+    return [next(hands[index % len(SPLITS)]) for index in range(pictures)]
+
+
+def _deal(random: np.random.Generator) -> Iterator[tuple[str, ...]]:
+    counts, names = _deck(random, COUNTS), _deck(random, CLASSES)
+    while True:
+        yield tuple(itertools.islice(names, next(counts)))
+
+
+def _deck(random: np.random.Generator, cards: Sequence[Card]) -> Iterator[Card]:
+    while True:
+        yield from (cards[index] for index in random.permutation(len(cards)))
+
+
+def _write_picture(root: Path, seed: int, index: int, names: tuple[str, ...]) -> npt.NDArray[np.int8]:
+    import cv2
+
+    scene, picture_id = compose(_random(seed, 1, index), names), _id(index)
+    encoded = cv2.imencode(".jpg", scene.picture[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
+    (root / "JPEGImages" / f"{picture_id}.jpg").write_bytes(encoded.tobytes())
+    (root / "Annotations" / f"{picture_id}.xml").write_text(_xml(picture_id, scene))
+    return ground_truth(scene.objects)
+
+
+def _id(index: int) -> str:
+    return f"{index + 1:06}"
+
+
+def _write_lists(folder: Path, truth: npt.NDArray[np.int8]) -> None:
+    """`<split>.txt` and `<class>_<split>.txt` in the layout of the devkit: an id, then 1, 0 or -1 in two columns."""
+    members: dict[str, Sequence[int]] = {split: range(number, len(truth), len(SPLITS))
+                                         for number, split in enumerate(SPLITS)}
+    members["trainval"] = sorted([*members["train"], *members["val"]])
+    for split, indices in members.items():
+        (folder / f"{split}.txt").write_text("".join(f"{_id(index)}\n" for index in indices))
+        for column, name in enumerate(CLASSES):
+            lines = (f"{_id(index)} {truth[index, column]:2}\n" for index in indices)
+            (folder / f"{name}_{split}.txt").write_text("".join(lines))
+
+
+def _xml(picture_id: str, scene: Scene) -> str:
+    height, width, depth = scene.picture.shape
+    return f"""<annotation>
+	<folder>{YEAR}</folder>
+	<filename>{picture_id}.jpg</filename>
+	<source>
+		<database>voc-cls demo</database>
+		<annotation>drawn, not photographed</annotation>
+	</source>
+	<size>
+		<width>{width}</width>
+		<height>{height}</height>
+		<depth>{depth}</depth>
+	</size>
+	<segmented>0</segmented>
+{"".join(_object_xml(item) for item in scene.objects)}</annotation>
+"""
+
+
+def _object_xml(item: VocObject) -> str:
+    return f"""	<object>
+		<name>{item.name}</name>
+		<pose>Unspecified</pose>
+		<truncated>{item.truncated:d}</truncated>
+		<difficult>{item.difficult:d}</difficult>
+		<bndbox>
+			<xmin>{item.box.xmin}</xmin>
+			<ymin>{item.box.ymin}</ymin>
+			<xmax>{item.box.xmax}</xmax>
+			<ymax>{item.box.ymax}</ymax>
+		</bndbox>
+	</object>
+"""
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    """Whether both folders hold the same files with the same bytes."""
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+             for folder in (one, other)]
+    return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])

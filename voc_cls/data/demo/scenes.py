@@ -1,0 +1,175 @@
+"""Composes one picture of the demo: objects drawn over a background, and where each of them can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.annotation import Box, VocObject
+from voc_cls.data.demo.backgrounds import Pixels, background, noise
+from voc_cls.data.demo.canvas import Canvas
+from voc_cls.data.demo.drawings import DRAWINGS
+
+SIZES = ((375, 500), (333, 500), (500, 375), (500, 334))
+"""(height, width), those that most VOC2007 pictures have."""
+LANDSCAPE_CHANCE = 0.7
+MAX_OBJECTS = 4
+DIFFICULT_CHANCE = 0.3
+"""Of an additional object that is tiny or mostly hidden, where there is room for one."""
+CUT_CHANCE = 0.2
+"""Of an object pushed over the picture's edge."""
+TINY = (18.0, 30.0)
+"""Side of a tiny object, pixels."""
+TRUNCATED_FROM = 0.05
+"""Part of an object outside the picture from which on it counts as truncated."""
+DIFFICULT_BELOW = 0.35
+"""Visible part of an object below which it counts as difficult; VOC's annotators judged this by eye."""
+DROPPED_BELOW = 0.06
+"""Visible part below which an object is left out altogether."""
+OPAQUE = 128
+SHADOW_REACH = 30
+"""Pixels around an object that its shadow may darken."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture, uint8 [height, width, 3] RGB, and its objects."""
+
+    picture: npt.NDArray[np.uint8]
+    objects: tuple[VocObject, ...]
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One object on a layer, uint8 [rows, columns, 4] premultiplied, whose corner is at (left, top) of the picture."""
+
+    name: str
+    layer: npt.NDArray[np.uint8]
+    left: int
+    top: int
+    tiny: bool
+
+    def overlap(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Where layer and picture lie over each other: (rows, columns) of the layer, (rows, columns) of the picture."""
+        tall, broad = self.layer.shape[:2]
+        rows = slice(*np.clip((self.top, self.top + tall), 0, height).tolist())
+        columns = slice(*np.clip((self.left, self.left + broad), 0, width).tolist())
+        return ((slice(rows.start - self.top, rows.stop - self.top),
+                 slice(columns.start - self.left, columns.stop - self.left)), (rows, columns))
+
+
+def compose(random: np.random.Generator, names: Sequence[str]) -> Scene:
+    """A picture that clearly shows `names`, one to four of VOC's classes, perhaps with a difficult object more."""
+    landscape = random.random() < LANDSCAPE_CHANCE
+    height, width = SIZES[random.integers(2) + (0 if landscape else 2)]
+    sprites = [draw_sprite(random, name, *place)
+               for name, place in zip(names, _places(random, len(names), height, width), strict=True)]
+    if len(names) < MAX_OBJECTS and random.random() < DIFFICULT_CHANCE:
+        sprites.insert(0, _difficult(random, sprites, height, width))
+    picture = background(random, names[0], height, width)
+    for sprite in sprites:
+        _paint(random, picture, sprite)
+    return Scene(_develop(random, picture), visible_objects(sprites, height, width))
+
+
+def _places(random: np.random.Generator, count: int, height: int, width: int) -> list[tuple[float, float, float]]:
+    """(x, y, side) in pixels for `count` objects, each in a cell of its own and so never mostly hidden by another."""
+    if count == 1:
+        rows, columns = 1, 1
+    elif count == 2:
+        rows, columns = (1, 2) if width > height else (2, 1)
+    else:
+        rows, columns = 2, 2
+    cell = np.array([width / columns, height / rows])
+    side = min(np.sqrt(cell.prod()), 0.95 * min(height, width))
+    places = []
+    for number in random.permutation(rows * columns)[:count]:
+        length = side * random.uniform(0.7, 1.02)
+        centre = (np.array([number % columns, number // columns]) + 0.5 + random.uniform(-0.07, 0.07, 2)) * cell
+        if random.random() < CUT_CHANCE:
+            outwards = 1 if centre[0] > width / 2 else -1
+            edge = width if outwards > 0 else 0.0
+            centre[0] = edge - outwards * length * random.uniform(0.1, 0.35)
+        places.append((float(centre[0]), float(centre[1]), float(length)))
+    return places
+
+
+def draw_sprite(random: np.random.Generator, name: str, x: float, y: float, side: float, tiny: bool = False) -> Sprite:
+    """Draws `name` around (x, y), its unit square `side` pixels long: turned, mirrored and squeezed at random."""
+    import cv2
+
+    turn, squeeze = np.radians(random.uniform(-12, 12)), random.uniform(0.88, 1.14)
+    mirror = random.choice((-1.0, 1.0))
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = rotation @ np.diag([mirror * squeeze * side, side / squeeze])
+    reach = round(0.85 * side) + SHADOW_REACH  # 0.85: half a diagonal, squeezed
+    left, top = round(x) - reach, round(y) - reach
+    shift = np.array([x - left, y - top]) - linear @ [0.5, 0.5]
+    layer = np.zeros((2 * reach, 2 * reach, 4), np.uint8)
+    DRAWINGS[name](Canvas(layer, np.column_stack([linear, shift])), random)
+    column, row, broad, high = cv2.boundingRect(layer[..., 3])
+    column, row = max(0, column - SHADOW_REACH), max(0, row - SHADOW_REACH)
+    layer = layer[row:row + high + 2 * SHADOW_REACH, column:column + broad + 2 * SHADOW_REACH]
+    return Sprite(name, layer, left + column, top + row, tiny)
+
+
+def _difficult(random: np.random.Generator, others: Sequence[Sprite], height: int, width: int) -> Sprite:
+    """An object that is tiny, or looks out from behind one of `others`."""
+    import cv2
+
+    name = tuple(DRAWINGS)[random.integers(len(DRAWINGS))]
+    if random.random() < 0.5:
+        x, y = random.uniform(0.1, 0.9, 2) * (width, height)
+        return draw_sprite(random, name, x, y, random.uniform(*TINY), tiny=True)
+    front = others[int(random.integers(len(others)))]
+    left, top, broad, high = cv2.boundingRect(front.layer[..., 3])
+    sideways = random.choice((-1.0, 1.0)) * random.uniform(0.25, 0.45) * broad
+    return draw_sprite(random, name, front.left + left + broad / 2 + sideways, front.top + top + high / 2,
+                   random.uniform(0.6, 0.9) * max(broad, high))
+
+
+def _paint(random: np.random.Generator, picture: Pixels, sprite: Sprite) -> None:
+    """Lays `sprite` over `picture`, in place: lit from above, slightly grainy, with a soft shadow."""
+    import cv2
+
+    on_layer, on_picture = sprite.overlap(*picture.shape[:2])
+    rows, columns = sprite.layer.shape[:2]
+    alpha = sprite.layer[..., 3:].astype(np.float32) / 255
+    shadow = cv2.GaussianBlur(np.roll(alpha[..., 0], (7, 5), (0, 1)), (0, 0), 8)[..., None]
+    light = np.linspace(1.1, 0.9, rows, dtype=np.float32)[:, None] + 0.08 * noise(random, rows, columns, 6, 3)
+    lit = np.minimum(sprite.layer[..., :3] * light[..., None], 255 * alpha)
+    below = picture[on_picture]
+    below *= ((1 - 0.35 * shadow) * (1 - alpha))[on_layer]
+    below += lit[on_layer]
+
+
+def _develop(random: np.random.Generator, picture: Pixels) -> npt.NDArray[np.uint8]:
+    """What a camera adds: exposure, white balance and noise."""
+    picture *= (random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)).astype(np.float32)
+    picture += random.standard_normal((*picture.shape[:2], 1), np.float32) * np.float32(random.uniform(1, 4))
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
+
+
+def visible_objects(sprites: Sequence[Sprite], height: int, width: int) -> tuple[VocObject, ...]:
+    """Boxes of what can be seen of each sprite, later ones lying over earlier ones; 1-based as in VOC."""
+    import cv2
+
+    objects = []
+    free = np.ones((height, width), bool)
+    for sprite in reversed(sprites):
+        solid = sprite.layer[..., 3] >= OPAQUE
+        on_layer, on_picture = sprite.overlap(height, width)
+        visible = solid[on_layer] & free[on_picture]
+        whole, inside, seen = (int(np.count_nonzero(mask)) for mask in (solid, solid[on_layer], visible))
+        free[on_picture] &= ~solid[on_layer]
+        if seen < DROPPED_BELOW * whole:
+            continue
+        left, top, broad, high = cv2.boundingRect(visible.astype(np.uint8))
+        left, top = left + on_picture[1].start, top + on_picture[0].start
+        objects.append(VocObject(sprite.name, Box(left + 1, top + 1, left + broad, top + high),
+                                 difficult=sprite.tiny or seen < DIFFICULT_BELOW * whole,
+                                 truncated=whole - inside >= TRUNCATED_FROM * whole))
+    return tuple(reversed(objects))

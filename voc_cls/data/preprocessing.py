@@ -1,0 +1,68 @@
+"""From the bytes of a picture to what a network takes: the one path of training, evaluation and the export.
+
+Every op is TensorFlow's, so the export carries this very code in its graph and serving cannot drift from training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to a decoded picture before it enters the network; stored with every run and export."""
+
+    size: int
+    """Height and width of the network's input, pixels."""
+    mean: tuple[float, float, float]
+    """Subtracted per channel, in grey levels 0-255, in the order of `channels`."""
+    channels: str = "RGB"
+    """Order of the colour channels. Keras' own VGG-16 is BGR, TF-Slim's is RGB: recorded, never assumed."""
+    resize: str = "bilinear"
+    """Interpolation; half-pixel centres, no antialiasing, aspect ratio not kept (as in the lecture)."""
+    jpeg_dct: str = "INTEGER_ACCURATE"
+    """libjpeg's inverse DCT. TensorFlow's default is the fast one, up to 5 grey levels off."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, the inverse of `from_dict`."""
+        return {"size": self.size, "mean": list(self.mean), "channels": self.channels, "resize": self.resize,
+                "jpeg_dct": self.jpeg_dct}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """From `to_dict`'s form."""
+        return cls(**{**values, "mean": tuple(values["mean"])})
+
+
+def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Decodes one JPEG, PNG, BMP or GIF (its first frame) to uint8 [height, width, 3] RGB.
+
+    The format is read from the bytes, not from a file name. Greyscale is repeated over the channels, alpha is
+    dropped, CMYK JPEGs are converted, 16-bit PNGs keep their upper 8 bits. Raises InvalidArgumentError when the
+    bytes are no such picture.
+    """
+    import tensorflow as tf
+
+    def jpeg() -> tf.Tensor:
+        return tf.io.decode_jpeg(image_bytes, channels=3, dct_method=preprocessing.jpeg_dct)
+
+    def other() -> tf.Tensor:
+        return tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+
+    image = tf.cond(tf.strings.substr(image_bytes, 0, len(JPEG_MAGIC)) == JPEG_MAGIC, jpeg, other)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def preprocess(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """uint8 (or float, 0-255) [..., H, W, 3] RGB → float32 [..., size, size, 3], resized, mean subtracted."""
+    import tensorflow as tf
+
+    size = preprocessing.size
+    resized = tf.image.resize(tf.cast(images, tf.float32), [size, size], preprocessing.resize)
+    return resized - tf.constant(preprocessing.mean, tf.float32)

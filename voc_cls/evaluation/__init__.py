@@ -1,0 +1,1 @@
+"""VOC average precision and the tables made of it."""

@@ -1,0 +1,20 @@
+"""Predictions of a trained run for any picture files, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+
+def predict_files(run: Path, files: Sequence[Path]) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+    """(labels, float32 [N, labels] probabilities); DataError names the first file that is no picture."""
+    from voc_cls.console import import_tensorflow
+
+    import_tensorflow()
+    from voc_cls.training.trained_run import open_run, probabilities
+
+    trained = open_run(run)
+    return trained.labels, probabilities(trained.logits(files))

@@ -1,0 +1,46 @@
+"""What a run was made with: versions, device, digests. Stored in config.yaml, shown at the start."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("tensorflow", "keras", "numpy", "jax")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    from voc_cls import __version__
+
+    found = {"voc-cls": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # jax is optional
+            continue
+    return found
+
+
+def device() -> str:
+    """The device that trains, for one line at the start."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+        return f"GPU: {', '.join(names)}"
+    return f"CPU, {len(os.sched_getaffinity(0))} cores"
+
+
+def on_accelerator() -> bool:
+    """Whether a GPU computes."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def provenance(command: list[str], weights_digest: str | None, train_pictures: int) -> dict[str, Any]:
+    """The part of config.yaml that records rather than configures."""
+    return {"command": command, "versions": versions(), "device": device(), "weights_digest": weights_digest,
+            "train_pictures": train_pictures}

@@ -1,0 +1,103 @@
+"""A run folder: the names of what is in it, and how it is written so that a kill never leaves half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voc_cls.errors import RunError
+
+
+def write_aside(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a neighbour of `path` that has the same suffixes, then renames it: all or nothing."""
+    aside = path.with_name(f".aside-{os.getpid()}-{path.name}")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text`, UTF-8, all or nothing."""
+    write_aside(path, lambda aside: void(aside.write_text(text, encoding="utf-8")))
+
+
+def void(_: object) -> None:
+    """Lets a lambda throw away what it computed."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one training run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Everything needed to repeat the run: flags, digests, versions."""
+        return self.path / "config.yaml"
+
+    @property
+    def labels(self) -> Path:
+        """The class names, one a line, in the order of the network's outputs."""
+        return self.path / "labels.txt"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the whole network at the highest validation mAP; the last ones without a validation split."""
+        return self.path / "best.weights.h5"
+
+    @property
+    def last(self) -> Path:
+        """Weights of the whole network after the last step."""
+        return self.path / "last.weights.h5"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What `--resume` goes on from."""
+        return self.path / "checkpoints" / "resume.npz"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        """Average precisions on the evaluation split, as `voc-eval --json` writes them."""
+        return self.path / "evaluation.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    def read_config(self) -> dict[str, Any]:
+        """config.yaml; RunError where this is no run folder."""
+        import yaml
+
+        if not self.config.is_file():
+            raise RunError(f"{self.path}: no run folder, it has no config.yaml; give the --out of a voc-train run")
+        try:
+            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RunError(f"{self.config}: no YAML file ({' '.join(str(error).split())}); repeat the run") from error
+        if not isinstance(values, dict) or "network" not in values:
+            raise RunError(f"{self.config}: not the config of a voc-train run; repeat the run")
+        return values
+
+    def read_labels(self) -> tuple[str, ...]:
+        """The class names of the run."""
+        try:
+            return tuple(self.labels.read_text(encoding="utf-8").split("\n")[:-1])
+        except OSError as error:
+            raise RunError(f"{self.labels}: cannot be read ({error.strerror}); is the run complete?") from error
+
+    def write_evaluation(self, values: dict[str, Any]) -> None:
+        """Writes evaluation.json."""
+        write_text(self.evaluation, json.dumps(values, indent=2) + "\n")

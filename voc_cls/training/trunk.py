@@ -1,0 +1,33 @@
+"""A frozen trunk's outputs, computed once: afterwards only what is trained has to run in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.pipeline import picture_batches
+from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.training.callbacks import PredictionProgress
+
+BATCH_SIZE = 32
+
+
+def feature_bytes(trunk: keras.Model, pictures: int, views: int) -> int:
+    """Memory that the outputs take, float32."""
+    return int(np.prod(trunk.output_shape[1:])) * pictures * views * 4
+
+
+def trunk_features(trunk: keras.Model, paths: Sequence[Path], preprocessing: Preprocessing,
+                   flip: bool) -> npt.NDArray[np.float32]:
+    """float32 [views, N, …]: the trunk's outputs for every picture and, with `flip`, for its mirror image."""
+    views = [False, True] if flip else [False]
+    outputs = np.empty((len(views), len(paths), *trunk.output_shape[1:]), np.float32)
+    with PredictionProgress("trunk", len(paths) * len(views)) as progress:
+        for view, flipped in enumerate(views):
+            batches = picture_batches(paths, BATCH_SIZE, preprocessing, flipped)
+            outputs[view] = trunk.predict(batches, verbose=0, callbacks=[progress])
+    return outputs

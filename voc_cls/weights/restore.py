@@ -1,0 +1,60 @@
+"""Weights from a checkpoint into a network, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.errors import WeightsError
+from voc_cls.weights.diff import Diff, compare
+from voc_cls.weights.slim import Checkpoint, open_checkpoint, tensors_digest, write_checkpoint
+
+if TYPE_CHECKING:
+    from voc_cls.nets.network import Network
+
+
+def restore(network: Network, checkpoint: Path, exclude: Sequence[str] = (),
+            show: Callable[[Diff], object] | None = None) -> Diff:
+    """Gives `network` the weights of `checkpoint` by name, its head excepted, and returns what went where.
+
+    exclude: scopes that keep their random start (see `compare`). show: receives the Diff before it is judged, so that
+    it is seen also when the restore is refused. Raises WeightsError when a variable other than the head is absent
+    or of another shape, and when a value is no finite number; UsageError for an `exclude` that matches nothing.
+    """
+    opened = open_checkpoint(checkpoint)
+    diff = compare(opened.shapes, network, exclude, opened.prefix.name)
+    if show is not None:
+        show(diff)
+    diff.check()
+    variables = network.variables()
+    for name in diff.restored:
+        variables[name].assign(read_weights(opened, name))
+    return diff
+
+
+def read_weights(checkpoint: Checkpoint, name: str) -> npt.NDArray[np.float32]:
+    """One tensor as float32; WeightsError when it is of no floating type or has values that are not finite."""
+    dtype = checkpoint.tensors[name].dtype
+    if "float" not in dtype:
+        raise WeightsError(f"{checkpoint.prefix}: {name} is of type {dtype}, where weights are floating-point numbers")
+    with np.errstate(over="ignore"):  # a float64 too large becomes inf, which is named below
+        weights = checkpoint.read(name).astype(np.float32, copy=False)
+    if not np.isfinite(weights).all():
+        broken = np.count_nonzero(~np.isfinite(weights))
+        raise WeightsError(f"{checkpoint.prefix}: {name} has {broken:,} of {weights.size:,} values that are NaN or "
+                           "infinite: the training that wrote it diverged, take an earlier checkpoint")
+    return weights
+
+
+def write_slim(network: Network, path: Path) -> None:
+    """Writes the network's weights, head included, as a TF-Slim checkpoint (v2) with the prefix `path`."""
+    write_checkpoint(path, {name: np.asarray(variable.numpy()) for name, variable in network.variables().items()})
+
+
+def network_digest(network: Network) -> str:
+    """SHA-256 over the network's weights by TF-Slim name: what `digest` gives for a checkpoint that `write_slim` wrote."""
+    return tensors_digest((name, np.asarray(variable.numpy())) for name, variable in sorted(network.variables().items()))
