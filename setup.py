@@ -18,6 +18,7 @@ TRAIN = [
     "onnx>=1.17",
     "opencv-python-headless>=4.10",
     "pyyaml>=6",
+    "requests>=2.32",
     "scikit-learn>=1.5",
     "tensorboard>=2.20",
     "tensorflow-serving-api>=2.19",
@@ -39,7 +40,8 @@ setup(
         "train": TRAIN,
         "serve": SERVE,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "dev": ["grpcio-tools", "mypy", "pytest", "ruff", "types-PyYAML", "types-protobuf", "lxml-stubs"],
+        "dev": ["grpcio-tools", "mypy", "pytest", "ruff", "lxml-stubs", "types-PyYAML", "types-protobuf",
+                "types-requests"],
     },
     entry_points={
         "console_scripts": [

@@ -14,8 +14,8 @@ def model_card(name: str, version: int, metadata: Metadata) -> str:
         f"multi-label classification: every label gets a probability of its own ({metadata.activation}), and they do "
         "not add up to one.",
         "## Labels\n\n" + ", ".join(metadata.labels),
-        f"## Training data\n\n`{data['data']}`, split `{data['train_split']}`, {data['pictures']:,} pictures; a picture "
-        f"with only difficult objects of a class: {data['difficult']}. Pretrained weights: "
+        f"## Training data\n\n`{data['data']}`, split `{data['train_split']}`, {data['pictures']:,} pictures; a "
+        f"picture with only difficult objects of a class: {data['difficult']}. Pretrained weights: "
         + (f"checkpoint with SHA-256 `{metadata.pretrained_digest}` (VGG weights: Simonyan & Zisserman, CC BY 4.0)."
            if metadata.pretrained_digest else "none."),
         "## Results\n\n" + _results(metadata),

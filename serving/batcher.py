@@ -64,6 +64,7 @@ class Batcher:
         self._predict = predict
         self._queue_size = queue_size
         self._admitted = 0
+        self._closing = False
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -96,23 +97,28 @@ class Batcher:
         waiting = [_Waiting(picture, deadline) for picture in inputs]
         self._queue.extend(waiting)
         self._arrived.set()
-        scores = await asyncio.gather(*(entry.answer for entry in waiting))
+        try:
+            scores = await asyncio.gather(*(entry.answer for entry in waiting))
+        finally:  # whatever ended the wait, none of its pictures is worth a place in a batch any more
+            for entry in waiting:
+                entry.answer.cancel()
         return Scores(np.concatenate([score.probabilities for score in scores]),
                       np.concatenate([score.logits for score in scores]))
 
     async def close(self) -> None:
-        """Stops taking batches; whoever still waits gets NotReady. A batch that runs is finished first."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Finishes the batch that runs and ends the thread; whoever still waits gets NotReady."""
+        self._closing = True
+        self._arrived.set()
+        await self._task
         for entry in self._queue:
             if not entry.answer.done():
                 entry.answer.set_exception(NotReady("the server is stopping"))
         self._queue.clear()
-        self._thread.shutdown(wait=True)
+        self._thread.shutdown()
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._closing:
             await self._arrived.wait()
             batch = self._take(loop.time())
             if not batch:

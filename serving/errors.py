@@ -6,7 +6,8 @@ Refusal           a call is answered with a gRPC status and one sentence
 ├── NotFound      NOT_FOUND           no such model, version or signature; the message names those there are
 ├── Overloaded    RESOURCE_EXHAUSTED  as many pictures as the server may hold
 ├── NotReady      UNAVAILABLE         loading or stopping; another moment or another server can answer
-└── Expired       DEADLINE_EXCEEDED   the caller's deadline passed while the picture waited
+├── Expired       DEADLINE_EXCEEDED   the caller's deadline passed while the picture waited
+└── Unsupported   UNIMPLEMENTED       a method that this kind of model has no answer to
 """
 
 from __future__ import annotations
@@ -56,3 +57,9 @@ class Expired(Refusal):
     """The caller has stopped waiting."""
 
     status = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Unsupported(Refusal):
+    """A method of the API that this server does not have."""
+
+    status = grpc.StatusCode.UNIMPLEMENTED

@@ -91,8 +91,8 @@ class FileServer:
                     return
                 self.send_response(206 if start else 200)
                 if start:
-                    first = start + outer.range_shift
-                    self.send_header("Content-Range", f"bytes {first}-{len(outer.body) - 1}/{len(outer.body)}")
+                    start += outer.range_shift
+                    self.send_header("Content-Range", f"bytes {start}-{len(outer.body) - 1}/{len(outer.body)}")
                 if outer.etag:
                     self.send_header("ETag", outer.etag)
                 for name, value in outer.headers.items():

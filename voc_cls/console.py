@@ -67,9 +67,10 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
     """Parses the command line into `config`, a dataclass whose fields, defaults and docstrings are the flags."""
     import tyro
 
-    return tyro.cli(config, prog=program, description=description, args=args, compact_help=False,
-                    config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
-                            tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone), **options)
+    parsed: Config = tyro.cli(config, prog=program, description=description, args=args,
+                              config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
+                                      tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone), **options)
+    return parsed
 
 
 @contextlib.contextmanager

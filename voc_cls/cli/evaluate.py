@@ -68,9 +68,10 @@ def evaluate() -> None:
     from voc_cls.evaluation.average_precision import evaluate as evaluate_scores
     from voc_cls.evaluation.predictions import write_predictions
     from voc_cls.evaluation.table import evaluation_table
+    from voc_cls.files import write_text
     from voc_cls.training.precision import inference_precision
     from voc_cls.training.provenance import on_accelerator
-    from voc_cls.training.run_folder import RunFolder, write_text
+    from voc_cls.training.run_folder import RunFolder
     from voc_cls.training.trained_run import open_run, probabilities
 
     recorded = RunFolder(config.run).read_config()

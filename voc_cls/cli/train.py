@@ -31,7 +31,7 @@ def main() -> None:
 def train() -> None:
     """Parses the command line, trains, prints the table."""
     path = config_file(sys.argv[1:])
-    options = {} if path is None else {"default": from_yaml(path)}
+    options: dict[str, Any] = {} if path is None else {"default": from_yaml(path)}
     config = parse(TrainConfig, PROGRAM, DESCRIPTION, **options)
 
     from voc_cls.console import import_tensorflow

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.training.run_folder import write_aside
+from voc_cls.files import write_aside
 
 
 def write_predictions(path: Path, dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from voc_cls.evaluation.average_precision import Evaluation
-from voc_cls.training.run_folder import RunFolder, void, write_aside
+from voc_cls.files import write_aside
+from voc_cls.training.run_folder import RunFolder
 
 LINES_WITHOUT_TERMINAL = 20
 
@@ -101,7 +104,7 @@ class StopAtStep(keras.callbacks.Callback):  # type: ignore[misc]
 class Validation(keras.callbacks.Callback):  # type: ignore[misc]
     """After every epoch, the mean AP on the validation split goes into the logs; the best weights are kept."""
 
-    def __init__(self, evaluate: Callable[[], Evaluation], save_best: Callable[[], None], best: float = -1.0) -> None:
+    def __init__(self, evaluate: Callable[[], Evaluation], save_best: Callable[[], None], best: float) -> None:
         super().__init__()
         self.evaluate, self.save_best, self.best = evaluate, save_best, best
 
@@ -154,7 +157,11 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         state = {f"v{number}": keras.ops.convert_to_numpy(variable)
                  for number, variable in enumerate(training_state(self.model))}
         self.folder.checkpoint.parent.mkdir(exist_ok=True)
-        write_aside(self.folder.checkpoint, lambda aside: void(np.savez(aside, step=self.step, **state)))
+        write_aside(self.folder.checkpoint, partial(_savez, state | {"step": np.int64(self.step)}))
+
+
+def _savez(arrays: dict[str, Any], file: Path) -> None:
+    np.savez(file, **arrays)
 
 
 def training_state(model: keras.Model) -> list[Any]:

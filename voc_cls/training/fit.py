@@ -39,12 +39,14 @@ def fit(part: Part, order: Order, lr: float, steps_per_epoch: int, val: Dataset 
     if first_step >= order.steps:
         console.print(f"all {order.steps:,} steps are done already")
         return
+    earlier = folder.rewind_metrics(first_step)
     epochs = -(-order.steps // steps_per_epoch)
     progress = TrainingProgress(first_step, order.steps, epochs, console)
     callbacks = [StopAtStep(first_step, order.steps)]
     if val is not None:
         inputs = part.inputs(val)  # computed once where a trunk is frozen
-        callbacks.append(Validation(lambda: evaluate_part(part, inputs, val), save_best))
+        best = max((line["val_map"] for line in earlier), default=-1.0)
+        callbacks.append(Validation(lambda: evaluate_part(part, inputs, val), save_best, best))
     callbacks += [progress, MetricsLog(folder, first_step), Checkpoint(folder, first_step),
                   keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)]
     remaining = Order(order.index[first_step:], order.flip[first_step:])

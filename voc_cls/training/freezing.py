@@ -39,7 +39,7 @@ class Trained:
 
     def table(self) -> Table:
         """For the terminal: scope, parameters, trained or frozen."""
-        table = Table(title=f"{self.parameters:,} parameters trained, {self.frozen_parameters:,} frozen")
+        table = Table()
         table.add_column("scope")
         table.add_column("parameters", justify="right")
         table.add_column("")

@@ -16,14 +16,15 @@ from voc_cls.data.pipeline import naming_broken_pictures, shuffled_order
 from voc_cls.data.readers import read_dataset
 from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation.average_precision import Evaluation
+from voc_cls.files import write_aside, write_text
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.config import TrainConfig, to_dict
 from voc_cls.training.fit import evaluate_part, fit
-from voc_cls.training.freezing import freeze
+from voc_cls.training.freezing import Trained, freeze
 from voc_cls.training.part import Part, on_trunk_outputs, trunk_fits, whole_network
 from voc_cls.training.precision import inference_precision, policy
 from voc_cls.training.provenance import device, on_accelerator, provenance
-from voc_cls.training.run_folder import RunFolder, write_aside, write_text
+from voc_cls.training.run_folder import RunFolder
 from voc_cls.weights.restore import restore
 from voc_cls.weights.slim import digest
 
@@ -73,7 +74,7 @@ def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network
     precision = inference_precision(training.inference_precision, on_accelerator())
     cached = trunk_fits(network, trained.first, splits.train, training.flip, training.trunk_memory_gb)
     steps_per_epoch = -(-len(splits.train) // training.batch_size)
-    console.print(summary(config, splits, steps_per_epoch))
+    console.print(summary(config, splits, trained, steps_per_epoch))
     part = (on_trunk_outputs(network, trained.first, splits.train, training.flip, precision) if cached
             else whole_network(network, splits.train))
     console.print(f"training {part.description}", highlight=False)
@@ -151,7 +152,7 @@ def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights
         raise RunError(f"--out {folder.path}: cannot be written ({error.strerror}); choose another folder") from error
 
 
-def summary(config: TrainConfig, splits: Splits, steps_per_epoch: int) -> Table:
+def summary(config: TrainConfig, splits: Splits, trained: Trained, steps_per_epoch: int) -> Table:
     """What is about to happen, for the start of the run."""
     training, steps = config.training, config.training.steps or 0
     table = Table(show_header=False, box=None)
@@ -160,6 +161,7 @@ def summary(config: TrainConfig, splits: Splits, steps_per_epoch: int) -> Table:
                            f"difficult objects {splits.train.difficult.participle}")
     for name, split in (("validation", splits.val), ("evaluation", splits.eval)):
         table.add_row(name, f"{split.name}, {len(split):,} pictures" if split else "none")
+    table.add_row("weights", f"{trained.parameters:,} parameters trained, {trained.frozen_parameters:,} frozen")
     table.add_row("steps", f"{steps:,} of {training.batch_size} pictures = {steps / steps_per_epoch:.1f} epochs of "
                            f"{steps_per_epoch:,} steps")
     table.add_row("optimiser", f"Adam, learning rate {training.lr:g}, L2 {training.l2:g}, seed {training.seed}, "

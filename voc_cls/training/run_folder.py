@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from voc_cls.errors import RunError
-
-
-def write_aside(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a neighbour of `path` that has the same suffixes, then renames it: all or nothing."""
-    aside = path.with_name(f".aside-{os.getpid()}-{path.name}")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes `text`, UTF-8, all or nothing."""
-    write_aside(path, lambda aside: void(aside.write_text(text, encoding="utf-8")))
-
-
-def void(_: object) -> None:
-    """Lets a lambda throw away what it computed."""
+from voc_cls.files import write_text
 
 
 @dataclass(frozen=True)
@@ -97,6 +77,16 @@ class RunFolder:
             return tuple(self.labels.read_text(encoding="utf-8").split("\n")[:-1])
         except OSError as error:
             raise RunError(f"{self.labels}: cannot be read ({error.strerror}); is the run complete?") from error
+
+    def rewind_metrics(self, step: int) -> list[dict[str, Any]]:
+        """Drops the lines of metrics.jsonl after `step`, which a resumed run writes again; returns those kept."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        write_text(self.metrics, "".join(kept))
+        return [json.loads(line) for line in kept]
 
     def write_evaluation(self, values: dict[str, Any]) -> None:
         """Writes evaluation.json."""

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from voc_cls.data.pipeline import naming_broken_pictures, picture_batches
 from voc_cls.errors import RunError
 from voc_cls.nets.network import Network, build_network
+from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.precision import policy
 from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.trunk import BATCH_SIZE
 
 
@@ -29,7 +29,10 @@ class TrainedRun:
     network: Network
 
     def logits(self, paths: Sequence[Path], title: str = "predict") -> npt.NDArray[np.float32]:
-        """float32 [N, classes] for the pictures at `paths`, with a progress bar on a terminal; DataError names a broken one."""
+        """float32 [N, classes] for the pictures at `paths`, with a progress bar on a terminal.
+
+        DataError names a picture that cannot be decoded.
+        """
         batches = picture_batches(paths, BATCH_SIZE, self.network.spec.preprocessing)
         broken = naming_broken_pictures(paths, self.network.spec.preprocessing)
         with PredictionProgress(title, len(paths)) as progress, broken:

@@ -30,11 +30,12 @@ class Archive:
     """Of the archive, where somebody knows it."""
 
     def write(self, checkpoint: Path, local: Path | None = None) -> None:
-        """Puts the member at `checkpoint`; the download stays beside that file's folder until it is unpacked.
+        """Puts the member at `checkpoint`; the download lies beside that file's folder until it is unpacked.
 
         local: the archive, where it need not be downloaded; it is left as it is. Raises WeightsError.
         """
-        archive = local or checkpoint.parent.parent / PurePosixPath(urlsplit(self.url).path).name
+        name = PurePosixPath(urlsplit(self.url).path).name
+        archive = local or checkpoint.parent.parent / f".{name}"  # hidden: a visible one is somebody's, not ours
         if not archive.exists():
             download(self.url, archive, GZIP_MAGIC)
         try:

@@ -56,5 +56,6 @@ def write_slim(network: Network, path: Path) -> None:
 
 
 def network_digest(network: Network) -> str:
-    """SHA-256 over the network's weights by TF-Slim name: what `digest` gives for a checkpoint that `write_slim` wrote."""
-    return tensors_digest((name, np.asarray(variable.numpy())) for name, variable in sorted(network.variables().items()))
+    """SHA-256 over the network's weights by TF-Slim name: the digest of the checkpoint that `write_slim` writes."""
+    variables = sorted(network.variables().items())
+    return tensors_digest((name, np.asarray(variable.numpy())) for name, variable in variables)

@@ -100,7 +100,7 @@ def tensors_digest(tensors: Iterable[tuple[str, Array]]) -> str:
         dtype = "string" if value.dtype == object else value.dtype.name
         digest.update(f"{name}\0{dtype}\0{list(value.shape)}\0".encode())
         for part in value.ravel() if value.dtype == object else [value]:  # object: strings
-            digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data.cast("B"))
+            digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).ravel().view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -98,7 +98,7 @@ def verify(checkpoint: Path, net: str = "vgg_16") -> Verification:
     """Runs both networks, with fc6, fc7 and a classifier, on the same pictures and compares pool5 and the logits.
 
     The classifier is the file's, TF-Slim's fc8 or our m_fc8; 1000 classes where it has none. Both run on the CPU, so
-    that only the code differs. Takes about 2 GB of memory. Raises WeightsError for a file that cannot be read or that
+    that only the code differs. Takes about 3 GB of memory. Raises WeightsError for a file that cannot be read or that
     has a layer in another shape.
     """
     spec = net_spec(net)

@@ -14,11 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from voc_cls.data.annotation import Box, read_annotation
+from voc_cls.data.annotation import Box, VocObject, read_annotation
 from voc_cls.data.demo.canvas import Canvas
 from voc_cls.data.demo.devkit import Demo, write_demo
 from voc_cls.data.demo.drawings import DRAWINGS
-from voc_cls.data.demo.scenes import DIFFICULT_BELOW, DROPPED_BELOW, OPAQUE, compose, draw_sprite, visible_objects
+from voc_cls.data.demo.scenes import (
+    DIFFICULT_BELOW,
+    DROPPED_BELOW,
+    OPAQUE,
+    TRUNCATED_FROM,
+    compose,
+    draw_sprite,
+    visible_objects,
+)
 from voc_cls.data.voc import CLASSES, read_split
 from voc_cls.errors import DataError
 
@@ -34,7 +42,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def drawing(name: str, seed: int) -> npt.NDArray[Any]:
+def drawing(name: str, seed: int) -> npt.NDArray[np.uint8]:
     """One object on grey, slightly turned, uint8 [SIDE, SIDE, 3]."""
     random = np.random.default_rng(seed)
     turn, side = np.radians(random.uniform(-8, 8)), SIDE * random.uniform(0.8, 0.95)
@@ -42,7 +50,8 @@ def drawing(name: str, seed: int) -> npt.NDArray[Any]:
     layer = np.zeros((SIDE, SIDE, 4), np.uint8)
     DRAWINGS[name](Canvas(layer, np.column_stack([linear, np.full(2, SIDE / 2) - linear @ [0.5, 0.5]])), random)
     alpha = layer[..., 3:] / 255
-    return (layer[..., :3] + 128 * (1 - alpha)).astype(np.uint8)
+    picture: npt.NDArray[np.uint8] = (layer[..., :3] + 128 * (1 - alpha)).astype(np.uint8)
+    return picture
 
 
 def test_every_class_of_voc_has_a_drawing() -> None:
@@ -52,7 +61,7 @@ def test_every_class_of_voc_has_a_drawing() -> None:
 def test_the_twenty_drawings_can_be_told_apart_by_shape_alone() -> None:
     def edges(name: str, seed: int) -> npt.NDArray[Any]:
         grey = cv2.cvtColor(drawing(name, seed), cv2.COLOR_RGB2GRAY)
-        return cv2.GaussianBlur(cv2.Canny(grey, 50, 150).astype(np.float32), (0, 0), 2.5).ravel()
+        return np.ravel(cv2.GaussianBlur(cv2.Canny(grey, 50, 150).astype(np.float32), (0, 0), 2.5))
 
     known = {name: np.stack([edges(name, seed) for seed in range(6)]).mean(axis=0) for name in CLASSES}
     asked = [(name, edges(name, seed)) for name in CLASSES for seed in range(100, 104)]
@@ -123,29 +132,27 @@ def test_scenes_show_what_was_asked_for_and_have_difficult_and_truncated_objects
 
 
 def test_boxes_and_flags_follow_what_can_be_seen_of_overlapping_objects() -> None:
-    height, width = 120, 160
+    height, width, around = 120, 160, 200
     seen = set()
-    for seed in range(40):
+    for seed in range(80):
         random = np.random.default_rng(seed)
-        sprites = [draw_sprite(random, CLASSES[random.integers(20)], *random.uniform(-20, 180, 2), random.uniform(30, 90))
-                   for _ in range(3)]
-        front = np.full((height + 800, width + 800), -1)  # which object is in front, in and around the picture
+        sprites = [draw_sprite(random, CLASSES[random.integers(20)], random.uniform(-20, 180), random.uniform(-20, 140),
+                               random.uniform(30, 90)) for _ in range(5)]
+        front = np.full((height + 2 * around, width + 2 * around), -1)  # which object is in front, also outside
         for number, sprite in enumerate(sprites):
             rows, columns = np.nonzero(sprite.layer[..., 3] >= OPAQUE)
-            front[rows + sprite.top + 400, columns + sprite.left + 400] = number
+            front[rows + sprite.top + around, columns + sprite.left + around] = number
         expected = []
         for number, sprite in enumerate(sprites):
-            whole = np.count_nonzero(sprite.layer[..., 3] >= OPAQUE)
-            rows, columns = np.nonzero(front[400:-400, 400:-400] == number)
-            if len(rows) >= DROPPED_BELOW * whole:
-                expected.append((sprite.name, Box(columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1),
-                                 len(rows) < DIFFICULT_BELOW * whole))
-        found = visible_objects(sprites, height, width)
-        assert [(item.name, item.box, item.difficult) for item in found] == expected
-        for item in found:
-            touches = item.box.xmin == 1 or item.box.ymin == 1 or item.box.xmax == width or item.box.ymax == height
-            assert touches or not item.truncated
-            seen.add((item.difficult, item.truncated))
+            at = np.argwhere(sprite.layer[..., 3] >= OPAQUE) + np.array([sprite.top, sprite.left])
+            inside = ((at >= 0) & (at < (height, width))).all(axis=1)
+            rows, columns = np.nonzero(front[around:-around, around:-around] == number)
+            if len(rows) >= DROPPED_BELOW * len(at):
+                box = Box(columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1)
+                expected.append(VocObject(sprite.name, box, bool(len(rows) < DIFFICULT_BELOW * len(at)),
+                                          bool((~inside).sum() >= TRUNCATED_FROM * len(at))))
+        assert visible_objects(sprites, height, width) == tuple(expected)
+        seen |= {(item.difficult, item.truncated) for item in expected}
     assert len(seen) == 4
 
 
@@ -153,6 +160,7 @@ def test_annotations_are_written_as_voc_writes_them(drawn_devkit: Path) -> None:
     path = drawn_devkit / "Annotations/000001.xml"
     assert path.read_text().startswith("<annotation>\n\t<folder>VOC2007</folder>\n\t<filename>000001.jpg</filename>\n")
     picture = cv2.imread(str(drawn_devkit / "JPEGImages/000001.jpg"))
+    assert picture is not None
     read = read_annotation(path, CLASSES)
     assert (read.height, read.width) == picture.shape[:2]
     first = (drawn_devkit / "ImageSets/Main/aeroplane_train.txt").read_text().splitlines()[0]

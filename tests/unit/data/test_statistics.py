@@ -15,7 +15,8 @@ from voc_cls.errors import DataError
 
 def test_the_counts_are_those_of_the_annotations(drawn_devkit: Path) -> None:
     statistics, dataset = split_statistics(drawn_devkit, "trainval"), read_split(drawn_devkit, "trainval")
-    annotations = [read_annotation(drawn_devkit / "Annotations" / f"{path.stem}.xml", CLASSES) for path in dataset.paths]
+    files = [drawn_devkit / "Annotations" / f"{path.stem}.xml" for path in dataset.paths]
+    annotations = [read_annotation(file, CLASSES) for file in files]
     objects = [item for annotation in annotations for item in annotation.objects]
     assert statistics.pictures == 20
     assert [row.positive for row in statistics.classes] == dataset.labels.sum(axis=0).tolist()

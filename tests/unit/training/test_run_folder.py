@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from voc_cls.errors import RunError
-from voc_cls.training.run_folder import RunFolder, write_aside, write_text
+from voc_cls.files import write_aside, write_text
+from voc_cls.training.run_folder import RunFolder
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -34,3 +35,10 @@ def test_a_config_that_no_run_wrote_is_named(tmp_path: Path, text: str):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(RunError, match=r"config\.yaml"):
         RunFolder(tmp_path).read_config()
+
+
+def test_metrics_are_rewound_to_the_checkpoint_and_a_cut_line_is_dropped(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text('{"step": 5}\n{"step": 10}\n{"step": 15}\n{"st')
+    assert folder.rewind_metrics(10) == [{"step": 5}, {"step": 10}]
+    assert folder.metrics.read_text() == '{"step": 5}\n{"step": 10}\n'

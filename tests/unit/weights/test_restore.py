@@ -1,11 +1,12 @@
 """Weights into a network, and back."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.restore import restore, write_slim
-from voc_cls.weights.slim import open_checkpoint, write_checkpoint
+from voc_cls.weights.restore import network_digest, restore, write_slim
+from voc_cls.weights.slim import digest, open_checkpoint, write_checkpoint
 
 
 def values(network):
@@ -47,6 +48,7 @@ def test_a_network_written_as_a_checkpoint_has_slims_names_and_all_its_values(tm
         name: value.tobytes() for name, value in values(network).items()}
     assert "vgg_16/conv3/conv3_3/weights" in opened.tensors
     assert "vgg_16/m_fc8/biases" in opened.tensors
+    assert network_digest(network) == opened.digest()
 
 
 def test_the_diff_is_shown_even_when_the_restore_is_refused_and_the_network_stays_as_it_was(tmp_path, narrow_vgg):
@@ -81,13 +83,16 @@ def test_values_that_are_no_finite_numbers_are_refused_with_the_tensors_name(val
         restore(network, tmp_path / "bad.ckpt")
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_other_floating_types_are_converted(dtype, tmp_path, narrow_vgg):
     source, target = narrow_vgg("gap"), narrow_vgg("gap")
-    write_checkpoint(tmp_path / "other.ckpt", {name: value.astype(dtype) for name, value in as_slim(source).items()})
+    converted = {name: value.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+                 for name, value in as_slim(source).items()}
+    write_checkpoint(tmp_path / "other.ckpt", converted)
     restore(target, tmp_path / "other.ckpt")
     name = "vgg_16/conv2/conv2_1/weights"
-    np.testing.assert_array_equal(values(target)[name], values(source)[name].astype(dtype).astype(np.float32))
+    np.testing.assert_array_equal(values(target)[name], converted[name].astype(np.float32))
+    assert digest(tmp_path / "other.ckpt") != network_digest(source)
 
 
 def test_integers_are_no_weights(tmp_path, narrow_vgg):

@@ -138,7 +138,7 @@ def _paint(random: np.random.Generator, picture: Pixels, sprite: Sprite) -> None
     on_layer, on_picture = sprite.overlap(*picture.shape[:2])
     rows, columns = sprite.layer.shape[:2]
     alpha = sprite.layer[..., 3:].astype(np.float32) / 255
-    shadow = cv2.GaussianBlur(np.roll(alpha[..., 0], (7, 5), (0, 1)), (0, 0), 8)[..., None]
+    shadow = cv2.stackBlur(np.roll(alpha[..., 0], (7, 5), (0, 1)), (31, 31))[..., None]
     light = np.linspace(1.1, 0.9, rows, dtype=np.float32)[:, None] + 0.08 * noise(random, rows, columns, 6, 3)
     lit = np.minimum(sprite.layer[..., :3] * light[..., None], 255 * alpha)
     below = picture[on_picture]

@@ -1,0 +1,29 @@
+# The predictor on a CPU: voc-serve, the model folder mounted at /models/voc.
+#   docker build -t voc-cls:dev .
+#   docker run --rm -p 8500:8500 -v "$PWD/models/voc:/models/voc:ro" voc-cls:dev
+FROM python:3.11-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python3 -m venv /opt/voc-cls
+COPY constraints.txt /src/
+# tensorflow-serving-api declares the full tensorflow, twice the size of the CPU build: only its protos are wanted here
+RUN /opt/voc-cls/bin/pip install --constraint /src/constraints.txt \
+        tensorflow-cpu grpcio grpcio-health-checking grpcio-reflection protobuf rich tyro \
+    && /opt/voc-cls/bin/pip install --constraint /src/constraints.txt --no-deps tensorflow-serving-api
+COPY setup.py pyproject.toml README.md /src/
+COPY voc_cls /src/voc_cls
+COPY serving /src/serving
+COPY export /src/export
+RUN /opt/voc-cls/bin/pip install --no-deps /src \
+    && /opt/voc-cls/bin/pip uninstall --yes setuptools pip \
+    && find /opt/voc-cls -type d \( -name tests -o -name include \) -prune -exec rm -rf {} +
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin voc
+COPY --from=build /opt/voc-cls /opt/voc-cls
+ENV PATH=/opt/voc-cls/bin:$PATH PYTHONUNBUFFERED=1
+USER 10001
+EXPOSE 8500
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-m", "serving.probe", "127.0.0.1:8500"]
+ENTRYPOINT ["voc-serve"]
+CMD ["--model-dir", "/models/voc", "--port", "8500"]

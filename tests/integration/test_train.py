@@ -1,0 +1,163 @@
+"""voc-train and voc-eval on a demo devkit: what a run folder holds, and what interrupts and mistakes do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from tests.integration.conftest import BIN, command
+
+HEAD = ("--head", "gap", "--trainable", "head", "--weights", "none", "--steps", 40, "--batch-size", 8)
+
+
+@pytest.fixture(scope="module")
+def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head trained on the frozen trunk, with a validation split."""
+    out = tmp_path_factory.mktemp("runs") / "head"
+    done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", *HEAD, "--out", out)
+    assert done.returncode == 0, done.stderr
+    (out.parent / "stdout").write_text(done.stdout)
+    assert done.stderr == ""
+    return out
+
+
+def weights(run: Path, name: str = "last.weights.h5") -> list[np.ndarray]:
+    arrays: list[np.ndarray] = []
+    with h5py.File(run / name) as file:
+        file.visititems(lambda _, item: arrays.append(np.asarray(item)) if isinstance(item, h5py.Dataset) else None)
+    assert arrays
+    return arrays
+
+
+def same(first: Path, second: Path) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+
+
+def test_the_run_folder_holds_everything_needed_to_go_on_from_it(run: Path):
+    for name in ("config.yaml", "labels.txt", "best.weights.h5", "last.weights.h5", "metrics.jsonl",
+                 "evaluation.json", "checkpoints/resume.npz", "tensorboard"):
+        assert (run / name).exists(), name
+    assert len((run / "labels.txt").read_text().split()) == 20
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["training"]["steps"] == 40
+    assert config["provenance"]["versions"]["tensorflow"].startswith("2.")
+
+
+def test_the_start_says_what_will_happen(run: Path):
+    text = (run.parent / "stdout").read_text()
+    for expected in ("device", "CPU", "10,260 parameters trained", "14,714,688 frozen", "epochs", "pictures",
+                     "difficult objects ignored"):
+        assert expected in text
+
+
+def test_metrics_have_a_line_for_every_epoch_and_end_at_the_last_step(run: Path):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[-1]["step"] == 40
+    assert all({"loss", "val_map", "lr", "seconds"} <= set(line) for line in lines)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_the_best_weights_are_those_of_the_epoch_with_the_highest_validation_map(run: Path):
+    values = [json.loads(line)["val_map"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluated = command("voc-eval", run, "--split", "val", "--json", run.parent / "val.json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((run.parent / "val.json").read_text())["map"] == pytest.approx(max(values), abs=1e-3)
+
+
+def test_voc_eval_repeats_the_runs_own_numbers_and_writes_predictions(run: Path, tmp_path: Path):
+    done = command("voc-eval", run, "--json", tmp_path / "eval.json", "--predictions", tmp_path / "p.csv")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = json.loads((tmp_path / "eval.json").read_text()), json.loads((run / "evaluation.json").read_text())
+    assert ours["map"] == pytest.approx(theirs["map"], abs=1e-3)
+    assert ours["difficult"] == "ignored"
+    assert set(ours["classes"]["car"]) >= {"ap", "ap_11pt", "positives"}
+    rows = (tmp_path / "p.csv").read_text().splitlines()
+    assert len(rows) == ours["pictures"] + 1
+    assert rows[0].startswith("file,truth,ignored,aeroplane")
+
+
+def test_the_same_seed_gives_the_same_weights(run: Path, tmp_path: Path):
+    again = command("voc-train", "--config", run / "config.yaml", "--eval-split", "none", "--out", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    assert same(run, tmp_path / "again")
+
+
+def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(devkit: Path, tmp_path: Path):
+    flags = ["--root", devkit, "--train-split", "train", "--eval-split", "none", *HEAD[:-4], "--steps", 1200,
+             "--batch-size", 8]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert command("voc-train", *flags, "--out", whole).returncode == 0
+    process = subprocess.Popen([str(BIN / "voc-train"), *map(str, [*flags, "--out", killed])],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints/resume.npz").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "last.weights.h5").exists()
+    resumed = command("voc-train", *flags, "--out", killed, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(whole, killed)
+    steps = [json.loads(line)["step"] for line in (killed / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 1200
+
+
+def test_all_layers_train_and_the_fc_head_has_dropout(devkit: Path, tmp_path: Path):
+    done = command("voc-train", "--root", devkit, "--weights", "none", "--head", "gap", "--steps", 2, "--batch-size", 2,
+                   "--eval-split", "none", "--out", tmp_path / "all")
+    assert done.returncode == 0, done.stderr
+    assert "0 frozen" in done.stdout
+    assert "the whole network, on pictures" in done.stdout
+
+
+def test_a_run_is_never_overwritten_and_resume_wants_the_same_flags(run: Path, devkit: Path):
+    taken = command("voc-train", "--root", devkit, *HEAD, "--out", run)
+    assert taken.returncode == 2
+    assert taken.stderr.count("\n") == 1
+    assert "exists already" in taken.stderr
+    other = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", *HEAD, "--lr", 0.5,
+                    "--out", run, "--resume")
+    assert other.returncode == 2
+    assert "lr was 0.002, is 0.5" in other.stderr
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(devkit: Path, tmp_path: Path):
+    done = command("voc-train", "--root", devkit, "--weights", tmp_path / "missing.ckpt", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert "missing.ckpt" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(devkit: Path, tmp_path: Path):
+    copy = tmp_path / "VOC2007"
+    shutil.copytree(devkit, copy)
+    victim = copy / "JPEGImages" / f"{(copy / 'ImageSets/Main/train.txt').read_text().split()[3]}.jpg"
+    data = bytearray(victim.read_bytes())
+    data[200:] = os.urandom(len(data) - 202) + b"\xff\xd9"  # header and end are those of a JPEG
+    victim.write_bytes(bytes(data))
+    done = command("voc-train", "--root", copy, "--train-split", "train", *HEAD, "--out", tmp_path / "run")
+    assert done.returncode == 1, done.stdout
+    assert victim.name in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_or_read_only_folder_is_one_sentence(devkit: Path):
+    done = command("voc-train", "--root", devkit, *HEAD, "--out", "/proc/run")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
