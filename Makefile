@@ -28,7 +28,7 @@ test: $(INSTALLED)  ## All tests (at most 15 minutes on 2 cores)
 
 check: $(INSTALLED)  ## Style and types
 	$(BIN)/ruff check .
-	$(BIN)/mypy voc_cls serving export tests
+	$(BIN)/mypy voc_cls serving export
 
 proto: $(INSTALLED)  ## Generate voc_cls/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/voc_cls/v1/classifier.proto
