@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ ENCODED_KEY = "image/encoded"  # TF-Slim's and the Object Detection API's name o
 
 
 class ExportedModel(tf.Module):  # type: ignore[misc]
-    """What is saved: the network, and the assets as files that travel with it."""
+    """What is saved: the network's variables, and the assets as files that travel with them.
+
+    The variables are tracked as TensorFlow's own, not through the Keras model: that way each would get two nodes in the
+    graph, and loaders that go by the graph (TensorFlow Serving's) would restore the one that no signature reads.
+    """
 
     def __init__(self, network: Network, labels: tuple[str, ...], labels_file: Path, metadata_file: Path) -> None:
         super().__init__(name="voc_cls")
-        self.network = network.model
+        self.variables_by_name = {variable.path: variable.value for variable in network.model.variables}
+        self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda inputs: network.model(inputs, training=False)
         self.assets = [tf.saved_model.Asset(str(labels_file)), tf.saved_model.Asset(str(metadata_file))]
         self.labels = tf.constant(labels)
         self._preprocessing = network.spec.preprocessing
@@ -46,7 +52,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
 
     def predict_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """float32 [N, size, size, 3], as `preprocess` gives them → probabilities and logits [N, C]."""
-        logits = self.network(inputs, training=False)
+        logits = self._logits(inputs)
         return {"probabilities": tf.sigmoid(logits), "logits": logits}
 
     def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -60,7 +66,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
 
     def _probabilities(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self.network(inputs, training=False))
+        return tf.sigmoid(self._logits(inputs))
 
     def _decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
         settings: Preprocessing = self._preprocessing

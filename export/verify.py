@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from export.samples import encoded_samples, scene
+from export.signatures import ENCODED_KEY
 from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.errors import ExportError
 from voc_cls.nets.network import Network
@@ -23,11 +29,17 @@ SIGNATURES = {  # name → (inputs, outputs), each name → dtype
 }
 
 
+Array = npt.NDArray[Any]
+Caller = Callable[[str, Array], dict[str, Array]]
+"""Runs a signature by name on its one input, and returns its outputs."""
+
+
 def verify(version: Path, network: Network, labels: tuple[str, ...]) -> float:
     """Reloads the SavedModel in `version` and runs the same pictures through it and through `network`.
 
-    Returns the largest difference of a probability over all signatures; ExportError where it is above 1e-5 or the
-    signatures or labels are not what they should be.
+    Both ways of loading are tried: TensorFlow 2's, by objects, and TensorFlow Serving's, by the graph (a model can be
+    well by the one and broken by the other). Returns the largest difference of an output over all signatures;
+    ExportError where it is above 1e-5 or the signatures or labels are not what they should be.
     """
     loaded = tf.saved_model.load(str(version))
     for name, (inputs, outputs) in SIGNATURES.items():
@@ -41,28 +53,74 @@ def verify(version: Path, network: Network, labels: tuple[str, ...]) -> float:
     written = json.loads((version / "assets" / "voc_cls.json").read_text(encoding="utf-8"))["labels"]
     if tuple(written) != labels or (version / "assets" / "labels.txt").read_text().split("\n")[:-1] != list(labels):
         raise ExportError(f"{version}: its labels are {written}, the run has {list(labels)}")
-    difference = _largest_difference(loaded.signatures, network)
+    expected = _expected(network)
+    try:
+        difference = _largest_difference(_by_objects(loaded), expected)
+        with _by_graph(version) as by_graph:
+            difference = max(difference, _largest_difference(by_graph, expected))
+    except tf.errors.OpError as error:
+        reason = error.message.strip().splitlines()[-1]
+        raise ExportError(f"{version}: does not run after reloading ({reason})") from error
     if not difference <= TOLERANCE:
-        raise ExportError(f"{version}: probabilities differ by {difference:.1e} from the trained network's, more than "
+        raise ExportError(f"{version}: outputs differ by {difference:.1e} from the trained network's, more than "
                           f"{TOLERANCE:.0e}; the export is not usable")
     return difference
 
 
-def _largest_difference(signatures: dict[str, tf.types.experimental.ConcreteFunction], network: Network) -> float:
+def _by_objects(loaded: Any) -> Caller:
+    def call(name: str, value: Array) -> dict[str, Array]:
+        (key,) = SIGNATURES[name][0]
+        outputs = loaded.signatures[name](**{key: tf.constant(value)})
+        return {output: tensor.numpy() for output, tensor in outputs.items()}
+
+    return call
+
+
+@contextmanager
+def _by_graph(version: Path) -> Iterator[Caller]:
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # or it warns that sessions are of the old world
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(version)).signature_def
+
+        def call(name: str, value: Array) -> dict[str, Array]:
+            (key,) = SIGNATURES[name][0]
+            outputs = {output: info.name for output, info in signatures[name].outputs.items()}
+            values: dict[str, Array] = session.run(outputs, {signatures[name].inputs[key].name: value})
+            return values
+
+        yield call
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What output `output` of `signature` should be for `value`."""
+
+    signature: str
+    value: Array
+    output: str
+    wanted: Array
+
+
+def _expected(network: Network) -> list[Expectation]:
+    """The trained network's answers, by way of the training pipeline's functions."""
     settings = network.spec.preprocessing
     pictures = encoded_samples()
-    inputs = tf.stack([preprocess(decode(tf.constant(picture), settings), settings) for picture in pictures])
-    expected = tf.sigmoid(network.model(inputs, training=False)).numpy()
+    encoded = np.array(pictures, object)
+    inputs = tf.stack([preprocess(decode(tf.constant(picture), settings), settings) for picture in pictures]).numpy()
+    probabilities = tf.sigmoid(network.model(inputs, training=False)).numpy()
     image = scene(300, 400, 4)[None]
-    expected_image = tf.sigmoid(network.model(preprocess(image, settings), training=False)).numpy()
     examples = [tf.train.Example(features=tf.train.Features(feature={
-        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))})).SerializeToString()
+        ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))})).SerializeToString()
         for picture in pictures]
-    pairs = [
-        (signatures["serving_default"](image_bytes=tf.constant(pictures))["probabilities"], expected),
-        (signatures["predict_tensors"](inputs=inputs)["probabilities"], expected),
-        (signatures["classify"](examples=tf.constant(examples))["scores"], expected),
-        (signatures["predict_images"](images=tf.constant(image))["probabilities"], expected_image),
-        (signatures["preprocess"](image_bytes=tf.constant(pictures))["inputs"], inputs.numpy()),
+    return [
+        Expectation("serving_default", encoded, "probabilities", probabilities),
+        Expectation("predict_tensors", inputs, "probabilities", probabilities),
+        Expectation("classify", np.array(examples, object), "scores", probabilities),
+        Expectation("preprocess", encoded, "inputs", inputs),
+        Expectation("predict_images", image, "probabilities",
+                    tf.sigmoid(network.model(preprocess(image, settings), training=False)).numpy()),
     ]
-    return max(float(np.abs(found.numpy() - wanted).max()) for found, wanted in pairs)
+
+
+def _largest_difference(call: Caller, expected: list[Expectation]) -> float:
+    return max(float(np.abs(call(case.signature, case.value)[case.output] - case.wanted).max()) for case in expected)

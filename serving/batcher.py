@@ -81,8 +81,8 @@ class Batcher:
                               f"{pictures}: send them in several calls")
         if self._admitted + pictures > self._queue_size:
             self.counts.refused += pictures
-            raise Overloaded(f"{self._admitted} pictures are waiting and --queue-size is {self._queue_size}, so there is "
-                             f"no place for {pictures} more: try again in a moment")
+            raise Overloaded(f"{self._admitted} pictures are waiting and --queue-size is {self._queue_size}, so there "
+                             f"is no place for {pictures} more: try again in a moment")
         self._admitted += pictures
         try:
             yield

@@ -27,6 +27,8 @@ class ServeConfig:
     """Port of the gRPC API; 0 picks a free one, printed at the start. 8500 is TensorFlow Serving's."""
     http_port: int = 8501
     """Port of /healthz and /v1/models/NAME; 0 picks a free one, -1 opens none. 8501 is TensorFlow Serving's."""
+    port_file: Path | None = None
+    """File to write the number of the gRPC port into once the server is ready; removed when it stops."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """In what the network is computed. float32: the probabilities of training. bfloat16: about twice as fast on a CPU
     that has the instructions, probabilities within 0.001 or so. auto: bfloat16 where the CPU has them."""
@@ -60,8 +62,8 @@ class ServeConfig:
         if self.max_megapixels <= 0:
             raise UsageError(f"--max-megapixels {self.max_megapixels} must be above 0")
         if self.queue_size < self.max_batch_size:
-            raise UsageError(f"--queue-size {self.queue_size} is below --max-batch-size {self.max_batch_size}: no batch "
-                             "of that size could ever form")
+            raise UsageError(f"--queue-size {self.queue_size} is below --max-batch-size {self.max_batch_size}: no "
+                             "batch of that size could ever form")
 
     @property
     def name(self) -> str:

@@ -24,8 +24,8 @@ def open_grpc(config: ServeConfig, calls: Calls) -> tuple[grpc.aio.Server, str]:
         except RuntimeError:
             port = 0
     if not port:
-        raise ServeError(f"cannot listen on {config.host}:{config.port}, as the port is taken or the address is not this "
-                         "machine's: stop what listens there, or pass another --port or --host")
+        raise ServeError(f"cannot listen on {config.host}:{config.port}, as the port is taken or the address is not "
+                         "this machine's: stop what listens there, or pass another --port or --host")
     return server, f"{config.host}:{port}"
 
 

@@ -35,7 +35,8 @@ class Rest:
         if name != self._models.name:
             return _not_found(f"no model '{name}'; this server has '{self._models.name}'")
         if wanted is not None and wanted not in versions:
-            return _not_found(f"model '{name}' has no version {wanted}; this server has {', '.join(versions) or 'none'}")
+            known = ", ".join(versions) or "none"
+            return _not_found(f"model '{name}' has no version {wanted}; this server has {known}")
         return web.json_response({"model_version_status": [
             _version_status(number, version) for number, version in versions.items() if wanted in (None, number)]})
 

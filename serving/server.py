@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -66,7 +70,8 @@ async def serve(config: ServeConfig) -> None:
         if loading.done():
             _announce(loading.result(), address, http_address, time.monotonic() - started)
             await health.set_all(serving=True)
-            await stop.made.wait()
+            with _port_file(config.port_file, address):
+                await stop.made.wait()
         rest.draining = True
         stopping.begin()
         await _drain(server, health, calls, stop, config.grace_seconds)
@@ -89,11 +94,29 @@ async def _drain(server: grpc.aio.Server, health: Health, calls: Calls, stop: St
         raise ServeError(f"stopped with {calls.in_flight} calls unanswered, as {why}")
 
 
-async def _first(work: asyncio.Future[None], event: asyncio.Event, timeout: float | None = None) -> None:
+async def _first(work: asyncio.Future[Any], event: asyncio.Event, timeout: float | None = None) -> None:
     """Waits for the work, the event or the timeout, whichever comes first."""
-    waiting = asyncio.ensure_future(event.wait())
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
     await asyncio.wait({work, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
+
+
+@contextlib.contextmanager
+def _port_file(path: Path | None, address: str) -> Iterator[None]:
+    """Keeps the file while the server is ready; it appears whole."""
+    if path is None:
+        yield
+        return
+    aside = path.with_name(f".aside-{os.getpid()}-{path.name}")
+    try:
+        aside.write_text(f"{address.rpartition(':')[2]}\n")
+        os.replace(aside, path)
+    except OSError as error:
+        raise ServeError(f"--port-file {path} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _note_others(folder: ModelFolder) -> None:

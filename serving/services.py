@@ -27,7 +27,8 @@ async def add_services(server: grpc.aio.Server, models: Models, max_message_byte
     """Adds all services; the returned health says NOT_SERVING until it is told otherwise."""
     health = Health(PREDICTORS, stopping)
     await health.set_all(serving=False)
-    classifier_pb2_grpc.add_ClassifierServicer_to_server(ClassifierService(models), server)
+    classifier_pb2_grpc.add_ClassifierServicer_to_server(  # type: ignore[no-untyped-call]
+        ClassifierService(models), server)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         PredictionService(models, max_message_bytes), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -44,8 +44,8 @@ def choose_precision(wanted: Precision, cpu_info: Path = CPU_INFO) -> Precision:
     if wanted is Precision.AUTO:
         return Precision.BFLOAT16 if able else Precision.FLOAT32
     if wanted is Precision.BFLOAT16 and not able:
-        raise ServeError(f"--precision bfloat16 needs a CPU with {' or '.join(BFLOAT16_CPU_FLAGS)} and no GPU, and this "
-                         "machine is none: pass float32 or auto")
+        raise ServeError(f"--precision bfloat16 needs a CPU with {' or '.join(BFLOAT16_CPU_FLAGS)} and no GPU, and "
+                         "this machine is none: pass float32 or auto")
     return wanted
 
 

@@ -72,7 +72,7 @@ class Client:
             ("grpc.max_send_message_length", self._max_bytes), ("grpc.max_receive_message_length", self._max_bytes),
             ("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.service_config", RETRIES)])
-        self._stub: Any = classifier_pb2_grpc.ClassifierStub(self._channel)
+        self._stub: Any = classifier_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Client:
         return self
@@ -95,9 +95,9 @@ class Client:
 
     def _calls(self, pictures: Sequence[bytes | Path]) -> Iterator[list[_Picture]]:
         """The pictures in portions that one message can take, each file read only when its turn comes."""
-        for position, picture in enumerate(pictures):
-            if isinstance(picture, Path):
-                _check_file(picture)
+        for source in pictures:
+            if isinstance(source, Path):
+                _check_file(source)
         call: list[_Picture] = []
         size = 0
         for position, source in enumerate(pictures):
@@ -116,8 +116,8 @@ class Client:
             yield call
 
     def _classify(self, pictures: list[_Picture], top_k: int, model: str) -> list[Prediction]:
-        request = classifier_pb2.ClassifyRequest(
-            model=model, top_k=top_k, pictures=[classifier_pb2.Picture(content=picture.content) for picture in pictures])
+        messages = [classifier_pb2.Picture(content=picture.content) for picture in pictures]
+        request = classifier_pb2.ClassifyRequest(model=model, top_k=top_k, pictures=messages)
         try:
             response = self._stub.Classify(request, timeout=self._timeout)
         except grpc.RpcError as error:
@@ -137,8 +137,8 @@ class Client:
             return (f"{server} did not answer within {self._timeout:g} s: it is overloaded or not there; "
                     "try later, with fewer pictures or a longer timeout")
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-            return (f"{server} takes no messages of this size ({details}): send fewer or smaller pictures, or raise its "
-                    "--max-message-mb")
+            return (f"{server} takes no messages of this size ({details}): send fewer or smaller pictures, or raise "
+                    "its --max-message-mb")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return f"{server} has no {SERVICE} ({details}): it is not voc-serve"
         return f"{server} refused the call with {code.name}: {details}"

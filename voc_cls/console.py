@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from voc_cls.errors import UsageError, VocError
 
 EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
+    "aiohttp": "serve",
     "cv2": "train",
     "grpc_health": "serve",
     "grpc_reflection": "serve",

@@ -52,6 +52,7 @@ def _table(prediction: Prediction, threshold: float, label_width: int) -> Table:
     for scored in prediction.labels:
         seen = scored.probability >= threshold
         style = f"bold {SEEN}" if seen else "dim"
-        table.add_row(Text(scored.label, style=style), Text(f"{scored.probability:.1%}".replace("%", " %"), style=style),
+        percent = f"{scored.probability:.1%}".replace("%", " %")
+        table.add_row(Text(scored.label, style=style), Text(percent, style=style),
                       Bar(1, 0, scored.probability, color=SEEN if seen else "bright_black"))
     return table

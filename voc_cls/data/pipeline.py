@@ -89,17 +89,22 @@ def feature_batches(features: npt.NDArray[np.float32], targets: npt.NDArray[np.f
 
 
 def picture_batches(paths: Sequence[Path], batch_size: int, preprocessing: Preprocessing,
-                    flip: bool = False) -> tf.data.Dataset:
-    """Batches of float32 [≤B, size, size, 3] in the order of `paths`, each picture once, for inference."""
+                    mirrored: bool = False) -> tf.data.Dataset:
+    """Batches of float32 [≤ batch_size, size, size, 3] for inference: the pictures in the order of `paths`.
+
+    mirrored: each is followed by its mirror image (batch_size has to be even); it is decoded only once.
+    """
     import tensorflow as tf
 
-    def example(path: tf.Tensor) -> tf.Tensor:
+    def views(path: tf.Tensor) -> tf.Tensor:
         picture = load(path, preprocessing)
-        return tf.reverse(picture, [1]) if flip else picture
+        return tf.stack([picture, tf.reverse(picture, [1])] if mirrored else [picture])
 
+    shape = [-1, preprocessing.size, preprocessing.size, 3]
     names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    pictures = names.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return pictures.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    pictures = names.map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = pictures.batch(batch_size // 2 if mirrored else batch_size)
+    return batches.map(lambda batch: tf.reshape(batch, shape)).prefetch(tf.data.AUTOTUNE)
 
 
 @contextmanager

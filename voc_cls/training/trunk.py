@@ -24,10 +24,9 @@ def feature_bytes(trunk: keras.Model, pictures: int, views: int) -> int:
 def trunk_features(trunk: keras.Model, paths: Sequence[Path], preprocessing: Preprocessing,
                    flip: bool) -> npt.NDArray[np.float32]:
     """float32 [views, N, …]: the trunk's outputs for every picture and, with `flip`, for its mirror image."""
-    views = [False, True] if flip else [False]
-    outputs = np.empty((len(views), len(paths), *trunk.output_shape[1:]), np.float32)
-    with PredictionProgress("trunk", len(paths) * len(views)) as progress:
-        for view, flipped in enumerate(views):
-            batches = picture_batches(paths, BATCH_SIZE, preprocessing, flipped)
-            outputs[view] = trunk.predict(batches, verbose=0, callbacks=[progress])
-    return outputs
+    views = 1 + flip
+    batches = picture_batches(paths, BATCH_SIZE, preprocessing, mirrored=flip)
+    with PredictionProgress("trunk", len(paths) * views) as progress:
+        outputs = trunk.predict(batches, verbose=0, callbacks=[progress])
+    by_picture = np.asarray(outputs, np.float32).reshape(len(paths), views, *trunk.output_shape[1:])
+    return np.ascontiguousarray(by_picture.swapaxes(0, 1))

@@ -7,6 +7,7 @@ the format says, not what the library does.
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,13 @@ SIGNATURES = ("serving_default", "predict_images", "predict_tensors", "preproces
 def export_tiny_model(version_folder: Path, *, seed: int = 0, seconds: float = 0,
                       without: str | None = None) -> Path:
     """Writes a version as voc-export does; `without` leaves a signature out."""
-    assets = version_folder.parent / f"assets-{version_folder.name}"
-    assets.mkdir(parents=True)
-    (assets / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
-    (assets / "voc_cls.json").write_text(json.dumps(metadata()))
-    model = TinyModel(seed, seconds, sorted(assets.iterdir()))
-    signatures = {name: getattr(model, name) for name in SIGNATURES if name != without}
-    tf.saved_model.save(model, str(version_folder), signatures=signatures)
+    with tempfile.TemporaryDirectory() as folder:
+        assets = [Path(folder) / "labels.txt", Path(folder) / "voc_cls.json"]
+        assets[0].write_text("".join(f"{label}\n" for label in LABELS))
+        assets[1].write_text(json.dumps(metadata()))
+        model = TinyModel(seed, seconds, assets)
+        signatures = {name: getattr(model, name) for name in SIGNATURES if name != without}
+        tf.saved_model.save(model, str(version_folder), signatures=signatures)
     return version_folder
 
 

@@ -78,6 +78,12 @@ def test_inference_sees_every_picture_once_in_order(pictures: list[Path]):
     assert np.array_equal(levels, np.arange(10) * 20)
 
 
+def test_inference_can_see_each_picture_followed_by_its_mirror_image(pictures: list[Path]):
+    rows = np.concatenate([batch[:, 0, :, 0] for batch in picture_batches(pictures, 4, SMALL, mirrored=True)])
+    assert np.array_equal(rows[0::2, 0], np.arange(10) * 20)
+    assert np.array_equal(rows[1::2], rows[0::2, ::-1])
+
+
 def test_a_broken_picture_is_named_although_tf_data_knows_no_names(pictures: list[Path]):
     pictures[7].write_bytes(pictures[7].read_bytes()[:40])
     with pytest.raises(DataError, match=r"7\.png: not a whole"), naming_broken_pictures(pictures, SMALL):

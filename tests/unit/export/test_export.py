@@ -122,3 +122,14 @@ def test_a_run_that_is_not_finished_is_named(run: Path, tmp_path: Path):
     with pytest.raises(RunError, match="not finished"):
         export(unfinished, tmp_path / "pets")
     assert not (tmp_path / "pets").exists()
+
+
+def test_it_also_runs_the_way_tensorflow_serving_loads_it(exported: Path):
+    # by the graph, not by objects: variables that are tracked through Keras get a second node, which is not restored
+    pictures = encoded_samples()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(exported)).signature_def["serving_default"]
+        answer = session.run(signature.outputs["probabilities"].name,
+                             {signature.inputs["image_bytes"].name: pictures})
+    assert answer.shape == (4, len(LABELS))
+    assert np.isfinite(answer).all()

@@ -1,0 +1,149 @@
+"""Servers in processes of their own, on ports of their own, and what to send to them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.integration.serving.tiny_model import export_tiny_model
+from voc_cls.v1 import classifier_pb2_grpc
+
+BIN = Path(sys.executable).parent
+READY = re.compile(r"ready on \S+:(?P<port>\d+) \(gRPC\)(?: and \S+:(?P<http>\d+) \(HTTP\))?: .*")
+BATCHES = re.compile(r"(\d+) pictures in (\d+) batches, largest (\d+); (\d+) dropped, (\d+) refused")
+START_TIMEOUT = 60
+
+
+@dataclass
+class Server:
+    """A voc-serve process; `output` and `errors` are files that it writes."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    errors: Path
+    address: str = ""
+    http: str = ""
+    ready_line: str = ""
+    channels: list[grpc.Channel] = field(default_factory=list)
+
+    def wait_until_ready(self) -> Server:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not (ready := READY.search(self.output.read_text())):
+            assert self.process.poll() is None, self.errors.read_text()
+            assert time.monotonic() < deadline, "the server did not become ready"
+            time.sleep(0.05)
+        self.address, self.http = f"127.0.0.1:{ready['port']}", f"http://127.0.0.1:{ready['http']}"
+        self.ready_line = ready[0]
+        return self
+
+    def channel(self) -> grpc.Channel:
+        self.channels.append(grpc.insecure_channel(self.address, options=[
+            ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]))
+        return self.channels[-1]
+
+    def classifier(self) -> Any:
+        return classifier_pb2_grpc.ClassifierStub(self.channel())  # type: ignore[no-untyped-call]
+
+    def health(self, service: str = "") -> str:
+        response = health_pb2_grpc.HealthStub(self.channel()).Check(
+            health_pb2.HealthCheckRequest(service=service), timeout=10, wait_for_ready=True)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+
+    def end(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:
+        """Sends a signal and returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout)
+
+    def batches(self) -> dict[str, int]:
+        """What a server that has ended said of its batches."""
+        counts = BATCHES.search(self.output.read_text())
+        assert counts, self.output.read_text()
+        return dict(zip(("pictures", "batches", "largest", "dropped", "refused"), map(int, counts.groups()),
+                        strict=True))
+
+
+class Start:
+    """Starts servers and ends those that a test has left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers: list[Server] = []
+
+    def __call__(self, model_dir: Path, *flags: object) -> Server:
+        """A process that has just started; ports are free ones unless `flags` say otherwise."""
+        number = len(self._servers)
+        output, errors = self._folder / f"{number}.out", self._folder / f"{number}.err"
+        arguments = ["--model-dir", model_dir, "--host", "127.0.0.1", "--port", 0, "--http-port", 0, *flags]
+        with output.open("wb") as out, errors.open("wb") as err:
+            process = subprocess.Popen([str(BIN / "voc-serve"), *map(str, arguments)], stdout=out, stderr=err)
+        self._servers.append(Server(process, output, errors))
+        return self._servers[-1]
+
+    def end_all(self) -> None:
+        for server in self._servers:
+            for channel in server.channels:
+                channel.close()
+            if server.process.poll() is None:
+                server.process.kill()
+                server.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers for one test."""
+    starter = Start(tmp_path)
+    yield starter
+    starter.end_all()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models/tiny with the versions 9 and 10; 10 is the higher one, though not for the alphabet."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    export_tiny_model(folder / "9", seed=9)
+    export_tiny_model(folder / "10", seed=10)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved_model(model: Path) -> Any:
+    """The served version, loaded by TensorFlow itself: what the right answers are."""
+    return tf.saved_model.load(str(model / "10"))
+
+
+@pytest.fixture(scope="session")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that lives as long as the tests."""
+    starter = Start(tmp_path_factory.mktemp("server"))
+    yield starter(model, "--queue-size", 40, "--max-message-mb", 4, "--max-megapixels", 2).wait_until_ready()
+    starter.end_all()
+
+
+def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """uint8 [height, width, 3], a picture of its own for every seed."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def jpeg(seed: int) -> bytes:
+    """A picture as a JPEG file."""
+    return bytes(tf.io.encode_jpeg(picture(seed)).numpy())
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    """Five picture files, of different kinds."""
+    return [jpeg(0), bytes(tf.io.encode_png(picture(1)).numpy()), jpeg(2),
+            bytes(tf.io.encode_jpeg(picture(3)[:, :, :1]).numpy()), jpeg(4)]

@@ -1,0 +1,179 @@
+"""A server starts when it can answer, says so, and ends without losing a call."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.integration.serving.conftest import Server, Start, jpeg
+from tests.integration.serving.tiny_model import LABELS, export_tiny_model
+from voc_cls.v1 import classifier_pb2
+
+SERVICES = ("voc_cls.v1.Classifier", "tensorflow.serving.PredictionService")
+SECONDS = 1.5
+
+
+@pytest.fixture(scope="module")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose network takes SECONDS for a batch of any size."""
+    return export_tiny_model(tmp_path_factory.mktemp("slow") / "slow" / "1", seconds=SECONDS).parent
+
+
+def classify(server: Server, pictures: int = 1) -> classifier_pb2.ClassifyResponse:
+    request = classifier_pb2.ClassifyRequest(pictures=[classifier_pb2.Picture(content=jpeg(0))] * pictures)
+    response: classifier_pb2.ClassifyResponse = server.classifier().Classify(request, timeout=20)
+    return response
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def http_status(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_it_is_not_serving_until_every_batch_size_is_warmed_up(start: Start, slow_model: Path, tmp_path: Path) -> None:
+    port = free_port()
+    server = start(slow_model, "--port", port, "--max-batch-size", 2, "--port-file", tmp_path / "port")
+    server.address = f"127.0.0.1:{port}"
+    assert [server.health(name) for name in ("", *SERVICES)] == ["NOT_SERVING"] * 3
+    assert not (tmp_path / "port").exists()
+    with pytest.raises(grpc.RpcError) as error:
+        classify(server)
+    assert (error.value.code(), error.value.details()) == (
+        grpc.StatusCode.UNAVAILABLE, "model 'slow' is not ready yet: try again in a moment")
+    server.wait_until_ready()
+    assert [server.health(name) for name in ("", *SERVICES)] == ["SERVING"] * 3
+    assert (tmp_path / "port").read_text() == f"{port}\n"
+    assert server.end() == 0
+    assert not (tmp_path / "port").exists()
+
+
+def test_the_ready_line_says_what_is_served_and_how(server: Server) -> None:
+    http = server.http.removeprefix("http://")
+    assert server.ready_line.startswith(f"ready on {server.address} (gRPC) and {http} (HTTP): model tiny, version 10 "
+                                        "(tiny, 20 labels); TensorFlow 2.")
+    assert ", CPU, float32, " in server.ready_line
+    assert "; batch sizes 1 2 4 8 16; ready after " in server.ready_line
+
+
+def test_sigterm_lets_a_call_that_runs_finish_in_spite_of_open_streams(start: Start, slow_model: Path) -> None:
+    server = start(slow_model, "--max-batch-size", 1).wait_until_ready()
+    watch = health_pb2_grpc.HealthStub(server.channel()).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    idle = reflection_pb2_grpc.ServerReflectionStub(server.channel()).ServerReflectionInfo(never(), timeout=30)
+    with ThreadPoolExecutor(1) as caller:
+        call = caller.submit(classify, server, 2)  # two batches of one: 3 seconds
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert not call.done()
+        assert len(call.result().classifications[1].labels) == len(LABELS)
+        assert server.process.wait(5) == 0
+    idle.cancel()
+    assert "stopped: 1 calls answered, 0 refused or failed" in server.output.read_text()
+
+
+def never() -> Any:
+    """The requests of a caller who opens a stream and then says nothing."""
+    time.sleep(20)
+    yield reflection_pb2.ServerReflectionRequest()
+
+
+def test_a_second_signal_or_the_end_of_the_grace_ends_the_calls_that_run(start: Start, slow_model: Path) -> None:
+    hurried = start(slow_model, "--max-batch-size", 1)
+    timed = start(slow_model, "--max-batch-size", 1, "--grace-seconds", 0.5)
+    with ThreadPoolExecutor(2) as callers:
+        calls = [callers.submit(classify, server.wait_until_ready(), 20) for server in (hurried, timed)]  # 30 seconds
+        time.sleep(0.5)
+        hurried.process.send_signal(signal.SIGINT)
+        assert timed.end() == 1
+        assert hurried.process.poll() is None
+        begun = time.monotonic()
+        assert hurried.end(signal.SIGTERM) == 1
+        assert time.monotonic() - begun < 1
+        assert all(isinstance(call.exception(), grpc.RpcError) for call in calls)
+    assert "stopped with 1 calls unanswered, as a second signal came" in hurried.errors.read_text()
+    assert "stopped with 1 calls unanswered, as --grace-seconds 0.5 had passed" in timed.errors.read_text()
+
+
+def test_sigterm_while_the_model_loads_ends_it_at_once(start: Start, slow_model: Path) -> None:
+    port = free_port()
+    server = start(slow_model, "--port", port)  # five batch sizes to warm up: 7 seconds
+    server.address = f"127.0.0.1:{port}"
+    assert server.health() == "NOT_SERVING"
+    begun = time.monotonic()
+    assert server.end() == 0
+    assert time.monotonic() - begun < 2
+
+
+def test_a_port_in_use_is_one_sentence(start: Start, server: Server, model: Path) -> None:
+    port = server.address.rpartition(":")[2]
+    second = start(model, "--port", port)
+    assert second.process.wait(20) == 1
+    assert second.errors.read_text() == (
+        f"voc-serve: error: cannot listen on 127.0.0.1:{port}, as the port is taken or the address is not this "
+        "machine's: stop what listens there, or pass another --port or --host\n")
+    third = start(model, "--http-port", port)
+    assert third.process.wait(20) == 1
+    assert f"cannot listen on 127.0.0.1:{port} (" in third.errors.read_text()
+    assert "Traceback" not in third.errors.read_text()
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence(start: Start, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(model / "10", folder / "1")
+    next((folder / "1" / "variables").glob("*.data*")).write_bytes(b"cut off")
+    server = start(folder)
+    assert server.process.wait(30) == 1
+    assert server.errors.read_text().startswith(f"voc-serve: error: {folder}/1 cannot be loaded (")
+    assert len(server.errors.read_text().splitlines()) == 1
+
+
+def test_reflection_lists_the_services_and_their_files(server: Server) -> None:
+    requests = [reflection_pb2.ServerReflectionRequest(list_services=""),
+                reflection_pb2.ServerReflectionRequest(file_containing_symbol="voc_cls.v1.Classifier")]
+    listed, found = reflection_pb2_grpc.ServerReflectionStub(server.channel()).ServerReflectionInfo(
+        iter(requests), timeout=10)
+    assert [service.name for service in listed.list_services_response.service] == sorted(
+        [*SERVICES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"])
+    assert b"ClassifyRequest" in found.file_descriptor_response.file_descriptor_proto[0]
+
+
+def test_an_unknown_service_has_no_health(server: Server) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        server.health("voc_cls.v1.Detector")
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_http_port_tells_health_and_versions(server: Server) -> None:
+    assert http_status(f"{server.http}/healthz") == (200, "SERVING\n")
+    expected = {"model_version_status": [
+        {"version": "10", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]}
+    for path in ("/v1/models/tiny", "/v1/models/tiny/versions/10"):
+        code, body = http_status(server.http + path)
+        assert (code, json.loads(body)) == (200, expected)
+    code, body = http_status(f"{server.http}/v1/models/big")
+    assert (code, json.loads(body)["error"]) == (404, "no model 'big'; this server has 'tiny'")
+    code, body = http_status(f"{server.http}/v1/models/tiny/versions/9")
+    assert (code, json.loads(body)["error"]) == (404, "model 'tiny' has no version 9; this server has 10")

@@ -1,0 +1,89 @@
+"""The frozen engine computes what the SavedModel computes; precision is what the machine can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.engine import UndecodablePicture
+from serving.errors import ServeError
+from serving.signatures import read_signatures
+from serving.tensorflow_engine import Precision, TensorFlowEngine, bmp, choose_precision
+from tests.integration.serving.conftest import jpeg, picture
+from tests.integration.serving.tiny_model import SIZE, export_tiny_model
+
+
+@pytest.fixture
+def inputs() -> Any:
+    return np.random.default_rng(0).normal(0, 50, (5, SIZE, SIZE, 3)).astype(np.float32)
+
+
+def test_it_computes_what_the_saved_model_computes(model: Path, saved_model: Any, inputs: Any) -> None:
+    engine = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
+    expected = saved_model.signatures["predict_tensors"](inputs=tf.constant(inputs))
+    scores = engine.predict(inputs)
+    np.testing.assert_allclose(scores.probabilities, expected["probabilities"].numpy(), atol=1e-6)
+    np.testing.assert_allclose(scores.logits, expected["logits"].numpy(), rtol=1e-5, atol=1e-5)
+    content = jpeg(5)
+    np.testing.assert_array_equal(
+        engine.decode(content), saved_model.signatures["preprocess"](image_bytes=tf.constant([content]))["inputs"][0])
+    engine.close()
+
+
+def test_no_variable_is_left_in_the_graph(model: Path) -> None:
+    engine = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
+    operations = {operation.type for operation in engine._session.graph.get_operations()}
+    assert "Const" in operations
+    assert not operations & {"VarHandleOp", "ReadVariableOp", "VariableV2"}
+    engine.close()
+
+
+def test_bfloat16_is_close_and_leaves_the_decoder_exact(model: Path, inputs: Any) -> None:
+    try:
+        engine = TensorFlowEngine(model / "10", Precision.BFLOAT16, 1)
+    except ServeError as error:
+        pytest.skip(str(error))
+    exact = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
+    assert "bfloat16" in engine.description
+    difference = np.abs(engine.predict(inputs).logits - exact.predict(inputs).logits).max()
+    assert 0 < difference < 0.1
+    np.testing.assert_array_equal(engine.decode(jpeg(5)), exact.decode(jpeg(5)))
+
+
+@pytest.mark.parametrize(("flags", "able"), [("fpu avx512f avx512_bf16 avx2", True), ("fpu amx_bf16", True),
+                                             ("fpu avx2 avx512f", False)])
+def test_auto_is_bfloat16_where_the_cpu_has_instructions_for_it(tmp_path: Path, flags: str, able: bool) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert choose_precision(Precision.AUTO, info) is (Precision.BFLOAT16 if able else Precision.FLOAT32)
+    assert choose_precision(Precision.FLOAT32, info) is Precision.FLOAT32
+    if able:
+        assert choose_precision(Precision.BFLOAT16, info) is Precision.BFLOAT16
+    else:
+        with pytest.raises(ServeError, match="--precision bfloat16 needs a CPU with avx512_bf16 or amx_bf16"):
+            choose_precision(Precision.BFLOAT16, info)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 81])
+def test_a_decoded_picture_passes_through_a_bmp_unchanged(width: int) -> None:
+    image = picture(7, 5, width)
+    decoded = tf.io.decode_image(bmp(image), channels=3, expand_animations=False)
+    np.testing.assert_array_equal(decoded.numpy(), image)
+
+
+def test_a_damaged_picture_is_told_without_the_names_of_nodes(model: Path) -> None:
+    engine = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
+    with pytest.raises(UndecodablePicture) as error:
+        engine.decode(jpeg(0)[:1000])
+    assert "\n" not in str(error.value)
+    assert "{{" not in str(error.value)
+
+
+def test_a_model_that_lacks_a_signature_is_named_with_what_it_has(tmp_path: Path) -> None:
+    version = export_tiny_model(tmp_path / "part" / "1", without="preprocess")
+    with pytest.raises(ServeError, match=r"has no signature 'preprocess' \(it has: .*classify, predict_images"):
+        read_signatures(version)

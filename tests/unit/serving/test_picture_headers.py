@@ -1,0 +1,70 @@
+"""The size of a picture is known before anything of it is decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pytest
+from PIL import Image
+
+from serving.pictures import NotAPicture, picture_format, pixels_to_decode
+
+WIDTH, HEIGHT = 301, 203
+
+
+def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT), **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, "white").save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "options"), [
+    ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"exif": b"Exif\0\0" + bytes(3000)}),
+    ("PNG", {}), ("BMP", {}),
+])
+def test_width_and_height_are_read_from_the_header(kind: str, options: dict[str, object]) -> None:
+    content = encoded(kind, **options)
+    assert picture_format(content) == kind
+    assert pixels_to_decode(content) == WIDTH * HEIGHT
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpegs_of_other_colour_spaces_have_a_size_too(mode: str) -> None:
+    assert pixels_to_decode(encoded("JPEG", mode)) == WIDTH * HEIGHT
+
+
+def test_a_thumbnail_inside_a_jpeg_is_not_its_size() -> None:
+    thumbnail = encoded("JPEG", size=(16, 16))
+    content = encoded("JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    assert pixels_to_decode(content[:2] + segment + content[2:]) == WIDTH * HEIGHT
+
+
+def test_a_bmp_from_top_to_bottom_has_a_positive_size() -> None:
+    content = bytearray(encoded("BMP"))
+    content[22:26] = struct.pack("<i", -HEIGHT)
+    assert pixels_to_decode(bytes(content)) == WIDTH * HEIGHT
+
+
+def test_every_frame_of_a_gif_counts() -> None:
+    frames = [Image.effect_noise((100, 50), 50) for _ in range(5)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], comment=b"x" * 700)
+    assert picture_format(buffer.getvalue()) == "GIF"
+    assert pixels_to_decode(buffer.getvalue()) == 100 * 50 * (1 + 5)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
+def test_a_header_cut_off_anywhere_is_named_and_never_an_error_of_ours(kind: str) -> None:
+    content = encoded(kind)
+    needed = {"JPEG": 160, "PNG": 24, "BMP": 26, "GIF": 10}[kind]  # where the size stands, at the earliest
+    for length in range(8, needed):
+        with pytest.raises(NotAPicture, match=f"^a damaged {kind} picture: its header ends after {length} bytes$"):
+            pixels_to_decode(content[:length])
+
+
+@pytest.mark.parametrize("content", [b"", b"%PDF", b"RIFF....WEBP", b"\x00" * 100])
+def test_anything_else_is_no_picture(content: bytes) -> None:
+    with pytest.raises(NotAPicture, match=r"^not a JPEG, PNG, BMP or GIF picture: "):
+        pixels_to_decode(content)

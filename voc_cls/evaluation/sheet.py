@@ -1,0 +1,109 @@
+"""A contact sheet: pictures with their most probable labels as bars, in one PNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voc_cls.client import Prediction
+from voc_cls.errors import DataError
+from voc_cls.files import write_aside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 4
+MOST_PICTURES = 200
+"""More would make a PNG of over 100 megapixels, which viewers refuse."""
+MOST_LABELS = 8
+CELL_WIDTH, PICTURE_HEIGHT, BAR_HEIGHT = 3.0, 2.35, 0.235
+"""Inches."""
+TITLE_HEIGHT, GAP = 0.62, 0.22
+DPI = 120
+NAME_LENGTH, LABEL_LENGTH = 34, 15
+"""Characters that fit; longer ones are shortened in the middle."""
+INK, FAINT, SEEN, UNSEEN, TRACK = "#1c2733", "#7b8794", "#1f8a5b", "#aeb8c2", "#edf0f3"
+
+
+def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Prediction], threshold: float) -> int:
+    """Draws the first MOST_PICTURES pictures with their first MOST_LABELS labels; those from `threshold` on stand out.
+
+    Returns how many were drawn. The file appears whole; DataError if it cannot be written or a picture not be read.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = min(len(files), MOST_PICTURES)
+    labels = min(MOST_LABELS, max(len(prediction.labels) for prediction in predictions))
+    columns = min(COLUMNS, drawn)
+    rows = math.ceil(drawn / columns)
+    bars = labels * BAR_HEIGHT
+    width = columns * CELL_WIDTH + (columns + 1) * GAP
+    cell = 0.26 + PICTURE_HEIGHT + 0.08 + bars + GAP
+    height = TITLE_HEIGHT + rows * cell + 0.1
+    figure = Figure(figsize=(max(width, 4.2), height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    _title(figure, predictions[0], len(files), drawn, threshold)
+    offset = (figure.get_figwidth() - width) / 2
+    for index in range(drawn):
+        row, column = divmod(index, columns)
+        left = offset + GAP + column * (CELL_WIDTH + GAP)
+        top = height - TITLE_HEIGHT - row * cell - 0.26
+
+        def place(bottom: float, tall: float, left: float = left) -> Axes:
+            return figure.add_axes((left / figure.get_figwidth(), bottom / height,
+                                    CELL_WIDTH / figure.get_figwidth(), tall / height))
+
+        _picture(place(top - PICTURE_HEIGHT, PICTURE_HEIGHT), files[index])
+        _bars(place(top - PICTURE_HEIGHT - 0.08 - bars, bars), predictions[index], threshold, labels)
+    try:
+        write_aside(path, lambda aside: figure.savefig(aside, format="png"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+    return drawn
+
+
+def _title(figure: Any, prediction: Prediction, pictures: int, drawn: int, threshold: float) -> None:
+    width, height = figure.get_size_inches()
+    version = "" if prediction.version is None else f", version {prediction.version}"
+    figure.text(GAP / width, 1 - 0.3 / height, f"{prediction.model}{version}", fontsize=14, fontweight="bold",
+                color=INK, va="center", parse_math=False)
+    plural = "s" * (pictures > 1)
+    of = f"the first {drawn} of {pictures} pictures" if drawn < pictures else f"{pictures} picture{plural}"
+    figure.text(GAP / width, 1 - 0.53 / height, f"{of} · green from {threshold:.0%} on", fontsize=8.5, color=FAINT,
+                va="center")
+
+
+def _picture(axes: Axes, file: Path) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            axes.imshow(image.convert("RGB"), interpolation="antialiased")
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{file} cannot be drawn: {error}") from None
+    axes.set_anchor("S")
+    axes.set_axis_off()
+    axes.set_title(_shortened(file.name, NAME_LENGTH), fontsize=8.5, color=FAINT, pad=4, parse_math=False)
+
+
+def _bars(axes: Axes, prediction: Prediction, threshold: float, labels: int) -> None:
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(labels - 0.5, -0.5)
+    for row, scored in enumerate(prediction.labels[:labels]):
+        seen = scored.probability >= threshold
+        start, length = 0.36, 0.47
+        axes.barh(row, length, left=start, height=0.5, color=TRACK)
+        axes.barh(row, length * scored.probability, left=start, height=0.5, color=SEEN if seen else UNSEEN)
+        style: dict[str, Any] = {"fontsize": 9, "va": "center", "color": INK if seen else FAINT,
+                                 "fontweight": "bold" if seen else "normal"}
+        axes.text(start - 0.025, row, _shortened(scored.label, LABEL_LENGTH), ha="right", parse_math=False, **style)
+        axes.text(1.0, row, f"{scored.probability:.1%}".replace("%", " %"), ha="right", **style)
+
+
+def _shortened(text: str, length: int) -> str:
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:length - 1 - half]}…{text[-half:]}"

@@ -1,0 +1,1 @@
+"""Generated from proto/voc_cls/v1 by `make proto`; never edited."""
