@@ -2,19 +2,21 @@
 #   docker build -t voc-cls:dev .
 #   docker run --rm -p 8500:8500 -v "$PWD/models/voc:/models/voc:ro" voc-cls:dev
 FROM python:3.11-slim-bookworm AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/src/constraints.txt
 RUN python3 -m venv /opt/voc-cls
 COPY constraints.txt /src/
 # tensorflow-serving-api declares the full tensorflow, twice the size of the CPU build: only its protos are wanted here
-RUN /opt/voc-cls/bin/pip install --constraint /src/constraints.txt \
-        tensorflow-cpu grpcio grpcio-health-checking grpcio-reflection protobuf rich tyro \
-    && /opt/voc-cls/bin/pip install --constraint /src/constraints.txt --no-deps tensorflow-serving-api
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/voc-cls/bin/pip install tensorflow-cpu \
+    && /opt/voc-cls/bin/pip install --no-deps tensorflow-serving-api
 COPY setup.py pyproject.toml README.md /src/
 COPY voc_cls /src/voc_cls
 COPY serving /src/serving
 COPY export /src/export
-RUN /opt/voc-cls/bin/pip install --no-deps /src \
-    && /opt/voc-cls/bin/pip uninstall --yes setuptools pip \
+# what TensorFlow needs to be built, pip, tests and headers stay behind
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/voc-cls/bin/pip install '/src[server]' \
+    && /opt/voc-cls/bin/pip uninstall --yes libclang setuptools pip \
     && find /opt/voc-cls -type d \( -name tests -o -name include \) -prune -exec rm -rf {} +
 
 FROM python:3.11-slim-bookworm

@@ -34,7 +34,7 @@ proto: $(INSTALLED)  ## Generate voc_cls/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/voc_cls/v1/classifier.proto
 
 image:  ## Build the Docker image voc-cls:dev
-	DOCKER_BUILDKIT=1 docker build --network=host -t voc-cls:dev .
+	DOCKER_BUILDKIT=1 $${DOCKER:-docker} build --network=host -t voc-cls:dev .
 
 image-test: $(INSTALLED)  ## Build the image, run it, ask it (needs a Docker engine)
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/image-test.sh

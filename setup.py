@@ -24,7 +24,7 @@ TRAIN = [
     "tensorflow-serving-api>=2.19",
     "tf-slim==1.1.0",
 ]
-SERVE = [*TENSORFLOW, "tensorflow-serving-api>=2.19", "grpcio-health-checking>=1.76", "grpcio-reflection>=1.76"]
+SERVER = ["aiohttp>=3.11", "grpcio-health-checking>=1.76", "grpcio-reflection>=1.76"]
 
 setup(
     name="voc-cls",
@@ -38,7 +38,8 @@ setup(
     install_requires=CLIENT,
     extras_require={
         "train": TRAIN,
-        "serve": SERVE,
+        "serve": [*TENSORFLOW, "tensorflow-serving-api>=2.19", *SERVER],
+        "server": SERVER,  # for the Docker image, which brings a TensorFlow of its own choice
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "dev": ["grpcio-tools", "mypy", "pytest", "ruff", "lxml-stubs", "types-PyYAML", "types-protobuf",
                 "types-requests"],

@@ -1,11 +1,11 @@
 #!/bin/sh
 # The whole way, on pictures generated here and real ImageNet weights: data, training, evaluation, export, server,
-# answers. Everything it writes goes to demo/ but the weights, which go to the cache folder of voc-weights.
+# answers. Everything it writes goes to demo/, but the weights, which voc-weights keeps in its cache folder.
 set -eu
 
 PICTURES=${PICTURES:-480}
 ASKED=12
-demo=demo
+demo=${DEMO:-demo}
 server=
 
 stop_server() {
@@ -28,15 +28,34 @@ voc-data demo "$demo/devkit" --pictures "$PICTURES" --seed 0
 root=$demo/devkit/VOCdevkit/VOC2007
 
 step "2. VGG-16's ImageNet convolutions"
-voc-weights fetch vgg_16_conv --out "$demo/weights/vgg_16_conv.ckpt"
+weights=$(voc-weights fetch vgg_16_conv)
 
 step "3. Train the new head m_fc8 on the frozen convolutions"
 voc-train --data voc --root "$root" --train-split trainval --eval-split test --net vgg_16 --head gap \
-    --weights "$demo/weights/vgg_16_conv.ckpt" --trainable head --out "$demo/run"
+    --weights "$weights" --trainable head --out "$demo/run"
 
 step "4. Export"
 voc-export "$demo/run" "$demo/models/voc"
 
 step "5. Serve, and ask about $ASKED pictures of the test split"
-voc-serve --model-dir "$demo/models/voc" --port 0 --port-file "$demo/port" &
+rm -f "$demo/port"
+voc-serve --model-dir "$demo/models/voc" --host 127.0.0.1 --port 0 --http-port -1 --port-file "$demo/port" &
 server=$!
+while [ ! -s "$demo/port" ]; do
+    kill -0 "$server" 2>/dev/null || { server=; echo "make demo: the server did not start" >&2; exit 1; }
+    sleep 0.2
+done
+set --
+for id in $(head -n "$ASKED" "$root/ImageSets/Main/test.txt"); do
+    set -- "$@" "$root/JPEGImages/$id.jpg"
+done
+voc-predict "$@" --server "127.0.0.1:$(cat "$demo/port")" --top-k 4 --sheet "$demo/answers.png"
+
+step "6. Stop the server"
+stop_server
+
+cat <<END
+
+All of it is in $demo/: the devkit, the run (metrics, weights, config), the model, and the answers as a picture:
+  $demo/answers.png
+END

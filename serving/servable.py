@@ -48,7 +48,7 @@ class Servable:
     async def classify_images(self, images: npt.NDArray[np.uint8], deadline: float | None) -> Scores:
         """uint8 [N, H, W, 3] RGB → scores."""
         with self.batcher.admitted(len(images)):
-            return await self.batcher.predict(await self._on_threads(self.engine.resize, images), deadline)
+            return await self.batcher.predict(await self._on_threads(self.engine.resize, list(images)), deadline)
 
     async def classify_tensors(self, inputs: Inputs, deadline: float | None) -> Scores:
         """float32 [N, size, size, 3], preprocessed by the caller → scores."""

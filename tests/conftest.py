@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.commands import command
+
 WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
 
 
@@ -126,3 +128,12 @@ def file_server() -> Iterator[Callable[[bytes], FileServer]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo devkit of 40 pictures, for reading only."""
+    folder = tmp_path_factory.mktemp("demo")
+    made = command("voc-data", "demo", folder / "devkit", "--pictures", 40, "--seed", 1)
+    assert made.returncode == 0, made.stderr
+    return folder / "devkit" / "VOCdevkit" / "VOC2007"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,8 @@ RETRIES = json.dumps({"methodConfig": [{"name": [{"service": SERVICE}], "retryPo
     "maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "2s", "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"]}}]})
 """gRPC's own retry policy (gRFC A6): a server that is starting or stopping is asked again, with jitter."""
+WAIT_INTERVAL = 0.5
+"""Seconds between two questions to a server that is not ready."""
 PICTURES_PER_CALL = 16
 """Enough to fill the server's default batch; a long list is sent in several calls."""
 OVERHEAD = 1024
@@ -60,13 +63,17 @@ class _Picture:
 class Client:
     """A connection to one server, for any number of calls from any thread; closes as a context manager or by `close`.
 
-    `timeout` is the deadline of each call, seconds. `max_message_mb` bounds what is sent and received, MiB; the server
-    has a bound of its own (voc-serve --max-message-mb).
+    `timeout` is the deadline of each call, seconds. `wait` is how long, seconds, to keep asking a server that is not
+    there yet or still loads its model; `on_wait` is called once when that begins. `max_message_mb` bounds what is sent
+    and received, MiB; the server has a bound of its own (voc-serve --max-message-mb).
     """
 
-    def __init__(self, address: str, *, timeout: float = 60, max_message_mb: int = 64) -> None:
+    def __init__(self, address: str, *, timeout: float = 60, wait: float = 0, max_message_mb: int = 64,
+                 on_wait: Callable[[], object] = lambda: None) -> None:
         self._address = address
         self._timeout = timeout
+        self._wait = wait
+        self._on_wait = on_wait
         self._max_bytes = max_message_mb * 2**20
         self._channel = grpc.insecure_channel(address, options=[
             ("grpc.max_send_message_length", self._max_bytes), ("grpc.max_receive_message_length", self._max_bytes),
@@ -119,11 +126,27 @@ class Client:
         messages = [classifier_pb2.Picture(content=picture.content) for picture in pictures]
         request = classifier_pb2.ClassifyRequest(model=model, top_k=top_k, pictures=messages)
         try:
-            response = self._stub.Classify(request, timeout=self._timeout)
+            response = self._asked(request)
         except grpc.RpcError as error:
             raise ClientError(self._told(error.code(), error.details() or "", pictures)) from None
         return [Prediction(tuple(ScoredLabel(scored.label, scored.probability) for scored in classification.labels),
                            response.model, response.version) for classification in response.classifications]
+
+    def _asked(self, request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        """The answer, waited for while the server is not ready."""
+        give_up = time.monotonic() + self._wait
+        told = False
+        while True:
+            try:
+                response: classifier_pb2.ClassifyResponse = self._stub.Classify(request, timeout=self._timeout)
+                return response
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > give_up:
+                    raise
+            if not told:
+                self._on_wait()
+                told = True
+            time.sleep(WAIT_INTERVAL)
 
     def _told(self, code: grpc.StatusCode, details: str, pictures: list[_Picture]) -> str:
         """The sentence for a person, from a gRPC status."""

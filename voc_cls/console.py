@@ -24,6 +24,7 @@ EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
     "lxml": "train",
     "matplotlib": "train",
     "onnx": "train",
+    "requests": "train",
     "sklearn": "train",
     "tensorboard": "train",
     "tensorflow": "train",

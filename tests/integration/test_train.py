@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.integration.conftest import BIN, command
+from tests.commands import BIN, command
 
 HEAD = ("--head", "gap", "--trainable", "head", "--weights", "none", "--steps", 40, "--batch-size", 8)
 

@@ -49,6 +49,8 @@ class PredictConfig:
     """PNG file to draw the pictures and their labels into; needs the extra `train`."""
     timeout: float = 60
     """Seconds to wait for each answer of the server."""
+    wait: float = 30
+    """Seconds to wait for a server that is not there yet or still loads its model; 0 to fail at once."""
 
     def __post_init__(self) -> None:
         if not self.pictures:
@@ -63,6 +65,8 @@ class PredictConfig:
             raise UsageError(f"--threshold {self.threshold:g} is not a probability, 0 to 1")
         if self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g} must be above 0")
+        if self.wait < 0:
+            raise UsageError(f"--wait {self.wait:g} is below 0")
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise UsageError(f"--sheet {self.sheet} must end in .png")
 
@@ -109,7 +113,12 @@ def picture_files(pictures: tuple[Path, ...]) -> list[Path]:
 def _from_server(config: PredictConfig, files: list[Path]) -> list[Prediction]:
     from voc_cls.client import Client
 
-    with Client(config.server or DEFAULT_SERVER, timeout=config.timeout) as client:
+    server = config.server or DEFAULT_SERVER
+
+    def on_wait() -> None:
+        print(f"{PROGRAM}: {server} is not ready yet, waiting up to {config.wait:g} s", file=sys.stderr)
+
+    with Client(server, timeout=config.timeout, wait=config.wait, on_wait=on_wait) as client:
         return client.classify(files, top_k=config.top_k)
 
 

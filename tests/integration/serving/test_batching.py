@@ -27,7 +27,7 @@ def classify(server: Server, pictures: list[bytes], timeout: float = 30) -> np.n
     return np.array([[row[label] for label in LABELS] for row in rows])
 
 
-def test_parallel_callers_get_the_answers_to_their_own_pictures_from_shared_batches(start: Start, tmp_path: Path) -> None:
+def test_parallel_callers_get_answers_to_their_own_pictures_from_shared_batches(start: Start, tmp_path: Path) -> None:
     version = export_tiny_model(tmp_path / "busy" / "1", seconds=0.03)
     pictures = [[jpeg(10 * caller + number) for number in range(1 + caller % 3)] for caller in range(CALLERS)]
     answer = tf.saved_model.load(str(version)).signatures["serving_default"]

@@ -146,6 +146,17 @@ def test_a_server_that_is_not_ready_is_asked_again(files: list[Path]) -> None:
         server.stop(None).wait()
 
 
+def test_a_server_that_stays_away_longer_is_waited_for_as_long_as_was_said(files: list[Path]) -> None:
+    servicer = Unreliable(refusals=7, seconds=0)  # more than gRPC's own five attempts
+    begun: list[float] = []
+    with ThreadPoolExecutor(1) as threads:
+        server, address = unreliable(threads, servicer)
+        with Client(address, wait=20, on_wait=lambda: begun.append(time.monotonic())) as client:
+            assert len(client.classify(files[:1])) == 1
+        assert (servicer.calls, len(begun)) == (8, 1)
+        server.stop(None).wait()
+
+
 def test_the_deadline_is_honoured_and_told(files: list[Path]) -> None:
     servicer = Unreliable(refusals=0, seconds=10)
     with ThreadPoolExecutor(1) as threads:

@@ -6,6 +6,8 @@ import json
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +25,7 @@ from tests.integration.serving.tiny_model import LABELS, export_tiny_model
 from voc_cls.v1 import classifier_pb2
 
 SERVICES = ("voc_cls.v1.Classifier", "tensorflow.serving.PredictionService")
-SECONDS = 1.5
+SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_sigterm_lets_a_call_that_runs_finish_in_spite_of_open_streams(start: St
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     idle = reflection_pb2_grpc.ServerReflectionStub(server.channel()).ServerReflectionInfo(never(), timeout=30)
     with ThreadPoolExecutor(1) as caller:
-        call = caller.submit(classify, server, 2)  # two batches of one: 3 seconds
+        call = caller.submit(classify, server, 2)  # two batches of one: 2 seconds
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -104,7 +106,7 @@ def test_a_second_signal_or_the_end_of_the_grace_ends_the_calls_that_run(start: 
     hurried = start(slow_model, "--max-batch-size", 1)
     timed = start(slow_model, "--max-batch-size", 1, "--grace-seconds", 0.5)
     with ThreadPoolExecutor(2) as callers:
-        calls = [callers.submit(classify, server.wait_until_ready(), 20) for server in (hurried, timed)]  # 30 seconds
+        calls = [callers.submit(classify, server.wait_until_ready(), 20) for server in (hurried, timed)]  # 20 seconds
         time.sleep(0.5)
         hurried.process.send_signal(signal.SIGINT)
         assert timed.end() == 1
@@ -119,7 +121,7 @@ def test_a_second_signal_or_the_end_of_the_grace_ends_the_calls_that_run(start: 
 
 def test_sigterm_while_the_model_loads_ends_it_at_once(start: Start, slow_model: Path) -> None:
     port = free_port()
-    server = start(slow_model, "--port", port)  # five batch sizes to warm up: 7 seconds
+    server = start(slow_model, "--port", port)  # five batch sizes to warm up: 5 seconds
     server.address = f"127.0.0.1:{port}"
     assert server.health() == "NOT_SERVING"
     begun = time.monotonic()
@@ -177,3 +179,15 @@ def test_the_http_port_tells_health_and_versions(server: Server) -> None:
     assert (code, json.loads(body)["error"]) == (404, "no model 'big'; this server has 'tiny'")
     code, body = http_status(f"{server.http}/v1/models/tiny/versions/9")
     assert (code, json.loads(body)["error"]) == (404, "model 'tiny' has no version 9; this server has 10")
+
+
+def test_the_probe_of_the_container_ends_with_0_only_for_a_server_that_serves(server: Server) -> None:
+    def probe(*args: str) -> tuple[int, str]:
+        ended = subprocess.run([sys.executable, "-m", "serving.probe", *args], capture_output=True, text=True,
+                               check=False)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    assert probe(server.address) == (0, "SERVING\n")
+    code, told = probe(f"127.0.0.1:{free_port()}")
+    assert (code, told.startswith("UNAVAILABLE: ")) == (1, True)
+    assert probe() == (1, "usage: python -m serving.probe HOST:PORT\n")

@@ -8,11 +8,12 @@ import pty
 import re
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import BIN, command
+from tests.commands import BIN, command
 from tests.integration.serving.conftest import Server, jpeg
 from voc_cls.client import Client, Prediction
 
@@ -113,10 +114,15 @@ def test_errors_are_one_sentence(server: Server, folder: Path, args: list[str], 
     assert "Traceback" not in asked.stderr
 
 
-def test_an_address_without_a_port_and_a_folder_without_pictures_are_wrong_usage(folder: Path, tmp_path: Path) -> None:
+def test_an_address_where_nobody_is_and_a_folder_without_pictures_are_told(folder: Path, tmp_path: Path) -> None:
     asked = command("voc-predict", folder / "b.jpg", "--server", "localhost")
     assert (asked.returncode, asked.stderr) == (
         2, "voc-predict: error: --server localhost is not HOST:PORT, such as 127.0.0.1:8500\n")
+    begun = time.monotonic()
+    asked = command("voc-predict", folder / "b.jpg", "--server", "127.0.0.1:1", "--wait", 0)
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("voc-predict: error: no server answers at 127.0.0.1:1 (")
+    assert time.monotonic() - begun < 10
     asked = command("voc-predict", tmp_path)
     assert asked.returncode == 2
     assert "is a folder without pictures" in asked.stderr

@@ -63,8 +63,9 @@ def test_every_signature_answers_as_the_saved_model_does(stub: Any, saved_model:
         "preprocess": ("image_bytes", pictures),
         "classify": ("examples", [example(content) for content in pictures]),
     }[signature]
+    given: dict[str, Any] = {name: value}
     expected = saved_model.signatures[signature](**{name: tf.constant(value)})
-    outputs = stub.Predict(request(signature, **{name: value}), timeout=20).outputs
+    outputs = stub.Predict(request(signature, **given), timeout=20).outputs
     assert set(outputs) == set(expected)
     for output, tensor in expected.items():
         answer = tf.make_ndarray(outputs[output])

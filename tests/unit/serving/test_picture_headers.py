@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from serving.pictures import NotAPicture, picture_format, pixels_to_decode
 WIDTH, HEIGHT = 301, 203
 
 
-def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT), **options: object) -> bytes:
+def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT), **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size, "white").save(buffer, kind, **options)
     return buffer.getvalue()
@@ -23,7 +24,7 @@ def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT
     ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"exif": b"Exif\0\0" + bytes(3000)}),
     ("PNG", {}), ("BMP", {}),
 ])
-def test_width_and_height_are_read_from_the_header(kind: str, options: dict[str, object]) -> None:
+def test_width_and_height_are_read_from_the_header(kind: str, options: dict[str, Any]) -> None:
     content = encoded(kind, **options)
     assert picture_format(content) == kind
     assert pixels_to_decode(content) == WIDTH * HEIGHT

@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 BIN = Path(sys.executable).parent
+"""Where the console scripts of this installation are."""
 
 
 def command(program: str, *args: object, cwd: Path | None = None,
@@ -17,12 +16,3 @@ def command(program: str, *args: object, cwd: Path | None = None,
     """Runs an installed command and returns how it ended, with its output."""
     return subprocess.run([str(BIN / program), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600,
                           check=False, env={**os.environ, "COLUMNS": "100", **environment})
-
-
-@pytest.fixture(scope="session")
-def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo devkit of 40 pictures, for reading only."""
-    folder = tmp_path_factory.mktemp("demo")
-    made = command("voc-data", "demo", folder / "devkit", "--pictures", 40, "--seed", 1)
-    assert made.returncode == 0, made.stderr
-    return folder / "devkit" / "VOCdevkit" / "VOC2007"
