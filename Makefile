@@ -31,7 +31,9 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/mypy voc_cls serving export
 
 proto: $(INSTALLED)  ## Generate voc_cls/v1 from proto/
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/voc_cls/v1/classifier.proto
+	$(BIN)/pip install --quiet --no-deps --upgrade --target build/protoc grpcio-tools==1.76.0  # fits the oldest protobuf
+	PYTHONPATH=build/protoc $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. \
+	  proto/voc_cls/v1/classifier.proto
 
 image:  ## Build the Docker image voc-cls:dev
 	DOCKER_BUILDKIT=1 $${DOCKER:-docker} build --network=host -t voc-cls:dev .

@@ -41,8 +41,7 @@ setup(
         "serve": [*TENSORFLOW, "tensorflow-serving-api>=2.19", *SERVER],
         "server": SERVER,  # for the Docker image, which brings a TensorFlow of its own choice
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "dev": ["grpcio-tools", "mypy", "pytest", "ruff", "lxml-stubs", "types-PyYAML", "types-protobuf",
-                "types-requests"],
+        "dev": ["lxml-stubs", "mypy", "pytest", "ruff", "types-PyYAML", "types-protobuf", "types-requests"],
     },
     entry_points={
         "console_scripts": [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from serving.model_folder import ModelFolder, read_model_folder
 from serving.models import Models
 from serving.rest import Rest
 from voc_cls.console import import_tensorflow
+from voc_cls.files import write_text
 
 if TYPE_CHECKING:
     from serving.servable import Servable
@@ -107,10 +107,8 @@ def _port_file(path: Path | None, address: str) -> Iterator[None]:
     if path is None:
         yield
         return
-    aside = path.with_name(f".aside-{os.getpid()}-{path.name}")
     try:
-        aside.write_text(f"{address.rpartition(':')[2]}\n")
-        os.replace(aside, path)
+        write_text(path, f"{address.rpartition(':')[2]}\n")
     except OSError as error:
         raise ServeError(f"--port-file {path} cannot be written: {error.strerror}") from None
     try:

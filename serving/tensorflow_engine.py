@@ -102,10 +102,11 @@ class TensorFlowEngine:
         """Threads and precision of the session; on a CPU only those of TensorFlow's graph optimisers that matter.
 
         Each of its twenty copies the weights: with VGG-16's 537 MB of the fc head the first call took 45 to 80 s and
-        10 GB, with these three 15 to 25 s and 7.5 GB, at the same speed afterwards.
+        10 GB, with these three 15 to 25 s and 7 to 9 GB, at the same speed afterwards.
         """
         config = v1.ConfigProto(intra_op_parallelism_threads=self._threads, inter_op_parallelism_threads=self._threads)
         config.gpu_options.allow_growth = True
+        config.experimental.optimize_for_static_graph = True  # or the session keeps one more copy of the weights
         if not _gpu():
             lower = [BFLOAT16_OPTIMIZER] if self._precision is Precision.BFLOAT16 else []
             config.graph_options.rewrite_options.optimizers.extend(["function", *lower, "constfold", "remap"])

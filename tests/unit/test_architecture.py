@@ -18,7 +18,7 @@ MAY_IMPORT = {  # package → what of this project it may import beside itself; 
     "voc_cls/data": {"voc_cls.errors", "voc_cls.data", "voc_cls.files"},
     "voc_cls/nets": {"voc_cls.errors", "voc_cls.data", "voc_cls.nets"},
     "voc_cls/weights": {"voc_cls.errors", "voc_cls.nets", "voc_cls.weights", "voc_cls.console", "voc_cls.files"},
-    "serving": {"serving", "voc_cls.v1", "voc_cls.console", "voc_cls.errors"},
+    "serving": {"serving", "voc_cls.v1", "voc_cls.console", "voc_cls.errors", "voc_cls.files"},
     "voc_cls/v1": {"voc_cls.v1"},
 }
 HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "onnx")

@@ -64,5 +64,5 @@ def preprocess(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     import tensorflow as tf
 
     size = preprocessing.size
-    resized = tf.image.resize(tf.cast(images, tf.float32), [size, size], preprocessing.resize)
+    resized = tf.image.resize(images, [size, size], preprocessing.resize)  # float32, also of uint8
     return resized - tf.constant(preprocessing.mean, tf.float32)

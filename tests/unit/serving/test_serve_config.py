@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import serving
 from serving.config import ServeConfig, available_cores
 from voc_cls.errors import UsageError
 
@@ -56,11 +54,3 @@ def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
                            text=True, check=True)
     assert found.stdout == "[]\n"
 
-
-def test_the_server_knows_nothing_of_the_library_but_errors_console_and_proto() -> None:
-    files = Path(serving.__file__).parent.glob("*.py")
-    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
-    imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    assert {name for name in imported if name.split(".")[0] in ("voc_cls", "export")} == {
-        "voc_cls.console", "voc_cls.errors", "voc_cls.v1"}
