@@ -17,7 +17,7 @@ import yaml
 
 from tests.commands import BIN, command
 
-HEAD = ("--head", "gap", "--trainable", "head", "--weights", "none", "--steps", 40, "--batch-size", 8)
+HEAD = ("--head", "gap", "--trainable", "head", "--weights", "none", "--steps", 130, "--batch-size", 8)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_run_folder_holds_everything_needed_to_go_on_from_it(run: Path):
         assert (run / name).exists(), name
     assert len((run / "labels.txt").read_text().split()) == 20
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["training"]["steps"] == 40
+    assert config["training"]["steps"] == 130
     assert config["provenance"]["versions"]["tensorflow"].startswith("2.")
 
 
@@ -60,15 +60,16 @@ def test_the_start_says_what_will_happen(run: Path):
         assert expected in text
 
 
-def test_metrics_have_a_line_for_every_epoch_and_end_at_the_last_step(run: Path):
+def test_metrics_have_a_line_for_every_interval_and_end_at_the_last_step(run: Path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
-    assert lines[-1]["step"] == 40
+    assert len(lines) >= 3
+    assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
+    assert lines[-1]["step"] == 130
     assert all({"loss", "val_map", "lr", "seconds"} <= set(line) for line in lines)
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
-def test_the_best_weights_are_those_of_the_epoch_with_the_highest_validation_map(run: Path):
+def test_the_best_weights_are_those_of_the_interval_with_the_highest_validation_map(run: Path):
     values = [json.loads(line)["val_map"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     evaluated = command("voc-eval", run, "--split", "val", "--json", run.parent / "val.json")
     assert evaluated.returncode == 0, evaluated.stderr

@@ -71,7 +71,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
         self.progress.update(self.task, completed=self.step)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Shows the epoch's figures."""
+        """Shows the figures of the interval."""
         note = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items() if name in ("loss", "val_map"))
         self.progress.update(self.task, note=note)
         every = max(1, -(-self.epochs // LINES_WITHOUT_TERMINAL))
@@ -102,7 +102,7 @@ class StopAtStep(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class Validation(keras.callbacks.Callback):  # type: ignore[misc]
-    """After every epoch, the mean AP on the validation split goes into the logs; the best weights are kept."""
+    """After every interval, the mean AP on the validation split goes into the logs; the best weights are kept."""
 
     def __init__(self, evaluate: Callable[[], Evaluation], save_best: Callable[[], None], best: float) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Appends a line of JSON to metrics.jsonl after every epoch: step, epoch, seconds, lr, loss, val_map."""
+    """Appends a line of JSON to metrics.jsonl after every interval: step, seconds, lr, loss, val_map."""
 
     def __init__(self, folder: RunFolder, first_step: int) -> None:
         super().__init__()
@@ -129,17 +129,17 @@ class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
         """Counts."""
         self.step += 1
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Writes the line."""
         values = {name: round(float(value), 6) for name, value in (logs or {}).items()}
-        line = {"step": self.step, "epoch": epoch + 1, "seconds": round(time.monotonic() - self.started, 3),
+        line = {"step": self.step, "seconds": round(time.monotonic() - self.started, 3),
                 "lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)), **values}
         with self.folder.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
 class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
-    """After every epoch, all that the next step depends on: weights, optimiser, dropout's random generators.
+    """After every interval, all that the next step depends on: weights, optimiser, dropout's random generators.
 
     Keras' own BackupAndRestore leaves the generators out, so its runs go on with other dropout masks.
     """

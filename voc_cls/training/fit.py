@@ -26,9 +26,9 @@ from voc_cls.training.part import Part
 from voc_cls.training.run_folder import RunFolder
 
 
-def fit(part: Part, order: Order, lr: float, steps_per_epoch: int, val: Dataset | None, folder: RunFolder,
+def fit(part: Part, order: Order, lr: float, interval: int, val: Dataset | None, folder: RunFolder,
         save_best: Callable[[], None], jit: bool, console: Console) -> None:
-    """Trains `part` on `order` with Adam on the sigmoid cross-entropy, writing metrics and checkpoints every epoch.
+    """Trains `part` on `order` with Adam on the sigmoid cross-entropy, writing metrics and checkpoints every `interval` steps.
 
     Goes on from the folder's checkpoint where there is one. `save_best` is called whenever the mean AP on `val` is
     the highest so far. jit: compile with XLA; on a CPU that trains VGG-16 3.5 × slower than oneDNN does.
@@ -40,8 +40,8 @@ def fit(part: Part, order: Order, lr: float, steps_per_epoch: int, val: Dataset 
         console.print(f"all {order.steps:,} steps are done already")
         return
     earlier = folder.rewind_metrics(first_step)
-    epochs = -(-order.steps // steps_per_epoch)
-    progress = TrainingProgress(first_step, order.steps, epochs, console)
+    intervals = -(-order.steps // interval)  # what Keras calls epochs
+    progress = TrainingProgress(first_step, order.steps, intervals, console)
     callbacks = [StopAtStep(first_step, order.steps)]
     if val is not None:
         inputs = part.inputs(val)  # computed once where a trunk is frozen
@@ -51,8 +51,8 @@ def fit(part: Part, order: Order, lr: float, steps_per_epoch: int, val: Dataset 
                   keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)]
     remaining = Order(order.index[first_step:], order.flip[first_step:])
     try:
-        part.model.fit(part.batches(remaining).repeat(), initial_epoch=first_step // steps_per_epoch, epochs=epochs,
-                       steps_per_epoch=steps_per_epoch, callbacks=callbacks, verbose=0, shuffle=False)
+        part.model.fit(part.batches(remaining).repeat(), initial_epoch=first_step // interval, epochs=intervals,
+                       steps_per_epoch=interval, callbacks=callbacks, verbose=0, shuffle=False)
     finally:
         progress.stop()
 

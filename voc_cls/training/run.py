@@ -28,6 +28,8 @@ from voc_cls.training.run_folder import RunFolder
 from voc_cls.weights.restore import restore
 from voc_cls.weights.slim import digest
 
+LEAST_INTERVAL = 50
+"""Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the trunk is frozen."""
 REPEATABLE = ("dataset", "network", "training")
 """The groups of the config that decide what a run computes."""
 
@@ -50,7 +52,7 @@ def train(config: TrainConfig, console: Console) -> Evaluation | None:
     """Trains as `config` says; returns the evaluation of the best weights (None with --eval-split none).
 
     Raises UsageError, DataError, WeightsError or RunError before anything is written; from then on the run folder is
-    whole at every moment, and --resume goes on from the last finished epoch.
+    whole at every moment, and --resume goes on from the last checkpoint.
     """
     config = config.resolved()
     folder = RunFolder(config.run.out)
@@ -78,8 +80,9 @@ def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network
     part = (on_trunk_outputs(network, trained.first, splits.train, training.flip, precision) if cached
             else whole_network(network, splits.train))
     console.print(f"training {part.description}", highlight=False)
+    interval = steps_per_epoch * -(-LEAST_INTERVAL // steps_per_epoch)
     order = shuffled_order(len(splits.train), training.steps or 0, training.batch_size, training.seed, training.flip)
-    fit(part, order, training.lr or 0.0, steps_per_epoch, splits.val, folder,
+    fit(part, order, training.lr or 0.0, interval, splits.val, folder,
         save_best=lambda: save(network, folder.best), jit=on_accelerator(), console=console)
     save(network, folder.last)
     if splits.val is None:

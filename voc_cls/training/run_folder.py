@@ -44,7 +44,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, one line an epoch."""
+        """One JSON object a line, one line for every interval between checkpoints."""
         return self.path / "metrics.jsonl"
 
     @property
