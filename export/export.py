@@ -17,7 +17,7 @@ from export.signatures import ExportedModel
 from export.verify import verify
 from export.warmup import write_warmup
 from voc_cls import __version__
-from voc_cls.errors import ExportError
+from voc_cls.errors import ExportError, UsageError
 from voc_cls.training.trained_run import TrainedRun, open_run
 from voc_cls.weights.restore import network_digest
 
@@ -39,11 +39,11 @@ def export(run: Path, models: Path, version: int | None = None) -> Exported:
     Raises RunError for a run that is none or unfinished, ExportError for a version that exists already or an export
     that is not the trained network. A version folder appears whole or not at all.
     """
-    name = models.absolute().name
+    name = models.resolve().name
     number = next_version(models) if version is None else version
     target = models / str(number)
     if number < 1:
-        raise ExportError(f"--version {number}: versions are whole numbers from 1")
+        raise UsageError(f"--version {number}: versions are whole numbers from 1")
     if target.exists():
         raise ExportError(f"{target}: exists already and is never overwritten; leave --version away for the next one")
     trained = open_run(run)

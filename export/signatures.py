@@ -30,7 +30,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         self._preprocessing = network.spec.preprocessing
 
     def signatures(self) -> dict[str, Any]:
-        """Name → concrete function; the names and dtypes of all inputs and outputs are fixed: `export.verify.SIGNATURES`."""
+        """Name → concrete function; their inputs and outputs are those of `export.verify.SIGNATURES`."""
         size = self._preprocessing.size
         encoded = tf.TensorSpec([None], tf.string, "image_bytes")
         return {

@@ -56,6 +56,9 @@ def run(program: str, main: Callable[[], None]) -> int:
     except BrokenPipeError:  # `voc-eval … | head`: the reader has gone, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        what = error.strerror or error
+        return _fail(program, f"{error.filename or 'a file'}: {what}; look at the disk and its permissions", 1)
     return 0
 
 
@@ -88,7 +91,7 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             sys.stderr.flush()
             held.seek(0)
             os.write(kept, held.read())

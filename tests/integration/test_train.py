@@ -56,7 +56,7 @@ def test_the_run_folder_holds_everything_needed_to_go_on_from_it(run: Path):
 def test_the_start_says_what_will_happen(run: Path):
     text = (run.parent / "stdout").read_text()
     for expected in ("device", "CPU", "10,260 parameters trained", "14,714,688 frozen", "epochs", "pictures",
-                     "difficult objects ignored"):
+                     "difficult objects", "ignored"):
         assert expected in text
 
 
@@ -117,7 +117,7 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(devkit: Path, t
     assert steps[-1] == 1200
 
 
-def test_all_layers_train_and_the_fc_head_has_dropout(devkit: Path, tmp_path: Path):
+def test_all_layers_train(devkit: Path, tmp_path: Path):
     done = command("voc-train", "--root", devkit, "--weights", "none", "--head", "gap", "--steps", 2, "--batch-size", 2,
                    "--eval-split", "none", "--out", tmp_path / "all")
     assert done.returncode == 0, done.stderr
@@ -134,6 +134,50 @@ def test_a_run_is_never_overwritten_and_resume_wants_the_same_flags(run: Path, d
                     "--out", run, "--resume")
     assert other.returncode == 2
     assert "lr was 0.002, is 0.5" in other.stderr
+
+
+def test_a_run_resumes_by_its_folder_alone_and_not_with_other_weights(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    resumed = command("voc-train", "--out", copy, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "are done already" in resumed.stdout
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("weights_digest: null", "weights_digest: abc"))
+    refused = command("voc-train", "--out", copy, "--resume")
+    assert refused.returncode == 1
+    assert "has another weights_digest" in refused.stderr
+
+
+@pytest.mark.parametrize(("flags", "told"), [
+    (("--trainable", "conv9+"), "--trainable conv9+: not one of head, all, conv1+"),
+    (("--val-split", "val"), "--val-split val: 13 of its 13 pictures are in --train-split trainval too"),
+    (("--eval-split", "tset"), "--eval-split tset: "),
+])
+def test_a_wrong_flag_is_told_before_anything_is_written(devkit: Path, tmp_path: Path, flags: tuple[str, str],
+                                                         told: str):
+    done = command("voc-train", "--root", devkit, *HEAD, *flags, "--out", tmp_path / "run")
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_that_diverges_says_so(devkit: Path, tmp_path: Path):
+    done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", *HEAD, "--lr", 1e30,
+                   "--eval-split", "none", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert "diverged" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unfinished_run_is_not_evaluated(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "last.weights.h5").unlink()
+    done = command("voc-eval", copy)
+    assert done.returncode == 1
+    assert "not finished" in done.stderr
 
 
 def test_weights_that_do_not_fit_are_refused_before_anything_is_written(devkit: Path, tmp_path: Path):

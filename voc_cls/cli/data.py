@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Check:
             print(*check.problems, sep="\n", end="\n" if check.problems else "")
         where = f"{check.devkit} ({', '.join(check.splits)})"
         if check.problems:
-            raise DataError(f"{where}: {len(check.problems):,} problems found; correct the files listed above")
+            raise DataError(f"{where}: {len(check.problems):,} problem{"s" * (len(check.problems) != 1)} found; correct the files listed above")
         if not self.json:
             print(f"{where}: {check.pictures:,} pictures, no problem found")
 
@@ -106,7 +107,7 @@ class Demo:
             start(self.pictures)
             demo = write_demo(self.folder, self.pictures, self.seed, done=done)
         print(f"{'already there' if demo.already_there else 'drawn'}: {demo.pictures:,} pictures; use them with "
-              f"--data voc --root {demo.root}")
+              f"--data voc --root {shlex.quote(str(demo.root))}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -17,9 +18,12 @@ DESCRIPTION = """Fine-tune an ImageNet network to tell the classes of your pictu
 The lecture's fine-tuning of everything, from TF-Slim's checkpoint:
   voc-train --root VOCdevkit/VOC2007 --weights vgg_16.ckpt --out runs/voc07
 
-Minutes instead of hours, without a GPU: train the classifier alone on the frozen convolutions:
-  voc-weights fetch vgg_16_conv
-  voc-train --root VOCdevkit/VOC2007 --weights vgg_16_conv.ckpt --head gap --trainable head --out runs/head"""
+Minutes instead of hours, without a GPU: the classifier alone, on frozen layers:
+  weights=$(voc-weights fetch vgg_16_conv)
+  voc-train --root VOCdevkit/VOC2007 --weights $weights --head gap \\
+            --trainable head --out runs/head
+
+After an interruption: voc-train --out runs/head --resume"""
 GROUPS = {"dataset": DatasetConfig, "network": NetworkConfig, "training": TrainingConfig, "run": RunConfig}
 
 
@@ -46,16 +50,26 @@ def train() -> None:
     evaluation = train_run(config, console)
     if evaluation is not None:
         console.print(evaluation_table(evaluation))
-    console.print(f"run folder: {config.run.out}", highlight=False, soft_wrap=True)
+    console.print(f"run folder: {config.run.out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def config_file(args: list[str]) -> Path | None:
-    """The value of --config, which has to be read before the flags that override it."""
+    """The YAML file to read before the flags that override it: --config, or with --resume the run's own."""
+    given = flag_value(args, "--config")
+    if given is not None:
+        return Path(given)
+    out = flag_value(args, "--out")
+    own = Path(out) / "config.yaml" if out is not None and "--resume" in args else None
+    return own if own is not None and own.is_file() else None
+
+
+def flag_value(args: list[str], flag: str) -> str | None:
+    """What follows `flag` on a command line; None where it is not given."""
     for position, argument in enumerate(args):
-        if argument == "--config" and position + 1 < len(args):
-            return Path(args[position + 1])
-        if argument.startswith("--config="):
-            return Path(argument.removeprefix("--config="))
+        if argument == flag and position + 1 < len(args):
+            return args[position + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.removeprefix(f"{flag}=")
     return None
 
 
@@ -88,19 +102,30 @@ def _group(kind: type, values: dict[str, Any], where: str, missing: Any) -> Any:
         raise UsageError(f"{where}.{unknown[0]}: no such key; known are {', '.join(known)}")
     required = {name: missing for name, entry in known.items()
                 if entry.default is MISSING and entry.default_factory is MISSING}
-    return kind(**{**required, **{name: _typed(value, known[name].type, f"{where}.{name}")
+    return kind(**{**required, **{name: _typed(value, str(known[name].type), f"{where}.{name}")
                                   for name, value in values.items()}})
 
 
-def _typed(value: Any, annotation: Any, where: str) -> Any:
+def _typed(value: Any, annotation: str, where: str) -> Any:
     """A YAML value as the type of its field; YAML knows no paths, tuples or enums, and reads 1e-5 as a string."""
     from voc_cls.data.dataset import DifficultPolicy
 
-    kinds = {"Path": Path, "Path | None": Path, "float": float, "float | None": float, "int": int,
-             "int | None": int, "DifficultPolicy": DifficultPolicy, "tuple[str, ...]": tuple}
-    if value is None or annotation not in kinds:
+    optional, kind = annotation.endswith(" | None"), annotation.removesuffix(" | None")
+    if value is None:
+        if optional:
+            return None
+        raise UsageError(f"{where}: is empty; leave the key away for the default")
+    if kind.startswith("Literal"):
+        allowed = ast.literal_eval(kind.removeprefix("Literal"))
+        if value not in allowed:
+            raise UsageError(f"{where}: {value!r} is not one of {', '.join(allowed)}")
         return value
+    natives: dict[str, type] = {"bool": bool, "tuple[str, ...]": list}
+    if kind in natives and not isinstance(value, natives[kind]):
+        raise UsageError(f"{where}: {value!r} is no {'list' if kind.startswith('tuple') else 'true or false'}")
+    kinds: dict[str, Any] = {"Path": Path, "float": float, "int": int, "str": str, "bool": bool,
+                             "DifficultPolicy": DifficultPolicy, "tuple[str, ...]": tuple}
     try:
-        return kinds[annotation](value)
+        return kinds[kind](value)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {value!r} cannot be used ({error})") from error

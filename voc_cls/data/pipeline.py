@@ -114,11 +114,13 @@ def naming_broken_pictures(paths: Sequence[Path], preprocessing: Preprocessing) 
 
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+    except tf.errors.OpError as error:
         for path in paths:
             try:
                 decode(tf.constant(path.read_bytes()), preprocessing)
-            except (tf.errors.InvalidArgumentError, OSError):
+            except OSError as unreadable:
+                raise DataError(f"{path}: cannot be read ({unreadable.strerror})") from error
+            except tf.errors.InvalidArgumentError:
                 raise DataError(f"{path}: not a whole JPEG, PNG, BMP or GIF picture; `voc-data check` lists every such "
                                 "file") from error
         raise

@@ -12,7 +12,10 @@ import numpy.typing as npt
 def predict_files(run: Path, files: Sequence[Path]) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
     """(labels, float32 [N, labels] probabilities); DataError names the first file that is no picture."""
     from voc_cls.console import import_tensorflow
+    from voc_cls.data.files import check_file
 
+    for file in files:
+        check_file(file)
     import_tensorflow()
     from voc_cls.training.trained_run import open_run, probabilities
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import isnan
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ BAR_WIDTH = 20
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Classes, both average precisions in percent, positives; the means and the `difficult` policy below."""
     table = Table(
-        title=f"Average precision, {evaluation.split} ({evaluation.pictures:,} pictures)",
+        title=f"Average precision, {escape(evaluation.split)} ({evaluation.pictures:,} pictures)",
         caption=f"area: VOC2010+, 11-point: VOC2007; difficult objects: {evaluation.difficult.participle}",
     )
     table.add_column("class")

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -113,17 +114,17 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
         mean = self.evaluate().map
         if logs is not None:
             logs["val_map"] = mean
-        if mean > self.best:
-            self.best = mean
+        if mean > self.best or self.best < 0:  # NaN, where no class has positives: keep some weights all the same
+            self.best = max(mean, self.best) if isfinite(mean) else self.best
             self.save_best()
 
 
 class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
     """Appends a line of JSON to metrics.jsonl after every interval: step, seconds, lr, loss, val_map."""
 
-    def __init__(self, folder: RunFolder, first_step: int) -> None:
+    def __init__(self, folder: RunFolder, first_step: int, seconds_before: float) -> None:
         super().__init__()
-        self.folder, self.step, self.started = folder, first_step, time.monotonic()
+        self.folder, self.step, self.started = folder, first_step, time.monotonic() - seconds_before
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Counts."""
@@ -131,7 +132,7 @@ class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Writes the line."""
-        values = {name: round(float(value), 6) for name, value in (logs or {}).items()}
+        values = {name: round(float(value), 6) if isfinite(value) else None for name, value in (logs or {}).items()}
         line = {"step": self.step, "seconds": round(time.monotonic() - self.started, 3),
                 "lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)), **values}
         with self.folder.metrics.open("a", encoding="utf-8") as file:

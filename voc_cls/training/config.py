@@ -11,6 +11,8 @@ from typing import Any, Literal
 from voc_cls.data.dataset import DifficultPolicy
 from voc_cls.errors import UsageError
 
+LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator, which Keras seeds too
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -49,7 +51,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained. What is not given follows from --trainable and --head: see `recipe`."""
+    """How it is trained. Steps, learning rate and L2 follow from --trainable and --head where they are not given."""
 
     steps: int | None = None
     """Training steps, a batch each. Default: 6000, the lecture's; 3000 for --trainable head."""
@@ -67,7 +69,8 @@ class TrainingConfig:
     flip: bool = True
     """Mirror half of the pictures, drawn anew in every epoch (--no-flip to leave it)."""
     trunk_memory_gb: float = 4.0
-    """The outputs of a frozen trunk are computed once and kept, if they fit in this much memory (GB)."""
+    """The outputs of a frozen trunk are computed once and kept, if they fit in this much memory (GB; while they are
+    computed it takes about three times that)."""
     seed: int = 0
     """Of the initial weights, the order of the pictures, the flips and the dropout: same seed, same run."""
 
@@ -99,11 +102,19 @@ class TrainConfig:
         training = replace(self.training, **{name: value for name, value in asdict(default).items()
                                              if getattr(self.training, name) is None})
         for name, least in (("steps", 1), ("batch_size", 1), ("l2", 0), ("seed", 0)):
-            if getattr(training, name) < least:
+            if not getattr(training, name) >= least:  # not: NaN
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(training, name)}: must be at least {least}")
         if not 0 < (training.lr or 0) < math.inf:
             raise UsageError(f"--lr {training.lr}: must be above 0")
-        return replace(self, training=training)
+        if training.seed > LARGEST_SEED:
+            raise UsageError(f"--seed {training.seed}: must be at most {LARGEST_SEED}")
+        weights = self.network.weights
+        return replace(
+            self,
+            dataset=replace(self.dataset, root=self.dataset.root.absolute()),  # a run is used from other folders too
+            network=replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute())),
+            training=training,
+        )
 
 
 @dataclass(frozen=True)

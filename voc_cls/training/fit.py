@@ -7,6 +7,7 @@ from zipfile import BadZipFile
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset
@@ -28,12 +29,17 @@ from voc_cls.training.run_folder import RunFolder
 
 def fit(part: Part, order: Order, lr: float, interval: int, val: Dataset | None, folder: RunFolder,
         save_best: Callable[[], None], jit: bool, console: Console) -> None:
-    """Trains `part` on `order` with Adam on the sigmoid cross-entropy, writing metrics and checkpoints every `interval` steps.
+    """Trains `part` on `order` with Adam on the sigmoid cross-entropy.
+
+    Metrics and a checkpoint are written every `interval` steps.
 
     Goes on from the folder's checkpoint where there is one. `save_best` is called whenever the mean AP on `val` is
     the highest so far. jit: compile with XLA; on a CPU that trains VGG-16 3.5 × slower than oneDNN does.
     """
-    part.model.compile(keras.optimizers.Adam(lr), SigmoidCrossEntropy(), jit_compile=jit)
+    optimizer = keras.optimizers.Adam(lr)
+    if any(layer.dtype_policy.name == "mixed_float16" for layer in part.model.layers):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # Keras asks only the model, which is float32
+    part.model.compile(optimizer, SigmoidCrossEntropy(), jit_compile=jit)
     part.model.optimizer.build(part.model.trainable_variables)
     first_step = restore_checkpoint(part.model, folder)
     if first_step >= order.steps:
@@ -45,9 +51,10 @@ def fit(part: Part, order: Order, lr: float, interval: int, val: Dataset | None,
     callbacks = [StopAtStep(first_step, order.steps)]
     if val is not None:
         inputs = part.inputs(val)  # computed once where a trunk is frozen
-        best = max((line["val_map"] for line in earlier), default=-1.0)
+        best = max((line["val_map"] for line in earlier if line["val_map"] is not None), default=-1.0)
         callbacks.append(Validation(lambda: evaluate_part(part, inputs, val), save_best, best))
-    callbacks += [progress, MetricsLog(folder, first_step), Checkpoint(folder, first_step),
+    seconds_before = earlier[-1]["seconds"] if earlier else 0.0
+    callbacks += [progress, MetricsLog(folder, first_step, seconds_before), Checkpoint(folder, first_step),
                   keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)]
     remaining = Order(order.index[first_step:], order.flip[first_step:])
     try:
@@ -59,7 +66,14 @@ def fit(part: Part, order: Order, lr: float, interval: int, val: Dataset | None,
 
 def evaluate_part(part: Part, inputs: object, dataset: Dataset) -> Evaluation:
     """Average precisions of the current weights on `dataset`, whose `part.inputs` are `inputs`."""
-    return evaluate(dataset, np.asarray(part.model.predict(inputs, verbose=0), np.float32))
+    return evaluate(dataset, finite(np.asarray(part.model.predict(inputs, verbose=0), np.float32)))
+
+
+def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """`logits` as they are; RunError if training has blown them up."""
+    if not np.isfinite(logits).all():
+        raise RunError("the training diverged, the network's outputs are NaN or infinite; start anew with a lower --lr")
+    return logits
 
 
 def restore_checkpoint(model: keras.Model, folder: RunFolder) -> int:

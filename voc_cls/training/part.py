@@ -57,9 +57,9 @@ def on_trunk_outputs(network: Network, first: str, train: Dataset, flip: bool, p
     )
 
 
-def trunk_fits(network: Network, first: str, train: Dataset, flip: bool, memory_gb: float) -> bool:
-    """Whether there is a frozen trunk at all, and its outputs stay below `memory_gb` gigabytes."""
+def trunk_fits(network: Network, first: str, pictures: int, memory_gb: float) -> bool:
+    """Whether there is a frozen trunk at all, and its outputs for `pictures` stay below `memory_gb` gigabytes."""
     if first == network.scopes[0]:
         return False
     trunk, _ = network.cut(first)
-    return feature_bytes(trunk, len(train), 1 + flip) <= memory_gb * GIGABYTE
+    return feature_bytes(trunk, pictures) <= memory_gb * GIGABYTE

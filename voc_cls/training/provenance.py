@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from voc_cls.data.dataset import Dataset
 
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
 
@@ -40,7 +43,14 @@ def on_accelerator() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def provenance(command: list[str], weights_digest: str | None, train_pictures: int) -> dict[str, Any]:
+def pictures_digest(dataset: Dataset) -> str:
+    """SHA-256 over the names, order and targets of a split's pictures: what decides which step sees what."""
+    digest = hashlib.sha256("\n".join(path.name for path in dataset.paths).encode())
+    digest.update(dataset.targets.tobytes())
+    return digest.hexdigest()
+
+
+def provenance(command: list[str], weights_digest: str | None, pictures: str, train_pictures: int) -> dict[str, Any]:
     """The part of config.yaml that records rather than configures."""
     return {"command": command, "versions": versions(), "device": device(), "weights_digest": weights_digest,
-            "train_pictures": train_pictures}
+            "pictures_digest": pictures, "train_pictures": train_pictures}

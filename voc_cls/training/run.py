@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import naming_broken_pictures, shuffled_order
-from voc_cls.data.readers import read_dataset
 from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation.average_precision import Evaluation
 from voc_cls.files import write_aside, write_text
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.config import TrainConfig, to_dict
 from voc_cls.training.fit import evaluate_part, fit
-from voc_cls.training.freezing import Trained, freeze
+from voc_cls.training.freezing import Trained, first_trained, freeze
 from voc_cls.training.part import Part, on_trunk_outputs, trunk_fits, whole_network
 from voc_cls.training.precision import inference_precision, policy
-from voc_cls.training.provenance import device, on_accelerator, provenance
+from voc_cls.training.provenance import device, on_accelerator, pictures_digest, provenance
 from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.splits import Splits, read_splits
 from voc_cls.weights.restore import restore
 from voc_cls.weights.slim import digest
 
@@ -32,20 +32,6 @@ LEAST_INTERVAL = 50
 """Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the trunk is frozen."""
 REPEATABLE = ("dataset", "network", "training")
 """The groups of the config that decide what a run computes."""
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The pictures of a run; `val` and `eval` are None where none was asked for."""
-
-    train: Dataset
-    val: Dataset | None
-    eval: Dataset | None
-
-    @property
-    def pictures(self) -> tuple[Path, ...]:
-        """All of them."""
-        return tuple(path for split in (self.train, self.val, self.eval) if split for path in split.paths)
 
 
 def train(config: TrainConfig, console: Console) -> Evaluation | None:
@@ -57,11 +43,15 @@ def train(config: TrainConfig, console: Console) -> Evaluation | None:
     config = config.resolved()
     folder = RunFolder(config.run.out)
     check_folder(folder, config)
-    splits = read_splits(config)
+    splits = read_splits(config.dataset)
     keras.utils.set_random_seed(config.training.seed)
     network = build_network(config.network.net, config.network.head, len(splits.train.classes),
                             policy(config.training.precision))
+    first_trained(network, config.network.trainable)  # a flag that is wrong is told before anything is written
+    policy(inference_precision(config.training.inference_precision, on_accelerator()))
     weights_digest = restore_weights(network, config, console)
+    if config.run.resume:
+        check_provenance(folder, weights_digest, splits)
     start_folder(folder, config, splits, weights_digest)
     with naming_broken_pictures(splits.pictures, network.spec.preprocessing):
         return run(config, folder, splits, network, console)
@@ -73,8 +63,14 @@ def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network
     training = config.training
     trained = freeze(network, config.network.trainable, training.l2 or 0.0)
     console.print(trained.table())
+    if config.network.weights == "none" and trained.frozen_parameters:
+        console.print("[yellow]warning:[/yellow] the frozen layers have random weights (--weights none)")
+    for scope in config.network.exclude:
+        if any(row.scope == scope.split("/")[-1] and not row.trained for row in trained.rows):
+            console.print(f"[yellow]warning:[/yellow] {scope} was not restored (--exclude) and is frozen: it stays "
+                          f"random; --trainable {scope}+ trains it")
     precision = inference_precision(training.inference_precision, on_accelerator())
-    cached = trunk_fits(network, trained.first, splits.train, training.flip, training.trunk_memory_gb)
+    cached = trunk_fits(network, trained.first, splits.most_views(training.flip), training.trunk_memory_gb)
     steps_per_epoch = -(-len(splits.train) // training.batch_size)
     console.print(summary(config, splits, trained, steps_per_epoch))
     part = (on_trunk_outputs(network, trained.first, splits.train, training.flip, precision) if cached
@@ -121,16 +117,14 @@ def check_folder(folder: RunFolder, config: TrainConfig) -> None:
         raise UsageError(f"--resume: {folder.config} differs from the flags: {'; '.join(changed)}")
 
 
-def read_splits(config: TrainConfig) -> Splits:
-    """Reads the training, validation and evaluation pictures."""
-    def read(split: str) -> Dataset | None:
-        chosen = config.dataset
-        return None if split == "none" else read_dataset(chosen.data, chosen.root, split, chosen.difficult)
-
-    training = read(config.dataset.train_split)
-    if training is None:
-        raise UsageError("--train-split none: there is nothing to train on; name a split")
-    return Splits(training, read(config.dataset.val_split), read(config.dataset.eval_split))
+def check_provenance(folder: RunFolder, weights_digest: str | None, splits: Splits) -> None:
+    """RunError where the run in `folder` began with other weights or pictures, behind the same names."""
+    now = {"weights_digest": weights_digest, "pictures_digest": pictures_digest(splits.train)}
+    recorded = folder.read_config()["provenance"]
+    changed = [key for key, value in now.items() if recorded.get(key) != value]
+    if changed:
+        raise RunError(f"--resume: {folder.config} has another {' and '.join(changed)} than --weights and "
+                       "--train-split have now; start anew in another folder")
 
 
 def restore_weights(network: Network, config: TrainConfig, console: Console) -> str | None:
@@ -149,7 +143,8 @@ def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.labels, "".join(f"{name}\n" for name in splits.train.classes))
         values = {key: value for key, value in to_dict(config).items() if key in REPEATABLE}
-        values["provenance"] = provenance(sys.argv, weights_digest, len(splits.train))
+        values["provenance"] = provenance(sys.argv, weights_digest, pictures_digest(splits.train),
+                                          len(splits.train))
         write_text(folder.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     except OSError as error:
         raise RunError(f"--out {folder.path}: cannot be written ({error.strerror}); choose another folder") from error
@@ -160,14 +155,15 @@ def summary(config: TrainConfig, splits: Splits, trained: Trained, steps_per_epo
     training, steps = config.training, config.training.steps or 0
     table = Table(show_header=False, box=None)
     table.add_row("device", device())
-    table.add_row("train", f"{splits.train.name}, {len(splits.train):,} pictures, {len(splits.train.classes)} classes, "
-                           f"difficult objects {splits.train.difficult.participle}")
+    table.add_row("train", f"{escape(splits.train.name)}, {len(splits.train):,} pictures, "
+                           f"{len(splits.train.classes)} classes")
+    table.add_row("difficult objects", splits.train.difficult.participle)
     for name, split in (("validation", splits.val), ("evaluation", splits.eval)):
-        table.add_row(name, f"{split.name}, {len(split):,} pictures" if split else "none")
+        table.add_row(name, escape(f"{split.name}, {len(split):,} pictures") if split else "none")
     table.add_row("weights", f"{trained.parameters:,} parameters trained, {trained.frozen_parameters:,} frozen")
     table.add_row("steps", f"{steps:,} of {training.batch_size} pictures = {steps / steps_per_epoch:.1f} epochs of "
                            f"{steps_per_epoch:,} steps")
     table.add_row("optimiser", f"Adam, learning rate {training.lr:g}, L2 {training.l2:g}, seed {training.seed}, "
                                f"{training.precision}")
-    table.add_row("run folder", str(config.run.out))
+    table.add_row("run folder", escape(str(config.run.out)))
     return table

@@ -10,6 +10,9 @@ from typing import Any
 from voc_cls.errors import RunError
 from voc_cls.files import write_text
 
+CONFIG_GROUPS = ("dataset", "network", "training", "provenance")
+"""The top-level keys of config.yaml."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -65,9 +68,9 @@ class RunFolder:
             raise RunError(f"{self.path}: no run folder, it has no config.yaml; give the --out of a voc-train run")
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(f"{self.config}: no YAML file ({' '.join(str(error).split())}); repeat the run") from error
-        if not isinstance(values, dict) or "network" not in values:
+        if not isinstance(values, dict) or not all(isinstance(values.get(group), dict) for group in CONFIG_GROUPS):
             raise RunError(f"{self.config}: not the config of a voc-train run; repeat the run")
         return values
 

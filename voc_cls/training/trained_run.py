@@ -14,6 +14,7 @@ from voc_cls.data.pipeline import naming_broken_pictures, picture_batches
 from voc_cls.errors import RunError
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.callbacks import PredictionProgress
+from voc_cls.training.fit import finite
 from voc_cls.training.precision import policy
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trunk import BATCH_SIZE
@@ -37,7 +38,7 @@ class TrainedRun:
         broken = naming_broken_pictures(paths, self.network.spec.preprocessing)
         with PredictionProgress(title, len(paths)) as progress, broken:
             logits = self.network.model.predict(batches, verbose=0, callbacks=[progress])
-        return np.asarray(logits, np.float32)
+        return finite(np.asarray(logits, np.float32))
 
 
 def open_run(path: Path, precision: str = "float32") -> TrainedRun:
@@ -45,8 +46,10 @@ def open_run(path: Path, precision: str = "float32") -> TrainedRun:
     folder = RunFolder(path)
     config = folder.read_config()
     labels = folder.read_labels()
-    if not folder.best.is_file():
-        raise RunError(f"{path}: the run is not finished, it has no {folder.best.name}; go on with voc-train --resume")
+    for weights in (folder.last, folder.best):
+        if not weights.is_file():
+            raise RunError(f"{path}: the run is not finished, it has no {weights.name}; go on with voc-train --resume "
+                           f"--out {path}")
     network = build_network(config["network"]["net"], config["network"]["head"], len(labels), policy(precision))
     try:
         network.model.load_weights(folder.best)

@@ -16,9 +16,9 @@ from voc_cls.training.callbacks import PredictionProgress
 BATCH_SIZE = 32
 
 
-def feature_bytes(trunk: keras.Model, pictures: int, views: int) -> int:
+def feature_bytes(trunk: keras.Model, pictures: int) -> int:
     """Memory that the outputs take, float32."""
-    return int(np.prod(trunk.output_shape[1:])) * pictures * views * 4
+    return int(np.prod(trunk.output_shape[1:])) * pictures * 4
 
 
 def trunk_features(trunk: keras.Model, paths: Sequence[Path], preprocessing: Preprocessing,

@@ -27,10 +27,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     network = build_network("vgg_16", "gap", len(LABELS))
     network.model.save_weights(folder.best)
+    network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
     folder.config.write_text(yaml.safe_dump({
         "dataset": {"data": "voc", "root": "devkit", "train_split": "trainval", "difficult": "ignore"},
         "network": {"net": "vgg_16", "head": "gap"},
+        "training": {},
         "provenance": {"weights_digest": None, "train_pictures": 7},
     }))
     return folder.path

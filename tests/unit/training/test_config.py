@@ -29,7 +29,7 @@ def test_the_head_alone_has_defaults_of_its_own_and_given_values_win():
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": -1.0}, {"lr": float("nan")},
-                                   {"seed": -1}, {"l2": -0.1}])
+                                   {"seed": -1}, {"seed": 2**32}, {"l2": float("nan")}, {"l2": -0.1}])
 def test_a_value_that_cannot_be_names_its_flag(wrong: dict[str, object]):
     flag = "--" + next(iter(wrong)).replace("_", "-")
     with pytest.raises(UsageError, match=flag):
@@ -51,6 +51,11 @@ def test_a_yaml_file_gives_values_and_leaves_the_rest_to_the_defaults(tmp_path: 
     ("optimizer: {}", "unknown key optimizer; known are dataset, network, training, run"),
     ("training: {steps: many}", r"training\.steps: 'many'"),
     ("- a list", "holds no keys"),
+    ("dataset: {data: cifar}", r"dataset\.data: 'cifar' is not one of voc"),
+    ("dataset: {eval_split: }", r"dataset\.eval_split: is empty"),
+    ("training: {precision: half}", r"training\.precision: 'half' is not one of float32"),
+    ("network: {exclude: fc6}", r"network\.exclude: 'fc6' is no list"),
+    ("training: {flip: maybe}", r"training\.flip: 'maybe' is no true or false"),
     ("{", "cannot be read"),
 ])
 def test_a_wrong_key_or_value_in_the_yaml_is_named(tmp_path: Path, text: str, named: str):

@@ -30,7 +30,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path):
         RunFolder(tmp_path).read_config()
 
 
-@pytest.mark.parametrize("text", ["{", "just words", "a: 1"])
+@pytest.mark.parametrize("text", ["{", "just words", "a: 1", "network: resnet"])
 def test_a_config_that_no_run_wrote_is_named(tmp_path: Path, text: str):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(RunError, match=r"config\.yaml"):
