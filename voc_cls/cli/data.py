@@ -52,7 +52,8 @@ class Check:
             print(*check.problems, sep="\n", end="\n" if check.problems else "")
         where = f"{check.devkit} ({', '.join(check.splits)})"
         if check.problems:
-            raise DataError(f"{where}: {len(check.problems):,} problem{"s" * (len(check.problems) != 1)} found; correct the files listed above")
+            number = f"{len(check.problems):,} problem{'s' if len(check.problems) > 1 else ''}"
+            raise DataError(f"{where}: {number} found; correct the files listed above")
         if not self.json:
             print(f"{where}: {check.pictures:,} pictures, no problem found")
 
