@@ -101,5 +101,3 @@ def next_version(models: Path) -> int:
         raise ExportError(f"{models}: is a file, expected the folder that holds the model's versions")
     names = [path.name for path in models.iterdir()] if models.exists() else []
     return max((int(name) for name in names if re.fullmatch(r"\d+", name)), default=0) + 1
-
-

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -21,3 +23,8 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes `text`, UTF-8, whole or not at all."""
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes `values` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(values, indent=2) + "\n")

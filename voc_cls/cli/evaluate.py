@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ def evaluate() -> None:
     from voc_cls.evaluation.average_precision import evaluate as evaluate_scores
     from voc_cls.evaluation.predictions import write_predictions
     from voc_cls.evaluation.table import evaluation_table
-    from voc_cls.files import write_text
+    from voc_cls.files import write_json
     from voc_cls.training.precision import inference_precision
     from voc_cls.training.provenance import on_accelerator
     from voc_cls.training.run_folder import RunFolder
@@ -91,7 +90,7 @@ def evaluate() -> None:
     logits = trained.logits(dataset.paths, "evaluate")
     evaluation = evaluate_scores(dataset, logits, config.classes)
     if config.json is not None:
-        write_text(config.json, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        write_json(config.json, evaluation.to_dict())
     if config.predictions is not None:
         write_predictions(config.predictions, dataset, probabilities(logits))
     Console().print(evaluation_table(evaluation))

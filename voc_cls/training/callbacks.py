@@ -80,11 +80,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
             self.console.print(f"step {self.step}/{self.steps} {note}")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Ends it."""
-        self.progress.stop()
-
-    def stop(self) -> None:
-        """Gives the terminal back after an error."""
+        """Gives the terminal back; called once more after an error."""
         self.progress.stop()
 
 

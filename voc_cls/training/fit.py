@@ -31,10 +31,9 @@ def fit(part: Part, order: Order, lr: float, interval: int, val: Dataset | None,
         save_best: Callable[[], None], jit: bool, console: Console) -> None:
     """Trains `part` on `order` with Adam on the sigmoid cross-entropy.
 
-    Metrics and a checkpoint are written every `interval` steps.
-
-    Goes on from the folder's checkpoint where there is one. `save_best` is called whenever the mean AP on `val` is
-    the highest so far. jit: compile with XLA; on a CPU that trains VGG-16 3.5 × slower than oneDNN does.
+    Metrics and a checkpoint are written every `interval` steps; where the folder has a checkpoint, the run goes on
+    from it. `save_best` is called whenever the mean AP on `val` is the highest so far. jit: compile with XLA; on a CPU
+    that trains VGG-16 3.5 × slower than oneDNN does.
     """
     optimizer = keras.optimizers.Adam(lr)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in part.model.layers):
@@ -61,7 +60,7 @@ def fit(part: Part, order: Order, lr: float, interval: int, val: Dataset | None,
         part.model.fit(part.batches(remaining).repeat(), initial_epoch=first_step // interval, epochs=intervals,
                        steps_per_epoch=interval, callbacks=callbacks, verbose=0, shuffle=False)
     finally:
-        progress.stop()
+        progress.on_train_end()
 
 
 def evaluate_part(part: Part, inputs: object, dataset: Dataset) -> Evaluation:

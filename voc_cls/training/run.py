@@ -23,15 +23,13 @@ from voc_cls.training.freezing import Trained, first_trained, freeze
 from voc_cls.training.part import Part, on_trunk_outputs, trunk_fits, whole_network
 from voc_cls.training.precision import inference_precision, policy
 from voc_cls.training.provenance import device, on_accelerator, pictures_digest, provenance
-from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.run_folder import REPEATABLE, RunFolder
 from voc_cls.training.splits import Splits, read_splits
 from voc_cls.weights.restore import restore
 from voc_cls.weights.slim import digest
 
 LEAST_INTERVAL = 50
 """Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the trunk is frozen."""
-REPEATABLE = ("dataset", "network", "training")
-"""The groups of the config that decide what a run computes."""
 
 
 def train(config: TrainConfig, console: Console) -> Evaluation | None:

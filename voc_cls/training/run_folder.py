@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.errors import RunError
-from voc_cls.files import write_text
+from voc_cls.files import write_json, write_text
 
-CONFIG_GROUPS = ("dataset", "network", "training", "provenance")
-"""The top-level keys of config.yaml."""
+REPEATABLE = ("dataset", "network", "training")
+"""The groups of config.yaml that decide what a run computes."""
+CONFIG_GROUPS = (*REPEATABLE, "provenance")
+"""Its top-level keys."""
 
 
 @dataclass(frozen=True)
@@ -93,4 +95,4 @@ class RunFolder:
 
     def write_evaluation(self, values: dict[str, Any]) -> None:
         """Writes evaluation.json."""
-        write_text(self.evaluation, json.dumps(values, indent=2) + "\n")
+        write_json(self.evaluation, values)
