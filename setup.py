@@ -12,10 +12,13 @@ CLIENT = ["grpcio>=1.76", "protobuf>=6.31.1", "numpy>=1.26", "rich>=13", "tyro>=
 TENSORFLOW = ["tensorflow>=2.21,<2.22"]
 TRAIN = [
     *TENSORFLOW,
+    "iterative-stratification>=0.1.9",
+    "jinja2>=3.1",
     "keras>=3.12",
     "lxml>=5",
     "matplotlib>=3.8",
     "onnx>=1.17",
+    "pillow>=11",
     "opencv-python-headless>=4.10",
     "pyyaml>=6",
     "requests>=2.32",
@@ -24,6 +27,7 @@ TRAIN = [
     "tensorflow-serving-api>=2.19",
     "tf-slim==1.1.0",
 ]
+JAX = ["jax>=0.10"]
 SERVER = ["aiohttp>=3.11", "grpcio-health-checking>=1.76", "grpcio-reflection>=1.76"]
 
 setup(
@@ -34,14 +38,16 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["voc_cls", "voc_cls.*", "serving", "serving.*", "export", "export.*"]),
-    package_data={"voc_cls": ["py.typed"]},
+    package_data={"voc_cls": ["py.typed", "evaluation/templates/*"]},
     install_requires=CLIENT,
     extras_require={
         "train": TRAIN,
         "serve": [*TENSORFLOW, "tensorflow-serving-api>=2.19", *SERVER],
         "server": SERVER,  # for the Docker image, which brings a TensorFlow of its own choice
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "dev": ["lxml-stubs", "mypy", "pytest", "ruff", "types-PyYAML", "types-protobuf", "types-requests"],
+        "jax": JAX,
+        "jax-gpu": ["jax[cuda12]>=0.10"],  # CUDA 12, as tensorflow[and-cuda]: one set of NVIDIA's packages
+        "dev": [*JAX, "lxml-stubs", "mypy", "pytest", "ruff", "types-PyYAML", "types-protobuf", "types-requests"],
     },
     entry_points={
         "console_scripts": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ def main() -> None:
 def export_run() -> None:
     """Parses the command line, exports, says where and how exact."""
     config = parse(ExportConfig, PROGRAM, DESCRIPTION)
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()
     from export.export import export
 

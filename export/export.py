@@ -21,9 +21,6 @@ from voc_cls.errors import ExportError, UsageError
 from voc_cls.training.trained_run import TrainedRun, open_run
 from voc_cls.weights.restore import network_digest
 
-THRESHOLD = 0.5
-"""Of a label's probability, until a run brings thresholds of its own."""
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -84,7 +81,7 @@ def metadata_of(trained: TrainedRun) -> Metadata:
         head=trained.network.head,
         labels=trained.labels,
         activation="sigmoid",
-        thresholds=dict.fromkeys(trained.labels, THRESHOLD),
+        thresholds={threshold.name: threshold.value for threshold in trained.thresholds().classes},
         preprocessing=spec.preprocessing,
         weights_digest=network_digest(trained.network),
         pretrained_digest=provenance["weights_digest"],

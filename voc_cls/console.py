@@ -1,7 +1,7 @@
 """What all the commands share: exit codes, one-sentence errors, quiet imports, one console.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (128 + SIGINT). Imports nothing heavy, so that
-every `--help` stays quick.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + signal stopped (130 Ctrl-C, 143 SIGTERM). Imports nothing heavy, so
+that every `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from voc_cls.errors import UsageError, VocError
+from voc_cls.errors import Interrupted, VocError
 
 EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
     "aiohttp": "serve",
     "cv2": "train",
     "grpc_health": "serve",
     "grpc_reflection": "serve",
+    "iterstrat": "train",
+    "jax": "jax",
+    "jinja2": "train",
     "keras": "train",
     "lxml": "train",
     "matplotlib": "train",
     "onnx": "train",
+    "PIL": "train",
     "requests": "train",
     "sklearn": "train",
     "tensorboard": "train",
@@ -41,10 +45,9 @@ def run(program: str, main: Callable[[], None]) -> int:
     """Runs a command's `main` and turns how it ended into an exit code, errors into one sentence on stderr."""
     try:
         main()
-    except UsageError as error:
-        return _fail(program, str(error), 2)
-    except VocError as error:
-        return _fail(program, str(error), 1)
+        sys.stdout.flush()
+    except (VocError, Interrupted) as error:
+        return _fail(program, str(error), error.exit_code)
     except ModuleNotFoundError as error:
         module = (error.name or "").split(".")[0]
         if module not in EXTRAS:
@@ -56,6 +59,10 @@ def run(program: str, main: Callable[[], None]) -> int:
     except BrokenPipeError:  # `voc-eval … | head`: the reader has gone, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # what rich makes of it
+            return 0
+        raise
     except OSError as error:
         what = error.strerror or error
         return _fail(program, f"{error.filename or 'a file'}: {what}; look at the disk and its permissions", 1)
@@ -103,9 +110,14 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def import_tensorflow() -> Any:
-    """Imports TensorFlow and looks for devices, without its start-up lines on stderr."""
+    """Imports TensorFlow and looks for devices, without its start-up lines on stderr.
+
+    Under KERAS_BACKEND=jax it reads and decodes pictures only: the GPUs, whose memory it would take, are JAX's.
+    """
     with quiet_stderr():
         import tensorflow
 
         tensorflow.config.list_physical_devices()
+        if os.environ.get("KERAS_BACKEND") == "jax":
+            tensorflow.config.set_visible_devices([], "GPU")
     return tensorflow

@@ -7,15 +7,25 @@ VocError              exit code 1; the message is one sentence: the thing, what 
 ├── RunError          a run folder
 ├── ExportError       an exported model
 └── ClientError       a server that refuses, or cannot be reached
+
+Interrupted           exit code 128 + signal: 143 after SIGTERM, 130 after Ctrl-C; what was done is saved
 """
+
+from __future__ import annotations
+
+from signal import Signals
 
 
 class VocError(Exception):
     """A problem that a person can put right; its message is what they are shown."""
 
+    exit_code = 1
+
 
 class UsageError(VocError):
     """A flag, or a key of a config file, has a value that cannot be used."""
+
+    exit_code = 2
 
 
 class DataError(VocError):
@@ -36,3 +46,11 @@ class ExportError(VocError):
 
 class ClientError(VocError):
     """A server could not be reached, or refused a request."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to leave. As KeyboardInterrupt it is no Exception: Keras would wrap it in another."""
+
+    def __init__(self, number: Signals, then: str) -> None:
+        super().__init__(f"stopped by {number.name}; {then}")
+        self.exit_code = 128 + number

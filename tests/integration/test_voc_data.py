@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 VOC2007_ROOT = Path(os.environ.get("VOC2007_ROOT", Path(__file__).parents[3] / "shared/voc2007/VOCdevkit/VOC2007"))
 
@@ -125,7 +126,33 @@ def test_stats_prints_a_table_and_the_same_numbers_as_json(drawn: Path) -> None:
     assert [int(cell) for cell in line.split("│")[2:-1]] == list(sheep.values())[1:]
 
 
-@pytest.mark.parametrize("args", [("--help",), ("check", "--help"), ("stats", "--help"), ("demo", "--help")])
+def test_preview_draws_a_png_of_augmented_pictures(drawn: Path, tmp_path: Path) -> None:
+    result = voc_data("preview", "--root", drawn, "--augment", "lecture", "--vertical-flip", "--mixup", 0.2,
+                      "--pictures", 2, "--variants", 3, "--out", "sheet.png", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "sheet.png: 2 pictures, 3 variants of each\n"
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.format == "PNG"
+        image.load()
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.parametrize(("args", "said"), [
+    (("--zoom", 2), "--zoom 2: must be from 0 to 0.9, such as 0.1"),
+    (("--variants", 0), "--variants 0: must be from 1 to 20"),
+    (("--pictures", 101), "--pictures 101: must be from 1 to 100"),
+    (("--seed", -1), "--seed -1: must be at least 0"),
+    (("--net", "vgg_11"), "--net vgg_11: no such network; known are vgg_16"),
+])
+def test_preview_refuses_flags_that_make_no_sense(drawn: Path, tmp_path: Path, args: tuple[object, ...],
+                                                 said: str) -> None:
+    result = voc_data("preview", "--root", drawn, "--out", tmp_path / "sheet.png", *args)
+    assert (result.returncode, result.stderr) == (2, f"voc-data: error: {said}\n")
+    assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize("args", [("--help",), ("check", "--help"), ("stats", "--help"), ("preview", "--help"),
+                                  ("demo", "--help")])
 def test_help_is_quick_and_imports_nothing_heavy(args: tuple[str, ...]) -> None:
     heavy = "tensorflow", "keras", "cv2", "lxml", "matplotlib", "numpy"
     script = (f"import sys, time; start = time.perf_counter(); from voc_cls.cli.data import main\n"

@@ -1,4 +1,4 @@
-"""voc-data: check, count and draw data sets."""
+"""voc-data: check, count, show and draw data sets."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import tyro
 
-from voc_cls.console import parse, quiet_stderr, run
+from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
+from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.errors import DataError, UsageError
 
 PROGRAM = "voc-data"
-DESCRIPTION = """Check, count and draw data sets.
+DESCRIPTION = """Check, count, show and draw data sets.
 
   voc-data check --root VOCdevkit/VOC2007 --split trainval
   voc-data stats --root VOCdevkit/VOC2007 --split test
+  voc-data preview --root VOCdevkit/VOC2007 --augment lecture --out preview.png
   voc-data demo demo --pictures 480"""
 
 
@@ -85,6 +87,53 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """Draw a sheet of training pictures with their labels: as they are, and augmented as training would."""
+
+    root: Path
+    """Folder of the data set, such as VOCdevkit/VOC2007."""
+    data: Literal["voc"] = "voc"
+    """Kind of data set."""
+    split: str = "trainval"
+    """The split to take pictures from."""
+    difficult: Literal["ignore", "positive", "negative"] = "ignore"
+    """What a picture is for a class of which it holds only difficult objects."""
+    net: str = "vgg_16"
+    """Network whose input is shown."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    pictures: int = 6
+    """Rows of the sheet, chosen at random; mixup and CutMix mix them with each other."""
+    variants: int = 5
+    """Augmented variants of each."""
+    seed: int = 0
+    """The same seed gives the same sheet."""
+    out: Path = Path("preview.png")
+    """The PNG file to write."""
+
+    def run(self) -> None:
+        """Draws, then prints where."""
+        augmentation = self.augmentation.resolved()
+        for name, least, most in (("pictures", 1, 100), ("variants", 1, 20), ("seed", 0, None)):
+            value = getattr(self, name)
+            if value < least or (most is not None and value > most):
+                limits = f"at least {least}" if most is None else f"from {least} to {most}"
+                raise UsageError(f"--{name} {value}: must be {limits}")
+        from voc_cls.data.dataset import DifficultPolicy
+        from voc_cls.data.preview import draw_preview, preview
+        from voc_cls.data.readers import read_dataset
+        from voc_cls.nets.registry import net_spec
+
+        preprocessing = net_spec(self.net).preprocessing
+        dataset = read_dataset(self.data, self.root, self.split, DifficultPolicy(self.difficult))
+        import_tensorflow()
+        shown = preview(dataset, self.pictures, self.variants, augmentation, preprocessing, self.seed)
+        draw_preview(self.out, shown, dataset.classes, f"{dataset.name}: training pictures as {self.net} sees them",
+                     f"left: as they are; then {self.variants} variants each, {_flags(self.augmentation)}, seed "
+                     f"{self.seed}")
+        print(f"{self.out}: {len(shown.names)} pictures, {self.variants} variants of each")
+
+
+@dataclass(frozen=True)
 class Demo:
     """Draw a small VOC2007 devkit with VOC's 20 classes, to try everything without a download."""
 
@@ -111,6 +160,18 @@ class Demo:
               f"--data voc --root {shlex.quote(str(demo.root))}")
 
 
+def _flags(config: AugmentationConfig) -> str:
+    """The command line that gives `config`, without what is not set."""
+    default, given = AugmentationConfig(), []
+    for name, value in vars(config).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            given.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name == "augment" or value != getattr(default, name):
+            given.append(f"--{flag} {value}")
+    return " ".join(given)
+
+
 @contextmanager
 def _progress(title: str, enabled: bool) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
     """(start with a number of pictures, one more is done) of a bar on stdout, if that is a terminal."""
@@ -125,7 +186,7 @@ def _progress(title: str, enabled: bool) -> Iterator[tuple[Callable[[int], None]
 
 
 Command = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Stats, tyro.conf.subcommand("stats")]
-           | Annotated[Demo, tyro.conf.subcommand("demo")])
+           | Annotated[Preview, tyro.conf.subcommand("preview")] | Annotated[Demo, tyro.conf.subcommand("demo")])
 
 
 def main(args: Sequence[str] | None = None) -> int:

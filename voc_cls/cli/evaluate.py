@@ -1,24 +1,33 @@
-"""voc-eval: average precision of a trained run."""
+"""voc-eval: everything measured about a trained run."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from voc_cls.console import parse, run
-from voc_cls.data.dataset import DifficultPolicy
+from voc_cls.data.dataset import Dataset, DifficultPolicy
+from voc_cls.errors import UsageError
+
+if TYPE_CHECKING:
+    from voc_cls.training.trained_run import TrainedRun
 
 PROGRAM = "voc-eval"
-DESCRIPTION = """Average precision of a trained run, class by class.
+DESCRIPTION = """How good a trained run is, class by class.
 
-Both kinds are reported: area under the precision/recall curve (VOC2010+) and 11-point (VOC2007).
-  voc-eval runs/voc07                          on the run's own evaluation split
-  voc-eval runs/voc07 --split val --json out.json --predictions out.csv
-  voc-eval runs/voc07 --classes cat dog        mean over these two"""
+Average precision of both kinds, area (VOC2010+) and 11-point (VOC2007), with
+95 % intervals; decisions by thresholds chosen on validation data; calibration.
+  voc-eval runs/voc07           on the run's own evaluation split; renews evaluation.json,
+                                predictions.csv and report.html in the run folder
+  voc-eval runs/voc07 --split val --json out.json --report val.html
+  voc-eval runs/voc07 --tta flip --predictions out.csv
+  voc-eval runs/voc07 --classes cat dog       mean over these two"""
+LEAST_RESAMPLES = 100
+"""Of fewer, the ends of a 95 % interval would be single draws."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,22 @@ class EvalConfig:
     """Pictures with only difficult objects of a class: ignore, positive or negative. Default: the run's."""
     classes: tuple[str, ...] = ()
     """Classes to report and to take the means over. Default: all."""
+    weights: Literal["best", "last"] = "best"
+    """best: those with the highest validation mAP. last: those after the last step."""
+    tta: Literal["none", "flip", "multi-scale", "both"] = "none"
+    """Test-time augmentation, the mean over views of each picture: its mirror image too, and two larger sizes."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     """Number format of the network. Default: the run's --inference-precision."""
+    write: bool = True
+    """Renew the files in the run folder, where no flag above makes it another evaluation than the run's own."""
+    bootstrap: int = 1000
+    """Resamples of the pictures for the confidence intervals."""
     json: Path | None = None
-    """Write the table to this file, as JSON (average precisions in 0-1)."""
+    """Write all numbers to this file, as JSON (0-1)."""
     predictions: Path | None = None
     """Write every picture's probabilities to this file, as CSV."""
+    report: Path | None = None
+    """Write the report to this file: one HTML page with tables, curves, pictures of the worst mistakes, Grad-CAM."""
 
 
 def main() -> None:
@@ -51,46 +70,87 @@ def main() -> None:
 
 
 def evaluate() -> None:
-    """Parses the command line, evaluates, prints the table."""
+    """Parses the command line, evaluates, writes the files, prints the tables."""
     config = parse(EvalConfig, PROGRAM, DESCRIPTION)
 
     from voc_cls.console import import_tensorflow
-    from voc_cls.errors import UsageError
 
-    for flag, file in (("--json", config.json), ("--predictions", config.predictions)):
+    for flag, file in (("--json", config.json), ("--predictions", config.predictions), ("--report", config.report)):
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
+    if config.bootstrap < LEAST_RESAMPLES:
+        raise UsageError(f"--bootstrap {config.bootstrap}: must be at least {LEAST_RESAMPLES}")
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.data.readers import read_dataset
-    from voc_cls.evaluation.average_precision import evaluate as evaluate_scores
-    from voc_cls.evaluation.predictions import write_predictions
-    from voc_cls.evaluation.table import evaluation_table
-    from voc_cls.files import write_json
+    from voc_cls.evaluation.table import assessment_tables
+    from voc_cls.training.devices import on_accelerator
     from voc_cls.training.precision import inference_precision
-    from voc_cls.training.provenance import on_accelerator
+    from voc_cls.training.results import ResultFiles, Variant, files_in, write_results
     from voc_cls.training.run_folder import RunFolder
-    from voc_cls.training.trained_run import open_run, probabilities
+    from voc_cls.training.trained_run import open_run
 
     recorded = RunFolder(config.run).read_config()
-    pictures = recorded["dataset"]
-    split = config.split or pictures["eval_split"]
+    dataset = read(config, recorded["dataset"])
+    asked = config.precision or recorded["compute"]["inference_precision"]
+    trained = open_run(config.run, inference_precision(asked, on_accelerator()), config.weights)
+    check_classes(config, dataset, trained)
+    files = [ResultFiles(config.json, config.predictions, config.report)]
+    fitted: tuple[Path, ...] = ()
+    if config.write and is_own(config, recorded):
+        files.append(files_in(trained.folder))
+        fitted = fit_where_missing(trained)
+    logits = trained.logits(dataset.paths, "evaluate", config.tta)
+    assessment = write_results(trained, dataset, logits, files,
+                               Variant(config.weights, config.tta), config.classes, config.bootstrap)
+    console = Console()
+    console.print(assessment_tables(assessment))
+    for path in (*fitted, *(path for several in files for path in several)):
+        console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
+    """The pictures to evaluate: the run's own where no flag names others."""
+    from voc_cls.data.readers import read_dataset
+
+    split = config.split or recorded["eval_split"]
     if split == "none":
         raise UsageError("--split: the run has no evaluation split; name one")
-    dataset = read_dataset(config.data or pictures["data"], config.root or Path(pictures["root"]), split,
-                           config.difficult or DifficultPolicy(pictures["difficult"]))
-    asked = config.precision or recorded["training"]["inference_precision"]
-    trained = open_run(config.run, inference_precision(asked, on_accelerator()))
+    return read_dataset(config.data or recorded["data"], config.root or Path(recorded["root"]), split,
+                        config.difficult or DifficultPolicy(recorded["difficult"]))
+
+
+def check_classes(config: EvalConfig, dataset: Dataset, trained: TrainedRun) -> None:
+    """UsageError where the pictures, or --classes, have other classes than the run."""
     if dataset.classes != trained.labels:
         raise UsageError(f"--root: has the classes {', '.join(dataset.classes)}, the run {', '.join(trained.labels)}")
     unknown = [name for name in config.classes if name not in trained.labels]
     if unknown:
         raise UsageError(f"--classes {unknown[0]}: the run does not know it; it has {', '.join(trained.labels)}")
-    logits = trained.logits(dataset.paths, "evaluate")
-    evaluation = evaluate_scores(dataset, logits, config.classes)
-    if config.json is not None:
-        write_json(config.json, evaluation.to_dict())
-    if config.predictions is not None:
-        write_predictions(config.predictions, dataset, probabilities(logits))
-    Console().print(evaluation_table(evaluation))
+
+
+def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
+    """Whether this is the evaluation that voc-train ends with, whose files may be renewed."""
+    pictures = recorded["dataset"]
+    asked = {"data": config.data, "root": config.root and str(config.root.absolute()), "eval_split": config.split,
+             "difficult": config.difficult and config.difficult.value}
+    same_pictures = all(value is None or value == pictures[key] for key, value in asked.items())
+    same_network = config.precision in (None, recorded["compute"]["inference_precision"])
+    return same_pictures and same_network and (config.weights, config.tta, config.classes) == ("best", "none", ())
+
+
+def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
+    """Thresholds and calibration of a run that has a validation split but not these files; returns what was written."""
+    from voc_cls.evaluation.thresholds import FILE
+    from voc_cls.training.config import DatasetConfig
+    from voc_cls.training.results import write_fitted
+    from voc_cls.training.splits import read_splits
+
+    pictures = trained.config["dataset"]
+    if (trained.folder.path / FILE).exists() or pictures["val_split"] == "none":
+        return ()
+    chosen = DatasetConfig(**{**pictures, "root": Path(pictures["root"]),
+                              "difficult": DifficultPolicy(pictures["difficult"])})
+    validation = read_splits(chosen, trained.config["training"]["seed"]).val
+    assert validation is not None, "a validation split other than none is read"
+    return write_fitted(trained, validation, trained.logits(validation.paths, "validate"))

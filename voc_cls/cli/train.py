@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.console import parse, run
+from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.errors import UsageError
-from voc_cls.training.config import DatasetConfig, NetworkConfig, RunConfig, TrainConfig, TrainingConfig
+from voc_cls.training.config import (
+    ComputeConfig,
+    DatasetConfig,
+    LossConfig,
+    NetworkConfig,
+    RunConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 
 PROGRAM = "voc-train"
 DESCRIPTION = """Fine-tune an ImageNet network to tell the classes of your pictures.
@@ -24,7 +33,8 @@ Minutes instead of hours, without a GPU: the classifier alone, on frozen layers:
             --trainable head --out runs/head
 
 After an interruption: voc-train --out runs/head --resume"""
-GROUPS = {"dataset": DatasetConfig, "network": NetworkConfig, "training": TrainingConfig, "run": RunConfig}
+GROUPS = {"dataset": DatasetConfig, "network": NetworkConfig, "augmentation": AugmentationConfig,
+          "training": TrainingConfig, "loss": LossConfig, "compute": ComputeConfig, "run": RunConfig}
 
 
 def main() -> None:
@@ -43,14 +53,15 @@ def train() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.evaluation.table import evaluation_table
+    from voc_cls.evaluation.table import assessment_tables
     from voc_cls.training.run import train as train_run
 
     console = Console()
-    evaluation = train_run(config, console)
-    if evaluation is not None:
-        console.print(evaluation_table(evaluation))
-    console.print(f"run folder: {config.run.out}", highlight=False, markup=False, soft_wrap=True)
+    assessment = train_run(config, console)
+    if assessment is not None:
+        console.print(assessment_tables(assessment))
+    results = " (report.html shows the results)" if assessment is not None else ""
+    console.print(f"run folder: {config.run.out}{results}", highlight=False, markup=False, soft_wrap=True)
 
 
 def config_file(args: list[str]) -> Path | None:

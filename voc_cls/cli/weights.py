@@ -87,8 +87,8 @@ class Diff:
     """A TF-Slim checkpoint: its prefix, one of its files, or the folder it lies in."""
     net: str = "vgg_16"
     """The network."""
-    head: Literal["fc", "gap"] = "fc"
-    """Its head: fc (fc6, fc7, classifier) or gap (average of the last grid, classifier)."""
+    head: Literal["fc", "gap", "gap+max"] = "fc"
+    """Its head: fc (fc6, fc7, classifier), gap or gap+max (the last grid pooled, classifier)."""
     classes: int = 20
     """Number of labels."""
     exclude: tuple[str, ...] = ()

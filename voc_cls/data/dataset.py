@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -49,3 +49,8 @@ class Dataset:
     def targets(self) -> npt.NDArray[np.float32]:
         """float32 [N, classes]: 1 positive, 0 negative, IGNORED (-1) neither."""
         return np.where(self.ignored, np.float32(IGNORED), self.labels)
+
+    def subset(self, rows: npt.NDArray[np.int64], name: str) -> Dataset:
+        """The pictures with these numbers, in this order."""
+        return replace(self, name=name, paths=tuple(self.paths[row] for row in rows), labels=self.labels[rows],
+                       ignored=self.ignored[rows])

@@ -59,10 +59,16 @@ def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
+def resize(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """uint8 (or float, 0-255) [..., H, W, 3] RGB → float32 [..., size, size, 3], 0-255."""
+    import tensorflow as tf
+
+    size = preprocessing.size
+    return tf.image.resize(images, [size, size], preprocessing.resize)  # float32, also of uint8
+
+
 def preprocess(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """uint8 (or float, 0-255) [..., H, W, 3] RGB → float32 [..., size, size, 3], resized, mean subtracted."""
     import tensorflow as tf
 
-    size = preprocessing.size
-    resized = tf.image.resize(images, [size, size], preprocessing.resize)  # float32, also of uint8
-    return resized - tf.constant(preprocessing.mean, tf.float32)
+    return resize(images, preprocessing) - tf.constant(preprocessing.mean, tf.float32)

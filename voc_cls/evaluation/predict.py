@@ -17,7 +17,8 @@ def predict_files(run: Path, files: Sequence[Path]) -> tuple[tuple[str, ...], np
     for file in files:
         check_file(file)
     import_tensorflow()
-    from voc_cls.training.trained_run import open_run, probabilities
+    from voc_cls.evaluation.multilabel import probabilities_of
+    from voc_cls.training.trained_run import open_run
 
     trained = open_run(run)
-    return trained.labels, probabilities(trained.logits(files))
+    return trained.labels, probabilities_of(trained.logits(files))

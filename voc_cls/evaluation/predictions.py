@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,24 @@ import numpy.typing as npt
 from voc_cls.data.dataset import Dataset
 from voc_cls.files import write_aside
 
+SEPARATOR = "|"
+"""Between the names of several classes: a name may have spaces, as in "traffic light"."""
+
 
 def write_predictions(path: Path, dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> None:
-    """Columns `file`, `truth` and `ignored` (class names, space-separated), then a probability per class."""
+    """Columns `file`, `truth` and `ignored` (class names with "|" between them), then a probability per class.
+
+    file: from the folder that all the pictures have in common, so that two of the same name stay apart.
+    """
+    folder = os.path.commonpath([picture.parent for picture in dataset.paths]) if dataset.paths else "."
+
     def write(aside: Path) -> None:
-        with aside.open("w", newline="", encoding="utf-8") as file:
+        # surrogateescape: a file name is bytes, and need not be UTF-8
+        with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "truth", "ignored", *dataset.classes])
             for row, picture in enumerate(dataset.paths):
-                writer.writerow([picture.name, _names(dataset, dataset.labels[row] == 1),
+                writer.writerow([picture.relative_to(folder).as_posix(), _names(dataset, dataset.labels[row] == 1),
                                  _names(dataset, dataset.ignored[row]),
                                  *(f"{probability:.6f}" for probability in probabilities[row])])
 
@@ -27,4 +37,4 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: npt.NDArray[n
 
 
 def _names(dataset: Dataset, chosen: npt.NDArray[np.bool_]) -> str:
-    return " ".join(name for name, is_chosen in zip(dataset.classes, chosen, strict=True) if is_chosen)
+    return SEPARATOR.join(name for name, is_chosen in zip(dataset.classes, chosen, strict=True) if is_chosen)

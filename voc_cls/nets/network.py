@@ -55,12 +55,20 @@ class Network:
         return scope in (self.spec.head, self.spec.slim_head)
 
 
-def build_network(net: str, head: str, classes: int, precision: str = "float32") -> Network:
-    """Builds the network `net` with a new head for `classes` labels; UsageError names an unknown net or head."""
+def build_network(net: str, head: str, classes: int, precision: str = "float32",
+                  image_size: int | None = None) -> Network:
+    """Builds the network `net` with a new head for `classes` labels, for pictures of its own size or `image_size`.
+
+    UsageError names an unknown net or head, and a size that they cannot take.
+    """
     from voc_cls.nets.vgg import build_vgg
 
     if head not in HEADS:
         raise UsageError(f"--head {head}: no such head; known are {', '.join(HEADS)}")
     if classes < 1:
         raise UsageError(f"a network needs at least one class, got {classes}")
-    return build_vgg(net_spec(net), head, classes, precision)
+    own, spec = net_spec(net), net_spec(net, image_size)
+    if head == "fc" and spec != own:
+        raise UsageError(f"--image-size {image_size}: the layers of --head fc are made for {own.preprocessing.size}; "
+                         "choose --head gap or gap+max")
+    return build_vgg(spec, head, classes, precision)

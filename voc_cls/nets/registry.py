@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError
 
+STRIDE = 32
+"""Pixels of the input to one place of the last grid."""
+LARGEST_IMAGE = 2048
 IMAGENET_MEAN_RGB = (123.68, 116.78, 103.94)  # TF-Slim, preprocessing/vgg_preprocessing.py
 
 
@@ -28,7 +31,7 @@ class NetSpec:
         return tuple(f"conv{number}" for number in range(1, len(self.blocks) + 1))
 
 
-HEADS = ("fc", "gap")
+HEADS = ("fc", "gap", "gap+max")
 
 NETS = {
     # Simonyan & Zisserman 2014, configuration D; names and shapes: tf_slim.nets.vgg.vgg_16
@@ -42,8 +45,13 @@ NETS = {
 }
 
 
-def net_spec(name: str) -> NetSpec:
-    """The network called `name`; UsageError lists the known ones."""
+def net_spec(name: str, image_size: int | None = None) -> NetSpec:
+    """The network called `name`, for pictures of `image_size` pixels instead of its own; UsageError lists the known."""
     if name not in NETS:
         raise UsageError(f"--net {name}: no such network; known are {', '.join(NETS)}")
-    return NETS[name]
+    spec = NETS[name]
+    if image_size is None:
+        return spec
+    if not STRIDE <= image_size <= LARGEST_IMAGE:
+        raise UsageError(f"--image-size {image_size}: must be from {STRIDE} to {LARGEST_IMAGE}")
+    return replace(spec, preprocessing=replace(spec.preprocessing, size=image_size))

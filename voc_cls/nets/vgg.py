@@ -22,6 +22,7 @@ def build_vgg(spec: NetSpec, head: str, classes: int, precision: str) -> Network
 
     head "fc": fc6 and fc7 as convolutions with dropout 0.5, then m_fc8: the network of the paper. head "gap": the
     average of pool5's grid, L2-normalised and scaled, then m_fc8: for when only the convolutions are pretrained.
+    head "gap+max": the grid's maximum beside its average, so that small objects are not averaged away.
     precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
     """
     entries = {}
@@ -45,9 +46,13 @@ def build_vgg(spec: NetSpec, head: str, classes: int, precision: str) -> Network
             entries[spec.head] = features
             features = keras.layers.Dropout(DROPOUT, dtype="float32", name="dropout7")(features)
         else:
-            features = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="gap")(features)
-            features = keras.layers.UnitNormalization(dtype="float32", name="unit_norm")(features)
-            features = keras.layers.Rescaling(GAP_SCALE, dtype="float32", name="scale")(features)
+            average = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="gap")(features)
+            pooled = keras.layers.UnitNormalization(dtype="float32", name="unit_norm")(average)
+            if head == "gap+max":
+                maximum = keras.layers.GlobalMaxPooling2D(keepdims=True, dtype="float32", name="gmp")(features)
+                maximum = keras.layers.UnitNormalization(dtype="float32", name="unit_norm_max")(maximum)
+                pooled = keras.layers.Concatenate(dtype="float32", name="average_and_maximum")([pooled, maximum])
+            features = keras.layers.Rescaling(GAP_SCALE, dtype="float32", name="scale")(pooled)
             entries[spec.head] = features
         logits = keras.layers.Conv2D(classes, 1, dtype="float32", name=spec.head)(features)
         logits = keras.layers.Flatten(dtype="float32", name="logits")(logits)

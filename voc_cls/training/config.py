@@ -8,10 +8,33 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import DifficultPolicy
 from voc_cls.errors import UsageError
 
-LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator, which Keras seeds too
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "lr": (1e-30, 1e30),
+    "plateau_factor": (1e-6, 0.999),
+    "plateau_patience": (1, math.inf),
+    "early_stopping": (1, math.inf),
+    "warmup_steps": (0, math.inf),
+    "head_lr_multiplier": (0, 1e9),
+    "layer_decay": (0, 1),
+    "l2": (0, 1e9),
+    "clip_norm": (1e-30, 1e30),
+    "accumulate": (1, math.inf),
+    "ema": (0, 0.999999),
+    "interval": (1, math.inf),
+    "keep_checkpoints": (1, math.inf),
+    "seed": (0, 2**32 - 1),  # NumPy's legacy generator, which Keras seeds too
+    "val_fraction": (0, 1),
+    "focal_gamma": (0, 100),
+    "label_smoothing": (0, 0.999),
+    "cache_gb": (0, 1e9),
+}
+"""Flag → least and greatest value."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +49,11 @@ class DatasetConfig:
     """Pictures to train on: ImageSets/Main/<split>.txt."""
     eval_split: str = "test"
     """Pictures to report the average precision on, once, at the end; `none` to skip it."""
-    val_split: str = "none"
-    """Pictures to watch while training: the best weights are those with the highest mean AP on them."""
+    val_split: str = "auto"
+    """Pictures to watch while training: the best weights are those with the highest mean AP on them, thresholds and
+    calibration are fitted to them. auto: a part of --train-split, which is then not trained on; none: watch nothing."""
+    val_fraction: float = 0.15
+    """How much of --train-split `--val-split auto` takes: stratified over the classes, drawn from --seed."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """What a picture is for a class of which it holds only difficult objects (the VOC protocol ignores it)."""
 
@@ -40,18 +66,22 @@ class NetworkConfig:
     """TF-Slim checkpoint to start from (`voc-weights fetch` gets one), or `none` for random weights."""
     net: str = "vgg_16"
     """Network."""
-    head: Literal["fc", "gap"] = "fc"
+    head: Literal["fc", "gap", "gap+max"] = "fc"
     """fc: fc6, fc7 and m_fc8, as in the paper. gap: average of the last convolutions' grid, L2-normalised, then m_fc8:
-    for weight files that hold the convolutions only."""
+    for weight files that hold the convolutions only. gap+max: the grid's maximum too, better for small objects."""
+    image_size: int | None = None
+    """Height and width of the network's input, pixels. Default: its own (VGG: 224). A larger one sees smaller objects
+    and costs its square; not with --head fc."""
     exclude: tuple[str, ...] = ()
     """Scopes that are not restored from the file, such as fc6 fc7; the head never is."""
     trainable: str = "all"
-    """head, all, or <scope>+ such as conv5+: that scope and all that follow are trained, the others are frozen."""
+    """head; all; <scope>+ such as conv5+: that scope and all that follow; or a regular expression that is searched in
+    the scopes' names, such as 'conv5|m_fc8'. What is not trained is frozen."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained. Steps, learning rate and L2 follow from --trainable and --head where they are not given."""
+    """How long and how fast. Steps, rate and L2 follow from --trainable and --head where they are not given."""
 
     steps: int | None = None
     """Training steps, a batch each. Default: 6000, the lecture's; 3000 for --trainable head."""
@@ -59,25 +89,74 @@ class TrainingConfig:
     """Pictures in a step."""
     lr: float | None = None
     """Adam's learning rate. Default: 1e-5, the lecture's; 2e-3 for --trainable head."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """cosine: down to 0 at the last step. plateau: times --plateau-factor whenever the validation mAP (without a
+    validation split: the loss) has not improved for --plateau-patience validations."""
+    warmup_steps: int = 0
+    """The rate rises linearly from 0 over so many steps before the schedule begins (not with plateau)."""
+    plateau_factor: float = 0.3
+    """Factor of --schedule plateau, between 0 and 1."""
+    plateau_patience: int = 5
+    """Validations without improvement before --schedule plateau lowers the rate."""
+    early_stopping: int | None = None
+    """Stop after so many validations without a better mAP. Default: never."""
+    head_lr_multiplier: float = 1.0
+    """The new layers learn at so many times --lr. It scales Adam's rate, not the gradient, which Adam would undo."""
+    layer_decay: float = 1.0
+    """Every scope learns at so many times the rate of the one after it, counted from the last below the new layers;
+    1: all alike."""
     l2: float | None = None
     """Factor of the squared kernels in the loss. Default: 0; 5e-4 for the gap head trained alone."""
+    clip_norm: float | None = None
+    """Gradients are scaled down to this norm, taken over all layers together. Default: never."""
+    accumulate: int = 1
+    """Gradients of so many steps are averaged before the weights move: the effect of a larger batch in less memory."""
+    ema: float | None = None
+    """Keep an exponential moving average of the weights with this momentum, such as 0.999. Default: none."""
+    eval_weights: Literal["raw", "ema"] | None = None
+    """Which weights are validated, kept and evaluated. Default: ema where --ema is given."""
+    interval: int | None = None
+    """Steps between two validations with a checkpoint each. Default: an epoch, at least 50 steps."""
+    keep_checkpoints: int = 1
+    """Checkpoints kept for --resume; an unreadable one falls back on the one before it."""
+    seed: int = 0
+    """Of the initial weights, the validation split, the order of the pictures, their augmentation and the dropout."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised: the mean over all pictures and classes that are not ignored."""
+
+    loss: Literal["sigmoid", "focal", "asymmetric"] = "sigmoid"
+    """sigmoid: cross-entropy of every class by itself. focal (Lin et al. 2017): entries that are right already count
+    less. asymmetric (Ridnik et al. 2021): only negatives count less, and very easy ones nothing."""
+    focal_gamma: float = 2.0
+    """Exponent of --loss focal."""
+    label_smoothing: float = 0.0
+    """Targets become x away from 0 and 1: half of this from either end."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: the positives of a class weigh as much as its negatives."""
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Number formats, and what is computed only once."""
+
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the layers that are trained; the weights, the head and the loss are float32 in each."""
     inference_precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The same for layers that only run forward (a frozen trunk, evaluation); auto: bfloat16 where the hardware has
     it."""
-    flip: bool = True
-    """Mirror half of the pictures, drawn anew in every epoch (--no-flip to leave it)."""
-    trunk_memory_gb: float = 4.0
-    """The outputs of a frozen trunk are computed once and kept, if they fit in this much memory (GB; while they are
-    computed it takes about three times that)."""
-    seed: int = 0
-    """Of the initial weights, the order of the pictures, the flips and the dropout: same seed, same run."""
+    cache: Literal["none", "memory", "disk"] = "none"
+    """Keep the decoded and resized pictures (0.6 MB each): worth it where decoding cannot keep up with training."""
+    cache_gb: float = 16.0
+    """Space on disk (GB) for caches in --cache-dir. The outputs of a frozen trunk are always kept there, for later runs
+    too, if they fit; 0: compute them in every step."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where it goes."""
+    """Where it goes and where it computes; nothing here changes what a run computes."""
 
     out: Path
     """The run folder: config, weights, metrics."""
@@ -85,6 +164,16 @@ class RunConfig:
     """Go on with the run in --out from its last checkpoint."""
     config: Path | None = None
     """YAML file with values for any of these flags (a run's own config.yaml will do); flags win over it."""
+    cache_dir: Path | None = None
+    """Where caches are kept. Default: $VOC_CACHE_DIR, else ~/.cache/voc-cls."""
+    hosts: int = 1
+    """Number of processes that train together, usually one on each machine (KERAS_BACKEND=jax; docs/distributed.md)."""
+    rank: int | None = None
+    """Which of them this one is, from 0. Default: $VOC_RANK, $SLURM_PROCID or $JOB_COMPLETION_INDEX."""
+    coordinator: str | None = None
+    """HOST:PORT of rank 0, the same on every host. Default: $VOC_COORDINATOR."""
+    doctor: bool = False
+    """Print versions, devices and what is missing, then stop; needs no other flag."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +182,10 @@ class TrainConfig:
 
     dataset: DatasetConfig
     network: NetworkConfig
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(out=Path("runs/voc")))
 
     def resolved(self) -> TrainConfig:
@@ -101,13 +193,11 @@ class TrainConfig:
         default = recipe(self.network.trainable, self.network.head)
         training = replace(self.training, **{name: value for name, value in asdict(default).items()
                                              if getattr(self.training, name) is None})
-        for name, least in (("steps", 1), ("batch_size", 1), ("l2", 0), ("seed", 0)):
-            if not getattr(training, name) >= least:  # not: NaN
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(training, name)}: must be at least {least}")
-        if not 0 < (training.lr or 0) < math.inf:
-            raise UsageError(f"--lr {training.lr}: must be above 0")
-        if training.seed > LARGEST_SEED:
-            raise UsageError(f"--seed {training.seed}: must be at most {LARGEST_SEED}")
+        if training.eval_weights is None:
+            training = replace(training, eval_weights="raw" if training.ema is None else "ema")
+        check_ranges(self.dataset, training, self.loss, self.compute)
+        check_combinations(training, self.dataset)
+        self.augmentation.resolved()
         weights = self.network.weights
         return replace(
             self,
@@ -115,6 +205,30 @@ class TrainConfig:
             network=replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute())),
             training=training,
         )
+
+
+def check_ranges(*groups: object) -> None:
+    """UsageError for the first number that is not in the range of its flag; NaN is in none."""
+    for group in groups:
+        for name, (least, most) in RANGES.items():
+            value = getattr(group, name, None)
+            if value is not None and not least <= value <= most:
+                bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+                raise UsageError(f"--{name.replace('_', '-')} {value}: must be {bounds}")
+
+
+def check_combinations(training: TrainingConfig, dataset: DatasetConfig) -> None:
+    """UsageError where two flags contradict each other."""
+    if training.eval_weights == "ema" and training.ema is None:
+        raise UsageError("--eval-weights ema: there is no average to evaluate; add --ema 0.999, or leave it away")
+    if training.warmup_steps and training.schedule == "plateau":
+        raise UsageError(f"--warmup-steps {training.warmup_steps}: not with --schedule plateau, which sets the rate "
+                         "itself; choose cosine or constant")
+    if training.warmup_steps >= (training.steps or 0):
+        raise UsageError(f"--warmup-steps {training.warmup_steps}: must be below --steps {training.steps}")
+    if training.early_stopping is not None and dataset.val_split == "none":
+        raise UsageError(f"--early-stopping {training.early_stopping}: nothing is validated with --val-split none; "
+                         "leave one of them away")
 
 
 @dataclass(frozen=True)

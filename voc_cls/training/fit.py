@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from zipfile import BadZipFile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,59 +16,133 @@ from rich.console import Console
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import Order
 from voc_cls.errors import RunError
-from voc_cls.evaluation.average_precision import Evaluation, evaluate
-from voc_cls.training.callbacks import (
-    Checkpoint,
-    MetricsLog,
-    StopAtStep,
-    TrainingProgress,
-    Validation,
-    training_state,
-)
-from voc_cls.training.losses import SigmoidCrossEntropy
+from voc_cls.evaluation.average_precision import evaluate
+from voc_cls.files import write_aside
+from voc_cls.training.callbacks import FiniteLoss, MetricsLog, Steps, Validation
+from voc_cls.training.checkpoint import Checkpoint, Saved, restore
+from voc_cls.training.config import TrainingConfig
+from voc_cls.training.optimizer import averaged_weights, build_optimizer
 from voc_cls.training.part import Part
+from voc_cls.training.preemption import Preemption
+from voc_cls.training.progress import TrainingProgress
 from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.tensorboard import TensorBoardLog
 
 
-def fit(part: Part, order: Order, lr: float, interval: int, val: Dataset | None, folder: RunFolder,
-        save_best: Callable[[], None], jit: bool, console: Console) -> None:
-    """Trains `part` on `order` with Adam on the sigmoid cross-entropy.
+@dataclass(frozen=True)
+class Plan:
+    """What is trained how: `factors` are of the learning rate, one for each trained variable of the part."""
 
-    Metrics and a checkpoint are written every `interval` steps; where the folder has a checkpoint, the run goes on
-    from it. `save_best` is called whenever the mean AP on `val` is the highest so far. jit: compile with XLA; on a CPU
-    that trains VGG-16 3.5 × slower than oneDNN does.
+    config: TrainingConfig
+    order: Order
+    pictures: Sequence[Path]
+    """Of the training split: what `order.index` counts."""
+    interval: int
+    """Steps between two validations with a checkpoint each: what Keras calls an epoch."""
+    loss: keras.losses.Loss
+    factors: Sequence[float]
+    jit: bool
+    """Compile with XLA. On a CPU that trains VGG-16 3.5 × slower than oneDNN does."""
+
+    @property
+    def intervals(self) -> int:
+        """Number of intervals, the last of them may be shorter."""
+        return -(-self.order.steps // self.interval)
+
+
+def fit(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder, preemption: Preemption, console: Console
+        ) -> None:
+    """Trains `part` by `plan`, with a checkpoint in `folder` after every interval, and goes on from one it finds there.
+
+    The whole network's weights are saved: the best by mean AP on `val`, the last ones at the end. Interrupted, after a
+    checkpoint, where `preemption` was asked to stop; RunError where the loss is no number.
     """
-    optimizer = keras.optimizers.Adam(lr)
-    if any(layer.dtype_policy.name == "mixed_float16" for layer in part.model.layers):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # Keras asks only the model, which is float32
-    part.model.compile(optimizer, SigmoidCrossEntropy(), jit_compile=jit)
-    part.model.optimizer.build(part.model.trainable_variables)
-    first_step = restore_checkpoint(part.model, folder)
-    if first_step >= order.steps:
-        console.print(f"all {order.steps:,} steps are done already")
-        return
-    earlier = folder.rewind_metrics(first_step)
-    intervals = -(-order.steps // interval)  # what Keras calls epochs
-    progress = TrainingProgress(first_step, order.steps, intervals, console)
-    callbacks = [StopAtStep(first_step, order.steps)]
+    compile_part(part.model, plan)
+    begun = restore(part.model, folder, console.print)
+    if begun.finished:
+        console.print(f"all {begun.step:,} steps are done already")
+    else:
+        train(part, plan, begun, val, folder, preemption, console)
+    with evaluated_weights(part.model, plan.config):
+        save(part, folder.last)
+    if plan.config.ema is not None:
+        if plan.config.eval_weights == "ema":
+            save(part, folder.last_of("raw"))
+        else:
+            with averaged_weights(part.model.optimizer):
+                save(part, folder.last_of("ema"))
+
+
+def compile_part(model: keras.Model, plan: Plan) -> None:
+    """Gives `model` its optimiser, built, and its loss."""
+    # Keras looks for float16 only in the model's own policy, which is float32
+    float16 = any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers)
+    model.compile(build_optimizer(plan.config, plan.factors, float16), plan.loss, jit_compile=plan.jit)
+    model.optimizer.build(model.trainable_variables)
+
+
+def save(part: Part, path: Path) -> None:
+    """Writes the weights of the whole network, all or nothing."""
+    write_aside(path, lambda aside: part.whole.save_weights(aside))
+
+
+def train(part: Part, plan: Plan, begun: Saved, val: Dataset | None, folder: RunFolder, preemption: Preemption,
+          console: Console) -> None:
+    """The steps that are left after `begun`."""
+    earlier = folder.rewind_metrics(begun.step)
+    steps = Steps(begun.step, plan.order.steps, plan.interval)
+    progress = TrainingProgress(steps, plan.intervals, console)
+    deciding = decisions(part, plan, val, folder)
+    validation = next((callback for callback in deciding if isinstance(callback, Validation)), None)
+    board = TensorBoardLog(folder.tensorboard, lambda: steps.done, part.whole, val,
+                           lambda: validation and validation.latest, lambda: part.pictures(plan.order))
+    callbacks = [steps, FiniteLoss(steps, plan.order, plan.pictures), *deciding, progress,
+                 MetricsLog(folder, steps, earlier[-1]["seconds"] if earlier else 0.0),
+                 board,
+                 Checkpoint(folder, plan.config.keep_checkpoints, steps, preemption, begun, deciding)]
+    with progress, preemption.deferred():
+        while steps.done < steps.last and not part.model.stop_training:
+            # an interval that was left in the middle is finished first: validations stay at the same steps
+            rest = plan.interval - steps.done % plan.interval
+            interval = steps.done // plan.interval
+            part.model.fit(part.batches(plan.order.steps_between(steps.done, steps.last)).repeat(),
+                           initial_epoch=interval, epochs=interval + 1 if steps.within_interval else plan.intervals,
+                           steps_per_epoch=rest, callbacks=callbacks, verbose=0, shuffle=False)
+
+
+def decisions(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder) -> list[keras.callbacks.Callback]:
+    """The callbacks that look at an interval's figures and decide: the best weights, a lower rate, an early end."""
+    config, chosen = plan.config, []
     if val is not None:
         inputs = part.inputs(val)  # computed once where a trunk is frozen
-        best = max((line["val_map"] for line in earlier if line["val_map"] is not None), default=-1.0)
-        callbacks.append(Validation(lambda: evaluate_part(part, inputs, val), save_best, best))
-    seconds_before = earlier[-1]["seconds"] if earlier else 0.0
-    callbacks += [progress, MetricsLog(folder, first_step, seconds_before), Checkpoint(folder, first_step),
-                  keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)]
-    remaining = Order(order.index[first_step:], order.flip[first_step:])
-    try:
-        part.model.fit(part.batches(remaining).repeat(), initial_epoch=first_step // interval, epochs=intervals,
-                       steps_per_epoch=interval, callbacks=callbacks, verbose=0, shuffle=False)
-    finally:
-        progress.on_train_end()
+
+        def predict() -> npt.NDArray[np.float32]:
+            with evaluated_weights(part.model, config):
+                return predict_logits(part, inputs)
+
+        def save_best() -> None:
+            with evaluated_weights(part.model, config):
+                save(part, folder.best)
+
+        chosen.append(Validation(predict, lambda logits: evaluate(val, logits), save_best))
+    watched: dict[str, Any] = ({"monitor": "loss", "mode": "min"} if val is None
+                               else {"monitor": "val_map", "mode": "max"})
+    if config.schedule == "plateau":
+        chosen.append(keras.callbacks.ReduceLROnPlateau(factor=config.plateau_factor, min_delta=0.0,
+                                                        patience=config.plateau_patience, **watched))
+    if config.early_stopping is not None:
+        chosen.append(keras.callbacks.EarlyStopping(patience=config.early_stopping, **watched))
+    return chosen
 
 
-def evaluate_part(part: Part, inputs: object, dataset: Dataset) -> Evaluation:
-    """Average precisions of the current weights on `dataset`, whose `part.inputs` are `inputs`."""
-    return evaluate(dataset, finite(np.asarray(part.model.predict(inputs, verbose=0), np.float32)))
+def evaluated_weights(model: keras.Model, config: TrainingConfig) -> AbstractContextManager[None]:
+    """Inside, `model` has the weights that `--eval-weights` names."""
+    return averaged_weights(model.optimizer) if config.eval_weights == "ema" else nullcontext()
+
+
+def predict_logits(part: Part, inputs: object) -> npt.NDArray[np.float32]:
+    """float32 [N, classes] of the current weights for what `part.inputs` gave."""
+    return finite(np.asarray(part.model.predict(inputs, verbose=0), np.float32))
 
 
 def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -73,21 +150,3 @@ def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     if not np.isfinite(logits).all():
         raise RunError("the training diverged, the network's outputs are NaN or infinite; start anew with a lower --lr")
     return logits
-
-
-def restore_checkpoint(model: keras.Model, folder: RunFolder) -> int:
-    """Puts back what `Checkpoint` saved; returns the number of steps done, 0 where nothing was saved yet."""
-    if not folder.checkpoint.exists():
-        return 0
-    state = training_state(model)
-    try:
-        with np.load(folder.checkpoint) as saved:
-            if len(saved.files) != len(state) + 1:
-                raise RunError(f"{folder.checkpoint}: has {len(saved.files) - 1} variables, this run {len(state)}; "
-                               "start the run again in another folder")
-            for number, variable in enumerate(state):
-                variable.assign(saved[f"v{number}"])
-            return int(saved["step"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise RunError(f"{folder.checkpoint}: cannot be read ({error}); delete it to start from the first step"
-                       ) from error

@@ -1,31 +1,46 @@
-"""What is trained: `--trainable` turned into frozen and trained scopes of a network."""
+"""What is trained and how fast: `--trainable` and the rates' factors turned into a table of layers."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from voc_cls.errors import UsageError
 from voc_cls.nets.network import Network
+from voc_cls.training.config import TrainingConfig
+
+MOST_ROWS = 40
+"""Layers in the table; a larger network is shown scope by scope."""
 
 
 @dataclass(frozen=True)
-class ScopeRow:
-    """A scope of the network, its number of parameters, and whether it is trained."""
+class LayerRow:
+    """A layer of the network by its path below the net's name, such as conv5/conv5_1."""
 
-    scope: str
+    path: str
     parameters: int
     trained: bool
+    factor: float
+    """Of the learning rate."""
+
+    @property
+    def scope(self) -> str:
+        """The part of the network it belongs to, such as conv5."""
+        return self.path.split("/")[0]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The network cut in two: scopes before `first` are frozen, `first` and what follows is trained."""
+    """Layers in order. Nothing before the scope `first` is trained, so it can run once for all."""
 
     first: str
-    rows: tuple[ScopeRow, ...]
+    rows: tuple[LayerRow, ...]
 
     @property
     def parameters(self) -> int:
@@ -37,51 +52,92 @@ class Trained:
         """Number of parameters that are not."""
         return sum(row.parameters for row in self.rows if not row.trained)
 
-    def table(self) -> Table:
-        """For the terminal: scope, parameters, trained or frozen."""
+    def factors(self, variables: Sequence[Any], net: str) -> tuple[float, ...]:
+        """The learning rate's factor of each trained variable."""
+        by_path = {row.path: row.factor for row in self.rows}
+        return tuple(by_path[layer_path(variable, net)] for variable in variables)
+
+    def table(self, rate: float) -> Table:
+        """For the terminal: layer, parameters, trained or frozen, learning rate at its highest."""
         table = Table()
-        table.add_column("scope")
+        table.add_column("layer")
         table.add_column("parameters", justify="right")
         table.add_column("")
-        for row in self.rows:
-            table.add_row(row.scope, f"{row.parameters:,}", "trained" if row.trained else "[dim]frozen[/dim]")
+        table.add_column("learning rate", justify="right")
+        for row in self.rows if len(self.rows) <= MOST_ROWS else self._scopes():
+            table.add_row(escape(row.path), f"{row.parameters:,}",
+                          *(("trained", f"{rate * row.factor:.3g}") if row.trained else ("[dim]frozen[/dim]", "")))
         return table
 
+    def _scopes(self) -> list[LayerRow]:
+        scopes: dict[tuple[str, bool], list[LayerRow]] = {}
+        for row in self.rows:
+            scopes.setdefault((row.scope, row.trained), []).append(row)
+        return [LayerRow(scope, sum(row.parameters for row in rows), trained, rows[0].factor)
+                for (scope, trained), rows in scopes.items()]
 
-def first_trained(network: Network, trainable: str) -> str:
-    """The scope from which on the network is trained: `head`, `all`, or `<scope>+` such as `conv5+`."""
-    scopes = network.scopes
+
+def layer_path(variable: Any, net: str) -> str:
+    """`vgg_16/conv5/conv5_1/kernel` → `conv5/conv5_1`."""
+    return str(variable.path.removeprefix(f"{net}/").rpartition("/")[0])
+
+
+def layers(network: Network) -> dict[str, Any]:
+    """The layers that hold weights, by path, in order; random generators have none of the net's."""
+    found: dict[str, Any] = {}
+    for layer in network.model.layers:
+        for variable in layer.weights:
+            if variable.path.startswith(f"{network.spec.name}/"):
+                found[layer_path(variable, network.spec.name)] = layer
+    return found
+
+
+def trained_layers(network: Network, trainable: str) -> frozenset[str]:
+    """Paths of the layers that `trainable` names: head, all, `<scope>+`, or a regular expression."""
+    paths, scopes = list(layers(network)), network.scopes
     if trainable == "all":
-        return scopes[0]
-    if trainable == "head":
-        return scopes[-1]
-    scope = trainable.removesuffix("+")
-    if not trainable.endswith("+") or scope not in scopes:
+        return frozenset(paths)
+    first = {"head": scopes[-1]}.get(trainable, trainable.removesuffix("+"))
+    if first in scopes and (trainable == "head" or trainable.endswith("+")):
+        below = scopes[:scopes.index(first)]
+        return frozenset(path for path in paths if path.split("/")[0] not in below)
+    try:
+        chosen = frozenset(path for path in paths if re.search(trainable, path))
+    except re.error as error:
+        raise UsageError(f"--trainable {trainable}: neither head, all, nor {scopes[0]}+ and so on, and no regular "
+                         f"expression ({error})") from error
+    if not chosen:
         known = ", ".join(f"{scope}+" for scope in scopes[:-1])
-        raise UsageError(f"--trainable {trainable}: not one of head, all, {known}")
-    return scope
+        raise UsageError(f"--trainable {trainable}: matches no layer; give head, all, {known}, or a regular expression "
+                         f"over {', '.join(paths)}")
+    if scopes[-1] not in chosen:
+        raise UsageError(f"--trainable {trainable}: leaves out {scopes[-1]}, which is new and would stay random; write "
+                         f"{trainable}|{scopes[-1]}, or a scope with a + behind it for all that follow too")
+    return chosen
 
 
-def freeze(network: Network, trainable: str, l2: float) -> Trained:
-    """Freezes everything before the scope that `trainable` names; puts an L2 penalty on the kernels after it.
+def rate_factors(network: Network, config: TrainingConfig, new_scopes: Sequence[str]) -> dict[str, float]:
+    """Scope → factor of the learning rate: --head-lr-multiplier for new layers, --layer-decay for each scope below."""
+    old = [scope for scope in network.scopes if scope not in new_scopes]
+    decayed = {scope: config.layer_decay ** distance for distance, scope in enumerate(reversed(old))}
+    return {scope: decayed.get(scope, config.head_lr_multiplier) for scope in network.scopes}
 
-    l2: factor of the sum of squares, as `keras.regularizers.L2` has it (TF-Slim's counts half the sum).
+
+def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Sequence[str] = ()) -> Trained:
+    """Freezes what `trainable` does not name, and puts --l2 on the kernels of the rest.
+
+    exclude: scopes that were not restored: they are new layers as the head is. The L2 factor is of the sum of squares,
+    as `keras.regularizers.L2` has it (TF-Slim's counts half the sum).
     """
     import keras
 
-    first = first_trained(network, trainable)
-    trained_scopes = network.scopes[network.scopes.index(first):]
-    parameters = dict.fromkeys(network.scopes, 0)
-    for layer in network.model.layers:
-        if not layer.weights:
-            continue
-        holders = [variable for variable in layer.weights if variable.path.startswith(f"{network.spec.name}/")]
-        if not holders:  # a dropout layer's random generator
-            continue
-        scope = holders[0].path.split("/")[1]
-        layer.trainable = scope in trained_scopes
-        parameters[scope] += sum(int(np.prod(variable.shape)) for variable in holders)
-        if layer.trainable and l2 > 0:
-            layer.kernel.regularizer = keras.regularizers.L2(l2)
-    return Trained(first, tuple(ScopeRow(scope, parameters[scope], scope in trained_scopes)
-                                for scope in network.scopes))
+    chosen = trained_layers(network, trainable)
+    factors = rate_factors(network, config, [network.scopes[-1], *(name.split("/")[-1] for name in exclude)])
+    rows = []
+    for path, layer in layers(network).items():
+        layer.trainable = path in chosen
+        if layer.trainable and config.l2:
+            layer.kernel.regularizer = keras.regularizers.L2(config.l2)
+        parameters = sum(int(np.prod(variable.shape)) for variable in layer.weights)
+        rows.append(LayerRow(path, parameters, layer.trainable, factors[path.split("/")[0]]))
+    return Trained(next(row.scope for row in rows if row.trained), tuple(rows))

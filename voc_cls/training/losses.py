@@ -1,29 +1,81 @@
-"""The losses, on logits, with ignored entries left out."""
+"""The losses: of every picture and class by itself, on logits, with ignored entries left out."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import ops
 
-from voc_cls.data.dataset import IGNORED
+from voc_cls.data.dataset import IGNORED, Dataset
+from voc_cls.training.config import LossConfig
+
+ASYMMETRIC_GAMMA = 4.0
+ASYMMETRIC_MARGIN = 0.05
+"""Exponent of the negatives and probability below which they count nothing: Ridnik et al. 2021, section 3."""
+
+
+def cross_entropy(targets: Any, logits: Any) -> Any:
+    """`max(z, 0) - z·t + log(1 + exp(-|z|))`: the lecture's `-t·log(σ(z)) - (1-t)·log(1-σ(z))`, exact at both ends."""
+    return ops.binary_crossentropy(targets, logits, from_logits=True)
+
+
+def focal(gamma: float) -> Any:
+    """`(1 - p)^γ` times the cross-entropy, p the probability given to what is true (Lin et al. 2017, equation 4)."""
+    def losses(targets: Any, logits: Any) -> Any:
+        probabilities = ops.sigmoid(logits)
+        missed = targets * (1 - probabilities) + (1 - targets) * probabilities
+        return ops.power(ops.maximum(missed, 1e-7), gamma) * cross_entropy(targets, logits)  # 0^γ has no gradient
+
+    return losses
+
+
+def asymmetric(targets: Any, logits: Any) -> Any:
+    """Positives: cross-entropy. Negatives: `-p_m^4·log(1 - p_m)` with `p_m = max(p - 0.05, 0)` (Ridnik et al. 2021)."""
+    shifted = ops.maximum(ops.sigmoid(logits) - ASYMMETRIC_MARGIN, 0.0)
+    negative = -ops.power(shifted, ASYMMETRIC_GAMMA) * ops.log(1 - shifted)
+    return targets * -ops.log_sigmoid(logits) + (1 - targets) * negative
 
 
 @keras.saving.register_keras_serializable("voc_cls")
-class SigmoidCrossEntropy(keras.losses.Loss):  # type: ignore[misc]
-    """Mean over the entries that count of `max(z, 0) - z·t + log(1 + exp(-|z|))`, for logits z and targets t.
+class MultiLabelLoss(keras.losses.Loss):  # type: ignore[misc]
+    """Mean of a loss over all pictures and classes of a batch, where an ignored entry contributes 0.
 
-    y_true: [N, classes], 1 positive, 0 negative, IGNORED (-1) neither. y_pred: logits, any float dtype. The value is
-    the lecture's `-t·log(σ(z)) - (1-t)·log(1-σ(z))` without its `+ 1e-8`, exact at both ends. A batch in which nothing
-    counts has loss 0.
+    y_true: [N, classes], from 0 (negative) to 1 (positive), IGNORED (-1) neither. y_pred: logits, any float dtype. The
+    divisor is the number of entries, ignored ones too, so that a batch spread over devices has the same gradient.
+    weights: of a class's negatives and positives, [2, classes].
     """
 
-    def __init__(self, name: str = "sigmoid_cross_entropy", **options: Any) -> None:
-        super().__init__(name=name, reduction="sum", **options)
+    def __init__(self, losses: Any = cross_entropy, label_smoothing: float = 0.0,
+                 weights: npt.NDArray[np.float32] | None = None, name: str = "multi_label", **options: Any) -> None:
+        super().__init__(name=name, **options)
+        self.losses, self.label_smoothing, self.weights = losses, label_smoothing, weights
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Each picture's share of the batch's mean, [N]."""
+        """Each picture's mean over its classes, [N]; Keras takes the mean over the pictures."""
         counts = ops.cast(ops.not_equal(y_true, IGNORED), y_pred.dtype)
-        losses = ops.binary_crossentropy(ops.maximum(y_true, 0.0), y_pred, from_logits=True) * counts
-        return ops.sum(losses, axis=-1) / ops.maximum(ops.sum(counts), 1.0)
+        targets = ops.cast(ops.maximum(y_true, 0.0), y_pred.dtype)
+        if self.weights is not None:
+            negatives, positives = ops.convert_to_tensor(self.weights, y_pred.dtype)
+            counts *= targets * positives + (1 - targets) * negatives
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return ops.mean(self.losses(targets, y_pred) * counts, axis=-1)
+
+
+def build_loss(config: LossConfig, train: Dataset) -> MultiLabelLoss:
+    """The loss that `config` names; class weights come from the labels of `train`."""
+    losses = {"sigmoid": cross_entropy, "focal": focal(config.focal_gamma), "asymmetric": asymmetric}[config.loss]
+    weights = balanced_weights(train) if config.class_weights == "balanced" else None
+    return MultiLabelLoss(losses, config.label_smoothing, weights)
+
+
+def balanced_weights(train: Dataset) -> npt.NDArray[np.float32]:
+    """float32 [2, classes], for negatives and positives: n / 2n₋ and n / 2n₊, as scikit-learn's "balanced"; 1 for a
+    class that is all of one kind."""
+    positives = (train.labels == 1).sum(axis=0)
+    counted = (~train.ignored).sum(axis=0)
+    both = np.stack([counted - positives, positives])
+    weights = counted / np.maximum(2 * both, 1)
+    return np.where((both == 0).any(axis=0), 1.0, weights).astype(np.float32)

@@ -7,59 +7,89 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
+from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.pipeline import Order, feature_batches, picture_batches, training_batches
-from voc_cls.nets.network import Network, build_network
-from voc_cls.training.precision import policy
-from voc_cls.training.trunk import BATCH_SIZE, feature_bytes, trunk_features
-
-GIGABYTE = 1e9
+from voc_cls.data.pipeline import Order, picture_batches, training_batches
+from voc_cls.data.rows import file_digests
+from voc_cls.nets.network import Network
+from voc_cls.training.features import feature_batches, feature_rows
+from voc_cls.training.splits import Splits
+from voc_cls.training.trunk import BATCH_SIZE, RowCache, frozen_trunk
+from voc_cls.training.views import fixed_views, plain_view
 
 
 @dataclass(frozen=True)
 class Part:
-    """`model` shares the network's layers; `batches` gives it training data, `inputs` what it predicts from."""
+    """`model` shares the layers of `whole`; `batches` gives it training data, `inputs` what it predicts from.
+
+    `pictures` is the first batch of an order as the whole network sees it, float32 [B, size, size, 3] in 0-255; None
+    where training sees no pictures.
+    """
 
     model: keras.Model
+    whole: keras.Model
     batches: Callable[[Order], Any]
     inputs: Callable[[Dataset], Any]
     description: str
+    pictures: Callable[[Order], Any] = lambda _: None
 
 
-def whole_network(network: Network, train: Dataset) -> Part:
-    """Every step decodes its pictures and runs all layers."""
+def whole_network(network: Network, train: Dataset, augmentation: Augmentation, pictures: Any = None) -> Part:
+    """Every step decodes its pictures, or takes the decoded `pictures` of `train`, and runs all layers."""
     preprocessing = network.spec.preprocessing
+
+    def batches(order: Order) -> Any:
+        return training_batches(train.paths, train.targets, order, preprocessing, augmentation, pictures)
+
     return Part(
         model=network.model,
-        batches=lambda order: training_batches(train.paths, train.targets, order, preprocessing),
+        whole=network.model,
+        batches=batches,
         inputs=lambda dataset: picture_batches(dataset.paths, BATCH_SIZE, preprocessing),
         description="the whole network, on pictures",
+        pictures=lambda order: next(iter(batches(order.steps_between(0, 1))))[0].numpy() + preprocessing.mean,
     )
 
 
-def on_trunk_outputs(network: Network, first: str, train: Dataset, flip: bool, precision: str) -> Part:
-    """The trunk runs once over the training pictures, mirrored too with `flip`; the rest of the network is the part.
+def on_trunk_outputs(network: Network, first: str, splits: Splits, augmentation: Augmentation, seed: int,
+                     precision: str, cache: RowCache) -> Part:
+    """The trunk, all before the scope `first`, runs once over all pictures; the rest of the network is the part.
 
-    precision: number format of the trunk, which only runs forward.
+    The training pictures are seen in `augmentation.views` views each, drawn from `seed`; those of the other splits as
+    they are. All of it is computed here, or found in `cache`, so that nothing of it can fail at the end of the run.
+    precision: number format of the trunk, which only runs forward. To be called outside a distribution strategy's
+    scope. Raises DataError as `cached_rows` does.
     """
-    inference = build_network(network.spec.name, network.head, network.classes, policy(precision))
-    inference.model.set_weights(network.model.get_weights())
-    trunk, _ = inference.cut(first)
-    _, model = network.cut(first)
-    preprocessing = network.spec.preprocessing
-    features = trunk_features(trunk, train.paths, preprocessing, flip)
+    trunk = frozen_trunk(network, first, precision)
+    digests = dict(zip(splits.pictures, file_digests(splits.pictures), strict=True))
+    views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
+    trained = len(views)
+    views += [plain_view(path, digests[path]) for path in splits.pictures[len(splits.train):]]
+    rows = trunk.rows(views, cache)
+    where = {view.path: number for number, view in enumerate(views[trained:], trained)}
     return Part(
-        model=model,
-        batches=lambda order: feature_batches(features, train.targets, order),
-        inputs=lambda dataset: trunk_features(trunk, dataset.paths, preprocessing, flip=False)[0],
-        description=f"{first} and what follows, on the frozen trunk's outputs (computed once, in {precision})",
+        model=network.cut(first)[1],
+        whole=network.model,
+        batches=lambda order: feature_batches(rows.part(slice(trained)), splits.train.targets, order),
+        inputs=lambda dataset: feature_rows(rows.part([where[path] for path in dataset.paths]), BATCH_SIZE),
+        description=f"{first} and what follows, on the frozen trunk's outputs ({precision})",
     )
 
 
-def trunk_fits(network: Network, first: str, pictures: int, memory_gb: float) -> bool:
-    """Whether there is a frozen trunk at all, and its outputs for `pictures` stay below `memory_gb` gigabytes."""
+def why_not_cached(network: Network, first: str, splits: Splits, augmentation: Augmentation, precision: str,
+                   limit_gb: float) -> str:
+    """Why the trunk before `first` has to run in every step, for the start of the run; empty where it has not."""
     if first == network.scopes[0]:
-        return False
-    trunk, _ = network.cut(first)
-    return feature_bytes(trunk, pictures) <= memory_gb * GIGABYTE
+        return "all layers are trained"
+    if augmentation.mixes:
+        return "mixup and cutmix make every picture anew"
+    if augmentation.views is None:
+        return "every augmented picture is new; --views makes them so many that they can be kept"
+    outputs = len(splits.train) * augmentation.views + len(splits.pictures) - len(splits.train)
+    numbers = outputs * int(np.prod(network.entries[first].shape[1:]))
+    size = numbers * (4 if precision == "float32" else 2) / 1e9
+    if size > limit_gb:
+        return f"the frozen layers' outputs take {size:.1f} GB, more than --cache-gb {limit_gb:g}"
+    return ""

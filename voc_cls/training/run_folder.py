@@ -10,7 +10,7 @@ from typing import Any
 from voc_cls.errors import RunError
 from voc_cls.files import write_json, write_text
 
-REPEATABLE = ("dataset", "network", "training")
+REPEATABLE = ("dataset", "network", "augmentation", "training", "loss", "compute")
 """The groups of config.yaml that decide what a run computes."""
 CONFIG_GROUPS = (*REPEATABLE, "provenance")
 """Its top-level keys."""
@@ -42,10 +42,14 @@ class RunFolder:
         """Weights of the whole network after the last step."""
         return self.path / "last.weights.h5"
 
+    def last_of(self, kind: str) -> Path:
+        """The last weights that `--eval-weights` did not choose, `raw` or `ema`; only in a run with --ema."""
+        return self.path / f"last.{kind}.weights.h5"
+
     @property
-    def checkpoint(self) -> Path:
-        """What `--resume` goes on from."""
-        return self.path / "checkpoints" / "resume.npz"
+    def checkpoints(self) -> Path:
+        """What `--resume` goes on from: step-<steps done>.npz."""
+        return self.path / "checkpoints"
 
     @property
     def metrics(self) -> Path:

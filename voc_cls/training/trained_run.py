@@ -3,46 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.pipeline import naming_broken_pictures, picture_batches
 from voc_cls.errors import RunError
+from voc_cls.evaluation.augmented import Tta, at_any_size, views_of
+from voc_cls.evaluation.calibration import Calibration, read_calibration
+from voc_cls.evaluation.thresholds import Thresholds, default_thresholds, read_thresholds
 from voc_cls.nets.network import Network, build_network
-from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.fit import finite
 from voc_cls.training.precision import policy
+from voc_cls.training.progress import PredictionProgress
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trunk import BATCH_SIZE
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """`network` holds the best weights of the run in `folder`; `config` is its config.yaml."""
+    """`network` holds weights of the run in `folder`; `config` is its config.yaml."""
 
     folder: RunFolder
     config: dict[str, Any]
     labels: tuple[str, ...]
     network: Network
 
-    def logits(self, paths: Sequence[Path], title: str = "predict") -> npt.NDArray[np.float32]:
+    def logits(self, paths: Sequence[Path], title: str = "predict", tta: Tta = "none") -> npt.NDArray[np.float32]:
         """float32 [N, classes] for the pictures at `paths`, with a progress bar on a terminal.
 
-        DataError names a picture that cannot be decoded.
+        tta: the views of each picture whose logits are averaged. DataError names a picture that cannot be decoded.
         """
-        batches = picture_batches(paths, BATCH_SIZE, self.network.spec.preprocessing)
-        broken = naming_broken_pictures(paths, self.network.spec.preprocessing)
-        with PredictionProgress(title, len(paths)) as progress, broken:
-            logits = self.network.model.predict(batches, verbose=0, callbacks=[progress])
-        return finite(np.asarray(logits, np.float32))
+        preprocessing = self.network.spec.preprocessing
+        views = views_of(tta, preprocessing.size)
+        model = self.network.model if views.sizes == (preprocessing.size,) else at_any_size(self.network)
+        outputs = []
+        broken = naming_broken_pictures(paths, preprocessing)
+        with PredictionProgress(title, len(paths) * views.number) as progress, broken:
+            for size in views.sizes:
+                batches = picture_batches(paths, BATCH_SIZE, replace(preprocessing, size=size), views.mirrored)
+                steps = -(-len(paths) * (1 + views.mirrored) // BATCH_SIZE)  # Keras warns where it has to find out
+                logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
+                outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
+        return finite(np.concatenate(outputs, axis=1).mean(axis=1))
+
+    def thresholds(self) -> Thresholds:
+        """What the run chose on its validation split; 0.5 for every class where it had none."""
+        return read_thresholds(self.folder.path, self.labels) or default_thresholds(self.labels)
+
+    def calibration(self) -> Calibration | None:
+        """What the run fitted to its validation split."""
+        return read_calibration(self.folder.path, self.labels)
 
 
-def open_run(path: Path, precision: str = "float32") -> TrainedRun:
-    """Opens the run folder `path`; RunError where it is none, or was not finished."""
+def open_run(path: Path, precision: str = "float32", which: Literal["best", "last"] = "best") -> TrainedRun:
+    """Opens the run folder `path` with its best or last weights; RunError where it is none, or was not finished."""
     folder = RunFolder(path)
     config = folder.read_config()
     labels = folder.read_labels()
@@ -50,14 +68,11 @@ def open_run(path: Path, precision: str = "float32") -> TrainedRun:
         if not weights.is_file():
             raise RunError(f"{path}: the run is not finished, it has no {weights.name}; go on with voc-train --resume "
                            f"--out {path}")
-    network = build_network(config["network"]["net"], config["network"]["head"], len(labels), policy(precision))
+    chosen = config["network"]
+    network = build_network(chosen["net"], chosen["head"], len(labels), policy(precision), chosen["image_size"])
+    weights = folder.best if which == "best" else folder.last
     try:
-        network.model.load_weights(folder.best)
+        network.model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{folder.best}: not the weights of this run ({' '.join(str(error).split())[:200]})") from error
+        raise RunError(f"{weights}: not the weights of this run ({' '.join(str(error).split())[:200]})") from error
     return TrainedRun(folder, config, labels, network)
-
-
-def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Sigmoid, without overflow for any logit."""
-    return np.exp(-np.logaddexp(np.float32(0), -logits))

@@ -1,32 +1,111 @@
-"""A frozen trunk's outputs, computed once: afterwards only what is trained has to run in every epoch."""
+"""A frozen trunk's outputs, computed once and kept on disk: afterwards only what is trained has to run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import keras
+import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from now on
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
-from voc_cls.data.pipeline import picture_batches
+from voc_cls.data.pipeline import view_batches
 from voc_cls.data.preprocessing import Preprocessing
-from voc_cls.training.callbacks import PredictionProgress
+from voc_cls.data.rows import Rows, cached_rows
+from voc_cls.nets.network import Network, build_network
+from voc_cls.training.precision import policy
+from voc_cls.training.progress import progress_bar
+from voc_cls.training.provenance import versions
+from voc_cls.training.views import View
+from voc_cls.weights.slim import tensors_digest
 
 BATCH_SIZE = 32
 
 
-def feature_bytes(trunk: keras.Model, pictures: int) -> int:
-    """Memory that the outputs take, float32."""
-    return int(np.prod(trunk.output_shape[1:])) * pictures * 4
+@dataclass(frozen=True)
+class RowCache:
+    """Where rows are kept, how much space they may take (GB), and who hears where they come from."""
+
+    folder: Path
+    limit_gb: float
+    say: Callable[[str], object]
 
 
-def trunk_features(trunk: keras.Model, paths: Sequence[Path], preprocessing: Preprocessing,
-                   flip: bool) -> npt.NDArray[np.float32]:
-    """float32 [views, N, …]: the trunk's outputs for every picture and, with `flip`, for its mirror image."""
-    views = 1 + flip
-    batches = picture_batches(paths, BATCH_SIZE, preprocessing, mirrored=flip)
-    with PredictionProgress("trunk", len(paths) * views) as progress:
-        outputs = trunk.predict(batches, verbose=0, callbacks=[progress])
-    by_picture = np.asarray(outputs, np.float32).reshape(len(paths), views, *trunk.output_shape[1:])
-    return np.ascontiguousarray(by_picture.swapaxes(0, 1))
+@dataclass(frozen=True)
+class FrozenTrunk:
+    """`model` maps preprocessed pictures, float32 [N, size, size, 3], to what enters the first trained scope."""
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    key: dict[str, Any]
+    """Everything but the picture that decides its outputs, to the last bit."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one output."""
+        return tuple(self.model.output_shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the outputs: the format that the trunk computes in."""
+        dtype: np.dtype[Any] = np.dtype(self.model.output.dtype)
+        return dtype
+
+    def rows(self, views: Sequence[View], cache: RowCache) -> Rows:
+        """The outputs for `views`, [N, …], from the cache as far as they are in it."""
+        return cached_rows(cache.folder, self.key, [view.item for view in views], self.shape, self.dtype,
+                           lambda missing: self.outputs([views[number] for number in missing]), cache.limit_gb * 1e9,
+                           "trunk outputs", cache.say)
+
+    def outputs(self, views: Sequence[View]) -> Iterator[npt.NDArray[Any]]:
+        """The outputs for `views`, in batches, with a progress bar on a terminal.
+
+        Every batch is filled up to the same size: TensorFlow's mean over the grid gives other last bits in smaller
+        ones, and an output must not depend on what else is computed.
+        """
+        done, started = 0, time.monotonic()
+        with progress_bar(Console(stderr=True)) as progress:
+            task = progress.add_task("trunk", total=len(views), note="")
+            for pictures in _pictures(views, self.preprocessing):
+                full = np.concatenate([pictures, np.repeat(pictures[-1:], BATCH_SIZE - len(pictures), axis=0)])
+                # a tf.distribute.Strategy would give the batch to every device and return all of their answers
+                yield self.model.predict_on_batch(full)[:len(pictures)]
+                done += len(pictures)
+                speed = done / (time.monotonic() - started)
+                progress.update(task, completed=done, note=f"{speed:.0f} pictures/s")
+
+
+def frozen_trunk(network: Network, first: str, precision: str) -> FrozenTrunk:
+    """Everything before the scope `first`, computing in `precision`, with the weights that `network` has now."""
+    inference = build_network(network.spec.name, network.head, network.classes, policy(precision),
+                              network.spec.preprocessing.size)
+    inference.model.set_weights(network.model.get_weights())
+    model, _ = inference.cut(first)
+    frozen = network.scopes[:network.scopes.index(first)]
+    weights = {name: np.asarray(keras.ops.convert_to_numpy(variable)) for name, variable in network.variables().items()
+               if name.split("/")[1] in frozen}
+    software = {name: version for name, version in versions().items()
+                if name in ("voc-cls", "keras", "tensorflow", keras.backend.backend())}
+    devices = sorted({device.split(":")[0] for device in keras.distribution.list_devices()})
+    # XLA trains VGG-16 3.5 × slower on a CPU than oneDNN; JAX is nothing without it
+    model.compile(jit_compile=devices != ["cpu"] or keras.backend.backend() == "jax")
+    preprocessing = network.spec.preprocessing
+    return FrozenTrunk(model, preprocessing, {
+        "net": network.spec.name, "head": network.head, "before": first,
+        "weights": tensors_digest(sorted(weights.items())), "precision": precision,
+        "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices})
+
+
+def _pictures(views: Sequence[View], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
+    """Batches of at most BATCH_SIZE pictures in the order of `views`; a picture's successive views are decoded once."""
+    for augmentation, alike in groupby(views, lambda view: view.augmentation):
+        by_picture = [(path, [view.draw for view in same]) for path, same in groupby(alike, lambda view: view.path)]
+        paths, draws = zip(*by_picture, strict=True)
+        for batch in view_batches(paths, draws, BATCH_SIZE, preprocessing, augmentation):
+            yield batch.numpy()

@@ -1,72 +1,192 @@
-"""fit: exact numbers of steps, checkpoints that carry dropout's generators, loss scaling."""
+"""fit: exact numbers of steps, checkpoints that carry everything, signals, a loss that is no number."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
-from voc_cls.data.pipeline import feature_batches, shuffled_order
-from voc_cls.errors import RunError
-from voc_cls.training.fit import finite, fit
+from voc_cls.data.dataset import Dataset, DifficultPolicy
+from voc_cls.data.pipeline import Order, shuffled_order
+from voc_cls.errors import Interrupted, RunError
+from voc_cls.training.checkpoint import checkpoints
+from voc_cls.training.config import TrainingConfig
+from voc_cls.training.fit import Plan, finite, fit
+from voc_cls.training.losses import MultiLabelLoss
 from voc_cls.training.part import Part
+from voc_cls.training.preemption import Preemption
 from voc_cls.training.run_folder import RunFolder
 
 RANDOM = np.random.default_rng(0)
-FEATURES = RANDOM.normal(size=(2, 30, 8)).astype(np.float32)
+FEATURES = RANDOM.normal(size=(30, 8)).astype(np.float32)
 TARGETS = (RANDOM.random((30, 3)) < 0.5).astype(np.float32)
+PICTURES = [Path(f"{number:02d}.jpg") for number in range(30)]
+VAL = Dataset("val", ("a", "b", "c"), tuple(PICTURES), TARGETS, np.zeros(TARGETS.shape, bool), DifficultPolicy.IGNORE)
+INTERVAL = 5
+Hook = Callable[[int], Any]
 
 
-def part(dtype: str = "float32") -> Part:
+def nothing(_: int) -> None:
+    """The hook of most tests."""
+
+
+def part(dtype: str = "float32", hook: Hook = nothing, features: np.ndarray = FEATURES) -> Part:
+    """A small network with dropout; `hook` is called with the number of every batch that is read."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8,))
     hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(16, dtype=dtype)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(hidden))
-    return Part(model, lambda order: feature_batches(FEATURES, TARGETS, order), lambda dataset: dataset, "")
+
+    def batches(order: Order) -> tf.data.Dataset:
+        def read() -> Any:
+            for number, index in enumerate(order.index):
+                hook(number)
+                yield features[index], TARGETS[index]
+
+        shapes = tf.TensorSpec((None, 8)), tf.TensorSpec((None, 3))
+        return tf.data.Dataset.from_generator(read, output_signature=shapes)
+
+    return Part(model, model, batches, lambda _: features, "")
 
 
-def train(folder: Path, steps: int, of: int, dtype: str = "float32") -> keras.Model:
+def train(folder: Path, steps: int, of: int | None = None, val: Dataset | None = None,
+          preemption: Preemption | None = None, made: Part | None = None, **config: Any) -> keras.Model:
     """Trains `steps` of the `of` steps whose order was planned, as a run killed at a checkpoint has."""
     folder.mkdir(exist_ok=True)
-    trained = part(dtype)
-    order = shuffled_order(30, of, 4, seed=0)
-    planned = type(order)(order.index[:steps], order.flip[:steps])
-    fit(trained, planned, 1e-2, 5, None, RunFolder(folder), lambda: None, jit=False, console=Console(quiet=True))
+    trained = made or part()
+    order = shuffled_order(30, of or steps, 4, seed=0).steps_between(0, steps)
+    settings = TrainingConfig(**{"lr": 1e-2, "steps": of or steps, "eval_weights": "raw", **config})
+    plan = Plan(settings, order, PICTURES, INTERVAL, MultiLabelLoss(), (1.0,) * 4, jit=False)
+    fit(trained, plan, val, RunFolder(folder), preemption or Preemption(), Console(quiet=True))
     return trained.model
 
 
-def test_a_run_with_dropout_goes_on_bit_for_bit(tmp_path: Path):
-    whole = train(tmp_path / "whole", 20, of=20)
-    train(tmp_path / "parts", 10, of=20)
-    resumed = train(tmp_path / "parts", 20, of=20)
-    for ours, theirs in zip(resumed.variables, whole.variables, strict=True):
-        assert np.array_equal(ours.numpy(), theirs.numpy()), ours.path
+def same(first: keras.Model, second: keras.Model) -> bool:
+    return all(np.array_equal(ours.numpy(), theirs.numpy())
+               for ours, theirs in zip(first.variables, second.variables, strict=True))
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in found:
+        line.pop("seconds")
+    return found
+
+
+EVERYTHING: dict[str, Any] = {"schedule": "plateau", "plateau_patience": 1, "ema": 0.9, "eval_weights": "ema",
+                              "early_stopping": 100, "clip_norm": 1.0, "accumulate": 2}
+
+
+@pytest.mark.parametrize("config", [{}, {"schedule": "cosine", "warmup_steps": 3}, EVERYTHING])
+def test_a_run_goes_on_bit_for_bit_with_what_its_callbacks_remember(tmp_path: Path, config: dict[str, Any]):
+    whole = train(tmp_path / "whole", 40, val=VAL, **config)
+    train(tmp_path / "parts", 15, of=40, val=VAL, **config)
+    unfinish(tmp_path / "parts")
+    assert same(train(tmp_path / "parts", 40, val=VAL, **config), whole)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+
+
+def unfinish(folder: Path) -> None:
+    """A run of fewer steps says that it is finished; one that was killed there does not."""
+    path = checkpoints(RunFolder(folder))[-1]
+    with np.load(path) as arrays:
+        values = dict(arrays)
+    values["saved"] = np.array(json.dumps(json.loads(str(values["saved"])) | {"finished": False}))
+    np.savez(path, **values)
+
+
+@pytest.mark.parametrize("batch", [2, 5, 6, 9, 11, 17])
+def test_sigterm_saves_within_an_interval_and_the_run_ends_as_if_it_had_not_come(tmp_path: Path, batch: int):
+    whole = train(tmp_path / "whole", 20, val=VAL, **EVERYTHING)
+    preemption = Preemption()
+
+    def terminate(number: int) -> None:
+        if number == batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM; step \d+ of 20 is saved") as stopped, \
+            preemption.watching():
+        train(tmp_path / "parts", 20, val=VAL, preemption=preemption, made=part(hook=terminate), **EVERYTHING)
+    assert stopped.value.exit_code == 143
+    assert same(train(tmp_path / "parts", 20, val=VAL, **EVERYTHING), whole)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
 
 def test_exactly_the_steps_asked_for_are_taken(tmp_path: Path):
-    assert int(train(tmp_path / "run", 13, of=13).optimizer.iterations.numpy()) == 13
+    assert int(train(tmp_path / "run", 13).optimizer.iterations.numpy()) == 13
+
+
+def test_a_plateau_lowers_the_rate_and_early_stopping_ends_the_run_for_good(tmp_path: Path):
+    stuck: dict[str, Any] = {"lr": 1e-12}
+    model = train(tmp_path / "plateau", 20, val=VAL, **stuck | {"schedule": "plateau", "plateau_patience": 2,
+                                                               "plateau_factor": 0.1})
+    assert float(model.optimizer.learning_rate) < 1.1e-13
+    stopped = train(tmp_path / "early", 100, val=VAL, early_stopping=2, **stuck)
+    assert int(stopped.optimizer.iterations.numpy()) == 3 * INTERVAL
+    resumed = train(tmp_path / "early", 100, val=VAL, early_stopping=2, **stuck)
+    assert same(resumed, stopped)
+    assert len(lines(tmp_path / "early")) == 3
+
+
+def test_the_average_is_validated_and_both_kinds_of_last_weights_are_kept(tmp_path: Path):
+    model = train(tmp_path / "run", 20, val=VAL, ema=0.9, eval_weights="ema")
+    raw = model.get_weights()
+    model.load_weights(tmp_path / "run/last.raw.weights.h5")
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(model.get_weights(), raw, strict=True))
+    model.load_weights(tmp_path / "run/last.weights.h5")
+    assert not np.array_equal(model.get_weights()[0], raw[0])
 
 
 def test_float16_layers_are_trained_with_a_scaled_loss(tmp_path: Path):
-    assert isinstance(train(tmp_path / "run", 5, of=5, dtype="mixed_float16").optimizer,
+    assert isinstance(train(tmp_path / "run", 5, made=part("mixed_float16")).optimizer,
                       keras.optimizers.LossScaleOptimizer)
+
+
+def test_as_many_checkpoints_are_kept_as_asked_for(tmp_path: Path):
+    train(tmp_path / "run", 23, keep_checkpoints=3)
+    assert [path.name for path in checkpoints(RunFolder(tmp_path / "run"))] == [
+        "step-00000015.npz", "step-00000020.npz", "step-00000023.npz"]
+
+
+def test_an_unreadable_checkpoint_falls_back_on_the_one_before(tmp_path: Path):
+    whole = train(tmp_path / "whole", 20)
+    train(tmp_path / "parts", 15, of=20, keep_checkpoints=2)
+    newest = checkpoints(RunFolder(tmp_path / "parts"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-200])
+    assert same(train(tmp_path / "parts", 20, keep_checkpoints=2), whole)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
-    np.savez(tmp_path / "checkpoints/resume.npz", step=5, v0=np.zeros(3))
+    np.savez(tmp_path / "checkpoints/step-00000005.npz", saved="{}", v0=np.zeros(3))
     with pytest.raises(RunError, match="has 1 variables"):
-        train(tmp_path, 10, of=10)
+        train(tmp_path, 10)
 
 
 def test_a_checkpoint_that_is_no_file_of_ours_is_refused(tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/resume.npz").write_bytes(b"half")
+    (tmp_path / "checkpoints/step-00000005.npz").write_bytes(b"half")
     with pytest.raises(RunError, match="cannot be read"):
-        train(tmp_path, 10, of=10)
+        train(tmp_path, 10)
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_its_pictures(tmp_path: Path):
+    broken = FEATURES.copy()
+    broken[17] = np.nan
+    order = shuffled_order(30, 20, 4, seed=0)
+    step = next(number for number, index in enumerate(order.index) if 17 in index)
+    names = ", ".join(PICTURES[index].name for index in order.index[step])
+    with pytest.raises(RunError, match=f"the loss is nan at step {step + 1}, whose pictures are {names};"):
+        train(tmp_path / "run", 20, made=part(features=broken))
 
 
 def test_outputs_that_are_no_numbers_end_the_run():

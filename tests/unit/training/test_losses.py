@@ -1,33 +1,91 @@
-"""The loss against the lecture's formula and against hand-worked cases."""
+"""The losses against the formulas of their papers, written out in NumPy, and against hand-worked cases."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
 
-from voc_cls.data.dataset import IGNORED
-from voc_cls.training.losses import SigmoidCrossEntropy
+from voc_cls.data.dataset import IGNORED, Dataset, DifficultPolicy
+from voc_cls.training.config import LossConfig
+from voc_cls.training.losses import MultiLabelLoss, build_loss
+
+TARGETS = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+LOGITS = np.array([[2.0, -1.0], [0.5, -3.0], [-0.2, 4.0]], np.float32)
+SIGMOID = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+ENTRIES = -(TARGETS * np.log(SIGMOID) + (1 - TARGETS) * np.log(1 - SIGMOID))
 
 
-def loss(targets, logits) -> float:
-    return float(SigmoidCrossEntropy()(np.asarray(targets, np.float32), np.asarray(logits, np.float32)))
+def dataset(labels: object) -> Dataset:
+    values = np.asarray(labels, np.float32)
+    paths = tuple(Path(f"{row}.jpg") for row in range(len(values)))
+    return Dataset("made", tuple("abcdefg"[:values.shape[1]]), paths, np.maximum(values, 0), values == IGNORED,
+                   DifficultPolicy.IGNORE)
 
 
-def test_it_is_the_lectures_cross_entropy():
-    targets, logits = np.array([[1, 0], [0, 1]]), np.array([[2.0, -1.0], [0.5, -3.0]])
-    sigmoid = 1 / (1 + np.exp(-logits))
-    expected = -(targets * np.log(sigmoid) + (1 - targets) * np.log(1 - sigmoid)).mean()
-    assert loss(targets, logits) == pytest.approx(expected, rel=1e-6)
+def loss(targets: object, logits: object, **config: object) -> float:
+    built = build_loss(LossConfig(**config), dataset(TARGETS))  # type: ignore[arg-type]
+    return float(built(np.asarray(targets, np.float32), np.asarray(logits, np.float32)))
 
 
-def test_ignored_entries_change_nothing():
-    assert loss([[1, IGNORED]], [[0.3, 100.0]]) == pytest.approx(loss([[1]], [[0.3]]), rel=1e-6)
+def test_the_default_is_the_lectures_cross_entropy():
+    assert loss(TARGETS, LOGITS) == pytest.approx(ENTRIES.mean(), rel=1e-6)
 
 
-def test_a_batch_in_which_nothing_counts_has_no_loss():
+def test_ignored_entries_add_nothing():
+    assert loss([[1, IGNORED]], [[0.3, 100.0]]) == pytest.approx(loss([[1]], [[0.3]]) / 2, rel=1e-6)
     assert loss([[IGNORED, IGNORED]], [[5.0, -5.0]]) == 0.0
+
+
+@pytest.mark.parametrize("config", [{}, {"loss": "focal"}, {"loss": "asymmetric"}, {"class_weights": "balanced"}])
+def test_a_batch_in_two_parts_has_the_mean_of_their_losses(config: dict[str, object]):
+    parts = [loss([row], [logits], **config) for row, logits in zip([[1, IGNORED], [0, 1]], LOGITS[:2], strict=True)]
+    assert loss([[1, IGNORED], [0, 1]], LOGITS[:2], **config) == pytest.approx(np.mean(parts), rel=1e-6)
 
 
 def test_it_stays_exact_where_the_sigmoid_has_no_more_digits():
     assert loss([[0]], [[80.0]]) == pytest.approx(80.0)
     assert loss([[1]], [[-80.0]]) == pytest.approx(80.0)
+
+
+def test_focal_is_the_cross_entropy_times_what_is_missing_to_certainty():
+    truth = TARGETS * SIGMOID + (1 - TARGETS) * (1 - SIGMOID)
+    assert loss(TARGETS, LOGITS, loss="focal", focal_gamma=3.0) == pytest.approx(((1 - truth) ** 3 * ENTRIES).mean())
+    assert loss(TARGETS, LOGITS, loss="focal", focal_gamma=0.0) == pytest.approx(ENTRIES.mean(), rel=1e-5)
+
+
+def test_asymmetric_leaves_positives_alone_and_easy_negatives_out():
+    shifted = np.maximum(SIGMOID - 0.05, 0)
+    expected = -(TARGETS * np.log(SIGMOID) + (1 - TARGETS) * shifted ** 4 * np.log(1 - shifted))
+    assert loss(TARGETS, LOGITS, loss="asymmetric") == pytest.approx(expected.mean(), rel=1e-5)
+    assert loss([[0]], [[-4.0]], loss="asymmetric") == 0.0
+
+
+def test_smoothing_moves_targets_in_from_both_ends():
+    smooth = TARGETS * 0.8 + 0.1
+    expected = -(smooth * np.log(SIGMOID) + (1 - smooth) * np.log(1 - SIGMOID))
+    assert loss(TARGETS, LOGITS, label_smoothing=0.2) == pytest.approx(expected.mean(), rel=1e-6)
+
+
+def test_balanced_positives_of_a_class_weigh_as_much_as_its_negatives():
+    labels = [[1, 1, 0], [0, 1, 0], [0, 1, IGNORED], [0, 0, 0]]
+    weights = build_loss(LossConfig(class_weights="balanced"), dataset(labels)).weights
+    assert weights is not None
+    np.testing.assert_allclose(weights, [[4 / 6, 4 / 2, 1], [4 / 2, 4 / 6, 1]], rtol=1e-6)  # the last has no positive
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "focal", "asymmetric"])
+def test_gradients_are_numbers_at_both_ends(name: str):
+    import tensorflow as tf
+
+    logits = tf.constant([[100.0, -100.0, 100.0, -100.0, 0.0]])
+    built: MultiLabelLoss = build_loss(LossConfig(loss=name), dataset([[1]]))  # type: ignore[arg-type]
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = built(keras.ops.convert_to_tensor([[1.0, 1.0, 0.0, 0.0, IGNORED]]), logits)
+    gradient = tape.gradient(value, logits).numpy()
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 1] < 0
+    assert gradient[0, 4] == 0

@@ -1,0 +1,93 @@
+"""Our side of benchmarks/training.py: the network, the optimiser and the loss of voc-train.
+
+    python benchmarks/peers/vgg_keras.py float32|bfloat16 BATCH bare|loop
+
+bare: compiled steps on one batch that lies ready. loop: voc-train's whole loop, from JPEG files, with its callbacks.
+Reads a number of steps from every line of its input, takes them, and prints pictures per second.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from voc_cls.console import import_tensorflow
+
+PICTURES = 64
+
+
+def main(precision: str, batch: int, kind: str) -> None:
+    """Serves rounds of training steps."""
+    tf = import_tensorflow()
+    import keras
+    import numpy as np
+    from rich.console import Console
+
+    from voc_cls.data.augmentation import AugmentationConfig
+    from voc_cls.data.demo.devkit import write_demo
+    from voc_cls.data.pipeline import shuffled_order
+    from voc_cls.data.voc import read_split
+    from voc_cls.nets.network import build_network
+    from voc_cls.training import fit as fitting
+    from voc_cls.training.config import TrainingConfig
+    from voc_cls.training.fit import Plan, compile_part
+    from voc_cls.training.losses import MultiLabelLoss
+    from voc_cls.training.part import whole_network
+    from voc_cls.training.precision import policy
+    from voc_cls.training.preemption import Preemption
+    from voc_cls.training.run_folder import RunFolder
+
+    keras.utils.set_random_seed(0)
+    network = build_network("vgg_16", "fc", 20, policy(precision))
+    rounds = (int(line) for line in sys.stdin)
+    with tempfile.TemporaryDirectory() as folder:
+        train = read_split(write_demo(Path(folder) / "demo", 3 * PICTURES // 2 + 3, seed=0).root, "trainval")
+
+        def plan(steps: int) -> Plan:
+            return Plan(TrainingConfig(steps=steps, lr=1e-5, eval_weights="raw"),
+                        shuffled_order(len(train), steps, batch, seed=0), train.paths, steps, MultiLabelLoss(),
+                        (1.0,) * len(network.model.trainable_variables), jit=False)
+
+        if kind == "bare":
+            random = np.random.default_rng(0)
+            images = tf.constant(random.normal(0, 50, (batch, 224, 224, 3)).astype(np.float32))
+            targets = tf.constant((random.random((batch, 20)) < 0.1).astype(np.float32))
+            compile_part(network.model, plan(1))
+            network.model.make_train_function()
+            step = network.model.train_function
+            ready = iter(tf.data.Dataset.from_tensors((images, targets)).repeat())
+            step(ready)
+            print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}", flush=True)
+            for steps in rounds:
+                started = time.perf_counter()
+                for _ in range(steps):
+                    step(ready)["loss"].numpy()
+                print(steps * batch / (time.perf_counter() - started), flush=True)
+            return
+
+        times: list[float] = []
+
+        class TimedSteps(fitting.Steps):
+            """Notes when each step of the loop was done, the other callbacks' work on the one before included."""
+
+            def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+                """Counts, and looks at the clock."""
+                super().on_train_batch_end(batch, logs)
+                times.append(time.perf_counter())
+
+        fitting.Steps = TimedSteps  # type: ignore[misc]
+        print("voc-train's loop", flush=True)
+        for number, steps in enumerate(rounds):
+            times.clear()
+            part = whole_network(network, train, AugmentationConfig().resolved())
+            run = Path(folder) / str(number)
+            run.mkdir()
+            fitting.fit(part, plan(steps + 1), None, RunFolder(run), Preemption(), Console(quiet=True))
+            print(steps * batch / (times[-1] - times[0]), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

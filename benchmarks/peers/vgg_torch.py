@@ -1,0 +1,63 @@
+"""The peer of benchmarks/training.py: VGG-16 written out in PyTorch, Adam, sigmoid cross-entropy, channels last.
+
+    python benchmarks/peers/vgg_torch.py float32|bfloat16 BATCH
+
+Reads a number of steps from every line of its input, takes them, and prints pictures per second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import torch
+from torch import nn
+
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+CLASSES = 20
+
+
+def vgg_16() -> nn.Sequential:
+    """TF-Slim's vgg_16: fc6 and fc7 are convolutions."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for filters, convolutions in BLOCKS:
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = filters
+        layers.append(nn.MaxPool2d(2))
+    for inputs, kernel in ((512, 7), (4096, 1)):
+        layers += [nn.Conv2d(inputs, 4096, kernel), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    return nn.Sequential(*layers, nn.Conv2d(4096, CLASSES, 1), nn.Flatten())
+
+
+def main(precision: str, batch: int) -> None:
+    """Serves rounds of training steps."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+    model = vgg_16().to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
+    loss = nn.BCEWithLogitsLoss()
+    images = (50 * torch.randn(batch, 3, 224, 224)).contiguous(memory_format=torch.channels_last)
+    targets = (torch.rand(batch, CLASSES) < 0.1).float()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(images)
+        loss(logits.float(), targets).backward()
+        optimizer.step()
+
+    step()
+    print(f"PyTorch {torch.__version__}", flush=True)
+    for line in sys.stdin:
+        steps = int(line)
+        started = time.perf_counter()
+        for _ in range(steps):
+            step()
+        print(steps * batch / (time.perf_counter() - started), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

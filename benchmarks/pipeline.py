@@ -1,0 +1,90 @@
+"""How fast training pictures come, measured against decoding their JPEG files and nothing else.
+
+    python benchmarks/pipeline.py [VOC_ROOT]
+
+The limit: TensorFlow reads and decodes the same files on all cores (tf.data, AUTOTUNE) and hands the pictures out one
+by one; "kept inside": only their sizes leave tf.data. The others: `training_batches` as voc-train calls it: also
+resized, augmented, mean subtracted, batched. Every round takes all of them in turn, in one process; shown is the best
+round of each, by the clock and by processor time, which other programs disturb less. Read the ratios to the first
+line. Without VOC_ROOT (its trainval is read) generated pictures are used.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from voc_cls.console import import_tensorflow
+
+PICTURES, BATCH, ROUNDS = 256, 32, 5
+
+
+def main(root: Path | None) -> None:
+    """Prints pictures per second of each pipeline and its ratio to decoding alone."""
+    import_tensorflow()
+    from voc_cls.data.dataset import DifficultPolicy
+    from voc_cls.data.demo.devkit import write_demo
+    from voc_cls.data.voc import read_split
+
+    with tempfile.TemporaryDirectory() as folder:
+        devkit = root or write_demo(Path(folder), 3 * PICTURES // 2 + 6, seed=0).root
+        dataset = read_split(devkit, "trainval", DifficultPolicy.IGNORE)
+        kinds = pipelines(dataset.paths[:PICTURES], dataset.targets[:PICTURES], Path(folder))
+        best = {name: (float("inf"), float("inf")) for name in kinds}
+        for _ in range(ROUNDS):
+            for name, batches in kinds.items():
+                wall, processor = consumed(batches)
+                best[name] = min(best[name][0], wall), min(best[name][1], processor)
+    limit = next(iter(best.values()))
+    print(f"{'':38} {'pictures/s':>10} {'ratio':>6} {'CPU ms':>8} {'ratio':>6}")
+    for name, (wall, processor) in best.items():
+        print(f"{name:38} {PICTURES / wall:10.0f} {limit[0] / wall:6.2f} {processor / PICTURES * 1e3:8.2f} "
+              f"{limit[1] / processor:6.2f}")
+
+
+def consumed(batches: Any) -> tuple[float, float]:
+    """Seconds by the clock and of all processors that it takes to take all batches."""
+    started = time.perf_counter(), time.process_time()
+    for _ in batches:
+        pass
+    return time.perf_counter() - started[0], time.process_time() - started[1]
+
+
+def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
+    """What is compared: tf.data pipelines over the same pictures, by name."""
+    import tensorflow as tf
+
+    from voc_cls.data.augmentation import AugmentationConfig
+    from voc_cls.data.decoded import decoded_pictures
+    from voc_cls.data.pipeline import shuffled_order, training_batches
+    from voc_cls.data.preprocessing import decode
+    from voc_cls.nets.registry import net_spec
+
+    preprocessing = net_spec("vgg_16").preprocessing
+    order = shuffled_order(len(paths), len(paths) // BATCH, BATCH, seed=0)
+
+    def alone(path: Any) -> Any:
+        return decode(tf.io.read_file(path), preprocessing)
+
+    def ours(pictures: Any = None, **flags: Any) -> Any:
+        return training_batches(paths, targets, order, preprocessing, AugmentationConfig(**flags).resolved(), pictures)
+
+    names = tf.data.Dataset.from_tensor_slices([str(paths[number]) for number in order.index.ravel()])
+    every = tf.data.AUTOTUNE
+    kinds = {"decode alone": names.map(alone, every).prefetch(every),
+             "decode alone, kept inside": names.map(lambda path: tf.shape(alone(path)), every).batch(BATCH),
+             "--augment flip (default)": ours(), "--augment none": ours(augment="none"),
+             "--augment lecture": ours(augment="lecture"), "--augment randaugment": ours(augment="randaugment"),
+             "--mixup 0.2 --cutmix 1": ours(mixup=0.2, cutmix=1.0)}
+    for cache in ("memory", "disk"):
+        kept = decoded_pictures(paths, preprocessing, cache, folder / "cache", float("inf"), lambda _: None)
+        kinds[f"--cache {cache}"] = ours(kept)
+        kinds[f"--cache {cache} --augment lecture"] = ours(kept, augment="lecture")
+    return kinds
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

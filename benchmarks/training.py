@@ -1,0 +1,97 @@
+"""Pictures per second of VGG-16 training, all layers: our step, PyTorch's, and what voc-train's loop leaves of ours.
+
+    python -m venv peers && peers/bin/pip install torch --index-url <PyTorch's CPU wheels>
+    python benchmarks/training.py --torch peers/bin/python [--precision float32 bfloat16] [--steps 3] [--rounds 3]
+
+Each contestant is a process of its own that has warmed up; then they take turns, a few steps each, while the others
+sleep. Read the ratios of the medians: the machine may be shared. Without --torch only ours are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+PEERS = Path(__file__).parent / "peers"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What to compare."""
+
+    torch: Path | None = None
+    """A Python that has PyTorch."""
+    precision: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    """Number formats."""
+    batch: int = 32
+    """Pictures in a step."""
+    steps: int = 3
+    """Steps in a turn."""
+    rounds: int = 3
+    """Turns of each."""
+
+
+class Contestant:
+    """A process that takes training steps when it is told to."""
+
+    def __init__(self, name: str, *command: object) -> None:
+        self.name = name
+        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
+        self.speeds: list[float] = []
+        print(f"{name}: {self._line()}", flush=True)
+
+    def turn(self, steps: int) -> None:
+        """Lets it take `steps` steps."""
+        assert self.process.stdin is not None
+        print(steps, file=self.process.stdin, flush=True)
+        self.speeds.append(float(self._line()))
+
+    def leave(self) -> None:
+        """Ends the process."""
+        self.process.communicate()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise SystemExit(f"{self.name} ended with exit code {self.process.wait()}")
+        return line
+
+    @property
+    def speed(self) -> float:
+        """Median pictures per second."""
+        return statistics.median(self.speeds)
+
+
+def main(benchmark: Benchmark) -> None:
+    """Runs the turns and prints the table."""
+    for precision in benchmark.precision:
+        ours = (sys.executable, PEERS / "vgg_keras.py", precision, benchmark.batch)
+        contestants = [Contestant("step", *ours, "bare"), Contestant("loop", *ours, "loop")]
+        if benchmark.torch is not None:
+            contestants.append(Contestant("PyTorch", benchmark.torch, PEERS / "vgg_torch.py", precision,
+                                          benchmark.batch))
+        for _ in range(benchmark.rounds):
+            for contestant in contestants:
+                contestant.turn(benchmark.steps)
+        step, loop, *torch = contestants
+        print(f"\n{precision}: pictures/s, median of {benchmark.rounds} turns of {benchmark.steps} steps")
+        for contestant in contestants:
+            contestant.leave()
+            turns = ", ".join(f"{speed:.2f}" for speed in contestant.speeds)
+            print(f"  {contestant.name:<10}{contestant.speed:8.2f}   ({turns})")
+        print(f"  loop / step      {loop.speed / step.speed:.2f}")
+        for peer in torch:
+            print(f"  step / PyTorch   {step.speed / peer.speed:.2f}")
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark, description=__doc__))

@@ -1,0 +1,76 @@
+"""`make endurance`: voc-train killed again and again, at random moments, ends as if it had never been."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.commands import BIN, command
+
+KILLS = 20
+FLAGS = ("--train-split", "train", "--val-split", "val", "--eval-split", "none", "--weights", "none", "--seed", 3,
+         "--batch-size", 8, "--interval", 20, "--ema", 0.99, "--schedule", "plateau", "--plateau-patience", 3,
+         "--keep-checkpoints", 2)
+RUNS = {
+    "head": ("--head", "gap", "--trainable", "head", "--steps", 16000),
+    "augmented pictures": ("--head", "gap", "--trainable", "conv5_3|m_fc8", "--augment", "lecture", "--mixup", 0.2,
+                           "--batch-size", 2, "--steps", 250, "--interval", 7),
+}
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    arrays: list[np.ndarray] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: arrays.append(np.asarray(item)) if isinstance(item, h5py.Dataset) else None)
+    assert arrays
+    return arrays
+
+
+def logged(run: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def start(*args: object) -> subprocess.Popen[str]:
+    return subprocess.Popen([str(BIN / "voc-train"), *map(str, args)], stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_killed_twenty_times_ends_with_the_same_weights(name: str, devkit: Path, tmp_path: Path):
+    flags = ("--root", devkit, "--cache-dir", tmp_path / "cache", *FLAGS, *RUNS[name])
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    begun = time.monotonic()
+    uninterrupted = start(*flags, "--out", whole)
+    while not (whole / "metrics.jsonl").exists() and uninterrupted.poll() is None:
+        time.sleep(0.05)
+    startup = time.monotonic() - begun
+    _, errors = uninterrupted.communicate()
+    assert uninterrupted.returncode == 0, errors
+    life = (time.monotonic() - begun - startup) / KILLS  # so that the last of them still find a run to kill
+    moments = random.Random(0)
+    ends = []
+    while len(ends) < KILLS:
+        process = start(*flags, "--out", killed, *(["--resume"] if (killed / "config.yaml").exists() else []))
+        try:
+            process.wait(moments.uniform(0.3 * startup, startup + life))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM if len(ends) % 4 == 3 else signal.SIGKILL)
+        _, errors = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, -signal.SIGTERM, 143), f"{process.returncode}: {errors}"
+        ends.append((process.returncode, logged(killed)[-1]["step"] if (killed / "metrics.jsonl").exists() else 0))
+    resumed = command("voc-train", *flags, "--out", killed, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    print(f"{name}: (exit code, last validated step) of {KILLS} kills: {ends}")
+    for file in ("last.weights.h5", "last.raw.weights.h5", "best.weights.h5"):
+        for ours, theirs in zip(weights(killed / file), weights(whole / file), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert logged(killed) == logged(whole)

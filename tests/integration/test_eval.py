@@ -1,0 +1,82 @@
+"""voc-eval on a trained run: the files it renews, those it leaves alone, and what a terminal shows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from lxml import html
+
+from tests.commands import BIN, command
+
+RESULTS = ("evaluation.json", "predictions.csv", "report.html", "thresholds.json", "calibration.json")
+
+
+@pytest.fixture(scope="module")
+def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head trained for a moment on the frozen trunk, with a validation split."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", "--head", "gap",
+                   "--trainable", "head", "--weights", "none", "--steps", 60, "--batch-size", 8, "--out",
+                   folder / "head", VOC_CACHE_DIR=str(folder / "cache"))
+    assert done.returncode == 0, done.stderr
+    return folder / "head"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_training_ends_with_all_results(run: Path):
+    for name in RESULTS:
+        assert (run / name).is_file(), name
+    tree = html.parse(str(run / "report.html")).getroot()
+    assert tree.find("body/header/h1").text == "head"
+    assert len(tree.xpath("//li[starts-with(@class, 'cam')]")) > 0
+
+
+def test_its_own_evaluation_renews_the_files_in_the_run_folder(run: Path):
+    before = json.loads((run / "evaluation.json").read_text())
+    for name in RESULTS:
+        (run / name).unlink()
+    done = command("voc-eval", run, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert {Path(line.removeprefix("written: ")) for line in lines[-5:]} == {run / name for name in RESULTS}
+    assert max(map(len, lines[:-5])) <= 80
+    after = json.loads((run / "evaluation.json").read_text())
+    for key in ("map", "map_11pt", "cf1", "of1"):
+        assert after[key] == pytest.approx(before[key], abs=0.02), key
+    with (run / "predictions.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == after["pictures"]
+
+
+def test_another_evaluation_writes_only_where_it_is_told_and_may_be_cut_off_by_head(run: Path, tmp_path: Path):
+    before = contents(run)
+    flags = ("--split", "val", "--weights", "last", "--tta", "flip", "--classes", "cat", "dog", "--json",
+             tmp_path / "out.json", "--report", tmp_path / "out.html", "--predictions", tmp_path / "out.csv")
+    done = subprocess.run(["bash", "-c", '"$0" "$@" | head -n 1; exit "${PIPESTATUS[0]}"', BIN / "voc-eval", run,
+                           *flags], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "Average precision" in done.stdout
+    assert contents(run) == before
+    values = json.loads((tmp_path / "out.json").read_text())
+    assert list(values["classes"]) == ["cat", "dog"]
+    assert (values["weights"], values["tta"]) == ("last", "flip")
+    facts = html.parse(str(tmp_path / "out.html")).getroot().find("body/header/ul").text_content()
+    assert "last" in facts
+    assert "flip" in facts
+    assert "tvmonitor" in (tmp_path / "out.csv").read_text().splitlines()[0]
+
+
+def test_a_folder_that_does_not_exist_is_told_at_once(run: Path, tmp_path: Path):
+    done = command("voc-eval", run, "--report", tmp_path / "missing/report.html")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "--report" in done.stderr
+    assert "missing does not exist" in done.stderr

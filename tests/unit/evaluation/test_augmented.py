@@ -1,0 +1,93 @@
+"""Test-time augmentation: what is averaged, on a small network of the real layers and real pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.evaluation.augmented import at_any_size, views_of
+from voc_cls.nets import vgg
+from voc_cls.nets.network import Network
+from voc_cls.nets.registry import net_spec
+from voc_cls.nets.vgg import build_vgg
+from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.trained_run import TrainedRun
+
+SIZE, CLASSES = 64, 3
+
+
+def network(head: str, monkeypatch: pytest.MonkeyPatch, size: int = SIZE) -> Network:
+    """VGG's layers with few filters; the same weights for every size."""
+    monkeypatch.setattr(vgg, "FC_UNITS", 16)
+    keras.utils.set_random_seed(0)
+    spec = replace(net_spec("vgg_16"), blocks=((4, 1), (4, 1), (8, 1), (8, 1), (8, 1)),
+                   preprocessing=Preprocessing(size, (120.0, 110.0, 100.0)))
+    return build_vgg(spec, head, CLASSES, "float32")
+
+
+def pictures(number: int, size: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-100, 100, (number, size, size, 3)).astype(np.float32)
+
+
+def test_the_views_are_those_asked_for():
+    assert [(views_of(tta, 224).sizes, views_of(tta, 224).mirrored) for tta in ("none", "flip", "multi-scale", "both")
+            ] == [((224,), False), ((224,), True), ((224, 256, 288), False), ((224, 256, 288), True)]
+    assert views_of("both", 224).number == 6
+
+
+def test_the_gap_head_at_another_size_is_the_network_built_for_that_size(monkeypatch: pytest.MonkeyPatch):
+    small, large = network("gap", monkeypatch), network("gap", monkeypatch, 96)
+    anywhere, given = at_any_size(small), pictures(2, 96)
+    assert np.asarray(anywhere(given[:, :SIZE, :SIZE])) == pytest.approx(
+        np.asarray(small.model(given[:, :SIZE, :SIZE])), abs=1e-5)
+    assert np.asarray(anywhere(given)) == pytest.approx(np.asarray(large.model(given)), abs=1e-5)
+
+
+def test_the_fc_head_at_another_size_averages_over_the_places_its_input_fits_into(monkeypatch: pytest.MonkeyPatch):
+    net = network("fc", monkeypatch)
+    for variable in net.model.weights:
+        if "conv" in variable.path and variable.path.endswith("kernel"):  # see one pixel each: no borders are felt
+            kernel = np.zeros(variable.shape, np.float32)
+            kernel[1, 1] = np.random.default_rng(1).normal(size=variable.shape[2:])
+            variable.assign(kernel)
+    given = pictures(2, 96)
+    crops = [given[:, top:top + SIZE, left:left + SIZE] for top in (0, 32) for left in (0, 32)]
+    expected = np.mean([np.asarray(net.model(crop)) for crop in crops], axis=0)
+    assert np.abs(expected).max() > 0.1
+    assert np.asarray(at_any_size(net)(given)) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_runs_logits_are_the_mean_over_the_views(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    net = network("fc", monkeypatch)
+    run = TrainedRun(RunFolder(tmp_path), {}, ("a", "b", "c"), net)
+    random, files, mirrored = np.random.default_rng(2), [], []
+    for number in range(3):
+        image = Image.fromarray(random.integers(0, 256, (70 + number, 90, 3), np.uint8))
+        files.append(tmp_path / f"{number}.png")
+        mirrored.append(tmp_path / f"{number}-mirrored.png")
+        image.save(files[-1])
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored[-1])
+    plain, mirror = run.logits(files), run.logits(mirrored)
+    assert np.abs(plain - mirror).max() > 1e-3
+    assert run.logits(files, tta="flip") == pytest.approx((plain + mirror) / 2, abs=1e-3)
+    anywhere = at_any_size(net)
+    scales = [np.asarray(anywhere(scaled(net, files, size))) for size in views_of("multi-scale", SIZE).sizes]
+    assert np.abs(scales[0] - scales[2]).max() > 1e-3
+    assert run.logits(files, tta="multi-scale") == pytest.approx(np.mean(scales, axis=0), abs=1e-3)
+    mirrored_scales = [np.asarray(anywhere(scaled(net, mirrored, size)))
+                       for size in views_of("multi-scale", SIZE).sizes]
+    assert run.logits(files, tta="both") == pytest.approx(np.mean(scales + mirrored_scales, axis=0), abs=1e-3)
+
+
+def scaled(net: Network, files: list[Path], size: int) -> np.ndarray:
+    """The files as the network's input at `size`, by another road than the one under test."""
+    import tensorflow as tf
+
+    decoded = [np.asarray(Image.open(file), np.float32) for file in files]
+    return np.stack([tf.image.resize(image, [size, size]) - net.spec.preprocessing.mean for image in decoded])

@@ -1,0 +1,158 @@
+"""Calibration: made data whose true probabilities are known, errors added up by hand, a file that is checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voc_cls.data.dataset import Dataset, DifficultPolicy
+from voc_cls.errors import RunError
+from voc_cls.evaluation.average_precision import evaluate
+from voc_cls.evaluation.calibration import (
+    calibrated,
+    expected_error,
+    fit_calibration,
+    read_calibration,
+    reliability,
+    reliability_bins,
+    write_calibration,
+)
+from voc_cls.evaluation.platt import LEAST_POSITIVES, fit_line
+
+
+def made(pictures: int, overconfident: float = 1.0, offset: float = 0.0, classes: int = 3,
+         seed: int = 0) -> tuple[Dataset, np.ndarray]:
+    """Labels drawn from true probabilities, and logits that are `overconfident` times too large, then moved."""
+    random = np.random.default_rng(seed)
+    true = random.normal(-1, 2, (pictures, classes))
+    labels = (random.random(true.shape) < 1 / (1 + np.exp(-true))).astype(np.float32)
+    names = tuple(f"class{column}" for column in range(classes))
+    paths = tuple(Path(str(row)) for row in range(pictures))
+    dataset = Dataset("made", names, paths, labels, np.zeros(true.shape, bool), DifficultPolicy.IGNORE)
+    return dataset, (overconfident * true + offset).astype(np.float32)
+
+
+def test_the_error_of_two_bins_added_up_by_hand():
+    truth, probabilities = np.array([True, False, False, True]), np.array([0.01, 0.03, 0.05, 1.0])
+    bins = reliability_bins(truth, probabilities)
+    first, last = bins[0], bins[-1]
+    assert (first.count, first.confidence, first.accuracy) == (3, pytest.approx(0.03), pytest.approx(1 / 3))
+    assert (last.count, last.confidence, last.accuracy, last.upper) == (1, 1.0, 1.0, 1.0)
+    assert sum(bar.count for bar in bins) == 4
+    assert expected_error(bins) == pytest.approx(3 / 4 * (1 / 3 - 0.03) + 1 / 4 * 0)
+
+
+def test_true_probabilities_have_hardly_any_error():
+    dataset, logits = made(20_000)
+    found = reliability(dataset, logits)
+    assert found.ece < 0.005
+    assert all(error < 0.01 for error in found.classes.values())
+    assert found.class_ece == pytest.approx(np.mean(list(found.classes.values())))
+
+
+def test_the_temperature_finds_by_how_much_logits_were_too_large():
+    fitted = fit_calibration(*made(20_000, overconfident=2.5))
+    assert fitted is not None
+    assert fitted.temperature == pytest.approx(2.5, rel=0.03)
+
+
+def test_platt_finds_factor_and_offset_of_every_class():
+    dataset, logits = made(20_000)
+    logits = logits * [2, 0.5, 1] + [1, 0, -1]
+    fitted = fit_calibration(dataset, logits)
+    assert fitted is not None
+    assert [line.slope for line in fitted.classes] == pytest.approx([1 / 2, 2, 1], rel=0.1)
+    assert [line.offset for line in fitted.classes] == pytest.approx([-1 / 2, 0, 1], abs=0.1)
+
+
+def test_calibration_on_other_pictures_lowers_the_error():
+    fitted = fit_calibration(*made(400, overconfident=3, seed=1))
+    found = calibrated(*made(5000, overconfident=3, seed=2), fitted)
+    assert found.temperature is not None
+    assert found.platt is not None
+    assert found.raw.ece > 0.08
+    assert found.temperature.ece < 0.02
+    assert found.platt.ece < 0.02
+
+
+def test_no_rescaling_changes_an_average_precision():
+    dataset, logits = made(300, overconfident=2)
+    fitted = fit_calibration(dataset, logits)
+    assert fitted is not None
+    before = evaluate(dataset, logits)
+    for rescaled in (fitted.by_temperature(logits), fitted.by_platt(logits)):
+        assert evaluate(dataset, rescaled) == before
+
+
+def test_a_rare_class_and_one_ranked_worse_than_by_chance_keep_the_shared_temperature():
+    dataset, logits = made(400)
+    positives = np.flatnonzero(dataset.labels[:, 0] == 1)
+    dataset.labels[positives[LEAST_POSITIVES - 1:], 0] = 0
+    logits[:, 1] *= -1
+    fitted = fit_calibration(dataset, logits)
+    assert fitted is not None
+    assert [line.fitted for line in fitted.classes] == ["shared", "shared", "class"]
+    assert fitted.classes[0].slope == fitted.classes[1].slope == pytest.approx(1 / fitted.temperature)
+    assert fitted.classes[0].offset == 0
+
+
+def test_perfectly_separated_logits_have_a_finite_fit_to_platts_targets():
+    truth = np.arange(100) < 20
+    line = fit_line(truth, 2.0 * truth - 1)  # 1 and -1: both targets can be met exactly
+    high, low = 1 / (1 + np.exp(-(line.slope + line.offset))), 1 / (1 + np.exp(line.slope - line.offset))
+    assert (high, low) == (pytest.approx(21 / 22, abs=1e-4), pytest.approx(1 / 82, abs=1e-4))
+
+
+def test_a_network_worse_than_chance_has_the_temperature_one():
+    dataset, logits = made(300)
+    fitted = fit_calibration(dataset, -logits)
+    assert fitted is not None
+    assert fitted.temperature == 1
+
+
+def test_without_a_positive_there_is_nothing_to_fit():
+    dataset, logits = made(50)
+    dataset.labels[:] = 0
+    assert fit_calibration(dataset, logits) is None
+    found = calibrated(dataset, logits, None)
+    assert (found.temperature, found.platt) == (None, None)
+    assert found.raw.ece > 0.1
+
+
+def test_ignored_entries_count_nowhere():
+    dataset, logits = made(200)
+    dataset.ignored[:20] = True
+    dataset.labels[:20] = 0
+    moved = logits.copy()
+    moved[:20] = 30
+    assert fit_calibration(dataset, moved) == fit_calibration(dataset, logits)
+    assert reliability(dataset, moved) == reliability(dataset, logits)
+    dataset.ignored[:, 0] = True
+    assert np.isnan(reliability(dataset, logits).classes["class0"])
+    known = [error for error in reliability(dataset, logits).classes.values() if not np.isnan(error)]
+    assert reliability(dataset, logits).class_ece == pytest.approx(np.mean(known))
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path):
+    dataset, logits = made(200)
+    fitted = fit_calibration(dataset, logits)
+    assert fitted is not None
+    assert read_calibration(tmp_path, dataset.classes) is None
+    write_calibration(tmp_path, fitted)
+    assert read_calibration(tmp_path, dataset.classes) == fitted
+
+
+@pytest.mark.parametrize(("key", "value"), [("slope", -1), ("slope", "steep"), ("offset", float("inf"))])
+def test_a_file_that_is_not_the_runs_calibration_is_named(tmp_path: Path, key: str, value: object):
+    dataset, logits = made(200)
+    fitted = fit_calibration(dataset, logits)
+    assert fitted is not None
+    write_calibration(tmp_path, fitted)
+    values = json.loads((tmp_path / "calibration.json").read_text())
+    values["classes"]["class1"][key] = value
+    (tmp_path / "calibration.json").write_text(json.dumps(values))
+    with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
+        read_calibration(tmp_path, dataset.classes)

@@ -1,0 +1,99 @@
+"""Grad-CAM, on networks whose weights are made by hand so that the answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from voc_cls.errors import DataError
+from voc_cls.evaluation.gradcam import cut_after_convolutions, grad_cam, heat_maps, overlay
+from voc_cls.nets.network import Network, build_network
+
+
+@pytest.fixture(scope="module")
+def colours() -> Network:
+    """VGG-16 whose convolutions pass red and green on, each in a channel; its classes are red and green."""
+    network = build_network("vgg_16", "gap", 2)
+    for name, variable in network.variables().items():
+        values = np.zeros(variable.shape, np.float32)
+        if name.endswith("m_fc8/weights"):
+            values[0, 0, 0] = 1, 0
+            values[0, 0, 1] = 0, 1
+        elif name.endswith("weights"):
+            values[1, 1, 0, 0] = values[1, 1, 1, 1] = 1
+        variable.assign(values)
+    return network
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """Red at the top left, green at the bottom right, black between."""
+    pixels = np.zeros((448, 448, 3), np.uint8)
+    pixels[:128, :128, 0] = pixels[320:, 320:, 1] = 255
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def test_each_class_glows_where_it_is_and_nowhere_else(colours: Network, picture: Path):
+    red, green = heat_maps(colours, [picture, picture], [0, 1])
+    assert red.shape == (14, 14)
+    assert red.dtype == np.float32
+    corners = {"top left": np.s_[:4, :4], "bottom right": np.s_[10:, 10:]}
+    for heat, own, other in ((red, "top left", "bottom right"), (green, "bottom right", "top left")):
+        assert heat[corners[own]].min() > 0.99
+        assert heat[corners[other]].max() == 0
+        assert heat.sum() == pytest.approx(heat[corners[own]].sum())
+
+
+def test_a_class_without_any_evidence_has_an_empty_map(colours: Network, tmp_path: Path):
+    Image.new("RGB", (50, 40)).save(tmp_path / "black.png")
+    assert not heat_maps(colours, [tmp_path / "black.png"], [0]).any()
+
+
+def test_more_pictures_than_a_batch_keep_their_order(colours: Network, picture: Path):
+    columns = [0, 1, 1, 0, 0, 1, 0, 1, 1]
+    maps = heat_maps(colours, [picture] * len(columns), columns)
+    assert [int(heat[13, 13] > heat[0, 0]) for heat in maps] == columns
+
+
+def test_no_pictures_have_no_maps(colours: Network):
+    assert heat_maps(colours, [], []).shape == (0, 14, 14)
+
+
+def test_a_broken_picture_is_named(colours: Network, tmp_path: Path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff half a picture")
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        heat_maps(colours, [tmp_path / "broken.jpg"], [0])
+
+
+def test_the_network_is_cut_at_the_input_of_pool5(colours: Network):
+    trunk, rest = cut_after_convolutions(colours)
+    assert trunk.output_shape == (None, 14, 14, 512)
+    assert rest.layers[1].name == "pool5"
+
+
+def test_it_is_cam_where_the_head_is_one_layer_on_averages():
+    """Selvaraju et al., section 3.1: a generalisation of CAM, the maps weighted by the classifier's weights."""
+    random = np.random.default_rng(0)
+    features = keras.Input((5, 6, 7))
+    dense = keras.layers.Dense(3)
+    rest = keras.Model(features, dense(keras.layers.GlobalAveragePooling2D()(features)))
+    values = random.normal(size=(4, 5, 6, 7)).astype(np.float32)
+    columns = [2, 0, 1, 2]
+    cam = np.maximum(np.einsum("nhwc,cn->nhw", values, dense.get_weights()[0][:, columns]), 0)
+    expected = cam / cam.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(grad_cam(rest, values, columns), expected, atol=1e-5)
+
+
+def test_the_overlay_darkens_what_is_cold_and_lights_what_is_hot():
+    picture = np.full((60, 90, 3), 128, np.uint8)
+    heat = np.zeros((3, 3), np.float32)
+    heat[1, 1] = 1
+    drawn = overlay(picture, heat)
+    assert drawn.shape == picture.shape
+    assert drawn.dtype == np.uint8
+    assert drawn[5, 5].max() < 128 < drawn[30, 45].max()

@@ -1,0 +1,121 @@
+"""How training pictures are varied: what can be asked for, and what it comes to.
+
+How a picture is varied stands in variants.py, how a batch is mixed in mixing.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, Literal
+
+from voc_cls.errors import UsageError
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """How training pictures are varied."""
+
+    augment: Literal["none", "flip", "lecture", "randaugment"] = "flip"
+    """flip: mirror half of them. lecture: also zoom and shift by up to a tenth and rotate by up to 10 degrees.
+    randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below win over it."""
+    horizontal_flip: bool | None = None
+    """Mirror half of the pictures. Default: as --augment says."""
+    vertical_flip: bool | None = None
+    """Turn half of the pictures upside down. Default: no."""
+    zoom: float | None = None
+    """Zoom in or out by up to this fraction, such as 0.1. Default: as --augment says."""
+    shift: float | None = None
+    """Shift by up to this fraction of the width and the height. Default: as --augment says."""
+    rotation: float | None = None
+    """Rotate by up to this many degrees either way. Default: as --augment says."""
+    mixup: float = 0.0
+    """Alpha of mixup (Zhang et al. 2018), such as 0.2: each picture is mixed with another of its batch, labels too.
+    0: never."""
+    cutmix: float = 0.0
+    """Alpha of CutMix (Yun et al. 2019), at most 1: a rectangle of another picture is pasted in, labels by area. 0:
+    never. With --mixup too, each batch gets one of the two."""
+    views: int | None = None
+    """With a frozen trunk: draw so many variants of each picture once and train on those, instead of a new one every
+    time, so that the trunk's outputs can be kept. Default: all variants where flips are all there is, else none."""
+
+    def resolved(self) -> Augmentation:
+        """What the flags come to; UsageError names the flag whose value cannot be used."""
+        asked: dict[str, Any] = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip, "zoom": self.zoom,
+                 "shift": self.shift, "rotation": self.rotation}
+        chosen = replace(PRESETS[self.augment], mixup=self.mixup, cutmix=self.cutmix,
+                         **{name: value for name, value in asked.items() if value is not None})
+        for name, most, example in (("zoom", 0.9, "0.1"), ("shift", 0.9, "0.1"), ("rotation", 180, "10"),
+                                    ("mixup", inf, "0.2"), ("cutmix", 1, "1")):
+            value = getattr(chosen, name)
+            if not 0 <= value <= most or value == inf:  # not: NaN
+                limits = "0 or more" if most == inf else f"from 0 to {most:g}"
+                raise UsageError(f"--{name} {value:g}: must be {limits}, such as {example}")
+        return replace(chosen, views=self._views(chosen))
+
+    def _views(self, chosen: Augmentation) -> int | None:
+        """The views to draw, checked."""
+        most = 2 ** len(chosen.flips)
+        if self.views is None:
+            return most if chosen.only_flips else None
+        if self.views < 1:
+            raise UsageError(f"--views {self.views}: must be at least 1")
+        if chosen.mixes:
+            raise UsageError(f"--views {self.views}: cannot be combined with --mixup or --cutmix, which make every "
+                             "picture anew from two; leave one of them away")
+        if chosen.only_flips and self.views > most:
+            raise UsageError(f"--views {self.views}: flips alone make only {most} different views of a picture; ask "
+                             f"for {most} at most, or for more variation with --augment")
+        return self.views
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training picture; by default nothing. The fields are what the flags of the same names say."""
+
+    horizontal: bool = False
+    vertical: bool = False
+    zoom: float = 0.0
+    """Fraction."""
+    shift: float = 0.0
+    """Fraction of the picture's width and height."""
+    rotation: float = 0.0
+    """Degrees."""
+    randaugment: bool = False
+    mixup: float = 0.0
+    """Alpha of the beta distribution that the weights come from; 0: never."""
+    cutmix: float = 0.0
+    """Alpha of the beta distribution that the areas come from; 0: never."""
+    views: int | None = None
+    """Variants of each picture that can be drawn beforehand; None: each one is new."""
+
+    @property
+    def flips(self) -> tuple[int, ...]:
+        """The axes of [H, W, 3] that are reversed at random; bit k of a draw is about the k-th of them."""
+        return (1,) * self.horizontal + (0,) * self.vertical
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pixels get new values, instead of only new places."""
+        return bool(self.zoom or self.shift or self.rotation or self.randaugment)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures of a batch are mixed with each other."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
+    def only_flips(self) -> bool:
+        """Whether there are only so few variants of a picture: itself and its mirror images."""
+        return not self.resamples and not self.mixes
+
+
+PRESETS = {
+    "none": Augmentation(),
+    "flip": Augmentation(horizontal=True),
+    # The lecture lists "horizontal/vertical flip, zoom, shift, rotation" and no ranges; these are our reading. Shift:
+    # 0.1 as in Keras' own CIFAR-10 example with ImageDataGenerator; zoom alike; rotation: half of the 20 degrees in
+    # ImageDataGenerator's documentation. No vertical flip: photographs have an upright (--vertical-flip adds it).
+    "lecture": Augmentation(horizontal=True, zoom=0.1, shift=0.1, rotation=10.0),
+    "randaugment": Augmentation(horizontal=True, randaugment=True),
+}

@@ -1,0 +1,66 @@
+"""Decoded and resized pictures, kept in memory or on disk: for machines that train faster than they decode."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.pipeline import decoded
+from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.data.rows import Rows, cached_rows, file_digests
+from voc_cls.errors import UsageError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BATCH_SIZE = 64
+"""Pictures written to disk at a time."""
+
+
+def decoded_pictures(paths: Sequence[Path], preprocessing: Preprocessing, cache: Literal["none", "memory", "disk"],
+                     folder: Path, limit_bytes: float, say: Callable[[str], object]
+                     ) -> npt.NDArray[np.float32] | Rows | None:
+    """float32 [N, size, size, 3], 0-255, of the pictures at `paths`, for `training_batches`; None for cache "none".
+
+    memory: decoded now. disk: in a store below `folder` that later runs use too; `limit_bytes` and `say` as for
+    `cached_rows`. UsageError where the machine has too little memory, DataError where the disk has too little space.
+    """
+    if cache == "none":
+        return None
+    import tensorflow as tf
+
+    shape = preprocessing.size, preprocessing.size, 3
+    if cache == "disk":
+        key = {"decoded": {**preprocessing.to_dict(), "mean": None}, "tensorflow": tf.__version__}
+        return cached_rows(folder, key, file_digests(paths), shape, np.float32,
+                           lambda missing: _decode([paths[number] for number in missing], preprocessing),
+                           limit_bytes, "decoded pictures", say)
+    needed = len(paths) * int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory / 2:  # the network, and everything else, needs some too
+        raise UsageError(f"--cache memory: {len(paths):,} pictures need {needed / 1e9:.1f} GB, more than half of this "
+                         f"machine's {memory / 1e9:.1f} GB; choose --cache disk")
+    pictures = np.empty((len(paths), *shape), np.float32)
+    done = 0
+    for batch in _decode(paths, preprocessing):
+        pictures[done:done + len(batch)] = batch
+        done += len(batch)
+    say(f"decoded pictures: {len(paths):,} in memory ({needed / 1e9:.2f} GB)")
+    return pictures
+
+
+def _decode(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
+    """The pictures in their order, in batches."""
+    import tensorflow as tf
+
+    def picture(path: tf.Tensor) -> tf.Tensor:
+        return decoded(path, preprocessing)
+
+    names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    pictures = names.map(picture, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    yield from pictures.batch(BATCH_SIZE).prefetch(1).as_numpy_iterator()

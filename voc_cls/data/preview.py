@@ -1,0 +1,112 @@
+"""A sheet of training pictures as the network gets to see them: each as it is, then variants of it, with labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.augmentation import Augmentation
+from voc_cls.data.dataset import IGNORED, Dataset
+from voc_cls.data.pipeline import Order, naming_broken_pictures, training_batches
+from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.errors import DataError
+from voc_cls.files import write_aside
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CELL, GAP, BETWEEN, TITLE, LINE, NAME = 1.75, 0.12, 0.3, 0.72, 0.17, 0.24
+"""Inches: a picture, the space between two, between the first column and the variants, and heights of text."""
+LABELS_WIDTH = 25
+"""Characters of labels in a line below a picture."""
+NAME_LENGTH = 26
+DPI = 110
+INK, FAINT = "#1c2733", "#7b8794"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Pictures [V, P, H, W, 3] uint8 and targets [V, P, classes]: row 0 as they are, the others variants."""
+
+    names: tuple[str, ...]
+    pictures: npt.NDArray[np.uint8]
+    targets: npt.NDArray[np.float32]
+
+
+def preview(dataset: Dataset, pictures: int, variants: int, augmentation: Augmentation, preprocessing: Preprocessing,
+            seed: int) -> Preview:
+    """Draws up to `pictures` pictures of `dataset` and varies them by the very pipeline that training uses.
+
+    The pictures that are shown together make up a batch, so they are mixed with each other.
+    """
+    random = np.random.default_rng(seed)
+    chosen = np.sort(random.choice(len(dataset), min(pictures, len(dataset)), replace=False))
+    draws = random.integers(2**62, size=(variants, len(chosen)))
+    order = Order(np.tile(chosen, (variants, 1)), draws)
+    with naming_broken_pictures([dataset.paths[number] for number in chosen], preprocessing):
+        batches = [batch for steps, applied in ((order.steps_between(0, 1), Augmentation()), (order, augmentation))
+                   for batch in training_batches(dataset.paths, dataset.targets, steps, preprocessing, applied)]
+    images = np.stack([images.numpy() for images, _ in batches]) + np.array(preprocessing.mean, np.float32)
+    return Preview(names=tuple(dataset.paths[number].name for number in chosen),
+                   pictures=np.clip(np.rint(images), 0, 255).astype(np.uint8),
+                   targets=np.stack([targets.numpy() for _, targets in batches]))
+
+
+def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: str, subtitle: str) -> None:
+    """Draws a PNG: a row for every picture, the picture itself on the left. Labels stand below; below the variants
+    only where they differ, with their weights. The file appears whole; DataError if it cannot be written."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns, rows = shown.pictures.shape[:2]
+    captions = [[caption(shown.targets[column, row], classes, weights=column > 0) for column in range(columns)]
+                for row in range(rows)]
+    mixed = [any(text != caption(shown.targets[0, row], classes, weights=True) for text in captions[row][1:])
+             for row in range(rows)]
+    lines = [max(len(text) for text in (captions[row] if mixed[row] else captions[row][:1])) for row in range(rows)]
+    heights = [NAME + CELL + LINE * count + 0.16 for count in lines]
+    width, height = 2 * GAP + columns * (CELL + GAP) + BETWEEN - GAP, TITLE + sum(heights)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    _text(figure, GAP, height - 0.28, title, fontsize=14, fontweight="bold", color=INK)
+    _text(figure, GAP, height - 0.55, "\n".join(wrap(subtitle, int(width * 13))), fontsize=8.5, color=FAINT)
+    top = height - TITLE
+    for row in range(rows):
+        _text(figure, GAP, top - NAME + 0.06, _shortened(shown.names[row]), fontsize=8, color=FAINT, va="bottom")
+        for column in range(columns):
+            left = GAP + column * (CELL + GAP) + (BETWEEN - GAP if column else 0)
+            axes = figure.add_axes((left / width, (top - NAME - CELL) / height, CELL / width, CELL / height))
+            axes.imshow(shown.pictures[column, row], interpolation="antialiased")
+            axes.set_axis_off()
+            if column == 0 or mixed[row]:
+                _text(figure, left, top - NAME - CELL - 0.05, "\n".join(captions[row][column]), fontsize=8.5,
+                      color=INK, va="top", linespacing=1.3)
+        top -= heights[row]
+    try:
+        write_aside(path, lambda aside: figure.savefig(aside, format="png"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...], weights: bool) -> list[str]:
+    """The labels in lines, the heaviest first; with their weights where one is neither 0 nor 1."""
+    fractions = weights and bool(((targets > 0) & (targets < 1)).any())
+    present = sorted(np.flatnonzero(targets > 0), key=lambda number: -targets[number])
+    labels = [f"{classes[number]} {targets[number]:.2f}" if fractions else classes[number] for number in present]
+    labels += [f"{classes[number]} (ignored)" for number in np.flatnonzero(targets == IGNORED)]
+    glued = ", ".join(label.replace(" ", "\N{NO-BREAK SPACE}") for label in labels) or "no label"
+    return wrap(glued, LABELS_WIDTH, break_long_words=False)
+
+
+def _text(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(left / width, bottom / height, text, parse_math=False, **style)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH // 2]}…{name[1 - NAME_LENGTH // 2:]}"

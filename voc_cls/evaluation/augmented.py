@@ -1,0 +1,57 @@
+"""Test-time augmentation: several views of each picture, and the mean of their logits.
+
+flip: the picture and its mirror image (Simonyan & Zisserman 2014, section 3.2). multi-scale: the whole picture at
+several sizes. Nothing is cropped: all layers are convolutions, so a larger picture gives a grid of logits, whose mean
+is taken, the "dense evaluation" of the same section.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from voc_cls.nets.network import Network
+
+if TYPE_CHECKING:
+    import keras
+
+Tta = Literal["none", "flip", "multi-scale", "both"]
+SCALES = (1, 8 / 7, 9 / 7)
+"""Of the size the network was trained at: 224, 256 and 288 pixels. Smaller ones do not reach through the fc head."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """`sizes` in pixels, each of them mirrored too where `mirrored`."""
+
+    sizes: tuple[int, ...]
+    mirrored: bool
+
+    @property
+    def number(self) -> int:
+        """Views of each picture."""
+        return len(self.sizes) * (1 + self.mirrored)
+
+
+def views_of(tta: Tta, size: int) -> Views:
+    """The views that `tta` asks for, of a network whose input has `size` pixels."""
+    scales = SCALES if tta in ("multi-scale", "both") else (1,)
+    return Views(tuple(round(size * scale) for scale in scales), tta in ("flip", "both"))
+
+
+def at_any_size(network: Network) -> keras.Model:
+    """A model that shares the network's layers: float32 [N, height, width, 3] → float32 [N, classes].
+
+    Its logits are the mean over the grid of places that the network's own input fits into, 32 pixels apart; at the
+    network's own size there is one place. One model for all sizes: Keras traces a new one for every model.
+    """
+    import keras
+
+    images = keras.Input((None, None, 3), name="images")
+    first, *inner, _ = network.model.layers  # the last one flattens
+    outputs = {id(first.output): images}
+    for layer in inner:
+        inputs = keras.tree.map_structure(lambda tensor: outputs[id(tensor)], layer.input)
+        outputs[id(layer.output)] = logits = layer(inputs)
+    mean = keras.layers.GlobalAveragePooling2D(dtype="float32", name="mean")(logits)
+    return keras.Model(images, mean)

@@ -1,0 +1,165 @@
+"""Precision, recall and F1 of decisions, by class, averaged over classes (CP, CR, CF1) and pooled (OP, OR, OF1).
+
+The six numbers of the multi-label literature since Wang et al. 2016 (CNN-RNN, arXiv:1604.04573), with CF1 the harmonic
+mean of CP and CR, as ML-GCN computes it (Chen et al. 2019, arXiv:1904.03582). scikit-learn's macro F1 is another
+number, the mean of the classes' F1. Entries that are ignored count nowhere. The counts, not the pictures, are turned
+into rates, so that a bootstrap's thousand resamples go through the same formulas at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.dataset import Dataset
+
+Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
+TOP_K = 3
+"""Labels that each picture gets in the literature's top-k numbers (Wang et al. 2016)."""
+
+
+@dataclass(frozen=True)
+class ClassDecisions:
+    """One class: precision, recall and F1 in 0-1; recall and F1 are NaN without positives."""
+
+    name: str
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    predicted: int
+    positives: int
+
+
+@dataclass(frozen=True)
+class Overall:
+    """The six numbers, each 0-1 and NaN where no class has positives."""
+
+    cp: float
+    """Mean of the precisions of the classes that have positives; 0 for a class that is never predicted."""
+    cr: float
+    """Mean of their recalls."""
+    cf1: float
+    """Harmonic mean of cp and cr."""
+    op: float
+    """Share of all the predicted labels that are true."""
+    or_: float
+    """Share of all the true labels that are predicted."""
+    of1: float
+    """Harmonic mean of op and or_."""
+
+    def to_dict(self) -> dict[str, float | None]:
+        """JSON-ready, under the literature's names in lower case."""
+        return {"cp": json_number(self.cp), "cr": json_number(self.cr), "cf1": json_number(self.cf1),
+                "op": json_number(self.op), "or": json_number(self.or_), "of1": json_number(self.of1)}
+
+
+@dataclass(frozen=True)
+class MultilabelScores:
+    """Decisions by thresholds, and those that give every picture its TOP_K most probable labels."""
+
+    overall: Overall
+    top_k: Overall | None
+    """None where there are no more than TOP_K classes: every picture would get all of them."""
+    classes: tuple[ClassDecisions, ...]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What counts become, for any number of resamples at once: per class [..., classes], the six numbers [...]."""
+
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    cp: Floats
+    cr: Floats
+    cf1: Floats
+    op: Floats
+    or_: Floats
+    of1: Floats
+
+
+def rates(right: Floats, predicted: Floats, positives: Floats) -> Rates:
+    """From counts [..., classes]: labels predicted and true, predicted, true."""
+    present = positives > 0
+    precision, recall = _ratio(right, predicted), np.where(present, _ratio(right, positives), np.nan)
+    number = present.sum(-1)
+    cp = _mean(np.where(present, precision, 0.0).sum(-1), number)
+    cr = _mean(np.where(present, recall, 0.0).sum(-1), number)
+    op = _mean(right.sum(-1), predicted.sum(-1), number, otherwise=0.0)
+    or_ = _mean(right.sum(-1), positives.sum(-1))
+    return Rates(precision, recall, harmonic(precision, recall), cp, cr, harmonic(cp, cr), op, or_, harmonic(op, or_))
+
+
+def harmonic(precision: Floats, recall: Floats) -> Floats:
+    """F1 of arrays of any shape: the harmonic mean, 0 where both are 0, NaN where either is."""
+    return _ratio(2 * precision * recall, precision + recall)
+
+
+def probabilities_of(logits: Floats) -> Floats:
+    """Sigmoid, without overflow for any logit; same shape and dtype."""
+    return np.exp(-np.logaddexp(logits.dtype.type(0), -logits))
+
+
+def decide(probabilities: Floats, thresholds: Floats) -> Bools:
+    """bool [N, classes]: the labels whose probability reaches their class's threshold."""
+    return probabilities >= thresholds
+
+
+def top_k(probabilities: Floats, k: int = TOP_K) -> Bools:
+    """bool [N, classes]: the k most probable labels of each picture; of equal ones the first in the label list."""
+    chosen = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    decided = np.zeros(probabilities.shape, bool)
+    np.put_along_axis(decided, chosen, True, axis=1)
+    return decided
+
+
+def multilabel_scores(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> MultilabelScores:
+    """Probabilities [N, classes] against the labels, with thresholds [classes] that are probabilities too."""
+    decided = decide(probabilities, thresholds)
+    counts = _counts(dataset, decided)
+    result = rates(*counts)
+    classes = tuple(
+        ClassDecisions(name, float(thresholds[column]), float(result.precision[column]), float(result.recall[column]),
+                       float(result.f1[column]), int(counts[1][column]), int(counts[2][column]))
+        for column, name in enumerate(dataset.classes))
+    few = len(dataset.classes) <= TOP_K
+    best = None if few else _overall(rates(*_counts(dataset, top_k(probabilities))))
+    return MultilabelScores(_overall(result), best, classes)
+
+
+def indicators(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats]:
+    """Each float64 [N, classes], 0 or 1, 0 for ignored entries: predicted and true, predicted, true."""
+    true = dataset.labels == 1  # never of an ignored entry
+    predicted = decided & ~dataset.ignored
+    return (true & predicted).astype(float), predicted.astype(float), true.astype(float)
+
+
+def json_number(value: float) -> float | None:
+    """JSON knows no NaN: null stands for a number that is not defined."""
+    return None if math.isnan(value) else value
+
+
+def _counts(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats]:
+    right, predicted, positives = indicators(dataset, decided)
+    return right.sum(0), predicted.sum(0), positives.sum(0)
+
+
+def _overall(result: Rates) -> Overall:
+    return Overall(*(float(value) for value in (result.cp, result.cr, result.cf1, result.op, result.or_, result.of1)))
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """0 where both are 0: nothing predicted, nothing right."""
+    return np.divide(part, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0)
+
+
+def _mean(total: Floats, number: Floats | npt.NDArray[np.int_], known: Any = True, otherwise: float = np.nan) -> Floats:
+    """total / number; `otherwise` where that is 0 / 0, NaN where `known` is 0."""
+    mean = np.divide(total, number, out=np.full(np.shape(total), otherwise), where=np.asarray(number) > 0)
+    return np.where(known, mean, np.nan)

@@ -1,0 +1,127 @@
+"""From which probability on a label counts as seen: a threshold per class, for the highest F1.
+
+The threshold with the highest F1 on some tens of validation positives is largely chance: on other pictures of the real
+VOC2007 part it was worse than one threshold for all classes (docs/decisions.md). So a class's probabilities are first
+calibrated by Platt's line, and the threshold is the one with the highest F1 to be expected under these: half of that
+F1, as a calibrated probability (Lipton et al. 2014, arXiv:1402.1892), carried back through the line. A class with fewer
+than LEAST_POSITIVES positives gets the threshold that is best in the same sense for all entries together (OF1); where
+there is no positive at all, it is 0.5. Thresholds are of the network's own probabilities, which are what is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.dataset import Dataset
+from voc_cls.errors import RunError
+from voc_cls.evaluation.multilabel import Floats, probabilities_of
+from voc_cls.evaluation.platt import Line, fit_class_line, fit_line, read_fitted
+from voc_cls.files import write_json
+
+FILE = "thresholds.json"
+"""In the run folder."""
+DEFAULT = 0.5
+
+Chosen = Literal["class", "shared", "default"]
+
+
+@dataclass(frozen=True)
+class ClassThreshold:
+    """A probability, whether it is the class's own, and how many validation positives there were to choose it by."""
+
+    name: str
+    value: float
+    chosen: Chosen
+    positives: int
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """One a class, in the order of the network's outputs; `split` is what they were chosen on, None for the default."""
+
+    split: str | None
+    shared: float
+    classes: tuple[ClassThreshold, ...]
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """float64 [classes]."""
+        return np.array([threshold.value for threshold in self.classes])
+
+    def of(self, names: Sequence[str]) -> Thresholds:
+        """Those of `names` alone, in that order."""
+        known = {threshold.name: threshold for threshold in self.classes}
+        return Thresholds(self.split, self.shared, tuple(known[name] for name in names))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, the inverse of `read_thresholds`."""
+        return {"split": self.split, "shared": self.shared,
+                "classes": {threshold.name: {"threshold": threshold.value, "chosen": threshold.chosen,
+                                             "positives": threshold.positives} for threshold in self.classes}}
+
+
+def default_thresholds(labels: Sequence[str]) -> Thresholds:
+    """0.5 for every class: for a run without a validation split."""
+    return Thresholds(None, DEFAULT, tuple(ClassThreshold(name, DEFAULT, "default", 0) for name in labels))
+
+
+def choose_thresholds(validation: Dataset, logits: Floats) -> Thresholds:
+    """From the validation split's labels and logits [N, classes], ignored entries left out."""
+    counted, true = ~validation.ignored, validation.labels == 1
+    pooled = true[counted]
+    line = Line(0.0, 0.0) if pooled.all() or not pooled.any() else fit_line(pooled, logits[counted])
+    if line.slope <= 0:  # nothing to learn from, or a network worse than chance
+        return default_thresholds(validation.classes)
+    shared = best_f1_threshold(logits[counted], line)
+    classes = []
+    for column, name in enumerate(validation.classes):
+        of_class = counted[:, column]
+        truth, scores = true[of_class, column], logits[of_class, column]
+        own = fit_class_line(truth, scores)
+        classes.append(ClassThreshold(name, shared if own is None else best_f1_threshold(scores, own),
+                                      "shared" if own is None else "class", int(truth.sum())))
+    return Thresholds(validation.name, shared, tuple(classes))
+
+
+def best_f1_threshold(logits: Floats, line: Line) -> float:
+    """The probability from which on entries with these logits should be positive, were `line` their calibration.
+
+    Of the k most probable entries, q being the calibrated probabilities, 2 × (sum of their q) / (k + sum of all q) is
+    the F1 to be expected; its highest value is twice the calibrated threshold.
+    """
+    calibrated = -np.sort(-probabilities_of(line.slope * np.asarray(logits, np.float64) + line.offset))
+    expected = 2 * np.cumsum(calibrated) / (np.arange(1, len(calibrated) + 1) + calibrated.sum())
+    half = expected.max() / 2
+    return float(probabilities_of((np.log(half / (1 - half)) - line.offset) / line.slope))
+
+
+def write_thresholds(run: Path, thresholds: Thresholds) -> None:
+    """Writes thresholds.json into the run folder, whole or not at all."""
+    write_json(run / FILE, thresholds.to_dict())
+
+
+def read_thresholds(run: Path, labels: Sequence[str]) -> Thresholds | None:
+    """The run's thresholds, None where it chose none; RunError where the file is not about `labels`."""
+    path = run / FILE
+    values = read_fitted(path, labels)
+    if values is None:
+        return None
+    try:
+        classes = tuple(ClassThreshold(name, _probability(entry["threshold"]), entry["chosen"], int(entry["positives"]))
+                        for name, entry in values["classes"].items())
+        return Thresholds(values["split"], _probability(values["shared"]), classes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: not the thresholds of a run ({error!r}); delete it for the default of {DEFAULT}, or "
+                       "repeat the run") from error
+
+
+def _probability(value: Any) -> float:
+    if not isinstance(value, float | int) or not 0 <= value <= 1:
+        raise ValueError(f"{value!r} is no probability")
+    return float(value)

@@ -1,0 +1,141 @@
+"""Checkpoints: all that the next step depends on, so that a resumed run ends with the same weights, bit for bit.
+
+Keras' own BackupAndRestore leaves out the random generators and what the callbacks remember.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import keras
+import numpy as np
+
+from voc_cls.errors import Interrupted, RunError
+from voc_cls.files import write_aside
+from voc_cls.training.callbacks import Steps
+from voc_cls.training.preemption import Preemption
+from voc_cls.training.run_folder import RunFolder
+
+REMEMBERED = ("best", "wait", "cooldown_counter")
+"""Attributes in which Keras' EarlyStopping and ReduceLROnPlateau, and our Validation, keep what they have seen."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint says beside the variables: steps done, whether that was the end, the callbacks' memories."""
+
+    step: int = 0
+    finished: bool = False
+    memories: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def training_state(model: keras.Model) -> list[Any]:
+    """Every variable that a training step reads or writes, the running mean of the loss too, in a fixed order."""
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
+def checkpoints(folder: RunFolder) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.checkpoints.glob("step-*.npz") if re.fullmatch(r"step-\d+", path.stem))
+
+
+def restore(model: keras.Model, folder: RunFolder, show: Any = print) -> Saved:
+    """Puts back the newest checkpoint that can be read and returns what it says; Saved() where there is none."""
+    failures = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            with np.load(path) as arrays:
+                saved = _assign(model, arrays, path)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
+            failures.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
+            continue
+        for failure in failures:
+            show(f"{failure}; going on from {path.name}")
+        return saved
+    if failures:
+        raise RunError(f"{failures[0]}; delete {folder.checkpoints} to start from the first step")
+    return Saved()
+
+
+def _assign(model: keras.Model, arrays: Any, path: Path) -> Saved:
+    state = training_state(model)
+    if len(arrays.files) != len(state) + 1:
+        raise RunError(f"{path}: has {len(arrays.files) - 1} variables, this run {len(state)}; start the run again in "
+                       "another folder")
+    values = [arrays[f"v{number}"] for number in range(len(state))]  # all of them, before anything is changed
+    saved = Saved(**json.loads(str(arrays["saved"])))
+    for variable, value in zip(state, values, strict=True):
+        variable.assign(value)
+    return saved
+
+
+class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
+    """Saves after every interval and when a signal came; keeps the callbacks' memories through Keras' resets.
+
+    It is the last of the callbacks, so that it saves what the others have made of the interval.
+    """
+
+    def __init__(self, folder: RunFolder, keep: int, steps: Steps, preemption: Preemption, begun: Saved,
+                 others: Sequence[keras.callbacks.Callback]) -> None:
+        super().__init__()
+        self.folder, self.keep, self.steps, self.preemption = folder, keep, steps, preemption
+        self.others = {type(other).__name__: other for other in others}
+        self.memories = begun.memories
+        self.kept_metrics: list[Any] | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Gives the callbacks their memories back, which they drop at the beginning of each `fit`."""
+        for name, memory in self.memories.items():
+            for attribute, value in memory.items():
+                setattr(self.others[name], attribute, value)
+        if self.steps.within_interval:  # the mean of the loss goes on in the middle of an interval
+            self.kept_metrics = [keras.ops.convert_to_numpy(value) for value in self.model.metrics_variables]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Puts back the running mean that Keras has just reset."""
+        for variable, value in zip(self.model.metrics_variables, self.kept_metrics or (), strict=False):
+            variable.assign(value)
+        self.kept_metrics = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Leaves where a signal asks for it, unless the interval ends here anyway and wants its validation."""
+        if self.preemption.requested and self.steps.within_interval and not self.model.stop_training:
+            self._save()
+            self._leave(self.preemption.requested)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Saves, all or nothing, and drops what is beyond `keep`."""
+        self.memories = {name: {attribute: _plain(getattr(other, attribute)) for attribute in REMEMBERED
+                                if hasattr(other, attribute)} for name, other in self.others.items()}
+        self._save()
+        if self.preemption.requested and not self.model.stop_training:
+            self._leave(self.preemption.requested)
+
+    def _save(self) -> None:
+        saved = {"step": self.steps.done, "finished": bool(self.model.stop_training), "memories": self.memories}
+        arrays = {f"v{number}": keras.ops.convert_to_numpy(variable)
+                  for number, variable in enumerate(training_state(self.model))}
+        self.folder.checkpoints.mkdir(exist_ok=True)
+        path = self.folder.checkpoints / f"step-{self.steps.done:08d}.npz"
+        write_aside(path, partial(_savez, arrays | {"saved": np.array(json.dumps(saved))}))
+        for old in checkpoints(self.folder)[:-self.keep]:
+            old.unlink()
+
+    def _leave(self, number: Any) -> None:
+        raise Interrupted(number, f"step {self.steps.done} of {self.steps.last} is saved, go on with voc-train --out "
+                                  f"{self.folder.path} --resume")
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, int) else float(value)
+
+
+def _savez(arrays: dict[str, Any], file: Path) -> None:
+    np.savez(file, **arrays)

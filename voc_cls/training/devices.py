@@ -1,0 +1,193 @@
+"""Which device trains, and why a GPU that is in this machine does not.
+
+What the machine has is read from Linux (/proc, /sys, /dev), below a `root` that tests replace; what is used is asked of
+the backend.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path("/")
+NVIDIA, DISPLAY = "0x10de", "0x03"
+"""PCI vendor, and the class of display controllers, 3D controllers included (PCI code and ID assignment, class 03)."""
+GIB = 1 << 30
+OWN_WORDS = {"tensorflow": "python -c 'import tensorflow as tf; tf.config.list_physical_devices(\"GPU\")'",
+             "jax": "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()'"}
+"""What makes a backend say why it takes no GPU."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A graphics card; `gib` of memory, None where nobody says."""
+
+    name: str
+    gib: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.gib is None else f"{self.name} ({self.gib:.0f} GiB)"
+
+
+def nvidia_cards(root: Path = ROOT) -> tuple[Card, ...]:
+    """The NVIDIA cards in this machine, whether they can be used or not: from nvidia-smi, else its driver, else the
+    PCI bus, else the device files that a container was given."""
+    smi = shutil.which("nvidia-smi") if root == ROOT else None
+    if smi is not None:
+        done = subprocess.run([smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
+                              capture_output=True, text=True, timeout=30, check=False)
+        rows = [line.rpartition(",") for line in done.stdout.splitlines()] if done.returncode == 0 else []
+        if rows:
+            return tuple(Card(name.strip(), int(mib) / 1024 if mib.strip().isdecimal() else None)
+                         for name, _, mib in rows)
+    models = [re.search(r"^Model:\s*(.+?)\s*$", _read(file), re.MULTILINE)
+              for file in sorted(root.glob("proc/driver/nvidia/gpus/*/information"))]
+    if models:
+        return tuple(Card(model[1] if model else "NVIDIA card") for model in models)
+    slots = [folder for folder in sorted(root.glob("sys/bus/pci/devices/*"))
+             if _read(folder / "vendor").strip() == NVIDIA and _read(folder / "class").startswith(DISPLAY)]
+    if slots:
+        return tuple(Card(f"NVIDIA card at PCI {slot.name}") for slot in slots)
+    return tuple(Card(f"NVIDIA card {file.name.removeprefix('nvidia')}")
+                 for file in sorted(root.glob("dev/nvidia[0-9]*")))
+
+
+def driver_version(root: Path = ROOT) -> str | None:
+    """Of NVIDIA's kernel module; None where it is not loaded."""
+    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", _read(root / "proc/driver/nvidia/version"))
+    return found[1] if found else None
+
+
+def processor(root: Path = ROOT) -> str:
+    """The processor's name."""
+    found = re.search(r"^model name\s*:\s*(.+?)\s*$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return found[1] if found else "unknown processor"
+
+
+def processor_flags(root: Path = ROOT) -> frozenset[str]:
+    """What the processor is capable of, in Linux's words, such as avx512_bf16."""
+    found = re.search(r"^flags\s*:(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return frozenset(found[1].split() if found else ())
+
+
+def memory_gib(root: Path = ROOT) -> float | None:
+    """Main memory of the machine, or of the container's limit where that is less; None where Linux does not say."""
+    found = re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
+    limit = _read(root / "sys/fs/cgroup/memory.max").strip()
+    known = ([int(found[1]) / 2**20] if found else []) + ([int(limit) / GIB] if limit.isdecimal() else [])
+    return min(known, default=None)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux, or not allowed
+        return ""
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def backend() -> str:
+    """Keras' backend: tensorflow or jax."""
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def accelerators() -> tuple[str, ...]:
+    """Names of the GPUs (on JAX: or TPUs) that the backend computes on; empty on a CPU."""
+    if backend() == "jax":
+        import jax
+
+        return tuple(one.device_kind for one in jax.local_devices()) if jax.default_backend() != "cpu" else ()
+    import tensorflow as tf
+
+    details: Callable[[Any], Any] = tf.config.experimental.get_device_details
+    return tuple(details(gpu).get("device_name", gpu.name) for gpu in tf.config.list_physical_devices("GPU"))
+
+
+def on_accelerator() -> bool:
+    """Whether something faster than the processor computes."""
+    return bool(accelerators())
+
+
+def compiles(replicas: int = 1) -> bool:
+    """What `compile(jit_compile=…)` is to be: whether XLA compiles the training step.
+
+    On a CPU TensorFlow trains VGG-16 3.5 × slower with XLA than with oneDNN; a tf.distribute.Strategy of several
+    replicas updates variables in a way that XLA cannot compile; JAX is nothing without it.
+    """
+    return backend() == "jax" or (replicas == 1 and on_accelerator())
+
+
+def device() -> str:
+    """The device that trains, for one line at the start; with the reason where a GPU is there and does not."""
+    used, by = accelerators(), {"tensorflow": "TensorFlow", "jax": "JAX"}.get(backend(), backend())
+    cards = nvidia_cards()
+    if used:
+        named = cards if len(cards) == len(used) else tuple(map(Card, used))
+        names = [str(card) for card in named]
+        return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names)) + f", by {by}"
+    line = f"CPU: {processor()}, {cores()} cores, by {by}"
+    return f"{line}; {why_unused(cards, backend(), driver_version(), os.environ)}" if cards else line
+
+
+def why_unused(cards: tuple[Card, ...], backend: str, driver: str | None, environment: Mapping[str, str]) -> str:
+    """Why none of `cards`, which are in this machine, computes, and what to do. driver: its version, if loaded."""
+    what = f"{cards[0]} is not used" if len(cards) == 1 else f"{len(cards)} NVIDIA cards are not used"
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and (not visible.strip() or visible.startswith("-")):
+        return f"{what}: CUDA_VISIBLE_DEVICES={visible} hides it; unset it"
+    if driver is None:
+        return (f"{what}: NVIDIA's driver is not loaded; install it until nvidia-smi works, or start the container "
+                "with --gpus all")
+    missing = missing_for_gpu(backend)
+    if missing:
+        return f"{what}: {missing}"
+    return (f"{what}: {backend} does not accept it with driver {driver}, which may be too old; "
+            f"{OWN_WORDS.get(backend, OWN_WORDS['tensorflow'])} shows its own words")
+
+
+def missing_for_gpu(backend: str) -> str | None:
+    """What a GPU would need on this backend, and how to install it; None where everything is there."""
+    if backend == "jax":
+        if any(installed(f"jax-cuda{major}-plugin") for major in (12, 13)):
+            return None
+        return 'JAX has no CUDA plugin; pip install "voc-cls[jax-gpu]"'
+    import tensorflow as tf
+
+    if not tf.sysconfig.get_build_info().get("is_cuda_build"):
+        return ('this TensorFlow is built without CUDA; pip uninstall tensorflow-cpu, then '
+                'pip install --force-reinstall "voc-cls[train,gpu]"')
+    absent = [name for name in cuda_packages() if not installed(name)]
+    if absent:
+        return f"CUDA's libraries are not installed ({absent[0]} and {len(absent) - 1} more); " \
+               'pip install "voc-cls[gpu]"'
+    return None
+
+
+def cuda_packages() -> tuple[str, ...]:
+    """The packages with CUDA's libraries that this TensorFlow asks for in tensorflow[and-cuda]."""
+    try:
+        asked = requires("tensorflow") or []
+    except PackageNotFoundError:  # tensorflow-cpu, or a build of somebody's own
+        return ()
+    return tuple(re.split(r"[<>=!~ ;\[]", one, maxsplit=1)[0] for one in asked if "and-cuda" in one)
+
+
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,147 @@
+"""`voc-train --doctor`: what this installation consists of, what it computes on, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from voc_cls import __version__
+from voc_cls.console import quiet_stderr
+from voc_cls.training import devices
+from voc_cls.training.precision import POLICIES, cpu_has_bfloat16
+
+PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy")
+CPU_FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bfloat16", "amx_tile": "AMX",
+                "amx_bf16": "AMX bfloat16", "avx512_fp16": "AVX-512 float16"}
+SIDE, FILTERS, BATCH = 56, 256, 8
+"""The convolution that is tried: VGG-16's conv3_2 on a few pictures."""
+SEEN_DIFFERENCE = {"float32": 1e-3, "bfloat16": 4e-2, "float16": 4e-2}
+"""By how much it may be off at a largest value near 1; a multiple of 2^-8, bfloat16's step, for the narrow formats
+(float32 may be TensorFloat-32 on a GPU)."""
+LEAST_FREE_GIB = 5.0
+"""Free disk below which a cache of trunk outputs or pictures hardly fits."""
+
+
+def doctor(console: Console, cache: Path | None = None) -> bool:
+    """Prints the report, at most 80 columns; returns whether training can work.
+
+    cache: the folder of caches, whose free space is shown.
+    """
+    problems = []
+    for title, rows in (("versions", versions()), ("devices", hardware()), ("storage", storage(cache))):
+        show(console, title, rows)
+    results = {precision: trial(precision) for precision in POLICIES}
+    show(console, "a convolution, computed", {name: result for name, (result, _) in results.items()})
+    broken = [name for name, (_, works) in results.items() if not works]
+    if broken:
+        problems.append(f"{', '.join(broken)} cannot be computed: reinstall {devices.backend()} and the driver, or "
+                        "train with another --precision")
+    for advice in [*problems, *advices(cache)]:
+        console.print(f"[yellow]![/yellow] {advice}", highlight=False)
+    works = results["float32"][1]
+    console.print("training can work here" if works else "[red]training cannot work here[/red]")
+    return works
+
+
+def show(console: Console, title: str, rows: dict[str, str]) -> None:
+    """One block of the report."""
+    table = Table(show_header=False, box=None, title=title, title_justify="left", title_style="bold", width=80)
+    table.add_column(min_width=14, no_wrap=True)
+    table.add_column(ratio=1)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table, highlight=False, markup=False)
+    console.print()
+
+
+def versions() -> dict[str, str]:
+    """What is installed, by name."""
+    import tensorflow as tf
+
+    found = {"Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}", "voc-cls": __version__}
+    found |= {package: number for package in PACKAGES if (number := devices.installed(package)) is not None}
+    build = tf.sysconfig.get_build_info()
+    built = f"CUDA {build['cuda_version']}, cuDNN {build['cudnn_version']}" if build.get("is_cuda_build") else "no CUDA"
+    return found | {"TensorFlow has": built, "Keras backend": devices.backend()}
+
+
+def hardware() -> dict[str, str]:
+    """The devices, and what the processor is capable of."""
+    flags = devices.processor_flags()
+    memory = devices.memory_gib()
+    cards = ", ".join(map(str, devices.nvidia_cards())) or "none"
+    return {
+        "trains on": devices.device(),
+        "XLA": "yes" if devices.compiles() else "no (oneDNN is faster on a CPU)",
+        "processor": f"{devices.processor()}, {devices.cores()} cores",
+        "its extensions": ", ".join(text for flag, text in CPU_FEATURES.items() if flag in flags) or "none known",
+        "bfloat16": "native" if devices.on_accelerator() or cpu_has_bfloat16() else "emulated, slower than float32",
+        "memory": "unknown" if memory is None else f"{memory:.1f} GiB",
+        "NVIDIA cards": cards,
+        "NVIDIA driver": devices.driver_version() or "none",
+    }
+
+
+def storage(cache: Path | None) -> dict[str, str]:
+    """Free space where caches and temporary files go."""
+    folders = {"temporary": Path(os.environ.get("TMPDIR", "/tmp")), "run folders": Path.cwd()}
+    if cache is not None:
+        folders = {"caches": cache} | folders
+    return {name: f"{free_gib(folder):.1f} GiB free, {folder}" for name, folder in folders.items()}
+
+
+def free_gib(folder: Path) -> float:
+    """Free space of the disk that holds `folder`, which need not exist yet."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / devices.GIB
+
+
+def advices(cache: Path | None) -> list[str]:
+    """What would make things better, with the command that does it."""
+    found = []
+    cards = devices.nvidia_cards()
+    if cards and not devices.on_accelerator():
+        found.append(devices.why_unused(cards, devices.backend(), devices.driver_version(), os.environ))
+    if devices.backend() == "tensorflow" and devices.installed("jax") is None:
+        found.append('training on several hosts needs JAX: pip install "voc-cls[jax]"')
+    if cache is not None and free_gib(cache) < LEAST_FREE_GIB:
+        found.append(f"{cache} has less than {LEAST_FREE_GIB:.0f} GiB free: give another --cache-dir, or --cache-gb 0")
+    return found
+
+
+def trial(precision: str) -> tuple[str, bool]:
+    """A convolution in `precision` on the device: (time, or what went wrong; whether it was right)."""
+    random = np.random.default_rng(0)
+    pictures = random.normal(size=(BATCH, SIDE, SIDE, FILTERS)).astype(np.float32)
+    layer = keras.layers.Conv2D(FILTERS, 3, padding="same", dtype=POLICIES[precision])
+    model = keras.Sequential([keras.Input(pictures.shape[1:]), layer])
+    model.compile(jit_compile=devices.compiles())
+    try:
+        with quiet_stderr():
+            outputs = np.asarray(model.predict_on_batch(pictures), np.float32)
+            seconds = min(_seconds(lambda: model.predict_on_batch(pictures)) for _ in range(3))
+    except Exception as error:  # a broken installation fails in many ways, and the others are to be tried still
+        return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}", False
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    expected = np.einsum("ijc,ijcf->f", pictures[0, 1:4, 1:4], kernel)  # one point of the first picture
+    difference = float(np.abs(outputs[0, 2, 2] - expected).max() / np.abs(expected).max())
+    operations = 2 * outputs.size * 9 * FILTERS
+    text = f"{seconds * 1000:.1f} ms ({operations / seconds / 1e12:.2f} TFLOP/s), largest error {difference:.1e}"
+    return text, difference <= SEEN_DIFFERENCE[precision]
+
+
+def _seconds(compute: Any) -> float:
+    started = time.perf_counter()
+    compute()
+    return time.perf_counter() - started

@@ -1,0 +1,58 @@
+"""Batches of a frozen trunk's outputs, for training and for prediction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.pipeline import Order
+from voc_cls.data.rows import Rows
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+HELD_BYTES = 1e9
+"""Up to this size the outputs are held in memory; larger ones are read from disk batch by batch."""
+
+
+def feature_batches(features: Rows | npt.NDArray[Any], targets: npt.NDArray[np.float32],
+                    order: Order) -> tf.data.Dataset:
+    """Like `training_batches`, on trunk outputs: batches of ([B, …], float32 [B, classes]) in `order`.
+
+    features: [N · views, …], the views of a picture side by side. Seen is view `draw % views`.
+    """
+    import tensorflow as tf
+
+    views = len(features) // len(targets)
+    labels, rows = tf.constant(targets), order.index * views + order.draw % views
+    gather = _gather(features)
+    batches = tf.data.Dataset.from_tensor_slices((rows, order.index))
+    return batches.map(lambda row, index: (gather(row), tf.gather(labels, index)), tf.data.AUTOTUNE,
+                       deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def feature_rows(features: Rows | npt.NDArray[Any], batch_size: int) -> tf.data.Dataset:
+    """Batches of [≤ batch_size, …] for inference: all rows in their order."""
+    import tensorflow as tf
+
+    gather = _gather(features)
+    return tf.data.Dataset.range(len(features)).batch(batch_size).map(gather).prefetch(tf.data.AUTOTUNE)
+
+
+def _gather(features: Rows | npt.NDArray[Any]) -> Any:
+    """Row numbers, int64 [B] → their rows [B, …]."""
+    import tensorflow as tf
+
+    dtype, shape = tf.as_dtype(features.dtype), features.shape
+    if int(np.prod(shape, dtype=np.int64)) * dtype.size <= HELD_BYTES:
+        with tf.device("CPU"):
+            held = tf.constant(features[:])
+        return lambda rows: tf.gather(held, rows)
+
+    def read(rows: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(features.__getitem__, [rows], dtype, stateful=False),
+                               [None, *shape[1:]])
+
+    return read

@@ -1,0 +1,72 @@
+"""Adam as the run wants it: a rate of its own for every variable, schedules, averaged weights that stay aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from voc_cls.training.config import TrainingConfig
+
+
+@keras.saving.register_keras_serializable("voc_cls")
+class Adam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Keras' Adam with a factor of the learning rate for each variable, in the order it is built with.
+
+    The factor scales the rate: a factor on the gradient would cancel out in Adam's quotient.
+    """
+
+    def __init__(self, learning_rate: Any, factors: Sequence[float], **options: Any) -> None:
+        super().__init__(learning_rate, **options)
+        self.factors = tuple(factors)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Moves one variable."""
+        super().update_step(gradient, variable, learning_rate * self.factors[self._get_variable_index(variable)])
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Nothing: at the end of each `fit` Keras would put the averages in place of the weights, for good."""
+
+
+def build_optimizer(config: TrainingConfig, factors: Sequence[float], float16: bool) -> keras.optimizers.Optimizer:
+    """Adam with the schedule, clipping, accumulation and averaging of `config`; for float16 with loss scaling."""
+    averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema is not None else {}
+    optimizer = Adam(learning_rate(config), factors, global_clipnorm=config.clip_norm,
+                     gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None, **averaging)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if float16 else optimizer
+
+
+def learning_rate(config: TrainingConfig) -> Any:
+    """The rate of every step: a number where a callback may change it, else a schedule over all steps."""
+    rate, steps, warmup = config.lr or 0.0, config.steps or 0, config.warmup_steps
+    if config.schedule == "cosine" or warmup:
+        start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
+        # alpha is the share of the rate that is left at the end: 1 makes the cosine a constant
+        return keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, max(1, steps - warmup),
+                                                      alpha=0.0 if config.schedule == "cosine" else 1.0, **start)
+    return rate
+
+
+def averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
+    """(variable, its moving average) of everything that is trained; empty without --ema."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not inner.use_ema:
+        return []
+    return list(zip(inner._trainable_variables, inner._model_variables_moving_average, strict=True))
+
+
+@contextmanager
+def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Inside, the model has the averages as its weights. Keras' SwapEMAWeights adds and subtracts them, which rounds:
+    afterwards training would go on from weights that are slightly off."""
+    pairs = averages(optimizer)
+    raw = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
+    try:
+        for variable, average in pairs:
+            variable.assign(keras.ops.convert_to_numpy(average))
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, raw, strict=True):
+            variable.assign(value)

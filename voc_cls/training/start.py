@@ -1,0 +1,127 @@
+"""The start of a run: what has to hold before it begins, its folder, and what a person is told."""
+
+from __future__ import annotations
+
+import sys
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from voc_cls.data.augmentation import Augmentation
+from voc_cls.errors import RunError, UsageError
+from voc_cls.files import write_text
+from voc_cls.training.config import TrainConfig, TrainingConfig, to_dict
+from voc_cls.training.devices import device
+from voc_cls.training.freezing import Trained
+from voc_cls.training.provenance import pictures_digest, provenance
+from voc_cls.training.run_folder import REPEATABLE, RunFolder
+from voc_cls.training.splits import Splits
+
+
+def check_folder(folder: RunFolder, config: TrainConfig) -> None:
+    """UsageError where --out holds something else, or, with --resume, a run that computes something else."""
+    out = folder.path
+    if not config.run.resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"--out {out}: exists already; choose another folder, delete it, or go on with --resume")
+        return
+    if not folder.config.exists():
+        raise UsageError(f"--resume: {out} holds no run; leave --resume away to start one")
+    old, new = folder.read_config(), to_dict(config)
+    changed = [f"{key} was {old.get(group, {}).get(key)!r}, is {value!r}" for group in REPEATABLE
+               for key, value in new[group].items() if old.get(group, {}).get(key) != value]
+    if changed:
+        raise UsageError(f"--resume: {folder.config} differs from the flags: {'; '.join(changed)}")
+
+
+def check_provenance(folder: RunFolder, weights_digest: str | None, digest: str) -> None:
+    """RunError where the run in `folder` began with other weights or pictures (`digest`) behind the same names."""
+    now = {"weights_digest": weights_digest, "pictures_digest": digest}
+    recorded = folder.read_config()["provenance"]
+    changed = [key for key, value in now.items() if recorded.get(key) != value]
+    if changed:
+        raise RunError(f"--resume: {folder.config} has another {' and '.join(changed)} than --weights and "
+                       "--train-split have now; start anew in another folder")
+
+
+def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights_digest: str | None) -> None:
+    """Makes the run folder with its config and labels, or goes on in one that fits."""
+    digest = pictures_digest(splits.train)
+    if config.run.resume:
+        check_provenance(folder, weights_digest, digest)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_text(folder.labels, "".join(f"{name}\n" for name in splits.train.classes))
+        values = {key: value for key, value in to_dict(config).items() if key in REPEATABLE}
+        values["provenance"] = provenance(sys.argv, weights_digest, digest, len(splits.train))
+        write_text(folder.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise RunError(f"--out {folder.path}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def show_start(config: TrainConfig, splits: Splits, trained: Trained, interval: int, console: Console) -> None:
+    """Prints what is about to happen: the layers, the run, and a warning for what cannot be meant."""
+    console.print(trained.table(config.training.lr or 0.0))
+    if config.network.weights == "none" and trained.frozen_parameters:
+        console.print("[yellow]warning:[/yellow] the frozen layers have random weights (--weights none)")
+    for scope in config.network.exclude:
+        if any(row.scope == scope.split("/")[-1] and not row.trained for row in trained.rows):
+            console.print(f"[yellow]warning:[/yellow] {scope} was not restored (--exclude) and is frozen: it stays "
+                          f"random; --trainable {scope}+ trains it")
+    console.print(summary(config, splits, trained, interval))
+
+
+def summary(config: TrainConfig, splits: Splits, trained: Trained, interval: int) -> Table:
+    """What is about to happen, a line for each matter."""
+    training, steps = config.training, config.training.steps or 0
+    per_epoch = -(-len(splits.train) // training.batch_size)
+    table = Table(show_header=False, box=None)
+    table.add_row("device", device())
+    table.add_row("train", f"{escape(splits.train.name)}: {len(splits.train):,} pictures, "
+                           f"{len(splits.train.classes)} classes")
+    table.add_row("difficult objects", splits.train.difficult.participle)
+    for name, split in (("validation", splits.val), ("evaluation", splits.eval)):
+        table.add_row(name, escape(f"{split.name}: {len(split):,} pictures") if split else "none")
+    table.add_row("weights", f"{trained.parameters:,} parameters trained, {trained.frozen_parameters:,} frozen")
+    table.add_row("steps", f"{steps:,} of {training.batch_size} pictures = {steps / per_epoch:.1f} epochs of "
+                           f"{per_epoch:,} steps; a checkpoint every {interval:,}")
+    table.add_row("optimiser", optimiser(training))
+    table.add_row("loss", loss(config))
+    table.add_row("augmentation", augmentation(config.augmentation.resolved()))
+    table.add_row("run folder", escape(str(config.run.out)))
+    return table
+
+
+def optimiser(training: TrainingConfig) -> str:
+    """Adam and everything about its steps that is not the plain default."""
+    said = [f"Adam, learning rate {training.lr:g} {training.schedule}"]
+    said += [f"after {training.warmup_steps:,} steps of warm-up"] if training.warmup_steps else []
+    said += [f"early stopping after {training.early_stopping} validations"] if training.early_stopping else []
+    said += [f"L2 {training.l2:g}"] if training.l2 else []
+    said += [f"gradients of {training.accumulate} steps averaged"] if training.accumulate > 1 else []
+    said += [f"clipped to norm {training.clip_norm:g}"] if training.clip_norm is not None else []
+    said += [f"weights averaged with {training.ema:g}, {training.eval_weights} evaluated"] if training.ema else []
+    return ", ".join([*said, f"seed {training.seed}"])
+
+
+def loss(config: TrainConfig) -> str:
+    """The loss and the number format it is reached in."""
+    chosen = config.loss
+    said = [{"sigmoid": "sigmoid cross-entropy", "focal": f"focal, gamma {chosen.focal_gamma:g}",
+             "asymmetric": "asymmetric"}[chosen.loss]]
+    said += [f"labels smoothed by {chosen.label_smoothing:g}"] if chosen.label_smoothing else []
+    said += ["classes balanced"] if chosen.class_weights == "balanced" else []
+    return ", ".join([*said, config.compute.precision])
+
+
+def augmentation(chosen: Augmentation) -> str:
+    """How training pictures are varied."""
+    said = [name for name, given in (("mirrored", chosen.horizontal), ("upside down", chosen.vertical)) if given]
+    said += [f"{name} by up to {100 * value:g} %" for name, value in (("zoomed", chosen.zoom), ("shifted", chosen.shift))
+             if value]
+    said += [f"rotated by up to {chosen.rotation:g}°"] if chosen.rotation else []
+    said += ["RandAugment"] if chosen.randaugment else []
+    said += [f"{name}, alpha {value:g}" for name, value in (("mixup", chosen.mixup), ("CutMix", chosen.cutmix)) if value]
+    return ", ".join(said) or "none"
