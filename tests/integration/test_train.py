@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,8 @@ def same(first: Path, second: Path) -> bool:
 
 def test_the_run_folder_holds_everything_needed_to_go_on_from_it(run: Path):
     for name in ("config.yaml", "labels.txt", "best.weights.h5", "last.weights.h5", "metrics.jsonl",
-                 "evaluation.json", "checkpoints/resume.npz", "tensorboard"):
+                 "evaluation.json", "checkpoints/step-00000130.npz", "tensorboard", "thresholds.json",
+                 "predictions.csv", "report.html"):
         assert (run / name).exists(), name
     assert len((run / "labels.txt").read_text().split()) == 20
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -96,13 +98,13 @@ def test_the_same_seed_gives_the_same_weights(run: Path, tmp_path: Path):
 
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(devkit: Path, tmp_path: Path):
     flags = ["--root", devkit, "--train-split", "train", "--eval-split", "none", *HEAD[:-4], "--steps", 1200,
-             "--batch-size", 8]
+             "--batch-size", 8, "--keep-checkpoints", 2, "--schedule", "cosine", "--warmup-steps", 50]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert command("voc-train", *flags, "--out", whole).returncode == 0
     process = subprocess.Popen([str(BIN / "voc-train"), *map(str, [*flags, "--out", killed])],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (killed / "checkpoints/resume.npz").exists():
+    while not list(killed.glob("checkpoints/step-*.npz")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -117,12 +119,41 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(devkit: Path, t
     assert steps[-1] == 1200
 
 
-def test_all_layers_train(devkit: Path, tmp_path: Path):
-    done = command("voc-train", "--root", devkit, "--weights", "none", "--head", "gap", "--steps", 2, "--batch-size", 2,
-                   "--eval-split", "none", "--out", tmp_path / "all")
+def test_all_layers_train_with_everything_there_is_to_ask_for(devkit: Path, tmp_path: Path):
+    done = command("voc-train", "--root", devkit, "--weights", "none", "--head", "gap+max", "--image-size", 64,
+                   "--steps", 4, "--batch-size", 4, "--eval-split", "none", "--augment", "lecture", "--mixup", 0.2,
+                   "--cutmix", 1.0, "--loss", "asymmetric", "--class-weights", "balanced", "--label-smoothing", 0.1,
+                   "--accumulate", 2, "--clip-norm", 1, "--ema", 0.9, "--head-lr-multiplier", 10, "--layer-decay", 0.5,
+                   "--cache", "disk", "--cache-dir", tmp_path / "cache", "--early-stopping", 3, "--val-fraction", 0.3,
+                   "--precision", "bfloat16", "--interval", 2, "--out", tmp_path / "all")
     assert done.returncode == 0, done.stderr
-    assert "0 frozen" in done.stdout
-    assert "the whole network, on pictures" in done.stdout
+    for expected in ("0 frozen", "the whole network, on pictures: all layers are trained", "mixup, alpha 0.2", "0.0001",
+                     "asymmetric, labels smoothed by 0.1, classes balanced, bfloat16", "weights averaged with 0.9",
+                     "clipped to norm 1", "gradients of 2 steps averaged", "decoded pictures", "validation part"):
+        assert expected in " ".join(done.stdout.split()), expected
+    assert (tmp_path / "all/last.raw.weights.h5").is_file()
+
+
+def test_sigterm_saves_and_leaves_with_143_and_a_second_run_uses_the_cached_trunk(devkit: Path, tmp_path: Path):
+    flags = ["--root", devkit, "--train-split", "train", "--eval-split", "none", *HEAD[:-4], "--steps", 100000,
+             "--batch-size", 8, "--out", tmp_path / "run", "--cache-dir", tmp_path / "cache"]
+    process = subprocess.Popen([str(BIN / "voc-train"), *map(str, flags)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert re.search(r"stopped by SIGTERM; step \d+ of 100000 is saved, go on with voc-train --out .* --resume", errors)
+    assert "computed and kept in" in said
+    again = command("voc-train", *flags[:-4], "--steps", 50, "--out", tmp_path / "other", "--cache-dir",
+                    tmp_path / "cache")
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"trunk outputs: \d+ from the cache", again.stdout)
+    assert "computed and kept" not in again.stdout
 
 
 def test_a_run_is_never_overwritten_and_resume_wants_the_same_flags(run: Path, devkit: Path):
@@ -134,6 +165,20 @@ def test_a_run_is_never_overwritten_and_resume_wants_the_same_flags(run: Path, d
                     "--out", run, "--resume")
     assert other.returncode == 2
     assert "lr was 0.002, is 0.5" in other.stderr
+
+
+def test_a_run_starts_from_an_earlier_one_with_its_head(run: Path, devkit: Path, tmp_path: Path):
+    flags = ("--root", devkit, "--train-split", "train", "--val-split", "val", "--eval-split", "none", "--weights", run,
+             "--trainable", "head", "--steps", 1, "--lr", 1e-12)
+    second = command("voc-train", *flags, "--head", "gap", "--out", tmp_path / "second")
+    assert second.returncode == 0, second.stderr
+    assert f"the best of {run}, with its head" in second.stdout
+    for ours, theirs in zip(weights(tmp_path / "second"), weights(run, "best.weights.h5"), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    other = command("voc-train", *flags, "--head", "gap+max", "--out", tmp_path / "third")
+    assert other.returncode == 1
+    assert "that run has --head gap, this one gap+max" in other.stderr
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_run_resumes_by_its_folder_alone_and_not_with_other_weights(run: Path, tmp_path: Path):
@@ -150,7 +195,9 @@ def test_a_run_resumes_by_its_folder_alone_and_not_with_other_weights(run: Path,
 
 
 @pytest.mark.parametrize(("flags", "told"), [
-    (("--trainable", "conv9+"), "--trainable conv9+: not one of head, all, conv1+"),
+    (("--trainable", "conv9+"), "--trainable conv9+: matches no layer; give head, all, conv1+"),
+    (("--image-size", "16"), "--image-size 16: must be from 32 to 2048"),
+    (("--zoom", "2"), "--zoom 2: must be from 0 to 0.9"),
     (("--val-split", "val"), "--val-split val: 13 of its 13 pictures are in --train-split trainval too"),
     (("--eval-split", "tset"), "--eval-split tset: "),
 ])
@@ -167,7 +214,7 @@ def test_a_training_that_diverges_says_so(devkit: Path, tmp_path: Path):
     done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", *HEAD, "--lr", 1e30,
                    "--eval-split", "none", "--out", tmp_path / "run")
     assert done.returncode == 1
-    assert "diverged" in done.stderr
+    assert re.search(r"diverged: the loss is (nan|inf) at step \d, whose pictures are \d{6}\.jpg, ", done.stderr)
     assert "Traceback" not in done.stderr
 
 

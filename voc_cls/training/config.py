@@ -63,7 +63,8 @@ class NetworkConfig:
     """Which network, from which weights."""
 
     weights: str
-    """TF-Slim checkpoint to start from (`voc-weights fetch` gets one), or `none` for random weights."""
+    """What to start from: a TF-Slim checkpoint (`voc-weights fetch` gets one); the folder of an earlier run with the
+    same --head, whose best weights are taken with their head; or `none` for random weights."""
     net: str = "vgg_16"
     """Network."""
     head: Literal["fc", "gap", "gap+max"] = "fc"

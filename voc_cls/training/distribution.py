@@ -89,7 +89,7 @@ class Distribution:
             keras.distribution.set_distribution(around)
 
     def share(self, count: int) -> slice:
-        """Which of `count` things, such as pictures to predict, are this process's; the first get one more."""
+        """Which of `count` things, such as pictures to predict, are this process's: evenly, in order."""
         bounds = [count * rank // self.hosts for rank in (self.rank, self.rank + 1)]
         return slice(*bounds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import socket
 import sys
 import time
@@ -23,6 +24,8 @@ JOIN_SECONDS = 300
 """Until all processes must have come."""
 HEARTBEAT_SECONDS = 60
 """Without a sign from a process, after which the others end. One whose connection breaks is noticed at once."""
+LOST_ERRORS, LOST_WORDS = (RuntimeError, ValueError), "gloo|nccl|coordination service|connection"
+"""What JAX raises (its JaxRuntimeError is a RuntimeError) when another process is gone."""
 
 
 @contextmanager
@@ -37,19 +40,19 @@ def joined(hosts: int = 1, rank: int | None = None, coordinator: str | None = No
     if hosts == 1:
         yield distribution
         return
-    import jax
-
     try:
         yield distribution
     except Interrupted:  # on all of them
         raise
-    except jax.errors.JaxRuntimeError as error:
-        _leave_at_once(RunError.exit_code)
-        reason = str(error).rpartition("Error dispatching computation: ")[2]
-        raise RunError(f"rank {distribution.rank} lost the others ({' '.join(reason.split())[:200]}); see what they "
-                       "say, then start all of them again with --resume") from error
-    except BaseException as error:
+    except Exception as error:
         _leave_at_once(error.exit_code if isinstance(error, VocError) else 1)
+        text = " ".join(str(error).rpartition("Error dispatching computation: ")[2].split())
+        if not isinstance(error, LOST_ERRORS) or not re.search(LOST_WORDS, text, re.IGNORECASE):
+            raise
+        raise RunError(f"rank {distribution.rank} lost the others ({text[:200]}); see what they say, then start all of "
+                       "them again with --resume") from error
+    except BaseException:
+        _leave_at_once(1)
         raise
 
 

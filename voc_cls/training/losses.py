@@ -58,7 +58,7 @@ class MultiLabelLoss(keras.losses.Loss):  # type: ignore[misc]
         counts = ops.cast(ops.not_equal(y_true, IGNORED), y_pred.dtype)
         targets = ops.cast(ops.maximum(y_true, 0.0), y_pred.dtype)
         if self.weights is not None:
-            negatives, positives = ops.convert_to_tensor(self.weights, y_pred.dtype)
+            negatives, positives = (ops.convert_to_tensor(row, y_pred.dtype) for row in self.weights)
             counts *= targets * positives + (1 - targets) * negatives
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         return ops.mean(self.losses(targets, y_pred) * counts, axis=-1)

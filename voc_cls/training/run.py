@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from voc_cls.data.decoded import decoded_pictures
 from voc_cls.data.pipeline import naming_broken_pictures, shuffled_order
+from voc_cls.errors import UsageError, WeightsError
 from voc_cls.evaluation.assess import Assessment
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
@@ -26,9 +28,9 @@ from voc_cls.training.results import files_in, write_fitted, write_results
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.start import check_folder, show_start, start_folder
-from voc_cls.training.trained_run import TrainedRun
+from voc_cls.training.trained_run import TrainedRun, load_weights
 from voc_cls.training.trunk import RowCache
-from voc_cls.weights.restore import restore
+from voc_cls.weights.restore import network_digest, restore
 from voc_cls.weights.slim import digest
 
 LEAST_INTERVAL = 50
@@ -52,7 +54,7 @@ def train(config: TrainConfig, console: Console) -> Assessment | None:
                                 policy(config.compute.precision), config.network.image_size)
         trained = freeze(network, config.network.trainable, config.training, config.network.exclude)
         policy(inference_precision(config.compute.inference_precision, on_accelerator()))  # told before all else
-        start_folder(folder, config, splits, restore_weights(network, config, console))
+        start_folder(folder, config, splits, restore_weights(network, config, splits.train.classes, console))
         with naming_broken_pictures(splits.pictures, network.spec.preprocessing):
             return run(config, folder, splits, network, trained, preemption, console)
 
@@ -110,11 +112,34 @@ def finish(part: Part, network: Network, splits: Splits, folder: RunFolder) -> A
     return write_results(trained, splits.eval, predict_logits(part, part.inputs(splits.eval)), [files_in(folder)])
 
 
-def restore_weights(network: Network, config: TrainConfig, console: Console) -> str | None:
-    """Restores the checkpoint into `network` and prints what was; returns its digest, None for --weights none."""
+def restore_weights(network: Network, config: TrainConfig, classes: Sequence[str], console: Console) -> str | None:
+    """Gives `network` what --weights names and prints what that was; returns its digest, None for `none`."""
     if config.network.weights == "none":
         console.print("weights: random (--weights none)")
         return None
     path = Path(config.network.weights)
+    if RunFolder(path).config.is_file():
+        return continue_run(network, RunFolder(path), config, classes, console)
     restore(network, path, config.network.exclude, show=console.print)
     return digest(path)
+
+
+def continue_run(network: Network, earlier: RunFolder, config: TrainConfig, classes: Sequence[str], console: Console
+                 ) -> str:
+    """Gives `network` the best weights of the run `earlier`, head and all; returns their digest."""
+    chosen, before = config.network, earlier.read_config()["network"]
+    for key, ours, theirs in (("--net", chosen.net, before["net"]), ("--head", chosen.head, before["head"]),
+                              ("classes", tuple(classes), earlier.read_labels())):
+        if ours != theirs:
+            raise WeightsError(f"--weights {earlier.path}: that run has {key} {_said(theirs)}, this one {_said(ours)}; "
+                               "start from a run of the same kind, or from a checkpoint")
+    if chosen.exclude:
+        raise UsageError(f"--exclude {' '.join(chosen.exclude)}: an earlier run's weights are taken whole; leave it "
+                         "away")
+    load_weights(network, earlier, "best")
+    console.print(f"weights: the best of {earlier.path}, with its head", highlight=False, markup=False, soft_wrap=True)
+    return network_digest(network)
+
+
+def _said(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

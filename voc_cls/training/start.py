@@ -119,9 +119,10 @@ def loss(config: TrainConfig) -> str:
 def augmentation(chosen: Augmentation) -> str:
     """How training pictures are varied."""
     said = [name for name, given in (("mirrored", chosen.horizontal), ("upside down", chosen.vertical)) if given]
-    said += [f"{name} by up to {100 * value:g} %" for name, value in (("zoomed", chosen.zoom), ("shifted", chosen.shift))
-             if value]
+    said += [f"zoomed by up to {100 * chosen.zoom:g} %"] if chosen.zoom else []
+    said += [f"shifted by up to {100 * chosen.shift:g} %"] if chosen.shift else []
     said += [f"rotated by up to {chosen.rotation:g}°"] if chosen.rotation else []
     said += ["RandAugment"] if chosen.randaugment else []
-    said += [f"{name}, alpha {value:g}" for name, value in (("mixup", chosen.mixup), ("CutMix", chosen.cutmix)) if value]
+    said += [f"mixup, alpha {chosen.mixup:g}"] if chosen.mixup else []
+    said += [f"CutMix, alpha {chosen.cutmix:g}"] if chosen.cutmix else []
     return ", ".join(said) or "none"

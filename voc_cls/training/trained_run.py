@@ -64,15 +64,20 @@ def open_run(path: Path, precision: str = "float32", which: Literal["best", "las
     folder = RunFolder(path)
     config = folder.read_config()
     labels = folder.read_labels()
-    for weights in (folder.last, folder.best):
-        if not weights.is_file():
-            raise RunError(f"{path}: the run is not finished, it has no {weights.name}; go on with voc-train --resume "
-                           f"--out {path}")
     chosen = config["network"]
     network = build_network(chosen["net"], chosen["head"], len(labels), policy(precision), chosen["image_size"])
+    load_weights(network, folder, which)
+    return TrainedRun(folder, config, labels, network)
+
+
+def load_weights(network: Network, folder: RunFolder, which: Literal["best", "last"]) -> None:
+    """Gives `network` the best or last weights of a finished run; RunError where it is not, or they do not fit."""
+    for weights in (folder.last, folder.best):
+        if not weights.is_file():
+            raise RunError(f"{folder.path}: the run is not finished, it has no {weights.name}; go on with voc-train "
+                           f"--resume --out {folder.path}")
     weights = folder.best if which == "best" else folder.last
     try:
         network.model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{weights}: not the weights of this run ({' '.join(str(error).split())[:200]})") from error
-    return TrainedRun(folder, config, labels, network)

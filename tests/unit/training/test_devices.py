@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from voc_cls.training import devices
-from voc_cls.training.devices import Card, driver_version, memory_gib, nvidia_cards, processor, processor_flags, why_unused
+from voc_cls.training.devices import (
+    Card,
+    driver_version,
+    memory_gib,
+    nvidia_cards,
+    processor,
+    processor_flags,
+    why_unused,
+)
 
 CARD = (Card("NVIDIA A100", 80.0),)
 DRIVER_FILE = """NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs-builder@U16)

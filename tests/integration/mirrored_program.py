@@ -1,0 +1,38 @@
+"""Trains on several devices of one process: the processor, divided into logical devices. For test_distribution.py.
+
+usage: mirrored_program.py DEVICES ROOT OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+from rich.console import Console
+
+from voc_cls.training.config import ComputeConfig, DatasetConfig, NetworkConfig, RunConfig, TrainConfig, TrainingConfig
+from voc_cls.training.distribution import mirrored
+from voc_cls.training.run import train_joined
+from voc_cls.training.run_folder import RunFolder
+
+
+def main(devices: int, root: Path, out: Path) -> None:
+    """Three steps of conv5 and the classifier, with all that the optimiser can do."""
+    processor, = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
+    distribution = mirrored(tf.config.list_logical_devices("CPU"))
+    assert distribution.replicas == devices
+    config = TrainConfig(
+        DatasetConfig(root, train_split="train", val_split="val", eval_split="none"),
+        NetworkConfig(weights="none", head="gap", trainable="conv5+"),
+        training=TrainingConfig(steps=3, batch_size=8, lr=1e-3, l2=1e-3, ema=0.9, clip_norm=1.0,
+                                head_lr_multiplier=2.0),
+        compute=ComputeConfig(inference_precision="float32"),
+        run=RunConfig(out),
+    ).resolved()
+    train_joined(config, RunFolder(out), distribution, Console(quiet=True))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
