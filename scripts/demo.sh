@@ -56,6 +56,8 @@ stop_server
 
 cat <<END
 
-All of it is in $demo/: the devkit, the run (metrics, weights, config), the model, and the answers as a picture:
+All of it is in $demo/: the devkit, the run (metrics, weights, config), the model, what the run came to as a page, and
+the answers as a picture:
+  $demo/run/report.html
   $demo/answers.png
 END

@@ -17,6 +17,12 @@ from tests.commands import command
 WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands keep what they cache in a folder of the tests, not in the home of whoever runs them."""
+    os.environ["VOC_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def imagenet_convolutions() -> Path:
     """The checkpoint with the 13 ImageNet convolutions of VGG-16, read-only; skips where there is none."""

@@ -128,7 +128,7 @@ def _fill(store: RowStore, items: Sequence[str], compute: Compute, limit_bytes: 
         first = {item: number for number, item in reversed(list(enumerate(items)))}
         missing = sorted(number for item, number in first.items() if item not in store.where)
         store.reserve(len(missing))
-    say(f"{title}: {len(items) - len(missing):,} from the cache, {len(missing):,} computed and kept in {store.path} "
+    say(f"{title}: {len(items) - len(missing):,} from the cache, {len(missing):,} to compute and keep in {store.path} "
         f"({len(missing) * store.row_bytes / 1e9:.2f} GB)")
     done = 0
     try:

@@ -192,7 +192,7 @@ def test_pictures_kept_on_disk_are_decoded_once_for_all_runs(photographs: list[P
     assert first is not None
     assert second is not None
     assert np.array_equal(second[np.arange(7)], first[np.arange(7)])
-    assert "7 from the cache, 3 computed" in said[1]
+    assert "7 from the cache, 3 to compute" in said[1]
     assert decoded_pictures(photographs, REAL, "none", tmp_path, 1e9, said.append) is None
 
 

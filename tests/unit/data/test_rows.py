@@ -291,7 +291,7 @@ def test_a_run_killed_in_the_middle_is_gone_on_from(tmp_path: Path):
             break
     first.communicate()
     lines = program(tmp_path).communicate()[0].splitlines()
-    assert "7 from the cache, 13 computed" in lines[0]
+    assert "7 from the cache, 13 to compute" in lines[0]
     assert lines[1:] == [*(f"row {number}" for number in range(7, 20)), f"sum {SUM}"]
 
 
