@@ -10,7 +10,7 @@ from typing import Any
 
 from voc_cls.console import parse, run
 from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.errors import UsageError
+from voc_cls.errors import RunError, UsageError
 from voc_cls.training.config import (
     ComputeConfig,
     DatasetConfig,
@@ -44,6 +44,9 @@ def main() -> None:
 
 def train() -> None:
     """Parses the command line, trains, prints the table."""
+    if "--doctor" in sys.argv[1:]:
+        examine()
+        return
     path = config_file(sys.argv[1:])
     options: dict[str, Any] = {} if path is None else {"default": from_yaml(path)}
     config = parse(TrainConfig, PROGRAM, DESCRIPTION, **options)
@@ -62,6 +65,20 @@ def train() -> None:
         console.print(assessment_tables(assessment))
     results = " (report.html shows the results)" if assessment is not None else ""
     console.print(f"run folder: {config.run.out}{results}", highlight=False, markup=False, soft_wrap=True)
+
+
+def examine() -> None:
+    """--doctor: prints what this installation can do; RunError where training cannot work."""
+    from voc_cls.console import import_tensorflow
+
+    import_tensorflow()
+    from rich.console import Console
+
+    from voc_cls.training.doctor import doctor
+
+    given = flag_value(sys.argv[1:], "--cache-dir")
+    if not doctor(Console(), Path(given) if given else None):
+        raise RunError("training cannot work here; follow the advice above")
 
 
 def config_file(args: list[str]) -> Path | None:

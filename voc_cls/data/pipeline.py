@@ -45,7 +45,7 @@ class Order:
         return Order(self.index[first:last], self.draw[first:last])
 
     def shard(self, rank: int, hosts: int) -> Order:
-        """The part of every batch that host `rank` of `hosts` trains on: every hosts-th example from the rank-th on.
+        """The part of every batch that host `rank` of `hosts` trains on: the rank-th block, as devices take them.
 
         UsageError where the batches cannot be split evenly. mixup and CutMix mix within a part.
         """
@@ -53,7 +53,8 @@ class Order:
         if batch_size % hosts:
             raise UsageError(f"--batch-size {batch_size}: cannot be split evenly among --hosts {hosts}; choose a "
                              f"multiple of {hosts}")
-        return Order(self.index[:, rank::hosts], self.draw[:, rank::hosts])
+        block = slice(rank * batch_size // hosts, (rank + 1) * batch_size // hosts)
+        return Order(self.index[:, block], self.draw[:, block])
 
 
 def shuffled_order(pictures: int, steps: int, batch_size: int, seed: int) -> Order:

@@ -20,6 +20,7 @@ import numpy as np
 from voc_cls.errors import Interrupted, RunError
 from voc_cls.files import write_aside
 from voc_cls.training.callbacks import Steps
+from voc_cls.training.distribution import Distribution
 from voc_cls.training.preemption import Preemption
 from voc_cls.training.run_folder import RunFolder
 
@@ -46,34 +47,38 @@ def checkpoints(folder: RunFolder) -> list[Path]:
     return sorted(path for path in folder.checkpoints.glob("step-*.npz") if re.fullmatch(r"step-\d+", path.stem))
 
 
-def restore(model: keras.Model, folder: RunFolder, show: Any = print) -> Saved:
+def restore(model: keras.Model, folder: RunFolder, distribution: Distribution, show: Any = print) -> Saved:
     """Puts back the newest checkpoint that can be read and returns what it says; Saved() where there is none."""
+    state = training_state(model)
+    saved, values = distribution.broadcast(lambda: read(folder, len(state), show))
+    for variable, value in zip(state, values, strict=False):  # none at all, or all of them
+        variable.assign(value)
+    return saved
+
+
+def read(folder: RunFolder, variables: int, show: Any) -> tuple[Saved, list[Any]]:
+    """The newest checkpoint that can be read, and the values of all variables; (Saved(), []) where there is none."""
     failures = []
     for path in reversed(checkpoints(folder)):
         try:
             with np.load(path) as arrays:
-                saved = _assign(model, arrays, path)
+                found = _contents(arrays, variables, path)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
             failures.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
             continue
         for failure in failures:
             show(f"{failure}; going on from {path.name}")
-        return saved
+        return found
     if failures:
         raise RunError(f"{failures[0]}; delete {folder.checkpoints} to start from the first step")
-    return Saved()
+    return Saved(), []
 
 
-def _assign(model: keras.Model, arrays: Any, path: Path) -> Saved:
-    state = training_state(model)
-    if len(arrays.files) != len(state) + 1:
-        raise RunError(f"{path}: has {len(arrays.files) - 1} variables, this run {len(state)}; start the run again in "
+def _contents(arrays: Any, variables: int, path: Path) -> tuple[Saved, list[Any]]:
+    if len(arrays.files) != variables + 1:
+        raise RunError(f"{path}: has {len(arrays.files) - 1} variables, this run {variables}; start the run again in "
                        "another folder")
-    values = [arrays[f"v{number}"] for number in range(len(state))]  # all of them, before anything is changed
-    saved = Saved(**json.loads(str(arrays["saved"])))
-    for variable, value in zip(state, values, strict=True):
-        variable.assign(value)
-    return saved
+    return Saved(**json.loads(str(arrays["saved"]))), [arrays[f"v{number}"] for number in range(variables)]
 
 
 class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
@@ -106,7 +111,10 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Leaves where a signal asks for it, unless the interval ends here anyway and wants its validation."""
-        if self.preemption.requested and self.steps.within_interval and not self.model.stop_training:
+        asked = self.preemption.asked(self.steps.done)
+        if asked and self.steps.within_interval and not self.model.stop_training:
+            if hasattr(self.model, "jax_state_sync"):  # on JAX the variables are empty while an interval runs
+                self.model.jax_state_sync()
             self._save()
             self._leave(self.preemption.requested)
 
@@ -119,6 +127,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             self._leave(self.preemption.requested)
 
     def _save(self) -> None:
+        if not self.preemption.distribution.is_chief:
+            return
         saved = {"step": self.steps.done, "finished": bool(self.model.stop_training), "memories": self.memories}
         arrays = {f"v{number}": keras.ops.convert_to_numpy(variable)
                   for number, variable in enumerate(training_state(self.model))}

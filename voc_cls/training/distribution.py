@@ -176,6 +176,10 @@ class Distribution:
         return bool(reached_preemption_sync_point(step))
 
 
+SINGLE = Distribution()
+"""One process on one device."""
+
+
 def mirrored(devices: list[Any]) -> Distribution:
     """One process on several TensorFlow devices; on fewer than two of them nothing is distributed."""
     if len(devices) < 2:

@@ -57,8 +57,9 @@ def fit(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder, preempti
     The whole network's weights are saved: the best by mean AP on `val`, the last ones at the end. Interrupted, after a
     checkpoint, where `preemption` was asked to stop; RunError where the loss is no number.
     """
-    compile_part(part.model, plan)
-    begun = restore(part.model, folder, console.print)
+    with part.distribution.scope():
+        compile_part(part.model, plan)
+    begun = restore(part.model, folder, part.distribution, console.print)
     if begun.finished:
         console.print(f"all {begun.step:,} steps are done already")
     else:
@@ -83,29 +84,33 @@ def compile_part(model: keras.Model, plan: Plan) -> None:
 
 def save(part: Part, path: Path) -> None:
     """Writes the weights of the whole network, all or nothing."""
+    if not part.distribution.is_chief:
+        return
     write_aside(path, lambda aside: part.whole.save_weights(aside))
 
 
 def train(part: Part, plan: Plan, begun: Saved, val: Dataset | None, folder: RunFolder, preemption: Preemption,
           console: Console) -> None:
     """The steps that are left after `begun`."""
-    earlier = folder.rewind_metrics(begun.step)
+    distribution = part.distribution
+    earlier = distribution.broadcast(lambda: folder.rewind_metrics(begun.step))
     steps = Steps(begun.step, plan.order.steps, plan.interval)
     progress = TrainingProgress(steps, plan.intervals, console)
     deciding = decisions(part, plan, val, folder)
     validation = next((callback for callback in deciding if isinstance(callback, Validation)), None)
     board = TensorBoardLog(folder.tensorboard, lambda: steps.done, part.whole, val,
                            lambda: validation and validation.latest, lambda: part.pictures(plan.order))
+    written = [MetricsLog(folder, steps, earlier[-1]["seconds"] if earlier else 0.0), board]
     callbacks = [steps, FiniteLoss(steps, plan.order, plan.pictures), *deciding, progress,
-                 MetricsLog(folder, steps, earlier[-1]["seconds"] if earlier else 0.0),
-                 board,
+                 *(written if distribution.is_chief else []),
                  Checkpoint(folder, plan.config.keep_checkpoints, steps, preemption, begun, deciding)]
-    with progress, preemption.deferred():
+    with progress, preemption.deferred(), distribution.scope():
         while steps.done < steps.last and not part.model.stop_training:
             # an interval that was left in the middle is finished first: validations stay at the same steps
             rest = plan.interval - steps.done % plan.interval
             interval = steps.done // plan.interval
-            part.model.fit(part.batches(plan.order.steps_between(steps.done, steps.last)).repeat(),
+            order = plan.order.steps_between(steps.done, steps.last).shard(distribution.rank, distribution.hosts)
+            part.model.fit(part.batches(order).repeat(),
                            initial_epoch=interval, epochs=interval + 1 if steps.within_interval else plan.intervals,
                            steps_per_epoch=rest, callbacks=callbacks, verbose=0, shuffle=False)
 
@@ -114,11 +119,11 @@ def decisions(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder) ->
     """The callbacks that look at an interval's figures and decide: the best weights, a lower rate, an early end."""
     config, chosen = plan.config, []
     if val is not None:
-        inputs = part.inputs(val)  # computed once where a trunk is frozen
+        inputs = shared_inputs(part, val)  # computed once where a trunk is frozen
 
         def predict() -> npt.NDArray[np.float32]:
             with evaluated_weights(part.model, config):
-                return predict_logits(part, inputs)
+                return predict_logits(part, inputs, len(val))
 
         def save_best() -> None:
             with evaluated_weights(part.model, config):
@@ -140,9 +145,17 @@ def evaluated_weights(model: keras.Model, config: TrainingConfig) -> AbstractCon
     return averaged_weights(model.optimizer) if config.eval_weights == "ema" else nullcontext()
 
 
-def predict_logits(part: Part, inputs: object) -> npt.NDArray[np.float32]:
-    """float32 [N, classes] of the current weights for what `part.inputs` gave."""
-    return finite(np.asarray(part.model.predict(inputs, verbose=0), np.float32))
+def shared_inputs(part: Part, dataset: Dataset) -> object:
+    """What this process predicts of `dataset`."""
+    mine = np.arange(len(dataset))[part.distribution.share(len(dataset))]
+    return part.inputs(dataset.subset(mine, dataset.name))
+
+
+def predict_logits(part: Part, inputs: object, count: int) -> npt.NDArray[np.float32]:
+    """float32 [count, classes] of the current weights, on every process; inputs: what `shared_inputs` gave."""
+    with part.distribution.alone(part.model):
+        logits = np.asarray(part.model.predict(inputs, verbose=0), np.float32)
+    return finite(part.distribution.gather(logits, count))
 
 
 def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -26,8 +26,28 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
         """Moves one variable."""
         super().update_step(gradient, variable, learning_rate * self.factors[self._get_variable_index(variable)])
 
+    def _clip_gradients(self, grads: Any) -> Any:
+        """Nothing where the replicas of a tf.distribute.Strategy have a part of the gradient each, which Keras 3.15
+        would clip: what they add up to is clipped below."""
+        return grads if _replicas() > 1 else super()._clip_gradients(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        if _replicas() == 1:
+            return reduced
+        clipped = super()._clip_gradients([gradient for gradient, _ in reduced])
+        return [(gradient, variable) for gradient, (_, variable) in zip(clipped, reduced, strict=True)]
+
     def finalize_variable_values(self, var_list: Any) -> None:
         """Nothing: at the end of each `fit` Keras would put the averages in place of the weights, for good."""
+
+
+def _replicas() -> int:
+    if keras.backend.backend() != "tensorflow":
+        return 1  # JAX sees the gradient of the whole batch
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def build_optimizer(config: TrainingConfig, factors: Sequence[float], float16: bool) -> keras.optimizers.Optimizer:

@@ -14,6 +14,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import Order, picture_batches, training_batches
 from voc_cls.data.rows import file_digests
 from voc_cls.nets.network import Network
+from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.features import feature_batches, feature_rows
 from voc_cls.training.splits import Splits
 from voc_cls.training.trunk import BATCH_SIZE, RowCache, frozen_trunk
@@ -34,9 +35,11 @@ class Part:
     inputs: Callable[[Dataset], Any]
     description: str
     pictures: Callable[[Order], Any] = lambda _: None
+    distribution: Distribution = SINGLE
 
 
-def whole_network(network: Network, train: Dataset, augmentation: Augmentation, pictures: Any = None) -> Part:
+def whole_network(distribution: Distribution, network: Network, train: Dataset, augmentation: Augmentation,
+                  pictures: Any = None) -> Part:
     """Every step decodes its pictures, or takes the decoded `pictures` of `train`, and runs all layers."""
     preprocessing = network.spec.preprocessing
 
@@ -44,6 +47,7 @@ def whole_network(network: Network, train: Dataset, augmentation: Augmentation, 
         return training_batches(train.paths, train.targets, order, preprocessing, augmentation, pictures)
 
     return Part(
+        distribution=distribution,
         model=network.model,
         whole=network.model,
         batches=batches,
@@ -53,8 +57,8 @@ def whole_network(network: Network, train: Dataset, augmentation: Augmentation, 
     )
 
 
-def on_trunk_outputs(network: Network, first: str, splits: Splits, augmentation: Augmentation, seed: int,
-                     precision: str, cache: RowCache) -> Part:
+def on_trunk_outputs(distribution: Distribution, network: Network, first: str, splits: Splits,
+                     augmentation: Augmentation, seed: int, precision: str, cache: RowCache) -> Part:
     """The trunk, all before the scope `first`, runs once over all pictures; the rest of the network is the part.
 
     The training pictures are seen in `augmentation.views` views each, drawn from `seed`; those of the other splits as
@@ -69,8 +73,11 @@ def on_trunk_outputs(network: Network, first: str, splits: Splits, augmentation:
     views += [plain_view(path, digests[path]) for path in splits.pictures[len(splits.train):]]
     rows = trunk.rows(views, cache)
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
+    with distribution.scope():
+        model = network.cut(first)[1]
     return Part(
-        model=network.cut(first)[1],
+        distribution=distribution,
+        model=model,
         whole=network.model,
         batches=lambda order: feature_batches(rows.part(slice(trained)), splits.train.targets, order),
         inputs=lambda dataset: feature_rows(rows.part([where[path] for path in dataset.paths]), BATCH_SIZE),

@@ -9,14 +9,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 from voc_cls.errors import Interrupted
+from voc_cls.training.distribution import SINGLE, Distribution
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Preemption:
-    """What a signal does during a run; `requested` is the one that came while stopping was put off."""
+    """What a signal does during a run; `requested` is the one that came while stopping was put off.
 
-    def __init__(self) -> None:
+    Several hosts have to stop after the same step: there only SIGTERM is heeded, by `distribution`.
+    """
+
+    def __init__(self, distribution: Distribution = SINGLE) -> None:
+        self.distribution = distribution
         self.requested: signal.Signals | None = None
         self._deferred = False
 
@@ -26,7 +31,8 @@ class Preemption:
         if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread alone
             yield
             return
-        before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        mine = SIGNALS if self.distribution.hosts == 1 else ()
+        before = {number: signal.signal(number, self._receive) for number in mine}
         try:
             yield
         finally:
@@ -43,6 +49,12 @@ class Preemption:
             self._deferred = False
         if self.requested:
             raise Interrupted(self.requested, "all steps are done and saved, --resume writes the results")
+
+    def asked(self, step: int) -> bool:
+        """Whether the run is to stop after `step`; to be asked after every step."""
+        if self.distribution.stop_reached(step):
+            self.requested = signal.SIGTERM
+        return self.requested is not None
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)

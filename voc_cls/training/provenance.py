@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from voc_cls.data.dataset import Dataset
+from voc_cls.training.devices import device
 
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
 
@@ -23,24 +23,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # jax is optional
             continue
     return found
-
-
-def device() -> str:
-    """The device that trains, for one line at the start."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
-        return f"GPU: {', '.join(names)}"
-    return f"CPU, {len(os.sched_getaffinity(0))} cores"
-
-
-def on_accelerator() -> bool:
-    """Whether a GPU computes."""
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def pictures_digest(dataset: Dataset) -> str:

@@ -17,13 +17,16 @@ from voc_cls.evaluation.assess import Assessment
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.config import TrainConfig
-from voc_cls.training.devices import on_accelerator
-from voc_cls.training.fit import Plan, fit, predict_logits
+from voc_cls.training.devices import compiles, on_accelerator
+from voc_cls.training.distribution import Distribution
+from voc_cls.training.fit import Plan, fit, predict_logits, shared_inputs
 from voc_cls.training.freezing import Trained, freeze
+from voc_cls.training.joining import joined
 from voc_cls.training.losses import build_loss
 from voc_cls.training.part import Part, on_trunk_outputs, whole_network, why_not_cached
 from voc_cls.training.precision import inference_precision, policy
 from voc_cls.training.preemption import Preemption
+from voc_cls.training.provenance import pictures_digest
 from voc_cls.training.results import files_in, write_fitted, write_results
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits, read_splits
@@ -45,16 +48,32 @@ def train(config: TrainConfig, console: Console) -> Assessment | None:
     """
     config = config.resolved()
     folder = RunFolder(config.run.out)
-    check_folder(folder, config)
-    preemption = Preemption()
+    with joined(config.run.hosts, config.run.rank, config.run.coordinator) as distribution:
+        console.quiet = not distribution.is_chief
+        distribution.check(config.training.batch_size, config.training.accumulate)
+        distribution.check_same(flags=[config.network, config.augmentation, config.training, config.loss,
+                                       config.compute])
+        distribution.broadcast(lambda: check_folder(folder, config))
+        return train_joined(config, folder, distribution, console)
+
+
+def train_joined(config: TrainConfig, folder: RunFolder, distribution: Distribution, console: Console
+                 ) -> Assessment | None:
+    """`train`, when all processes are there."""
+    preemption = Preemption(distribution)
     with preemption.watching():
         splits = read_splits(config.dataset, config.training.seed)
+        distribution.check_same(pictures=[pictures_digest(split) for split in (splits.train, splits.val, splits.eval)
+                                          if split])
         keras.utils.set_random_seed(config.training.seed)
-        network = build_network(config.network.net, config.network.head, len(splits.train.classes),
-                                policy(config.compute.precision), config.network.image_size)
+        with distribution.scope():
+            network = build_network(config.network.net, config.network.head, len(splits.train.classes),
+                                    policy(config.compute.precision), config.network.image_size)
         trained = freeze(network, config.network.trainable, config.training, config.network.exclude)
         policy(inference_precision(config.compute.inference_precision, on_accelerator()))  # told before all else
-        start_folder(folder, config, splits, restore_weights(network, config, splits.train.classes, console))
+        weights = restore_weights(network, config, splits.train.classes, console)
+        distribution.check_same(weights=weights)
+        distribution.broadcast(lambda: start_folder(folder, config, splits, weights))
         with naming_broken_pictures(splits.pictures, network.spec.preprocessing):
             return run(config, folder, splits, network, trained, preemption, console)
 
@@ -65,16 +84,18 @@ def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network
     training, pictures = config.training, len(splits.train)
     per_epoch = -(-pictures // training.batch_size)
     interval = training.interval or per_epoch * -(-LEAST_INTERVAL // per_epoch)
-    show_start(config, splits, trained, interval, console)
-    part = build_part(config, splits, network, trained.first, console)
+    show_start(config, splits, trained, interval, preemption.distribution, console)
+    part = build_part(config, preemption.distribution, splits, network, trained.first, console)
     plan = Plan(training, shuffled_order(pictures, training.steps or 0, training.batch_size, training.seed),
                 splits.train.paths, interval, build_loss(config.loss, splits.train),
-                trained.factors(part.model.trainable_variables, network.spec.name), jit=on_accelerator())
+                trained.factors(part.model.trainable_variables, network.spec.name),
+                jit=compiles(part.distribution.replicas))
     fit(part, plan, splits.val, folder, preemption, console)
     return finish(part, network, splits, folder)
 
 
-def build_part(config: TrainConfig, splits: Splits, network: Network, first: str, console: Console) -> Part:
+def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, network: Network, first: str,
+               console: Console) -> Part:
     """What `fit` runs on: what is trained alone, on the frozen trunk's outputs, where these can be kept."""
     augmentation, compute, folder = config.augmentation.resolved(), config.compute, cache_folder(config.run.cache_dir)
     precision = inference_precision(compute.inference_precision, on_accelerator())
@@ -86,9 +107,9 @@ def build_part(config: TrainConfig, splits: Splits, network: Network, first: str
     if reason:
         pictures = decoded_pictures(splits.train.paths, network.spec.preprocessing, compute.cache, folder / "pictures",
                                     compute.cache_gb * 1e9, say)
-        part = whole_network(network, splits.train, augmentation, pictures)
+        part = whole_network(distribution, network, splits.train, augmentation, pictures)
     else:
-        part = on_trunk_outputs(network, first, splits, augmentation, config.training.seed, precision,
+        part = on_trunk_outputs(distribution, network, first, splits, augmentation, config.training.seed, precision,
                                 RowCache(folder / "trunks", compute.cache_gb, say))
     say(f"training {part.description}" + (f": {reason}" if reason else ""))
     return part
@@ -101,15 +122,24 @@ def cache_folder(given: Path | None) -> Path:
 
 def finish(part: Part, network: Network, splits: Splits, folder: RunFolder) -> Assessment | None:
     """Thresholds and calibration from the validation split, results on the evaluation split, of the best weights."""
-    if splits.val is None:
+    distribution = part.distribution
+    if splits.val is None and distribution.is_chief:
         write_aside(folder.best, lambda aside: shutil.copyfile(folder.last, aside))
-    network.model.load_weights(folder.best)
-    trained = TrainedRun(folder, folder.read_config(), splits.train.classes, network)
-    if splits.val is not None:
-        write_fitted(trained, splits.val, predict_logits(part, part.inputs(splits.val)))
-    if splits.eval is None:
+    distribution.load_weights(network.model, folder.best)
+    config = distribution.broadcast(folder.read_config)
+    trained = TrainedRun(folder, config, splits.train.classes, network)
+    if (val := splits.val) is not None:
+        fitted = predict_logits(part, shared_inputs(part, val), len(val))
+        distribution.broadcast(lambda: write_fitted(trained, val, fitted))
+    if (evaluated := splits.eval) is None:
         return None
-    return write_results(trained, splits.eval, predict_logits(part, part.inputs(splits.eval)), [files_in(folder)])
+    logits = predict_logits(part, shared_inputs(part, evaluated), len(evaluated))
+
+    def write() -> Assessment:
+        with distribution.alone(network.model):  # Grad-CAM computes too
+            return write_results(trained, evaluated, logits, [files_in(folder)])
+
+    return distribution.broadcast(write)
 
 
 def restore_weights(network: Network, config: TrainConfig, classes: Sequence[str], console: Console) -> str | None:

@@ -14,6 +14,7 @@ from voc_cls.errors import RunError, UsageError
 from voc_cls.files import write_text
 from voc_cls.training.config import TrainConfig, TrainingConfig, to_dict
 from voc_cls.training.devices import device
+from voc_cls.training.distribution import Distribution
 from voc_cls.training.freezing import Trained
 from voc_cls.training.provenance import pictures_digest, provenance
 from voc_cls.training.run_folder import REPEATABLE, RunFolder
@@ -61,7 +62,8 @@ def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights
         raise RunError(f"--out {folder.path}: cannot be written ({error.strerror}); choose another folder") from error
 
 
-def show_start(config: TrainConfig, splits: Splits, trained: Trained, interval: int, console: Console) -> None:
+def show_start(config: TrainConfig, splits: Splits, trained: Trained, interval: int, distribution: Distribution,
+               console: Console) -> None:
     """Prints what is about to happen: the layers, the run, and a warning for what cannot be meant."""
     console.print(trained.table(config.training.lr or 0.0))
     if config.network.weights == "none" and trained.frozen_parameters:
@@ -70,6 +72,8 @@ def show_start(config: TrainConfig, splits: Splits, trained: Trained, interval: 
         if any(row.scope == scope.split("/")[-1] and not row.trained for row in trained.rows):
             console.print(f"[yellow]warning:[/yellow] {scope} was not restored (--exclude) and is frozen: it stays "
                           f"random; --trainable {scope}+ trains it")
+    if distribution.description:
+        console.print(distribution.description, highlight=False)
     console.print(summary(config, splits, trained, interval))
 
 
