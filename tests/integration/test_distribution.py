@@ -21,7 +21,7 @@ from tests.commands import BIN, command
 
 FLAGS = ("--train-split", "train", "--eval-split", "none", "--weights", "none", "--head", "gap",
          "--inference-precision", "float32", "--batch-size", 8)
-HEAD = (*FLAGS, "--val-split", "val", "--trainable", "head", "--steps", 600, "--interval", 100,
+HEAD = (*FLAGS, "--val-split", "val", "--trainable", "head", "--steps", 240, "--interval", 40,
         "--schedule", "plateau", "--plateau-patience", 1)
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None,
                                reason='JAX is not installed: pip install "voc-cls[jax]"')
@@ -88,16 +88,17 @@ def test_two_processes_stopped_and_resumed_give_the_weights_of_a_single_one(
     assert alone.returncode == 0, alone.stderr
 
     processes = start(flags, two, jax_environment)
-    wait_for(two / "checkpoints/step-00000100.npz", processes)
-    processes[1].send_signal(signal.SIGTERM)  # on one of them: all stop after the same step
+    wait_for(two / "config.yaml", processes)
+    processes[1].send_signal(signal.SIGTERM)  # on one of them: all stop after the same step, JAX takes a second
     for code, _, said in end(processes):
         assert code == 128 + signal.SIGTERM, said
         assert "--resume" in said
-    assert 100 <= max(int(path.stem[5:]) for path in (two / "checkpoints").glob("step-*.npz")) < 600
+    (saved,) = (two / "checkpoints").glob("step-*.npz")
+    assert 0 < int(saved.stem[5:]) < 240
 
     (chief, shown, _), (other, silent, _) = end(start((*flags, "--resume"), two, jax_environment))
     assert (chief, other) == (0, 0)
-    assert "step 600/600" in shown
+    assert "step 240/240" in shown
     assert "step" not in silent
     assert largest_difference(one, two) < 1e-5
     assert [line["val_map"] for line in metrics(two)] == pytest.approx([line["val_map"] for line in metrics(one)])

@@ -61,7 +61,7 @@ def read(folder: RunFolder, variables: int, show: Any) -> tuple[Saved, list[Any]
     failures = []
     for path in reversed(checkpoints(folder)):
         try:
-            with np.load(path) as arrays:
+            with path.open("rb") as file, np.load(file) as arrays:
                 found = _contents(arrays, variables, path)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
             failures.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
