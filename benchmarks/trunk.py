@@ -22,7 +22,7 @@ from voc_cls.console import import_tensorflow
 BATCH_SIZES = (8, 16, 32, 64)
 ROUNDS = 3
 BAR = 0.9
-"""Issue 3: at least so much of plain inference's speed."""
+"""Share of plain inference's speed, at least."""
 
 
 def main(pictures: int) -> int:

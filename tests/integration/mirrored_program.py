@@ -11,7 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 from rich.console import Console
 
-from voc_cls.training.config import ComputeConfig, DatasetConfig, NetworkConfig, RunConfig, TrainConfig, TrainingConfig
+from voc_cls.training.config import DatasetConfig, NetworkConfig, RunConfig, TrainConfig, TrainingConfig
 from voc_cls.training.distribution import mirrored
 from voc_cls.training.run import train_joined
 from voc_cls.training.run_folder import RunFolder
@@ -25,10 +25,9 @@ def main(devices: int, root: Path, out: Path) -> None:
     assert distribution.replicas == devices
     config = TrainConfig(
         DatasetConfig(root, train_split="train", val_split="val", eval_split="none"),
-        NetworkConfig(weights="none", head="gap", trainable="conv5+"),
+        NetworkConfig(weights="none", head="gap", trainable="conv5+", image_size=96),
         training=TrainingConfig(steps=3, batch_size=8, lr=1e-3, l2=1e-3, ema=0.9, clip_norm=1.0,
                                 head_lr_multiplier=2.0),
-        compute=ComputeConfig(inference_precision="float32"),
         run=RunConfig(out),
     ).resolved()
     train_joined(config, RunFolder(out), distribution, Console(quiet=True))

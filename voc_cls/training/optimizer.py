@@ -24,7 +24,23 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable."""
-        super().update_step(gradient, variable, learning_rate * self.factors[self._get_variable_index(variable)])
+        rate = learning_rate * self.factors[self._get_variable_index(variable)]
+        if keras.backend.backend() == "tensorflow" and _replicas() == 1:
+            self._apply_fused(gradient, variable, rate)
+        else:
+            super().update_step(gradient, variable, rate)
+
+    def _apply_fused(self, gradient: Any, variable: Any, rate: Any) -> None:
+        """The same by one kernel of TensorFlow's, which passes over all weights once instead of ten times."""
+        import tensorflow as tf
+
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, variable.dtype)
+        momentum, velocity = self._momentums[index].value, self._velocities[index].value
+        beta_1, beta_2 = (tf.constant(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=momentum.handle, v=velocity.handle, beta1_power=beta_1 ** step,
+            beta2_power=beta_2 ** step, lr=tf.cast(rate, variable.dtype), beta1=beta_1, beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, variable.dtype), grad=tf.cast(gradient, variable.dtype))
 
     def _clip_gradients(self, grads: Any) -> Any:
         """Nothing where the replicas of a tf.distribute.Strategy have a part of the gradient each, which Keras 3.15
