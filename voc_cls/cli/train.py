@@ -75,9 +75,10 @@ def examine() -> None:
     from rich.console import Console
 
     from voc_cls.training.doctor import doctor
+    from voc_cls.training.run import cache_folder
 
     given = flag_value(sys.argv[1:], "--cache-dir")
-    if not doctor(Console(), Path(given) if given else None):
+    if not doctor(Console(), cache_folder(Path(given) if given else None)):
         raise RunError("training cannot work here; follow the advice above")
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.training.devices import device
+from voc_cls.training.devices import backend, device
 
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
 
@@ -34,5 +34,5 @@ def pictures_digest(dataset: Dataset) -> str:
 
 def provenance(command: list[str], weights_digest: str | None, pictures: str, train_pictures: int) -> dict[str, Any]:
     """The part of config.yaml that records rather than configures."""
-    return {"command": command, "versions": versions(), "device": device(), "weights_digest": weights_digest,
+    return {"command": command, "versions": versions(), "backend": backend(), "device": device(), "weights_digest": weights_digest,
             "pictures_digest": pictures, "train_pictures": train_pictures}

@@ -13,7 +13,7 @@ from voc_cls.data.augmentation import Augmentation
 from voc_cls.errors import RunError, UsageError
 from voc_cls.files import write_text
 from voc_cls.training.config import TrainConfig, TrainingConfig, to_dict
-from voc_cls.training.devices import device
+from voc_cls.training.devices import backend, device
 from voc_cls.training.distribution import Distribution
 from voc_cls.training.freezing import Trained
 from voc_cls.training.provenance import pictures_digest, provenance
@@ -41,6 +41,9 @@ def check_provenance(folder: RunFolder, weights_digest: str | None, digest: str)
     """RunError where the run in `folder` began with other weights or pictures (`digest`) behind the same names."""
     now = {"weights_digest": weights_digest, "pictures_digest": digest}
     recorded = folder.read_config()["provenance"]
+    if recorded.get("backend") != backend():
+        raise UsageError(f"--resume: {folder.config} was begun on Keras' backend {recorded.get('backend')}, this is "
+                         f"{backend()}; set KERAS_BACKEND={recorded.get('backend')}")
     changed = [key for key, value in now.items() if recorded.get(key) != value]
     if changed:
         raise RunError(f"--resume: {folder.config} has another {' and '.join(changed)} than --weights and "
