@@ -34,5 +34,5 @@ def pictures_digest(dataset: Dataset) -> str:
 
 def provenance(command: list[str], weights_digest: str | None, pictures: str, train_pictures: int) -> dict[str, Any]:
     """The part of config.yaml that records rather than configures."""
-    return {"command": command, "versions": versions(), "backend": backend(), "device": device(), "weights_digest": weights_digest,
-            "pictures_digest": pictures, "train_pictures": train_pictures}
+    return {"command": command, "versions": versions(), "backend": backend(), "device": device(),
+            "weights_digest": weights_digest, "pictures_digest": pictures, "train_pictures": train_pictures}
