@@ -15,6 +15,7 @@ from export.samples import encoded_samples
 from export.verify import SIGNATURES
 from voc_cls.errors import ExportError, RunError
 from voc_cls.nets.network import build_network
+from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import open_run
 
@@ -29,12 +30,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
-    folder.config.write_text(yaml.safe_dump({
-        "dataset": {"data": "voc", "root": "devkit", "train_split": "trainval", "difficult": "ignore"},
-        "network": {"net": "vgg_16", "head": "gap"},
-        "training": {},
-        "provenance": {"weights_digest": None, "train_pictures": 7},
-    }))
+    config = TrainConfig(DatasetConfig(root=Path("devkit")), NetworkConfig(weights="none", head="gap"))
+    folder.config.write_text(yaml.safe_dump(to_dict(config.resolved())
+                                            | {"provenance": {"weights_digest": None, "train_pictures": 7}}))
     return folder.path
 
 
