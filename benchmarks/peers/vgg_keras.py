@@ -33,6 +33,7 @@ def main(precision: str, batch: int, kind: str) -> None:
     from voc_cls.nets.network import build_network
     from voc_cls.training import fit as fitting
     from voc_cls.training.config import TrainingConfig
+    from voc_cls.training.distribution import SINGLE
     from voc_cls.training.fit import Plan, compile_part
     from voc_cls.training.losses import MultiLabelLoss
     from voc_cls.training.part import whole_network
@@ -82,7 +83,7 @@ def main(precision: str, batch: int, kind: str) -> None:
         print("voc-train's loop", flush=True)
         for number, steps in enumerate(rounds):
             times.clear()
-            part = whole_network(network, train, AugmentationConfig().resolved())
+            part = whole_network(SINGLE, network, train, AugmentationConfig().resolved())
             run = Path(folder) / str(number)
             run.mkdir()
             fitting.fit(part, plan(steps + 1), None, RunFolder(run), Preemption(), Console(quiet=True))

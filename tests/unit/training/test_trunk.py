@@ -18,6 +18,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import shuffled_order
 from voc_cls.data.rows import file_digests
 from voc_cls.nets.network import Network
+from voc_cls.training.distribution import SINGLE
 from voc_cls.training.part import Part, on_trunk_outputs, whole_network, why_not_cached
 from voc_cls.training.splits import Splits
 from voc_cls.training.trunk import RowCache, frozen_trunk
@@ -44,7 +45,7 @@ def cache(tmp_path: Path, said: list[str]) -> RowCache:
 
 def part(network: Network, splits: Splits, cache: RowCache, first: str = "conv3", augmentation: Augmentation = FLIPS,
          seed: int = 0, precision: str = "float32") -> Part:
-    return on_trunk_outputs(network, first, splits, augmentation, seed, precision, cache)
+    return on_trunk_outputs(SINGLE, network, first, splits, augmentation, seed, precision, cache)
 
 
 def computed(said: list[str]) -> int:
@@ -55,7 +56,7 @@ def computed(said: list[str]) -> int:
 
 def test_training_and_prediction_see_what_the_whole_network_sees(small_network, splits, cache):
     network = small_network()
-    cached, whole = part(network, splits, cache), whole_network(network, splits.train, FLIPS)
+    cached, whole = part(network, splits, cache), whole_network(SINGLE, network, splits.train, FLIPS)
     order = shuffled_order(20, 4, 6, seed=1)
     trunk = frozen_trunk(network, "conv3", "float32").model
     for (ours, targets), (pictures, wanted) in zip(cached.batches(order), whole.batches(order), strict=True):
