@@ -50,7 +50,7 @@ def part(network: Network, splits: Splits, cache: RowCache, first: str = "conv3"
 
 def computed(said: list[str]) -> int:
     """How many outputs the last line says were computed."""
-    found = re.search(r"(\d+) computed", said[-1])
+    found = re.search(r"(\d+) to compute", said[-1])
     return int(found[1]) if found else 0
 
 
