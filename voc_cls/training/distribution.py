@@ -183,7 +183,7 @@ SINGLE = Distribution()
 def mirrored(devices: list[Any]) -> Distribution:
     """One process on several TensorFlow devices; on fewer than two of them nothing is distributed."""
     if len(devices) < 2:
-        return Distribution()
+        return SINGLE
     import tensorflow as tf
 
     return Distribution(replicas=len(devices), backing=tf.distribute.MirroredStrategy([one.name for one in devices]))
@@ -194,5 +194,5 @@ def data_parallel(rank: int, hosts: int) -> Distribution:
     import jax
 
     if jax.device_count() == 1:
-        return Distribution()
+        return SINGLE
     return Distribution(rank, hosts, jax.device_count(), keras.distribution.DataParallel(auto_shard_dataset=False))

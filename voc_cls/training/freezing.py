@@ -14,6 +14,7 @@ from rich.table import Table
 from voc_cls.errors import UsageError
 from voc_cls.nets.network import Network
 from voc_cls.training.config import TrainingConfig
+from voc_cls.weights.diff import below
 
 MOST_ROWS = 40
 """Layers in the table; a larger network is shown scope by scope."""
@@ -132,12 +133,18 @@ def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Se
     import keras
 
     chosen = trained_layers(network, trainable)
-    factors = rate_factors(network, config, [network.scopes[-1], *(name.split("/")[-1] for name in exclude)])
+
+    def new(path: str) -> bool:
+        return path == network.scopes[-1] or any(
+            below(f"{network.spec.name}/{path}", name, network.spec.name) for name in exclude)
+
+    factors = rate_factors(network, config, [scope for scope in network.scopes if new(scope)])
     rows = []
     for path, layer in layers(network).items():
         layer.trainable = path in chosen
         if layer.trainable and config.l2:
             layer.kernel.regularizer = keras.regularizers.L2(config.l2)
         parameters = sum(int(np.prod(variable.shape)) for variable in layer.weights)
-        rows.append(LayerRow(path, parameters, layer.trainable, factors[path.split("/")[0]]))
+        factor = config.head_lr_multiplier if new(path) else factors[path.split("/")[0]]
+        rows.append(LayerRow(path, parameters, layer.trainable, factor))
     return Trained(next(row.scope for row in rows if row.trained), tuple(rows))

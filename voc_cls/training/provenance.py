@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.training.devices import backend, device
+from voc_cls.training.devices import backend, device, installed
 
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
 
@@ -16,13 +15,8 @@ def versions() -> dict[str, str]:
     """Versions of what computes."""
     from voc_cls import __version__
 
-    found = {"voc-cls": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # jax is optional
-            continue
-    return found
+    found = {package: installed(package) for package in PACKAGES}
+    return {"voc-cls": __version__, **{package: number for package, number in found.items() if number is not None}}
 
 
 def pictures_digest(dataset: Dataset) -> str:

@@ -19,6 +19,7 @@ from voc_cls.training.freezing import Trained
 from voc_cls.training.provenance import pictures_digest, provenance
 from voc_cls.training.run_folder import REPEATABLE, RunFolder
 from voc_cls.training.splits import Splits
+from voc_cls.weights.diff import below
 
 
 def check_folder(folder: RunFolder, config: TrainConfig) -> None:
@@ -72,7 +73,8 @@ def show_start(config: TrainConfig, splits: Splits, trained: Trained, interval: 
     if config.network.weights == "none" and trained.frozen_parameters:
         console.print("[yellow]warning:[/yellow] the frozen layers have random weights (--weights none)")
     for scope in config.network.exclude:
-        if any(row.scope == scope.split("/")[-1] and not row.trained for row in trained.rows):
+        net = config.network.net
+        if any(below(f"{net}/{row.path}", scope, net) and not row.trained for row in trained.rows):
             console.print(f"[yellow]warning:[/yellow] {scope} was not restored (--exclude) and is frozen: it stays "
                           f"random; --trainable {scope}+ trains it")
     if distribution.description:

@@ -168,10 +168,10 @@ def compare(found: Mapping[str, Shape], network: Network, exclude: Sequence[str]
         if name not in wanted:
             if _is_training_state(name, found):
                 return Status.NOT_WEIGHTS
-            return Status.OLD_HEAD if network.is_head(name) and _below(name, outer, outer) else Status.UNUSED
+            return Status.OLD_HEAD if network.is_head(name) and below(name, outer, outer) else Status.UNUSED
         if network.is_head(name):
             return Status.NEW_HEAD
-        if any(_below(name, scope, outer) for scope in exclude):
+        if any(below(name, scope, outer) for scope in exclude):
             return Status.EXCLUDED
         if name not in found:
             return Status.MISSING
@@ -184,13 +184,13 @@ def compare(found: Mapping[str, Shape], network: Network, exclude: Sequence[str]
 
 def _check_exclude(exclude: Iterable[str], names: Sequence[str], outer: str) -> None:
     for scope in exclude:
-        if not any(_below(name, scope, outer) for name in names):
+        if not any(below(name, scope, outer) for name in names):
             known = dict.fromkeys(name.removeprefix(f"{outer}/").split("/")[0] for name in names)
             raise UsageError(f"--exclude {scope}: neither the network nor the file has such a scope; "
                              f"there are {', '.join(known)}")
 
 
-def _below(name: str, scope: str, outer: str) -> bool:
+def below(name: str, scope: str, outer: str) -> bool:
     """Whether a variable is `scope` itself or lies below it; the network's outer scope may be left out."""
     scope = scope.strip("/")
     return any(name == full or name.startswith(f"{full}/") for full in (scope, f"{outer}/{scope}"))

@@ -68,6 +68,13 @@ def test_new_layers_learn_faster_and_each_scope_below_slower():
     assert rows["conv4/conv4_1"] == 0.25
 
 
+@pytest.mark.parametrize("excluded", ["conv5/conv5_3", "vgg_16/conv5/conv5_3"])
+def test_a_single_layer_that_was_not_restored_is_new_and_its_neighbours_are_not(network: Network, excluded: str):
+    rows = {row.path: row.factor for row in freeze(network, "conv5+", TrainingConfig(head_lr_multiplier=10.0),
+                                                   exclude=[excluded]).rows}
+    assert (rows["conv5/conv5_2"], rows["conv5/conv5_3"], rows["m_fc8"]) == (1.0, 10.0, 10.0)
+
+
 def test_every_trained_variable_gets_its_layers_factor(network: Network):
     trained = freeze(network, "conv5+", TrainingConfig(head_lr_multiplier=10.0))
     _, part = network.cut(trained.first)
