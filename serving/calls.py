@@ -1,61 +1,143 @@
-"""What happens around every call: it is counted, refusals become statuses, and stack traces stay in the log."""
+"""gRPC calls on their way through the reception: refusals become statuses, and stack traces stay in the log."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from serving.errors import Refusal
+from serving.call import current_call
+from serving.errors import Expired, InvalidCall, Overloaded, Refusal
+from serving.reception import RECEIVE_SECONDS, REQUEST_ID, Arrival, Reception
+from serving.tls import grpc_certificate_name
 
-log = logging.getLogger(__name__)
-
-GRPC_SERVICES = "/grpc."
-"""Health and reflection: not counted, and they set their own statuses."""
-
-
-def deadline_of(context: Any) -> float | None:
-    """A call's deadline in the event loop's time; None if its caller set none."""
-    remaining = context.time_remaining()
-    return None if remaining is None else asyncio.get_running_loop().time() + remaining
+HEALTH = "/grpc.health."
+PUSHBACK = "grpc-retry-pushback-ms"
+"""Trailing metadata by which gRPC's retries wait as long as they are told (gRFC A6)."""
+FAILED = "the server failed on this call; its log says why"
 
 
 class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Stands around the unary calls of the server's own services."""
+    """Stands around every call; those of health checks are let in by anybody, unseen."""
 
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.answered = 0
-        self.failed = 0
-        """Refused, cancelled, or broken by an error of the server's own."""
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Wraps the handler of a call."""
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None or details.method.startswith(GRPC_SERVICES):
-            return handler
+        if handler is None:
+            return None
+        decode = _decoder(handler.request_deserializer)
+        if details.method.startswith(HEALTH):
+            return _health(handler, decode)
+        if handler.unary_unary is not None:
+            # as if the request were a stream of one message: so the call is let in, or not, before that is read
+            async def call(requests: AsyncIterator[Any], context: Any) -> Any:
+                return await self._unary(handler.unary_unary, details.method, requests, context)
 
-        async def call(request: Any, context: Any) -> Any:
-            return await self._call(handler.unary_unary, details.method, request, context)
+            return grpc.stream_unary_rpc_method_handler(call, decode, handler.response_serializer)
 
-        return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+        async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            async for response in self._stream(handler.stream_stream, details.method, requests, context):
+                yield response
 
-    async def _call(self, method: Callable[[Any, Any], Awaitable[Any]], name: str, request: Any, context: Any) -> Any:
-        self.in_flight += 1
-        answered = False
+        return grpc.stream_stream_rpc_method_handler(stream, decode, handler.response_serializer)
+
+    async def _unary(self, method: Callable[[Any, Any], Awaitable[Any]], name: str, requests: AsyncIterator[Any],
+                     context: Any) -> Any:
         try:
-            response = await method(request, context)
-            answered = True
-            return response
+            with self._reception.around(_arrival(name, context)) as call:
+                context.set_trailing_metadata(((REQUEST_ID, call.id),))
+                return await method(await _only(requests), context)
         except Refusal as refusal:
-            await context.abort(refusal.status, str(refusal))
+            await _refuse(context, refusal)
         except Exception:
-            log.exception("%s failed", name)
-            await context.abort(grpc.StatusCode.INTERNAL, "the server failed on this call; its log says why")
-        finally:
-            self.in_flight -= 1
-            self.answered += answered
-            self.failed += not answered
+            await context.abort(grpc.StatusCode.INTERNAL, FAILED, context.trailing_metadata())
+
+    async def _stream(self, method: Callable[[Any, Any], AsyncIterator[Any]], name: str, requests: AsyncIterator[Any],
+                      context: Any) -> AsyncIterator[Any]:
+        try:
+            with self._reception.around(_arrival(name, context)) as call:
+                context.set_trailing_metadata(((REQUEST_ID, call.id),))
+                async for response in method(self._at_its_rate(requests, call.client), context):
+                    yield response
+        except Refusal as refusal:
+            await _refuse(context, refusal)
+        except Exception:
+            await context.abort(grpc.StatusCode.INTERNAL, FAILED, context.trailing_metadata())
+
+    async def _at_its_rate(self, requests: AsyncIterator[Any], client: str) -> AsyncIterator[Any]:
+        """The requests of a stream, read no faster than the client may ask: flow control then slows it down."""
+        first = True
+        async for request in requests:
+            while not first:
+                try:
+                    self._reception.limits.take(client)
+                    break
+                except Overloaded as overloaded:
+                    await asyncio.sleep(overloaded.retry_after or 1)
+            first = False  # its place was taken when the stream was let in
+            yield request
+
+
+def _health(handler: Any, decode: Callable[[bytes], Any]) -> Any:
+    """A method of grpc.health.v1, with the messages of unary calls read as those of all others are."""
+    async def check(requests: AsyncIterator[Any], context: Any) -> Any:
+        try:
+            return await handler.unary_unary(await _only(requests), context)
+        except Refusal as refusal:
+            await _refuse(context, refusal)
+
+    async def watch(requests: AsyncIterator[Any], context: Any) -> None:
+        try:
+            await handler.unary_stream(await _only(requests), context)
+        except Refusal as refusal:
+            await _refuse(context, refusal)
+
+    if handler.unary_unary is not None:
+        return grpc.stream_unary_rpc_method_handler(check, decode, handler.response_serializer)
+    return grpc.stream_stream_rpc_method_handler(watch, decode, handler.response_serializer)
+
+
+def _decoder(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`decode`, raising InvalidCall: what gRPC makes of other errors is UNKNOWN, as if the server had failed."""
+    def decoded(content: bytes) -> Any:
+        try:
+            return decode(content)
+        except DecodeError as error:
+            raise InvalidCall(f"a message of {len(content)} bytes cannot be read: {error}") from None
+
+    return decoded
+
+
+async def _only(requests: AsyncIterator[Any]) -> Any:
+    """The message of a unary call; Refusal if none comes."""
+    try:
+        async with asyncio.timeout(RECEIVE_SECONDS):
+            return await anext(requests)
+    except StopAsyncIteration:
+        raise InvalidCall("the call has no message") from None
+    except TimeoutError:
+        raise Expired(f"the call's message did not arrive within {RECEIVE_SECONDS:g} s") from None
+
+
+def _arrival(method: str, context: Any) -> Arrival:
+    remaining = context.time_remaining()
+    deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
+    return Arrival(method, "GRPC", tuple(context.invocation_metadata() or ()), context.peer(),
+                   grpc_certificate_name(context.auth_context()), deadline)
+
+
+async def _refuse(context: Any, refusal: Refusal) -> None:
+    metadata = tuple(context.trailing_metadata() or ())
+    if not metadata:  # it was not even let in
+        with contextlib.suppress(LookupError):  # health checks are no calls
+            metadata = ((REQUEST_ID, current_call().id),)
+    if refusal.retry_after is not None:
+        metadata += ((PUSHBACK, str(max(1, round(1000 * refusal.retry_after)))),)
+    await context.abort(refusal.status, str(refusal), metadata)

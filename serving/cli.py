@@ -1,31 +1,42 @@
-"""voc-serve: argument handling, and how the process ends."""
+"""voc-serve: from the command line to a server, and how the process ends."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import sys
 
-from voc_cls.console import parse, run
+from serving.line_writer import hold_standard_streams
+from voc_cls.console import run
 
 
 def main() -> None:
     """Entry point of voc-serve."""
-    code = run("voc-serve", _serve)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    hold_standard_streams()
+    code = run("voc-serve", _main)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a full disk
+            stream.flush()
     # A thread may still be inside TensorFlow, loading or computing what nobody waits for any more; the interpreter's
     # own way out would wait for it.
     os._exit(code)
 
 
-def _serve() -> None:
-    from serving.config import ServeConfig
+def _main() -> None:
+    from serving.command_line import read_command_line
 
-    config = parse(ServeConfig, "voc-serve", "A gRPC predictor for an exported model.")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    import asyncio
+    called = read_command_line(sys.argv[1:], os.environ)
+    config = called.settings.config()
+    with called.settings.explaining():
+        if called.start.print_config:
+            print(called.settings.to_yaml(), end="")
+        elif called.start.check:
+            from serving.check import check
 
-    from serving.server import serve
+            check(config)
+        else:
+            import asyncio
 
-    asyncio.run(serve(config))
+            from serving.server import serve
+
+            asyncio.run(serve(config))

@@ -1,7 +1,8 @@
-"""What the server asks of an engine: the two computations of a picture's way, whatever library does them."""
+"""What the server asks of whatever computes: a decoder of pictures, and an engine for batches of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,27 +25,38 @@ class Scores:
 
 
 class UndecodablePicture(ValueError):
-    """The engine's decoder refused a picture; the message says why, without the decoder's own stack."""
+    """The decoder refused a picture; the message says why, without the decoder's own stack."""
+
+
+class EngineLost(Exception):
+    """The engine has ended and will compute nothing more."""
+
+
+class Decoder(Protocol):
+    """A version's own preprocessing. Its methods block and are called from several threads at a time."""
+
+    def decode(self, content: bytes) -> Inputs:
+        """The bytes of one picture file → float32 [size, size, 3]. Raises UndecodablePicture."""
+
+    def resize(self, image: npt.NDArray[np.uint8]) -> Inputs:
+        """One decoded picture, uint8 [H, W, 3] RGB → float32 [size, size, 3]."""
+
+    def close(self) -> None:
+        """Gives the memory back; nothing else is called afterwards."""
 
 
 class Engine(Protocol):
-    """One loaded version of a model. All methods block; none is called on the event loop."""
+    """A version's network. Its methods block."""
 
     @property
     def description(self) -> str:
         """Library, device, precision and threads, for the startup line."""
 
-    def decode(self, content: bytes) -> Inputs:
-        """The bytes of one picture file → float32 [size, size, 3]. Called from several threads at a time.
+    def predict(self, inputs: Sequence[Inputs]) -> Scores:
+        """Pictures, each float32 [size, size, 3], through the network. Called from one thread only.
 
-        Raises UndecodablePicture.
+        Raises EngineLost.
         """
-
-    def resize(self, image: npt.NDArray[np.uint8]) -> Inputs:
-        """One decoded picture, uint8 [H, W, 3] RGB → float32 [size, size, 3]. Called from several threads at a time."""
-
-    def predict(self, inputs: Inputs) -> Scores:
-        """A batch through the network. Called from one thread only."""
 
     def close(self) -> None:
         """Gives the memory back; nothing else is called afterwards."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +47,18 @@ def read_model_folder(path: Path) -> ModelFolder:
         raise ServeError(_has_no_versions(path, children))
     return ModelFolder(path, tuple(versions),
                        tuple(child.name for child in children if not (child.is_dir() and is_version(child.name))))
+
+
+def fingerprint(version_folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """(path, bytes, time of change in ns) of every file of a version: equal means that nothing was written between."""
+    files = []
+    for folder, _, names in os.walk(version_folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # removed at this moment
+                found = os.stat(os.path.join(folder, name))
+                files.append((os.path.relpath(os.path.join(folder, name), version_folder), found.st_size,
+                              found.st_mtime_ns))
+    return tuple(sorted(files))
 
 
 def _is_a_saved_model(path: Path) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,119 +16,126 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.calls import deadline_of
-from serving.errors import InvalidCall, NotFound, Unsupported
+from serving.call import current_call
+from serving.errors import InvalidCall, Unsupported
+from serving.inference import (
+    CLASSIFY_SIGNATURE,
+    check_classification,
+    chosen,
+    classify_examples,
+    predict,
+    refuse_regression,
+    signature_name,
+)
+from serving.model_spec import asked, tell
 from serving.models import Models
+from serving.names import printable
 from serving.servable import Servable
-from serving.signatures import SIGNATURES, read_examples, read_input, write_tensor
+from serving.signatures import read_example_input, read_input, write_tensor
 
-DEFAULT_SIGNATURE = "serving_default"
 SIGNATURE_DEF = "signature_def"
 """The only metadata field that TensorFlow Serving knows."""
-
-Outputs = dict[str, npt.NDArray[Any]]
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
-    """Predict on each of the exported signatures, and GetModelMetadata."""
+    """Predict, Classify, MultiInference and GetModelMetadata; Regress is refused, as nothing here is a regression."""
 
     def __init__(self, models: Models, max_message_bytes: int) -> None:
         self._models = models
         self._max_message_bytes = max_message_bytes
 
-    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:
+    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002
         """Tensors in, tensors out, by the name of a signature."""
-        servable = self._servable(request.model_spec)
-        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        if name not in SIGNATURES:
-            raise NotFound(f"model '{servable.name}' has no signature '{name}'; it has "
-                           f"{', '.join(sorted(SIGNATURES))}")
-        wanted = _filtered(name, request.output_filter)
-        loop = asyncio.get_running_loop()
-        given = await loop.run_in_executor(servable.decoders, read_input, name, request.inputs,
-                                           servable.metadata.size, self._max_message_bytes)
-        outputs = await ANSWERS[name](servable, given, deadline_of(context))
-        tensors = await loop.run_in_executor(
-            servable.decoders, lambda: {output: write_tensor(outputs[output]) for output in wanted})
-        response = predict_pb2.PredictResponse(outputs=tensors)
-        response.model_spec.name = servable.name
-        response.model_spec.version.value = servable.version
-        response.model_spec.signature_name = name
-        return response
+        call, loop = current_call(), asyncio.get_running_loop()
+        with chosen(self._models, asked(request.model_spec), call) as servable:
+            name = signature_name(servable, request.model_spec.signature_name)
+            given = await loop.run_in_executor(servable.decoders, read_input, name, request.inputs,
+                                               servable.metadata.size, self._max_message_bytes)
+            outputs = await predict(servable, name, given, request.output_filter, call)
+            tensors = await loop.run_in_executor(
+                servable.decoders, lambda: {output: write_tensor(array) for output, array in outputs.items()})
+            response = predict_pb2.PredictResponse(outputs=tensors)
+            tell(response.model_spec, servable, name)
+            return response
+
+    async def Classify(self, request: classification_pb2.ClassificationRequest,
+                       context: Any) -> classification_pb2.ClassificationResponse:  # noqa: ARG002
+        """tf.Examples in, every label with its score out, in the order of the model's labels."""
+        call = current_call()
+        with chosen(self._models, asked(request.model_spec), call) as servable:
+            check_classification(servable, request.model_spec.signature_name)
+            pictures = await _pictures(servable, request.input)
+            scores = await classify_examples(servable, pictures, call)
+            response = classification_pb2.ClassificationResponse(result=_result(servable, scores))
+            tell(response.model_spec, servable, CLASSIFY_SIGNATURE)
+            return response
+
+    async def Regress(self, request: regression_pb2.RegressionRequest, context: Any) -> None:  # noqa: ARG002
+        """Always refused."""
+        with chosen(self._models, asked(request.model_spec), current_call()):
+            refuse_regression()
+
+    async def MultiInference(self, request: inference_pb2.MultiInferenceRequest,
+                             context: Any) -> inference_pb2.MultiInferenceResponse:  # noqa: ARG002
+        """Several questions on the same tf.Examples; of this kind of model there is one: classify."""
+        _check_tasks(request.tasks)
+        call, response = current_call(), inference_pb2.MultiInferenceResponse()
+        with chosen(self._models, asked(request.tasks[0].model_spec), call) as servable:
+            _check_signatures(servable, request.tasks)
+            pictures = await _pictures(servable, request.input)
+            scores = await classify_examples(servable, pictures, call)
+            result = response.results.add(classification_result=_result(servable, scores))
+            tell(result.model_spec, servable, CLASSIFY_SIGNATURE)
+            return response
 
     async def GetModelMetadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest,
                                context: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:  # noqa: ARG002
         """The signatures of a model."""
-        servable = self._servable(request.model_spec)
-        if not request.metadata_field:
-            raise InvalidCall(f"metadata_field is empty; this server knows '{SIGNATURE_DEF}'")
-        if unknown := sorted(set(request.metadata_field) - {SIGNATURE_DEF}):
-            raise InvalidCall(f"metadata_field {', '.join(unknown)} is unknown; this server knows '{SIGNATURE_DEF}'")
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = servable.name
-        response.model_spec.version.value = servable.version
-        signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
-        response.metadata[SIGNATURE_DEF].Pack(signatures)
-        return response
-
-    async def Classify(self, request: classification_pb2.ClassificationRequest, context: Any) -> NoReturn:  # noqa: ARG002
-        """Not yet."""
-        raise Unsupported("PredictionService.Classify is not served: call Predict with the signature 'classify', or "
-                          "voc_cls.v1.Classifier/Classify")
-
-    async def Regress(self, request: regression_pb2.RegressionRequest, context: Any) -> NoReturn:  # noqa: ARG002
-        """Never: a classifier has nothing to regress."""
-        raise Unsupported("PredictionService.Regress is not served: this model classifies, call Predict")
-
-    async def MultiInference(self, request: inference_pb2.MultiInferenceRequest, context: Any) -> NoReturn:  # noqa: ARG002
-        """Not yet."""
-        raise Unsupported("PredictionService.MultiInference is not served: call Predict")
-
-    def _servable(self, spec: Any) -> Servable:
-        if not spec.name:
-            raise InvalidCall(f"model_spec.name is empty; this server has '{self._models.name}'")
-        if spec.HasField("version_label"):
-            raise NotFound(f"model '{spec.name}' has no version with the label '{spec.version_label}'; this server "
-                           "has no labels, ask by number or for the latest")
-        return self._models.get(spec.name, spec.version.value if spec.HasField("version") else None)
+        with chosen(self._models, asked(request.model_spec), current_call()) as servable:
+            if not request.metadata_field:
+                raise InvalidCall(f"metadata_field is empty; this server knows '{SIGNATURE_DEF}'")
+            if unknown := sorted(set(request.metadata_field) - {SIGNATURE_DEF}):
+                raise InvalidCall(f"metadata_field {', '.join(map(printable, unknown[:5]))} is unknown; this server "
+                                  f"knows '{SIGNATURE_DEF}'")
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            tell(response.model_spec, servable)
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
+            response.metadata[SIGNATURE_DEF].Pack(signatures)
+            return response
 
 
-def _filtered(name: str, output_filter: Any) -> list[str]:
-    """The outputs to answer: those named, all if none is."""
-    outputs = SIGNATURES[name].outputs
-    if unknown := sorted(set(output_filter) - set(outputs)):
-        raise InvalidCall(f"output_filter has {', '.join(unknown)}, but signature '{name}' gives {', '.join(outputs)}")
-    return [output for output in outputs if not output_filter or output in output_filter]
+async def _pictures(servable: Servable, given: Any) -> list[bytes]:
+    """The pictures of a call's tf.Examples, copied out on a thread: they may be many megabytes."""
+    return await asyncio.get_running_loop().run_in_executor(servable.decoders, read_example_input, given)
 
 
-async def _serving_default(servable: Servable, given: npt.NDArray[Any], deadline: float | None) -> Outputs:
-    return {"probabilities": (await servable.classify(list(given), "image_bytes", deadline)).probabilities}
+def _result(servable: Servable, scores: npt.NDArray[np.float32]) -> classification_pb2.ClassificationResult:
+    return classification_pb2.ClassificationResult(classifications=[
+        {"classes": [{"label": label, "score": score}
+                     for label, score in zip(servable.metadata.labels, row, strict=True)]}
+        for row in scores.tolist()])
 
 
-async def _predict_images(servable: Servable, given: npt.NDArray[Any], deadline: float | None) -> Outputs:
-    return {"probabilities": (await servable.classify_images(given, deadline)).probabilities}
+def _check_tasks(tasks: Any) -> None:
+    """What TensorFlow Serving demands of tasks: some, all of one model, each a classification."""
+    if not tasks:
+        raise InvalidCall(f"tasks is empty: send one with the method_name '{CLASSIFY_METHOD}'")
+    first = tasks[0].model_spec
+    for index, task in enumerate(tasks):
+        if task.method_name == REGRESS_METHOD:
+            refuse_regression()
+        if task.method_name != CLASSIFY_METHOD:
+            raise Unsupported(f"tasks[{index}].method_name is '{printable(task.method_name)}': this server knows "
+                              f"'{CLASSIFY_METHOD}'")
+        if asked(task.model_spec) != asked(first):
+            raise InvalidCall(f"tasks[{index}] asks for another model or version than tasks[0]: all tasks of a call "
+                              "must be for the same")
 
 
-async def _predict_tensors(servable: Servable, given: npt.NDArray[Any], deadline: float | None) -> Outputs:
-    scores = await servable.classify_tensors(given, deadline)
-    return {"probabilities": scores.probabilities, "logits": scores.logits}
-
-
-async def _preprocess(servable: Servable, given: npt.NDArray[Any], deadline: float | None) -> Outputs:  # noqa: ARG001
-    return {"inputs": await servable.preprocess(list(given), "image_bytes")}
-
-
-async def _classify(servable: Servable, given: npt.NDArray[Any], deadline: float | None) -> Outputs:
-    scores = await servable.classify(read_examples(given), "examples", deadline)
-    labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
-    return {"scores": scores.probabilities, "classes": np.tile(labels, (len(given), 1))}
-
-
-ANSWERS: Mapping[str, Callable[[Servable, npt.NDArray[Any], float | None], Awaitable[Outputs]]] = {
-    "serving_default": _serving_default,
-    "predict_images": _predict_images,
-    "predict_tensors": _predict_tensors,
-    "preprocess": _preprocess,
-    "classify": _classify,
-}
-"""What each signature of serving.signatures.SIGNATURES does, in terms of a servable."""
+def _check_signatures(servable: Servable, tasks: Any) -> None:
+    for index, task in enumerate(tasks):
+        check_classification(servable, task.model_spec.signature_name)
+        if index:
+            raise InvalidCall(f"tasks[{index}] asks for the signature '{CLASSIFY_SIGNATURE}' again: once is enough")

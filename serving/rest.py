@@ -1,51 +1,154 @@
-"""The HTTP port: /healthz for probes, and the state of the model in TensorFlow Serving's form.
+"""The HTTP port: TensorFlow Serving's REST API, /healthz for probes and /metrics for Prometheus.
 
-On aiohttp because its server is made to be embedded in an event loop that is not its own.
+On aiohttp because its server is made to be embedded in an event loop that is not its own. The application reads bodies
+as they come, so its runner needs auto_decompress=False: gzip is unpacked here, on a thread and within the limit.
 """
 
 from __future__ import annotations
 
-from aiohttp import web
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from serving.models import Models, State, Version
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from google.protobuf.json_format import MessageToDict
+
+from serving.call import current_call
+from serving.config import ServeConfig
+from serving.errors import InvalidCall
+from serving.inference import (
+    check_classification,
+    chosen,
+    classify_examples,
+    predict,
+    refuse_regression,
+    signature_name,
+)
+from serving.metrics import Metrics
+from serving.model_status import version_statuses
+from serving.models import Models
+from serving.names import printable
+from serving.rest_body import Body, read_body
+from serving.rest_json import write_json
+from serving.rest_refusals import refusals_as_json, refuse_unknown_routes
+from serving.rest_tensors import (
+    Tensor,
+    read_pictures,
+    read_signature_name,
+    read_tensor,
+    write_classifications,
+    write_outputs,
+)
+from serving.servable import Servable
+
+MODEL = "/v1/models/{name:[^/:]+}"
+VERSIONS = (MODEL, MODEL + "/versions/{version:[^/:]+}", MODEL + "/labels/{label:[^/:]+}")
+"""How a URL names what it is about."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A Predict call, read and checked."""
+
+    signature: str
+    tensor: Tensor
 
 
 class Rest:
-    """The routes; `draining` is set when the server stops."""
+    """The routes. JSON is read and written on the threads of `decoders`."""
 
-    def __init__(self, models: Models) -> None:
-        self.draining = False
-        self._models = models
+    def __init__(self, models: Models, config: ServeConfig, decoders: Executor, metrics: Metrics) -> None:
+        self.open = False
+        """Whether the server answers calls: not yet while it starts, no longer when it stops."""
+        self._models, self._decoders, self._metrics = models, decoders, metrics
+        self._max_bytes = config.max_message_bytes
 
-    def application(self) -> web.Application:
-        """What aiohttp serves."""
-        application = web.Application()
-        application.router.add_get("/healthz", self._health)
-        application.router.add_get("/v1/models/{name}", self._status)
-        application.router.add_get("/v1/models/{name}/versions/{version}", self._status)
+    def application(self, *middlewares: Middleware) -> web.Application:
+        """What aiohttp serves. The middlewares stand around every call; a Refusal that leaves them becomes JSON."""
+        application = web.Application(middlewares=[refusals_as_json, *middlewares, refuse_unknown_routes])
+        router = application.router
+        router.add_get("/healthz", self._health)
+        router.add_get("/metrics", self._metrics_page)
+        router.add_get("/monitoring/prometheus/metrics", self._metrics_page)  # where TensorFlow Serving has it
+        for model in VERSIONS:
+            router.add_post(f"{model}:predict", self._predict)
+            router.add_post(f"{model}:classify", self._classify)
+            router.add_post(f"{model}:regress", self._regress)
+            router.add_get(model, self._status)
+            router.add_get(f"{model}/metadata", self._metadata)
         return application
 
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        serving = self._models.available and not self.draining
+        serving = self.open and self._models.ready
         return web.Response(text="SERVING\n" if serving else "NOT_SERVING\n", status=200 if serving else 503)
 
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        page, content_type = self._metrics.page(request.headers.get("Accept", ""))
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
+    async def _predict(self, request: web.Request) -> web.Response:
+        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_call()
+        with chosen(self._models, asked, call) as servable:
+            question = await self._on_thread(lambda: _question(body, servable))
+            outputs = await predict(servable, question.signature, question.tensor.array, (), call, question.tensor.form)
+            return _json(await self._on_thread(lambda: write_outputs(outputs, question.tensor.form)))
+
+    async def _classify(self, request: web.Request) -> web.Response:
+        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_call()
+        with chosen(self._models, asked, call) as servable:
+            pictures = await self._on_thread(lambda: _pictures(body, servable))
+            scores = await classify_examples(servable, pictures, call)
+            labels = servable.metadata.labels
+            return _json(await self._on_thread(lambda: write_classifications(labels, scores)))
+
+    async def _regress(self, request: web.Request) -> web.Response:
+        with chosen(self._models, _asked(request), current_call()):
+            refuse_regression()
+
     async def _status(self, request: web.Request) -> web.Response:
-        name, wanted = request.match_info["name"], request.match_info.get("version")
-        versions = {str(number): version for number, version in sorted(self._models.versions.items())}
-        if name != self._models.name:
-            return _not_found(f"no model '{name}'; this server has '{self._models.name}'")
-        if wanted is not None and wanted not in versions:
-            known = ", ".join(versions) or "none"
-            return _not_found(f"model '{name}' has no version {wanted}; this server has {known}")
         return web.json_response({"model_version_status": [
-            _version_status(number, version) for number, version in versions.items() if wanted in (None, number)]})
+            {"version": str(status.number), "state": status.state.name,
+             "status": {"error_code": status.error_code, "error_message": status.error_message}}
+            for status in version_statuses(self._models, *_asked(request))]}, dumps=write_json)
+
+    async def _metadata(self, request: web.Request) -> web.Response:
+        with chosen(self._models, _asked(request), current_call()) as servable:
+            signatures = {name: MessageToDict(signature, preserving_proto_field_name=True,
+                                              always_print_fields_with_no_presence=True)
+                          for name, signature in sorted(servable.signatures.items())}
+            return web.json_response({
+                "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
+                "metadata": {"signature_def": {"signature_def": signatures}}}, dumps=write_json)
+
+    async def _on_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
 
-def _version_status(number: str, version: Version) -> dict[str, object]:
-    failed = version.state is State.END and version.error
-    return {"version": number, "state": version.state.name,
-            "status": {"error_code": "UNKNOWN" if failed else "OK", "error_message": version.error}}
+def _asked(request: web.Request) -> tuple[str, int | None, str]:
+    """Name, version and label of a URL."""
+    found: dict[str, Any] = dict(request.match_info)
+    version = found.get("version")
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 20):
+        raise InvalidCall(f"'{printable(version)}' in the URL is no version: write its number, or /labels/ for a label")
+    return found["name"], None if version is None else int(version), found.get("label", "")
 
 
-def _not_found(message: str) -> web.Response:
-    return web.json_response({"error": message}, status=404)
+def _question(body: Body, servable: Servable) -> Question:
+    content = body.parsed()
+    name = signature_name(servable, read_signature_name(content))
+    return Question(name, read_tensor(content, name, servable.metadata.size))
+
+
+def _pictures(body: Body, servable: Servable) -> list[bytes]:
+    content = body.parsed()
+    check_classification(servable, read_signature_name(content))
+    return read_pictures(content)
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")

@@ -1,104 +1,175 @@
-"""One server from start to end: ports, model, services, and an orderly stop."""
+"""One server from start to end: ports, models, services, and an orderly stop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import sys
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from serving.access import Access
+from serving.announcement import ready_line, summary
 from serving.calls import Calls
 from serving.config import ServeConfig
 from serving.errors import ServeError
-from serving.listening import open_grpc, open_http
-from serving.metadata import read_metadata
-from serving.model_folder import ModelFolder, read_model_folder
+from serving.http_calls import HttpCalls
+from serving.lifecycle import StopRequest, drain, first, pause
+from serving.limits import Limits
+from serving.listening import HttpPort, allow_connections, open_grpc, open_http
+from serving.loading import Loader
+from serving.logs import Logs
+from serving.metrics import Metrics
+from serving.metrics_collectors import ServerNow, VersionNow
+from serving.model_folder import read_model_folder
+from serving.model_settings import ModelSettings, model_settings
 from serving.models import Models
-from serving.rest import Rest
+from serving.places import Places
+from serving.reception import CLOSED_SECONDS, Reception
+from serving.tls import Certificates
+from serving.tracing import Tracer, open_tracer
 from voc_cls.console import import_tensorflow
 from voc_cls.files import write_text
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
-    from serving.servable import Servable
-    from serving.streams import Health
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    from serving.health import Health
+    from serving.streams import Stopping
 
 
-class StopRequest:
-    """SIGTERM and SIGINT: the first asks for an orderly stop, the second for a quick one."""
+@dataclass(frozen=True)
+class Parts:
+    """What a server is made of."""
 
-    def __init__(self) -> None:
-        self.made, self.urgent = asyncio.Event(), asyncio.Event()
-        for number in STOP_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
-
-    def _on_signal(self) -> None:
-        (self.urgent if self.made.is_set() else self.made).set()
+    config: ServeConfig
+    logs: Logs
+    metrics: Metrics
+    places: Places
+    decoders: ThreadPoolExecutor
+    models: Models
+    reception: Reception
+    grpc_server: grpc.aio.Server
+    grpc_address: str
+    certificates: Certificates | None
+    tensorflow: asyncio.Future[Any]
+    """Done when TensorFlow has been imported."""
 
 
 async def serve(config: ServeConfig) -> None:
     """Serves until a stop is asked for. Raises ServeError if it cannot start or had to cut calls off."""
     started = time.monotonic()
     stop = StopRequest()
-    folder = read_model_folder(config.model_dir)
-    newest = folder.versions[-1]
-    read_metadata(folder.version(newest))  # a foreign model is told now, not after TensorFlow has started
-    _note_others(folder)
+    logs = Logs(config.observability)
+    tracer = open_tracer(config.observability)
+    try:
+        parts = _assemble(config, logs, tracer)
+        loading = asyncio.ensure_future(parts.models.start())
+        try:
+            await _serve(parts, loading, stop, started)
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            await parts.grpc_server.stop(None)
+            await parts.models.close()
+    finally:
+        await asyncio.to_thread(tracer.close)
+        logs.close()
+
+
+def _assemble(config: ServeConfig, logs: Logs, tracer: Tracer) -> Parts:
+    """Everything that can be known to be wrong is, before TensorFlow is imported."""
+    allow_connections()
+    if config.ports.port_file is not None:
+        with contextlib.suppress(OSError):
+            config.ports.port_file.unlink()  # of a server that was killed: it says that this one is ready
+    settings = model_settings(config.models)
+    for one in settings:
+        _look_at(one)
+    metrics, places = Metrics([one.name for one in settings]), Places(config.batching.queue_size)
     decoders = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="decoder")
-    models, calls = Models(config.name, config, decoders), Calls()
-    rest = Rest(models)
-    server, address = open_grpc(config, calls)
-    http, http_address = await open_http(config, rest.application())
-    import_tensorflow()  # takes seconds, so not before the folder and the ports are known to be good
+    tensorflow: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    models = Models(settings, Loader(config, places, decoders, metrics, tensorflow), config.models.models_root)
+    reception = Reception(Access(config.security), Limits(config.security), metrics, logs, tracer,
+                          config.ports.max_calls)
+    certificates = Certificates(config.security) if config.security.tls_cert is not None else None
+    server, address = open_grpc(config, Calls(reception), certificates.grpc_credentials() if certificates else None)
+    return Parts(config, logs, metrics, places, decoders, models, reception, server, address, certificates, tensorflow)
+
+
+async def _serve(parts: Parts, loading: asyncio.Future[None], stop: StopRequest, started: float) -> None:
+    config, models = parts.config, parts.models
+    parts.tensorflow.set_result(await asyncio.to_thread(import_tensorflow))  # takes seconds; engines begin to load
+    from serving.rest import Rest
     from serving.services import add_services
     from serving.streams import Stopping
 
-    stopping = Stopping()
-    health = await add_services(server, models, config.max_message_bytes, stopping)
-    await server.start()
+    rest = Rest(models, config, parts.decoders, parts.metrics)
+    parts.metrics.watch(lambda: _now(parts, rest.open))
+    http = await open_http(config, rest.application(HttpCalls(parts.reception).middleware),
+                           parts.certificates.http_context() if parts.certificates else None)
     try:
-        loading = asyncio.ensure_future(models.load(newest, folder.version(newest)))
-        await _first(loading, stop.made)
+        stopping = Stopping()
+        health = await add_services(parts.grpc_server, models, config, stopping)
+        await parts.grpc_server.start()
+        await first(loading, stop.made)
         if loading.done():
-            _announce(loading.result(), address, http_address, time.monotonic() - started)
-            await health.set_all(serving=True)
-            with _port_file(config.port_file, address):
-                await stop.made.wait()
-        rest.draining = True
-        stopping.begin()
-        await _drain(server, health, calls, stop, config.grace_seconds)
-        _sum_up(models, calls)
+            loading.result()
+            rest.open = True
+            await _answer(parts, health, http, stop, started)
+        rest.open = False
+        await _stop(parts, health, stopping, http, stop)
     finally:
-        await server.stop(None)
-        await http.cleanup()
-    if loading.done():
-        await models.unload(newest)
+        await http.close()
 
 
-async def _drain(server: grpc.aio.Server, health: Health, calls: Calls, stop: StopRequest, grace: float) -> None:
-    """No new calls, those that run are finished; ServeError if some were not in time."""
+async def _answer(parts: Parts, health: Health, http: HttpPort, stop: StopRequest, started: float) -> None:
+    """From the moment of readiness until a stop is asked for."""
+    config = parts.config
+    watching = asyncio.create_task(parts.models.watch(config.models.poll_seconds))
+    try:
+        await health.open()
+        parts.logs.say(ready_line(config, parts.models, parts.grpc_address, http.address, time.monotonic() - started))
+        with _port_file(config.ports.port_file, parts.grpc_address):
+            await stop.made.wait()
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _stop(parts: Parts, health: Health, stopping: Stopping, http: HttpPort, stop: StopRequest) -> None:
+    """NOT_SERVING, the lame-duck pause, then no new calls, and those that run are finished."""
+    life_cycle = parts.config.life_cycle
     await health.enter_graceful_shutdown()
-    finished = asyncio.ensure_future(server.stop(grace + 60))  # the grace ends below, where the calls are counted
-    await _first(finished, stop.urgent, grace)
-    if not finished.done():
-        finished.cancel()
-        why = "a second signal came" if stop.urgent.is_set() else f"--grace-seconds {grace:g} had passed"
-        raise ServeError(f"stopped with {calls.in_flight} calls unanswered, as {why}")
+    await pause(stop, life_cycle.lame_duck_seconds)
+    stopping.begin()
+    parts.reception.close()
+    await pause(stop, CLOSED_SECONDS)
+    grace = life_cycle.grace_seconds  # it ends in drain, where the calls are counted
+    await drain((lambda: parts.grpc_server.stop(grace + 60), http.runner.cleanup), parts.reception.counts, stop, grace)
+    for line in summary(parts.reception.counts, parts.models):
+        parts.logs.say(line)
 
 
-async def _first(work: asyncio.Future[Any], event: asyncio.Event, timeout: float | None = None) -> None:
-    """Waits for the work, the event or the timeout, whichever comes first."""
-    waiting: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
-    await asyncio.wait({work, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+def _now(parts: Parts, serving: bool) -> ServerNow:
+    """What the gauges show."""
+    models, places = parts.models, parts.places
+    versions = {(name, number): VersionNow(version.state.name, version.failed,
+                                           version.servable.engine.pid if version.servable else None)
+                for name in models.names for number, version in models.versions(name).items()}
+    return ServerNow(serving and models.ready, places.taken, places.number, parts.logs.lost, versions)
+
+
+def _look_at(settings: ModelSettings) -> None:
+    folder = read_model_folder(settings.folder)
+    if folder.others:
+        log.warning("in %s ignored, as they are no version numbers: %s", folder.path, ", ".join(folder.others))
 
 
 @contextlib.contextmanager
@@ -115,26 +186,3 @@ def _port_file(path: Path | None, address: str) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def _note_others(folder: ModelFolder) -> None:
-    if folder.others:
-        print(f"voc-serve: note: in {folder.path} ignored, as they are no version numbers: {', '.join(folder.others)}",
-              file=sys.stderr)
-
-
-def _announce(servable: Servable, address: str, http_address: str | None, seconds: float) -> None:
-    sizes = " ".join(map(str, servable.batcher.sizes))
-    print(f"voc-serve: ready on {address} (gRPC){f' and {http_address} (HTTP)' if http_address else ''}: "
-          f"model {servable.name}, version {servable.version} ({servable.metadata.net}, "
-          f"{len(servable.metadata.labels)} labels); {servable.engine.description}; batch sizes {sizes}; "
-          f"ready after {seconds:.1f} s", flush=True)
-
-
-def _sum_up(models: Models, calls: Calls) -> None:
-    print(f"voc-serve: stopped: {calls.answered} calls answered, {calls.failed} refused or failed", flush=True)
-    for number, version in sorted(models.versions.items()):
-        if version.servable is not None:
-            counts = version.servable.batcher.counts
-            print(f"voc-serve: version {number}: {counts.pictures} pictures in {counts.batches} batches, largest "
-                  f"{counts.largest}; {counts.dropped} dropped, {counts.refused} refused", flush=True)

@@ -1,4 +1,4 @@
-"""Health and reflection: the streams that would never end by themselves. They end when the server stops."""
+"""Streams that would never end by themselves, and how they end when the server stops."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
 
@@ -16,6 +14,11 @@ class Stopping:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the streams are to end."""
+        return self._event.is_set()
 
     def begin(self) -> None:
         """From now on the streams end."""
@@ -47,25 +50,6 @@ class Stopping:
         finally:
             stop.cancel()
             work.cancel()
-
-
-class Health(health.HealthServicer):  # type: ignore[misc]
-    """grpc.health.v1: Check and Watch, for the server ("") and each of its services."""
-
-    def __init__(self, services: Sequence[str], stopping: Stopping) -> None:
-        super().__init__()
-        self._services = ("", *services)
-        self._stopping = stopping
-
-    async def set_all(self, serving: bool) -> None:
-        """Sets the status of the server and of all its services."""
-        statuses = health_pb2.HealthCheckResponse
-        for service in self._services:
-            await self.set(service, statuses.SERVING if serving else statuses.NOT_SERVING)
-
-    async def Watch(self, request: Any, context: Any) -> None:
-        """Status of one service, now and whenever it changes."""
-        await self._stopping.run(super().Watch(request, context))
 
 
 class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]

@@ -1,25 +1,21 @@
-"""A SavedModel on TensorFlow: its variables frozen to constants, in a session of its own.
+"""A version's network on TensorFlow: its variables frozen to constants, in a session of its own.
 
-Frozen, oneDNN keeps the weights in the order it wants them (VGG-16, 2 pictures, 2 cores: 8.8 → 15.2 pictures/s). Of
-the five signatures only `preprocess` and `predict_tensors` are run; the others are the same operations in sequence,
-and every further frozen one would hold the weights once more. A session, not tf.function: threads and precision
-belong to it, and closing it gives the memory back.
+Frozen, oneDNN keeps the weights in the order it wants them (VGG-16, 2 pictures, 2 cores: 8.8 → 15.2 pictures/s). A
+session, not tf.function: threads and precision belong to it. It lives in the process of serving.engine_worker.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
-from serving.engine import Inputs, Scores, UndecodablePicture
+from serving.engine import Inputs, Scores
 from serving.errors import ServeError
+from serving.tensorflow_errors import reason
 
 v1 = tf.compat.v1
 
@@ -27,7 +23,6 @@ BFLOAT16_CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 """Instructions with which oneDNN multiplies bfloat16 faster than float32."""
 BFLOAT16_OPTIMIZER = "auto_mixed_precision_onednn_bfloat16"
 CPU_INFO = Path("/proc/cpuinfo")
-BMP_HEADER = struct.Struct("<2sIHHI IiiHHIIiiII")
 
 
 class Precision(StrEnum):
@@ -50,53 +45,35 @@ def choose_precision(wanted: Precision, cpu_info: Path = CPU_INFO) -> Precision:
     return wanted
 
 
-class TensorFlowEngine:
-    """One exported version, loaded and frozen. See serving.engine.Engine for the methods."""
+class TensorFlowNetwork:
+    """The signature `predict_tensors` of one exported version, loaded and frozen."""
 
     def __init__(self, version_folder: Path, precision: Precision, threads: int) -> None:
         self._precision = choose_precision(precision)
         self._threads = threads
         v1.logging.set_verbosity(v1.logging.ERROR)  # or it warns that sessions are of the old world
         try:
-            graph_def, signatures = _frozen(version_folder)
+            graph_def, signature = _frozen(version_folder)
             graph = v1.Graph()
             with graph.as_default():
                 v1.import_graph_def(graph_def, name="")
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
-            raise ServeError(f"{version_folder} cannot be loaded ({_reason(error)}): export the model again with "
+            raise ServeError(f"{version_folder} cannot be loaded ({reason(error)}): export the model again with "
                              "voc-export") from error
         self._session = v1.Session(graph=graph, config=self._config())
-        preprocess, network = signatures["preprocess"], signatures["predict_tensors"]
-        self._preprocess = self._session.make_callable(
-            preprocess.outputs["inputs"].name, [preprocess.inputs["image_bytes"].name])
-        self._network = self._session.make_callable(
-            [network.outputs["probabilities"].name, network.outputs["logits"].name], [network.inputs["inputs"].name])
+        self._run = self._session.make_callable(
+            [signature.outputs["probabilities"].name, signature.outputs["logits"].name],
+            [signature.inputs["inputs"].name])
 
     @property
     def description(self) -> str:
         """Library, device, precision and threads."""
         return f"TensorFlow {tf.__version__}, {'GPU' if _gpu() else 'CPU'}, {self._precision}, {self._threads} threads"
 
-    def decode(self, content: bytes) -> Inputs:
-        """One picture file → float32 [size, size, 3]."""
-        try:
-            inputs: Inputs = self._preprocess(np.array([content], dtype=object))[0]
-        except tf.errors.OpError as error:
-            raise UndecodablePicture(_reason(error)) from None
-        return inputs
-
-    def resize(self, image: npt.NDArray[np.uint8]) -> Inputs:
-        """One uint8 [H, W, 3] → float32 [size, size, 3]: as a BMP, which holds the very same pixels."""
-        return self.decode(bmp(image))
-
     def predict(self, inputs: Inputs) -> Scores:
         """float32 [N, size, size, 3] through the network."""
-        probabilities, logits = self._network(inputs)
+        probabilities, logits = self._run(inputs)
         return Scores(probabilities, logits)
-
-    def close(self) -> None:
-        """Closes the session."""
-        self._session.close()
 
     def _config(self) -> Any:
         """Threads and precision of the session; on a CPU only those of TensorFlow's graph optimisers that matter.
@@ -115,32 +92,15 @@ class TensorFlowEngine:
 
 
 def _frozen(version_folder: Path) -> tuple[Any, Any]:
-    """(the graph of `preprocess` and `predict_tensors` with constants for variables, the signatures)."""
+    """(the graph of `predict_tensors` with constants for variables, its signature)."""
     with v1.Graph().as_default(), v1.Session() as session:
         meta_graph = v1.saved_model.load(session, ["serve"], str(version_folder))
-        signatures = meta_graph.signature_def
-        outputs = sorted({tensor.name.split(":")[0] for name in ("preprocess", "predict_tensors")
-                          for tensor in signatures[name].outputs.values()})
+        signature = meta_graph.signature_def["predict_tensors"]
+        outputs = sorted({tensor.name.split(":")[0] for tensor in signature.outputs.values()})
         needed = v1.graph_util.extract_sub_graph(meta_graph.graph_def, outputs)
-        return v1.graph_util.convert_variables_to_constants(session, needed, outputs), signatures
+        return v1.graph_util.convert_variables_to_constants(session, needed, outputs), signature
 
-
-def bmp(image: npt.NDArray[np.uint8]) -> bytes:
-    """uint8 [H, W, 3] RGB as a 24-bit BMP, rows from top to bottom, each filled up to a multiple of 4 bytes."""
-    height, width, _ = image.shape
-    rows = np.zeros((height, (3 * width + 3) // 4 * 4), np.uint8)
-    rows[:, :3 * width] = image[:, :, ::-1].reshape(height, 3 * width)
-    start = 54  # file header 14, info header 40 bytes
-    return BMP_HEADER.pack(b"BM", start + rows.size, 0, 0, start,
-                           40, width, -height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
 
 
 def _gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
-
-
-def _reason(error: Exception) -> str:
-    """The sentence in a TensorFlow error, without node names and the stack of the graph that raised it."""
-    lines = [re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", line).strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Graph execution error", "Detected at", "Node:"))]
-    return (told[0] if told else type(error).__name__).rstrip(". ")

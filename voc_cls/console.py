@@ -27,7 +27,10 @@ EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
     "lxml": "train",
     "matplotlib": "train",
     "onnx": "train",
+    "opentelemetry": "trace",
     "PIL": "train",
+    "prometheus_client": "serve",
+    "pythonjsonlogger": "serve",
     "requests": "train",
     "sklearn": "train",
     "tensorboard": "train",
@@ -52,7 +55,7 @@ def run(program: str, main: Callable[[], None]) -> int:
         module = (error.name or "").split(".")[0]
         if module not in EXTRAS:
             raise
-        extra = EXTRAS[module]
+        extra = "serve" if program == "voc-serve" else EXTRAS[module]  # both extras have TensorFlow and more
         return _fail(program, f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\"", 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", INTERRUPTED)
@@ -70,7 +73,8 @@ def run(program: str, main: Callable[[], None]) -> int:
 
 
 def _fail(program: str, message: str, code: int) -> int:
-    print(f"{program}: error: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody to tell, or a full disk
+        print(f"{program}: error: {message}", file=sys.stderr)
     return code
 
 

@@ -7,6 +7,7 @@ VocError              exit code 1; the message is one sentence: the thing, what 
 ├── RunError          a run folder
 ├── ExportError       an exported model
 └── ClientError       a server that refuses, or cannot be reached
+    └── CallError     (voc_cls.client) a call that was refused, with its gRPC status and request id
 
 Interrupted           exit code 128 + signal: 143 after SIGTERM, 130 after Ctrl-C; what was done is saved
 """

@@ -18,10 +18,12 @@ MAY_IMPORT = {  # package → what of this project it may import beside itself; 
     "voc_cls/data": {"voc_cls.errors", "voc_cls.data", "voc_cls.files"},
     "voc_cls/nets": {"voc_cls.errors", "voc_cls.data", "voc_cls.nets"},
     "voc_cls/weights": {"voc_cls.errors", "voc_cls.nets", "voc_cls.weights", "voc_cls.console", "voc_cls.files"},
-    "serving": {"serving", "voc_cls.v1", "voc_cls.console", "voc_cls.errors", "voc_cls.files"},
+    "serving": {"serving", "voc_cls.v1", "voc_cls.config_file", "voc_cls.console", "voc_cls.errors", "voc_cls.files"},
     "voc_cls/v1": {"voc_cls.v1"},
 }
-HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "onnx")
+HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "onnx", "jax", "aiohttp", "prometheus_client",
+         "opentelemetry")
+FORKING = {"fork", "forkpty", "Process", "Pool", "get_context", "set_start_method", "ProcessPoolExecutor"}
 
 
 def imports(file: Path) -> set[str]:
@@ -40,6 +42,15 @@ def test_imports_point_one_way(package: str):
         for name in imports(file):
             allowed = any(name == rule or name.startswith(f"{rule}.") for rule in MAY_IMPORT[package])
             assert allowed or name == "voc_cls", f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_the_server_never_forks_a_process_that_has_tensorflow_and_grpc_in_it():
+    for file in sorted((ROOT / "serving").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            used = {node.attr} if isinstance(node, ast.Attribute) else set()
+            if isinstance(node, ast.ImportFrom):
+                used = {alias.name for alias in node.names}
+            assert not used & FORKING, f"{file.relative_to(ROOT)}: {used}"
 
 
 def test_nothing_is_called_utils_and_no_file_is_long():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from voc_cls.config_file import flag_value, read_yaml, typed_values
 from voc_cls.console import parse, run
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.errors import RunError, UsageError
@@ -92,69 +92,22 @@ def config_file(args: list[str]) -> Path | None:
     return own if own is not None and own.is_file() else None
 
 
-def flag_value(args: list[str], flag: str) -> str | None:
-    """What follows `flag` on a command line; None where it is not given."""
-    for position, argument in enumerate(args):
-        if argument == flag and position + 1 < len(args):
-            return args[position + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.removeprefix(f"{flag}=")
-    return None
-
-
 def from_yaml(path: Path) -> TrainConfig:
     """A TrainConfig with the values of a YAML file; what it leaves out is still asked of the command line."""
     import tyro
-    import yaml
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {path}: cannot be read ({' '.join(str(error).split())})") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: holds no keys; expected {', '.join(GROUPS)}")
     values.pop("provenance", None)  # what a run recorded, not what it was told
     unknown = [key for key in values if key not in GROUPS]
     if unknown:
         raise UsageError(f"--config {path}: unknown key {unknown[0]}; known are {', '.join(GROUPS)}")
-    groups = {name: _group(kind, values.get(name) or {}, f"--config {path}: {name}", tyro.MISSING)
-              for name, kind in GROUPS.items()}
-    return TrainConfig(**groups)
+    return TrainConfig(**{name: _group(kind, values.get(name) or {}, f"--config {path}: {name}", tyro.MISSING)
+                          for name, kind in GROUPS.items()})
 
 
-def _group(kind: type, values: dict[str, Any], where: str, missing: Any) -> Any:
-    known = {entry.name: entry for entry in fields(kind)}
-    if not isinstance(values, dict):
-        raise UsageError(f"{where}: expected keys and values, found {values!r}")
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise UsageError(f"{where}.{unknown[0]}: no such key; known are {', '.join(known)}")
-    required = {name: missing for name, entry in known.items()
+def _group(kind: type, values: Any, where: str, missing: Any) -> Any:
+    required = {entry.name: missing for entry in fields(kind)
                 if entry.default is MISSING and entry.default_factory is MISSING}
-    return kind(**{**required, **{name: _typed(value, str(known[name].type), f"{where}.{name}")
-                                  for name, value in values.items()}})
-
-
-def _typed(value: Any, annotation: str, where: str) -> Any:
-    """A YAML value as the type of its field; YAML knows no paths, tuples or enums, and reads 1e-5 as a string."""
-    from voc_cls.data.dataset import DifficultPolicy
-
-    optional, kind = annotation.endswith(" | None"), annotation.removesuffix(" | None")
-    if value is None:
-        if optional:
-            return None
-        raise UsageError(f"{where}: is empty; leave the key away for the default")
-    if kind.startswith("Literal"):
-        allowed = ast.literal_eval(kind.removeprefix("Literal"))
-        if value not in allowed:
-            raise UsageError(f"{where}: {value!r} is not one of {', '.join(allowed)}")
-        return value
-    natives: dict[str, type] = {"bool": bool, "tuple[str, ...]": list}
-    if kind in natives and not isinstance(value, natives[kind]):
-        raise UsageError(f"{where}: {value!r} is no {'list' if kind.startswith('tuple') else 'true or false'}")
-    kinds: dict[str, Any] = {"Path": Path, "float": float, "int": int, "str": str, "bool": bool,
-                             "DifficultPolicy": DifficultPolicy, "tuple[str, ...]": tuple}
-    try:
-        return kinds[kind](value)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{where}: {value!r} cannot be used ({error})") from error
+    return kind(**{**required, **typed_values(kind, values, where)})

@@ -26,7 +26,18 @@ if _version_not_supported:
 
 
 class ClassifierStub(object):
-    """Multi-label classification: every label of a picture has a probability of its own; they do not sum to 1.
+    """Classification of pictures. In a multi-label model every label of a picture has a probability of its own and they do
+    not sum to 1.
+
+    Statuses of all methods:
+    INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
+    NOT_FOUND           no such model, version or version label; the message names those there are.
+    UNAUTHENTICATED, PERMISSION_DENIED  the server asks for a token or an API key, or yours may not call this method.
+    RESOURCE_EXHAUSTED  the server has as many pictures as it may hold, or the caller exceeds its rate, or the message is
+    larger than the server accepts. In the first two cases the trailing metadata
+    `grpc-retry-pushback-ms` says when to try again.
+    DEADLINE_EXCEEDED   the caller's deadline passed before the answer; what had not been computed was dropped.
+    UNAVAILABLE         the model is still loading, or the server is stopping. Safe to send again.
     """
 
     def __init__(self, channel):
@@ -40,20 +51,58 @@ class ClassifierStub(object):
                 request_serializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.ClassifyStream = channel.stream_stream(
+                '/voc_cls.v1.Classifier/ClassifyStream',
+                request_serializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyStreamRequest.SerializeToString,
+                response_deserializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyStreamResponse.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/voc_cls.v1.Classifier/GetModel',
+                request_serializer=voc__cls_dot_v1_dot_classifier__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=voc__cls_dot_v1_dot_classifier__pb2.GetModelResponse.FromString,
+                _registered_method=True)
 
 
 class ClassifierServicer(object):
-    """Multi-label classification: every label of a picture has a probability of its own; they do not sum to 1.
+    """Classification of pictures. In a multi-label model every label of a picture has a probability of its own and they do
+    not sum to 1.
+
+    Statuses of all methods:
+    INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
+    NOT_FOUND           no such model, version or version label; the message names those there are.
+    UNAUTHENTICATED, PERMISSION_DENIED  the server asks for a token or an API key, or yours may not call this method.
+    RESOURCE_EXHAUSTED  the server has as many pictures as it may hold, or the caller exceeds its rate, or the message is
+    larger than the server accepts. In the first two cases the trailing metadata
+    `grpc-retry-pushback-ms` says when to try again.
+    DEADLINE_EXCEEDED   the caller's deadline passed before the answer; what had not been computed was dropped.
+    UNAVAILABLE         the model is still loading, or the server is stopping. Safe to send again.
     """
 
     def Classify(self, request, context):
         """Classifies one or several pictures, each on its own; they share batches with the pictures of other callers.
 
-        INVALID_ARGUMENT    no picture at all, more pictures than the server takes in one call, or a picture that cannot be
-        decoded; the message starts with its index, such as "pictures[2]". Then no picture is answered.
-        NOT_FOUND           no such model or version; the message names those there are.
-        RESOURCE_EXHAUSTED  the server has as many pictures as it may hold, or the message is larger than it accepts.
-        UNAVAILABLE         the model is still loading, or the server is stopping. Safe to send again.
+        A picture that cannot be decoded fails alone: its classification carries an error, the others their labels.
+        INVALID_ARGUMENT here: no picture at all, more pictures than the server takes in one call, or a threshold outside
+        0 to 1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClassifyStream(self, request_iterator, context):
+        """Classifies a stream of pictures over one call, for folders, cameras and queues.
+
+        Answers come as they are ready, which need not be the order of the requests: `id` says which is which. The server
+        reads ahead no further than its queue allows, so a caller that writes faster than the model computes is slowed
+        down by gRPC's flow control instead of being refused. A request that fails is answered with its error and the
+        stream goes on. When the caller has closed its side, the stream ends after the last answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """Says what a model is: labels, thresholds, preprocessing, the versions there are and how good it was found.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -67,6 +116,16 @@ def add_ClassifierServicer_to_server(servicer, server):
                     request_deserializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyRequest.FromString,
                     response_serializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyResponse.SerializeToString,
             ),
+            'ClassifyStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ClassifyStream,
+                    request_deserializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyStreamRequest.FromString,
+                    response_serializer=voc__cls_dot_v1_dot_classifier__pb2.ClassifyStreamResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=voc__cls_dot_v1_dot_classifier__pb2.GetModelRequest.FromString,
+                    response_serializer=voc__cls_dot_v1_dot_classifier__pb2.GetModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'voc_cls.v1.Classifier', rpc_method_handlers)
@@ -76,7 +135,18 @@ def add_ClassifierServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Classifier(object):
-    """Multi-label classification: every label of a picture has a probability of its own; they do not sum to 1.
+    """Classification of pictures. In a multi-label model every label of a picture has a probability of its own and they do
+    not sum to 1.
+
+    Statuses of all methods:
+    INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
+    NOT_FOUND           no such model, version or version label; the message names those there are.
+    UNAUTHENTICATED, PERMISSION_DENIED  the server asks for a token or an API key, or yours may not call this method.
+    RESOURCE_EXHAUSTED  the server has as many pictures as it may hold, or the caller exceeds its rate, or the message is
+    larger than the server accepts. In the first two cases the trailing metadata
+    `grpc-retry-pushback-ms` says when to try again.
+    DEADLINE_EXCEEDED   the caller's deadline passed before the answer; what had not been computed was dropped.
+    UNAVAILABLE         the model is still loading, or the server is stopping. Safe to send again.
     """
 
     @staticmethod
@@ -96,6 +166,60 @@ class Classifier(object):
             '/voc_cls.v1.Classifier/Classify',
             voc__cls_dot_v1_dot_classifier__pb2.ClassifyRequest.SerializeToString,
             voc__cls_dot_v1_dot_classifier__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClassifyStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/voc_cls.v1.Classifier/ClassifyStream',
+            voc__cls_dot_v1_dot_classifier__pb2.ClassifyStreamRequest.SerializeToString,
+            voc__cls_dot_v1_dot_classifier__pb2.ClassifyStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voc_cls.v1.Classifier/GetModel',
+            voc__cls_dot_v1_dot_classifier__pb2.GetModelRequest.SerializeToString,
+            voc__cls_dot_v1_dot_classifier__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2_grpc
 
 BIN = Path(sys.executable).parent
 READY = re.compile(r"ready on \S+:(?P<port>\d+) \(gRPC\)(?: and \S+:(?P<http>\d+) \(HTTP\))?: .*")
-BATCHES = re.compile(r"(\d+) pictures in (\d+) batches, largest (\d+); (\d+) dropped, (\d+) refused")
-START_TIMEOUT = 60
+BATCHES = re.compile(r"model (\S+), version (\d+): (\d+) pictures in (\d+) batches, largest (\d+); (\d+) dropped")
+START_TIMEOUT = 120
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Server:
 
     def health(self, service: str = "") -> str:
         response = health_pb2_grpc.HealthStub(self.channel()).Check(
-            health_pb2.HealthCheckRequest(service=service), timeout=10, wait_for_ready=True)
+            health_pb2.HealthCheckRequest(service=service), timeout=60, wait_for_ready=True)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
 
     def end(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:
@@ -67,12 +70,35 @@ class Server:
         self.process.send_signal(number)
         return self.process.wait(timeout)
 
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of what the HTTP port answers."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(self.http + path, timeout=20) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A number from /metrics; 0 for a series that is not there."""
+        for family in text_string_to_metric_families(self.get("/metrics")[1]):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return 0.0
+
     def batches(self) -> dict[str, int]:
-        """What a server that has ended said of its batches."""
-        counts = BATCHES.search(self.output.read_text())
-        assert counts, self.output.read_text()
-        return dict(zip(("pictures", "batches", "largest", "dropped", "refused"), map(int, counts.groups()),
-                        strict=True))
+        """What a server of one version, which has ended, said of its batches."""
+        (counts,) = BATCHES.findall(self.output.read_text())
+        return dict(zip(("pictures", "batches", "largest", "dropped"), map(int, counts[2:]), strict=True))
+
+
+def until(true: Callable[[], object], seconds: float = START_TIMEOUT) -> None:
+    """Waits for something that is to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"it did not become true within {seconds:g} s"
+        time.sleep(0.05)
 
 
 class Start:
@@ -82,11 +108,12 @@ class Start:
         self._folder = folder
         self._servers: list[Server] = []
 
-    def __call__(self, model_dir: Path, *flags: object) -> Server:
+    def __call__(self, model_dir: Path | None, *flags: object) -> Server:
         """A process that has just started; ports are free ones unless `flags` say otherwise."""
         number = len(self._servers)
         output, errors = self._folder / f"{number}.out", self._folder / f"{number}.err"
-        arguments = ["--model-dir", model_dir, "--host", "127.0.0.1", "--port", 0, "--http-port", 0, *flags]
+        model = [] if model_dir is None else ["--model-dir", model_dir]
+        arguments = [*model, "--host", "127.0.0.1", "--port", 0, "--http-port", 0, *flags]
         with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen([str(BIN / "voc-serve"), *map(str, arguments)], stdout=out, stderr=err)
         self._servers.append(Server(process, output, errors))

@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from tests.integration.serving.conftest import Server, Start, jpeg
@@ -43,29 +41,31 @@ def test_parallel_callers_get_answers_to_their_own_pictures_from_shared_batches(
     assert counts["pictures"] == ROUNDS * sum(map(len, pictures))
     assert counts["largest"] == 16
     assert counts["batches"] < counts["pictures"] / 4
-    assert (counts["dropped"], counts["refused"]) == (0, 0)
+    assert counts["dropped"] == 0
 
 
-def test_what_nobody_waits_for_is_dropped_and_what_has_no_place_is_refused(start: Start, tmp_path: Path) -> None:
-    version = export_tiny_model(tmp_path / "slow" / "1", seconds=1)
-    server = start(version.parent, "--max-batch-size", 1, "--queue-size", 3).wait_until_ready()
+def test_how_full_batches_are_and_how_long_pictures_wait_is_told(start: Start, tmp_path: Path) -> None:
+    version = export_tiny_model(tmp_path / "tiny" / "1", seconds=0.2)
+    server = start(version.parent, "--batch-timeout-ms", 1000, "--max-batch-size", 4).wait_until_ready()
+    batches = {"model": "tiny", "version": "1"}
+
+    def measured(name: str) -> float:
+        return server.metric(f"voc_serve_{name}", model="tiny")
+
     with ThreadPoolExecutor(4) as callers:
-        first = callers.submit(classify, server, [jpeg(0)])
-        time.sleep(0.3)
-        impatient = callers.submit(classify, server, [jpeg(1)], 0.3)
-        patient = callers.submit(classify, server, [jpeg(2)])
-        time.sleep(0.15)
-        with pytest.raises(grpc.RpcError) as error:
-            classify(server, [jpeg(3)])
-        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert error.value.details() == ("3 pictures are waiting and --queue-size is 3, so there is no place for 1 "
-                                         "more: try again in a moment")
-        begun = time.monotonic()
-        with pytest.raises(grpc.RpcError) as error:
-            impatient.result()
-        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert time.monotonic() - begun < 0.5
-        assert classify(server, [jpeg(4)]).shape == (1, 20)  # the place of the impatient one is free again
-        assert (len(first.result()), len(patient.result())) == (1, 1)
-    assert server.end() == 0
-    assert server.batches() == {"pictures": 3, "batches": 3, "largest": 1, "dropped": 1, "refused": 1}
+        # one picture each, some time apart: without the timeout they would be four batches
+        answers = []
+        for seed in range(4):
+            answers.append(callers.submit(classify, server, [jpeg(seed)]))
+            time.sleep(0.05)
+        assert [len(answer.result()) for answer in answers] == [1] * 4
+    assert server.metric("voc_serve_batch_pictures_sum", **batches) == 4
+    assert server.metric("voc_serve_batch_pictures_count", **batches) <= 2
+    assert server.metric("voc_serve_batch_pictures_bucket", **batches, le="1.0") == 0
+    assert [measured(f"{stage}_seconds_count") for stage in ("decode", "queue", "engine")] == [4, 4, 4]
+    assert 0.05 < measured("queue_seconds_sum") < 4 * 1.5
+    assert measured("engine_seconds_sum") >= 4 * 0.2
+    begun = time.monotonic()
+    classify(server, [jpeg(0)])
+    assert time.monotonic() - begun >= 1.2  # alone it has waited for others, which is the price
+    assert server.metric("voc_serve_batch_pictures_bucket", **batches, le="1.0") == 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import struct
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,8 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.integration.serving.conftest import Server, jpeg
-from tests.integration.serving.tiny_model import LABELS
+from tests.integration.serving.conftest import Server, Start, jpeg
+from tests.integration.serving.tiny_model import LABELS, MEAN, SIZE, metadata
 from voc_cls.v1 import classifier_pb2
 
 
@@ -30,6 +34,13 @@ def refused(call: Any, message: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as error:
         call(message, timeout=20)
     return error.value.code(), error.value.details()
+
+
+def answered(stub: Any, content: bytes, **fields: Any) -> dict[str, float]:
+    labels = stub.Classify(request(content, **fields), timeout=20).classifications[0].labels
+    probabilities = [scored.probability for scored in labels]
+    assert probabilities == sorted(probabilities, reverse=True)
+    return {scored.label: scored.probability for scored in labels}
 
 
 def test_several_pictures_are_answered_in_their_order_with_their_labels_sorted(
@@ -55,8 +66,10 @@ def test_the_model_may_be_named_and_another_is_not_found(stub: Any, pictures: li
     assert stub.Classify(request(pictures[0], model="tiny", version=10), timeout=20).version == 10
     assert refused(stub.Classify, request(pictures[0], model="huge")) == (
         grpc.StatusCode.NOT_FOUND, "no model 'huge'; this server has 'tiny'")
-    assert refused(stub.Classify, request(pictures[0], version=0)) == (
-        grpc.StatusCode.NOT_FOUND, "model 'tiny' has no version 0; this server has 10")
+    code, details = refused(stub.Classify, request(pictures[0], version=0))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert details.startswith("model 'tiny' has no version 0; this server has ")
+    assert refused(stub.Classify, request(pictures[0], model="../tiny"))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_call_without_pictures_is_invalid(stub: Any) -> None:
@@ -77,13 +90,26 @@ def test_a_call_with_more_pictures_than_places_is_invalid(stub: Any) -> None:
     (jpeg(0)[:20], "a damaged JPEG picture: its header ends after 20 bytes"),
     (b"\x89PNG\r\n\x1a\n", "a damaged PNG picture: its header ends after 8 bytes"),
 ])
-def test_a_broken_picture_is_named_by_its_index_and_what_is_wrong(stub: Any, pictures: list[bytes], broken: bytes,
-                                                                  message: str) -> None:
-    code, details = refused(stub.Classify, request(pictures[0], broken, pictures[1], b"also broken"))
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert details.startswith(f"pictures[1] is {message}")
-    assert "\n" not in details
-    assert "node" not in details
+def test_a_broken_picture_fails_alone_and_says_what_is_wrong(stub: Any, pictures: list[bytes], broken: bytes,
+                                                             message: str) -> None:
+    answer = stub.Classify(request(pictures[0], broken, pictures[1]), timeout=20)
+    assert [len(classification.labels) for classification in answer.classifications] == [len(LABELS), 0, len(LABELS)]
+    assert [classification.HasField("error") for classification in answer.classifications] == [False, True, False]
+    alone = answered(stub, pictures[1])
+    np.testing.assert_allclose([alone[scored.label] for scored in answer.classifications[2].labels],
+                               [scored.probability for scored in answer.classifications[2].labels], atol=1e-6)
+    error = answer.classifications[1].error
+    assert error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert not error.HasField("retry_after_ms")
+    assert error.message.startswith(f"pictures[1] is {message}")
+    assert "\n" not in error.message
+    assert "node" not in error.message
+
+
+def test_a_call_of_broken_pictures_only_is_answered_too(stub: Any) -> None:
+    answer = stub.Classify(request(b"broken", b"", top_k=1), timeout=20)
+    assert [classification.error.message.split(":")[0] for classification in answer.classifications] == [
+        "pictures[0] is not a JPEG, PNG, BMP or GIF picture", "pictures[1] is not a JPEG, PNG, BMP or GIF picture"]
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -98,8 +124,8 @@ def bomb(width: int, height: int) -> bytes:
 
 def test_a_decompression_bomb_is_refused_by_its_header(stub: Any) -> None:
     assert len(stub.Classify(request(bomb(1000, 1999)), timeout=20).classifications) == 1
-    assert refused(stub.Classify, request(bomb(8000, 8000))) == (
-        grpc.StatusCode.INVALID_ARGUMENT,
+    answer = stub.Classify(request(bomb(8000, 8000)), timeout=20)
+    assert answer.classifications[0].error.message == (
         "pictures[0] is too large: 64.0 megapixels, this server decodes up to 2 (--max-megapixels)")
 
 
@@ -110,5 +136,90 @@ def test_a_message_above_the_limit_is_refused_before_it_is_read(stub: Any) -> No
 
 
 def test_a_failed_call_leaves_the_next_one_alone(stub: Any, pictures: list[bytes]) -> None:
-    refused(stub.Classify, request(b"broken"))
+    refused(stub.Classify, request())
     assert len(stub.Classify(request(*pictures), timeout=20).classifications) == len(pictures)
+
+
+@pytest.fixture(scope="module")
+def described(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server of two versions: 1 says as little of itself as an old export, 2 has thresholds and an evaluation."""
+    folder = tmp_path_factory.mktemp("described") / "voc"
+    says = {"1": {"format": 1, "labels": list(LABELS), "preprocessing": {"size": SIZE}},
+            "2": {**metadata(), "net": "vgg_16", "weights_digest": "50cc",
+                  "thresholds": {label: round(0.1 + column / 25, 2) for column, label in enumerate(LABELS)},
+                  "metrics": {"map": 0.75, "of1": None, "classes": {"cat": {"ap": 0.875}, "dog": {"ap": None}}}}}
+    for number, content in says.items():
+        shutil.copytree(model / "10", folder / number)
+        (folder / number / "assets" / "voc_cls.json").write_text(json.dumps(content))
+    starter = Start(tmp_path_factory.mktemp("server"))
+    yield starter(folder, "--versions", "all", "--version-labels", "stable=1",
+                  "canary=2").wait_until_ready().classifier()
+    starter.end_all()
+
+
+def test_a_threshold_leaves_out_less_probable_labels_before_top_k_counts(described: Any, pictures: list[bytes]) -> None:
+    everything = answered(described, pictures[0])
+    middle = sorted(everything.values())[len(LABELS) // 2]
+    assert answered(described, pictures[0], threshold=middle) == {
+        label: probability for label, probability in everything.items() if probability >= middle}
+    assert list(answered(described, pictures[0], threshold=middle, top_k=3)) == list(everything)[:3]
+    assert answered(described, pictures[0], threshold=0) == everything
+    assert answered(described, pictures[0], threshold=1) == {}
+    assert len(answered(described, pictures[0], threshold=max(everything.values()), top_k=3)) == 1
+
+
+def test_exported_thresholds_are_those_of_each_label(described: Any, pictures: list[bytes]) -> None:
+    thresholds = {label.name: label.threshold for label in described.GetModel(
+        classifier_pb2.GetModelRequest(version=2), timeout=20).labels}
+    everything = answered(described, pictures[0], version=2)
+    assert answered(described, pictures[0], version=2, exported_thresholds=True) == {
+        label: probability for label, probability in everything.items() if probability >= thresholds[label]}
+    assert answered(described, pictures[0], version=1, exported_thresholds=False) == everything
+    assert refused(described.Classify, request(pictures[0], version=1, exported_thresholds=True)) == (
+        grpc.StatusCode.INVALID_ARGUMENT, "exported_thresholds: this model was exported without a threshold for any "
+                                          "label: send a threshold of your own")
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan"), float("inf")])
+def test_a_threshold_that_is_no_probability_is_refused(described: Any, pictures: list[bytes], threshold: float) -> None:
+    code, details = refused(described.Classify, request(pictures[0], threshold=threshold))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith(f"threshold {threshold:g} is no probability")
+
+
+def test_a_version_is_chosen_by_its_number_or_by_its_label(described: Any, pictures: list[bytes]) -> None:
+    def version(**fields: Any) -> int:
+        return int(described.Classify(request(pictures[0], **fields), timeout=20).version)
+
+    assert [version(), version(version=1), version(version_label="stable"), version(version_label="canary")] == [
+        2, 1, 1, 2]
+    assert refused(described.Classify, request(pictures[0], version=1, version_label="stable"))[0] is \
+        grpc.StatusCode.INVALID_ARGUMENT
+    code, details = refused(described.Classify, request(pictures[0], version_label="newest"))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert "canary, stable" in details
+
+
+def test_a_model_describes_itself(described: Any) -> None:
+    found = described.GetModel(classifier_pb2.GetModelRequest(model="voc"), timeout=20)
+    assert (found.model, found.version, found.net, found.activation, found.weights_digest) == (
+        "voc", 2, "vgg_16", "sigmoid", "50cc")
+    assert [label.name for label in found.labels] == list(LABELS)
+    assert [round(label.threshold, 2) for label in found.labels[:3]] == [0.1, 0.14, 0.18]
+    assert {label.name: label.average_precision for label in found.labels
+            if label.HasField("average_precision")} == {"cat": 0.875}
+    assert (found.preprocessing.size, found.preprocessing.channels, found.preprocessing.resize) == (
+        SIZE, "RGB", "bilinear")
+    np.testing.assert_allclose(found.preprocessing.mean, MEAN, rtol=1e-6)
+    assert dict(found.metrics) == {"map": 0.75}
+    available = classifier_pb2.ModelVersion.STATE_AVAILABLE
+    assert [(version.version, version.state, list(version.labels), version.error) for version in found.versions] == [
+        (2, available, ["canary"], ""), (1, available, ["stable"], "")]
+
+
+def test_an_old_export_describes_itself_as_far_as_it_can(described: Any) -> None:
+    found = described.GetModel(classifier_pb2.GetModelRequest(version_label="stable"), timeout=20)
+    assert (found.version, found.activation, found.weights_digest, dict(found.metrics)) == (1, "sigmoid", "", {})
+    assert not any(label.HasField("threshold") or label.HasField("average_precision") for label in found.labels)
+    assert refused(described.GetModel, classifier_pb2.GetModelRequest(model="dogs")) == (
+        grpc.StatusCode.NOT_FOUND, "no model 'dogs'; this server has 'voc'")

@@ -49,6 +49,8 @@ def test_voc_predict_works_where_tensorflow_cannot_be_imported(light: Path, serv
     asked = run(light / "voc-predict", picture, "--server", server.address, "--top-k", 4)
     assert (asked.returncode, asked.stderr) == (0, "")
     assert len(asked.stdout.splitlines()) == 4
+    streamed = run(light / "python", ROOT / "examples/python/stream.py", server.address, tmp_path)
+    assert (streamed.returncode, streamed.stdout.split(": ")[0]) == (0, str(picture)), streamed.stderr
     for args, extra in ((["voc-predict", picture, "--sheet", "a.png"], "train"), (["voc-serve", "--model-dir", "."],
                                                                                 "serve")):
         refused = run(light / str(args[0]), *args[1:])

@@ -12,7 +12,10 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
+    inference_pb2,
+    input_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
@@ -172,7 +175,118 @@ def test_metadata_of_another_kind_are_refused(stub: Any) -> None:
         grpc.StatusCode.INVALID_ARGUMENT, "metadata_field weights is unknown; this server knows 'signature_def'")
 
 
-def test_methods_without_an_answer_say_what_to_call_instead(stub: Any) -> None:
-    code, details = refused(stub.Regress, regression_pb2.RegressionRequest())
-    assert code is grpc.StatusCode.UNIMPLEMENTED
-    assert "call Predict" in details
+def test_metadata_of_no_field_are_refused(stub: Any) -> None:
+    asked = get_model_metadata_pb2.GetModelMetadataRequest()
+    assert refused(stub.GetModelMetadata, asked) == (
+        grpc.StatusCode.INVALID_ARGUMENT, "metadata_field is empty; this server knows 'signature_def'")
+
+
+def classification(contents: list[bytes], signature: str = "", model: str = "tiny",
+                   context: bytes | None = None) -> classification_pb2.ClassificationRequest:
+    """tf.Examples of pictures; one that is empty has no features at all."""
+    made = classification_pb2.ClassificationRequest()
+    made.model_spec.name, made.model_spec.signature_name = model, signature
+    made.input.CopyFrom(input_of(contents, context))
+    return made
+
+
+def input_of(contents: list[bytes], context: bytes | None = None) -> input_pb2.Input:
+    made = input_pb2.Input()
+    examples = [tf.train.Example.FromString(example(content) if content else b"") for content in contents]
+    if context is None:
+        made.example_list.examples.extend(examples)
+    else:
+        made.example_list_with_context.examples.extend(examples)
+        made.example_list_with_context.context.MergeFromString(example(context))
+    return made
+
+
+def scores_of(saved_model: Any, contents: list[bytes]) -> Any:
+    return saved_model.signatures["classify"](examples=tf.constant(list(map(example, contents))))["scores"].numpy()
+
+
+def check(result: classification_pb2.ClassificationResult, expected: Any) -> None:
+    """Every label in the order of the model's, each with its score."""
+    assert [[one.label for one in row.classes] for row in result.classifications] == [list(LABELS)] * len(expected)
+    np.testing.assert_allclose([[one.score for one in row.classes] for row in result.classifications], expected,
+                               rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("signature", ["", "classify"])
+def test_classify_answers_every_label_of_every_example(stub: Any, saved_model: Any, pictures: list[bytes],
+                                                       signature: str) -> None:
+    answer = stub.Classify(classification(pictures, signature), timeout=20)
+    check(answer.result, scores_of(saved_model, pictures))
+    assert (answer.model_spec.name, answer.model_spec.version.value, answer.model_spec.signature_name) == \
+        ("tiny", 10, "classify")
+
+
+def test_what_an_example_lacks_is_taken_from_the_context(stub: Any, saved_model: Any, pictures: list[bytes]) -> None:
+    answer = stub.Classify(classification([pictures[0], b"", pictures[2]], context=pictures[1]), timeout=20)
+    check(answer.result, scores_of(saved_model, pictures[:3]))
+
+
+@pytest.mark.parametrize(("asked", "code", "message"), [
+    (classification([]), grpc.StatusCode.INVALID_ARGUMENT, "examples is empty: send at least one"),
+    (classification([b"x", b""]), grpc.StatusCode.INVALID_ARGUMENT,
+     "examples[1] must have one bytes value as 'image/encoded', found 0"),
+    (classification([b"x"]), grpc.StatusCode.INVALID_ARGUMENT,
+     "examples[0] is not a JPEG, PNG, BMP or GIF picture: 1 bytes that start with b'x'"),
+    (classification([b"x"], "serving_default"), grpc.StatusCode.INVALID_ARGUMENT,
+     "signature 'serving_default' is not for Classify: name 'classify' or none, or call Predict"),
+    (classification([b"x"], "detect"), grpc.StatusCode.NOT_FOUND, "model 'tiny' has no signature 'detect'; it has "
+     "classify, predict_images, predict_tensors, preprocess, serving_default"),
+    (classification([b"x"], model="resnet"), grpc.StatusCode.NOT_FOUND, "no model 'resnet'; this server has 'tiny'"),
+])
+def test_an_impossible_classification_says_why(stub: Any, asked: Any, code: grpc.StatusCode, message: str) -> None:
+    assert refused(stub.Classify, asked) == (code, message)
+
+
+def task(method: str = "classify", signature: str = "classify", model: str = "tiny") -> inference_pb2.InferenceTask:
+    made = inference_pb2.InferenceTask(method_name=f"tensorflow/serving/{method}")
+    made.model_spec.name, made.model_spec.signature_name = model, signature
+    return made
+
+
+def test_multi_inference_answers_a_classification(stub: Any, saved_model: Any, pictures: list[bytes]) -> None:
+    asked = inference_pb2.MultiInferenceRequest(tasks=[task()], input=input_of(pictures))
+    (result,) = stub.MultiInference(asked, timeout=20).results
+    check(result.classification_result, scores_of(saved_model, pictures))
+    assert (result.model_spec.name, result.model_spec.version.value, result.model_spec.signature_name) == \
+        ("tiny", 10, "classify")
+
+
+@pytest.mark.parametrize(("tasks", "code", "message"), [
+    ([], grpc.StatusCode.INVALID_ARGUMENT,
+     "tasks is empty: send one with the method_name 'tensorflow/serving/classify'"),
+    ([task(), task("regress")], grpc.StatusCode.UNIMPLEMENTED, "this model classifies and has no regression signature: "
+     "ask for the scores of its labels with Classify or Predict"),
+    ([task("predict")], grpc.StatusCode.UNIMPLEMENTED,
+     "tasks[0].method_name is 'tensorflow/serving/predict': this server knows 'tensorflow/serving/classify'"),
+    ([task(), task(model="resnet")], grpc.StatusCode.INVALID_ARGUMENT,
+     "tasks[1] asks for another model or version than tasks[0]: all tasks of a call must be for the same"),
+    ([task(), task(signature="")], grpc.StatusCode.INVALID_ARGUMENT,
+     "tasks[1] asks for the signature 'classify' again: once is enough"),
+    ([task(signature="preprocess")], grpc.StatusCode.INVALID_ARGUMENT, "signature 'preprocess' is not for Classify: "
+     "name 'classify' or none, or call Predict"),
+])
+def test_impossible_tasks_say_why(stub: Any, pictures: list[bytes], tasks: list[Any], code: grpc.StatusCode,
+                                  message: str) -> None:
+    asked = inference_pb2.MultiInferenceRequest(tasks=tasks, input=input_of(pictures[:1]))
+    assert refused(stub.MultiInference, asked) == (code, message)
+
+
+def test_regress_is_refused_with_what_the_model_is_and_what_to_call(stub: Any) -> None:
+    asked = regression_pb2.RegressionRequest()
+    asked.model_spec.name = "tiny"
+    assert refused(stub.Regress, asked) == (
+        grpc.StatusCode.UNIMPLEMENTED, "this model classifies and has no regression signature: ask for the scores of "
+        "its labels with Classify or Predict")
+
+
+def test_a_name_of_a_megabyte_does_not_come_back_whole(stub: Any, pictures: list[bytes]) -> None:
+    """The message travels in the trailing metadata, of which clients take 8 KB."""
+    for asked in (request("s" * 10**6, image_bytes=pictures[:1]), request("", **{"i" * 10**6: pictures[:1]})):
+        code, details = refused(stub.Predict, asked)
+        assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+        assert len(details) < 500

@@ -1,18 +1,21 @@
-"""The frozen engine computes what the SavedModel computes; precision is what the machine can do."""
+"""Network and decoder compute what the SavedModel computes; precision is what the machine can do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.engine import UndecodablePicture
 from serving.errors import ServeError
-from serving.signatures import read_signatures
-from serving.tensorflow_engine import Precision, TensorFlowEngine, bmp, choose_precision
+from serving.signatures import read_graph
+from serving.tensorflow_decoder import TensorFlowDecoder, bmp
+from serving.tensorflow_engine import Precision, TensorFlowNetwork, choose_precision
 from tests.integration.serving.conftest import jpeg, picture
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 
@@ -22,36 +25,49 @@ def inputs() -> Any:
     return np.random.default_rng(0).normal(0, 50, (5, SIZE, SIZE, 3)).astype(np.float32)
 
 
-def test_it_computes_what_the_saved_model_computes(model: Path, saved_model: Any, inputs: Any) -> None:
-    engine = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
+@pytest.fixture(scope="module")
+def decoder(model: Path) -> Iterator[TensorFlowDecoder]:
+    decoder = TensorFlowDecoder(read_graph(model / "10"), 1)
+    yield decoder
+    decoder.close()
+
+
+def test_the_network_computes_what_the_saved_model_computes(model: Path, saved_model: Any, inputs: Any) -> None:
+    network = TensorFlowNetwork(model / "10", Precision.FLOAT32, 1)
     expected = saved_model.signatures["predict_tensors"](inputs=tf.constant(inputs))
-    scores = engine.predict(inputs)
+    scores = network.predict(inputs)
     np.testing.assert_allclose(scores.probabilities, expected["probabilities"].numpy(), atol=1e-6)
     np.testing.assert_allclose(scores.logits, expected["logits"].numpy(), rtol=1e-5, atol=1e-5)
-    content = jpeg(5)
-    np.testing.assert_array_equal(
-        engine.decode(content), saved_model.signatures["preprocess"](image_bytes=tf.constant([content]))["inputs"][0])
-    engine.close()
+    assert network.description == f"TensorFlow {tf.__version__}, CPU, float32, 1 threads"
 
 
-def test_no_variable_is_left_in_the_graph(model: Path) -> None:
-    engine = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
-    operations = {operation.type for operation in engine._session.graph.get_operations()}
-    assert "Const" in operations
-    assert not operations & {"VarHandleOp", "ReadVariableOp", "VariableV2"}
-    engine.close()
+def test_the_decoder_computes_what_the_saved_model_computes(decoder: TensorFlowDecoder, saved_model: Any,
+                                                            pictures: list[bytes]) -> None:
+    for content in pictures:
+        expected = saved_model.signatures["preprocess"](image_bytes=tf.constant([content]))["inputs"][0]
+        np.testing.assert_array_equal(decoder.decode(content), expected)
+    image = picture(6, 31, 17)
+    np.testing.assert_array_equal(decoder.resize(image),
+                                  decoder.decode(bytes(tf.io.encode_png(image).numpy())))
 
 
-def test_bfloat16_is_close_and_leaves_the_decoder_exact(model: Path, inputs: Any) -> None:
+def test_no_variable_is_left_in_either(model: Path, decoder: TensorFlowDecoder) -> None:
+    network = TensorFlowNetwork(model / "10", Precision.FLOAT32, 1)
+    for session in (network._session, decoder._session):
+        operations = {operation.type for operation in session.graph.get_operations()}
+        assert "Const" in operations
+        assert not operations & {"VarHandleOp", "ReadVariableOp", "VariableV2"}
+
+
+def test_bfloat16_is_close(model: Path, inputs: Any) -> None:
     try:
-        engine = TensorFlowEngine(model / "10", Precision.BFLOAT16, 1)
+        network = TensorFlowNetwork(model / "10", Precision.BFLOAT16, 1)
     except ServeError as error:
         pytest.skip(str(error))
-    exact = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
-    assert "bfloat16" in engine.description
-    difference = np.abs(engine.predict(inputs).logits - exact.predict(inputs).logits).max()
+    exact = TensorFlowNetwork(model / "10", Precision.FLOAT32, 1)
+    assert "bfloat16" in network.description
+    difference = np.abs(network.predict(inputs).logits - exact.predict(inputs).logits).max()
     assert 0 < difference < 0.1
-    np.testing.assert_array_equal(engine.decode(jpeg(5)), exact.decode(jpeg(5)))
 
 
 @pytest.mark.parametrize(("flags", "able"), [("fpu avx512f avx512_bf16 avx2", True), ("fpu amx_bf16", True),
@@ -75,10 +91,9 @@ def test_a_decoded_picture_passes_through_a_bmp_unchanged(width: int) -> None:
     np.testing.assert_array_equal(decoded.numpy(), image)
 
 
-def test_a_damaged_picture_is_told_without_the_names_of_nodes(model: Path) -> None:
-    engine = TensorFlowEngine(model / "10", Precision.FLOAT32, 1)
+def test_a_damaged_picture_is_told_without_the_names_of_nodes(decoder: TensorFlowDecoder) -> None:
     with pytest.raises(UndecodablePicture) as error:
-        engine.decode(jpeg(0)[:1000])
+        decoder.decode(jpeg(0)[:1000])
     assert "\n" not in str(error.value)
     assert "{{" not in str(error.value)
 
@@ -86,4 +101,13 @@ def test_a_damaged_picture_is_told_without_the_names_of_nodes(model: Path) -> No
 def test_a_model_that_lacks_a_signature_is_named_with_what_it_has(tmp_path: Path) -> None:
     version = export_tiny_model(tmp_path / "part" / "1", without="preprocess")
     with pytest.raises(ServeError, match=r"has no signature 'preprocess' \(it has: .*classify, predict_images"):
-        read_signatures(version)
+        read_graph(version)
+
+
+def test_a_model_with_another_tag_is_told_so(tmp_path: Path) -> None:
+    folder = export_tiny_model(tmp_path / "1")
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    saved.meta_graphs[0].meta_info_def.tags[:] = ["train"]
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    with pytest.raises(ServeError, match=r"has no graph with the tag 'serve': export the model again"):
+        read_graph(folder)

@@ -1,7 +1,7 @@
 """A real SavedModel with the five signatures of an export, small enough to load in a blink.
 
-8 × 8 inputs, a linear layer of random weights on them, 20 labels. Nothing of it is voc_cls': the server must serve what
-the format says, not what the library does.
+8 × 8 inputs unless told otherwise, a linear layer of random weights on them, 20 labels. Nothing of it is voc_cls': the
+server must serve what the format says, not what the library does.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ LABELS = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",
 class TinyModel(tf.Module):  # type: ignore[misc]
     """`seconds` is how long each run of the network takes at least, whatever the batch size."""
 
-    def __init__(self, seed: int, seconds: float, assets: list[Path]) -> None:
+    def __init__(self, seed: int, seconds: float, size: int, assets: list[Path]) -> None:
         super().__init__()
+        self.size = size
         generator = np.random.default_rng(seed)
-        self.kernel = tf.Variable(generator.normal(0, 0.003, (SIZE * SIZE * 3, len(LABELS))), dtype=tf.float32)
+        self.kernel = tf.Variable(generator.normal(0, 0.003, (size * size * 3, len(LABELS))), dtype=tf.float32)
         self.bias = tf.Variable(generator.normal(0, 1, len(LABELS)), dtype=tf.float32)
         self.labels = tf.constant(LABELS)
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
@@ -37,14 +38,14 @@ class TinyModel(tf.Module):  # type: ignore[misc]
             end = tf.timestamp() + self.seconds
             with tf.control_dependencies(tf.while_loop(lambda _: tf.timestamp() < end, lambda n: (n + 1,), (0,))):
                 inputs = tf.identity(inputs)
-        return tf.reshape(inputs, [-1, SIZE * SIZE * 3]) @ self.kernel + self.bias
+        return tf.reshape(inputs, [-1, self.size * self.size * 3]) @ self.kernel + self.bias
 
     def prepared(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.image.resize(tf.cast(images, tf.float32), [SIZE, SIZE]) - tf.constant(MEAN)
+        return tf.image.resize(tf.cast(images, tf.float32), [self.size, self.size]) - tf.constant(MEAN)
 
     def decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(lambda one: self.prepared(tf.io.decode_image(one, channels=3, expand_animations=False)),
-                         image_bytes, fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.float32))
+                         image_bytes, fn_output_signature=tf.TensorSpec([self.size, self.size, 3], tf.float32))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])  # type: ignore[untyped-decorator]
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -54,7 +55,6 @@ class TinyModel(tf.Module):  # type: ignore[misc]
     def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": tf.sigmoid(self.network(self.prepared(images)))}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, "inputs")])  # type: ignore[untyped-decorator]
     def predict_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self.network(inputs)
         return {"probabilities": tf.sigmoid(logits), "logits": logits}
@@ -70,26 +70,33 @@ class TinyModel(tf.Module):  # type: ignore[misc]
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
 
 
+    def functions(self) -> dict[str, Any]:
+        """Signature name → function."""
+        inputs = tf.TensorSpec([None, self.size, self.size, 3], tf.float32, "inputs")
+        return {"predict_tensors": tf.function(self.predict_tensors, input_signature=[inputs]),
+                **{name: getattr(self, name) for name in SIGNATURES if name != "predict_tensors"}}
+
+
 SIGNATURES = ("serving_default", "predict_images", "predict_tensors", "preprocess", "classify")
 
 
-def export_tiny_model(version_folder: Path, *, seed: int = 0, seconds: float = 0,
+def export_tiny_model(version_folder: Path, *, seed: int = 0, seconds: float = 0, size: int = SIZE,
                       without: str | None = None) -> Path:
     """Writes a version as voc-export does; `without` leaves a signature out."""
     with tempfile.TemporaryDirectory() as folder:
         assets = [Path(folder) / "labels.txt", Path(folder) / "voc_cls.json"]
         assets[0].write_text("".join(f"{label}\n" for label in LABELS))
-        assets[1].write_text(json.dumps(metadata()))
-        model = TinyModel(seed, seconds, assets)
-        signatures = {name: getattr(model, name) for name in SIGNATURES if name != without}
+        assets[1].write_text(json.dumps(metadata(size)))
+        model = TinyModel(seed, seconds, size, assets)
+        signatures = {name: function for name, function in model.functions().items() if name != without}
         tf.saved_model.save(model, str(version_folder), signatures=signatures)
     return version_folder
 
 
-def metadata() -> dict[str, Any]:
+def metadata(size: int = SIZE) -> dict[str, Any]:
     """The content of assets/voc_cls.json."""
     return {"format": 1, "net": "tiny", "head": "linear", "labels": list(LABELS), "activation": "sigmoid",
             "thresholds": dict.fromkeys(LABELS, 0.5),
-            "preprocessing": {"size": SIZE, "mean": list(MEAN), "channels": "RGB", "resize": "bilinear",
+            "preprocessing": {"size": size, "mean": list(MEAN), "channels": "RGB", "resize": "bilinear",
                               "jpeg_dct": "INTEGER_ACCURATE"},
             "weights_digest": "", "metrics": None, "voc_cls_version": "0"}

@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from serving.batcher import Batcher, batch_sizes
-from serving.engine import Inputs, Scores
-from serving.errors import Expired, InvalidCall, NotReady, Overloaded
+from serving.batcher import Batcher, Drop, batch_sizes
+from serving.call import Call, Stage
+from serving.engine import EngineLost, Inputs, Scores
+from serving.errors import Expired, NotReady
 
 
 class Engine:
     """Answers a picture's own value; holds each batch until `release` lets it go."""
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
+        self.batches: list[list[float]] = []
         self.started, self.released = threading.Semaphore(0), threading.Semaphore(0)
 
-    def predict(self, inputs: Inputs) -> Scores:
-        self.sizes.append(len(inputs))
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.batches]
+
+    def predict(self, inputs: Sequence[Inputs]) -> Scores:
+        values = np.array([picture[0, :1, 0] for picture in inputs])
+        self.batches.append(values.ravel().tolist())
         self.started.release()
         assert self.released.acquire(timeout=5)
-        if (inputs < 0).any():
+        if (values == -1).any():
             raise RuntimeError("negative")
-        return Scores(inputs[:, 0, :1, 0], inputs[:, 0, :1, 0] * 2)
+        if (values == -2).any():
+            raise EngineLost("its process has ended")
+        return Scores(values, values * 2)
 
     async def busy(self) -> None:
         """Returns when the engine has taken its next batch."""
@@ -38,25 +47,45 @@ class Engine:
         self.released.release(batches)
 
 
-def pictures(*values: float) -> list[Inputs]:
-    return [np.full((2, 2, 3), value, np.float32) for value in values]
+class Told:
+    """What the batcher tells of itself."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.drops: list[tuple[Drop, int]] = []
+
+    def batch(self, pictures: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.batches.append(pictures)
+
+    def dropped(self, reason: Drop, pictures: int) -> None:
+        self.drops.append((reason, pictures))
 
 
-def scenario(play: Callable[[Batcher, Engine], Awaitable[None]]) -> Engine:
-    """Plays with a batcher of 12 places and batches up to 4, on an event loop; closes it afterwards."""
+def caller(number: int = 0, client: str = "127.0.0.1", deadline: float | None = None, **more: Any) -> Call:
+    return Call(f"call {number}", "/voc_cls.v1.Classifier/Classify", client, deadline, **more)
+
+
+def ask(batcher: Batcher, call: Call, *values: float) -> asyncio.Task[list[float]]:
+    """The answers to pictures that are one value each."""
+    async def answers() -> list[float]:
+        pictures = [np.full((2, 2, 3), value, np.float32) for value in values]
+        return [float(scores.probabilities[0, 0]) for scores in await batcher.predict(pictures, call)]
+
+    return asyncio.create_task(answers())
+
+
+def scenario(play: Callable[[Batcher, Engine, Told], Awaitable[None]], timeout: float = 0) -> Engine:
+    """Plays with a batcher of batches up to 4, on an event loop; closes it afterwards."""
     async def main() -> Engine:
-        engine = Engine()
-        batcher = Batcher(engine.predict, 4, 12)
-        await asyncio.wait_for(play(batcher, engine), 10)
+        engine, told = Engine(), Told()
+        batcher = Batcher(engine.predict, batch_sizes(4), timeout, told)
+        await asyncio.wait_for(play(batcher, engine, told), 10)
         engine.release(100)
         await batcher.close()
         return engine
 
     return asyncio.run(main())
-
-
-def ask(batcher: Batcher, *values: float, deadline: float | None = None) -> asyncio.Task[Scores]:
-    return asyncio.create_task(batcher.predict(pictures(*values), deadline))  # type: ignore[arg-type]
 
 
 async def settle() -> None:
@@ -70,87 +99,133 @@ def test_batch_sizes_are_powers_of_two_and_the_largest(largest: int, sizes: tupl
 
 
 def test_a_lone_picture_does_not_wait_and_those_that_come_meanwhile_share_a_batch() -> None:
-    async def play(batcher: Batcher, engine: Engine) -> None:
-        first = ask(batcher, 1)
+    async def play(batcher: Batcher, engine: Engine, told: Told) -> None:
+        first = ask(batcher, caller(1), 1)
         await engine.busy()
-        others = [ask(batcher, 2), ask(batcher, 3, 4), ask(batcher, 5, 6)]
+        others = [ask(batcher, caller(2), 2), ask(batcher, caller(3), 3, 4), ask(batcher, caller(4), 5, 6)]
         await settle()
         engine.release(3)
-        assert (await first).probabilities.tolist() == [[1]]
-        assert [(await other).probabilities.ravel().tolist() for other in others] == [[2], [3, 4], [5, 6]]
-        assert (await others[1]).logits.ravel().tolist() == [6, 8]
+        assert await first == [1]
+        assert [await other for other in others] == [[2], [3, 4], [5, 6]]
         assert (batcher.counts.pictures, batcher.counts.batches, batcher.counts.largest) == (6, 3, 4)
+        assert told.batches == [1, 4, 1]
 
     assert scenario(play).sizes == [1, 4, 1]
 
 
 def test_only_warmed_up_sizes_are_run() -> None:
-    async def play(batcher: Batcher, engine: Engine) -> None:
-        first = ask(batcher, 0)
+    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+        first = ask(batcher, caller(1), 0)
         await engine.busy()
-        rest = ask(batcher, *range(1, 8))
+        rest = ask(batcher, caller(2), *range(1, 8))
         await settle()
         engine.release(10)
         await first
-        assert (await rest).probabilities.ravel().tolist() == [1, 2, 3, 4, 5, 6, 7]
+        assert await rest == [1, 2, 3, 4, 5, 6, 7]
 
     assert scenario(play).sizes == [1, 4, 2, 1]
 
 
-def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes() -> None:
-    async def play(batcher: Batcher, engine: Engine) -> None:
-        first = ask(batcher, 1)
+def test_a_single_picture_is_not_behind_all_those_of_a_large_call() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+        first = ask(batcher, caller(1), 0)
         await engine.busy()
-        cancelled, expired, kept = ask(batcher, 2, 3), ask(batcher, 4, deadline=0.0), ask(batcher, 5)
+        large, single = ask(batcher, caller(2), *range(1, 13)), ask(batcher, caller(3), 99)
         await settle()
+        engine.release()
+        await engine.busy()
+        engine.release()
+        assert (await first, await single) == ([0], [99])
+        assert not large.done()
+        engine.release(10)
+        assert await large == list(range(1, 13))
+
+    assert 99 in scenario(play).batches[1]
+
+
+def test_a_batch_that_is_not_full_waits_for_others_as_long_as_it_is_told() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+        engine.release(2)
+        begun = time.monotonic()
+        first = ask(batcher, caller(1), 1)
+        await asyncio.sleep(0.05)
+        second = ask(batcher, caller(2), 2)
+        assert (await first, await second) == ([1], [2])
+        assert time.monotonic() - begun >= 0.3
+        begun = time.monotonic()
+        assert await ask(batcher, caller(3), 3, 4, 5, 6) == [3, 4, 5, 6]  # full, so it does not wait
+        assert time.monotonic() - begun < 0.3
+
+    assert scenario(play, timeout=0.3).sizes == [2, 4]
+
+
+def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes_and_counted_by_reason() -> None:
+    async def play(batcher: Batcher, engine: Engine, told: Told) -> None:
+        first = ask(batcher, caller(1), 1)
+        await engine.busy()
+        cancelled, kept = ask(batcher, caller(2), 2, 3), ask(batcher, caller(4), 5)
+        expired = ask(batcher, caller(3, deadline=asyncio.get_running_loop().time() + 0.01), 4)
+        await asyncio.sleep(0.02)
         cancelled.cancel()
         engine.release(2)
         await first
         with pytest.raises(Expired):
             await expired
-        assert (await kept).probabilities.tolist() == [[5]]
+        assert await kept == [5]
         assert batcher.counts.dropped == 3
+        assert sorted(told.drops) == [("cancelled", 2), ("expired", 1)]
 
-    assert scenario(play).sizes == [1, 1]
-
-
-def test_places_are_bounded_and_free_again_afterwards() -> None:
-    async def play(batcher: Batcher, _: Engine) -> None:
-        with batcher.admitted(7), batcher.admitted(5), pytest.raises(Overloaded, match="12 pictures are waiting"), \
-                batcher.admitted(1):
-            pass
-        with pytest.raises(InvalidCall, match=r"up to 12 pictures \(--queue-size\), this one has 13"), \
-                batcher.admitted(13):
-            pass
-        with batcher.admitted(12):
-            assert batcher.counts.refused == 1
-
-    scenario(play)
+    assert scenario(play).batches == [[1], [5]]
 
 
-def test_an_engine_that_fails_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture) -> None:
-    async def play(batcher: Batcher, engine: Engine) -> None:
-        engine.release(2)
-        with pytest.raises(RuntimeError, match="negative"):
-            await ask(batcher, -1)
-        assert (await ask(batcher, 1)).probabilities.tolist() == [[1]]
+def test_a_call_hears_how_long_its_pictures_waited_and_were_computed() -> None:
+    heard: list[tuple[Stage, float]] = []
 
-    scenario(play)
-    assert "the engine failed on a batch of 1" in caplog.text
-
-
-def test_closing_finishes_the_batch_that_runs_and_refuses_the_rest() -> None:
-    async def play(batcher: Batcher, engine: Engine) -> None:
-        first = ask(batcher, 1)
+    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+        first = ask(batcher, caller(1), 1)
         await engine.busy()
-        second = ask(batcher, 2)
+        second = ask(batcher, caller(2, on_stage=lambda name, begin, end: heard.append((name, end - begin))), 2)
+        await asyncio.sleep(0.1)
+        engine.release()
+        await first
+        await engine.busy()
+        engine.release()
+        await second
+
+    scenario(play)
+    (queue, waited), (stage, computed) = heard
+    assert (queue, stage) == ("queue", "engine")
+    assert 0.1 <= waited < 5
+    assert 0 <= computed < 5
+
+
+@pytest.mark.parametrize(("value", "error", "message"), [
+    (-1, RuntimeError, "negative"), (-2, NotReady, "the engine of this version has ended and is being started again")])
+def test_an_engine_that_fails_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture, value: float,
+                                                               error: type[Exception], message: str) -> None:
+    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+        engine.release(2)
+        with pytest.raises(error, match=message):
+            await ask(batcher, caller(1), value)
+        assert await ask(batcher, caller(2), 1) == [1]
+
+    scenario(play)
+    assert "batch of 1" in caplog.text
+
+
+def test_closing_finishes_the_batch_that_runs_and_refuses_those_that_wait_and_those_that_come() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+        first = ask(batcher, caller(1), 1)
+        await engine.busy()
+        second = ask(batcher, caller(2), 2)
         await settle()
         closing: asyncio.Task[Any] = asyncio.create_task(batcher.close())
         await settle()
         engine.release()
         await closing
-        assert (await first).probabilities.tolist() == [[1]]
-        with pytest.raises(NotReady):
-            await second
+        assert await first == [1]
+        for late in (second, ask(batcher, caller(3), 3)):
+            with pytest.raises(NotReady):
+                await late
 
     scenario(play)

@@ -12,6 +12,13 @@ from serving.errors import ServeError
 from serving.metadata import ModelMetadata, read_metadata
 
 GOOD = {"format": 1, "net": "vgg_16", "labels": ["cat", "dog"], "preprocessing": {"size": 224}, "what comes later": 1}
+"""As much as the first exports had to say."""
+METRICS = {"split": "VOC2007 test", "pictures": 160, "difficult": "ignored", "map": 0.75, "map_11pt": 0.7, "cf1": 0.5,
+           "of1": None, "classes": {"cat": {"ap": 0.9, "f1": 1}, "dog": {"ap": None}, "cow": {"ap": 1}},
+           "top_3": {"cf1": 0.1}, "thresholds": {"shared": 0.5}}
+WHOLE = {**GOOD, "activation": "sigmoid", "thresholds": {"cat": 0.25, "dog": 1}, "metrics": METRICS,
+         "preprocessing": {"size": 224, "mean": [123.68, 116.78, 104], "channels": "BGR", "resize": "bilinear"},
+         "weights_digest": "50cc"}
 
 
 def written(folder: Path, content: Any) -> Path:
@@ -20,19 +27,44 @@ def written(folder: Path, content: Any) -> Path:
     return folder
 
 
-def test_what_the_server_needs_is_read_and_the_rest_ignored(tmp_path: Path) -> None:
+def test_an_export_that_says_little_is_read_and_what_is_unknown_is_ignored(tmp_path: Path) -> None:
     assert read_metadata(written(tmp_path, GOOD)) == ModelMetadata(("cat", "dog"), "vgg_16", 224)
+    assert read_metadata(written(tmp_path, {**GOOD, "metrics": None, "thresholds": None})) == ModelMetadata(
+        ("cat", "dog"), "vgg_16", 224)
+
+
+def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path) -> None:
+    assert read_metadata(written(tmp_path, WHOLE)) == ModelMetadata(
+        ("cat", "dog"), "vgg_16", 224, "sigmoid", {"cat": 0.25, "dog": 1.0}, (123.68, 116.78, 104.0), "BGR", "bilinear",
+        {"pictures": 160.0, "map": 0.75, "map_11pt": 0.7, "cf1": 0.5}, {"cat": 0.9}, "50cc")
 
 
 @pytest.mark.parametrize(("content", "message"), [
     ("{", "cannot be read"),
+    ("[" * 100000, "cannot be read"),
     ("[]", 'has no number as its "format"'),
     ({"labels": ["cat"]}, 'has no number as its "format"'),
     ({**GOOD, "format": 2}, "has format 2, this voc-serve reads up to 1: upgrade voc-cls"),
     ({**GOOD, "labels": []}, '"labels" must be a list of names, found []'),
     ({**GOOD, "labels": ["cat", 3]}, '"labels" must be a list of names'),
     ({**GOOD, "labels": ["cat", "dog", "cat"]}, '"labels" has cat more than once'),
-    ({**GOOD, "preprocessing": {"size": 0}}, '"preprocessing" must have a "size" in pixels'),
+    ({**GOOD, "net": 16}, '"net" must be text, found 16'),
+    ({**GOOD, "preprocessing": {"size": 0}}, '"preprocessing" must have a "size" in pixels, found {\'size\': 0}'),
+    ({**GOOD, "preprocessing": {"size": True}}, '"preprocessing" must have a "size" in pixels'),
+    ({**GOOD, "preprocessing": 224}, '"preprocessing" must have keys and values, found 224'),
+    ({**GOOD, "preprocessing": {"size": 8, "mean": 100}}, '"preprocessing.mean" must be a list of grey levels, found'),
+    ({**GOOD, "preprocessing": {"size": 8, "mean": ["a"]}}, '"preprocessing.mean" must be a list of grey levels'),
+    ({**GOOD, "preprocessing": {"size": 8, "channels": 3}}, '"preprocessing.channels" must be text, found 3'),
+    ({**GOOD, "thresholds": [0.5, 0.5]}, '"thresholds" must have keys and values, found [0.5, 0.5]'),
+    ({**GOOD, "thresholds": {"cow": 0.5}}, '"thresholds.cow" must be one of "labels", found \'cow\''),
+    ({**GOOD, "thresholds": {"cat": "high"}}, '"thresholds.cat" must be from 0 to 1, found \'high\''),
+    ({**GOOD, "thresholds": {"cat": 1.5}}, '"thresholds.cat" must be from 0 to 1, found 1.5'),
+    ({**GOOD, "thresholds": {"cat": float("nan")}}, '"thresholds.cat" must be from 0 to 1, found nan'),
+    ({**GOOD, "metrics": 0.9}, '"metrics" must have keys and values, found 0.9'),
+    ({**GOOD, "metrics": {"classes": {"cat": 0.9}}}, '"metrics.classes.cat" must have keys and values, found 0.9'),
+    ({**GOOD, "metrics": {"classes": {"cat": {"ap": 9}}}}, '"metrics.classes.cat.ap" must be from 0 to 1, found 9'),
+    ({**GOOD, "activation": None}, '"activation" must be text, found None'),
+    ({**GOOD, "weights_digest": 5}, '"weights_digest" must be text, found 5'),
 ])
 def test_a_file_that_cannot_be_used_is_named_with_what_was_found(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(ServeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -10,32 +11,52 @@ from typing import Any
 
 import pytest
 
-from serving.config import ServeConfig, available_cores
+from serving.config import (
+    BatchingConfig,
+    EngineConfig,
+    LifeCycleConfig,
+    ModelsConfig,
+    ObservabilityConfig,
+    PicturesConfig,
+    PortsConfig,
+    SecurityConfig,
+    ServeConfig,
+    available_cores,
+)
 from voc_cls.errors import UsageError
 
 
-@pytest.mark.parametrize(("flags", "message"), [
-    ({"port": -1}, "--port -1 is below 0"),
-    ({"port": 70000}, "--port 70000 is no port: they end at 65535"),
-    ({"http_port": -2}, "--http-port -2 is below -1"),
-    ({"max_batch_size": 0}, "--max-batch-size 0 is below 1"),
-    ({"queue_size": 8}, "--queue-size 8 is below --max-batch-size 16"),
-    ({"max_message_mb": 4096}, "--max-message-mb 4096: gRPC messages end at 2047 MiB"),
-    ({"max_megapixels": 0}, "--max-megapixels 0 must be above 0"),
-    ({"grace_seconds": -1}, "--grace-seconds -1 is below 0"),
+@pytest.mark.parametrize(("group", "values", "message"), [
+    ("ports", PortsConfig(port=-1), "--port -1 must be from 0 to 65535"),
+    ("ports", PortsConfig(port=70000), "--port 70000 must be from 0 to 65535"),
+    ("ports", PortsConfig(http_port=-2), "--http-port -2 must be from -1 to 65535"),
+    ("ports", PortsConfig(max_message_mb=4096), "--max-message-mb 4096 must be from 1 to 2047"),
+    ("ports", PortsConfig(max_connection_age=-1), "--max-connection-age -1 must be from 0 to"),
+    ("models", ModelsConfig(poll_seconds=-1), "--poll-seconds -1 must be from 0 to 86400"),
+    ("engine", EngineConfig(threads=-1), "--threads -1 must be from 0 to 1024"),
+    ("batching", BatchingConfig(max_batch_size=0), "--max-batch-size 0 must be from 1 to 4096"),
+    ("batching", BatchingConfig(queue_size=8), "--queue-size 8 is below --max-batch-size 16: no batch of that size"),
+    ("batching", BatchingConfig(batch_timeout_ms=math.nan), "--batch-timeout-ms nan must be from 0 to 10000"),
+    ("pictures", PicturesConfig(max_megapixels=0), "--max-megapixels 0 must be from 0.001 to 10000"),
+    ("security", SecurityConfig(client_rate=-1), "--client-rate -1 must be from 0 to"),
+    ("security", SecurityConfig(tls_cert=Path("a")), "--tls-cert needs --tls-key too: give both or neither"),
+    ("security", SecurityConfig(tls_key=Path("a")), "--tls-key needs --tls-cert too"),
+    ("security", SecurityConfig(client_ca=Path("a")), "--client-ca needs --tls-cert too"),
+    ("observability", ObservabilityConfig(access_log=1.5), "--access-log 1.5 must be from 0 to 1"),
+    ("observability", ObservabilityConfig(trace_sampling=math.inf), "--trace-sampling inf must be from 0 to 1"),
+    ("life_cycle", LifeCycleConfig(grace_seconds=-1), "--grace-seconds -1 must be from 0 to 86400"),
 ])
-def test_values_that_make_no_sense_are_named(flags: dict[str, Any], message: str) -> None:
+def test_values_that_make_no_sense_are_named(group: str, values: Any, message: str) -> None:
     with pytest.raises(UsageError) as error:
-        ServeConfig(Path("models/voc"), **flags)
+        ServeConfig(**{group: values})
     assert str(error.value).startswith(message)
 
 
-def test_the_model_has_the_name_of_its_folder_unless_told_otherwise(tmp_path: Path,
-                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "voc").mkdir()
-    monkeypatch.chdir(tmp_path / "voc")
-    assert ServeConfig(Path(".")).name == "voc"
-    assert ServeConfig(Path("."), model_name="cats").name == "cats"
+def test_every_default_is_possible() -> None:
+    config = ServeConfig()
+    assert config.resolved_threads == available_cores()
+    assert ServeConfig(engine=EngineConfig(threads=3)).resolved_threads == 3
+    assert (config.max_pixels, config.max_message_bytes) == (64_000_000, 64 * 2**20)
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("max 100000", None), ("150000 100000", 2), ("10000 100000", 1)])
@@ -46,8 +67,8 @@ def test_the_limit_of_a_container_is_its_number_of_cores(tmp_path: Path, limit: 
     assert available_cores(tmp_path / "none") == own
 
 
-@pytest.mark.parametrize("module", ["serving.cli", "serving.config", "serving.server", "voc_cls.client",
-                                    "voc_cls.cli.predict"])
+@pytest.mark.parametrize("module", ["serving.cli", "serving.command_line", "serving.check", "serving.server",
+                                    "voc_cls.client", "voc_cls.cli.predict"])
 def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
     heavy = "[name for name in ('tensorflow', 'keras', 'matplotlib', 'cv2') if name in sys.modules]"
     found = subprocess.run([sys.executable, "-c", f"import sys, {module}; print({heavy})"], capture_output=True,

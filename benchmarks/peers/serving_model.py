@@ -1,0 +1,77 @@
+"""What every contestant of benchmarks/serving.py has in common: voc-serve's decoder and network, without its server.
+
+The peers get the frozen network with voc-serve's session settings, not the slower `tf.saved_model.load` that their
+users would start with, so a ratio compares servers and nothing else. All batch sizes are warmed up for them: their
+batches take any size, and an engine prepares itself for each size anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorflow.core.protobuf import saved_model_pb2
+
+from serving.tensorflow_decoder import TensorFlowDecoder
+from serving.tensorflow_engine import Precision, TensorFlowNetwork
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The same for everybody; travels as the JSON text that is a peer's only argument."""
+
+    version_folder: str
+    precision: str
+    threads: int
+    """Of the network, and as many that decode."""
+    max_batch_size: int
+    max_waiting: int
+    """Pictures that a server lets wait, where it has such a limit."""
+    port: int
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """As `dataclasses.asdict` and `json.dumps` wrote it."""
+        return cls(**json.loads(text))
+
+
+class Model:
+    """A version's decoder and network."""
+
+    def __init__(self, settings: Settings) -> None:
+        folder = Path(settings.version_folder)
+        saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        graph = next(graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags)
+        self.labels: list[str] = json.loads((folder / "assets" / "voc_cls.json").read_text())["labels"]
+        self.size: int = graph.signature_def["predict_tensors"].inputs["inputs"].tensor_shape.dim[1].size
+        self.threads = settings.threads
+        self.decoders = ThreadPoolExecutor(settings.threads)
+        self._decoder = TensorFlowDecoder(graph, settings.threads)
+        self._network = TensorFlowNetwork(folder, Precision(settings.precision), settings.threads)
+
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Runs each batch size once."""
+        inputs = np.zeros((max(sizes), self.size, self.size, 3), np.float32)
+        for size in sizes:
+            self.predict(inputs[:size])
+
+    def decode(self, content: bytes) -> Any:
+        """The bytes of a picture file → float32 [size, size, 3]; from any thread."""
+        return self._decoder.decode(content)
+
+    def decode_all(self, contents: Sequence[bytes]) -> Any:
+        """Picture files, on the decoder threads → float32 [N, size, size, 3]."""
+        return np.stack(list(self.decoders.map(self.decode, contents)))
+
+    def predict(self, inputs: Any) -> Any:
+        """float32 [N, size, size, 3] → probabilities [N, C]."""
+        return self._network.predict(inputs).probabilities
+
+    def labelled(self, probabilities: Any) -> dict[str, float]:
+        """One row, the most probable label first, as voc-serve answers it."""
+        return {self.labels[column]: float(probabilities[column]) for column in np.argsort(-probabilities)}

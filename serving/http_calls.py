@@ -1,0 +1,40 @@
+"""HTTP calls on their way through the reception, by the same rules as gRPC's."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from serving.names import printable
+from serving.reception import REQUEST_ID, Arrival, Reception
+from serving.tls import http_certificate_name
+
+HEALTH = "/healthz"
+PATTERN = re.compile(r":\[[^]]*\][+*]?")
+"""The regular expressions in aiohttp's routes: {name:[^/:]+} is shown as {name}."""
+
+
+class HttpCalls:
+    """Stands around every request but those of health checks."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Lets the request in, or raises the Refusal that it gets."""
+        if request.path == HEALTH:
+            return await handler(request)
+        with self._reception.around(_arrival(request)) as call:
+            response = await handler(request)
+            response.headers[REQUEST_ID] = call.id
+            return response
+
+
+def _arrival(request: web.Request) -> Arrival:
+    resource = request.match_info.route.resource
+    route = PATTERN.sub("", resource.canonical) if resource is not None else printable(request.path)
+    return Arrival(f"{request.method} {route}", "REST", tuple(request.headers.items()), request.remote or "",
+                   http_certificate_name(request.transport))

@@ -1,0 +1,163 @@
+"""tensorflow.serving.ModelService: the states of versions, and another configuration at run time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import requests
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
+from tensorflow_serving.config import model_server_config_pb2
+
+from tests.integration.serving.conftest import Server, Start
+from tests.integration.serving.test_prediction_service import refused, request
+from tests.integration.serving.tiny_model import export_tiny_model
+
+State = get_model_status_pb2.ModelVersionStatus.State
+
+
+@pytest.fixture(scope="module")
+def folder(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models/ with `tiny`, whose versions 9 and 10 are good and 11 lacks a signature, and `other` beside it."""
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copytree(model, folder / "tiny")
+    export_tiny_model(folder / "tiny" / "11", without="classify")
+    shutil.copytree(model / "9", folder / "other" / "1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves all versions of `tiny`, with labels."""
+    starter = Start(tmp_path_factory.mktemp("labelled"))
+    yield starter(folder / "tiny", "--versions", "all", "--version-labels", "stable=9", "canary=10", "--models-root",
+                  folder, "--max-batch-size", 1).wait_until_ready()
+    starter.end_all()
+
+
+@pytest.fixture
+def stub(labelled: Server) -> Any:
+    return model_service_pb2_grpc.ModelServiceStub(labelled.channel())
+
+
+def status_request(model: str = "tiny", version: int | None = None,
+                   label: str = "") -> get_model_status_pb2.GetModelStatusRequest:
+    made = get_model_status_pb2.GetModelStatusRequest()
+    made.model_spec.name = model
+    if version is not None:
+        made.model_spec.version.value = version
+    if label:
+        made.model_spec.version_label = label
+    return made
+
+
+def states(answer: get_model_status_pb2.GetModelStatusResponse) -> dict[int, str]:
+    return {status.version: State.Name(status.state) for status in answer.model_version_status}
+
+
+def test_a_status_has_every_version_and_why_one_could_not_be_loaded(stub: Any, labelled: Server) -> None:
+    answer = stub.GetModelStatus(status_request(), timeout=20)
+    assert states(answer) == {9: "AVAILABLE", 10: "AVAILABLE", 11: "END"}
+    codes = [status.status.error_code for status in answer.model_version_status]
+    assert codes == [0, 0, grpc.StatusCode.UNKNOWN.value[0]]
+    assert "has no signature 'classify'" in answer.model_version_status[2].status.error_message
+    with requests.Session() as session:
+        session.trust_env = False
+        (rest,) = session.get(f"{labelled.http}/v1/models/tiny/versions/11", timeout=20).json()["model_version_status"]
+    assert rest == {"version": "11", "state": "END", "status": {
+        "error_code": "UNKNOWN", "error_message": answer.model_version_status[2].status.error_message}}
+
+
+def test_a_version_is_asked_for_by_number_or_by_label(stub: Any) -> None:
+    assert states(stub.GetModelStatus(status_request(version=10), timeout=20)) == {10: "AVAILABLE"}
+    assert states(stub.GetModelStatus(status_request(label="stable"), timeout=20)) == {9: "AVAILABLE"}
+
+
+@pytest.mark.parametrize(("asked", "message"), [
+    (status_request("resnet"), "no model 'resnet'; this server has 'tiny'"),
+    (status_request(version=12), "model 'tiny' has no version 12; this server has 9, 10, 11"),
+    (status_request(label="best"), "model 'tiny' has no version with the label 'best'; its labels: canary, stable"),
+])
+def test_what_there_is_not_is_not_found_and_what_there_is_named(stub: Any, asked: Any, message: str) -> None:
+    assert refused(stub.GetModelStatus, asked) == (grpc.StatusCode.NOT_FOUND, message)
+
+
+def test_both_apis_predict_with_the_version_that_a_label_stands_for(labelled: Server, pictures: list[bytes]) -> None:
+    predictor = prediction_service_pb2_grpc.PredictionServiceStub(labelled.channel())
+    for label, version in (("stable", 9), ("canary", 10)):
+        asked = request(image_bytes=pictures[:1])
+        asked.model_spec.version_label = label
+        answer = predictor.Predict(asked, timeout=20)
+        assert answer.model_spec.version.value == version
+        with requests.Session() as session:
+            session.trust_env = False
+            found = session.get(f"{labelled.http}/v1/models/tiny/labels/{label}", timeout=20).json()
+            assert [status["version"] for status in found["model_version_status"]] == [str(version)]
+            metadata = session.get(f"{labelled.http}/v1/models/tiny/labels/{label}/metadata", timeout=20).json()
+            assert metadata["model_spec"]["version"] == str(version)
+
+
+def config(*models: dict[str, Any], **more: Any) -> model_management_pb2.ReloadConfigRequest:
+    """A request to serve other models."""
+    listed = model_server_config_pb2.ModelConfigList(
+        config=[{"model_platform": "tensorflow", **model} for model in models])
+    return model_management_pb2.ReloadConfigRequest(config={"model_config_list": listed}, **more)
+
+
+@pytest.mark.parametrize(("asked", "message"), [
+    (model_management_pb2.ReloadConfigRequest(),
+     "config must be a model_config_list, the only kind that this server knows"),
+    (config(), "the new configuration has no models: name at least one"),
+    (config({"name": "tiny", "base_path": "/models/tiny"}, metric_names=["x"]), "metric_names are not answered"),
+    (config({"name": "tiny"}), "config.model_config_list.config[0].base_path is empty"),
+    (config({"base_path": "/models/tiny"}), "config.model_config_list.config[0].name '' cannot be a model's name"),
+    (config({"name": "tiny", "base_path": "/models/tiny", "model_platform": "onnx"}),
+     "config.model_config_list.config[0].model_platform must be 'tensorflow', found 'onnx'"),
+    (config({"name": "tiny", "base_path": "/models/tiny", "logging_config": {}}), "config[0].logging_config is not"),
+    (config({"name": "tiny", "base_path": "/a"}, {"name": "tiny", "base_path": "/b"}),
+     "config.model_config_list: 'tiny' is the name of several models"),
+    (config({"name": "tiny", "base_path": "/a", "model_version_policy": {"specific": {}}}),
+     "config[0].model_version_policy.specific.versions must be numbers of versions, found none"),
+    (config({"name": "tiny", "base_path": "/a", "version_labels": {"7": 1}}),
+     "config[0].version_labels: the label '7' is a number"),
+    (config({"name": "tiny", "base_path": "/a", "model_version_policy": {"specific": {"versions": [9]}},
+             "version_labels": {"stable": 10}}), "the label 'stable' is version 10, which is not served"),
+    (config({"name": "root", "base_path": "/"}), "model 'root': base_path / is not below"),
+])
+def test_a_configuration_that_cannot_be_served_changes_nothing(stub: Any, asked: Any, message: str) -> None:
+    before = stub.GetModelStatus(status_request(), timeout=20)
+    code, details = refused(stub.HandleReloadConfigRequest, asked)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert message in details
+    assert stub.GetModelStatus(status_request(), timeout=20) == before
+
+
+def test_a_reload_changes_versions_and_labels_and_adds_and_removes_models(
+        folder: Path, start: Start, pictures: list[bytes]) -> None:
+    server = start(folder / "tiny", "--versions", "9", "--models-root", folder, "--max-batch-size",
+                   1).wait_until_ready()
+    stub = model_service_pb2_grpc.ModelServiceStub(server.channel())
+    predictor = prediction_service_pb2_grpc.PredictionServiceStub(server.channel())
+    both = config({"name": "tiny", "base_path": str(folder / "tiny"), "version_labels": {"canary": 10},
+                   "model_version_policy": {"specific": {"versions": [10]}}},
+                  {"name": "other", "base_path": str(folder / "other")})
+    answer = stub.HandleReloadConfigRequest(both, timeout=60)
+    assert (answer.status.error_code, answer.status.error_message) == (0, "")
+    asked = request(image_bytes=pictures[:1])
+    asked.model_spec.version_label = "canary"
+    assert predictor.Predict(asked, timeout=20).model_spec.version.value == 10
+    assert predictor.Predict(request(model="other", image_bytes=pictures[:1]), timeout=20).model_spec.version.value == 1
+    assert refused(predictor.Predict, request(version=9, image_bytes=pictures[:1]))[0] in (
+        grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
+    stub.HandleReloadConfigRequest(config({"name": "other", "base_path": str(folder / "other")}), timeout=60)
+    assert refused(predictor.Predict, request(image_bytes=pictures[:1])) == (
+        grpc.StatusCode.NOT_FOUND, "no model 'tiny'; this server has 'other'")

@@ -1,0 +1,48 @@
+"""Messages of the server become plain data; what is absent there is None here."""
+
+from __future__ import annotations
+
+import pytest
+
+from voc_cls.client.answers import Portion, Prediction, ScoredLabel, model_info
+from voc_cls.client.pictures import Picture, Unreadable
+from voc_cls.errors import ClientError
+from voc_cls.v1 import classifier_pb2
+
+A, GONE, C = Picture(0, "a.jpg", b"a"), Unreadable(1, "b.jpg is not there"), Picture(2, "c.jpg", b"c")
+RESPONSE = classifier_pb2.ClassifyResponse(model="voc", version=2, classifications=[
+    classifier_pb2.Classification(labels=[classifier_pb2.ScoredLabel(label="cat", probability=0.5)]),
+    classifier_pb2.Classification(error=classifier_pb2.Error(code=3, message="pictures[1] is empty"))])
+
+
+def test_errors_stand_at_their_pictures_under_the_names_that_the_caller_knows() -> None:
+    portion = Portion([A, GONE, C], raise_errors=False)
+    assert portion.sent == [A, C]
+    assert portion.predictions(RESPONSE) == [
+        Prediction((ScoredLabel("cat", 0.5),), "voc", 2), Prediction((), "", None, "b.jpg is not there"),
+        Prediction((), "voc", 2, "c.jpg is empty")]
+
+
+def test_or_the_first_is_raised_and_what_cannot_be_read_before_anything_is_sent() -> None:
+    with pytest.raises(ClientError, match=r"^b\.jpg is not there$"):
+        Portion([A, GONE, C], raise_errors=True)
+    with pytest.raises(ClientError, match=r"^c\.jpg is empty$"):
+        Portion([A, C], raise_errors=True).predictions(RESPONSE)
+
+
+def test_an_answer_with_another_number_of_pictures_is_not_taken_for_right() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Portion([A], raise_errors=False).predictions(RESPONSE)
+
+
+def test_what_is_unknown_of_a_model_is_none() -> None:
+    info = model_info(classifier_pb2.GetModelResponse(
+        model="voc", version=2, labels=[classifier_pb2.Label(name="cat", threshold=0, average_precision=0.75),
+                                        classifier_pb2.Label(name="dog")], metrics={"map": 0.9},
+        versions=[classifier_pb2.ModelVersion(version=3, state=classifier_pb2.ModelVersion.STATE_END, error="cut off"),
+                  classifier_pb2.ModelVersion(version=2, state=99, labels=["stable"])]))
+    assert [(label.name, label.threshold, label.average_precision) for label in info.labels] == [
+        ("cat", 0.0, 0.75), ("dog", None, None)]
+    assert info.metrics == {"map": 0.9}
+    assert [(version.version, version.state, version.labels, version.error) for version in info.versions] == [
+        (3, "END", (), "cut off"), (2, "99", ("stable",), "")]

@@ -1,0 +1,193 @@
+"""Dashboard, alert rules, compose file: they parse, and name only metrics, labels, files and flags that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.metrics import Metrics
+from serving.metrics_collectors import ServerNow, VersionNow
+from tests.commands import command
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+DASHBOARD = DEPLOY / "grafana/voc-serve.json"
+ALERTS = DEPLOY / "prometheus/alerts.yaml"
+COMPOSE = DEPLOY / "compose.yaml"
+
+SCRAPED = frozenset({"job", "instance"})
+"""Labels that Prometheus gives to everything it reads."""
+WORDS = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right", "offset", "and", "or", "unless",
+                   "bool"})
+PROMETHEUS_OWN = {"up": SCRAPED}
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
+def exposed() -> dict[str, frozenset[str]]:
+    """Every sample that a server shows which has done everything once → its labels."""
+    metrics = Metrics(["voc"])
+    metrics.watch(lambda: ServerNow(True, 1, 128, 0, {("voc", 7): VersionNow("AVAILABLE", engine_pid=1)}))
+    metrics.request("voc", "/tensorflow.serving.PredictionService/Predict", "GRPC", grpc.StatusCode.OK, 0.1, 0.1)
+    metrics.batch("voc", 7, 4, 0.1)
+    metrics.stage("voc", "queue", 0.1)
+    metrics.warm_up("/models/voc/7", 1)
+    families = list(text_string_to_metric_families(metrics.page()[0].decode()))
+    found: dict[str, frozenset[str]] = dict(PROMETHEUS_OWN)
+    for sample in (sample for family in families for sample in family.samples):
+        found[sample.name] = found.get(sample.name, frozenset()) | SCRAPED | sample.labels.keys()
+    return found
+
+
+def panels() -> Iterator[dict[str, Any]]:
+    yield from (panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row")
+
+
+def expressions() -> dict[str, str]:
+    """Every PromQL expression of the dashboard and the rules, by where it is; Grafana's variables are filled in."""
+    found = {f"panel {panel['title']}, {target['refId']}": target["expr"]
+             for panel in panels() for target in panel["targets"]}
+    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
+        if variable["type"] == "query":
+            found[f"variable {variable['name']}"] = re.sub(r"label_values\((.*), \w+\)", r"\1", variable["definition"])
+    found |= {rule["alert"]: rule["expr"] for rule in rules()}
+    return {where: text.replace("$__rate_interval", "5m").replace("$model", "voc").replace("$instance", "a")
+            for where, text in found.items()}
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+def metrics_and_labels(expression: str) -> tuple[set[str], dict[str, set[str]], set[str]]:
+    """What a PromQL expression names: metrics, the labels each is selected by, and the labels it groups by."""
+    plain = re.sub(r'"[^"]*"', '""', expression)
+    selected: dict[str, set[str]] = {}
+    for name, inside in re.findall(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}", plain):
+        selected.setdefault(name, set()).update(re.findall(r"(\w+)\s*[=!]", inside))
+    grouped = {label.strip() for inside in re.findall(r"\bby\s*\(([^)]*)\)", plain) for label in inside.split(",")}
+    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\bby\s*\([^)]*\)|\boffset\s+\w+", " ", plain)
+    names = {name for name, call in re.findall(r"(?<![\w.:])([a-zA-Z_:][\w:]*)\s*(\()?", bare)
+             if not call and name not in WORDS}
+    return names, selected, grouped
+
+
+def test_the_reader_of_promql_finds_what_an_expression_names():
+    names, selected, grouped = metrics_and_labels(
+        'histogram_quantile(0.9, sum by (le, API) (rate(:a:b_bucket{x=~"c(d)|e", y!="f{g}"}[5m]))) / 1e6 > 2 '
+        "and h_total offset 6h unless on () vector(1)")
+    assert names == {":a:b_bucket", "h_total"}
+    assert selected == {":a:b_bucket": {"x", "y"}}
+    assert grouped == {"le", "API"}
+
+
+def test_every_metric_and_label_that_is_asked_for_is_shown_by_the_server():
+    known, used = exposed(), expressions()
+    assert len(used) > 50
+    for where, expression in used.items():
+        names, selected, grouped = metrics_and_labels(expression)
+        assert names, where
+        assert names <= known.keys(), where
+        for name, labels in selected.items():
+            assert labels <= known[name], (where, name)
+        assert grouped <= frozenset().union(*(known[name] for name in names)), where
+
+
+def test_legends_and_messages_show_labels_that_their_expressions_have():
+    known = exposed()
+    for panel in panels():
+        for target in panel["targets"]:
+            names, _, grouped = metrics_and_labels(target["expr"].replace("$__rate_interval", "5m"))
+            left = grouped or frozenset().union(*(known[name] for name in names))
+            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= left, panel["title"]
+    for rule in rules():
+        names, _, grouped = metrics_and_labels(rule["expr"])
+        left = grouped or frozenset().union(*(known[name] for name in names))
+        assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= left, rule["alert"]
+        assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_every_metric_of_the_server_itself_is_on_the_dashboard():
+    shown = " ".join(target["expr"] for panel in panels() for target in panel["targets"])
+    ours = {re.sub("_(bucket|sum|count)$", "", name) for name in exposed() if name.startswith("voc_serve_")}
+    missing = {name for name in ours if name not in shown}
+    assert missing == {"voc_serve_build_info"}
+
+
+def test_the_panels_have_numbers_of_their_own_and_do_not_overlap():
+    everything = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    taken: set[tuple[int, int]] = set()
+    for panel in everything:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
+                 for y in range(place["y"], place["y"] + place["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_compose_starts_the_server_with_flags_it_has_and_mounts_files_that_exist():
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    assert set(services) == {"voc-serve", "prometheus", "grafana"}
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", command("voc-serve", "--help").stdout))
+    assert {flag for flag in services["voc-serve"]["command"] if flag.startswith("--")} <= known
+    for service in services.values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        for volume in service["volumes"]:
+            if volume.startswith("./"):
+                assert (DEPLOY / volume.split(":")[0]).exists(), volume
+    mounted = {volume.rsplit(":", 2)[1] for volume in services["grafana"]["volumes"] if volume.startswith("./")}
+    provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/voc-serve.yaml").read_text())["providers"][0]
+    assert f"{provider['options']['path']}/{DASHBOARD.name}" in mounted
+
+
+def test_prometheus_reads_the_server_of_the_compose_file():
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())
+    (job,) = config["scrape_configs"]
+    serve = yaml.safe_load(COMPOSE.read_text())["services"]["voc-serve"]["command"]
+    assert job["static_configs"][0]["targets"] == [f"voc-serve:{serve[serve.index('--http-port') + 1]}"]
+    assert f'up{{job="{job["job_name"]}"}}' in expressions()["VocServeDown"]
+    source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
+    assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+
+
+def test_every_alert_is_tested():
+    tests = yaml.safe_load((DEPLOY / "prometheus/alerts.test.yaml").read_text())["tests"]
+    for test in tests:
+        assert {entry["alertname"] for entry in test["alert_rule_test"]} == {rule["alert"] for rule in rules()}
+
+
+def promtool(*arguments: str, **options: Any) -> None:
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=120, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_promtool_accepts_the_files_and_each_alert_fires_when_it_should():
+    promtool("check", "config", "prometheus.yaml", cwd=ALERTS.parent)
+    promtool("test", "rules", "alerts.test.yaml", cwd=ALERTS.parent)
+
+
+@needs_promtool
+def test_promtool_accepts_every_expression_of_the_dashboard(tmp_path: Path):
+    recorded = [{"record": f"panel_{number}", "expr": text} for number, text in enumerate(expressions().values())]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
+    promtool("check", "rules", str(tmp_path / "rules.yaml"))
+
+
+@needs_promtool
+def test_promtool_can_read_the_page():
+    own = subprocess.run(["promtool", "check", "metrics"], input=Metrics(["voc"]).page()[0], capture_output=True,
+                         check=False, timeout=60)
+    complaints = [line for line in own.stderr.decode().splitlines() if not line.startswith(":tensorflow:")]
+    assert complaints == []

@@ -1,0 +1,17 @@
+"""Clients of voc-serve that need neither TensorFlow nor Keras.
+
+    with Client("127.0.0.1:8500") as client:
+        for prediction in client.classify([Path("a.jpg"), Path("b.jpg")], top_k=3):
+            print(prediction.labels)
+
+`AsyncClient` has the same methods as coroutines. docs/clients.md is the guide.
+"""
+
+from voc_cls.client.answers import LabelInfo, ModelInfo, ModelVersion, Prediction, Preprocessing, ScoredLabel
+from voc_cls.client.asynchronous import AsyncClient
+from voc_cls.client.blocking import Client
+from voc_cls.client.failures import CallError
+from voc_cls.client.questions import Question
+
+__all__ = ["AsyncClient", "CallError", "Client", "LabelInfo", "ModelInfo", "ModelVersion", "Prediction",
+           "Preprocessing", "Question", "ScoredLabel"]
