@@ -40,9 +40,10 @@ class EngineProcess:
         os.truncate(memory, 4 * int(np.prod(shape)))
         ours, theirs = socket.socketpair()
         with theirs:
+            # the environment is a copy: TensorFlow, being imported in another thread, changes C's own under exec
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "serving.engine_worker", str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), memory))
+                pass_fds=(theirs.fileno(), memory), env=dict(os.environ))
         self._connection = Connection(ours.detach())
         self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(shape)
         self._ready: Ready | None = None

@@ -229,12 +229,13 @@ def test_a_reload_that_cannot_be_done_changes_nothing(models: ServedModels, root
                                                       message: str) -> None:
     (root.parent / "elsewhere" / "outside").mkdir(parents=True, exist_ok=True)
     with pytest.raises(grpc.RpcError) as error:
-        models.reload({**models.configs, **{name: config(name, root.parent / path, policy)
-                                            for name, (path, policy) in models_asked.items()}})
+        models.reload({**{name: config(name, root.parent / path, policy)
+                          for name, (path, policy) in models_asked.items()},
+                       "second": config("second", root / "second")})
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert message in error.value.details()
     assert (models.states("first"), models.states("second")) == ({1: "AVAILABLE"}, {1: "AVAILABLE"})
-    assert models.classify("first", version_label="") == 1
+    assert models.classify("first", version_label="stable") == 1
     assert models.refused("new")[0] is grpc.StatusCode.NOT_FOUND
     assert models.server.health() == "SERVING"
 
