@@ -12,12 +12,13 @@ from serving.reception import REQUEST_ID, Arrival, Reception
 from serving.tls import http_certificate_name
 
 HEALTH = "/healthz"
+METRICS = ("/metrics", "/monitoring/prometheus/metrics")
 PATTERN = re.compile(r":\[[^]]*\][+*]?")
 """The regular expressions in aiohttp's routes: {name:[^/:]+} is shown as {name}."""
 
 
 class HttpCalls:
-    """Stands around every request but those of health checks."""
+    """Stands around every request but those of health checks; who reads metrics needs a key, but no place."""
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
@@ -27,7 +28,11 @@ class HttpCalls:
         """Lets the request in, or raises the Refusal that it gets."""
         if request.path == HEALTH:
             return await handler(request)
-        with self._reception.around(_arrival(request)) as call:
+        arrival = _arrival(request)
+        if request.path in METRICS:
+            self._reception.access.client(arrival.method, arrival.headers, arrival.peer, arrival.certificate_name)
+            return await handler(request)
+        with self._reception.around(arrival) as call:
             response = await handler(request)
             response.headers[REQUEST_ID] = call.id
             return response

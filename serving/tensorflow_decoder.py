@@ -61,7 +61,3 @@ def bmp(image: npt.NDArray[np.uint8]) -> bytes:
     start = 54  # file header 14, info header 40 bytes
     return BMP_HEADER.pack(b"BM", start + rows.size, 0, 0, start,
                            40, width, -height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
-
-
-def _gpu() -> bool:
-    return bool(tf.config.list_physical_devices("GPU"))

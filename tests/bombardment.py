@@ -85,7 +85,8 @@ class Fault:
     content: bytes
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.status} {self.details[:300]!r} for {len(self.content)} bytes {self.content[:60]!r}"
+        return (f"{self.where}: {self.status} {self.details[:300]!r} for {len(self.content)} bytes "
+                f"{self.content[:2_000]!r}")
 
 
 @dataclass
@@ -195,13 +196,13 @@ class Caller:
     def _rest(self) -> None:
         request = fuzzing_http.request(self._fuzzer)
         begin = time.monotonic()
-        status = exchange(self._http, request.content, DEADLINE if request.whole else SILENCE)
+        status, answer = exchange(self._http, request.content, DEADLINE if request.whole else SILENCE)
         unanswered = request.whole and status == "closed"
-        self._tally.note("HTTP", status, request.content, time.monotonic() - begin, fault=unanswered)
+        self._tally.note("HTTP", status, request.content, time.monotonic() - begin, answer, unanswered)
 
 
-def exchange(address: tuple[str, int], content: bytes, timeout: float) -> str:
-    """The status of the answer to a request sent as it is; "closed" if there was none."""
+def exchange(address: tuple[str, int], content: bytes, timeout: float) -> tuple[str, str]:
+    """Status and text of the answer to a request sent as it is; "closed" if there was none."""
     answer = b""
     with socket.create_connection(address, timeout=DEADLINE) as connection:
         try:
@@ -212,7 +213,7 @@ def exchange(address: tuple[str, int], content: bytes, timeout: float) -> str:
         except OSError:  # the server has seen enough, or waits for more
             pass
     answer = answer.removeprefix(CONTINUE)
-    return answer[9:12].decode("latin-1") if answer.startswith(b"HTTP/1.") else "closed"
+    return answer[9:12].decode("latin-1") if answer.startswith(b"HTTP/1.") else "closed", answer.decode("latin-1")
 
 
 def bombard(address: str, http: str, inputs: int, seed: int | None = None) -> Tally:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS = 0, 1, 3, 4
 END_STREAM, END_HEADERS = 1, 4
-ACKNOWLEDGEMENT = 1
 INITIAL_WINDOW_SIZE = 4
 """Number of the setting: bytes that may be sent on a stream before its reader gives room for more."""
 
@@ -23,11 +22,6 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def settings(window: int | None = None) -> bytes:
     """The first frame of a connection."""
     return frame(SETTINGS, 0, 0, b"" if window is None else struct.pack(">HI", INITIAL_WINDOW_SIZE, window))
-
-
-def acknowledged() -> bytes:
-    """That the server's own settings have been read; it waits a minute for that."""
-    return frame(SETTINGS, ACKNOWLEDGEMENT, 0)
 
 
 def headers(method: str, stream: int = 1) -> bytes:
