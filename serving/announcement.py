@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving.config import SecurityConfig, ServeConfig
-from serving.models import Models
+from serving.configuration.config import SecurityConfig, ServeConfig
+from serving.models.models import Models
 from serving.reception import CallCounts
 
 

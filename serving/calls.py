@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from serving.call import current_call
 from serving.errors import Expired, InvalidCall, Overloaded, Refusal
 from serving.reception import RECEIVE_SECONDS, REQUEST_ID, Arrival, Reception
-from serving.tls import grpc_certificate_name
+from serving.security.tls import grpc_certificate_name
 
 HEALTH = "/grpc.health."
 PUSHBACK = "grpc-retry-pushback-ms"

@@ -7,9 +7,9 @@ import re
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from serving.names import printable
 from serving.reception import REQUEST_ID, Arrival, Reception
-from serving.tls import http_certificate_name
+from serving.security.names import printable
+from serving.security.tls import http_certificate_name
 
 HEALTH = "/healthz"
 METRICS = ("/metrics", "/monitoring/prometheus/metrics")

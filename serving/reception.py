@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import grpc
 
-from serving.access import Access, identity
 from serving.call import Call, Stage, set_current
 from serving.errors import NotReady, Overloaded, Refusal
-from serving.limits import Limits
-from serving.logs import Logs
-from serving.metrics import Entrypoint, Metrics
-from serving.names import printable
-from serving.tracing import Tracer
+from serving.security.access import Access, identity
+from serving.security.limits import Limits
+from serving.security.names import printable
+from serving.telemetry.logs import Logs
+from serving.telemetry.metrics import Entrypoint, Metrics
+from serving.telemetry.tracing import Tracer
 
 log = logging.getLogger(__name__)
 

@@ -14,34 +14,34 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from serving.access import Access
 from serving.announcement import ready_line, summary
 from serving.calls import Calls
-from serving.config import ServeConfig
+from serving.configuration.config import ServeConfig
 from serving.errors import ServeError
 from serving.http_calls import HttpCalls
 from serving.lifecycle import StopRequest, drain, first, pause
-from serving.limits import Limits
 from serving.listening import HttpPort, allow_connections, open_grpc, open_http
-from serving.loading import Loader
-from serving.logs import Logs
-from serving.metrics import Metrics
-from serving.metrics_collectors import ServerNow, VersionNow
-from serving.model_folder import read_model_folder
-from serving.model_settings import ModelSettings, model_settings
-from serving.models import Models
-from serving.places import Places
+from serving.models.loading import Loader
+from serving.models.model_folder import read_model_folder
+from serving.models.model_settings import ModelSettings, model_settings
+from serving.models.models import Models
+from serving.models.places import Places
 from serving.reception import CLOSED_SECONDS, Reception
-from serving.tls import Certificates
-from serving.tracing import Tracer, open_tracer
+from serving.security.access import Access
+from serving.security.limits import Limits
+from serving.security.tls import Certificates
+from serving.telemetry.logs import Logs
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.metrics_collectors import ServerNow, VersionNow
+from serving.telemetry.tracing import Tracer, open_tracer
 from voc_cls.console import import_tensorflow
 from voc_cls.files import write_text
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from serving.health import Health
-    from serving.streams import Stopping
+    from serving.services.health import Health
+    from serving.services.streams import Stopping
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def _assemble(config: ServeConfig, logs: Logs, tracer: Tracer) -> Parts:
 async def _serve(parts: Parts, loading: asyncio.Future[None], stop: StopRequest, started: float) -> None:
     config, models = parts.config, parts.models
     parts.tensorflow.set_result(await asyncio.to_thread(import_tensorflow))  # takes seconds; engines begin to load
-    from serving.rest import Rest
-    from serving.services import add_services
-    from serving.streams import Stopping
+    from serving.rest.routes import Rest
+    from serving.services.all_services import add_services
+    from serving.services.streams import Stopping
 
     rest = Rest(models, config, parts.decoders, parts.metrics)
     parts.metrics.watch(lambda: _now(parts, rest.open))

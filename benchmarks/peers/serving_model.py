@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.tensorflow_decoder import TensorFlowDecoder
-from serving.tensorflow_engine import Precision, TensorFlowNetwork
+from serving.engine.tensorflow_decoder import TensorFlowDecoder
+from serving.engine.tensorflow_network import Precision, TensorFlowNetwork
 
 
 @dataclass(frozen=True)

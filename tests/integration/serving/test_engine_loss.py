@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def engine(server: Server) -> int:
     """Process id of the server's engine."""
-    found = subprocess.run(["pgrep", "-P", str(server.process.pid), "-f", "serving.engine_worker"],
+    found = subprocess.run(["pgrep", "-P", str(server.process.pid), "-f", "serving.engine.worker"],
                            capture_output=True, text=True, check=True)
     (pid,) = found.stdout.split()
     return int(pid)
@@ -54,7 +54,7 @@ def code(call: object) -> grpc.StatusCode:
 
 def test_an_engine_runs_a_program_of_its_own_and_is_no_fork_of_the_server(server: Server) -> None:
     command = Path(f"/proc/{engine(server)}/cmdline").read_bytes().split(b"\0")
-    assert command[1:3] == [b"-m", b"serving.engine_worker"]
+    assert command[1:3] == [b"-m", b"serving.engine.worker"]
     assert os.getpgid(engine(server)) == os.getpgid(server.process.pid)  # Ctrl-C reaches both, and the engine waits
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.config import ServeConfig
-from serving.engine import EngineLost
-from serving.engine_process import EngineProcess
+from serving.configuration.config import ServeConfig
+from serving.engine.engine import EngineLost
+from serving.engine.process import EngineProcess
 from serving.errors import ServeError
-from serving.metadata import read_metadata
+from serving.models.metadata import read_metadata
 from tests.integration.serving.conftest import until
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 
@@ -103,9 +103,9 @@ def test_a_version_whose_variables_are_damaged_is_one_sentence(tmp_path: Path,
 STARTER = """
 import sys, time
 from pathlib import Path
-from serving.config import ServeConfig
-from serving.engine_process import EngineProcess
-from serving.metadata import read_metadata
+from serving.configuration.config import ServeConfig
+from serving.engine.process import EngineProcess
+from serving.models.metadata import read_metadata
 version = Path(sys.argv[1])
 engine = EngineProcess(version, read_metadata(version), ServeConfig(), (1,), modest=False)
 print(engine.pid, flush=True)

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine import UndecodablePicture
+from serving.engine.engine import UndecodablePicture
+from serving.engine.tensorflow_decoder import TensorFlowDecoder, bmp
+from serving.engine.tensorflow_network import Precision, TensorFlowNetwork, choose_precision
 from serving.errors import ServeError
-from serving.signatures import read_graph
-from serving.tensorflow_decoder import TensorFlowDecoder, bmp
-from serving.tensorflow_engine import Precision, TensorFlowNetwork, choose_precision
+from serving.services.signatures import read_graph
 from tests.integration.serving.conftest import jpeg, picture
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 

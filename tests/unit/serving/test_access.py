@@ -14,10 +14,10 @@ import pytest
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.access import Access, identity
-from serving.config import SecurityConfig
+from serving.configuration.config import SecurityConfig
 from serving.errors import Forbidden, Refusal, Unauthenticated
-from serving.keys_file import GROUPS, group_of
+from serving.security.access import Access, identity
+from serving.security.keys_file import GROUPS, group_of
 
 PHOTO, ADMIN, OLD, UNKNOWN = "photo-" * 5, "admin-" * 5, "older-" * 5, "other-" * 5
 PEER = "ipv4:10.0.0.7:5000"

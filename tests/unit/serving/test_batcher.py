@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.batcher import Batcher, Drop, batch_sizes
 from serving.call import Call, Stage
-from serving.engine import EngineLost, Inputs, Scores
+from serving.engine.batcher import Batcher, Drop, batch_sizes
+from serving.engine.engine import EngineLost, Inputs, Scores
 from serving.errors import Expired, NotReady
 
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.metrics import Metrics
-from serving.metrics_collectors import ServerNow, VersionNow
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.metrics_collectors import ServerNow, VersionNow
 from tests.commands import command
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.access import Access
-from serving.config import SecurityConfig
+from serving.configuration.config import SecurityConfig
 from serving.errors import Forbidden, ServeError, Unauthenticated
+from serving.security.access import Access
 
 PHOTO, ADMIN, OLD = "photo-" * 5, "admin-" * 5, "older-" * 5
 PEER = "ipv4:10.0.0.7:5000"

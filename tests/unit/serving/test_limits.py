@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from serving.config import SecurityConfig
+from serving.configuration.config import SecurityConfig
 from serving.errors import Overloaded
-from serving.limits import MOST_CLIENTS, Limits
+from serving.security.limits import MOST_CLIENTS, Limits
 
 
 class Clock:

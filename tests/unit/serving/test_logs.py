@@ -22,9 +22,9 @@ import grpc
 import pytest
 
 from serving.call import Call, set_current
-from serving.config import ObservabilityConfig
-from serving.line_writer import LineWriter
-from serving.logs import Logs
+from serving.configuration.config import ObservabilityConfig
+from serving.telemetry.line_writer import LineWriter
+from serving.telemetry.logs import Logs
 
 log = logging.getLogger("serving.test")
 CALL = Call("r-1", "/voc_cls.v1.Classifier/Classify", "camera-7", model="voc")
@@ -133,7 +133,7 @@ def test_a_line_of_the_access_log_has_status_and_times(tmp_path: Path):
     for name, log_format in (("text", "text"), ("json", "json")):
         with logs_to(tmp_path / name, access_log=1, log_format=log_format) as logs:
             logs.access(CALL, grpc.StatusCode.NOT_FOUND, 0.0352, stages)  # type: ignore[arg-type]
-    assert "INFO serving.access: NOT_FOUND after 35.2 ms, decode 3.1, engine 30.0 [request_id=r-1" in (
+    assert "INFO serving.security.access: NOT_FOUND after 35.2 ms, decode 3.1, engine 30.0 [request_id=r-1" in (
         tmp_path / "text").read_text()
     entry = json.loads((tmp_path / "json").read_text())
     assert (entry["status"], entry["seconds"], entry["decode_seconds"]) == ("NOT_FOUND", 0.0352, 0.0031)
@@ -144,7 +144,7 @@ def test_failures_of_the_server_are_logged_whatever_the_share_and_the_level(tmp_
     with logs_to(tmp_path / "log", access_log=0, log_level="error") as logs:
         for status in grpc.StatusCode:
             logs.access(CALL, status, 0.1, {})
-    assert re.findall(r"ERROR serving.access: (\S+)", (tmp_path / "log").read_text()) == [
+    assert re.findall(r"ERROR serving.security.access: (\S+)", (tmp_path / "log").read_text()) == [
         "UNKNOWN", "INTERNAL", "DATA_LOSS"]
 
 
@@ -183,8 +183,8 @@ def test_on_a_full_disk_lines_are_lost_and_counted():
 
 FILLS_ITS_DISK = """
 import logging, resource, time
-from serving.config import ObservabilityConfig
-from serving.logs import Logs
+from serving.configuration.config import ObservabilityConfig
+from serving.telemetry.logs import Logs
 
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -215,7 +215,7 @@ def test_once_the_disk_has_space_again_the_log_goes_on_and_says_what_is_missing(
     assert all(line.endswith("of a hundred") for line in written)
     assert not torn.endswith("of a hundred")  # but the next line does not stick to it
     assert re.match(r"20\d\d-.* INFO serving.test: there is space again$", again)
-    assert missing.endswith(f"WARNING serving.logs: {lost} lines of the log could not be written")
+    assert missing.endswith(f"WARNING serving.telemetry.logs: {lost} lines of the log could not be written")
 
 
 def test_a_reader_that_is_stuck_costs_lines_but_no_time():
@@ -294,8 +294,8 @@ def test_a_reader_that_has_gone_costs_lines_only():
 
 CLOSED = """
 import logging, os, sys
-from serving.config import ObservabilityConfig
-from serving.logs import Logs
+from serving.configuration.config import ObservabilityConfig
+from serving.telemetry.logs import Logs
 logs = Logs(ObservabilityConfig())
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
 logging.getLogger("serving.test").info("hello")

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from serving.metrics import Metrics, VersionMetrics, api_of
-from serving.metrics_collectors import ServerNow, VersionNow, process_usage
+from serving.telemetry.metrics import Metrics, VersionMetrics, api_of
+from serving.telemetry.metrics_collectors import ServerNow, VersionNow, process_usage
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OK = grpc.StatusCode.OK

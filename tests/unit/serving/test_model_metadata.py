@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serving.errors import ServeError
-from serving.metadata import ModelMetadata, read_metadata
+from serving.models.metadata import ModelMetadata, read_metadata
 
 GOOD = {"format": 1, "net": "vgg_16", "labels": ["cat", "dog"], "preprocessing": {"size": 224}, "what comes later": 1}
 """As much as the first exports had to say."""

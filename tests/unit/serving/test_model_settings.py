@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serving.config import ModelsConfig
-from serving.model_settings import ModelSettings, VersionPolicy, model_settings, parse_policy
+from serving.configuration.config import ModelsConfig
+from serving.models.model_settings import ModelSettings, VersionPolicy, model_settings, parse_policy
 from voc_cls.errors import UsageError
 
 

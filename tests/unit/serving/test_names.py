@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import InvalidCall
-from serving.names import LONGEST_NAME, check_called_name, check_model_name, host_of, is_safe_name, printable
+from serving.security.names import LONGEST_NAME, check_called_name, check_model_name, host_of, is_safe_name, printable
 from voc_cls.errors import UsageError
 
 ODD = ("", ".", "..", ".hidden", "-rf", "a/b", "../etc/passwd", "a\\b", "a b", "a\n", "\na", "a\x00", "a:predict",

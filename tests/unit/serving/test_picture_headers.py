@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from serving.pictures import NotAPicture, picture_format, pixels_to_decode
+from serving.models.pictures import NotAPicture, picture_format, pixels_to_decode
 
 WIDTH, HEIGHT = 301, 203
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from serving.errors import InvalidCall, Overloaded
-from serving.places import LONGEST_RETRY, Places
+from serving.models.places import LONGEST_RETRY, Places
 
 
 def refused(places: Places, pictures: int = 1) -> Overloaded:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from serving.errors import InvalidCall
-from serving.rest_json import MOST_VALUES, TooLarge, parse, read_bytes, unzip, write_values
-from serving.rest_tensors import (
+from serving.rest.json_values import MOST_VALUES, TooLarge, parse, read_bytes, unzip, write_values
+from serving.rest.tensors import (
     read_pictures,
     read_signature_name,
     read_tensor,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serving.config import (
+from serving.configuration.config import (
     BatchingConfig,
     EngineConfig,
     LifeCycleConfig,
@@ -67,8 +67,8 @@ def test_the_limit_of_a_container_is_its_number_of_cores(tmp_path: Path, limit: 
     assert available_cores(tmp_path / "none") == own
 
 
-@pytest.mark.parametrize("module", ["serving.cli", "serving.command_line", "serving.check", "serving.server",
-                                    "voc_cls.client", "voc_cls.cli.predict"])
+@pytest.mark.parametrize("module", ["serving.cli", "serving.configuration.command_line", "serving.configuration.check",
+                                    "serving.server", "voc_cls.client", "voc_cls.cli.predict"])
 def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
     heavy = "[name for name in ('tensorflow', 'keras', 'matplotlib', 'cv2') if name in sys.modules]"
     found = subprocess.run([sys.executable, "-c", f"import sys, {module}; print({heavy})"], capture_output=True,

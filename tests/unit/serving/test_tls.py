@@ -25,10 +25,10 @@ import pytest
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.config import SecurityConfig
+from serving.configuration.config import SecurityConfig
 from serving.errors import ServeError
-from serving.names import printable
-from serving.tls import Certificates, grpc_certificate_name, http_certificate_name
+from serving.security.names import printable
+from serving.security.tls import Certificates, grpc_certificate_name, http_certificate_name
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the command openssl makes the certificates")
 

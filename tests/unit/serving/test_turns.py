@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.turns import Turns
+from serving.engine.turns import Turns
 
 
 def filled(*items: str) -> Turns[str]:

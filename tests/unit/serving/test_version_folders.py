@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import ServeError
-from serving.version_folders import VersionFolders
+from serving.models.version_folders import VersionFolders
 
 
 def write(folder: Path, content: str = "graph") -> Path:

@@ -1,0 +1,132 @@
+"""voc-serve --check: everything that can be looked at without serving and without TensorFlow, and what would be served.
+
+Stricter than a start: every version that is wanted must be there and readable, and every label must have one. The graph
+of a version is looked at only when it is loaded.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serving.configuration.config import SecurityConfig, ServeConfig, flag
+from serving.engine.batcher import batch_sizes
+from serving.errors import ServeError
+from serving.models.metadata import ModelMetadata, read_metadata
+from serving.models.model_folder import SAVED_MODEL, read_model_folder
+from serving.models.model_settings import ModelSettings, model_settings
+from serving.security.access import Access
+from serving.security.tls import Certificates
+
+FILES = (SAVED_MODEL, "variables/variables.index")
+"""Of every exported version, relative to its folder."""
+MODEL_COLUMNS = ("model", "versions", "labels", "network", "classes", "thresholds", "folder")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model as it lies on disk."""
+
+    settings: ModelSettings
+    versions: dict[int, ModelMetadata]
+
+
+def check(config: ServeConfig) -> None:
+    """Prints what would be served. Raises UsageError or ServeError for the first thing that is wrong."""
+    models = [_look(settings) for settings in model_settings(config.models)]
+    _check_folders(config)
+    batching = config.batching
+    said = [
+        ("gRPC", _port(config.ports.host, config.ports.port, "port")),
+        ("HTTP", _port(config.ports.host, config.ports.http_port, "http_port")),
+        ("security", _security(config.security)),
+        ("batches", f"of {' '.join(map(str, batch_sizes(batching.max_batch_size)))} pictures, which wait "
+                    f"{batching.batch_timeout_ms:g} ms for others; at most {batching.queue_size} in the server"),
+        ("engine", f"{config.resolved_threads} threads, {config.engine.precision}"),
+        ("pictures", f"up to {config.pictures.max_megapixels:g} megapixels, {config.pictures.max_picture_mb:g} MiB"),
+    ]
+    print("\n".join([*_columns([MODEL_COLUMNS, *map(_row, models)]), "", *_columns(said), "",
+                     "voc-serve: nothing wrong was found"]))
+
+
+def _row(model: _Found) -> tuple[str, ...]:
+    newest = model.versions[max(model.versions)]
+    labels = " ".join(f"{label}={number}" for label, number in model.settings.labels.items())
+    return (model.settings.name, " ".join(map(str, model.versions)), labels or "-", f"{newest.net} {newest.size} px",
+            str(len(newest.labels)), "yes" if newest.thresholds else "no", str(model.settings.folder))
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, one column below the other; no line is wrapped, however long."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _look(settings: ModelSettings) -> _Found:
+    """Reads what a model's folder says; ServeError if a wanted version or a label's is missing or damaged."""
+    folder, name = read_model_folder(settings.folder), settings.name
+    on_disk = ", ".join(map(str, folder.versions))
+    wanted = settings.policy.wanted(folder.versions)
+    if missing := [number for number in settings.policy.numbers if number not in wanted]:
+        raise ServeError(f"model '{name}': {settings.folder} has no version {missing[0]} (it has {on_disk}): export "
+                         "it, or change --versions")
+    for label, number in settings.labels.items():
+        if number not in wanted:
+            raise ServeError(f"model '{name}': the label '{label}' is version {number}, which is not served (on disk: "
+                             f"{on_disk}; --versions {settings.policy}): export it, or change --version-labels")
+    for number in wanted:
+        for file in FILES:
+            if not (folder.version(number) / file).is_file():
+                raise ServeError(f"{folder.version(number)} has no {file}: export the model again with voc-export")
+    return _Found(settings, {number: read_metadata(folder.version(number)) for number in wanted})
+
+
+def _check_folders(config: ServeConfig) -> None:
+    folders = {"models_root": config.models.models_root,
+               "port_file": None if config.ports.port_file is None else config.ports.port_file.absolute().parent}
+    for name, folder in folders.items():
+        if folder is not None and not folder.is_dir():
+            raise ServeError(f"{flag(name)}: there is no folder {folder}: make it, or pass another")
+    if config.observability.trace_to is not None and importlib.util.find_spec("opentelemetry") is None:
+        raise ServeError(f"--trace-to {config.observability.trace_to} needs OpenTelemetry: pip install "
+                         "\"voc-cls[trace]\"")
+
+
+def _security(config: SecurityConfig) -> str:
+    """What protects the server, after reading its files."""
+    said = ["TLS" if config.tls_cert else "no TLS"]
+    if config.tls_cert is not None:
+        Certificates(config)
+        said += ["client certificates"] if config.client_ca else []
+    Access(config)
+    said.append(f"keys of {config.keys_file}" if config.keys_file else "no keys")
+    if config.client_rate:
+        said.append(f"{config.client_rate:g} calls/s a client, {config.client_burst} at once")
+    if config.client_concurrency:
+        said.append(f"{config.client_concurrency} calls of a client at a time")
+    open_to_all = config.keys_file is None and config.client_ca is None
+    reflection = config.reflection if config.reflection != "auto" else "on" if open_to_all else "off"
+    return ", ".join([*said, f"reflection {reflection}"])
+
+
+def _port(host: str, port: int, name: str) -> str:
+    """host:port and whether it is free; ServeError if it could never be listened on."""
+    if port < 0:
+        return "none"
+    if port == 0:
+        return f"{host}, a free port"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"{host}:{port}, which is taken at the moment"
+        raise ServeError(f"{flag('host')} {host} {flag(name)} {port} cannot be listened on ({error.strerror}): pass "
+                         "an address of this machine and a port that this user may open") from None
+    return f"{host}:{port}, which is free"

@@ -1,0 +1,1 @@
+"""Which models and versions there are: on disk, being loaded, answering, being unloaded."""

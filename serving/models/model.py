@@ -1,0 +1,249 @@
+"""One model: the versions it has on disk and in memory, and how those in memory follow those on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from math import inf
+from pathlib import Path
+
+from serving.errors import NotFound, NotReady, ServeError
+from serving.models.model_settings import ModelSettings
+from serving.models.servable import Servable
+from serving.models.version_folders import VersionFolders
+from serving.security.names import printable
+from serving.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+LONGEST_BACKOFF = 60.0
+"""Seconds between two attempts to start an engine that keeps ending."""
+
+
+class State(IntEnum):
+    """Where a version is in its life; names and numbers of TensorFlow Serving's ModelVersionStatus.State."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass
+class Version:
+    """A version that the server has, wants, or could not load."""
+
+    state: State = State.START
+    error: str = ""
+    """Why it could not be loaded, or why it is loaded once more."""
+    labels: tuple[str, ...] = ()
+    """Names by which callers may ask for it."""
+    servable: Servable | None = None
+    """While it is AVAILABLE or UNLOADING, and until the rest of one whose engine has ended is cleared away."""
+    users: int = 0
+    """Calls that hold it."""
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last call has let go of it."""
+    losses: int = 0
+    """How often its engine has ended by itself, soon after it was loaded."""
+    available_since: float = 0
+    """Monotonic time, seconds."""
+    not_before: float = 0
+    """Monotonic time, seconds, before which it is not loaded again."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be loaded."""
+        return self.state is State.END and bool(self.error)
+
+
+Load = Callable[[str, int, Path], Awaitable[Servable]]
+"""(model, version, folder of the version) → servable; ServeError."""
+
+
+class Model:
+    """A model by its name. Only one method that changes versions runs at a time: Models sees to that."""
+
+    def __init__(self, settings: ModelSettings, load: Load, on_change: Callable[[], Awaitable[None]],
+                 metrics: Metrics) -> None:
+        self.settings = settings
+        self.versions: dict[int, Version] = {}
+        self._folders = VersionFolders(settings.folder)
+        self._load = load
+        self._on_change = on_change
+        self._metrics = metrics
+        self.problem = ""
+        """Why its folder could not be read at the last look."""
+
+    @property
+    def available(self) -> list[int]:
+        """The versions that answer, the highest first."""
+        return [number for number, version in sorted(self.versions.items(), reverse=True)
+                if version.state is State.AVAILABLE]
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether a version answers that the policy wants."""
+        return bool(self.settings.policy.wanted(self.available))
+
+    @property
+    def revival(self) -> float:
+        """Monotonic time, seconds, when the next version may be loaded again whose engine keeps ending; or infinity."""
+        now = time.monotonic()
+        return min((version.not_before for version in self.versions.values() if version.not_before > now), default=inf)
+
+    @contextlib.contextmanager
+    def use(self, version: int | None, label: str) -> Iterator[Servable]:
+        """The version that answers a call, kept until the block ends. Raises NotFound, NotReady."""
+        held = self.versions[self._choose(version, label)]
+        if held.state is not State.AVAILABLE or held.servable is None:
+            which = f" version {version}" if version is not None else f" version '{printable(label)}'" if label else ""
+            why = f" ({held.error})" if held.error else " yet"
+            raise NotReady(f"model '{self.settings.name}'{which} is not ready{why}: try again in a moment")
+        held.users += 1
+        try:
+            yield held.servable
+        finally:
+            held.users -= 1
+            if not held.users:
+                held.unused.set()
+
+    def _choose(self, version: int | None, label: str) -> int:
+        name, known = self.settings.name, ", ".join(map(str, sorted(self.versions))) or "none"
+        if label:
+            if label not in self.settings.labels:
+                labels = ", ".join(sorted(self.settings.labels)) or "none"
+                raise NotFound(f"model '{name}' has no version with the label '{printable(label)}'; its labels: "
+                               f"{labels}")
+            version = self.settings.labels[label]
+            if version not in self.versions:
+                raise NotFound(f"model '{name}' has no version {version}, which the label '{label}' stands for; this "
+                               f"server has {known}")
+            return version
+        if version is None:
+            available = self.available
+            if not available:
+                raise NotReady(f"model '{name}' is not ready yet: try again in a moment")
+            return available[0]
+        if version not in self.versions:
+            raise NotFound(f"model '{name}' has no version {version}; this server has {known}")
+        return version
+
+    async def follow(self, settled: bool) -> None:
+        """Makes the versions in memory those that the policy wants of those on disk.
+
+        A new version is loaded before the one that it replaces is unloaded, and one that cannot be loaded replaces
+        none. `settled`: a folder is taken as complete although nobody has looked at it before; else it must be
+        unchanged since the last look, as it may be in the middle of being copied.
+        """
+        try:
+            await self._folders.look(settled)
+        except (ServeError, OSError) as error:
+            self._complain(str(error))
+            return
+        self._complain("")
+        await self.load_wanted()
+
+    async def load_wanted(self) -> None:
+        """What `follow` does, by what it saw at its last look."""
+        while True:
+            wanted = self._wanted()
+            missing = [number for number in reversed(wanted) if self.versions[number].state is not State.AVAILABLE]
+            due = [number for number in missing if self._due(number)]
+            if not due:
+                break
+            await self._try(due[0])
+        if wanted and not missing:
+            for number in self.available:
+                if number not in wanted:
+                    await self.unload(number)
+            self._wanted()  # nobody need know of those any more
+
+    async def unload(self, number: int) -> None:
+        """Lets a version answer no more calls, waits for those it has, and gives its memory back."""
+        version = self.versions[number]
+        if version.servable is None:
+            return
+        version.state = State.UNLOADING
+        await self._on_change()
+        await self._close(version)
+        version.state = State.END
+        self._metrics.forget(self.settings.name, number, str(self.settings.folder / str(number)))
+        log.info("model %s, version %d: unloaded", self.settings.name, number)
+        await self._on_change()
+
+    def engine_ended(self, number: int, servable: Servable) -> None:
+        """The engine of a version has ended: takes the version out of service, unless that is why it ended."""
+        version = self.versions.get(number)
+        if version is None or version.servable is not servable or version.state is not State.AVAILABLE:
+            return
+        log.error("model %s, version %d: its engine has ended, it is started again", self.settings.name, number)
+        self._metrics.engine_lost(self.settings.name)
+        version.state, version.error = State.START, "its engine has ended"
+        now = time.monotonic()
+        version.losses = version.losses + 1 if now - version.available_since < LONGEST_BACKOFF else 1
+        version.not_before = now + min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
+
+    async def clear_away(self) -> None:
+        """Closes what `engine_ended` took out of service, after the calls that hold it; load_wanted starts it again."""
+        for version in list(self.versions.values()):
+            if version.state is State.START:
+                await self._close(version)
+
+    async def _close(self, version: Version) -> None:
+        servable = version.servable
+        if servable is None:
+            return
+        while version.users:
+            version.unused.clear()
+            await version.unused.wait()
+        await servable.close()
+        version.servable = None
+
+    def _wanted(self) -> tuple[int, ...]:
+        """The versions that are to be in memory, ascending; makes `versions` those worth knowing."""
+        wanted = self.settings.policy.wanted(self._folders.loadable)
+        for number in wanted:
+            version = self.versions.setdefault(number, Version())
+            if version.state is State.END:  # it was unloaded, or its folder has changed since it could not be loaded
+                version.state, version.error = State.START, ""
+        for number, version in list(self.versions.items()):
+            version.labels = tuple(label for label, of in self.settings.labels.items() if of == number)
+            if version.servable is None and number not in wanted and not self._folders.failed(number):
+                del self.versions[number]
+        return wanted
+
+    def _due(self, number: int) -> bool:
+        version = self.versions[number]
+        return version.servable is None and self._folders.settled(number) and time.monotonic() >= version.not_before
+
+    async def _try(self, number: int) -> None:
+        """Loads a version; one that cannot be loaded is told why in `versions`."""
+        version = self.versions[number]
+        version.state = State.LOADING
+        await self._on_change()
+        try:
+            version.servable = await self._load(self.settings.name, number, self.settings.folder / str(number))
+        except asyncio.CancelledError:
+            version.state = State.START
+            raise
+        except Exception as error:
+            version.state, version.error = State.END, str(error) or type(error).__name__
+            self._folders.fail(number)
+            log.error("model %s, version %d: cannot be loaded: %s", self.settings.name, number, version.error,
+                      exc_info=not isinstance(error, ServeError))
+        else:
+            version.state, version.error, version.available_since = State.AVAILABLE, "", time.monotonic()
+        await self._on_change()
+
+    def _complain(self, problem: str) -> None:
+        """Logs a problem once, not at every look."""
+        if problem and problem != self.problem:
+            log.error("model %s: %s; its versions in memory stay", self.settings.name, problem)
+        self.problem = problem

@@ -1,0 +1,176 @@
+"""Which models a server is to have, and which versions of each: what flags and files say, checked."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from serving.models.model_folder import LARGEST_VERSION, is_version
+from serving.security.names import RULE, check_model_name, is_safe_name
+from voc_cls.config_file import check_keys, read_yaml
+from voc_cls.errors import UsageError
+
+if TYPE_CHECKING:
+    from serving.configuration.config import ModelsConfig
+
+ENTRY_KEYS = ("name", "path", "versions", "labels")
+"""Of a model in a models file; `path` must be there."""
+EXAMPLE = "- {name: voc, path: models/voc, versions: latest, labels: {stable: 3}}"
+
+
+@dataclass(frozen=True)
+class VersionPolicy:
+    """Which versions of a model are served, of those on disk."""
+
+    kind: Literal["latest", "all", "specific"] = "latest"
+    latest: int = 1
+    """How many, the highest ones; for `latest` only."""
+    numbers: tuple[int, ...] = ()
+    """Ascending; for `specific` only."""
+
+    def wanted(self, on_disk: Sequence[int]) -> tuple[int, ...]:
+        """The versions to serve of those on disk, ascending. Specific ones that are missing are not in it."""
+        ascending = tuple(sorted(on_disk))
+        if self.kind == "latest":
+            return ascending[-self.latest:]
+        return tuple(number for number in ascending if self.kind == "all" or number in self.numbers)
+
+    def __str__(self) -> str:
+        """As parse_policy reads it."""
+        if self.kind == "specific":
+            return ",".join(map(str, self.numbers))
+        return f"latest:{self.latest}" if self.kind == "latest" and self.latest > 1 else self.kind
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One model that is to be served."""
+
+    name: str
+    folder: Path
+    """Of its versions."""
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Label → version. Whether there is such a version is known only when the folder is read."""
+
+
+def model_settings(config: ModelsConfig) -> tuple[ModelSettings, ...]:
+    """The models of --model-dir, --models-file or the configuration's own list; UsageError unless one is given."""
+    given = [flag for flag, value in (("--model-dir", config.model_dir), ("--models-file", config.models_file),
+                                      ("models.served", config.served)) if value]
+    if not given:
+        raise UsageError("no model to serve: pass --model-dir models/voc, the folder that voc-export wrote, or "
+                         "--models-file FILE with several models")
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} both say what to serve: give one of them")
+    if config.model_dir is not None:
+        return (_of_flags(config, config.model_dir),)
+    for flag, value in (("--model-name", config.model_name), ("--version-labels", config.version_labels),
+                        ("--versions", config.versions != "latest")):
+        if value:
+            raise UsageError(f"{flag} belongs to --model-dir: say it in {given[0]}, in the entry of the model")
+    if config.models_file is not None:
+        where = f"--models-file {config.models_file}"
+        return read_models(read_yaml(config.models_file, "--models-file"), config.models_file.parent, where)
+    return config.served
+
+
+def _of_flags(config: ModelsConfig, folder: Path) -> ModelSettings:
+    name = config.model_name if config.model_name is not None else folder.resolve().name
+    check_model_name(name, f"--model-dir {folder} has no --model-name, and its name" if config.model_name is None
+                     else "--model-name")
+    policy = parse_policy(config.versions)
+    return ModelSettings(name, folder, policy, parse_labels(config.version_labels, policy))
+
+
+def read_models(content: Any, folder: Path, where: str) -> tuple[ModelSettings, ...]:
+    """Models of a YAML list whose relative paths are relative to `folder`; UsageError, beginning with `where`."""
+    if not isinstance(content, list) or not content:
+        raise UsageError(f"{where}: must be a list of models, such as {EXAMPLE}, found {content!r}")
+    models = tuple(_of_entry(entry, folder, f"{where}: [{index}]") for index, entry in enumerate(content))
+    check_names(models, where)
+    return models
+
+
+def check_names(models: Iterable[ModelSettings], where: str) -> None:
+    """UsageError, beginning with `where`, if two models have the same name."""
+    names = Counter(model.name for model in models)
+    if twice := sorted(name for name, times in names.items() if times > 1):
+        raise UsageError(f"{where}: {' and '.join(map(repr, twice))} is the name of several models: give each a "
+                         "\"name\" of its own")
+
+
+def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
+    check_keys(entry, dict.fromkeys(ENTRY_KEYS), where)
+    path = entry.get("path")
+    if not isinstance(path, str) or not path:
+        raise UsageError(f"{where}.path: must be the folder of a model's versions, such as models/voc, found {path!r}")
+    name = entry.get("name")
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"{where}.name: {name!r} is no text: write it in quotation marks")
+    resolved = folder / path
+    place = f"{where}.path has no name beside it, and its own" if name is None else f"{where}.name"
+    name = resolved.resolve().name if name is None else name
+    check_model_name(name, place)
+    policy = _policy_of(entry.get("versions", "latest"), f"{where}.versions")
+    labels = entry.get("labels") or {}
+    if not isinstance(labels, dict):
+        raise UsageError(f"{where}.labels: {labels!r} are no labels: write them as {{stable: 3, canary: 4}}")
+    for label, version in labels.items():
+        _check_label(label, version, policy, f"{where}.labels")
+    return ModelSettings(name, resolved, policy, dict(labels))
+
+
+def _policy_of(value: Any, where: str) -> VersionPolicy:
+    """YAML has 3 for a number and [3, 7] for a list where the flag has text."""
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise UsageError(f"{where}: {value!r} is none of latest, latest:2, all, or numbers such as [3, 7]")
+    return parse_policy(str(value), where)
+
+
+def parse_policy(text: str, where: str = "--versions") -> VersionPolicy:
+    """latest, latest:2, all, or 3,7; UsageError, beginning with `where`, for anything else."""
+    if text == "all":
+        return VersionPolicy("all")
+    if match := re.fullmatch(r"latest(?::(\d{1,9}))?", text, re.ASCII):
+        latest = 1 if match[1] is None else int(match[1])
+        if latest:
+            return VersionPolicy("latest", latest=latest)
+    numbers = [number.strip() for number in text.split(",")]
+    if all(len(number) < 20 and is_version(number) for number in numbers):
+        return VersionPolicy("specific", numbers=tuple(sorted({int(number) for number in numbers})))
+    raise UsageError(f"{where} {text!r} is none of latest, latest:2 (the two highest), all, or numbers such as 3,7")
+
+
+def parse_labels(assignments: Iterable[str], policy: VersionPolicy, where: str = "--version-labels") -> dict[str, int]:
+    """("stable=3", "canary=4") → {"stable": 3, "canary": 4}; UsageError, beginning with `where`."""
+    labels: dict[str, int] = {}
+    for assignment in assignments:
+        label, equals, number = assignment.partition("=")
+        if not equals or len(number) > 19 or not is_version(number):
+            raise UsageError(f"{where} {assignment!r} is no label of a version: write it as stable=3")
+        if label in labels:
+            raise UsageError(f"{where} {assignment!r}: the label {label!r} is version {labels[label]} already; a label "
+                             "is one version, a version may have several labels")
+        _check_label(label, int(number), policy, where)
+        labels[label] = int(number)
+    return labels
+
+
+def _check_label(label: Any, version: Any, policy: VersionPolicy, where: str) -> None:
+    if not isinstance(label, str) or label.isdigit():
+        raise UsageError(f"{where}: the label {label!r} is a number, which callers could take for a version: choose a "
+                         "word such as stable")
+    if not is_safe_name(label):
+        raise UsageError(f"{where}: {label!r} cannot be a label: use {RULE}")
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION:
+        raise UsageError(f"{where}: the label {label!r} must be the number of a version, found {version!r}")
+    if policy.kind == "specific" and version not in policy.numbers:
+        raise UsageError(f"{where}: the label {label!r} is version {version}, which is not served, as only "
+                         f"{policy} are: add it, or choose another")

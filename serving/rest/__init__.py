@@ -1,0 +1,1 @@
+"""The HTTP port: TensorFlow Serving's REST API, health and metrics."""

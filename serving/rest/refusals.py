@@ -1,0 +1,69 @@
+"""What a caller of the HTTP port gets instead of an answer: {"error": "one sentence"} and a status."""
+
+from __future__ import annotations
+
+import math
+
+import grpc
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from serving.call import current_call
+from serving.errors import NotFound, Refusal, Unauthenticated
+from serving.reception import REQUEST_ID
+from serving.rest.json_values import write_json
+from serving.security.names import printable
+
+ROUTES = ("POST /v1/models/NAME[/versions/NUMBER|/labels/LABEL]:predict, :classify; "
+          "GET /v1/models/NAME[/versions/NUMBER|/labels/LABEL], …/metadata; GET /healthz; GET /metrics")
+FAILED = "the server failed on this call; its log says why"
+
+
+class WrongMethod(Refusal):
+    """A known path with another HTTP method than it has."""
+
+    status = grpc.StatusCode.UNIMPLEMENTED
+    http = 405
+
+
+@web.middleware
+async def refusals_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns Refusals into answers. Other errors become 500; whoever stands inside logs them."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        return refused(refusal)
+    except web.HTTPException:
+        raise
+    except Exception:
+        return web.json_response({"error": FAILED}, status=500, headers=_request_id(), dumps=write_json)
+
+
+def refused(refusal: Refusal) -> web.Response:
+    """The answer that a Refusal is; Retry-After in whole seconds, as HTTP has it."""
+    headers = _request_id()
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after)))
+    if isinstance(refusal, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110: a 401 says how to do better
+    return web.json_response({"error": str(refusal)}, status=refusal.http, headers=headers, dumps=write_json)
+
+
+def _request_id() -> dict[str, str]:
+    """The header by which the call is found in the log; none for requests that were no calls."""
+    try:
+        return {REQUEST_ID: current_call().id}
+    except LookupError:
+        return {}
+
+
+@web.middleware
+async def refuse_unknown_routes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Makes Refusals of aiohttp's own 404 and 405."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        raise NotFound(f"there is no {printable(request.path)} here; there is: {ROUTES}") from None
+    except web.HTTPMethodNotAllowed as error:
+        allowed = " or ".join(sorted(error.allowed_methods - {"HEAD"}))
+        raise WrongMethod(f"{printable(request.path)} takes {allowed}, not {printable(request.method)}") from None

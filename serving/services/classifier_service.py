@@ -1,0 +1,89 @@
+"""voc_cls.v1.Classifier: the bytes of picture files in, labels with probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.call import Call, current_call
+from serving.configuration.config import ServeConfig
+from serving.errors import InvalidCall
+from serving.models.metadata import ModelMetadata
+from serving.models.models import Models
+from serving.models.pictures import NotAPicture
+from serving.security.names import check_called_name
+from serving.services.classify_stream import ClassifyStream
+from serving.services.inference import chosen
+from serving.services.model_description import describe
+from serving.services.selection import Selection, by_exported_thresholds, by_threshold
+from serving.services.streams import Stopping
+from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
+
+READ_AHEAD = 2
+"""Batches that one stream may have in the server: one in the engine while the next is being decoded."""
+
+
+class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore[misc]
+    """See proto/voc_cls/v1/classifier.proto."""
+
+    def __init__(self, models: Models, stopping: Stopping, config: ServeConfig) -> None:
+        self._models = models
+        self._stopping = stopping
+        self._read_ahead = min(READ_AHEAD * config.batching.max_batch_size, config.batching.queue_size)
+
+    async def Classify(self, request: classifier_pb2.ClassifyRequest, context: Any) -> classifier_pb2.ClassifyResponse:  # noqa: ARG002
+        """Classifies the pictures of one call."""
+        return await self._classify(request, current_call())
+
+    async def ClassifyStream(self, request_iterator: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
+                             context: Any) -> AsyncIterator[classifier_pb2.ClassifyStreamResponse]:
+        """Classifies the pictures of a stream of requests."""
+        call = current_call()
+        stream = ClassifyStream(lambda request: self._classify(request, call), call, self._read_ahead)
+        context.add_done_callback(lambda _: stream.cancel())
+        async for response in stream.answers(request_iterator, self._stopping):
+            yield response
+
+    async def GetModel(self, request: classifier_pb2.GetModelRequest, context: Any) -> classifier_pb2.GetModelResponse:  # noqa: ARG002
+        """Describes a model."""
+        with chosen(self._models, _asked(request), current_call()) as servable:
+            return describe(servable, self._models.versions(servable.name))
+
+    async def _classify(self, request: classifier_pb2.ClassifyRequest, call: Call) -> classifier_pb2.ClassifyResponse:
+        if not request.pictures:
+            raise InvalidCall("pictures is empty: send at least one")
+        with chosen(self._models, _asked(request), call) as servable:
+            selection = _selection(request, servable.metadata)
+            results = await servable.classify_each([picture.content for picture in request.pictures], call)
+            labels = servable.metadata.labels
+            return classifier_pb2.ClassifyResponse(model=servable.name, version=servable.version, classifications=[
+                _broken(index, result) if isinstance(result, NotAPicture)
+                else _classification(result.probabilities[0], labels, selection)
+                for index, result in enumerate(results)])
+
+
+def _asked(request: Any) -> tuple[str, int | None, str]:
+    """Name ("" for the server's only model), version number if one is given, version label if one is given."""
+    return (check_called_name(request.model), request.version if request.HasField("version") else None,
+            request.version_label)
+
+
+def _selection(request: classifier_pb2.ClassifyRequest, metadata: ModelMetadata) -> Selection:
+    if request.HasField("threshold"):
+        return by_threshold(request.top_k, request.threshold)
+    return by_exported_thresholds(request.top_k, metadata) if request.exported_thresholds else Selection(request.top_k)
+
+
+def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...],
+                    selection: Selection) -> classifier_pb2.Classification:
+    return classifier_pb2.Classification(labels=[
+        classifier_pb2.ScoredLabel(label=labels[column], probability=probabilities[column])
+        for column in selection.of(probabilities)])
+
+
+def _broken(index: int, reason: NotAPicture) -> classifier_pb2.Classification:
+    return classifier_pb2.Classification(error=classifier_pb2.Error(
+        code=InvalidCall.status.value[0], message=f"pictures[{index}] is {reason}"))

@@ -1,0 +1,253 @@
+"""What Prometheus reads: TensorFlow Serving's metrics by their own names, and this server's as voc_serve_….
+
+Names, labels, units and buckets of :tensorflow:serving:… are those of TensorFlow Serving's util.cc and
+saved_model_warmup_util.cc (servables/tensorflow) and batching_session.cc, as its prometheus_exporter.cc writes them.
+What a caller sends never becomes a label: names of models that the server does not have are shown as "".
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics import disable_created_metrics
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from serving.call import Stage
+from serving.errors import Shed
+from serving.telemetry.metrics_collectors import ExactCounter, ServerCollector, ServerNow
+from voc_cls import __version__
+
+Entrypoint = Literal["GRPC", "REST"]
+DropReason = Literal["expired", "cancelled"]
+Outcome = Literal["loaded", "failed"]
+
+UNCOUNTED = ("/grpc.", "GET /metrics", "GET /monitoring/")
+"""Beginnings of methods that are about no model; TensorFlow Serving does not count those either."""
+OTHER = "other"
+MOST_APIS = 64
+"""Distinct API labels; the server has a dozen, and whatever goes wrong it does not grow without bound."""
+RUNTIME = "TF1"
+"""How TensorFlow Serving calls the runtime of SavedModels."""
+
+
+def exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
+    """Upper ends of TensorFlow's monitoring::Buckets::Exponential, to 6 digits as TensorFlow Serving prints them."""
+    return tuple(float(f"{scale * growth**power:.6g}") for power in range(count))
+
+
+LATENCY = exponential(10, 1.8, 33)
+"""Microseconds, up to 20 minutes."""
+QUEUING_LATENCY = exponential(100, 1.2, 52)
+"""Microseconds, up to 1 second."""
+BATCH_SIZES = tuple(2**power for power in range(11))
+"""The sizes that batches come in, see serving.engine.batcher.batch_sizes."""
+STAGE_SECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)
+LOAD_SECONDS = (.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """The metrics of one server. All methods may be called from any thread."""
+
+    def __init__(self, models: Collection[str] = ()) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # time stamps: half of the page, of no use
+        self._registry = registry = CollectorRegistry()
+        self._models: frozenset[str] = frozenset()
+        self._apis: set[str] = set()
+        ProcessCollector(registry=registry)
+        Info("voc_serve_build", "What runs here.", registry=registry).info(
+            {"version": __version__, "python": platform.python_version()})
+        self._tensorflow_serving(registry)
+        self._calls_in_flight = Gauge("voc_serve_calls_in_flight", "Calls being answered.", ["entrypoint"],
+                                      registry=registry)
+        for entrypoint in get_args(Entrypoint):
+            self._calls_in_flight.labels(entrypoint)
+        self._answered = Counter("voc_serve_pictures_answered", "Pictures that callers got scores for.", ["model"],
+                                 registry=registry)
+        self._dropped = Counter("voc_serve_pictures_dropped", "Pictures not computed, as their deadline had passed "
+                                "or their caller had gone.", ["model", "reason"], registry=registry)
+        self._shed = Counter("voc_serve_calls_shed", "Calls refused to protect the server.", ["model", "reason"],
+                             registry=registry)
+        self._stages = {stage: Histogram(f"voc_serve_{stage}_seconds", text, ["model"], buckets=STAGE_SECONDS,
+                                         registry=registry)
+                        for stage, text in STAGES.items()}
+        versions = ["model", "version"]
+        self._batch_size = Histogram("voc_serve_batch_pictures", "Pictures per batch.", versions,
+                                     buckets=BATCH_SIZES, registry=registry)
+        self._batch_seconds = Histogram("voc_serve_batch_seconds", "How long a batch was in the engine.", versions,
+                                        buckets=STAGE_SECONDS, registry=registry)
+        self._loads = Histogram("voc_serve_load_seconds", "How long a version took to load and warm up, or to fail.",
+                                ["model", "outcome"], buckets=LOAD_SECONDS, registry=registry)
+        self._engines_lost = Counter("voc_serve_engines_lost", "Engine processes that ended by themselves.",
+                                     ["model"], registry=registry)
+        for reason in get_args(Shed):
+            self._shed.labels("", reason)  # before anybody knows which model the call is about
+        self.serve(models)
+
+    def _tensorflow_serving(self, registry: CollectorRegistry) -> None:
+        prefix = ":tensorflow:serving"
+        self._requests = ExactCounter(f"{prefix}:request_count", "The total number of requests.",
+                                      ["model_name", "status"])
+        self._runs = ExactCounter(f"{prefix}:batching_session:wrapped_run_count",
+                                  "Total count of run calls on the wrapped session.")
+        for counter in (self._requests, self._runs):
+            registry.register(counter)
+        self._request_latency = Histogram(
+            f"{prefix}:request_latency", "Wall time (in microseconds) of answered requests.",
+            ["model_name", "API", "entrypoint"], buckets=LATENCY, registry=registry)
+        self._runtime_latency = Histogram(
+            f"{prefix}:runtime_latency", "Wall time (in microseconds) of requests in the queue and the engine.",
+            ["model_name", "API", "runtime"], buckets=LATENCY, registry=registry)
+        self._warmup_latency = Histogram(
+            f"{prefix}:model_warmup_latency", "Wall time (in microseconds) for warming up the model.",
+            ["model_path", "status"], buckets=LATENCY, registry=registry)
+        self._queuing_latency = Histogram(
+            f"{prefix}:batching_session:queuing_latency", "Wall time (in microseconds) spent queuing.",
+            ["thread_pool_name"], buckets=QUEUING_LATENCY, registry=registry)
+
+    def serve(self, models: Collection[str]) -> None:
+        """From now on these are the server's models.
+
+        What may happen to each begins at 0: Prometheus does not see a counter increase that begins at 1.
+        """
+        self._models = frozenset(models)
+        for model in self._models:
+            for status in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL):
+                self._requests.increase(model, status.name, by=0)
+            self._answered.labels(model)
+            for stage in self._stages.values():
+                stage.labels(model)
+            for outcome in get_args(Outcome):
+                self._loads.labels(model, outcome)
+            for reason in get_args(DropReason):
+                self._dropped.labels(model, reason)
+            for reason in get_args(Shed):
+                self._shed.labels(model, reason)
+            self._engines_lost.labels(model)
+
+    def watch(self, read: Callable[[], ServerNow]) -> None:
+        """Asks `read` at every scrape, in the thread that calls page(). To be called once."""
+        self._registry.register(ServerCollector(read))
+
+    def request(self, model: str, method: str, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,
+                runtime_seconds: float | None = None) -> None:
+        """A call has ended. As in TensorFlow Serving, latencies are those of calls that were answered.
+
+        `runtime_seconds` is what of it passed in queue and engine; None for calls that ask for no computation.
+        """
+        if method.startswith(UNCOUNTED):
+            return
+        model = self._known(model)
+        self._requests.increase(model, status.name)
+        if status is grpc.StatusCode.OK:
+            api = self._api(method)
+            self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
+            if runtime_seconds is not None:
+                self._runtime_latency.labels(model, api, RUNTIME).observe(runtime_seconds * 1e6)
+
+    def in_flight(self, entrypoint: Entrypoint) -> AbstractContextManager[object]:
+        """Counts a call as being answered while the block runs."""
+        return self._calls_in_flight.labels(entrypoint).track_inprogress()
+
+    def stage(self, model: str, stage: Stage, seconds: float) -> None:
+        """A picture has gone through a stage."""
+        model = self._known(model)
+        self._stages[stage].labels(model).observe(seconds)
+        if stage == "queue":
+            self._queuing_latency.labels(model).observe(seconds * 1e6)
+
+    def answered(self, model: str, pictures: int) -> None:
+        """Callers got scores for so many pictures."""
+        self._answered.labels(self._known(model)).inc(pictures)
+
+    def batch(self, model: str, version: int, pictures: int, seconds: float) -> None:
+        """A batch has been computed."""
+        labels = (self._known(model), str(version))
+        self._batch_size.labels(*labels).observe(pictures)
+        self._batch_seconds.labels(*labels).observe(seconds)
+        self._runs.increase()
+
+    def dropped(self, model: str, reason: DropReason, pictures: int) -> None:
+        """So many pictures were not computed."""
+        self._dropped.labels(self._known(model), reason).inc(pictures)
+
+    def shed(self, model: str, reason: Shed) -> None:
+        """A call was refused to protect the server; `model` is "" where that was before it was looked at."""
+        self._shed.labels(self._known(model), reason).inc()
+
+    def load(self, model: str, outcome: Outcome, seconds: float) -> None:
+        """A version was loaded and warmed up, or could not be."""
+        self._loads.labels(self._known(model), outcome).observe(seconds)
+
+    def warm_up(self, model_path: str, seconds: float) -> None:
+        """A version was warmed up."""
+        self._warmup_latency.labels(model_path, grpc.StatusCode.OK.name).observe(seconds * 1e6)
+
+    def engine_lost(self, model: str) -> None:
+        """An engine's process ended by itself."""
+        self._engines_lost.labels(self._known(model)).inc()
+
+    def forget(self, model: str, version: int, model_path: str) -> None:
+        """Ends the series of a version that is gone, of which a server that reloads for months would have many."""
+        for histogram in (self._batch_size, self._batch_seconds):
+            histogram.remove(model, str(version))
+        self._warmup_latency.remove(model_path, grpc.StatusCode.OK.name)
+
+    def page(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its Content-Type: Prometheus' text, or OpenMetrics for an `Accept` header that asks for it."""
+        if "application/openmetrics-text" in accept:
+            # not prometheus_client's choose_encoder: its escaping for OpenMetrics makes underscores of the colons
+            page = openmetrics.generate_latest(self._registry, openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
+            return page, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _known(self, model: str) -> str:
+        return model if model in self._models else ""
+
+    def _api(self, method: str) -> str:
+        api = api_of(method)
+        if api not in self._apis and len(self._apis) >= MOST_APIS:
+            return OTHER
+        self._apis.add(api)
+        return api
+
+
+def api_of(method: str) -> str:
+    """/tensorflow.serving.PredictionService/Predict and POST /v1/models/{name}:predict → Predict.
+
+    What HTTP's GET asks for has the names of the gRPC methods that tell the same.
+    """
+    if method.startswith("GET "):
+        return "GetModelMetadata" if method.endswith("/metadata") else "GetModelStatus"
+    name = method.rpartition("/")[2].rpartition(":")[2]
+    return name[:1].upper() + name[1:]
+
+
+STAGES: dict[Stage, str] = {
+    "decode": "How long a picture was decoded.",
+    "queue": "How long a picture waited for the engine.",
+    "engine": "How long a picture was in the engine, with those of its batch.",
+}
+
+
+@dataclass(frozen=True)
+class VersionMetrics:
+    """The metrics of one version; what serving.engine.batcher tells what it does."""
+
+    metrics: Metrics
+    model: str
+    version: int
+
+    def batch(self, pictures: int, seconds: float) -> None:
+        """See Metrics.batch."""
+        self.metrics.batch(self.model, self.version, pictures, seconds)
+
+    def dropped(self, reason: str, pictures: int) -> None:
+        """See Metrics.dropped."""
+        self.metrics.dropped(self.model, cast(DropReason, reason), pictures)
