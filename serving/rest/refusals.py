@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import grpc
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from serving.call import current_call
@@ -24,6 +24,25 @@ class WrongMethod(Refusal):
 
     status = grpc.StatusCode.UNIMPLEMENTED
     http = 405
+
+
+class WrongExpectation(Refusal):
+    """An Expect header that is not 100-continue."""
+
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    http = 417
+
+
+async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Lets the body come that a client waits to send. Not aiohttp's own handler, as that fails on what is no UTF-8."""
+    expected = request.headers.get("Expect", "")
+    if request.version != HttpVersion11:
+        return None
+    if expected.lower() != "100-continue":
+        return refused(WrongExpectation(f"Expect '{printable(expected)}' is not known here: send 100-continue or none"))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # none of the answer's own bytes has been sent
+    return None
 
 
 @web.middleware

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from serving.models.models import Models
 from serving.models.servable import Servable
 from serving.rest.body import Body, read_body
 from serving.rest.json_values import write_json
-from serving.rest.refusals import refusals_as_json, refuse_unknown_routes
+from serving.rest.refusals import answer_expectation, refusals_as_json, refuse_unknown_routes
 from serving.rest.tensors import (
     Tensor,
     read_pictures,
@@ -71,16 +72,17 @@ class Rest:
     def application(self, *middlewares: Middleware) -> web.Application:
         """What aiohttp serves. The middlewares stand around every call; a Refusal that leaves them becomes JSON."""
         application = web.Application(middlewares=[refusals_as_json, *middlewares, refuse_unknown_routes])
-        router = application.router
-        router.add_get("/healthz", self._health)
-        router.add_get("/metrics", self._metrics_page)
-        router.add_get("/monitoring/prometheus/metrics", self._metrics_page)  # where TensorFlow Serving has it
+        get = partial(application.router.add_get, expect_handler=answer_expectation)
+        post = partial(application.router.add_post, expect_handler=answer_expectation)
+        get("/healthz", self._health)
+        get("/metrics", self._metrics_page)
+        get("/monitoring/prometheus/metrics", self._metrics_page)  # where TensorFlow Serving has it
         for model in VERSIONS:
-            router.add_post(f"{model}:predict", self._predict)
-            router.add_post(f"{model}:classify", self._classify)
-            router.add_post(f"{model}:regress", self._regress)
-            router.add_get(model, self._status)
-            router.add_get(f"{model}/metadata", self._metadata)
+            post(f"{model}:predict", self._predict)
+            post(f"{model}:classify", self._classify)
+            post(f"{model}:regress", self._regress)
+            get(model, self._status)
+            get(f"{model}/metadata", self._metadata)
         return application
 
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
