@@ -23,10 +23,10 @@ install: $(INSTALLED)  ## Make .venv with everything, versions pinned
 demo: $(INSTALLED)  ## The whole way on generated pictures: train, evaluate, export, serve, ask
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
-test: $(INSTALLED)  ## All tests (at most 15 minutes on 2 cores)
+test: $(INSTALLED)  ## All tests (about half an hour on 2 cores)
 	$(BIN)/python -m pytest
 
-endurance: $(INSTALLED)  ## The long tests: runs killed twenty times
+endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour of overload
 	$(BIN)/python -m pytest tests/endurance -s
 
 check: $(INSTALLED)  ## Style and types

@@ -24,9 +24,10 @@ HEADERS = ("Accept: application/openmetrics-text", "Accept-Encoding: br;q=nan", 
            "Content-Encoding: gzip", "Content-Encoding: br", "Content-Encoding: gzip, gzip", "Expect: 100-continue",
            "Expect: 200-maybe", "Expect: \udcff", "Range: bytes=5-1", "Upgrade: websocket", "Upgrade: h2c",
            "X-Request-Id: a b\x7f", "X-Request-Id: " + "é" * 2_000, "X-Request-Id: " + "x" * 9_000,
-           "traceparent: 00-zz-zz-01", "X: " + "y" * 70_000, ": no name", "no colon", " folded: line",
-           "Host: a", "Host:", "Content-Length: 0", "Content-Length: -1", "Content-Length: 1e3", "Content-Length: 99999999999999999999",
-           "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: x", "\r\nGET /metrics HTTP/1.1")
+           "traceparent: 00-zz-zz-01", "X: " + "y" * 70_000, ": no name", "no colon", " folded: line", "Host: a",
+           "Host:", "Content-Length: 0", "Content-Length: -1", "Content-Length: 1e3",
+           "Content-Length: 99999999999999999999", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: x",
+           "\r\nGET /metrics HTTP/1.1")
 NASTY_JSON = (b"", b"{", b"null", b"[]", b"{}", b'"', b"[" * 100_000, b'{"a":' * 50_000, b"\xef\xbb\xbf{}",
               b'{"instances": NaN}', b'{"instances": [1e999]}', b'{"instances": [' + b"9" * 20_000 + b"]}",
               b'{"instances": [1], "instances": [1]}',

@@ -24,7 +24,7 @@ CALL_FIELDS = ("request_id", "client", "method", "model")
 BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 """What a call ends with when the server itself failed."""
 
-access_log = logging.getLogger("serving.security.access")
+access_log = logging.getLogger("serving.access")
 
 
 class Logs:

@@ -133,7 +133,7 @@ def test_a_line_of_the_access_log_has_status_and_times(tmp_path: Path):
     for name, log_format in (("text", "text"), ("json", "json")):
         with logs_to(tmp_path / name, access_log=1, log_format=log_format) as logs:
             logs.access(CALL, grpc.StatusCode.NOT_FOUND, 0.0352, stages)  # type: ignore[arg-type]
-    assert "INFO serving.security.access: NOT_FOUND after 35.2 ms, decode 3.1, engine 30.0 [request_id=r-1" in (
+    assert "INFO serving.access: NOT_FOUND after 35.2 ms, decode 3.1, engine 30.0 [request_id=r-1" in (
         tmp_path / "text").read_text()
     entry = json.loads((tmp_path / "json").read_text())
     assert (entry["status"], entry["seconds"], entry["decode_seconds"]) == ("NOT_FOUND", 0.0352, 0.0031)
@@ -144,7 +144,7 @@ def test_failures_of_the_server_are_logged_whatever_the_share_and_the_level(tmp_
     with logs_to(tmp_path / "log", access_log=0, log_level="error") as logs:
         for status in grpc.StatusCode:
             logs.access(CALL, status, 0.1, {})
-    assert re.findall(r"ERROR serving.security.access: (\S+)", (tmp_path / "log").read_text()) == [
+    assert re.findall(r"ERROR serving.access: (\S+)", (tmp_path / "log").read_text()) == [
         "UNKNOWN", "INTERNAL", "DATA_LOSS"]
 
 
