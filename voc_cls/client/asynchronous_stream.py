@@ -17,6 +17,8 @@ from voc_cls.v1 import classifier_pb2
 Requests = AsyncIterator[classifier_pb2.ClassifyStreamRequest]
 FAREWELL = 1
 """Seconds that the server has to end a stream in which everything is answered."""
+BROKEN_WRITE = "Internal error from Core"
+"""What grpc.aio says, as INTERNAL, when a call ended while it wrote: how it ended is lost, so it is tried again."""
 
 
 class Conversation:
@@ -116,7 +118,8 @@ class Conversation:
                 self._flight.receive(response)
                 self._changed()
         except grpc.RpcError as error:
-            return error.code(), error.details() or ""
+            broken = (error.details() or "").startswith(BROKEN_WRITE)
+            return grpc.StatusCode.UNAVAILABLE if broken else error.code(), error.details() or ""
         finally:
             call.cancel()
         return ENDED_EARLY
