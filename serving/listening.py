@@ -22,6 +22,8 @@ KEEPALIVE_MS = 60_000
 PENDING_CALLS = 5_000
 """Calls that have come and that nobody has looked at yet, each some 15 kB. Beyond, gRPC ends them as CANCELLED, which
 no client tries again; its own limit is 1,000, which one client's burst can pass. To refuse as many takes seconds."""
+HTTP_IDLE_SECONDS = 75.0
+"""How long an HTTP connection may be idle; aiohttp's own default is an hour."""
 LEAST_PING_MS = 10_000
 """Clients may ask as much this often; gRPC's default of 5 minutes cuts off those that follow its keepalive guide."""
 
@@ -90,7 +92,8 @@ async def open_http(config: ServeConfig, application: web.Application, context: 
     http_log.addFilter(_briefly)
     runner = web.AppRunner(application, access_log=None, logger=http_log, handle_signals=False,
                            handler_cancellation=True,
-                           auto_decompress=False,  # rest_body.py does, within its limit
+                           keepalive_timeout=HTTP_IDLE_SECONDS,
+                           auto_decompress=False,  # rest/body.py does, within its limit
                            shutdown_timeout=grace + 60)  # the grace ends where the calls are counted
     await runner.setup()
     if ports.http_port < 0:
