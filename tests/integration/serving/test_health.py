@@ -91,7 +91,7 @@ def test_from_start_to_end_health_says_what_is_and_a_lame_duck_still_answers(sta
     for name, watch in watches.items():
         assert watch.close() == (["NOT_SERVING", "SERVING", "NOT_SERVING"] if name != "voc" else ["SERVICE_UNKNOWN"])
     assert not (tmp_path / "port").exists()
-    assert "stopped: 3 calls answered, 1 refused or failed" in server.output.read_text()  # one was for the metrics
+    assert "stopped: 2 calls answered, 1 refused or failed" in server.output.read_text()
 
 
 def test_every_batch_size_is_warmed_up_before_readiness_and_the_log_says_how_long_each_took(

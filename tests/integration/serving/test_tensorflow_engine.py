@@ -53,9 +53,10 @@ def test_the_decoder_computes_what_the_saved_model_computes(decoder: TensorFlowD
 
 def test_no_variable_is_left_in_either(model: Path, decoder: TensorFlowDecoder) -> None:
     network = TensorFlowNetwork(model / "10", Precision.FLOAT32, 1)
-    for session in (network._session, decoder._session):
-        operations = {operation.type for operation in session.graph.get_operations()}
-        assert "Const" in operations
+    frozen, prepared = ({operation.type for operation in session.graph.get_operations()}
+                        for session in (network._session, decoder._session))
+    assert "Const" in frozen
+    for operations in (frozen, prepared):
         assert not operations & {"VarHandleOp", "ReadVariableOp", "VariableV2"}
 
 
