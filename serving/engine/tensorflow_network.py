@@ -91,6 +91,15 @@ class TensorFlowNetwork:
         return config
 
 
+def start_threads(threads: int) -> None:
+    """Starts the pools of threads that all sessions of this process share; TensorFlow sizes them once, by the cores
+    that it may use when its first session starts."""
+    config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    config.gpu_options.allow_growth = True
+    with v1.Graph().as_default(), v1.Session(config=config) as session:
+        session.run(v1.matmul(v1.ones((64, 64)), v1.ones((64, 64))))
+
+
 def _frozen(version_folder: Path) -> tuple[Any, Any]:
     """(the graph of `predict_tensors` with constants for variables, its signature)."""
     with v1.Graph().as_default(), v1.Session() as session:

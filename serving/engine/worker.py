@@ -37,11 +37,7 @@ def main(connection: Connection) -> None:
     order: Order = connection.recv()
     try:
         shared = np.frombuffer(mmap.mmap(order.memory, 0), np.float32).reshape(-1, order.size, order.size, 3)
-        cores = os.sched_getaffinity(0)
-        if order.modest:
-            os.sched_setaffinity(0, sorted(cores)[:max(1, len(cores) // 2)])
         network, ready = _load(order, shared)
-        _use_cores(cores)
     except ServeError as error:
         connection.send(Failed(str(error)))
         return
@@ -64,8 +60,12 @@ def main(connection: Connection) -> None:
 def _load(order: Order, shared: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[TensorFlowNetwork, Ready]:
     """The network, after one batch of each size: an engine prepares itself for every size anew."""
     import_tensorflow()
-    from serving.engine.tensorflow_network import Precision, TensorFlowNetwork
+    from serving.engine.tensorflow_network import Precision, TensorFlowNetwork, start_threads
 
+    cores = os.sched_getaffinity(0)
+    start_threads(order.threads)  # as many as there are cores at this moment, so before it becomes modest
+    if order.modest:
+        _use_cores(set(sorted(cores)[:max(1, len(cores) // 2)]))
     network = TensorFlowNetwork(order.version_folder, Precision(order.precision), order.threads)
     seconds = []
     for size in order.batch_sizes:
@@ -75,6 +75,7 @@ def _load(order: Order, shared: np.ndarray[tuple[int, ...], np.dtype[np.float32]
         if columns != order.labels:
             raise ServeError(f"{order.version_folder} answers {columns} probabilities but names {order.labels} labels "
                              "in assets/voc_cls.json: export the model again with voc-export")
+    _use_cores(cores)
     _give_back_memory()
     return network, Ready(network.description, tuple(seconds))
 

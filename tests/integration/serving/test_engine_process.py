@@ -49,6 +49,18 @@ def exists(pid: int) -> bool:
         return False
 
 
+def test_an_engine_that_loads_beside_another_computes_with_as_many_threads_and_cores_afterwards(
+        start_engine: Callable[[Path], EngineProcess], model: Path) -> None:
+    def threads(engine: EngineProcess) -> list[int]:
+        """For each thread, on how many cores it may run."""
+        engine.wait_until_ready()
+        return [len(os.sched_getaffinity(int(thread))) for thread in os.listdir(f"/proc/{engine.pid}/task")]
+
+    first, modest = (threads(start_engine(model / "10")) for _ in range(2))
+    assert set(first) == set(modest) == {len(os.sched_getaffinity(0))}
+    assert len(modest) >= len(first)
+
+
 def test_batches_of_every_size_are_what_the_saved_model_computes_and_a_killed_engine_says_so(
         model: Path, saved_model: Any, start_engine: Callable[[Path], EngineProcess]) -> None:
     engine = start_engine(model / "10")
