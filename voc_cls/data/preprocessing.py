@@ -22,6 +22,8 @@ class Preprocessing:
     """Height and width of the network's input, pixels."""
     mean: tuple[float, float, float]
     """Subtracted per channel, in grey levels 0-255, in the order of `channels`."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What each channel is divided by afterwards, grey levels."""
     channels: str = "RGB"
     """Order of the colour channels. Keras' own VGG-16 is BGR, TF-Slim's is RGB: recorded, never assumed."""
     resize: str = "bilinear"
@@ -31,13 +33,14 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, the inverse of `from_dict`."""
-        return {"size": self.size, "mean": list(self.mean), "channels": self.channels, "resize": self.resize,
-                "jpeg_dct": self.jpeg_dct}
+        return {"size": self.size, "mean": list(self.mean), "std": list(self.std), "channels": self.channels,
+                "resize": self.resize, "jpeg_dct": self.jpeg_dct}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """From `to_dict`'s form."""
-        return cls(**{**values, "mean": tuple(values["mean"])})
+        """From `to_dict`'s form; `std` may be missing, as in runs before 0.4.0."""
+        channelwise: dict[str, Any] = {key: tuple(values[key]) for key in ("mean", "std") if key in values}
+        return cls(**{**values, **channelwise})
 
 
 def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -67,8 +70,19 @@ def resize(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return tf.image.resize(images, [size, size], preprocessing.resize)  # float32, also of uint8
 
 
-def preprocess(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """uint8 (or float, 0-255) [..., H, W, 3] RGB → float32 [..., size, size, 3], resized, mean subtracted."""
+def normalise(pictures: Any, preprocessing: Preprocessing) -> Any:
+    """Grey levels float32 [..., size, size, 3], 0-255 → what the network takes: minus the mean, divided by `std`."""
     import tensorflow as tf
 
-    return resize(images, preprocessing) - tf.constant(preprocessing.mean, tf.float32)
+    shifted = pictures - tf.constant(preprocessing.mean, tf.float32)
+    return shifted if preprocessing.std == (1.0, 1.0, 1.0) else shifted / tf.constant(preprocessing.std, tf.float32)
+
+
+def grey_levels(inputs: Any, preprocessing: Preprocessing) -> Any:
+    """The inverse of `normalise`, for NumPy arrays: what a person can look at."""
+    return inputs * preprocessing.std + preprocessing.mean
+
+
+def preprocess(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """uint8 (or float, 0-255) [..., H, W, 3] RGB → float32 [..., size, size, 3], resized and normalised."""
+    return normalise(resize(images, preprocessing), preprocessing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from voc_cls.data.dataset import Dataset
@@ -63,8 +63,7 @@ def assess(dataset: Dataset, logits: Floats, thresholds: Thresholds | None = Non
     """
     if only:
         columns = [column for column, name in enumerate(dataset.classes) if name in only]
-        dataset = replace(dataset, classes=tuple(dataset.classes[column] for column in columns),
-                          labels=dataset.labels[:, columns], ignored=dataset.ignored[:, columns])
+        dataset = dataset.only(columns)
         logits = logits[:, columns]
     used = (thresholds or default_thresholds(dataset.classes)).of(dataset.classes)
     calibration = None if calibration is None else calibration.of(dataset.classes)

@@ -1,8 +1,9 @@
-"""The networks by name. A network is a row of a table plus a builder; a new one is registered here."""
+"""The networks by name. A network is a row of a table plus its family's builder; a new one is registered here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError
@@ -10,48 +11,101 @@ from voc_cls.errors import UsageError
 STRIDE = 32
 """Pixels of the input to one place of the last grid."""
 LARGEST_IMAGE = 2048
-IMAGENET_MEAN_RGB = (123.68, 116.78, 103.94)  # TF-Slim, preprocessing/vgg_preprocessing.py
+
+Family = Literal["vgg", "resnet_v1", "resnet_v2", "alexnet", "inception_v1", "inception_v2", "inception_v3"]
+Normalisation = Literal["auto", "vgg", "inception", "torch"]
+
+NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    # (mean, std), grey levels 0-255, RGB
+    "vgg": ((123.68, 116.78, 103.94), (1.0, 1.0, 1.0)),  # TF-Slim, preprocessing/vgg_preprocessing.py
+    "inception": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),  # …/inception_preprocessing.py: to -1 … 1
+    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),  # torchvision's weights: 255 × its mean and std
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """TF-Slim's own ImageNet checkpoint, from the table of its README (tensorflow/models, research/slim)."""
+
+    top1: float
+    """Accuracy on ImageNet's validation pictures, one crop, percent."""
+    archive: str
+    """File name below download.tensorflow.org/models/."""
+    member: str
+    """The checkpoint in it."""
 
 
 @dataclass(frozen=True)
 class NetSpec:
-    """One network as TF-Slim knows it: `blocks` is (filters, convolutions) per block, conv1 first."""
+    """One network as TF-Slim knows it."""
 
     name: str
-    blocks: tuple[tuple[int, int], ...]
+    """What --net takes: the name of TF-Slim's function."""
+    scope: str
+    """TF-Slim's outermost variable scope, such as vgg_16 or InceptionV1."""
+    family: Family
     preprocessing: Preprocessing
     slim_head: str
-    """TF-Slim's name of the classifier that ours replaces; never restored."""
+    """TF-Slim's scope of the classifier that ours replaces; never restored into the new head."""
     head: str
-    """Name of the new classifier, as in the lecture."""
-
-    @property
-    def trunk_scopes(self) -> tuple[str, ...]:
-        """The convolution blocks, `conv1` first: what both heads stand on."""
-        return tuple(f"conv{number}" for number in range(1, len(self.blocks) + 1))
+    """Name of the new classifier, as in the lectures: m_fc8, m_logits."""
+    parameters: int
+    """Of TF-Slim's network with its ImageNet classes; moving means and variances are not counted."""
+    published: Published | None
+    imagenet_classes: int = 1000
+    """1001 where TF-Slim's checkpoint has a background class first."""
+    blocks: tuple[tuple[int, int], ...] = ()
+    """VGG: (filters, convolutions) of conv1 … conv5. ResNet: (depth of the bottleneck, units) of block1 … block4."""
 
 
 HEADS = ("fc", "gap", "gap+max")
-
-NETS = {
-    # Simonyan & Zisserman 2014, configuration D; names and shapes: tf_slim.nets.vgg.vgg_16
-    "vgg_16": NetSpec(
-        name="vgg_16",
-        blocks=((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
-        preprocessing=Preprocessing(size=224, mean=IMAGENET_MEAN_RGB),
-        slim_head="fc8",
-        head="m_fc8",
-    ),
-}
+VGG_16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # configuration D
+VGG_19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # configuration E
 
 
-def net_spec(name: str, image_size: int | None = None) -> NetSpec:
-    """The network called `name`, for pictures of `image_size` pixels instead of its own; UsageError lists the known."""
+def _normalised(size: int, normalisation: str) -> Preprocessing:
+    mean, std = NORMALISATIONS[normalisation]
+    return Preprocessing(size=size, mean=mean, std=std)
+
+
+def _vgg(name: str, blocks: tuple[tuple[int, int], ...], parameters: int, top1: float) -> NetSpec:
+    """Simonyan & Zisserman 2014; names and shapes: tf_slim.nets.vgg."""
+    return NetSpec(name=name, scope=name, family="vgg", blocks=blocks, preprocessing=_normalised(224, "vgg"),
+                   slim_head="fc8", head="m_fc8", parameters=parameters,
+                   published=Published(top1, f"{name}_2016_08_28.tar.gz", f"{name}.ckpt"))
+
+
+def _resnet_v1(depth: int, units: tuple[int, int, int, int], parameters: int, top1: float) -> NetSpec:
+    """He et al. 2015 (arXiv:1512.03385); names, shapes and strides: tf_slim.nets.resnet_v1."""
+    name = f"resnet_v1_{depth}"
+    blocks = tuple(zip((64, 128, 256, 512), units, strict=True))
+    return NetSpec(name=name, scope=name, family="resnet_v1", blocks=blocks,
+                   preprocessing=_normalised(224, "vgg"), slim_head="logits", head="m_logits", parameters=parameters,
+                   published=Published(top1, f"{name}_2016_08_28.tar.gz", f"{name}.ckpt"))
+
+
+NETS = {spec.name: spec for spec in (
+    _vgg("vgg_16", VGG_16_BLOCKS, 138_357_544, 71.5),
+    _vgg("vgg_19", VGG_19_BLOCKS, 143_667_240, 71.1),
+    _resnet_v1(50, (3, 4, 6, 3), 25_557_032, 75.2),
+    _resnet_v1(101, (3, 4, 23, 3), 44_549_160, 76.4),
+    _resnet_v1(152, (3, 8, 36, 3), 60_192_808, 76.8),
+)}
+
+
+def net_spec(name: str, image_size: int | None = None, normalisation: Normalisation = "auto") -> NetSpec:
+    """The network called `name`, for pictures of `image_size` pixels instead of its own; UsageError lists the known.
+
+    normalisation: another mean and divisor than the network's own, for weights that were trained with it.
+    """
     if name not in NETS:
         raise UsageError(f"--net {name}: no such network; known are {', '.join(NETS)}")
     spec = NETS[name]
-    if image_size is None:
-        return spec
-    if not STRIDE <= image_size <= LARGEST_IMAGE:
-        raise UsageError(f"--image-size {image_size}: must be from {STRIDE} to {LARGEST_IMAGE}")
-    return replace(spec, preprocessing=replace(spec.preprocessing, size=image_size))
+    preprocessing = spec.preprocessing
+    if normalisation != "auto":
+        preprocessing = replace(_normalised(preprocessing.size, normalisation), channels=preprocessing.channels)
+    if image_size is not None:
+        if not STRIDE <= image_size <= LARGEST_IMAGE:
+            raise UsageError(f"--image-size {image_size}: must be from {STRIDE} to {LARGEST_IMAGE}")
+        preprocessing = replace(preprocessing, size=image_size)
+    return replace(spec, preprocessing=preprocessing)

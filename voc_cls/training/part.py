@@ -12,6 +12,7 @@ import numpy as np
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import Order, picture_batches, training_batches
+from voc_cls.data.preprocessing import grey_levels
 from voc_cls.data.rows import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.distribution import SINGLE, Distribution
@@ -53,7 +54,7 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
         batches=batches,
         inputs=lambda dataset: picture_batches(dataset.paths, BATCH_SIZE, preprocessing),
         description="the whole network, on pictures",
-        pictures=lambda order: next(iter(batches(order.steps_between(0, 1))))[0].numpy() + preprocessing.mean,
+        pictures=lambda order: grey_levels(next(iter(batches(order.steps_between(0, 1))))[0].numpy(), preprocessing),
     )
 
 

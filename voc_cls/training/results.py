@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,8 +74,7 @@ def write_results(trained: TrainedRun, dataset: Dataset, logits: Floats, files: 
         if several.predictions is not None:
             write_predictions(several.predictions, dataset, probabilities_of(logits))
     columns = [column for column, name in enumerate(dataset.classes) if not only or name in only]
-    dataset = replace(dataset, classes=tuple(dataset.classes[column] for column in columns),
-                      labels=dataset.labels[:, columns], ignored=dataset.ignored[:, columns])
+    dataset = dataset.only(columns)
     logits = logits[:, columns]
     assessment = assess(dataset, logits, trained.thresholds(), trained.calibration(), resamples=resamples)
     run = Run(trained.folder.path.resolve().name, trained.config, read_metrics(trained.folder),

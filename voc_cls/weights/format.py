@@ -1,0 +1,63 @@
+"""What every format of weight file offers: tensors by name, read one at a time, written one at a time.
+
+A format is a module with `open_…(path) -> WeightFile` and `write_…(path, tensors)`. Neither runs code from a file, and
+neither holds more than the largest tensor, so that a file of any size is converted in bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file says of a tensor without reading it; `dtype` is NumPy's or TensorFlow's name ("float32")."""
+
+    shape: Shape
+    dtype: str
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+class WeightFile(Protocol):
+    """An opened weight file under the names that are in it. `read` raises WeightsError for damaged bytes."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or the prefix of a checkpoint."""
+
+    @property
+    def format(self) -> str:
+        """For a person: "TF-Slim checkpoint, v2", "NumPy .npz", "PyTorch .pth"."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Sorted by name."""
+
+    def read(self, name: str) -> Array:
+        """One tensor, whole, in memory of its own."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A tensor to be written: `read` gives it when its turn comes; it may be a transposed view, no copy is needed."""
+
+    name: str
+    info: TensorInfo
+    read: Callable[[], Array]
+
+
+Writer = Callable[[Path, "list[Outgoing]"], None]
+"""Writes a file of its format at a path that does not exist yet; the caller renames it into place."""
