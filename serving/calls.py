@@ -10,15 +10,14 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from serving.call import current_call
+from serving.call import Call, current_call
 from serving.errors import Expired, InvalidCall, Overloaded, Refusal
-from serving.reception import RECEIVE_SECONDS, REQUEST_ID, Arrival, Reception
+from serving.reception import FAILED, RECEIVE_SECONDS, REQUEST_ID, Arrival, Reception
 from serving.security.tls import grpc_certificate_name
 
 HEALTH = "/grpc.health."
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata by which gRPC's retries wait as long as they are told (gRFC A6)."""
-FAILED = "the server failed on this call; its log says why"
 
 
 class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -50,26 +49,27 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def _unary(self, method: Callable[[Any, Any], Awaitable[Any]], name: str, requests: AsyncIterator[Any],
                      context: Any) -> Any:
-        try:
-            with self._reception.around(_arrival(name, context)) as call:
-                context.set_trailing_metadata(((REQUEST_ID, call.id),))
-                return await method(await _only(requests), context)
-        except Refusal as refusal:
-            await _refuse(context, refusal)
-        except Exception:
-            await context.abort(grpc.StatusCode.INTERNAL, FAILED, context.trailing_metadata())
+        async with self._let_in(name, context):
+            return await method(await _only(requests), context)
 
     async def _stream(self, method: Callable[[Any, Any], AsyncIterator[Any]], name: str, requests: AsyncIterator[Any],
                       context: Any) -> AsyncIterator[Any]:
-        try:
-            with self._reception.around(_arrival(name, context)) as call:
-                context.set_trailing_metadata(((REQUEST_ID, call.id),))
-                async for response in method(self._at_its_rate(requests, call.client), context):
-                    yield response
-        except Refusal as refusal:
-            await _refuse(context, refusal)
-        except Exception:
-            await context.abort(grpc.StatusCode.INTERNAL, FAILED, context.trailing_metadata())
+        async with self._let_in(name, context) as call:
+            async for response in method(self._at_its_rate(requests, call.client), context):
+                yield response
+
+    @contextlib.asynccontextmanager
+    async def _let_in(self, method: str, context: Any) -> AsyncIterator[Call]:
+        """Around the answering of a call: through the reception; what is raised becomes the caller's status."""
+        async with _refusing(context):
+            try:
+                with self._reception.around(_arrival(method, context)) as call:
+                    context.set_trailing_metadata(((REQUEST_ID, call.id),))
+                    yield call
+            except Refusal:
+                raise
+            except Exception:
+                await context.abort(grpc.StatusCode.INTERNAL, FAILED, context.trailing_metadata())
 
     async def _at_its_rate(self, requests: AsyncIterator[Any], client: str) -> AsyncIterator[Any]:
         """The requests of a stream, read no faster than the client may ask: flow control then slows it down."""
@@ -88,16 +88,12 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 def _health(handler: Any, decode: Callable[[bytes], Any]) -> Any:
     """A method of grpc.health.v1, with the messages of unary calls read as those of all others are."""
     async def check(requests: AsyncIterator[Any], context: Any) -> Any:
-        try:
+        async with _refusing(context):
             return await handler.unary_unary(await _only(requests), context)
-        except Refusal as refusal:
-            await _refuse(context, refusal)
 
     async def watch(requests: AsyncIterator[Any], context: Any) -> None:
-        try:
+        async with _refusing(context):
             await handler.unary_stream(await _only(requests), context)
-        except Refusal as refusal:
-            await _refuse(context, refusal)
 
     if handler.unary_unary is not None:
         return grpc.stream_unary_rpc_method_handler(check, decode, handler.response_serializer)
@@ -133,11 +129,16 @@ def _arrival(method: str, context: Any) -> Arrival:
                    grpc_certificate_name(context.auth_context()), deadline)
 
 
-async def _refuse(context: Any, refusal: Refusal) -> None:
-    metadata = tuple(context.trailing_metadata() or ())
-    if not metadata:  # it was not even let in
-        with contextlib.suppress(LookupError):  # health checks are no calls
-            metadata = ((REQUEST_ID, current_call().id),)
-    if refusal.retry_after is not None:
-        metadata += ((PUSHBACK, str(max(1, round(1000 * refusal.retry_after)))),)
-    await context.abort(refusal.status, str(refusal), metadata)
+@contextlib.asynccontextmanager
+async def _refusing(context: Any) -> AsyncIterator[None]:
+    """A Refusal raised in the block becomes the status that the caller gets."""
+    try:
+        yield
+    except Refusal as refusal:
+        metadata = tuple(context.trailing_metadata() or ())
+        if not metadata:  # it was not even let in
+            with contextlib.suppress(LookupError):  # health checks are no calls
+                metadata = ((REQUEST_ID, current_call().id),)
+        if refusal.retry_after_ms is not None:
+            metadata += ((PUSHBACK, str(refusal.retry_after_ms)),)
+        await context.abort(refusal.status, str(refusal), metadata)

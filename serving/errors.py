@@ -40,6 +40,11 @@ class Refusal(Exception):
         self.retry_after = retry_after
         """Seconds after which trying again may help; None where nothing is known."""
 
+    @property
+    def retry_after_ms(self) -> int | None:
+        """The same in whole milliseconds, at least one."""
+        return None if self.retry_after is None else max(1, round(1000 * self.retry_after))
+
 
 class InvalidCall(Refusal):
     """The call is wrong in itself."""

@@ -13,6 +13,7 @@ from serving.security.tls import http_certificate_name
 
 HEALTH = "/healthz"
 METRICS = ("/metrics", "/monitoring/prometheus/metrics")
+"""The second is where TensorFlow Serving has them."""
 PATTERN = re.compile(r":\[[^]]*\][+*]?")
 """The regular expressions in aiohttp's routes: {name:[^/:]+} is shown as {name}."""
 

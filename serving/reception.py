@@ -30,6 +30,8 @@ RECEIVE_SECONDS = 60.0
 CLOSED_SECONDS = 0.3
 """How long new calls are refused before the ports are closed. gRPC answers CANCELLED, which nobody sends again, to what
 arrives while it closes a connection; by then callers have been told UNAVAILABLE, and to come back later than that."""
+FAILED = "the server failed on this call; its log says why"
+"""All that a caller is told of an error of the server's own."""
 Headers = Sequence[tuple[str, str | bytes]]
 
 

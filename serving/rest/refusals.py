@@ -10,13 +10,12 @@ from aiohttp.typedefs import Handler
 
 from serving.call import current_call
 from serving.errors import NotFound, Refusal, Unauthenticated
-from serving.reception import REQUEST_ID
+from serving.reception import FAILED, REQUEST_ID
 from serving.rest.json_values import write_json
 from serving.security.names import printable
 
 ROUTES = ("POST /v1/models/NAME[/versions/NUMBER|/labels/LABEL]:predict, :classify; "
           "GET /v1/models/NAME[/versions/NUMBER|/labels/LABEL], …/metadata; GET /healthz; GET /metrics")
-FAILED = "the server failed on this call; its log says why"
 
 
 class WrongMethod(Refusal):

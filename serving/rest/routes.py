@@ -20,6 +20,7 @@ from google.protobuf.json_format import MessageToDict
 from serving.call import current_call
 from serving.configuration.config import ServeConfig
 from serving.errors import InvalidCall
+from serving.http_calls import HEALTH, METRICS
 from serving.models.models import Models
 from serving.models.servable import Servable
 from serving.rest.body import Body, read_body
@@ -36,7 +37,6 @@ from serving.rest.tensors import (
 from serving.security.names import printable
 from serving.services.inference import (
     check_classification,
-    chosen,
     classify_examples,
     predict,
     refuse_regression,
@@ -74,9 +74,9 @@ class Rest:
         application = web.Application(middlewares=[refusals_as_json, *middlewares, refuse_unknown_routes])
         get = partial(application.router.add_get, expect_handler=answer_expectation)
         post = partial(application.router.add_post, expect_handler=answer_expectation)
-        get("/healthz", self._health)
-        get("/metrics", self._metrics_page)
-        get("/monitoring/prometheus/metrics", self._metrics_page)  # where TensorFlow Serving has it
+        get(HEALTH, self._health)
+        for path in METRICS:
+            get(path, self._metrics_page)
         for model in VERSIONS:
             post(f"{model}:predict", self._predict)
             post(f"{model}:classify", self._classify)
@@ -95,21 +95,21 @@ class Rest:
 
     async def _predict(self, request: web.Request) -> web.Response:
         asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_call()
-        with chosen(self._models, asked, call) as servable:
+        with self._models.use(*asked) as servable:
             question = await self._on_thread(lambda: _question(body, servable))
             outputs = await predict(servable, question.signature, question.tensor.array, (), call, question.tensor.form)
             return _json(await self._on_thread(lambda: write_outputs(outputs, question.tensor.form)))
 
     async def _classify(self, request: web.Request) -> web.Response:
         asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_call()
-        with chosen(self._models, asked, call) as servable:
+        with self._models.use(*asked) as servable:
             pictures = await self._on_thread(lambda: _pictures(body, servable))
             scores = await classify_examples(servable, pictures, call)
             labels = servable.metadata.labels
             return _json(await self._on_thread(lambda: write_classifications(labels, scores)))
 
     async def _regress(self, request: web.Request) -> web.Response:
-        with chosen(self._models, _asked(request), current_call()):
+        with self._models.use(*_asked(request)):
             refuse_regression()
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -119,7 +119,7 @@ class Rest:
             for status in version_statuses(self._models, *_asked(request))]}, dumps=write_json)
 
     async def _metadata(self, request: web.Request) -> web.Response:
-        with chosen(self._models, _asked(request), current_call()) as servable:
+        with self._models.use(*_asked(request)) as servable:
             signatures = {name: MessageToDict(signature, preserving_proto_field_name=True,
                                               always_print_fields_with_no_presence=True)
                           for name, signature in sorted(servable.signatures.items())}

@@ -16,7 +16,6 @@ from serving.models.models import Models
 from serving.models.pictures import NotAPicture
 from serving.security.names import check_called_name
 from serving.services.classify_stream import ClassifyStream
-from serving.services.inference import chosen
 from serving.services.model_description import describe
 from serving.services.selection import Selection, by_exported_thresholds, by_threshold
 from serving.services.streams import Stopping
@@ -49,13 +48,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
 
     async def GetModel(self, request: classifier_pb2.GetModelRequest, context: Any) -> classifier_pb2.GetModelResponse:  # noqa: ARG002
         """Describes a model."""
-        with chosen(self._models, _asked(request), current_call()) as servable:
+        with self._models.use(*_asked(request)) as servable:
             return describe(servable, self._models.versions(servable.name))
 
     async def _classify(self, request: classifier_pb2.ClassifyRequest, call: Call) -> classifier_pb2.ClassifyResponse:
         if not request.pictures:
             raise InvalidCall("pictures is empty: send at least one")
-        with chosen(self._models, _asked(request), call) as servable:
+        with self._models.use(*_asked(request)) as servable:
             selection = _selection(request, servable.metadata)
             results = await servable.classify_each([picture.content for picture in request.pictures], call)
             labels = servable.metadata.labels

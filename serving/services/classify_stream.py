@@ -134,6 +134,6 @@ class _Room:
 
 def _error(refusal: Refusal) -> classifier_pb2.Error:
     error = classifier_pb2.Error(code=refusal.status.value[0], message=str(refusal))
-    if refusal.retry_after is not None:
-        error.retry_after_ms = max(1, round(1000 * refusal.retry_after))
+    if refusal.retry_after_ms is not None:
+        error.retry_after_ms = refusal.retry_after_ms
     return error

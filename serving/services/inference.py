@@ -6,8 +6,7 @@ Nothing here knows of protobuf or JSON, and importing it does not import TensorF
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -16,7 +15,6 @@ import numpy.typing as npt
 
 from serving.call import Call
 from serving.errors import InvalidCall, NotFound, Unsupported
-from serving.models.models import Models
 from serving.models.servable import Servable
 from serving.security.names import printable
 
@@ -56,14 +54,6 @@ SIGNATURES: Mapping[str, Signature] = {
     "preprocess": Signature("image_bytes", "string", (BATCH,), ("inputs",)),
     CLASSIFY_SIGNATURE: Signature("examples", "string", (BATCH,), ("scores", "classes")),
 }
-
-
-@contextlib.contextmanager
-def chosen(models: Models, asked: tuple[str, int | None, str], call: Call) -> Iterator[Servable]:
-    """The version for a name, number and label, held until the block ends. Raises as Models.use does."""
-    with models.use(*asked) as servable:
-        call.model = servable.name
-        yield servable
 
 
 def signature_name(servable: Servable, asked: str) -> str:

@@ -24,7 +24,6 @@ from serving.security.names import printable
 from serving.services.inference import (
     CLASSIFY_SIGNATURE,
     check_classification,
-    chosen,
     classify_examples,
     predict,
     refuse_regression,
@@ -49,7 +48,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002
         """Tensors in, tensors out, by the name of a signature."""
         call, loop = current_call(), asyncio.get_running_loop()
-        with chosen(self._models, asked(request.model_spec), call) as servable:
+        with self._models.use(*asked(request.model_spec)) as servable:
             name = signature_name(servable, request.model_spec.signature_name)
             given = await loop.run_in_executor(servable.decoders, read_input, name, request.inputs,
                                                servable.metadata.size, self._max_message_bytes)
@@ -64,7 +63,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
                        context: Any) -> classification_pb2.ClassificationResponse:  # noqa: ARG002
         """tf.Examples in, every label with its score out, in the order of the model's labels."""
         call = current_call()
-        with chosen(self._models, asked(request.model_spec), call) as servable:
+        with self._models.use(*asked(request.model_spec)) as servable:
             check_classification(servable, request.model_spec.signature_name)
             pictures = await _pictures(servable, request.input)
             scores = await classify_examples(servable, pictures, call)
@@ -74,7 +73,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
     async def Regress(self, request: regression_pb2.RegressionRequest, context: Any) -> None:  # noqa: ARG002
         """Always refused."""
-        with chosen(self._models, asked(request.model_spec), current_call()):
+        with self._models.use(*asked(request.model_spec)):
             refuse_regression()
 
     async def MultiInference(self, request: inference_pb2.MultiInferenceRequest,
@@ -82,7 +81,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         """Several questions on the same tf.Examples; of this kind of model there is one: classify."""
         _check_tasks(request.tasks)
         call, response = current_call(), inference_pb2.MultiInferenceResponse()
-        with chosen(self._models, asked(request.tasks[0].model_spec), call) as servable:
+        with self._models.use(*asked(request.tasks[0].model_spec)) as servable:
             _check_signatures(servable, request.tasks)
             pictures = await _pictures(servable, request.input)
             scores = await classify_examples(servable, pictures, call)
@@ -93,7 +92,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     async def GetModelMetadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest,
                                context: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:  # noqa: ARG002
         """The signatures of a model."""
-        with chosen(self._models, asked(request.model_spec), current_call()) as servable:
+        with self._models.use(*asked(request.model_spec)) as servable:
             if not request.metadata_field:
                 raise InvalidCall(f"metadata_field is empty; this server knows '{SIGNATURE_DEF}'")
             if unknown := sorted(set(request.metadata_field) - {SIGNATURE_DEF}):

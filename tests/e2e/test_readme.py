@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import BIN
+from tests.commands import shell
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -25,13 +25,6 @@ def blocks(language: str) -> list[str]:
 def block(language: str, containing: str) -> str:
     (found,) = [text for text in blocks(language) if containing in text]
     return found
-
-
-def shell(script: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `script` as a person would paste it, stopping at the first command that fails."""
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=cwd, capture_output=True, text=True,
-                          timeout=600, check=False, env={**os.environ, "PATH": path, "COLUMNS": "80", **environment})
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,12 @@ from voc_cls.client.flight import Flight
 from voc_cls.client.questions import Question
 from voc_cls.errors import ClientError
 
-RETRIED = ("Classify", "GetModel")
+RETRIED_METHODS = ("Classify", "GetModel")
 """What gRPC may send again by itself. A stream is opened anew by flight.py, which knows what is answered: gRPC's
 retries can leave one that met a stopping server without an end, even when it is cancelled (grpcio 1.85)."""
 SERVICE_CONFIG = json.dumps({
     "loadBalancingConfig": [{"round_robin": {}}],  # a name with several addresses: calls go to all of them in turn
-    "methodConfig": [{"name": [{"service": SERVICE, "method": method} for method in RETRIED], "retryPolicy": {
+    "methodConfig": [{"name": [{"service": SERVICE, "method": method} for method in RETRIED_METHODS], "retryPolicy": {
         "maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "2s", "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]}}]})
 """gRPC's own retry policy (gRFC A6): a server that is starting, stopping or full is asked again, with jitter, or after

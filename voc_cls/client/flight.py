@@ -17,7 +17,7 @@ from voc_cls.client.pictures import Picture, Unreadable
 from voc_cls.client.questions import Question, classify_request
 from voc_cls.v1 import classifier_pb2
 
-RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+RETRIED_STATUSES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 OF_ONE_PICTURE = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 """The server failed, maybe on this picture; other refusals would meet every other picture too."""
 ATTEMPTS = 5
@@ -176,7 +176,7 @@ class Flight:
         waiting.refusals = waiting.refusals + 1 if waiting.after == self._answered else 1
         waiting.after = self._answered
         pause: float | None = None
-        if code in RETRIED and waiting.refusals < ATTEMPTS:
+        if code in RETRIED_STATUSES and waiting.refusals < ATTEMPTS:
             told = error.HasField("retry_after_ms")
             pause = error.retry_after_ms / 1000 if told else BACKOFF * 2 ** (waiting.refusals - 1)
         else:
