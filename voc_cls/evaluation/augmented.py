@@ -1,8 +1,9 @@
 """Test-time augmentation: several views of each picture, and the mean of their logits.
 
 flip: the picture and its mirror image (Simonyan & Zisserman 2014, section 3.2). multi-scale: the whole picture at
-several sizes. Nothing is cropped: all layers are convolutions, so a larger picture gives a grid of logits, whose mean
-is taken, the "dense evaluation" of the same section.
+several sizes. Nothing is cropped: all layers are convolutions, so a larger picture gives a larger grid. Where the head
+takes the mean of it (ResNet, Inception, gap) that is all; fc6 and fc7 give a grid of logits, whose mean is taken, the
+"dense evaluation" of the same section.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 Tta = Literal["none", "flip", "multi-scale", "both"]
 SCALES = (1, 8 / 7, 9 / 7)
-"""Of the size the network was trained at: 224, 256 and 288 pixels. Smaller ones do not reach through the fc head."""
+"""Of the size the network was trained at: of 224 pixels 224, 256 and 288. Smaller ones do not reach through fc6."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def views_of(tta: Tta, size: int) -> Views:
 def at_any_size(network: Network) -> keras.Model:
     """A model that shares the network's layers: float32 [N, height, width, 3] → float32 [N, classes].
 
-    Its logits are the mean over the grid of places that the network's own input fits into, 32 pixels apart; at the
-    network's own size there is one place. One model for all sizes: Keras traces a new one for every model.
+    With fc6 and fc7 its logits are the mean over the grid of places that the network's own input fits into, 32 pixels
+    apart; at the network's own size there is one place. One model for all sizes: Keras traces a new one for each model.
     """
     import keras
 

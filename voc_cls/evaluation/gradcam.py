@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.pipeline import naming_broken_pictures, picture_batches
-from voc_cls.evaluation.multilabel import Floats
+from voc_cls.evaluation.probabilities import Floats
 from voc_cls.nets.network import Network
 
 BATCH_SIZE = 8
@@ -38,11 +38,8 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int]) -
 
 
 def cut_after_convolutions(network: Network) -> tuple[keras.Model, keras.Model]:
-    """(up to the last convolution and its ReLU, from there to the logits): two models that share the layers."""
-    scope = f"{network.spec.name}/{network.spec.trunk_scopes[-1]}/"
-    last = [layer for layer in network.model.layers
-            if any(weight.path.startswith(scope) for weight in layer.weights)][-1]
-    return keras.Model(network.model.input, last.output), keras.Model(last.output, network.model.output)
+    """(up to the last grid after its ReLU, from there to the logits): two models that share the layers."""
+    return keras.Model(network.model.input, network.grid), keras.Model(network.grid, network.model.output)
 
 
 def grad_cam(rest: keras.Model, features: Any, columns: Sequence[int]) -> npt.NDArray[np.float32]:

@@ -7,24 +7,26 @@ from dataclasses import dataclass
 import keras
 
 from voc_cls.errors import UsageError
-from voc_cls.nets.registry import HEADS, NetSpec, net_spec
-
-SLIM_NAMES = {"kernel": "weights", "bias": "biases"}
-"""Keras' names of a layer's variables → TF-Slim's."""
+from voc_cls.nets.architectures import ARCHITECTURES
+from voc_cls.nets.heads import add_head
+from voc_cls.nets.keras_layers import KerasLayers, slim_name
+from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, net_spec
 
 
 @dataclass(frozen=True)
 class Network:
     """`model` maps float32 [N, size, size, 3] preprocessed pictures to float32 [N, classes] logits.
 
-    `entries` has, for every scope in order (conv1 … m_fc8), the tensor that enters it: there the network can be
-    cut into a frozen trunk and the part that is trained.
+    `entries` has, for every top-level scope in order (conv1 … m_fc8, conv1, block1 … m_logits), the one tensor that
+    enters it: there the network can be cut into a frozen trunk and the part that is trained. `grid` is the last grid of
+    features, float [N, h, w, channels], after its ReLU and before any pool.
     """
 
     spec: NetSpec
     head: str
     model: keras.Model
     entries: dict[str, keras.KerasTensor]
+    grid: keras.KerasTensor
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -42,33 +44,42 @@ class Network:
 
     def variables(self) -> dict[str, keras.Variable]:
         """The weights by TF-Slim name, such as `vgg_16/conv1/conv1_1/weights`; random-generator states left out."""
-        named = {}
-        for variable in self.model.weights:
-            path, _, last = variable.path.rpartition("/")
-            if last in SLIM_NAMES:
-                named[f"{path}/{SLIM_NAMES[last]}"] = variable
-        return named
+        return {name: variable for variable in self.model.weights if (name := slim_name(variable)) is not None}
 
-    def is_head(self, slim_name: str) -> bool:
+    def is_head(self, name: str) -> bool:
         """Whether a TF-Slim variable name belongs to a classifier: ours, or the one it replaces."""
-        scope = slim_name.removeprefix(f"{self.spec.name}/").split("/")[0]
-        return scope in (self.spec.head, self.spec.slim_head)
+        path = name.removeprefix(f"{self.spec.scope}/")
+        return path.startswith((f"{self.spec.head}/", f"{self.spec.slim_head}/"))
 
 
 def build_network(net: str, head: str, classes: int, precision: str = "float32",
-                  image_size: int | None = None) -> Network:
+                  image_size: int | None = None, normalisation: Normalisation = "auto") -> Network:
     """Builds the network `net` with a new head for `classes` labels, for pictures of its own size or `image_size`.
 
+    normalisation: as for `net_spec`.
     UsageError names an unknown net or head, and a size that they cannot take.
     """
-    from voc_cls.nets.vgg import build_vgg
-
     if head not in HEADS:
         raise UsageError(f"--head {head}: no such head; known are {', '.join(HEADS)}")
     if classes < 1:
         raise UsageError(f"a network needs at least one class, got {classes}")
-    own, spec = net_spec(net), net_spec(net, image_size)
-    if head == "fc" and spec != own:
+    own, spec = net_spec(net), net_spec(net, image_size, normalisation)
+    fixed = head == "fc" and not ARCHITECTURES[spec.family].any_size
+    if fixed and spec.preprocessing.size != own.preprocessing.size:
         raise UsageError(f"--image-size {image_size}: the layers of --head fc are made for {own.preprocessing.size}; "
                          "choose --head gap or gap+max")
-    return build_vgg(spec, head, classes, precision)
+    return build(spec, head, classes, precision)
+
+
+def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") -> Network:
+    """Builds `spec` with a new head (see `add_head`) for `classes` labels, randomly initialised.
+
+    precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
+    """
+    size, architecture = spec.preprocessing.size, ARCHITECTURES[spec.family]
+    layers = KerasLayers(architecture, precision)
+    images = keras.Input((size, size, 3), name="images")
+    with keras.name_scope(spec.scope):
+        features = architecture.trunk(layers, spec, images)
+        logits = add_head(layers, architecture, spec, head, classes, features)
+    return Network(spec, head, keras.Model(images, logits, name=spec.name), layers.entries, layers.grid)

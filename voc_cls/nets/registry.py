@@ -8,8 +8,6 @@ from typing import Literal
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError
 
-STRIDE = 32
-"""Pixels of the input to one place of the last grid."""
 LARGEST_IMAGE = 2048
 
 Family = Literal["vgg", "resnet_v1", "resnet_v2", "alexnet", "inception_v1", "inception_v2", "inception_v3"]
@@ -46,7 +44,7 @@ class NetSpec:
     family: Family
     preprocessing: Preprocessing
     slim_head: str
-    """TF-Slim's scope of the classifier that ours replaces; never restored into the new head."""
+    """TF-Slim's path of the classifier that ours replaces, below `scope`; never restored into the new head."""
     head: str
     """Name of the new classifier, as in the lectures: m_fc8, m_logits."""
     parameters: int
@@ -54,6 +52,8 @@ class NetSpec:
     published: Published | None
     imagenet_classes: int = 1000
     """1001 where TF-Slim's checkpoint has a background class first."""
+    smallest: int = 32
+    """Pixels that the convolutions need to leave a grid at all."""
     blocks: tuple[tuple[int, int], ...] = ()
     """VGG: (filters, convolutions) of conv1 … conv5. ResNet: (depth of the bottleneck, units) of block1 … block4."""
 
@@ -84,12 +84,47 @@ def _resnet_v1(depth: int, units: tuple[int, int, int, int], parameters: int, to
                    published=Published(top1, f"{name}_2016_08_28.tar.gz", f"{name}.ckpt"))
 
 
+def _resnet_v2(depth: int, units: tuple[int, int, int, int], parameters: int, top1: float) -> NetSpec:
+    """He et al. 2016 (arXiv:1603.05027); names, shapes and strides: tf_slim.nets.resnet_v2.
+
+    "ResNet V2 models use Inception pre-processing and input image size of 299", says TF-Slim's README below its table,
+    against the preprocessing factory of the same repository and against default_image_size.
+    """
+    name = f"resnet_v2_{depth}"
+    blocks = tuple(zip((64, 128, 256, 512), units, strict=True))
+    return NetSpec(name=name, scope=name, family="resnet_v2", blocks=blocks,
+                   preprocessing=_normalised(299, "inception"), slim_head="logits", head="m_logits",
+                   parameters=parameters, published=Published(top1, f"{name}_2017_04_14.tar.gz", f"{name}.ckpt"),
+                   imagenet_classes=1001)
+
+
+def _inception(version: Literal[1, 2, 3], size: int, classifier: str, parameters: int, top1: float,
+               smallest: int = 32) -> NetSpec:
+    """Szegedy et al. 2014 and 2015, Ioffe & Szegedy 2015; tables: inception_tables.py, from tf_slim.nets."""
+    families: dict[int, Family] = {1: "inception_v1", 2: "inception_v2", 3: "inception_v3"}
+    name = f"inception_v{version}"
+    return NetSpec(name=name, scope=f"InceptionV{version}", family=families[version],
+                   preprocessing=_normalised(size, "inception"), slim_head=f"Logits/{classifier}", head="m_logits",
+                   parameters=parameters, published=Published(top1, f"{name}_2016_08_28.tar.gz", f"{name}.ckpt"),
+                   imagenet_classes=1001, smallest=smallest)
+
+
+ALEXNET = NetSpec(name="alexnet_v2", scope="alexnet_v2", family="alexnet", preprocessing=_normalised(224, "vgg"),
+                  slim_head="fc8", head="m_fc8", parameters=50_303_912, published=None, smallest=67)
+
 NETS = {spec.name: spec for spec in (
     _vgg("vgg_16", VGG_16_BLOCKS, 138_357_544, 71.5),
     _vgg("vgg_19", VGG_19_BLOCKS, 143_667_240, 71.1),
     _resnet_v1(50, (3, 4, 6, 3), 25_557_032, 75.2),
     _resnet_v1(101, (3, 4, 23, 3), 44_549_160, 76.4),
     _resnet_v1(152, (3, 8, 36, 3), 60_192_808, 76.8),
+    _resnet_v2(50, (3, 4, 6, 3), 25_570_409, 75.6),
+    _resnet_v2(101, (3, 4, 23, 3), 44_579_945, 77.0),
+    _resnet_v2(152, (3, 8, 36, 3), 60_238_953, 77.8),
+    _inception(1, 224, "Conv2d_0c_1x1", 6_618_649, 69.8),
+    _inception(2, 224, "Conv2d_1c_1x1", 11_179_361, 73.9),
+    _inception(3, 299, "Conv2d_1c_1x1", 27_145_970, 78.0, smallest=75),
+    ALEXNET,
 )}
 
 
@@ -105,7 +140,7 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
     if normalisation != "auto":
         preprocessing = replace(_normalised(preprocessing.size, normalisation), channels=preprocessing.channels)
     if image_size is not None:
-        if not STRIDE <= image_size <= LARGEST_IMAGE:
-            raise UsageError(f"--image-size {image_size}: must be from {STRIDE} to {LARGEST_IMAGE}")
+        if not spec.smallest <= image_size <= LARGEST_IMAGE:
+            raise UsageError(f"--image-size {image_size}: must be from {spec.smallest} to {LARGEST_IMAGE} for {name}")
         preprocessing = replace(preprocessing, size=image_size)
     return replace(spec, preprocessing=preprocessing)

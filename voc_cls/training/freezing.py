@@ -12,17 +12,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from voc_cls.errors import UsageError
+from voc_cls.nets.keras_layers import slim_name
 from voc_cls.nets.network import Network
+from voc_cls.nets.shapes import STATISTICS
 from voc_cls.training.config import TrainingConfig
 from voc_cls.weights.diff import below
 
 MOST_ROWS = 40
 """Layers in the table; a larger network is shown scope by scope."""
+MOST_NAMES = 6
+"""Layers that an error names from either end of a larger network."""
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer of the network by its path below the net's name, such as conv5/conv5_1."""
+    """A layer of the network by its path below the net's scope, such as conv5/conv5_1 or conv1/BatchNorm.
+
+    parameters: what training can change; a batch normalisation's moving averages are none.
+    """
 
     path: str
     parameters: int
@@ -53,10 +60,10 @@ class Trained:
         """Number of parameters that are not."""
         return sum(row.parameters for row in self.rows if not row.trained)
 
-    def factors(self, variables: Sequence[Any], net: str) -> tuple[float, ...]:
-        """The learning rate's factor of each trained variable."""
+    def factors(self, variables: Sequence[Any], scope: str) -> tuple[float, ...]:
+        """The learning rate's factor of each trained variable of the network whose scope is `scope`."""
         by_path = {row.path: row.factor for row in self.rows}
-        return tuple(by_path[layer_path(variable, net)] for variable in variables)
+        return tuple(by_path[layer_path(variable, scope)] for variable in variables)
 
     def table(self, rate: float) -> Table:
         """For the terminal: layer, parameters, trained or frozen, learning rate at its highest."""
@@ -78,18 +85,18 @@ class Trained:
                 for (scope, trained), rows in scopes.items()]
 
 
-def layer_path(variable: Any, net: str) -> str:
-    """`vgg_16/conv5/conv5_1/kernel` → `conv5/conv5_1`."""
-    return str(variable.path.removeprefix(f"{net}/").rpartition("/")[0])
+def layer_path(variable: Any, scope: str) -> str:
+    """`vgg_16/conv5.conv5_1/kernel` → `conv5/conv5_1`: as TF-Slim and people write it, below the network's scope."""
+    return (slim_name(variable) or "").removeprefix(f"{scope}/").rpartition("/")[0]
 
 
 def layers(network: Network) -> dict[str, Any]:
-    """The layers that hold weights, by path, in order; random generators have none of the net's."""
+    """The layers that hold weights, by path, in order; random generators have none."""
     found: dict[str, Any] = {}
     for layer in network.model.layers:
         for variable in layer.weights:
-            if variable.path.startswith(f"{network.spec.name}/"):
-                found[layer_path(variable, network.spec.name)] = layer
+            if slim_name(variable) is not None:
+                found[layer_path(variable, network.spec.scope)] = layer
     return found
 
 
@@ -109,8 +116,9 @@ def trained_layers(network: Network, trainable: str) -> frozenset[str]:
                          f"expression ({error})") from error
     if not chosen:
         known = ", ".join(f"{scope}+" for scope in scopes[:-1])
+        shown = paths if len(paths) <= MOST_ROWS else [*paths[:MOST_NAMES], "…", *paths[-MOST_NAMES:]]
         raise UsageError(f"--trainable {trainable}: matches no layer; give head, all, {known}, or a regular expression "
-                         f"over {', '.join(paths)}")
+                         f"over {', '.join(shown)}")
     if scopes[-1] not in chosen:
         raise UsageError(f"--trainable {trainable}: leaves out {scopes[-1]}, which is new and would stay random; write "
                          f"{trainable}|{scopes[-1]}, or a scope with a + behind it for all that follow too")
@@ -127,24 +135,34 @@ def rate_factors(network: Network, config: TrainingConfig, new_scopes: Sequence[
 def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Sequence[str] = ()) -> Trained:
     """Freezes what `trainable` does not name, and puts --l2 on the kernels of the rest.
 
-    exclude: scopes that were not restored: they are new layers as the head is. The L2 factor is of the sum of squares,
-    as `keras.regularizers.L2` has it (TF-Slim's counts half the sum).
+    A frozen batch normalisation goes by its moving averages and leaves them as they are. exclude: scopes that were not
+    restored: they are new layers as the head is. The L2 factor is of the sum of squares, as `keras.regularizers.L2` has
+    it (TF-Slim's counts half the sum).
     """
-    import keras
-
-    chosen = trained_layers(network, trainable)
+    chosen, scope = trained_layers(network, trainable), network.spec.scope
 
     def new(path: str) -> bool:
-        return path == network.scopes[-1] or any(
-            below(f"{network.spec.name}/{path}", name, network.spec.name) for name in exclude)
+        return path == network.scopes[-1] or any(below(f"{scope}/{path}", name, scope) for name in exclude)
 
     factors = rate_factors(network, config, [scope for scope in network.scopes if new(scope)])
     rows = []
     for path, layer in layers(network).items():
         layer.trainable = path in chosen
         if layer.trainable and config.l2:
-            layer.kernel.regularizer = keras.regularizers.L2(config.l2)
-        parameters = sum(int(np.prod(variable.shape)) for variable in layer.weights)
+            _penalise(layer, config.l2)
         factor = config.head_lr_multiplier if new(path) else factors[path.split("/")[0]]
-        rows.append(LayerRow(path, parameters, layer.trainable, factor))
+        rows.append(LayerRow(path, _parameters(layer), layer.trainable, factor))
     return Trained(next(row.scope for row in rows if row.trained), tuple(rows))
+
+
+def _penalise(layer: Any, l2: float) -> None:
+    """As TF-Slim's argument scopes do: on kernels alone, not on biases, nor on what batch normalisation learns."""
+    import keras
+
+    for variable in layer.weights:
+        if variable.name.endswith("kernel"):
+            variable.regularizer = keras.regularizers.L2(l2)
+
+
+def _parameters(layer: Any) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in layer.weights if variable.name not in STATISTICS)

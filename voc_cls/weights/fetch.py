@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from voc_cls.errors import UsageError, WeightsError
+from voc_cls.nets.registry import NETS, NetSpec, Published
 from voc_cls.weights.archive import Archive
-from voc_cls.weights.imagenet import check_imagenet
+from voc_cls.weights.imagenet import check_imagenet, known_by
 from voc_cls.weights.slim import find_checkpoint, move_checkpoint, open_checkpoint
 from voc_cls.weights.wheel import Wheel
 
@@ -49,7 +50,37 @@ class FetchSource:
     """Raises WeightsError unless a checkpoint has the right content."""
 
 
+BUCKET = "https://storage.googleapis.com/download.tensorflow.org/models"
+"""Behind http://download.tensorflow.org/models/, which has no TLS of its own."""
 VGG_AUTHORS = "VGG-16 by Karen Simonyan and Andrew Zisserman (arXiv:1409.1556), weights under CC BY 4.0"
+AUTHORS = {  # family → whose weights, from TF-Slim's README and the licences of the originals
+    "vgg": "VGG by Karen Simonyan and Andrew Zisserman (arXiv:1409.1556), weights under CC BY 4.0; converted from "
+           "Caffe by TF-Slim",
+    "resnet_v1": "ResNet by Kaiming He, Xiangyu Zhang, Shaoqing Ren and Jian Sun (arXiv:1512.03385), weights under the "
+                 "MIT licence; converted from Caffe by TF-Slim",
+    "resnet_v2": "ResNet v2 (arXiv:1603.05027), trained by Google for TF-Slim (Apache 2.0)",
+    "inception_v1": "Inception v1 (arXiv:1409.4842), trained by Google for TF-Slim (Apache 2.0)",
+    "inception_v2": "Inception v2 (arXiv:1502.03167), trained by Google for TF-Slim (Apache 2.0)",
+    "inception_v3": "Inception v3 (arXiv:1512.00567), trained by Google for TF-Slim (Apache 2.0)",
+}
+
+
+def _slim(spec: NetSpec, published: Published) -> FetchSource:
+    """TF-Slim's checkpoint of a network.
+
+    TF-Slim publishes no digest of its archives, so there is none to pin: they are checked by what is in them
+    (imagenet.py).
+    """
+    return FetchSource(
+        file=f"{spec.name}.ckpt",
+        what=f"TF-Slim's whole {spec.name} with its {spec.imagenet_classes} ImageNet classes",
+        where=f"a checkpoint of {4e-6 * spec.parameters:.0f} MB from download.tensorflow.org, checked by "
+              f"{known_by(spec.name)}",
+        attribution=AUTHORS[spec.family],
+        origin=Archive(url=f"{BUCKET}/{published.archive}", member=published.member),
+        check=partial(check_imagenet, net=spec.name),
+    )
+
 
 SOURCES = {
     "vgg_16_conv": FetchSource(
@@ -65,25 +96,16 @@ SOURCES = {
         ),
         check=partial(check_digest, expected="0a066ebdf50ae835c56adbdd55571b8a85d864891d3558a1d588d1affcafb38f"),
     ),
-    "vgg_16": FetchSource(
-        file="vgg_16.ckpt",
-        what="TF-Slim's whole VGG-16 with its 1000 ImageNet classes",
-        where="513 MB from download.tensorflow.org",
-        attribution=f"{VGG_AUTHORS}; converted from Caffe by TF-Slim",
-        # The bucket behind http://download.tensorflow.org/models/, which has no TLS of its own. TF-Slim publishes no
-        # digest of the archive, so there is none to pin: it is checked by what is in it (imagenet.py).
-        origin=Archive(url="https://storage.googleapis.com/download.tensorflow.org/models/vgg_16_2016_08_28.tar.gz",
-                       member="vgg_16.ckpt"),
-        check=partial(check_imagenet, net="vgg_16"),
-    ),
+    **{spec.name: _slim(spec, spec.published) for spec in NETS.values() if spec.published is not None},
 }
 
 
 def fetch_source(name: str) -> FetchSource:
     """The row of the table; UsageError lists the known names."""
     if name not in SOURCES:
-        known = " and ".join(f"{name} ({source.what})" for name, source in SOURCES.items())
-        raise UsageError(f"no weights called {name} can be fetched; known are {known}")
+        if name in NETS:
+            raise UsageError(f"nobody has published weights of {name}: train it with --weights none")
+        raise UsageError(f"no weights called {name} can be fetched; known are {', '.join(SOURCES)}")
     return SOURCES[name]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.nets.registry import NetSpec, net_spec
+from voc_cls.nets.registry import net_spec
+from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.restore import read_weights
-from voc_cls.weights.slim import Array, Shape, open_checkpoint
+from voc_cls.weights.slim import Array, open_checkpoint
 
-IMAGENET_CLASSES = 1000
 TOLERANCE = 1e-4
 """Of a tensor's L2 norm. Rounding to float32 moves a projection by less than 2e-6; another tensor of the same norm
 falls within the tolerance once in 10,000, and there are 26."""
@@ -37,6 +37,13 @@ PROJECTIONS = {
 }
 
 
+def known_by(net: str) -> str:
+    """For a person: what `check_imagenet` can tell about the weights of `net`."""
+    if net in PROJECTIONS:
+        return "names, shapes and finite values; the convolutions by their values"
+    return "names, shapes and finite values; TF-Slim publishes no digest to compare with"
+
+
 def projection(tensor: Array) -> float:
     """Σ tensor[i] cos(i) over the flattened tensor: one number that depends on values and order.
 
@@ -46,38 +53,21 @@ def projection(tensor: Array) -> float:
     return float(np.cos(np.arange(flat.size)) @ flat)
 
 
-def imagenet_shapes(spec: NetSpec) -> dict[str, Shape]:
-    """TF-Slim name → shape of everything that an ImageNet checkpoint of a VGG holds (tf_slim.nets.vgg)."""
-    layers: dict[str, Shape] = {}
-    channels = 3
-    for scope, (filters, convolutions) in zip(spec.trunk_scopes, spec.blocks, strict=True):
-        for number in range(1, convolutions + 1):
-            layers[f"{scope}/{scope}_{number}"] = (3, 3, channels, filters)
-            channels = filters
-    grid = spec.preprocessing.size // 2 ** len(spec.blocks)
-    layers |= {"fc6": (grid, grid, channels, 4096), "fc7": (1, 1, 4096, 4096),
-               spec.slim_head: (1, 1, 4096, IMAGENET_CLASSES)}
-    shapes: dict[str, Shape] = {}
-    for layer, kernel in layers.items():
-        shapes |= {f"{spec.name}/{layer}/weights": kernel, f"{spec.name}/{layer}/biases": kernel[-1:]}
-    return shapes
-
-
 def check_imagenet(checkpoint: Path, net: str) -> None:
     """Raises WeightsError unless `checkpoint` holds the ImageNet weights of `net`.
 
-    Every layer is there in TF-Slim's shape and finite, and the convolutions have the known values (PROJECTIONS).
-    The fully connected layers have no such reference: what protects them is the archive's own CRC, and TLS.
+    Every variable is there in TF-Slim's shape and finite; VGG-16's convolutions have the known values (PROJECTIONS).
+    All else has no such reference: what protects it is the archive's own CRC, and TLS.
     """
-    opened = open_checkpoint(checkpoint)
-    for name, shape in imagenet_shapes(net_spec(net)).items():
+    opened, spec = open_checkpoint(checkpoint), net_spec(net)
+    for name, shape in slim_shapes(spec).items():
         if opened.shapes.get(name) != shape:
             has = f"has {name} as {list(opened.shapes[name])}" if name in opened.shapes else f"lacks {name}"
             raise WeightsError(f"{checkpoint.name} is not the ImageNet checkpoint of {net}: it {has}, expected "
                                f"{list(shape)}")
         weights = read_weights(opened, name)
-        layer, _, kind = name.removeprefix(f"{net}/").rpartition("/")
-        known = PROJECTIONS[net].get(layer)
+        layer, _, kind = name.removeprefix(f"{spec.scope}/").rpartition("/")
+        known = PROJECTIONS.get(net, {}).get(layer)
         if known is None:
             continue
         expected, found = known[kind == "biases"], projection(weights)

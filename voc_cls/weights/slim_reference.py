@@ -1,64 +1,182 @@
 """TF-Slim's own network on a checkpoint: what our port is compared with.
 
-A process of its own (`python -m voc_cls.weights.slim_reference`), because TF-Slim needs TensorFlow's graph mode. It
-restores the file with TensorFlow's own Saver and shares no code with the port but `filler`.
+A process of its own (`python -m voc_cls.weights.slim_reference`), because TF-Slim needs TensorFlow's graph mode and,
+for batch normalisation, the Keras 2 of tf_keras. It restores the file with TensorFlow's own Saver and shares no code
+with the port but `filler` and `Outputs`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import sys
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[np.float32]
 
-def filler(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+GRIDS = {  # net → module of tf_slim.nets, end point or tensor that is the last grid of features
+    "vgg_16": ("vgg", "vgg_16/conv5/conv5_3"),
+    "vgg_19": ("vgg", "vgg_19/conv5/conv5_4"),
+    **{f"resnet_v1_{depth}": ("resnet_v1", f"resnet_v1_{depth}/block4") for depth in (50, 101, 152)},
+    **{f"resnet_v2_{depth}": ("resnet_v2", f"resnet_v2_{depth}/postnorm/Relu:0") for depth in (50, 101, 152)},
+    "inception_v1": ("inception_v1", "Mixed_5c"),
+    "inception_v2": ("inception_v2", "Mixed_5c"),
+    "inception_v3": ("inception_v3", "Mixed_7c"),
+    "alexnet_v2": ("alexnet", "alexnet_v2/conv5"),
+}
+MOVING = ("/moving_mean", "/moving_variance")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network makes of the pictures, ours or TF-Slim's.
+
+    grid: float32 [N, h, w, channels], logits: float32 [N, classes]. trained_logits: the same in training mode without
+    dropout, where batch normalisation goes by the batch; None for a network that has none. moving: what one step adds
+    to each moving average, by TF-Slim name; they start at 0 there, so that it is not lost in rounding.
+    """
+
+    grid: Array
+    logits: Array
+    trained_logits: Array | None
+    moving: Mapping[str, Array]
+    filled: frozenset[str]
+    """Variables that the file lacks, by the file's names."""
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz."""
+        arrays: dict[str, Any] = {"grid": self.grid, "logits": self.logits, **self.moving,
+                                  "filled": np.array(sorted(self.filled), dtype=np.str_)}
+        if self.trained_logits is not None:
+            arrays["trained_logits"] = self.trained_logits
+        np.savez(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Outputs:
+        """Reads what `save` wrote."""
+        with np.load(path) as saved:
+            return cls(saved["grid"], saved["logits"], saved.get("trained_logits"),
+                       {name: saved[name] for name in saved.files if name.endswith(MOVING)},
+                       frozenset(str(name) for name in saved["filled"]))
+
+
+def filler(name: str, shape: tuple[int, ...]) -> Array:
     """Values for a variable that the file lacks: normal, seeded by the name, on both sides the same.
 
     Weights have the standard deviation √(2 / fan-in) (He et al. 2015, arXiv:1502.01852), so activations keep their
-    size; biases have 0.1.
+    size; a moving variance is from 0.5 to 1.5. A gamma and a beta are about 1: with batch normalisation whose ReLUs cut
+    half of all values, each layer would make rounding errors a fifth larger. Biases and means have 0.1.
     """
-    spread = np.sqrt(2 / np.prod(shape[:-1])) if len(shape) > 1 else 0.1
-    values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
-    values *= np.float32(spread)
-    return values
+    random, word = np.random.default_rng(zlib.crc32(name.encode())), name.rpartition("/")[2]
+    if word == "moving_variance":
+        return random.random(shape, dtype=np.float32) + np.float32(0.5)
+    values = random.standard_normal(shape, dtype=np.float32)
+    values *= np.float32(np.sqrt(2 / np.prod(shape[:-1])) if len(shape) > 1 else 0.1)
+    return values + np.float32(1) if word in ("gamma", "beta") else values
+
+
+def reference(net: str, pictures: Array, classes: int, slim_head: str, head: str, checkpoint: str | None) -> Outputs:
+    """TF-Slim's outputs for preprocessed pictures, float32 [N, size, size, 3].
+
+    slim_head: TF-Slim's path of the classifier; head: the path it has in the file. checkpoint: prefix, None where all
+    values are filled in.
+    """
+    plain, filled, _ = _run(net, pictures, classes, slim_head, head, checkpoint, training=False)
+    trained, _, moving = _run(net, pictures, classes, slim_head, head, checkpoint, training=True)
+    return Outputs(*plain, trained[1] if moving else None, moving, filled)
+
+
+def _run(net: str, pictures: Array, classes: int, slim_head: str, head: str, checkpoint: str | None,
+         training: bool) -> tuple[tuple[Array, Array], frozenset[str], dict[str, Array]]:
+    """((grid, logits), names of the filled variables, moving averages after a step of training)."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        fed = v1.placeholder(tf.float32, pictures.shape)
+        logits, layers = _network(net)(fed, num_classes=classes, is_training=training)
+        grid = GRIDS[net][1]
+        names = {variable: _in_file(variable.op.name, slim_head, head) for variable in v1.global_variables()}
+        filled = _restore(names, checkpoint, session)
+        moving = [variable for variable in names if training and variable.op.name.endswith(MOVING)]
+        _assign({variable: np.zeros(variable.shape, np.float32) for variable in moving}, session)
+        logits = tf.reshape(logits, [len(pictures), classes])  # ResNet's are [N, 1, 1, classes]
+        fetched = [layers[grid] if grid in layers else graph.get_tensor_by_name(grid), logits]
+        *outputs, _ = session.run([*fetched, v1.get_collection(v1.GraphKeys.UPDATE_OPS)], {fed: pictures})
+        return tuple(outputs), filled, session.run({names[variable]: variable for variable in moving})
+
+
+def _in_file(name: str, slim_head: str, head: str) -> str:
+    scope, _, path = name.partition("/")
+    if not path.startswith(f"{slim_head}/"):
+        return name
+    return f"{scope}/{head}/{path.removeprefix(f'{slim_head}/')}"
+
+
+def _restore(names: Mapping[Any, str], checkpoint: str | None, session: Any) -> frozenset[str]:
+    """Gives the variables the file's values; returns the names of those that it lacks, which are filled."""
+    import tensorflow as tf
+
+    in_file = {} if checkpoint is None else dict(tf.train.list_variables(checkpoint))
+    restored = {name: variable for variable, name in names.items() if in_file.get(name) == variable.shape.as_list()}
+    _assign({variable: filler(name, tuple(variable.shape.as_list())) for variable, name in names.items()
+             if name not in restored}, session)
+    if restored:
+        tf.compat.v1.train.Saver(restored).restore(session, checkpoint)
+    return frozenset(names.values()) - frozenset(restored)
+
+
+def _assign(values: Mapping[Any, Array], session: Any) -> None:
+    """All in one run, because TensorFlow plans every other set of outputs anew."""
+    session.run([variable.initializer for variable in values],
+                {variable.initializer.inputs[1]: value for variable, value in values.items()})
+
+
+def _network(net: str) -> Any:
+    """TF-Slim's function within its argument scope, without dropout and without an auxiliary classifier."""
+    import tf_slim
+
+    lend_batch_norm()
+    module = importlib.import_module(f"tf_slim.nets.{GRIDS[net][0]}")
+    family = "resnet" if net.startswith("resnet") else GRIDS[net][0].replace("alexnet", "alexnet_v2")
+    options: dict[str, Any] = {} if family == "resnet" else {"dropout_keep_prob": 1.0}
+    if net == "inception_v3":
+        options["create_aux_logits"] = False
+
+    def build(*args: Any, **more: Any) -> Any:
+        with tf_slim.arg_scope(getattr(module, f"{family}_arg_scope")()):
+            return getattr(module, net)(*args, **options, **more)
+
+    return build
+
+
+def lend_batch_norm() -> None:
+    """TensorFlow 2.21 looks for the layers that TF-Slim builds on where tf_keras 2.21 no longer has them."""
+    for name in ("", ".base", ".convolutional", ".core", ".normalization", ".pooling"):
+        module = importlib.import_module(f"tf_keras.src.legacy_tf_layers{name}")
+        sys.modules.setdefault(f"tf_keras.legacy_tf_layers{name}", module)
 
 
 def main() -> None:
-    """Reads pictures from an .npy, writes pool5, logits and the names of the filled variables to an .npz."""
+    """Reads pictures from an .npy, writes `Outputs` to an .npz."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True, help="prefix of the checkpoint")
-    parser.add_argument("--net", required=True, help="function of tf_slim.nets.vgg, such as vgg_16")
-    parser.add_argument("--head", required=True, help="scope of the classifier in the file, such as fc8")
+    parser.add_argument("--checkpoint", help="prefix of the checkpoint; without it all values are filled in")
+    parser.add_argument("--net", required=True, choices=GRIDS, help="the network")
+    parser.add_argument("--slim-head", required=True, help="path of TF-Slim's classifier, such as fc8")
+    parser.add_argument("--head", required=True, help="path of the classifier in the file, such as m_fc8")
     parser.add_argument("--classes", required=True, type=int, help="number of logits")
     parser.add_argument("--pictures", required=True, type=Path, help=".npy, float32 [N, size, size, 3] preprocessed")
     parser.add_argument("--out", required=True, type=Path, help=".npz to write")
     options = parser.parse_args()
-
-    import tensorflow as tf
-    from tf_slim.nets import vgg
-
-    v1 = tf.compat.v1
-    pictures = np.load(options.pictures)
-    with tf.Graph().as_default(), v1.Session() as session:
-        fed = v1.placeholder(tf.float32, pictures.shape)
-        logits, layers = getattr(vgg, options.net)(fed, num_classes=options.classes, is_training=False)
-        in_file = {name: tuple(shape) for name, shape in tf.train.list_variables(options.checkpoint)}
-        restored, filled = {}, []
-        for variable in v1.global_variables():
-            name = variable.op.name.replace(f"{options.net}/fc8/", f"{options.net}/{options.head}/")
-            shape = tuple(variable.shape.as_list())
-            if in_file.get(name) == shape:
-                restored[name] = variable
-            else:
-                variable.load(filler(name, shape), session)
-                filled.append(name)
-        if restored:
-            v1.train.Saver(restored).restore(session, options.checkpoint)
-        results = session.run([layers[f"{options.net}/pool5"], logits], {fed: pictures})
-    np.savez(options.out, pool5=results[0], logits=results[1], filled=np.array(filled, dtype=np.str_))
+    reference(options.net, np.load(options.pictures), options.classes, options.slim_head, options.head,
+              options.checkpoint).save(options.out)
 
 
 if __name__ == "__main__":

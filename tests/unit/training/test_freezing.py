@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
+import keras
+import numpy as np
 import pytest
 from rich.console import Console
 
 from voc_cls.errors import UsageError
-from voc_cls.nets.network import Network, build_network
+from voc_cls.nets.network import Network, build, build_network
+from voc_cls.nets.registry import net_spec
 from voc_cls.training.config import TrainingConfig
 from voc_cls.training.freezing import freeze, layer_path
 
@@ -90,3 +94,79 @@ def test_the_table_shows_every_layer_with_its_rate(network: Network):
     assert "2,359,808" in lines["conv5/conv5_1"]
     assert "0.0001" in lines["conv5/conv5_1"]
     assert text.count("frozen") == 10
+
+
+@pytest.fixture
+def resnet() -> Network:
+    """ResNet v1 with two narrow units a block, for pictures of 32 pixels."""
+    spec = net_spec("resnet_v1_50", 32)
+    return build(replace(spec, blocks=tuple((depth // 16, 2) for depth, _ in spec.blocks)), "fc", 3)
+
+
+@pytest.mark.parametrize(("trainable", "first", "trained"), [
+    ("head", "m_logits", {"m_logits"}),
+    ("block4/unit_2/.*/conv3|m_logits", "block4", {"block4/unit_2/bottleneck_v1/conv3",
+                                                   "block4/unit_2/bottleneck_v1/conv3/BatchNorm", "m_logits"}),
+    ("BatchNorm$|m_logits", "conv1", None),
+])
+def test_units_and_single_layers_of_a_resnet_are_named_as_people_write_them(resnet: Network, trainable: str, first: str,
+                                                                            trained: set[str] | None):
+    result = freeze(resnet, trainable, TrainingConfig())
+    found = {row.path for row in result.rows if row.trained}
+    if trained is None:
+        trained = {row.path for row in result.rows if row.path.endswith("BatchNorm")} | {"m_logits"}
+    assert found == trained
+    assert {layer_path(variable, "resnet_v1_50") for variable in resnet.model.trainable_weights} == trained
+    assert result.first == first
+
+
+def test_moving_averages_are_no_parameters(resnet: Network):
+    result = freeze(resnet, "block4+", TrainingConfig())
+    rows = {row.path: row for row in result.rows}
+    assert rows["conv1/BatchNorm"].parameters == 2 * 64
+    assert result.parameters + result.frozen_parameters == sum(
+        int(np.prod(variable.shape)) for name, variable in resnet.variables().items() if "/moving_" not in name)
+
+
+def test_the_l2_penalty_leaves_batch_normalisation_alone(resnet: Network):
+    freeze(resnet, "block4/unit_2|m_logits", TrainingConfig(l2=0.5))
+    kernels = [variable.numpy() for name, variable in resnet.variables().items()
+               if name.endswith("/weights") and ("block4/unit_2/" in name or name.endswith("m_logits/weights"))]
+    assert len(kernels) == 4
+    assert float(sum(resnet.model.losses)) == pytest.approx(0.5 * sum(float((kernel ** 2).sum()) for kernel in kernels),
+                                                            rel=1e-4)
+
+
+def test_training_moves_the_averages_of_what_is_trained_and_no_others(resnet: Network):
+    freeze(resnet, "block4+", TrainingConfig())
+    before = {name: variable.numpy() for name, variable in resnet.variables().items()}
+    resnet.model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    pictures = np.random.default_rng(0).normal(0, 50, (4, 32, 32, 3)).astype(np.float32)
+    resnet.model.train_on_batch(pictures, np.eye(4, 3, dtype=np.float32))
+    changed = {name.split("/")[1] for name, variable in resnet.variables().items()
+               if not np.array_equal(variable.numpy(), before[name])}
+    assert changed == {"block4", "m_logits"}
+    assert not np.array_equal(resnet.variables()["resnet_v1_50/block4/unit_1/bottleneck_v1/conv2/BatchNorm/moving_mean"]
+                              .numpy(), np.zeros(32))
+
+
+def test_a_large_network_is_shown_scope_by_scope_and_an_error_stays_short():
+    network = build_network("resnet_v1_50", "fc", 3)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(freeze(network, "block4+", TrainingConfig()).table(1e-4))
+    lines = [line.split() for line in console.export_text().splitlines() if "trained" in line or "frozen" in line]
+    assert [line[1] for line in lines] == ["conv1", "block1", "block2", "block3", "block4", "m_logits"]
+    assert [line[5] for line in lines] == ["frozen"] * 4 + ["trained"] * 2
+    with pytest.raises(UsageError, match=r"over conv1, conv1/BatchNorm, .*, …, .*, m_logits$") as caught:
+        freeze(network, "block5+", TrainingConfig())
+    assert len(str(caught.value)) < 800
+
+
+def test_scopes_of_inception_are_told_from_the_networks_name():
+    network = build_network("inception_v1", "gap", 3, image_size=32)
+    trained = freeze(network, "Mixed_5c+", TrainingConfig(head_lr_multiplier=10.0), exclude=["Mixed_5c/Branch_0"])
+    rows = {row.path: row.factor for row in trained.rows if row.trained}
+    assert rows["Mixed_5c/Branch_0/Conv2d_0a_1x1/BatchNorm"] == 10.0
+    assert rows["Mixed_5c/Branch_1/Conv2d_0a_1x1/BatchNorm"] == 1.0
+    factors = trained.factors(network.model.trainable_weights, network.spec.scope)
+    assert factors.count(10.0) == 4

@@ -1,0 +1,58 @@
+"""voc-nets: the table of networks."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from voc_cls.cli.nets import main
+from voc_cls.nets.listing import text
+from voc_cls.nets.registry import NETS
+from voc_cls.weights.fetch import SOURCES
+
+
+def test_the_table_fits_80_columns_and_has_a_row_per_network(capsys: pytest.CaptureFixture[str],
+                                                             monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line.split() for line in lines[1:1 + len(NETS)]}
+    assert list(rows) == list(NETS)
+    assert rows["resnet_v2_50"] == ["resnet_v2_50", "25,570,409", "299", "inception", "RGB", "75.6", "resnet_v2_50"]
+    assert rows["alexnet_v2"][-2:] == ["–", "–"]
+
+
+def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]):
+    assert main(["--json"]) == 0
+    rows = {row["net"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == list(NETS)
+    assert rows["vgg_16"] == {
+        "net": "vgg_16", "parameters": 138_357_544, "size": 224, "normalisation": "vgg", "channels": "RGB",
+        "head": "m_fc8", "top1": 71.5, "fetch": "vgg_16",
+        "archive": "download.tensorflow.org/models/vgg_16_2016_08_28.tar.gz"}
+
+
+def test_what_it_says_can_be_fetched_can_be_fetched(capsys: pytest.CaptureFixture[str]):
+    main(["--json"])
+    names = {row["fetch"] for row in json.loads(capsys.readouterr().out)}
+    assert names - {None} == set(SOURCES) - {"vgg_16_conv"}
+
+
+def test_the_text_for_a_help_has_the_same_rows():
+    lines = text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[1:]] == list(NETS)
+
+
+def test_it_is_quick_because_it_imports_no_tensorflow():
+    code = ("import sys; from voc_cls.cli.nets import main; main([])\n"
+            "assert not {'tensorflow', 'keras', 'onnx'} & set(sys.modules)")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

@@ -1,0 +1,109 @@
+"""What every family of networks promises: scopes, cuts, heads, sizes, number formats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from voc_cls.errors import UsageError
+from voc_cls.nets.network import Network, build, build_network
+from voc_cls.nets.registry import NETS, net_spec
+
+SIZES = {"vgg_16": 32, "alexnet_v2": 67, "resnet_v1_50": 64, "resnet_v2_50": 64, "inception_v1": 32}
+
+
+def small(net: str, head: str = "gap", precision: str = "float32") -> Network:
+    """The network for small pictures, with two units a block where it is a ResNet."""
+    keras.utils.set_random_seed(0)
+    spec = net_spec(net, SIZES[net])
+    if spec.family.startswith("resnet"):
+        spec = replace(spec, blocks=tuple((depth // 8, 2) for depth, _ in spec.blocks))
+    return build(spec, head, 3, precision)
+
+
+def pictures(network: Network, number: int = 2) -> np.ndarray:
+    size = network.spec.preprocessing.size
+    return np.random.default_rng(0).normal(0, 1, (number, size, size, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("net", ["alexnet_v2", "resnet_v1_50", "resnet_v2_50", "inception_v1"])
+def test_the_two_halves_of_every_cut_are_the_whole(net: str):
+    network = small(net)
+    given = pictures(network)
+    whole = np.asarray(network.model(given))
+    assert whole.shape == (2, 3)
+    for scope in (network.scopes[1], network.scopes[len(network.scopes) // 2], network.scopes[-1]):
+        trunk, rest = network.cut(scope)
+        np.testing.assert_allclose(np.asarray(rest(trunk(given))), whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("net", "scopes"), [
+    ("alexnet_v2", "conv1 conv2 conv3 conv4 conv5 m_fc8"),
+    ("resnet_v1_50", "conv1 block1 block2 block3 block4 m_logits"),
+    ("resnet_v2_50", "conv1 block1 block2 block3 block4 postnorm m_logits"),
+    ("inception_v1", "Conv2d_1a_7x7 Conv2d_2b_1x1 Conv2d_2c_3x3 Mixed_3b Mixed_3c Mixed_4b Mixed_4c Mixed_4d Mixed_4e "
+                     "Mixed_4f Mixed_5b Mixed_5c m_logits"),
+])
+def test_scopes_are_tf_slims_in_order(net: str, scopes: str):
+    assert " ".join(small(net).scopes) == scopes
+
+
+@pytest.mark.parametrize("net", ["resnet_v2_50", "inception_v1"])
+def test_a_head_on_the_grids_mean_takes_pictures_of_any_size(net: str):
+    network = build_network(net, "fc", 3, image_size=SIZES[net])
+    assert network.model.output_shape == (None, 3)
+    assert network.entries["m_logits"].shape[1:3] == (1, 1)
+
+
+@pytest.mark.parametrize("net", ["vgg_16", "vgg_19", "alexnet_v2"])
+def test_fully_connected_layers_bind_a_network_to_its_size(net: str):
+    with pytest.raises(UsageError, match=r"--image-size 256: the layers of --head fc are made for 224; choose "):
+        build_network(net, "fc", 3, image_size=256)
+
+
+@pytest.mark.parametrize(("net", "smallest"), [("alexnet_v2", 67), ("inception_v3", 75), ("resnet_v2_101", 32)])
+def test_pictures_that_leave_no_grid_are_refused(net: str, smallest: int):
+    with pytest.raises(UsageError, match=rf"--image-size {smallest - 1}: must be from {smallest} to 2048 for {net}"):
+        net_spec(net, smallest - 1)
+
+
+@pytest.mark.parametrize("net", ["vgg_16", "alexnet_v2", "resnet_v1_50", "resnet_v2_50"])
+def test_the_maximum_of_the_grid_stands_beside_its_mean(net: str):
+    mean, both = small(net), small(net, "gap+max")
+    head = mean.spec.head
+    assert both.entries[head].shape[-1] == 2 * mean.entries[head].shape[-1]
+    assert mean.grid.shape[-1] == mean.entries[head].shape[-1]
+
+
+@pytest.mark.parametrize("net", ["resnet_v1_50", "resnet_v2_50"])
+def test_in_bfloat16_the_logits_are_float32_and_close_to_those_of_float32(net: str):
+    exact, rounded = small(net), small(net, precision="mixed_bfloat16")
+    for name, variable in exact.variables().items():
+        if name.endswith("beta"):  # ReLUs that cut half of all values make rounding errors larger layer by layer
+            variable.assign(np.ones(variable.shape))
+    rounded.model.set_weights(exact.model.get_weights())
+    given = pictures(exact)
+    for training in (False, True):
+        first, second = (np.asarray(network.model(given, training=training)) for network in (exact, rounded))
+        assert second.dtype == np.float32
+        assert 0 < np.abs(second - first).max() < 0.1 * np.abs(first).max()
+    assert rounded.grid.dtype == "bfloat16"
+    assert {str(variable.dtype) for variable in rounded.variables().values()} == {"float32"}
+
+
+def test_a_heads_name_is_told_from_the_trunks():
+    network = small("inception_v1")
+    assert network.is_head("InceptionV1/m_logits/weights")
+    assert network.is_head("InceptionV1/Logits/Conv2d_0c_1x1/biases")
+    assert not network.is_head("InceptionV1/Mixed_5c/Branch_0/Conv2d_0a_1x1/weights")
+
+
+def test_every_row_of_the_registry_says_where_its_numbers_come_from():
+    for name, spec in NETS.items():
+        assert spec.name == name
+        assert spec.published is None or (spec.published.archive.startswith(name) and 60 < spec.published.top1 < 80)
+    resnet_v2 = NETS["resnet_v2_50"].preprocessing
+    assert (resnet_v2.size, resnet_v2.mean, resnet_v2.std) == (299, (127.5,) * 3, (127.5,) * 3)

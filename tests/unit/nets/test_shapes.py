@@ -1,0 +1,76 @@
+"""The variables of every network, against TF-Slim's own graphs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from voc_cls.nets.network import build_network
+from voc_cls.nets.registry import NETS, net_spec
+from voc_cls.nets.shapes import parameters, slim_shapes
+
+GRAPHS = """
+import json, sys
+import tensorflow as tf, tf_slim
+from voc_cls.weights.slim_reference import GRIDS, lend_batch_norm
+lend_batch_norm()
+import importlib
+found = {}
+for net, size, classes in json.loads(sys.argv[1]):
+    module = importlib.import_module(f"tf_slim.nets.{GRIDS[net][0]}")
+    scope = next(function for name, function in vars(module).items()
+                 if name.endswith("_arg_scope") and "add_" not in name)
+    with tf.Graph().as_default(), tf_slim.arg_scope(scope()):
+        getattr(module, net)(tf.compat.v1.placeholder(tf.float32, [1, size, size, 3]), num_classes=classes)
+        found[net] = [{v.op.name: v.shape.as_list() for v in tf_slim.get_model_variables()},
+                      sum(v.shape.num_elements() for v in tf.compat.v1.trainable_variables())]
+print(json.dumps(found))
+"""
+HERE = ("vgg_16", "vgg_19", "alexnet_v2", "inception_v3")
+"""The other graphs are built, with the same variables, where outputs are compared: test_verify.py. Those of the deeper
+ResNets take TF-Slim a minute; they are rows of the same table as ResNet-50."""
+
+
+@pytest.fixture(scope="module")
+def slim() -> dict[str, tuple[dict[str, tuple[int, ...]], int]]:
+    """Of each network: (name → shape of TF-Slim's variables, number of values it trains), from a process of its own."""
+    nets = [(net, NETS[net].preprocessing.size, NETS[net].imagenet_classes) for net in HERE]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", GRAPHS, json.dumps(nets)], capture_output=True,
+                          text=True, check=True, cwd=Path(__file__).parents[3],
+                          env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
+    return {net: ({name: tuple(shape) for name, shape in shapes.items()}, trained)
+            for net, (shapes, trained) in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+@pytest.mark.parametrize("net", HERE)
+def test_every_variable_is_tf_slims(net: str, slim):
+    shapes, trained = slim[net]
+    assert slim_shapes(NETS[net]) == shapes
+    assert NETS[net].parameters == trained
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_registry_knows_the_number_of_parameters(net: str):
+    assert parameters(slim_shapes(NETS[net])) == NETS[net].parameters
+
+
+@pytest.mark.parametrize("net", ["alexnet_v2", "inception_v1"])  # the others: test_verify.py
+def test_the_keras_network_has_these_variables_but_the_auxiliary_classifier(net: str):
+    spec = NETS[net]
+    network = build_network(net, "fc", 7)
+    ours = {name.replace(f"/{spec.head}/", f"/{spec.slim_head}/"): tuple(variable.shape)
+            for name, variable in network.variables().items()}
+    wanted = {name: shape for name, shape in slim_shapes(spec, 7).items() if "/AuxLogits/" not in name}
+    assert ours == wanted
+
+
+def test_only_the_first_fully_connected_layer_and_the_classifier_depend_on_sizes():
+    small, large = slim_shapes(net_spec("vgg_16", 224), 10), slim_shapes(net_spec("vgg_16", 320), 1000)
+    assert {name for name in small if small[name] != large[name]} == {
+        "vgg_16/fc6/weights", "vgg_16/fc8/weights", "vgg_16/fc8/biases"}
+    assert large["vgg_16/fc6/weights"] == (10, 10, 512, 4096)

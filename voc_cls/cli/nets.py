@@ -1,0 +1,47 @@
+"""voc-nets: the networks that can be trained."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from voc_cls.console import parse, run
+
+PROGRAM = "voc-nets"
+DESCRIPTION = """The networks that voc-train --net takes: size, input, accuracy, and where their weights come from.
+
+  voc-nets
+  weights=$(voc-weights fetch resnet_v1_50)
+  voc-train --net resnet_v1_50 --weights $weights ..."""
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What is shown."""
+
+    json: bool = False
+    """Print JSON: a list with an object per network."""
+
+    def run(self) -> None:
+        """Prints the table."""
+        from voc_cls.nets.listing import NOTES, table, to_json
+
+        if self.json:
+            print(json.dumps(to_json(), indent=2))
+            return
+        from rich.console import Console
+
+        console = Console()
+        console.print(table())
+        console.print(f"\n{NOTES}", highlight=False, markup=False, style="dim")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run(PROGRAM, lambda: parse(Nets, PROGRAM, DESCRIPTION, args).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
