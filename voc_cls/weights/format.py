@@ -16,6 +16,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+MOST_AXES = 32
+NUMBERS = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+           "uint64", "bool")
+"""The types that weights and counters have in any format."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,18 @@ class TensorInfo:
     def elements(self) -> int:
         """Number of values."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The type that `TensorInfo.dtype` names, in the machine's byte order; "string" is NumPy's object."""
+    if name == "string":
+        return np.dtype(object)
+    if name.startswith(("bfloat16", "float8")):
+        import ml_dtypes
+
+        special: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return special
+    return np.dtype(name)
 
 
 class WeightFile(Protocol):

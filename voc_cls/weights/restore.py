@@ -1,4 +1,4 @@
-"""Weights from a checkpoint into a network, and back."""
+"""Weights from a file of any format into a network, and back into a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import numpy.typing as npt
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.diff import Diff, compare
-from voc_cls.weights.slim import Checkpoint, open_checkpoint, tensors_digest, write_checkpoint
+from voc_cls.weights.format import WeightFile
+from voc_cls.weights.open import open_weights
+from voc_cls.weights.slim import tensors_digest, write_checkpoint
 
 if TYPE_CHECKING:
     from voc_cls.nets.network import Network
 
 
-def restore(network: Network, checkpoint: Path, exclude: Sequence[str] = (),
+def restore(network: Network, file: Path, exclude: Sequence[str] = (),
             show: Callable[[Diff], object] | None = None) -> Diff:
-    """Gives `network` the weights of `checkpoint` by name, its head excepted, and returns what went where.
+    """Gives `network` the weights of `file` (any format) by name, its head excepted, and returns what went where.
 
     exclude: scopes that keep their random start (see `compare`). show: receives the Diff before it is judged, so that
     it is seen also when the restore is refused. Raises WeightsError when a variable other than the head is absent
     or of another shape, and when a value is no finite number; UsageError for an `exclude` that matches nothing.
     """
-    opened = open_checkpoint(checkpoint)
-    diff = compare(opened.shapes, network, exclude, opened.prefix.name)
+    opened = open_weights(file, network.spec.name)
+    diff = compare(opened.shapes, network, exclude, opened.path.name)
     if show is not None:
         show(diff)
     diff.check()
@@ -36,16 +38,16 @@ def restore(network: Network, checkpoint: Path, exclude: Sequence[str] = (),
     return diff
 
 
-def read_weights(checkpoint: Checkpoint, name: str) -> npt.NDArray[np.float32]:
+def read_weights(file: WeightFile, name: str) -> npt.NDArray[np.float32]:
     """One tensor as float32; WeightsError when it is of no floating type or has values that are not finite."""
-    dtype = checkpoint.tensors[name].dtype
+    dtype = file.tensors[name].dtype
     if "float" not in dtype:
-        raise WeightsError(f"{checkpoint.prefix}: {name} is of type {dtype}, where weights are floating-point numbers")
+        raise WeightsError(f"{file.path}: {name} is of type {dtype}, where weights are floating-point numbers")
     with np.errstate(over="ignore"):  # a float64 too large becomes inf, which is named below
-        weights = checkpoint.read(name).astype(np.float32, copy=False)
+        weights = file.read(name).astype(np.float32, copy=False)
     if not np.isfinite(weights).all():
         broken = np.count_nonzero(~np.isfinite(weights))
-        raise WeightsError(f"{checkpoint.prefix}: {name} has {broken:,} of {weights.size:,} values that are NaN or "
+        raise WeightsError(f"{file.path}: {name} has {broken:,} of {weights.size:,} values that are NaN or "
                            "infinite: the training that wrote it diverged, take an earlier checkpoint")
     return weights
 

@@ -1,8 +1,8 @@
-"""TF-Slim checkpoints in and out: a mapping from variable name to array, as files.
+"""TF-Slim checkpoints in and out: a mapping from variable name to array, as files. TensorFlow is not imported.
 
 Two formats are read, told apart by what lies on the disk:
-    v1    one table file, such as the `vgg_16.ckpt` of TF-Slim's official archives
-    v2    `NAME.index` and `NAME.data-00000-of-00001`; the format that is written
+    v1    one table file, such as the `vgg_16.ckpt` of TF-Slim's official archives (saved_slices.py)
+    v2    `NAME.index` and `NAME.data-00000-of-00001`; the format that is written (bundle.py)
 """
 
 from __future__ import annotations
@@ -11,56 +11,23 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from voc_cls.errors import WeightsError
-
-Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
+from voc_cls.weights.bundle import open_bundle, write_bundle
+from voc_cls.weights.format import Array as Array
+from voc_cls.weights.format import Outgoing, TensorInfo
+from voc_cls.weights.format import Shape as Shape
+from voc_cls.weights.pieces import pieces
+from voc_cls.weights.saved_slices import open_saved_slices
+from voc_cls.weights.table import is_table
+from voc_cls.weights.wire import Damaged
 
 FORMATS_READ = "TF-Slim checkpoints are read: one v1 file, or NAME.index with NAME.data-00000-of-00001"
-FOREIGN = {
-    ".caffemodel": "a Caffe model",
-    ".gz": "an archive",
-    ".h5": "Keras HDF5",
-    ".hdf5": "Keras HDF5",
-    ".keras": "a Keras model",
-    ".mat": "MATLAB",
-    ".npy": "NumPy",
-    ".npz": "NumPy",
-    ".onnx": "ONNX",
-    ".pb": "a TensorFlow graph",
-    ".pt": "PyTorch",
-    ".pth": "PyTorch",
-    ".safetensors": "safetensors",
-    ".tar": "an archive",
-    ".tgz": "an archive",
-    ".whl": "a Python wheel",
-    ".zip": "an archive",
-}
 PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
-TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
-"""The last 8 bytes of a v1 file and of a v2 index: kTableMagicNumber of tensorflow/core/lib/io/format.h."""
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """What a checkpoint says of a tensor without reading it; `dtype` is TensorFlow's name ("float32")."""
-
-    shape: Shape
-    dtype: str
-
-    @property
-    def elements(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -69,9 +36,14 @@ class Checkpoint:
 
     prefix: Path
     format: str
-    """"v1" or "v2"."""
+    """"TF-Slim checkpoint, v1" or v2."""
     tensors: Mapping[str, TensorInfo]
-    _reader: Any = field(repr=False, compare=False)
+    _read: Callable[[str], Array] = field(repr=False, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """The prefix."""
+        return self.prefix
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -80,11 +52,9 @@ class Checkpoint:
 
     def read(self, name: str) -> Array:
         """The tensor `name`; WeightsError when its bytes are missing or fail their checksum."""
-        import tensorflow as tf
-
         try:
-            return np.asarray(self._reader.get_tensor(name))
-        except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+            return self._read(name)
+        except (Damaged, ValueError, OverflowError, MemoryError, OSError) as error:
             raise WeightsError(f"{self.prefix}: the tensor {name} cannot be read ({_reason(error)}); the download is "
                                "probably incomplete: fetch the file again") from error
 
@@ -99,8 +69,8 @@ def tensors_digest(tensors: Iterable[tuple[str, Array]]) -> str:
     for name, value in tensors:
         dtype = "string" if value.dtype == object else value.dtype.name
         digest.update(f"{name}\0{dtype}\0{list(value.shape)}\0".encode())
-        for part in value.ravel() if value.dtype == object else [value]:  # object: strings
-            digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).ravel().view(np.uint8).data)
+        for part in value.ravel() if value.dtype == object else pieces(value):  # object: strings
+            digest.update(part)
     return digest.hexdigest()
 
 
@@ -114,22 +84,23 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
     Raises WeightsError for a path that is none, a file of another format, and one that is cut short.
     """
-    import tensorflow as tf
-
     prefix = find_checkpoint(path)
     version = "v2" if _beside(prefix, ".index").is_file() else "v1"
     table = _beside(prefix, ".index") if version == "v2" else prefix
-    if not _is_table(table):
+    if not is_table(table):
         raise WeightsError(f"{table} is no checkpoint, or only the beginning of one (its closing mark is missing): "
                            f"fetch it again; {FORMATS_READ}")
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        dtypes = reader.get_variable_to_dtype_map()
-        shapes = sorted(reader.get_variable_to_shape_map().items())
-    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{prefix} cannot be read as a checkpoint ({_reason(error)}); {FORMATS_READ}") from error
-    tensors = {name: TensorInfo(tuple(shape), dtypes[name].name) for name, shape in shapes}
-    return Checkpoint(prefix, version, tensors, reader)
+        if version == "v1":
+            slices = open_saved_slices(prefix)
+            tensors, read = slices.tensors, slices.read
+        else:
+            bundle = open_bundle(prefix)
+            tensors, read = {name: entry.info for name, entry in bundle.entries.items()}, bundle.read
+    except (Damaged, ValueError, OverflowError, MemoryError) as error:
+        raise WeightsError(f"{prefix} cannot be read as a checkpoint ({_reason(error)}); fetch it again; "
+                           f"{FORMATS_READ}") from error
+    return Checkpoint(prefix, f"TF-Slim checkpoint, {version}", tensors, read)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -150,8 +121,6 @@ def find_checkpoint(path: Path) -> Path:
         return prefix
     if shards:
         raise WeightsError(f"{prefix}.data-… is there without {prefix.name}.index, which says what is in it: copy both")
-    if path.is_file() and path.suffix.lower() in FOREIGN and not _is_table(path):
-        raise WeightsError(f"{path} is {FOREIGN[path.suffix.lower()]}, which is not read yet; {FORMATS_READ}")
     if not prefix.is_file():
         near = _checkpoints_in(path.parent) if path.parent.is_dir() else []
         raise WeightsError(f"{path}: no such checkpoint" + (f"; beside it: {', '.join(near)}" if near else ""))
@@ -160,14 +129,15 @@ def find_checkpoint(path: Path) -> Path:
 
 def write_checkpoint(prefix: Path, tensors: Mapping[str, Array]) -> None:
     """Writes `tensors` as a v2 checkpoint, aside first; a kill leaves the old one, none, or the new one whole."""
-    import tensorflow as tf
-
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=f".{prefix.name}-") as aside, tf.device("CPU"):
-        names = sorted(tensors)
-        tf.raw_ops.SaveV2(prefix=str(Path(aside) / "new"), tensor_names=names, shape_and_slices=[""] * len(names),
-                          tensors=[tf.convert_to_tensor(tensors[name]) for name in names])
+    with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=f".{prefix.name}-") as aside:
+        write_bundle(Path(aside) / "new", [_outgoing(name, value) for name, value in tensors.items()])
         move_checkpoint(Path(aside) / "new", prefix)
+
+
+def _outgoing(name: str, value: Array) -> Outgoing:
+    dtype = "string" if value.dtype.kind in "OSU" else value.dtype.name
+    return Outgoing(name, TensorInfo(value.shape, dtype), lambda: value)
 
 
 def move_checkpoint(old: Path, new: Path) -> None:
@@ -181,6 +151,13 @@ def move_checkpoint(old: Path, new: Path) -> None:
     moved = [file.name.removeprefix(old.name) for file in _shards(old)]
     for suffix in [*moved, ".index"] if moved else [""]:
         os.replace(_beside(old, suffix), _beside(new, suffix))
+    if moved and new.is_file():  # of version 1
+        new.unlink()
+
+
+def checkpoint_files(prefix: Path) -> list[Path]:
+    """The files that are there of the checkpoint `prefix`, of whatever version."""
+    return [file for file in (prefix, _beside(prefix, ".index"), *_shards(prefix)) if file.exists()]
 
 
 def _beside(prefix: Path, suffix: str) -> Path:
@@ -195,17 +172,10 @@ def _shards(prefix: Path) -> list[Path]:
 
 def _checkpoints_in(folder: Path) -> list[str]:
     indexed = {file.name.removesuffix(".index") for file in folder.glob("*.index")}
-    return sorted(indexed | {file.name for file in folder.iterdir() if file.suffix != ".index" and _is_table(file)})
-
-
-def _is_table(file: Path) -> bool:
-    if not file.is_file() or file.stat().st_size < len(TABLE_MAGIC):
-        return False
-    with file.open("rb") as stream:
-        stream.seek(-len(TABLE_MAGIC), os.SEEK_END)
-        return stream.read() == TABLE_MAGIC
+    return sorted(indexed | {file.name for file in folder.iterdir() if file.suffix != ".index" and is_table(file)})
 
 
 def _reason(error: Exception) -> str:
-    message = str(getattr(error, "message", error))
-    return message.splitlines()[0].rstrip(".") if message else type(error).__name__
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

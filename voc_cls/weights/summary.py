@@ -1,4 +1,4 @@
-"""What is in a checkpoint: a table for a person, a mapping for a program."""
+"""What is in a weight file: a table for a person, a mapping for a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voc_cls.weights.slim import Checkpoint, Shape, open_checkpoint
+from voc_cls.weights.format import Shape, TensorInfo, WeightFile
+from voc_cls.weights.open import open_weights
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -36,10 +37,13 @@ class TensorSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A checkpoint's tensors, sorted by name, and its digest (`Checkpoint.digest`)."""
+    """The tensors of a weight file under TF-Slim's names, then those that have none, and the digest of the former
+    (`NamedWeights.digest`)."""
 
     path: Path
     format: str
+    net: str | None
+    """The network that the names are of."""
     digest: str
     tensors: tuple[TensorSummary, ...]
 
@@ -51,7 +55,8 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         return {
-            "path": str(self.path), "format": self.format, "digest": self.digest, "elements": self.elements,
+            "path": str(self.path), "format": self.format, "net": self.net, "digest": self.digest,
+            "elements": self.elements,
             "tensors": [{"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype,
                          "min": tensor.minimum, "mean": tensor.mean, "max": tensor.maximum,
                          "not_finite": tensor.not_finite} for tensor in self.tensors],
@@ -75,19 +80,21 @@ class Summary:
             table.add_row(escape(name), tensor.dtype, "×".join(map(str, tensor.shape)), f"{tensor.elements:,}",
                           *("" if value is None else f"{value:.4g}" for value in (tensor.minimum, tensor.maximum)),
                           style="bold red" if tensor.not_finite else "")
-        return Group(Text(f"{self.path} (TF-Slim checkpoint, {self.format})"), table,
-                     Text(f"{len(self.tensors)} tensors, {self.elements:,} values\ndigest sha256:{self.digest}"))
+        of = f" of {self.net}" if self.net else ""
+        return Group(Text(f"{self.path} ({self.format})"), table,
+                     Text(f"{len(self.tensors)} tensors{of}, {self.elements:,} values\ndigest sha256:{self.digest}"))
 
 
 def summarise(path: Path) -> Summary:
-    """Reads every tensor of a checkpoint once for its statistics and once for the digest; WeightsError as in `slim`."""
-    checkpoint = open_checkpoint(path)
-    tensors = tuple(_summarise_tensor(checkpoint, name) for name in checkpoint.tensors)
-    return Summary(checkpoint.prefix, checkpoint.format, checkpoint.digest(), tensors)
+    """Reads every tensor once for its statistics and once for the digest; WeightsError as of `open_weights`."""
+    weights = open_weights(path)
+    tensors = tuple(_summarise_tensor(name, info, weights) for name, info in (
+        *weights.tensors.items(), *weights.unnamed.items()))
+    return Summary(weights.path, weights.format, weights.net, weights.digest(), tensors)
 
 
-def _summarise_tensor(checkpoint: Checkpoint, name: str) -> TensorSummary:
-    info, values = checkpoint.tensors[name], checkpoint.read(name)
+def _summarise_tensor(name: str, info: TensorInfo, file: WeightFile) -> TensorSummary:
+    values = file.read(name)
     if values.dtype == object:  # strings
         return TensorSummary(name, info.shape, info.dtype, None, None, None, 0)
     finite = np.isfinite(values)

@@ -11,6 +11,7 @@ import pytest
 
 from voc_cls.nets.network import Network
 from voc_cls.nets.registry import NETS
+from voc_cls.nets.shapes import slim_shapes
 
 
 @pytest.fixture
@@ -18,17 +19,31 @@ def narrow_vgg() -> Callable[..., Network]:
     """Builds VGG-16 with 8 filters a layer and 32 × 32 pictures, named and wired as the real one."""
     import keras
 
-    from voc_cls.nets.vgg import build_vgg
+    from voc_cls.nets.network import build
 
     keras.utils.set_random_seed(0)
     real = NETS["vgg_16"]
     spec = replace(real, blocks=tuple((8, number) for _, number in real.blocks),
                    preprocessing=replace(real.preprocessing, size=32))
 
-    def build(head: str = "fc", classes: int = 3) -> Network:
-        return build_vgg(spec, head, classes, "float32")
+    def narrow(head: str = "fc", classes: int = 3) -> Network:
+        return build(spec, head, classes)
 
-    return build
+    return narrow
+
+
+@pytest.fixture
+def small_weights() -> Callable[[str], dict[str, np.ndarray[Any, Any]]]:
+    """Values for every variable of a network, by TF-Slim name: the real ranks, and at most 8 of everything but the
+    inputs of VGG's fc6, whose flattening is what differs between formats."""
+    random = np.random.default_rng(3)
+
+    def values(net: str) -> dict[str, np.ndarray[Any, Any]]:
+        return {name: random.standard_normal((7, 7, 512, 4) if name.endswith("fc6/weights") else
+                                             tuple(min(size, 8) for size in shape), dtype=np.float32)
+                for name, shape in slim_shapes(NETS[net]).items()}
+
+    return values
 
 
 @pytest.fixture

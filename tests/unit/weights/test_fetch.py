@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voc_cls.errors import UsageError, WeightsError
+from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.weights.archive import Archive
 from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source, weights_folder
 from voc_cls.weights.slim import digest, open_checkpoint, write_checkpoint
@@ -81,7 +81,7 @@ def test_a_good_file_survives_a_failed_fetch(source, server, tmp_path):
     before = path.read_bytes()[:100]
     path.write_bytes(before)
     server.statuses = [404]
-    with pytest.raises(WeightsError, match="404"):
+    with pytest.raises(DownloadError, match="404"):
         fetch(source, tmp_path / "cache")
     assert path.read_bytes() == before
 
@@ -101,8 +101,21 @@ def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"no weights called vgg16 .* known are vgg_16_conv \(.*vgg_16 \("):
+    with pytest.raises(UsageError, match=r"no weights called vgg16 .* known are vgg_16_conv, vgg_16, .*ion_v3$"):
         fetch_source("vgg16")
+    with pytest.raises(UsageError, match=r"nobody has published weights of alexnet_v2: train it with --weights none"):
+        fetch_source("alexnet_v2")
+
+
+@pytest.mark.parametrize(("name", "archive"), [
+    ("vgg_19", "vgg_19_2016_08_28.tar.gz"), ("resnet_v1_152", "resnet_v1_152_2016_08_28.tar.gz"),
+    ("resnet_v2_50", "resnet_v2_50_2017_04_14.tar.gz"), ("inception_v3", "inception_v3_2016_08_28.tar.gz"),
+])
+def test_every_published_checkpoint_has_a_source(name, archive):
+    source = fetch_source(name)
+    assert source.origin.url == f"https://storage.googleapis.com/download.tensorflow.org/models/{archive}"
+    assert (source.origin.member, source.file) == (f"{name}.ckpt", f"{name}.ckpt")
+    assert "no digest to compare with" in source.where
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):

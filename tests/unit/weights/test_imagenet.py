@@ -5,7 +5,8 @@ import pytest
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
-from voc_cls.weights.imagenet import check_imagenet, imagenet_shapes, projection
+from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.imagenet import check_imagenet, projection
 from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
 
@@ -18,15 +19,6 @@ def rewritten(source, target, **changes):
         arrays[name] = np.ascontiguousarray(change(arrays[name]))
     write_checkpoint(target, arrays)
     return target
-
-
-def test_the_shapes_are_those_of_the_paper():
-    shapes = imagenet_shapes(NETS["vgg_16"])
-    assert len(shapes) == 32
-    assert shapes["vgg_16/conv1/conv1_1/weights"] == (3, 3, 3, 64)
-    assert shapes["vgg_16/fc6/weights"] == (7, 7, 512, 4096)
-    assert shapes["vgg_16/fc8/biases"] == (1000,)
-    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 138_357_544  # configuration D: "138 million"
 
 
 def test_a_projection_withstands_rounding_but_no_reordering():
@@ -58,3 +50,16 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"it has vgg_16/conv1/conv1_1/weights as \[3, 3, 3, 8\], expected "
                                            r"\[3, 3, 3, 64\]"):
         check_imagenet(tmp_path / "small.ckpt", "vgg_16")
+
+
+def test_a_network_without_known_values_is_checked_by_names_shapes_and_finiteness(tmp_path):
+    arrays = {name: np.full(shape, 0.5, np.float32) for name, shape in slim_shapes(NETS["inception_v1"]).items()}
+    write_checkpoint(tmp_path / "inception_v1.ckpt", arrays)
+    check_imagenet(tmp_path / "inception_v1.ckpt", "inception_v1")
+    name = "InceptionV1/Mixed_3b/Branch_1/Conv2d_0b_3x3/BatchNorm/moving_variance"
+    write_checkpoint(tmp_path / "nan.ckpt", {**arrays, name: np.full(128, np.nan, np.float32)})
+    with pytest.raises(WeightsError, match=rf"nan\.ckpt: {name} has 128 of 128 values that are NaN"):
+        check_imagenet(tmp_path / "nan.ckpt", "inception_v1")
+    write_checkpoint(tmp_path / "short.ckpt", {other: array for other, array in arrays.items() if other != name})
+    with pytest.raises(WeightsError, match=rf"is not the ImageNet checkpoint of inception_v1: it lacks {name}"):
+        check_imagenet(tmp_path / "short.ckpt", "inception_v1")

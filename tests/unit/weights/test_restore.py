@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
+from voc_cls.weights.convert import plan
 from voc_cls.weights.restore import network_digest, restore, write_slim
 from voc_cls.weights.slim import digest, open_checkpoint, write_checkpoint
 
@@ -28,6 +29,25 @@ def test_a_checkpoint_that_tensorflow_saved_gives_its_values_to_the_network(vers
     for name in diff.restored:
         np.testing.assert_array_equal(after[name], given[name])
     np.testing.assert_array_equal(after["vgg_16/m_fc8/weights"], before["vgg_16/m_fc8/weights"])
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.h5", "a.pth", "a.safetensors", "a.onnx"])
+def test_a_file_of_any_format_gives_its_values_to_the_network(name, tmp_path, narrow_vgg):
+    source, target = narrow_vgg("gap"), narrow_vgg("gap")
+    write_slim(source, tmp_path / "ours.ckpt")
+    plan([tmp_path / "ours.ckpt"], tmp_path / name).write()
+    diff = restore(target, tmp_path / name)
+    assert len(diff.restored) == 26
+    after, given = values(target), values(source)
+    for variable in diff.restored:
+        np.testing.assert_array_equal(after[variable], given[variable])
+
+
+def test_a_file_of_another_network_is_told_from_one_with_gaps(tmp_path, narrow_vgg, small_weights):
+    write_checkpoint(tmp_path / "resnet.ckpt", small_weights("resnet_v1_50"))
+    plan([tmp_path / "resnet.ckpt"], tmp_path / "resnet.pth").write()
+    with pytest.raises(WeightsError, match=r"resnet\.pth has none of the variables of vgg_16 .* it has resnet_v1_50/"):
+        restore(narrow_vgg("gap"), tmp_path / "resnet.pth")
 
 
 def test_a_restored_network_computes_what_the_first_one_did(tmp_path, narrow_vgg):

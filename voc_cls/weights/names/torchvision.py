@@ -1,0 +1,82 @@
+"""torchvision's names: vgg16, vgg19, resnet50, resnet101, resnet152 (and timm's, which keep them).
+
+Kernels are output, input, height, width; dense layers output × input, and the inputs of VGG's first are in the order
+channel, height, width. `num_batches_tracked` counts steps and has no counterpart. AlexNet and the Inceptions of
+torchvision are other networks than TF-Slim's.
+
+With the same random weights and picture, the largest difference of the logits, relative to the largest logit: vgg16
+4e-7; resnet50 (v1.5) 0.005 at 65 pixels and 0.016 at 224; with its stride where the paper has it, 1e-6 and 0.007.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from voc_cls.errors import WeightsError
+from voc_cls.nets.registry import NetSpec
+from voc_cls.weights.format import TensorInfo
+from voc_cls.weights.names.dialect import Dialect, Row
+from voc_cls.weights.names.layout import OIHW
+from voc_cls.weights.names.table import NORM, Line, dense_grid, layers, layout
+
+VARIABLES = {"convolution": {"weights": "weight", "biases": "bias"}, "unbiased": {"weights": "weight"},
+             "dense": {"weights": "weight", "biases": "bias"},
+             "norm": dict(zip(NORM, ("weight", "bias", "running_mean", "running_var"), strict=True))}
+
+VGG = (
+    Line("conv{block}/conv{block}_{unit}", "features.{feature}", "convolution"),
+    Line("fc6", "classifier.0", "dense"),
+    Line("fc7", "classifier.3", "dense"),
+    Line("fc8", "classifier.6", "dense"),
+    Line("m_fc8", "m_fc8", "dense"),
+)
+_SLIM, _TORCH = "block{block}/unit_{unit}/bottleneck_v1", "layer{block}.{index}"
+RESNET_V1 = (
+    Line("conv1", "conv1", "unbiased"),
+    Line("conv1/BatchNorm", "bn1", "norm"),
+    *(line for number in (1, 2, 3) for line in (
+        Line(f"{_SLIM}/conv{number}", f"{_TORCH}.conv{number}", "unbiased"),
+        Line(f"{_SLIM}/conv{number}/BatchNorm", f"{_TORCH}.bn{number}", "norm"))),
+    Line(f"{_SLIM}/shortcut", f"{_TORCH}.downsample.0", "unbiased"),
+    Line(f"{_SLIM}/shortcut/BatchNorm", f"{_TORCH}.downsample.1", "norm"),
+    Line("logits", "fc", "dense"),
+    Line("m_logits", "m_logits", "dense"),
+)
+TABLES = {"vgg": VGG, "resnet_v1": RESNET_V1}
+
+MARKS = {"features.34.weight": "vgg_19", "features.28.weight": "vgg_16", "layer3.35.conv3.weight": "resnet_v1_152",
+         "layer3.22.conv3.weight": "resnet_v1_101", "layer3.5.conv3.weight": "resnet_v1_50"}
+"""A tensor that the network has and the ones after it here have not."""
+VGG_NORM = "features.1.running_mean"
+STRIDE = ("torchvision's ResNets (v1.5) halve the grid in the 3 × 3 convolution of a block's first unit, TF-Slim's in "
+          "the last unit of the block before: the weights are the same, the outputs differ, so fine-tune all layers")
+
+
+def recognise(names: Iterable[str]) -> str | None:
+    """The network whose tensors a file has; None where it is of another library; WeightsError for VGG with batch
+    normalisation."""
+    found = set(names)
+    if VGG_NORM in found and "features.0.weight" in found:
+        raise WeightsError("the file is of a VGG with batch normalisation (torchvision's vgg16_bn, vgg19_bn), which "
+                           "TF-Slim does not have: take the weights of vgg16 or vgg19")
+    return next((net for name, net in MARKS.items() if name in found), None)
+
+
+def rows(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[Row, ...]:
+    """The map of `spec`, without what `tensors` lacks."""
+    found = []
+    for line in layers(TABLES.get(spec.family, ()), spec):
+        for slim, foreign in VARIABLES[line.kind].items():
+            ours, theirs = f"{spec.scope}/{line.slim}/{slim}", f"{line.foreign}.{foreign}"
+            if ours in tensors or theirs in tensors:
+                grid = dense_grid(ours, theirs, tensors, OIHW, spec.blocks[-1][0]) if line.slim == "fc6" else 1
+                found.append(Row(ours, theirs, layout(line.kind, slim, OIHW, grid)))
+    return tuple(found)
+
+
+def note(spec: NetSpec) -> str:
+    """Where torchvision's network differs from TF-Slim's with the same values."""
+    return STRIDE if spec.family == "resnet_v1" else ""
+
+
+DIALECT = Dialect("torchvision", "torch", recognise, rows, note)
