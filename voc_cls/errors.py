@@ -3,6 +3,7 @@
 VocError              exit code 1; the message is one sentence: the thing, what was found, what to do
 ├── UsageError        exit code 2; a flag or a config key is wrong
 ├── DataError         a picture, an annotation or a split
+├── DownloadError     a file that does not come over the network
 ├── WeightsError      a weight file, or its fit to a network
 ├── RunError          a run folder
 ├── ExportError       an exported model
@@ -31,6 +32,10 @@ class UsageError(VocError):
 
 class DataError(VocError):
     """A data set, a picture or an annotation is not what it should be."""
+
+
+class DownloadError(VocError):
+    """A file cannot be fetched, or is another one than was asked for."""
 
 
 class WeightsError(VocError):

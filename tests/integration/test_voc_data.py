@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from tests.cifar10 import drawn as drawn_batches
+from tests.cifar10 import write_python
+from tests.conftest import FileServer
+from voc_cls.data.voc import read_split
 
 VOC2007_ROOT = Path(os.environ.get("VOC2007_ROOT", Path(__file__).parents[3] / "shared/voc2007/VOCdevkit/VOC2007"))
 
@@ -76,7 +87,7 @@ def test_check_lists_every_problem_once_and_fails(devkit: Path) -> None:
     (lists / "test.txt").write_text((lists / "test.txt").read_text() + "000006\n")
     (lists / "cat_val.txt").write_text("nonsense\n")
     result = voc_data("check", "--root", devkit)
-    found = [line.replace(f"{devkit}/", "") for line in result.stdout.splitlines()]
+    found = [line.replace(f"{devkit}/", "") for line in result.stdout.splitlines() if not line.startswith("warning: ")]
     assert result.returncode == 1
     assert result.stderr == (f"voc-data: error: VOC2007 (test, train, trainval, val): {len(found)} problems found; "
                              "correct the files listed above\n")
@@ -96,9 +107,76 @@ def test_check_of_one_split_leaves_the_others_alone_and_prints_json(devkit: Path
         (devkit / f"JPEGImages/{name}.jpg").write_bytes(b"")
     result = voc_data("check", "--root", devkit, "--split", "test", "--json")
     assert result.returncode == 1
-    assert json.loads(result.stdout) == {
-        "devkit": "VOC2007", "splits": ["test"], "pictures": 12,
+    found = json.loads(result.stdout)
+    assert {warning.split("'")[0] for warning in found.pop("warnings")} <= {f"{devkit}: no picture shows the class "}
+    assert found == {
+        "data": "voc", "devkit": "VOC2007", "splits": ["test"], "pictures": 12,
         "problems": [f"{devkit}/JPEGImages/000003.jpg: is empty; a picture is expected"]}
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in root/<split>/<class>, and the same as lists; one of test is a copy of one of train."""
+    root = tmp_path_factory.mktemp("data") / "pets"
+    for seed, place in enumerate((split, name, number) for split in ("train", "test") for name in ("cat", "dog")
+                                 for number in range(5)):
+        split, name, number = place
+        (root / split / name).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (32, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    shutil.copy(root / "train/dog/1.png", root / "test/dog/1.png")
+    for split in ("train", "test"):
+        lines = [f"{path.relative_to(root)},{path.parent.name}" for path in sorted(root.glob(f"{split}/*/*.png"))]
+        (root / f"{split}.csv").write_text("\n".join(["path,class", *lines, ""]))
+    return root
+
+
+def test_a_tree_is_checked_as_a_devkit_is(pets: Path) -> None:
+    result = voc_data("check", "--data", "folder", "--root", pets)
+    assert (result.returncode, result.stdout) == (1, (
+        f"{pets}/test/dog/1.png: in test, is byte for byte {pets}/train/dog/1.png in train; a result on what was "
+        "trained on means nothing, take one out\n"))
+    assert result.stderr == "voc-data: error: pets (test, train): 1 problem found; correct the files listed above\n"
+
+
+def test_cifar10_is_checked_counted_and_shown(tmp_path: Path) -> None:
+    root = write_python(tmp_path, drawn_batches(20))
+    checked = voc_data("check", "--data", "cifar10", "--root", root)
+    assert (checked.returncode, checked.stdout) == (
+        0, "cifar-10-batches-py (train, test): 120 pictures, no problem found\n"), checked.stderr
+    counted = voc_data("stats", "--data", "cifar10", "--root", root, "--plot", tmp_path / "stats.png")
+    assert "│ airplane   │    10 │    2 │" in counted.stdout, counted.stderr
+    with Image.open(tmp_path / "stats.png") as image:
+        assert image.format == "PNG"
+    shown = voc_data("preview", "--data", "cifar10", "--root", root, "--pictures", 2, "--out", tmp_path / "sheet.png")
+    assert (shown.returncode, shown.stdout) == (0, f"{tmp_path}/sheet.png: 2 pictures, 5 variants of each\n")
+
+
+def test_ctrl_c_ends_a_check_at_once(tmp_path: Path) -> None:
+    """Large pictures: each takes a good part of a second."""
+    (tmp_path / "pets/cat").mkdir(parents=True)
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "pets/cat/0.jpg")
+    for number in range(1, 60):
+        (tmp_path / f"pets/cat/{number}.jpg").hardlink_to(tmp_path / "pets/cat/0.jpg")
+    program = subprocess.Popen([sys.executable, "-m", "voc_cls.cli.data", "check", "--data", "folder", "--root",
+                                tmp_path / "pets"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    wait_for_decoding(program.pid)
+    program.send_signal(signal.SIGINT)
+    interrupted = time.monotonic()
+    out, error = program.communicate(timeout=60)
+    assert (program.returncode, out, error) == (130, "", "voc-data: error: interrupted\n")
+    assert time.monotonic() - interrupted < 10
+
+
+def wait_for_decoding(pid: int) -> None:
+    """Until the process holds a decoded picture of 243 MB beside all that TensorFlow takes."""
+    for _ in range(600):
+        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if resident > 650e6:
+            return
+        time.sleep(0.1)
+    pytest.fail("nothing was decoded within a minute")
 
 
 def test_check_and_stats_say_what_is_wrong_with_the_root_or_the_split(devkit: Path, tmp_path: Path) -> None:
@@ -126,6 +204,15 @@ def test_stats_prints_a_table_and_the_same_numbers_as_json(drawn: Path) -> None:
     assert [int(cell) for cell in line.split("│")[2:-1]] == list(sheep.values())[1:]
 
 
+def test_stats_without_a_split_shows_all_side_by_side(pets: Path) -> None:
+    table = voc_data("stats", "--data", "folder", "--root", pets)
+    assert (table.returncode, table.stderr) == (0, "")
+    assert "pets: pictures of each class, single-label" in table.stdout
+    assert "│ dog      │    5 │     5 │" in table.stdout
+    splits = json.loads(voc_data("stats", "--data", "folder", "--root", pets, "--json").stdout)["splits"]
+    assert [(split["split"], split["pictures"]) for split in splits] == [("test", 10), ("train", 10)]
+
+
 def test_preview_draws_a_png_of_augmented_pictures(drawn: Path, tmp_path: Path) -> None:
     result = voc_data("preview", "--root", drawn, "--augment", "lecture", "--vertical-flip", "--mixup", 0.2,
                       "--pictures", 2, "--variants", 3, "--out", "sheet.png", cwd=tmp_path)
@@ -142,19 +229,79 @@ def test_preview_draws_a_png_of_augmented_pictures(drawn: Path, tmp_path: Path) 
     (("--variants", 0), "--variants 0: must be from 1 to 20"),
     (("--pictures", 101), "--pictures 101: must be from 1 to 100"),
     (("--seed", -1), "--seed -1: must be at least 0"),
-    (("--net", "vgg_11"), "--net vgg_11: no such network; known are vgg_16"),
+    (("--net", "vgg_11"), "--net vgg_11: no such network; known are vgg_16, "),
 ])
 def test_preview_refuses_flags_that_make_no_sense(drawn: Path, tmp_path: Path, args: tuple[object, ...],
                                                  said: str) -> None:
     result = voc_data("preview", "--root", drawn, "--out", tmp_path / "sheet.png", *args)
-    assert (result.returncode, result.stderr) == (2, f"voc-data: error: {said}\n")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"voc-data: error: {said}")
+    assert result.stderr.count("\n") == 1
     assert not (tmp_path / "sheet.png").exists()
 
 
+def pack_test_split(devkit: Path, archive: Path) -> Path:
+    """What VOCtest_06-Nov-2007.tar has, of the demo."""
+    with tarfile.open(archive, "w") as members:
+        for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+            members.add(devkit / name, f"VOCdevkit/VOC2007/{name}")
+    return archive
+
+
+def test_download_fetches_from_a_mirror_unpacks_and_says_how_to_go_on(
+        drawn: Path, tmp_path: Path, file_server: Callable[[bytes], FileServer]) -> None:
+    content = pack_test_split(drawn, tmp_path / "packed.tar").read_bytes()
+    server = file_server(content)
+    server.breaks = [100_000]
+    args = ("download", "voc2007", "--parts", "test", "--url", server.url("voc"), "--sha256",
+            hashlib.sha256(content).hexdigest(), "--out", "here")
+    first = voc_data(*args, cwd=tmp_path)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout.splitlines() == [
+        f"VOCtest_06-Nov-2007.tar: fetching from {server.url('voc')}/VOCtest_06-Nov-2007.tar",
+        "VOCtest_06-Nov-2007.tar: SHA-256 as expected, unpacking",
+        "train on it: voc-train --data voc --root here/VOCdevkit/VOC2007 --train-split trainval --eval-split test …"]
+    asked = len(server.requests)
+    again = voc_data(*args, cwd=tmp_path)
+    assert again.stdout.startswith("VOCtest_06-Nov-2007.tar: is there already")
+    assert len(server.requests) == asked
+    assert len(read_split(tmp_path / "here/VOCdevkit/VOC2007", "test")) == 13
+
+
+def test_download_takes_an_archive_brought_by_hand_only_if_it_is_the_official_one(drawn: Path, tmp_path: Path) -> None:
+    archive = pack_test_split(drawn, tmp_path / "VOCtest_06-Nov-2007.tar")
+    refused = voc_data("download", "voc2007", "--archive", archive, "--out", tmp_path / "here")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(rf"voc-data: error: {archive}: has [\d,]+ bytes and the SHA-256 [0-9a-f]+, but "
+                        r"VOCtest_06-Nov-2007\.tar has 451,020,800 and 6836888e[0-9a-f]+; it is damaged or another "
+                        r"file, fetch it again\n", refused.stderr)
+    assert list((tmp_path / "here").iterdir()) == []
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    taken = voc_data("download", "voc2007", "--archive", archive, "--sha256", digest, "--out", tmp_path / "here")
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert archive.exists()
+
+
+@pytest.mark.parametrize(("args", "code", "said"), [
+    (("voc2007", "--parts", "val"), 2, "--parts val: there is no such part; there is trainval and test"),
+    (("voc2012", "--format", "binary"), 2, "--format binary: only cifar10 comes in two formats; leave it away"),
+    (("voc2007", "--sha256", "0" * 64), 2, f"--sha256 {'0' * 64}: is of one archive, but 2 are wanted; name the part "
+                                           "with --parts"),
+    (("voc2012", "--sha256", "abc"), 2, "--sha256 abc: a SHA-256 has 64 hexadecimal digits"),
+    (("voc2007", "--archive", "my.tar"), 2, "--archive my.tar: has the name of none of the parts, "
+     "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar; rename it, or say which one it is with --parts"),
+    (("voc2012", "--archive", "my.tar"), 1, "my.tar: no such file; --archive takes VOCtrainval_11-May-2012.tar"),
+])
+def test_download_refuses_flags_that_make_no_sense(tmp_path: Path, args: tuple[str, ...], code: int, said: str) -> None:
+    result = voc_data("download", *args, "--out", "here", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (code, f"voc-data: error: {said}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("args", [("--help",), ("check", "--help"), ("stats", "--help"), ("preview", "--help"),
-                                  ("demo", "--help")])
+                                  ("split", "--help"), ("download", "--help"), ("demo", "--help")])
 def test_help_is_quick_and_imports_nothing_heavy(args: tuple[str, ...]) -> None:
-    heavy = "tensorflow", "keras", "cv2", "lxml", "matplotlib", "numpy"
+    heavy = "tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn"
     script = (f"import sys, time; start = time.perf_counter(); from voc_cls.cli.data import main\n"
               f"try: main({list(args)})\nexcept SystemExit: pass\n"
               f"print([name for name in {heavy} if name in sys.modules], time.perf_counter() - start, file=sys.stderr)")
@@ -169,4 +316,6 @@ def test_the_real_pictures_pass_the_check() -> None:
         pytest.skip(f"no {VOC2007_ROOT}: set VOC2007_ROOT")
     result = voc_data("check", "--root", VOC2007_ROOT)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "VOC2007 (test, trainval): 1,502 pictures, no problem found\n"
+    assert result.stdout.splitlines() == [
+        f"warning: {VOC2007_ROOT}: the class 'sheep' has no picture in test; it cannot be learned or measured there",
+        "VOC2007 (test, trainval): 1,502 pictures, no problem found, 1 warning"]

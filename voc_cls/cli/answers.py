@@ -106,13 +106,14 @@ def _json_to_stdout(answers: Iterable[Answer]) -> None:
 
 
 def _write_json(file: IO[str], answers: Iterable[Answer]) -> None:
-    """{"pictures": [{"file": …, "model": …, "version": …, "labels": [{"label": …, "probability": …}, …]}, …]}; a
-    picture without an answer also has an "error"."""
+    """{"pictures": [{"file": …, "model": …, "version": …, "labels": [{"label": …, "probability": …}, …],
+    "activation": "sigmoid", "softmax" or null}, …]}; a picture without an answer also has an "error"."""
     file.write('{\n  "pictures": [')
     separator = "\n"
     for path, prediction in answers:
         entry = {"file": str(path), "model": prediction.model, "version": prediction.version,
-                 "labels": [{"label": scored.label, "probability": scored.probability} for scored in prediction.labels]}
+                 "labels": [{"label": scored.label, "probability": scored.probability} for scored in prediction.labels],
+                 "activation": prediction.activation or None}
         if prediction.error is not None:
             entry["error"] = prediction.error
         file.write(separator + textwrap.indent(json.dumps(entry, indent=2, ensure_ascii=False), "    "))
@@ -137,7 +138,7 @@ def _lines(answers: Iterable[Answer]) -> None:
             print(f"{file}\t{scored.label}\t{scored.probability:.4f}")
 
 
-def _tables(console: Console, answers: Iterable[Answer], threshold: float) -> None:
+def _tables(console: Console, answers: Iterable[Answer], threshold: float | None) -> None:
     """A small table per picture, and last who answered."""
     width, last = LABEL_WIDTH, None
     for file, prediction in answers:
@@ -149,16 +150,19 @@ def _tables(console: Console, answers: Iterable[Answer], threshold: float) -> No
         console.print(Padding(_table(prediction, threshold, width), (0, 0, 1, 2)))
     if last is not None:
         version = "" if last.version is None else f", version {last.version}"
-        console.print(Text(f"model {last.model}{version}; highlighted from {threshold:.0%} on", style="dim"))
+        activation = f" ({last.activation})" if last.activation else ""
+        console.print(Text(f"model {last.model}{version}{activation}; highlighted: {last.seen_rule(threshold)}",
+                           style="dim"))
 
 
-def _table(prediction: Prediction, threshold: float, label_width: int) -> Table:
+def _table(prediction: Prediction, threshold: float | None, label_width: int) -> Table:
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(width=label_width, no_wrap=True)
     table.add_column(width=len("100.0 %"), justify="right", no_wrap=True)
     table.add_column(ratio=1)
+    found = prediction.seen(threshold)
     for scored in prediction.labels:
-        seen = scored.probability >= threshold
+        seen = scored in found
         style = f"bold {SEEN}" if seen else "dim"
         percent = f"{scored.probability:.1%}".replace("%", " %")
         table.add_row(Text(scored.label, style=style), Text(percent, style=style),

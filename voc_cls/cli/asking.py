@@ -46,8 +46,9 @@ def _question(server: Server, top_k: int) -> Question:
 def _from_run(run: Path, files: list[Path], top_k: int) -> Iterator[Prediction]:
     from voc_cls.evaluation.predict import predict_files
 
-    labels, probabilities = predict_files(run, files)
+    labels, probabilities, activation = predict_files(run, files)
     name = run.resolve().name
     for row in probabilities:
         order = (-row).argsort(kind="stable")[:top_k or None]
-        yield Prediction(tuple(ScoredLabel(labels[at], float(row[at])) for at in order), name)
+        yield Prediction(tuple(ScoredLabel(labels[at], float(row[at])) for at in order), name,
+                         activation=activation)

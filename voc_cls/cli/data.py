@@ -1,136 +1,135 @@
-"""voc-data: check, count, show and draw data sets."""
+"""voc-data: check, count, show, split, download and draw data sets."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import tyro
 
+from voc_cls.cli.download import Download
+from voc_cls.cli.preview import Preview
+from voc_cls.cli.progress import picture_bar
+from voc_cls.cli.split import Split
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
-from voc_cls.data.augmentation import AugmentationConfig
+from voc_cls.data.readers import DataKind
 from voc_cls.errors import DataError, UsageError
 
 PROGRAM = "voc-data"
-DESCRIPTION = """Check, count, show and draw data sets.
+DESCRIPTION = """Check, count, show, split, download and draw data sets.
 
-  voc-data check --root VOCdevkit/VOC2007 --split trainval
-  voc-data stats --root VOCdevkit/VOC2007 --split test
+  voc-data download voc2007
+  voc-data check --root VOCdevkit/VOC2007
+  voc-data stats --root VOCdevkit/VOC2007 --plot stats.png
   voc-data preview --root VOCdevkit/VOC2007 --augment lecture --out preview.png
+  voc-data split --data folder --root PetImages --out lists --folds 5
   voc-data demo demo --pictures 480"""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Find everything that is wrong with a data set; exit code 1 if there is anything.
+    """Find everything that is wrong with a data set; exit code 1 if there is a problem.
 
-    Lists, annotations and pictures are read as in training, and each picture is decoded in full.
+    All is read as in training, and each picture is decoded in full. Problems:
+    - files that cannot be read or decoded, or have no counterpart
+    - unknown classes, and classes without any picture
+    - the same picture in two splits, by name or byte for byte
+    - the same picture twice, with different labels
+
+    Warnings, which leave the exit code 0:
+    - the same picture twice in one split, with the same labels
+    - classes that a split lacks; test pictures without classes
+
+    Every kind of data set is checked alike.
+      voc-data check --root VOCdevkit/VOC2007 --split trainval
+      voc-data check --data cifar10 --root cifar-10-batches-py
+      voc-data check --data csv --root lists
+      voc-data check --data folder --root PetImages
     """
 
     root: Path
-    """Folder of the data set, such as VOCdevkit/VOC2007."""
-    data: Literal["voc"] = "voc"
+    """Where the data set is. voc: the folder of one year, such as VOCdevkit/VOC2007. cifar10: cifar-10-batches-py,
+    cifar-10-batches-bin or an official archive. csv: the folder of the lists, or one list. folder: what holds the
+    folders of the classes, or of the splits."""
+    data: DataKind = "voc"
     """Kind of data set."""
     split: str | None = None
-    """The split to check. Default: all splits, and pictures and annotations that have no counterpart."""
+    """The split to check. Default: all of them; for voc also files that are in no list."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
         """Prints the problems, then fails if there are any."""
-        from voc_cls.data.check import check_devkit
+        from voc_cls.data.survey import surveyed_meanwhile
 
-        with quiet_stderr(), _progress("check", enabled=not self.json) as (start, done):
-            check = check_devkit(self.root, self.split, start, done)
+        with surveyed_meanwhile(self.data, self.root, self.split) as survey:
+            import_tensorflow()
+            from voc_cls.data.check import check_survey
+
+            found = survey()
+        with quiet_stderr(), picture_bar("check", enabled=not self.json) as (start, done):
+            check = check_survey(found, start, done)
         if self.json:
             print(json.dumps(check.to_dict(), indent=2, ensure_ascii=False))
         else:
-            print(*check.problems, sep="\n", end="\n" if check.problems else "")
-        where = f"{check.devkit} ({', '.join(check.splits)})"
+            print(*check.problems, *(f"warning: {warning}" for warning in check.warnings), sep="\n",
+                  end="\n" if check.problems or check.warnings else "")
+        where = f"{check.name} ({', '.join(check.splits)})"
         if check.problems:
-            number = f"{len(check.problems):,} problem{'s' if len(check.problems) > 1 else ''}"
-            raise DataError(f"{where}: {number} found; correct the files listed above")
+            raise DataError(f"{where}: {_number(check.problems, 'problem')} found; correct the files listed above")
         if not self.json:
-            print(f"{where}: {check.pictures:,} pictures, no problem found")
+            warnings = f", {_number(check.warnings, 'warning')}" if check.warnings else ""
+            print(f"{where}: {check.pictures:,} pictures, no problem found{warnings}")
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Count pictures, classes, objects and sizes of a split."""
+    """Count the pictures of each class, which classes come together, and sizes.
+
+    Reads labels and the headers of the pictures, and decodes nothing.
+      voc-data stats --root VOCdevkit/VOC2007 --split test
+      voc-data stats --data folder --root PetImages --plot stats.png
+    """
 
     root: Path
-    """Folder of the data set, such as VOCdevkit/VOC2007."""
-    split: str
-    """The split to count."""
-    data: Literal["voc"] = "voc"
+    """Where the data set is: see voc-data check --help."""
+    split: str | None = None
+    """The split to count, with its objects if it is VOC's. Default: all splits side by side."""
+    data: DataKind = "voc"
     """Kind of data set."""
+    plot: Path | None = None
+    """Draw a figure too: a PNG file to write."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON: of one split its numbers, else {"splits": [...]}."""
 
     def run(self) -> None:
         """Prints the table."""
         from rich.console import Console
 
-        from voc_cls.data.statistics import split_statistics
+        from voc_cls.data.statistics import statistics
+        from voc_cls.data.statistics_table import table
+        from voc_cls.data.survey import survey
 
-        statistics = split_statistics(self.root, self.split)
+        found = survey(self.data, self.root, self.split)
+        if not found.splits:
+            raise DataError(f"{self.root}: there is no split to count")
+        splits = statistics(found)
+        if self.plot is not None:
+            from voc_cls.data.statistics_figure import draw_statistics
+
+            draw_statistics(self.plot, splits)
         if self.json:
-            print(json.dumps(statistics.to_dict(), indent=2))
+            values = [split.to_dict() for split in splits]
+            print(json.dumps({"splits": values} if self.split is None else values[0], indent=2, ensure_ascii=False))
         else:
-            Console().print(statistics)
-
-
-@dataclass(frozen=True)
-class Preview:
-    """Draw a sheet of training pictures with their labels: as they are, and augmented as training would."""
-
-    root: Path
-    """Folder of the data set, such as VOCdevkit/VOC2007."""
-    data: Literal["voc"] = "voc"
-    """Kind of data set."""
-    split: str = "trainval"
-    """The split to take pictures from."""
-    difficult: Literal["ignore", "positive", "negative"] = "ignore"
-    """What a picture is for a class of which it holds only difficult objects."""
-    net: str = "vgg_16"
-    """Network whose input is shown."""
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    pictures: int = 6
-    """Rows of the sheet, chosen at random; mixup and CutMix mix them with each other."""
-    variants: int = 5
-    """Augmented variants of each."""
-    seed: int = 0
-    """The same seed gives the same sheet."""
-    out: Path = Path("preview.png")
-    """The PNG file to write."""
-
-    def run(self) -> None:
-        """Draws, then prints where."""
-        augmentation = self.augmentation.resolved()
-        for name, least, most in (("pictures", 1, 100), ("variants", 1, 20), ("seed", 0, None)):
-            value = getattr(self, name)
-            if value < least or (most is not None and value > most):
-                limits = f"at least {least}" if most is None else f"from {least} to {most}"
-                raise UsageError(f"--{name} {value}: must be {limits}")
-        from voc_cls.data.dataset import DifficultPolicy
-        from voc_cls.data.preview import draw_preview, preview
-        from voc_cls.data.readers import read_dataset
-        from voc_cls.nets.registry import net_spec
-
-        preprocessing = net_spec(self.net).preprocessing
-        dataset = read_dataset(self.data, self.root, self.split, DifficultPolicy(self.difficult))
-        import_tensorflow()
-        shown = preview(dataset, self.pictures, self.variants, augmentation, preprocessing, self.seed)
-        draw_preview(self.out, shown, dataset.classes, f"{dataset.name}: training pictures as {self.net} sees them",
-                     f"left: as they are; then {self.variants} variants each, {_flags(self.augmentation)}, seed "
-                     f"{self.seed}")
-        print(f"{self.out}: {len(shown.names)} pictures, {self.variants} variants of each")
+            Console(highlight=False).print(table(splits))
+            if self.plot is not None:
+                print(f"{self.plot}: drawn")
 
 
 @dataclass(frozen=True)
@@ -153,40 +152,20 @@ class Demo:
                              f"{len(SPLITS)}")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: a seed is 0 or more")
-        with _progress("draw", enabled=True) as (start, done):
+        with picture_bar("draw") as (start, done):
             start(self.pictures)
             demo = write_demo(self.folder, self.pictures, self.seed, done=done)
         print(f"{'already there' if demo.already_there else 'drawn'}: {demo.pictures:,} pictures; use them with "
               f"--data voc --root {shlex.quote(str(demo.root))}")
 
 
-def _flags(config: AugmentationConfig) -> str:
-    """The command line that gives `config`, without what is not set."""
-    default, given = AugmentationConfig(), []
-    for name, value in vars(config).items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            given.append(f"--{flag}" if value else f"--no-{flag}")
-        elif name == "augment" or value != getattr(default, name):
-            given.append(f"--{flag} {value}")
-    return " ".join(given)
-
-
-@contextmanager
-def _progress(title: str, enabled: bool) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """(start with a number of pictures, one more is done) of a bar on stdout, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console()
-    with Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(),
-                  console=console, transient=True, disable=not (enabled and console.is_terminal)) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda pictures: progress.update(task, total=pictures), lambda: progress.advance(task)
+def _number(things: Sequence[object], name: str) -> str:
+    return f"{len(things):,} {name}{'s' * (len(things) > 1)}"
 
 
 Command = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Stats, tyro.conf.subcommand("stats")]
-           | Annotated[Preview, tyro.conf.subcommand("preview")] | Annotated[Demo, tyro.conf.subcommand("demo")])
+           | Annotated[Preview, tyro.conf.subcommand("preview")] | Annotated[Split, tyro.conf.subcommand("split")]
+           | Annotated[Download, tyro.conf.subcommand("download")] | Annotated[Demo, tyro.conf.subcommand("demo")])
 
 
 def main(args: Sequence[str] | None = None) -> int:

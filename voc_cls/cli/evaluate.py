@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 PROGRAM = "voc-eval"
 DESCRIPTION = """How good a trained run is, class by class.
 
-Average precision of both kinds, area (VOC2010+) and 11-point (VOC2007), with
-95 % intervals; decisions by thresholds chosen on validation data; calibration.
+Any number of classes on a picture: average precision of both kinds, area
+(VOC2010+) and 11-point (VOC2007); decisions by thresholds chosen on validation
+data. One class a picture: accuracy, top-5, precision, recall and F1 by class,
+what is taken for what. Both with 95 % intervals and calibration.
   voc-eval runs/voc07           on the run's own evaluation split; renews evaluation.json,
                                 predictions.csv and report.html in the run folder
   voc-eval runs/voc07 --split val --json out.json --report val.html
   voc-eval runs/voc07 --tta flip --predictions out.csv
-  voc-eval runs/voc07 --classes cat dog       mean over these two"""
+  voc-eval runs/voc07 --classes cat dog       mean over these two
+  voc-eval runs/cifar --sheet sample.png      ten pictures, what they are and
+                                              what they are taken for"""
 LEAST_RESAMPLES = 100
 """Of fewer, the ends of a 95 % interval would be single draws."""
 
@@ -36,7 +40,7 @@ class EvalConfig:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run: the --out of voc-train."""
-    data: Literal["voc"] | None = None
+    data: Literal["voc", "cifar10", "csv", "folder"] | None = None
     """Kind of data set. Default: the run's."""
     root: Path | None = None
     """Folder of the data set. Default: the run's."""
@@ -45,9 +49,10 @@ class EvalConfig:
     difficult: DifficultPolicy | None = None
     """Pictures with only difficult objects of a class: ignore, positive or negative. Default: the run's."""
     classes: tuple[str, ...] = ()
-    """Classes to report and to take the means over. Default: all."""
+    """Classes to report and to take the means over. Default: all. Where every picture is of one class, accuracy and
+    confusions are about all of them in any case."""
     weights: Literal["best", "last"] = "best"
-    """best: those with the highest validation mAP. last: those after the last step."""
+    """best: those that validated best, by mAP or accuracy. last: those after the last step."""
     tta: Literal["none", "flip", "multi-scale", "both"] = "none"
     """Test-time augmentation, the mean over views of each picture: its mirror image too, and two larger sizes."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
@@ -62,6 +67,10 @@ class EvalConfig:
     """Write every picture's probabilities to this file, as CSV."""
     report: Path | None = None
     """Write the report to this file: one HTML page with tables, curves, pictures of the worst mistakes, Grad-CAM."""
+    sheet: Path | None = None
+    """Draw sample pictures into this PNG file, with what they really show above and the most probable labels below."""
+    samples: int = 10
+    """Pictures on the sheet, drawn from the run's --seed."""
 
 
 def main() -> None:
@@ -75,11 +84,16 @@ def evaluate() -> None:
 
     from voc_cls.console import import_tensorflow
 
-    for flag, file in (("--json", config.json), ("--predictions", config.predictions), ("--report", config.report)):
+    for flag, file in (("--json", config.json), ("--predictions", config.predictions), ("--report", config.report),
+                       ("--sheet", config.sheet)):
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
     if config.bootstrap < LEAST_RESAMPLES:
         raise UsageError(f"--bootstrap {config.bootstrap}: must be at least {LEAST_RESAMPLES}")
+    if config.sheet is not None and config.sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet {config.sheet} must end in .png")
+    if config.samples < 1:
+        raise UsageError(f"--samples {config.samples}: must be at least 1")
     import_tensorflow()
     from rich.console import Console
 
@@ -95,7 +109,7 @@ def evaluate() -> None:
     asked = config.precision or recorded["compute"]["inference_precision"]
     trained = open_run(config.run, inference_precision(asked, on_accelerator()), config.weights)
     check_classes(config, dataset, trained)
-    files = [ResultFiles(config.json, config.predictions, config.report)]
+    files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples)]
     fitted: tuple[Path, ...] = ()
     if config.write and is_own(config, recorded):
         files.append(files_in(trained.folder))
@@ -124,6 +138,9 @@ def check_classes(config: EvalConfig, dataset: Dataset, trained: TrainedRun) -> 
     """UsageError where the pictures, or --classes, have other classes than the run."""
     if dataset.classes != trained.labels:
         raise UsageError(f"--root: has the classes {', '.join(dataset.classes)}, the run {', '.join(trained.labels)}")
+    if dataset.task is not trained.task:
+        raise UsageError(f"--data: {dataset.name} is a {dataset.task.value} data set, the run was trained on a "
+                         f"{trained.task.value} one; evaluate it on one of its kind")
     unknown = [name for name in config.classes if name not in trained.labels]
     if unknown:
         raise UsageError(f"--classes {unknown[0]}: the run does not know it; it has {', '.join(trained.labels)}")
@@ -140,14 +157,14 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 
 
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
-    """Thresholds and calibration of a run that has a validation split but not these files; returns what was written."""
-    from voc_cls.evaluation.thresholds import FILE
+    """What the task fits, of a run that has a validation split but not its files; returns what was written."""
+    from voc_cls.evaluation.tasks import EVALUATION
     from voc_cls.training.config import DatasetConfig
     from voc_cls.training.results import write_fitted
     from voc_cls.training.splits import read_splits
 
     pictures = trained.config["dataset"]
-    if (trained.folder.path / FILE).exists() or pictures["val_split"] == "none":
+    if (trained.folder.path / EVALUATION[trained.task].fitted).exists() or pictures["val_split"] == "none":
         return ()
     chosen = DatasetConfig(**{**pictures, "root": Path(pictures["root"]),
                               "difficult": DifficultPolicy(pictures["difficult"])})

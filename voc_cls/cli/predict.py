@@ -25,6 +25,7 @@ DESCRIPTION = """Say what pictures show, with a probability for each label.
   voc-predict a.jpg --tls --server box.example:443   encrypted; VOC_TOKEN in the environment says who asks
   voc-predict a.jpg --run runs/voc07                 without a server, in this process, with TensorFlow
   voc-predict holiday/ --sheet answers.png           also draws the pictures with their labels
+  voc-predict test/ --top-k 1 --csv test.csv         one class for each picture, into a file
   voc-predict a.jpg | cut -f 2                       piped: file, label and probability, tab-separated
 
 A picture that cannot be answered is told on stderr, the others are answered; the exit code is 1 then."""
@@ -46,8 +47,9 @@ class Output:
     csv: Path | None = None
     """Write file, model, version, label, probability and error to this file, a row for each label; it appears when it
     is complete."""
-    threshold: float = 0.5
-    """Probability, 0 to 1, from which on a label counts as seen and is highlighted."""
+    threshold: float | None = None
+    """Probability, 0 to 1, from which on a label counts as seen and is highlighted. Default: 0.5; of models that tell
+    one class a picture (softmax), the most probable label alone."""
     sheet: Path | None = None
     """PNG file to draw the pictures and their labels into; needs the extra `train`."""
 
@@ -71,7 +73,7 @@ class Server:
     """Version by its label, such as stable."""
     thresholds: str | None = None
     """Answer only labels of at least this probability, 0 to 1; exported: those that reach the thresholds which were
-    exported with the model, one for each class. Default: all labels."""
+    exported with the model, one for each class (softmax models have none: --top-k 1). Default: all labels."""
     timeout: float = 60
     """Seconds to wait for each answer of the server."""
     wait: float = 30
@@ -145,7 +147,7 @@ def _check_run(server: Server) -> None:
 
 
 def _check_output(output: Output) -> None:
-    if not 0 <= output.threshold <= 1:
+    if output.threshold is not None and not 0 <= output.threshold <= 1:
         raise UsageError(f"--threshold {output.threshold:g} is not a probability, 0 to 1")
     if output.sheet is not None and output.sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet {output.sheet} must end in .png")

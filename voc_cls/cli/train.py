@@ -74,8 +74,8 @@ def examine() -> None:
     import_tensorflow()
     from rich.console import Console
 
+    from voc_cls.data.cache import cache_folder
     from voc_cls.training.doctor import doctor
-    from voc_cls.training.run import cache_folder
 
     given = flag_value(sys.argv[1:], "--cache-dir")
     if not doctor(Console(), cache_folder(Path(given) if given else None)):

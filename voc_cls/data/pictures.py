@@ -1,14 +1,12 @@
-"""Looking at picture files: a quick look at the header and the end, and the full decoding that training does.
+"""Looking at picture files: a quick look at the header and the end.
 
-The quick look costs some 50 µs a picture, so every reader takes it; `voc-data check` decodes each picture as well.
+It costs some 25 µs a picture, so every reader takes it; `voc-data check` decodes each picture as well (decoding.py).
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -138,22 +136,3 @@ def _sized(path: Path, form: str, width: int, height: int) -> PictureHeader:
 
 def _truncated(path: Path, form: str, found: str) -> DataError:
     return DataError(f"{path}: is a truncated {form} of {path.stat().st_size:,} bytes: {found}; copy it anew")
-
-
-def decoding_problems(paths: Iterable[Path]) -> Iterator[str | None]:
-    """Decodes each picture as training does (TensorFlow, all cores); yields in order what is wrong with it, or None."""
-    import tensorflow as tf
-
-    from voc_cls.data.preprocessing import Preprocessing, decode
-
-    preprocessing = Preprocessing(size=1, mean=(0.0, 0.0, 0.0))  # decoding needs neither
-
-    def problem(path: Path) -> str | None:
-        try:
-            decode(tf.io.read_file(str(path)), preprocessing)
-        except tf.errors.OpError as error:
-            return f"{path}: cannot be decoded ({error.message.splitlines()[0]}); replace it"
-        return None
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(problem, paths)

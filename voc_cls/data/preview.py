@@ -13,7 +13,7 @@ import numpy.typing as npt
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED, Dataset
 from voc_cls.data.pipeline import Order, naming_broken_pictures, training_batches
-from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.data.preprocessing import Preprocessing, grey_levels
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
 
@@ -51,7 +51,7 @@ def preview(dataset: Dataset, pictures: int, variants: int, augmentation: Augmen
     with naming_broken_pictures([dataset.paths[number] for number in chosen], preprocessing):
         batches = [batch for steps, applied in ((order.steps_between(0, 1), Augmentation()), (order, augmentation))
                    for batch in training_batches(dataset.paths, dataset.targets, steps, preprocessing, applied)]
-    images = np.stack([images.numpy() for images, _ in batches]) + np.array(preprocessing.mean, np.float32)
+    images = grey_levels(np.stack([images.numpy() for images, _ in batches]), preprocessing)
     return Preview(names=tuple(dataset.paths[number].name for number in chosen),
                    pictures=np.clip(np.rint(images), 0, 255).astype(np.uint8),
                    targets=np.stack([targets.numpy() for _, targets in batches]))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from voc_cls.data.dataset import Dataset
-from voc_cls.data.readers import read_dataset
+from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.readers import NONE, read_dataset
+from voc_cls.data.split import carve
 from voc_cls.errors import DataError, UsageError
-from voc_cls.training.config import DatasetConfig
+from voc_cls.training.dataset_config import AUTO, DatasetConfig
 
 
 @dataclass(frozen=True)
@@ -26,45 +27,71 @@ class Splits:
         """All of them."""
         return tuple(path for split in (self.train, self.val, self.eval) if split for path in split.paths)
 
+    @property
+    def task(self) -> Task:
+        """That of all of them."""
+        return self.train.task
+
 
 def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
-    """Reads the training, validation and evaluation pictures; UsageError where they overlap.
+    """Reads the training, validation and evaluation pictures; UsageError where they overlap, or their classes differ.
 
     seed: draws the validation pictures of `--val-split auto`; the same seed draws the same ones.
     """
-    def read(flag: str, split: str) -> Dataset | None:
-        if split == "none":
+    chosen = chosen.resolved()
+
+    def read(flag: str, split: str | None) -> Dataset | None:
+        if split in (None, NONE):
             return None
         try:
-            return read_dataset(chosen.data, chosen.root, split, chosen.difficult)
+            return read_dataset(chosen.data, chosen.root, str(split), chosen.difficult)
         except DataError as error:
             raise DataError(f"{flag} {split}: {error}") from error
 
     training = read("--train-split", chosen.train_split)
     if training is None:
         raise UsageError("--train-split none: there is nothing to train on; name a split")
-    carved = chosen.val_split == "auto"
+    if training.task is Task.SINGLE_LABEL and len(training.classes) < 2:
+        raise UsageError(f"--train-split {chosen.train_split}: has the class {training.classes[0]!r} alone, so there "
+                         "is nothing to tell apart; add pictures of another class")
+    carved = chosen.val_split == AUTO
     validation = None if carved else read("--val-split", chosen.val_split)
     splits = Splits(training, validation, read("--eval-split", chosen.eval_split))
     for flag, name, split in (("--val-split", chosen.val_split, splits.val),
                               ("--eval-split", chosen.eval_split, splits.eval)):
-        shared = set(training.paths) & set(split.paths) if split else set()
-        if split and shared:
-            raise UsageError(f"{flag} {name}: {len(shared):,} of its {len(split):,} pictures are in --train-split "
-                             f"{chosen.train_split} too, so its numbers would mean nothing; choose splits apart")
-    return Splits(*carve(training, chosen.val_fraction, seed), splits.eval) if carved else splits
+        if split:
+            check_same_classes(f"{flag} {name}", split, f"--train-split {chosen.train_split}", training)
+            check_apart(f"{flag} {name}", split, f"--train-split {chosen.train_split}", training)
+    if not carved:
+        return splits
+    rows = carve(training, chosen.val_fraction, seed, real_paths(training.paths),
+                 f"--val-fraction {chosen.val_fraction:g} of --val-split auto")
+    return Splits(training.subset(rows[0], f"{training.name}, without its validation part"),
+                  training.subset(rows[1], f"{training.name}, validation part"), splits.eval)
 
 
-def carve(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """(training part, validation part): every class is split by about `fraction` (iterative stratification, Sechidis
-    et al. 2011), the pictures stay in the order of their list."""
-    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+def check_same_classes(flag: str, split: Dataset, other_flag: str, other: Dataset) -> None:
+    """UsageError where two splits are of different tasks or have different classes."""
+    if split.task is not other.task:
+        raise UsageError(f"{flag}: is {split.task.value}, {other_flag} is {other.task.value}; choose splits of one "
+                         "kind")
+    only = sorted(set(split.classes) ^ set(other.classes))
+    if only:
+        raise UsageError(f"{flag}: does not have the classes of {other_flag}, {only[0]!r} is in one alone; "
+                         "give both the same list of classes")
+    if split.classes != other.classes:
+        raise UsageError(f"{flag}: has the classes of {other_flag} in another order; give both the same list of "
+                         "classes")
 
-    pictures = round(len(dataset) * fraction) if 0 < fraction < 1 else 0
-    if not 0 < pictures < len(dataset):
-        raise UsageError(f"--val-fraction {fraction:g}: takes {pictures} of the {len(dataset):,} pictures of "
-                         f"{dataset.name}; give another fraction, or --val-split none")
-    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    train, val = next(splitter.split(dataset.labels, dataset.labels.astype(np.int64)))
-    return (dataset.subset(np.sort(train), f"{dataset.name}, without its validation part"),
-            dataset.subset(np.sort(val), f"{dataset.name}, validation part"))
+
+def check_apart(flag: str, split: Dataset, other_flag: str, other: Dataset) -> None:
+    """UsageError where two splits share pictures, under whatever paths."""
+    shared = set(real_paths(other.paths)) & set(real_paths(split.paths))
+    if shared:
+        raise UsageError(f"{flag}: {len(shared):,} of its {len(split):,} pictures are in {other_flag} too, so its "
+                         "numbers would mean nothing; choose splits apart")
+
+
+def real_paths(paths: Iterable[Path]) -> list[str]:
+    """Where the files really are, behind links and `..`."""
+    return [os.path.realpath(path) for path in paths]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voc_cls.data.pictures import PictureHeader, decoding_problems, read_header
+from voc_cls.data.decoding import decode_all
+from voc_cls.data.pictures import PictureHeader, read_header
 from voc_cls.errors import DataError
 
 WIDTH, HEIGHT = 96, 64
@@ -102,7 +104,9 @@ def test_tensorflow_decodes_every_picture_that_passes_the_quick_look(tmp_path: P
     for number, (_, content) in enumerate(GOOD.values()):
         paths.append(tmp_path / f"{number}.jpg")
         paths[-1].write_bytes(content)
-    assert list(decoding_problems(paths)) == [None] * len(GOOD)
+    decoded = sorted(decode_all(paths, [WIDTH * HEIGHT] * len(paths)), key=lambda picture: picture.number)
+    assert [picture.problem for picture in decoded] == [None] * len(GOOD)
+    assert [picture.number for picture in decoded] == list(range(len(GOOD)))
 
 
 def test_full_decoding_finds_what_the_quick_look_cannot_see(tmp_path: Path) -> None:
@@ -110,6 +114,6 @@ def test_full_decoding_finds_what_the_quick_look_cannot_see(tmp_path: Path) -> N
     (tmp_path / "garbled.jpg").write_bytes(garbled)
     (tmp_path / "good.jpg").write_bytes(JPEG)
     assert read_header(tmp_path / "garbled.jpg") == PictureHeader("JPEG", WIDTH, HEIGHT)
-    problems = list(decoding_problems([tmp_path / "good.jpg", tmp_path / "garbled.jpg"]))
-    assert problems[0] is None
-    assert str(problems[1]).startswith(f"{tmp_path}/garbled.jpg: cannot be decoded (")
+    good, broken = decode_all([tmp_path / "good.jpg", tmp_path / "garbled.jpg"], [WIDTH * HEIGHT] * 2)
+    assert (good.number, good.problem, broken.number, broken.fingerprint) == (0, None, 1, None)
+    assert re.fullmatch(rf"{tmp_path}/garbled\.jpg: cannot be decoded \([^{{\[]+\); replace it", str(broken.problem))

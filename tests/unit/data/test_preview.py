@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import DifficultPolicy
 from voc_cls.data.pipeline import picture_batches
-from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.data.preprocessing import Preprocessing, grey_levels
 from voc_cls.data.preview import Preview, caption, draw_preview, preview
 from voc_cls.data.readers import read_dataset
 from voc_cls.errors import DataError
@@ -39,11 +40,18 @@ def test_the_first_row_are_the_pictures_as_they_are_and_the_others_vary(drawn_de
     numbers = [[path.name for path in dataset.paths].index(name) for name in made.names]
     assert made.pictures.shape == (4, 4, 64, 64, 3)
     plain = np.concatenate(list(picture_batches([dataset.paths[number] for number in numbers], 4, NETWORK)))
-    assert np.array_equal(made.pictures[0], np.rint(plain + np.float32(NETWORK.mean)))
+    assert np.array_equal(made.pictures[0], np.rint(grey_levels(plain, NETWORK)))
     assert np.array_equal(made.targets, np.tile(dataset.targets[numbers], (4, 1, 1)))
     assert all((made.pictures[0] != made.pictures[variant]).any() for variant in (1, 2, 3))
     again = preview(dataset, 4, 3, Augmentation(rotation=90.0), NETWORK, seed=1)
     assert np.array_equal(made.pictures, again.pictures)
+
+
+def test_pictures_look_the_same_whatever_the_network_makes_of_their_grey_levels(drawn_devkit: Path):
+    dataset = read_dataset("voc", drawn_devkit, "trainval", DifficultPolicy.IGNORE)
+    inception = replace(NETWORK, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+    one, other = (preview(dataset, 2, 1, Augmentation(), network, seed=1) for network in (NETWORK, inception))
+    assert np.abs(one.pictures.astype(int) - other.pictures).max() <= 1
 
 
 def test_labels_have_weights_where_they_are_mixed_and_say_what_is_ignored():

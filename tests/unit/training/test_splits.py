@@ -1,16 +1,21 @@
-"""--val-split auto: a validation part taken out of the training split."""
+"""The pictures of a run: the splits that are meant, folds, and a validation part taken out of the training split."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import yaml
 
-from voc_cls.errors import UsageError
-from voc_cls.training.config import DatasetConfig
-from voc_cls.training.splits import read_splits
+from voc_cls.cli.train import from_yaml
+from voc_cls.data.dataset import Dataset, Task
+from voc_cls.errors import DataError, UsageError
+from voc_cls.training.config import NetworkConfig, TrainConfig, to_dict
+from voc_cls.training.dataset_config import DatasetConfig
+from voc_cls.training.splits import check_same_classes, read_splits
 
 
 @pytest.fixture
@@ -49,3 +54,123 @@ def test_the_seed_decides_which(chosen: DatasetConfig):
 def test_a_fraction_that_leaves_nothing_on_one_side_is_refused(chosen: DatasetConfig, fraction: float):
     with pytest.raises(UsageError, match="--val-fraction"):
         read_splits(replace(chosen, val_fraction=fraction), seed=0)
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    """Pictures of two classes in a.csv, b.csv, test.csv and two folds."""
+    (tmp_path / "lists").mkdir()
+    for number in range(30):
+        cv2.imwrite(str(tmp_path / f"lists/{number}.png"), np.full((4, 4, 3), number, np.uint8))
+    for name, numbers in (("a", range(20)), ("b", range(20, 25)), ("test", range(25, 30)), ("train_1", range(12)),
+                          ("val_1", range(12, 20)), ("train_2", range(8, 20)), ("val_2", range(8))):
+        write(tmp_path / f"lists/{name}.csv", *(f"{number}.png,{'cat' if number % 2 else 'dog'}" for number in numbers))
+    return tmp_path / "lists"
+
+
+def write(path: Path, *lines: str, header: str = "path,class") -> None:
+    path.write_text("\n".join([header, *lines]) + "\n")
+
+
+def csv(root: Path, **values: object) -> DatasetConfig:
+    return DatasetConfig(root=root, data="csv", **values)  # type: ignore[arg-type]
+
+
+def names(dataset: Dataset | None) -> set[str]:
+    assert dataset is not None
+    return {path.stem for path in dataset.paths}
+
+
+def test_the_task_is_that_of_the_data_set(chosen: DatasetConfig, lists: Path):
+    assert read_splits(chosen, seed=0).task is Task.MULTI_LABEL
+    assert read_splits(csv(lists, train_split="a"), seed=0).task is Task.SINGLE_LABEL
+
+
+def test_a_single_label_split_is_carved_by_class(lists: Path):
+    splits = read_splits(csv(lists, train_split="a", val_fraction=0.3), seed=0)
+    assert splits.val is not None
+    assert splits.val.labels.sum(axis=0).tolist() == [3, 3]
+    assert names(splits.val) | names(splits.train) == {str(number) for number in range(20)}
+    assert names(splits.eval) == {"25", "26", "27", "28", "29"}
+
+
+def test_a_picture_that_is_listed_twice_stays_on_one_side_of_the_carving(lists: Path):
+    once = [f"{number}.png,{'cat' if number % 2 else 'dog'}" for number in range(20)]
+    write(lists / "twice.csv", *once, *once)
+    splits = read_splits(csv(lists, train_split="twice", val_fraction=0.3), seed=0)
+    assert names(splits.train).isdisjoint(names(splits.val))
+    assert len(splits.train) == 28
+
+
+def test_a_fold_trains_on_one_list_and_watches_the_other(lists: Path):
+    splits = read_splits(csv(lists, fold=2), seed=0)
+    assert names(splits.train) == {str(number) for number in range(8, 20)}
+    assert names(splits.val) == {str(number) for number in range(8)}
+    assert names(splits.eval) == {"25", "26", "27", "28", "29"}
+
+
+def test_what_is_resolved_names_its_splits_and_stays_as_it_is(lists: Path, devkit: Path):
+    for config, expected in ((csv(lists, fold=1), ("train_1", "test", "val_1")),
+                             (DatasetConfig(devkit), ("trainval", "test", "auto")),
+                             (csv(lists / "a.csv"), ("a", "none", "auto")),
+                             (csv(lists, train_split="test"), ("test", "none", "auto")),
+                             (csv(lists, train_split="a", eval_split="b"), ("a", "b", "auto"))):
+        resolved = config.resolved()
+        assert (resolved.train_split, resolved.eval_split, resolved.val_split) == expected
+        assert resolved.resolved() == resolved
+
+
+def test_a_recorded_fold_is_read_back_as_the_same(lists: Path, tmp_path: Path):
+    config = TrainConfig(csv(lists, fold=2), NetworkConfig(weights="none")).resolved()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    assert from_yaml(tmp_path / "config.yaml").resolved().dataset == config.dataset
+
+
+@pytest.mark.parametrize(("values", "found"), [
+    ({"fold": 3}, r"--fold 3: .*lists has the folds 1, 2; choose one of them"),
+    ({"fold": 1, "train_split": "a"}, r"--fold 1: takes train_1 and val_1, not --train-split a"),
+    ({"fold": 1, "val_split": "b"}, r"--fold 1: takes train_1 and val_1, not --val-split b"),
+    ({"fold": 1, "data": "folder"}, r"--fold 1: not for --data folder; make lists with `voc-data split --folds 5`"),
+    ({"train_split": "a", "val_split": "a"}, r"--val-split a: 20 of its 20 pictures are in --train-split a too"),
+    ({"train_split": "a", "val_split": "linked"}, r"--val-split linked: 1 of its 1 pictures are in --train-split a"),
+    ({"train_split": "a", "eval_split": "labels"}, r"--eval-split labels: is multi-label, --train-split a is single"),
+    ({"train_split": "none"}, r"--train-split none: there is nothing to train on"),
+    ({"train_split": "one"}, r"--val-fraction 0.15 of --val-split auto: .* single picture of the class 'cat'"),
+])
+def test_splits_that_cannot_be_are_one_sentence(lists: Path, values: dict[str, object], found: str):
+    (lists / "link.png").symlink_to(lists / "3.png")
+    write(lists / "linked.csv", "link.png,cat")
+    write(lists / "labels.csv", "21.png,cat|dog", header="path,labels")
+    write(lists / "one.csv", "1.png,cat", *(f"{number}.png,dog" for number in range(2, 20)))
+    with pytest.raises(UsageError, match=found):
+        read_splits(replace(csv(lists), **values), seed=0)  # type: ignore[arg-type]
+
+
+def test_lists_without_folds_say_how_to_make_some(lists: Path):
+    for file in lists.glob("*_?.csv"):
+        file.unlink()
+    with pytest.raises(UsageError, match=r"has no folds \(train_1.csv with val_1.csv\); make some with"):
+        csv(lists, fold=1).resolved()
+
+
+def test_an_unknown_split_names_its_flag_and_those_that_exist(lists: Path):
+    with pytest.raises(DataError, match=r"--eval-split x: .*no split 'x'; the splits of .* are: a, b, test, train_1"):
+        read_splits(csv(lists, train_split="a", eval_split="x"), seed=0)
+
+
+def test_a_single_class_cannot_be_told_from_anything(lists: Path):
+    for file in lists.glob("*.csv"):
+        file.unlink()
+    write(lists / "train.csv", "1.png,cat", "2.png,cat")
+    with pytest.raises(UsageError, match="--train-split train: has the class 'cat' alone, so there is nothing to tell"):
+        read_splits(csv(lists), seed=0)
+
+
+def test_different_lists_of_classes_are_refused(lists: Path):
+    one, other = (read_splits(csv(lists, train_split="a", val_split="none", eval_split="none"), 0).train
+                  for _ in range(2))
+    check_same_classes("--val-split b", one, "--train-split a", other)
+    for classes, found in ((("cat", "emu"), "does not have the classes of --train-split a, 'dog' is in one alone"),
+                           (("dog", "cat"), "has the classes of --train-split a in another order")):
+        with pytest.raises(UsageError, match=f"--val-split b: {found}"):
+            check_same_classes("--val-split b", replace(one, classes=classes), "--train-split a", other)

@@ -1,0 +1,78 @@
+"""All kinds of data sets behind one door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.cifar10 import drawn, write_binary
+from voc_cls.data.dataset import DifficultPolicy, Task
+from voc_cls.data.readers import DataKind, default_splits, read_dataset, scan_dataset, splits_of
+from voc_cls.data.voc import read_split
+from voc_cls.errors import DataError, UsageError
+
+KINDS: tuple[tuple[DataKind, Task], ...] = (("voc", Task.MULTI_LABEL), ("cifar10", Task.SINGLE_LABEL),
+                                            ("csv", Task.MULTI_LABEL), ("folder", Task.SINGLE_LABEL))
+
+
+@pytest.fixture
+def roots(devkit: Path, tmp_path: Path) -> dict[str, Path]:
+    """A small data set of every kind."""
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "tree" / split / name).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / f"tree/{split}/{name}/1.jpg"), np.zeros((8, 8, 3), np.uint8))
+        lines = "path,labels", f"{split}/cat/1.jpg,cat|pet", f"{split}/dog/1.jpg,dog", ""
+        (tmp_path / "tree" / f"{split}.csv").write_text("\n".join(lines))
+    return {"voc": devkit, "cifar10": write_binary(tmp_path, drawn(20)), "csv": tmp_path / "tree",
+            "folder": tmp_path / "tree"}
+
+
+@pytest.mark.parametrize(("data", "task"), KINDS)
+def test_every_kind_names_its_splits_and_reads_its_own_for_training_and_evaluation(
+        roots: dict[str, Path], data: DataKind, task: Task):
+    root = roots[data]
+    defaults = default_splits(data, root)
+    assert defaults == (("trainval", "test") if data == "voc" else ("train", "test"))
+    assert set(defaults) <= set(splits_of(data, root))
+    train, test = (read_dataset(data, root, split, DifficultPolicy.IGNORE) for split in defaults)
+    assert train.classes == test.classes
+    assert train.task is test.task is task
+    assert all(path.is_file() for path in (*train.paths, *test.paths))
+    assert set(train.paths).isdisjoint(test.paths)
+
+
+@pytest.mark.parametrize(("data", "_"), KINDS)
+def test_every_kind_lists_its_splits_where_one_does_not_exist(roots: dict[str, Path], data: DataKind, _: Task):
+    with pytest.raises(DataError) as error:
+        read_dataset(data, roots[data], "holidays", DifficultPolicy.IGNORE)
+    assert "holidays" in str(error.value)
+    assert ", ".join(splits_of(data, roots[data])) in str(error.value)
+
+
+@pytest.mark.parametrize(("data", "_"), KINDS)
+def test_only_voc_knows_difficult_objects(roots: dict[str, Path], data: DataKind, _: Task):
+    if data == "voc":
+        assert read_dataset(data, roots[data], "test", DifficultPolicy.POSITIVE).difficult is DifficultPolicy.POSITIVE
+    else:
+        with pytest.raises(UsageError, match=f"--difficult positive: not for --data {data}"):
+            read_dataset(data, roots[data], "test", DifficultPolicy.POSITIVE)
+
+
+def test_a_devkit_is_read_as_by_its_own_reader(roots: dict[str, Path]):
+    ours = read_dataset("voc", roots["voc"], "trainval", DifficultPolicy.NEGATIVE)
+    theirs = read_split(roots["voc"], "trainval", DifficultPolicy.NEGATIVE)
+    assert (ours.name, ours.paths, ours.difficult) == (theirs.name, theirs.paths, theirs.difficult)
+    np.testing.assert_array_equal(ours.targets, theirs.targets)
+
+
+def test_the_problems_of_a_devkit_are_gathered(roots: dict[str, Path]):
+    for name in ("000001", "000002"):
+        (roots["voc"] / f"JPEGImages/{name}.jpg").unlink()
+    scan = scan_dataset("voc", roots["voc"], "trainval")
+    assert len(scan.problems) == 2
+    with pytest.raises(DataError, match=r"000001.jpg does not exist.*\(and 1 more: `voc-data check` lists them all\)"):
+        scan.checked()

@@ -1,0 +1,71 @@
+"""voc-data preview: training pictures as the network gets to see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voc_cls.console import import_tensorflow
+from voc_cls.data.augmentation import AugmentationConfig
+from voc_cls.data.dataset import DifficultPolicy
+from voc_cls.data.readers import DataKind
+from voc_cls.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Draw a sheet of training pictures with their labels: as they are, and augmented as training would."""
+
+    root: Path
+    """Where the data set is: see voc-data check --help."""
+    data: DataKind = "voc"
+    """Kind of data set."""
+    split: str | None = None
+    """The split to take pictures from. Default: the one that voc-train would train on."""
+    difficult: DifficultPolicy = DifficultPolicy.IGNORE
+    """voc only: what a picture is for a class of which it holds only difficult objects."""
+    net: str = "vgg_16"
+    """Network whose input is shown."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    pictures: int = 6
+    """Rows of the sheet, chosen at random; mixup and CutMix mix them with each other."""
+    variants: int = 5
+    """Augmented variants of each."""
+    seed: int = 0
+    """The same seed gives the same sheet."""
+    out: Path = Path("preview.png")
+    """The PNG file to write."""
+
+    def run(self) -> None:
+        """Draws, then prints where."""
+        augmentation = self.augmentation.resolved()
+        for name, least, most in (("pictures", 1, 100), ("variants", 1, 20), ("seed", 0, None)):
+            value = getattr(self, name)
+            if value < least or (most is not None and value > most):
+                limits = f"at least {least}" if most is None else f"from {least} to {most}"
+                raise UsageError(f"--{name} {value}: must be {limits}")
+        from voc_cls.data.preview import draw_preview, preview
+        from voc_cls.data.readers import default_splits, read_dataset
+        from voc_cls.nets.registry import net_spec
+
+        preprocessing = net_spec(self.net).preprocessing
+        split = self.split or default_splits(self.data, self.root)[0]
+        dataset = read_dataset(self.data, self.root, split, self.difficult)
+        import_tensorflow()
+        shown = preview(dataset, self.pictures, self.variants, augmentation, preprocessing, self.seed)
+        draw_preview(self.out, shown, dataset.classes, f"{dataset.name}: training pictures as {self.net} sees them",
+                     f"left: as they are; then {self.variants} variants each, {_flags(self.augmentation)}, seed "
+                     f"{self.seed}")
+        print(f"{self.out}: {len(shown.names)} pictures, {self.variants} variants of each")
+
+
+def _flags(config: AugmentationConfig) -> str:
+    """The command line that gives `config`, without what is not set."""
+    default, given = AugmentationConfig(), []
+    for name, value in vars(config).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            given.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name == "augment" or value != getattr(default, name):
+            given.append(f"--{flag} {value}")
+    return " ".join(given)

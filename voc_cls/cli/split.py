@@ -1,0 +1,80 @@
+"""voc-data split: lists for training, validation and test, or folds, out of any data set."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from voc_cls.data.dataset import DifficultPolicy
+from voc_cls.data.readers import DataKind
+from voc_cls.errors import UsageError
+
+SEEDS = 2**32
+"""NumPy's legacy generator, which the splitters use, takes smaller ones."""
+MOST_FOLDS = 100
+
+
+@dataclass(frozen=True)
+class Split:
+    """Draw lists to train, validate and test on, or folds; no picture is copied.
+
+    - every class goes to each list by its share, also where pictures have several
+    - pictures with the same bytes go to the same list
+    - the same seed draws the same lists, CSVs for `voc-train --data csv`
+      voc-data split --data folder --root PetImages --out lists
+      voc-data split --data folder --root PetImages --out lists --folds 5
+    """
+
+    root: Path
+    """Where the data set is: see voc-train --help."""
+    out: Path
+    """New folder for the lists: train.csv, val.csv, test.csv, or with --folds train_1.csv, val_1.csv and so on; and
+    classes.txt."""
+    data: DataKind = "folder"
+    """Kind of data set."""
+    split: str | None = None
+    """The split to draw from. Default: the one that voc-train would train on."""
+    val: float | None = None
+    """Fraction of all pictures for val.csv; 0: none. Default: 0.15. Not with --folds."""
+    test: float = 0.15
+    """Fraction of all pictures for test.csv, with --folds too; 0: none."""
+    folds: int | None = None
+    """So many pairs of lists: each picture that is not in test.csv is in exactly one val_K.csv, and in the train_K.csv
+    of all the others. `voc-train --fold K` takes a pair."""
+    seed: int = 0
+    """Draws the lists."""
+    difficult: DifficultPolicy = DifficultPolicy.IGNORE
+    """voc only: what a picture is for a class of which it holds only difficult objects."""
+
+    def run(self) -> None:
+        """Draws, writes, then prints the table and how to go on."""
+        self._check()
+        from rich.console import Console
+
+        from voc_cls.data.lists import check_free, draw_lists, write_lists
+        from voc_cls.data.readers import default_splits, read_dataset
+
+        check_free(self.out)
+        split = self.split or default_splits(self.data, self.root)[0]
+        dataset = read_dataset(self.data, self.root, split, self.difficult)
+        val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
+        lists = draw_lists(dataset, val, self.test, self.folds, self.seed)
+        write_lists(lists, self.out)
+        Console().print(lists)
+        chosen = "--fold 1" if self.folds else "--val-split val" if val else "--val-split auto"
+        print(f"{self.out}: {len(lists.parts)} lists; train on them with\n"
+              f"voc-train --data csv --root {shlex.quote(str(self.out))} {chosen} --weights vgg_16.ckpt --out runs/new")
+
+    def _check(self) -> None:
+        """UsageError for values that cannot be."""
+        for name, fraction in (("val", self.val), ("test", self.test)):
+            if fraction is not None and not 0 <= fraction < 1:  # not: NaN
+                raise UsageError(f"--{name} {fraction:g}: is no fraction, 0 or more and below 1, such as 0.15")
+        if self.folds is not None and self.val is not None:
+            raise UsageError(f"--val {self.val:g}: not with --folds, where the folds say what is validated on; leave "
+                             "one of them away")
+        if self.folds is not None and not 2 <= self.folds <= MOST_FOLDS:
+            raise UsageError(f"--folds {self.folds}: must be from 2 to {MOST_FOLDS}")
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"--seed {self.seed}: must be from 0 to {SEEDS - 1}")
