@@ -17,6 +17,7 @@ from export.signatures import ExportedModel
 from export.verify import verify
 from export.warmup import write_warmup
 from voc_cls import __version__
+from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.training.trained_run import TrainedRun, open_run
 from voc_cls.weights.restore import network_digest
@@ -49,7 +50,7 @@ def export(run: Path, models: Path, version: int | None = None) -> Exported:
         with tempfile.TemporaryDirectory(prefix=".aside-", dir=models) as folder:
             aside = Path(folder) / "model"
             write(aside, trained, name, number)
-            difference = verify(aside, trained.network, trained.labels)
+            difference = verify(aside, trained.network, trained.labels, trained.task)
             os.rename(aside, target)
     except OSError as error:
         raise ExportError(f"{models}: cannot be written ({error.strerror or error}); nothing was exported") from error
@@ -63,7 +64,7 @@ def write(folder: Path, trained: TrainedRun, name: str, version: int) -> None:
         labels_file, metadata_file = Path(assets) / "labels.txt", Path(assets) / "voc_cls.json"
         labels_file.write_text("".join(f"{label}\n" for label in trained.labels), encoding="utf-8")
         metadata_file.write_text(metadata.to_json(), encoding="utf-8")
-        module = ExportedModel(trained.network, trained.labels, labels_file, metadata_file)
+        module = ExportedModel(trained.network, trained.labels, metadata.activation, labels_file, metadata_file)
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
     extra = folder / "assets.extra"
     extra.mkdir()
@@ -80,8 +81,9 @@ def metadata_of(trained: TrainedRun) -> Metadata:
         net=spec.name,
         head=trained.network.head,
         labels=trained.labels,
-        activation="sigmoid",
-        thresholds={threshold.name: threshold.value for threshold in trained.thresholds().classes},
+        activation=trained.task.activation,
+        thresholds={threshold.name: threshold.value for threshold in trained.thresholds().classes}
+        if trained.task is Task.MULTI_LABEL else {},
         preprocessing=spec.preprocessing,
         weights_digest=network_digest(trained.network),
         pretrained_digest=provenance["weights_digest"],

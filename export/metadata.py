@@ -14,12 +14,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Metadata:
-    """The content of assets/voc_cls.json; thresholds are probabilities, metrics what `voc-eval --json` writes."""
+    """The content of assets/voc_cls.json; thresholds are probabilities, none where a picture has one
+    class, metrics what `voc-eval --json` writes."""
 
     net: str
     head: str
     labels: tuple[str, ...]
     activation: str
+    """sigmoid, each label on its own, or softmax, they sum to 1."""
     thresholds: dict[str, float]
     preprocessing: Preprocessing
     weights_digest: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import tensorflow as tf
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
 from voc_cls.nets.network import Network
 
+ACTIVATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
+"""By Task.activation: logits [N, C] → probabilities [N, C]."""
 ENCODED_KEY = "image/encoded"  # TF-Slim's and the Object Detection API's name of the picture in a tf.Example
 
 
@@ -21,12 +23,14 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
     graph, and loaders that go by the graph (TensorFlow Serving's) would restore the one that no signature reads.
     """
 
-    def __init__(self, network: Network, labels: tuple[str, ...], labels_file: Path, metadata_file: Path) -> None:
+    def __init__(self, network: Network, labels: tuple[str, ...], activation: str, labels_file: Path,
+                 metadata_file: Path) -> None:
         super().__init__(name="voc_cls")
         self.variables_by_name = {variable.path: variable.value for variable in network.model.variables}
         self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda inputs: network.model(inputs, training=False)
         self.assets = [tf.saved_model.Asset(str(labels_file)), tf.saved_model.Asset(str(metadata_file))]
         self.labels = tf.constant(labels)
+        self._activation = ACTIVATIONS[activation]
         self._preprocessing = network.spec.preprocessing
 
     def signatures(self) -> dict[str, Any]:
@@ -53,7 +57,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
     def predict_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """float32 [N, size, size, 3], as `preprocess` gives them → probabilities and logits [N, C]."""
         logits = self._logits(inputs)
-        return {"probabilities": tf.sigmoid(logits), "logits": logits}
+        return {"probabilities": self._activation(logits), "logits": logits}
 
     def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Encoded pictures [N] → inputs float32 [N, size, size, 3]."""
@@ -66,7 +70,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
 
     def _probabilities(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self._logits(inputs))
+        return self._activation(self._logits(inputs))
 
     def _decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
         settings: Preprocessing = self._preprocessing

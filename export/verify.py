@@ -15,8 +15,10 @@ import tensorflow as tf
 
 from export.samples import encoded_samples, scene
 from export.signatures import ENCODED_KEY
+from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.errors import ExportError
+from voc_cls.evaluation.probabilities import probabilities_of
 from voc_cls.nets.network import Network
 
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently
@@ -34,12 +36,12 @@ Caller = Callable[[str, Array], dict[str, Array]]
 """Runs a signature by name on its one input, and returns its outputs."""
 
 
-def verify(version: Path, network: Network, labels: tuple[str, ...]) -> float:
+def verify(version: Path, network: Network, labels: tuple[str, ...], task: Task) -> float:
     """Reloads the SavedModel in `version` and runs the same pictures through it and through `network`.
 
     Both ways of loading are tried: TensorFlow 2's, by objects, and TensorFlow Serving's, by the graph (a model can be
     well by the one and broken by the other). Returns the largest difference of an output over all signatures;
-    ExportError where it is above 1e-5 or the signatures or labels are not what they should be.
+    ExportError where it is above 1e-5 or the signatures, labels or activation are not what they should be.
     """
     loaded = tf.saved_model.load(str(version))
     for name, (inputs, outputs) in SIGNATURES.items():
@@ -50,10 +52,13 @@ def verify(version: Path, network: Network, labels: tuple[str, ...]) -> float:
                  {key: spec.dtype for key, spec in signature.structured_outputs.items()})
         if found != (inputs, outputs):
             raise ExportError(f"{version}: the signature {name} has {found}, expected {(inputs, outputs)}")
-    written = json.loads((version / "assets" / "voc_cls.json").read_text(encoding="utf-8"))["labels"]
+    metadata = json.loads((version / "assets" / "voc_cls.json").read_text(encoding="utf-8"))
+    written = metadata["labels"]
     if tuple(written) != labels or (version / "assets" / "labels.txt").read_text().split("\n")[:-1] != list(labels):
         raise ExportError(f"{version}: its labels are {written}, the run has {list(labels)}")
-    expected = _expected(network)
+    if metadata["activation"] != task.activation:
+        raise ExportError(f"{version}: its activation is {metadata['activation']}, the run's is {task.activation}")
+    expected = _expected(network, task)
     try:
         difference = _largest_difference(_by_objects(loaded), expected)
         with _by_graph(version) as by_graph:
@@ -101,13 +106,17 @@ class Expectation:
     wanted: Array
 
 
-def _expected(network: Network) -> list[Expectation]:
+def _expected(network: Network, task: Task) -> list[Expectation]:
     """The trained network's answers, by way of the training pipeline's functions."""
     settings = network.spec.preprocessing
+
+    def probable(inputs: Any) -> Array:  # as voc-eval has them
+        return probabilities_of(network.model(inputs, training=False).numpy(), task)
+
     pictures = encoded_samples()
     encoded = np.array(pictures, object)
     inputs = tf.stack([preprocess(decode(tf.constant(picture), settings), settings) for picture in pictures]).numpy()
-    probabilities = tf.sigmoid(network.model(inputs, training=False)).numpy()
+    probabilities = probable(inputs)
     image = scene(300, 400, 4)[None]
     examples = [tf.train.Example(features=tf.train.Features(feature={
         ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))})).SerializeToString()
@@ -118,7 +127,7 @@ def _expected(network: Network) -> list[Expectation]:
         Expectation("classify", np.array(examples, object), "scores", probabilities),
         Expectation("preprocess", encoded, "inputs", inputs),
         Expectation("predict_images", image, "probabilities",
-                    tf.sigmoid(network.model(preprocess(image, settings), training=False)).numpy()),
+                    probable(preprocess(image, settings))),
     ]
 
 

@@ -29,7 +29,7 @@ class ModelMetadata:
     size: int
     """Height and width of the network's input, pixels."""
     activation: str = "sigmoid"
-    """What turned logits into probabilities."""
+    """What turned logits into probabilities: sigmoid, each label on its own, or softmax, they sum to 1."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """Label → probability from which on it counts as seen."""
     mean: tuple[float, ...] = ()
@@ -38,6 +38,8 @@ class ModelMetadata:
     """RGB or BGR."""
     resize: str = ""
     """Such as bilinear."""
+    std: tuple[float, ...] = ()
+    """What each channel is divided by afterwards, grey levels; empty: by nothing."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What was measured on the evaluation split, under the names of `voc-eval --json`: map, map_11pt, of1 and so on."""
     average_precisions: Mapping[str, float] = field(default_factory=dict)
@@ -105,7 +107,8 @@ def _metadata(content: _Section) -> ModelMetadata:
         size=_size(content, preprocessing),
         activation=content.text("activation", "sigmoid"),
         thresholds=_thresholds(content.section("thresholds"), labels),
-        mean=_mean(preprocessing),
+        mean=_grey_levels(preprocessing, "mean"),
+        std=_grey_levels(preprocessing, "std"),
         channels=preprocessing.text("channels"),
         resize=preprocessing.text("resize"),
         metrics={name: float(value) for name, value in metrics.values.items() if _is_number(value)},
@@ -130,11 +133,11 @@ def _size(content: _Section, preprocessing: _Section) -> int:
     return size
 
 
-def _mean(preprocessing: _Section) -> tuple[float, ...]:
-    mean = preprocessing.values.get("mean", [])
-    if not isinstance(mean, list) or not all(map(_is_number, mean)):
-        preprocessing.refuse("mean", "be a list of grey levels", mean)
-    return tuple(map(float, mean))
+def _grey_levels(preprocessing: _Section, key: str) -> tuple[float, ...]:
+    found = preprocessing.values.get(key, [])
+    if not isinstance(found, list) or not all(map(_is_number, found)):
+        preprocessing.refuse(key, "be a list of grey levels", found)
+    return tuple(map(float, found))
 
 
 def _thresholds(section: _Section, labels: tuple[str, ...]) -> dict[str, float]:

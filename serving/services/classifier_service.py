@@ -57,11 +57,12 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
         with self._models.use(*_asked(request)) as servable:
             selection = _selection(request, servable.metadata)
             results = await servable.classify_each([picture.content for picture in request.pictures], call)
-            labels = servable.metadata.labels
-            return classifier_pb2.ClassifyResponse(model=servable.name, version=servable.version, classifications=[
-                _broken(index, result) if isinstance(result, NotAPicture)
-                else _classification(result.probabilities[0], labels, selection)
-                for index, result in enumerate(results)])
+            metadata = servable.metadata
+            return classifier_pb2.ClassifyResponse(
+                model=servable.name, version=servable.version, activation=metadata.activation, classifications=[
+                    _broken(index, result) if isinstance(result, NotAPicture)
+                    else _classification(result.probabilities[0], metadata.labels, selection)
+                    for index, result in enumerate(results)])
 
 
 def _asked(request: Any) -> tuple[str, int | None, str]:

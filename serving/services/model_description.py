@@ -21,7 +21,7 @@ def describe(servable: Servable, versions: Mapping[int, Version]) -> classifier_
                                      average_precision=metadata.average_precisions.get(label))
                 for label in metadata.labels],
         preprocessing=classifier_pb2.Preprocessing(size=metadata.size, mean=metadata.mean, channels=metadata.channels,
-                                                   resize=metadata.resize),
+                                                   resize=metadata.resize, std=metadata.std),
         metrics=metadata.metrics,
         weights_digest=metadata.weights_digest,
         versions=[_version(number, version) for number, version in sorted(versions.items(), reverse=True)],

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from serving.errors import InvalidCall
 from serving.models.metadata import ModelMetadata
 
+SOFTMAX = "softmax"
+"""The activation under which the probabilities of a picture's labels sum to 1."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -36,7 +39,13 @@ def by_threshold(top_k: int, threshold: float) -> Selection:
 
 
 def by_exported_thresholds(top_k: int, metadata: ModelMetadata) -> Selection:
-    """Labels that reach the thresholds that came with the model; InvalidCall if one has none."""
+    """Labels that reach the thresholds that came with the model; InvalidCall if one has none.
+
+    A softmax model has none: its one answer is the most probable label, which is not a matter of thresholds.
+    """
+    if metadata.activation == SOFTMAX and not metadata.thresholds:
+        raise InvalidCall("exported_thresholds: this model tells one label a picture (softmax) and has no thresholds: "
+                          "send top_k 1 for that label, or a threshold of your own")
     missing = [label for label in metadata.labels if label not in metadata.thresholds]
     if missing:
         of = "any label" if len(missing) == len(metadata.labels) else f"the label '{missing[0]}'"

@@ -14,6 +14,12 @@ IN_REQUEST = re.compile(r"pictures\[\d+\] ")
 """How a server names a picture; its caller knows a better name."""
 
 
+SOFTMAX = "softmax"
+"""The activation of a model whose probabilities sum to 1: a picture is of one class."""
+DEFAULT_THRESHOLD = 0.5
+"""Probability from which on a label counts as seen, where every label has a probability of its own."""
+
+
 @dataclass(frozen=True)
 class ScoredLabel:
     """A label and the probability, 0 to 1, that the picture shows it."""
@@ -34,6 +40,22 @@ class Prediction:
     """Its servable version; None for a run folder, or if the picture was not sent."""
     error: str | None = None
     """Why this picture has no labels: one sentence that names it. None if it was answered."""
+    activation: str = ""
+    """sigmoid (each label on its own) or softmax (they sum to 1); empty: unknown, as from a server before 0.4.0."""
+
+    def seen(self, threshold: float | None = None) -> tuple[ScoredLabel, ...]:
+        """The labels that count as seen: those from `threshold` on; without one, of a softmax model the most probable
+        label alone, of others those from 0.5 on."""
+        if threshold is None and self.activation == SOFTMAX:
+            return self.labels[:1]
+        least = DEFAULT_THRESHOLD if threshold is None else threshold
+        return tuple(scored for scored in self.labels if scored.probability >= least)
+
+    def seen_rule(self, threshold: float | None = None) -> str:
+        """How `seen` chooses, in words."""
+        if threshold is None and self.activation == SOFTMAX:
+            return "the most probable"
+        return f"from {DEFAULT_THRESHOLD if threshold is None else threshold:.0%} on"
 
 
 @dataclass(frozen=True)
@@ -59,6 +81,8 @@ class Preprocessing:
     """RGB or BGR."""
     resize: str
     """Such as bilinear."""
+    std: tuple[float, ...] = ()
+    """What each channel is divided by afterwards, grey levels; empty: by nothing, or an export before 0.4.0."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +153,10 @@ def predictions(response: classifier_pb2.ClassifyResponse, pictures: Sequence[Pi
 def _prediction(response: classifier_pb2.ClassifyResponse, classification: classifier_pb2.Classification,
                 picture: Picture) -> Prediction:
     if classification.HasField("error"):
-        return Prediction((), response.model, response.version, about(picture, classification.error.message))
+        return Prediction((), response.model, response.version, about(picture, classification.error.message),
+                          response.activation)
     labels = tuple(ScoredLabel(scored.label, scored.probability) for scored in classification.labels)
-    return Prediction(labels, response.model, response.version)
+    return Prediction(labels, response.model, response.version, activation=response.activation)
 
 
 def about(picture: Picture, message: str) -> str:
@@ -149,7 +174,7 @@ def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
                                label.average_precision if label.HasField("average_precision") else None)
                      for label in response.labels),
         preprocessing=Preprocessing(preprocessing.size, tuple(preprocessing.mean), preprocessing.channels,
-                                    preprocessing.resize),
+                                    preprocessing.resize, tuple(preprocessing.std)),
         metrics=dict(response.metrics), weights_digest=response.weights_digest,
         versions=tuple(ModelVersion(version.version, _state(version.state), tuple(version.labels), version.error)
                        for version in response.versions))

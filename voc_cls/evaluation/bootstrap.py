@@ -10,6 +10,7 @@ some pictures are there twice, and plain percentiles would pass this on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -19,7 +20,9 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import RECALL_ROUNDING, RECALLS_11PT
-from voc_cls.evaluation.multilabel import Bools, Floats, indicators, json_number, rates
+from voc_cls.evaluation.multilabel import Bools, indicators, json_number, rates
+from voc_cls.evaluation.probabilities import Floats, log_softmax
+from voc_cls.evaluation.singlelabel import among, guesses, truth_of
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -67,27 +70,74 @@ class Intervals:
                 "classes": {name: interval.to_list() for name, interval in self.classes.items()}}
 
 
+@dataclass(frozen=True)
+class SinglelabelIntervals:
+    """Of the accuracies, of the macro F1 and of the average precisions; `top_k` is None where there is no such one."""
+
+    resamples: int
+    seed: int
+    accuracy: Interval
+    top_k: Interval | None
+    macro_f1: Interval
+    map: Interval
+    map_11pt: Interval
+    classes: dict[str, Interval]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without top_k, whose name depends on k."""
+        return {"level": LEVEL, "resamples": self.resamples, "seed": self.seed, "accuracy": self.accuracy.to_list(),
+                "macro_f1": self.macro_f1.to_list(), "map": self.map.to_list(), "map_11pt": self.map_11pt.to_list(),
+                "classes": {name: interval.to_list() for name, interval in self.classes.items()}}
+
+
 def bootstrap(dataset: Dataset, scores: Floats, decided: Bools, resamples: int = RESAMPLES, seed: int = 0) -> Intervals:
     """Scores [N, classes] give the average precisions, decisions bool [N, classes] the F1s.
 
     A class without positives in a resample is left out of that resample's means, as in the evaluation itself.
     """
-    pictures = len(dataset)
+    drawn = draw(len(dataset), resamples, seed)
+    area, eleven = average_precisions(dataset, scores, drawn)
+    result = rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
+    return Intervals(resamples, seed, interval_of(_mean(area)), interval_of(_mean(eleven)), interval_of(result.cf1),
+                     interval_of(result.of1), _of_classes(dataset, area))
+
+
+def bootstrap_singlelabel(dataset: Dataset, logits: Floats, columns: Sequence[int], resamples: int = RESAMPLES,
+                          seed: int = 0) -> SinglelabelIntervals:
+    """Of logits [N, classes]; all but the accuracies is about the classes `columns`."""
+    drawn, truth = draw(len(dataset), resamples, seed), truth_of(dataset)
+    predicted, chosen = logits.argmax(axis=1), dataset.only(columns)
+    k = guesses(len(dataset.classes))
+    area, eleven = average_precisions(chosen, log_softmax(logits)[:, list(columns)], drawn)
+    decided = predicted[:, None] == np.asarray(columns)
+    f1 = rates(*(drawn @ indicator for indicator in indicators(chosen, decided))).f1
+    return SinglelabelIntervals(
+        resamples, seed, interval_of(drawn @ (predicted == truth) / len(dataset)),
+        None if k is None else interval_of(drawn @ among(truth, logits, k) / len(dataset)),
+        interval_of(_mean(f1)), interval_of(_mean(area)), interval_of(_mean(eleven)), _of_classes(chosen, area))
+
+
+def draw(pictures: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+    """int64 [1 + resamples, pictures]: how often each picture counts; first the pictures themselves, each once."""
     drawn = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
-    drawn = np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])  # the pictures themselves come first
+    return np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])
+
+
+def average_precisions(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.int64]) -> Floats:
+    """float64 [2, 1 + resamples, classes]: area and 11-point, NaN where a class has no positives."""
     counts = np.ascontiguousarray(drawn.T, np.int32)
     precisions = np.empty((2, len(drawn), len(dataset.classes)))
     for column in range(len(dataset.classes)):
         counted = ~dataset.ignored[:, column]
         precisions[:, :, column] = weighted_average_precisions(
             dataset.labels[counted, column] == 1, scores[counted, column], counts[counted])
-    result = rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
-    area, eleven = precisions
+    return precisions
+
+
+def _of_classes(dataset: Dataset, area: Floats) -> dict[str, Interval]:
     rare = (dataset.labels == 1).sum(axis=0) < LEAST_POSITIVES
-    return Intervals(resamples, seed, interval_of(_mean(area)), interval_of(_mean(eleven)), interval_of(result.cf1),
-                     interval_of(result.of1),
-                     {name: UNKNOWN if rare[column] else interval_of(area[:, column])
-                      for column, name in enumerate(dataset.classes)})
+    return {name: UNKNOWN if rare[column] else interval_of(area[:, column])
+            for column, name in enumerate(dataset.classes)}
 
 
 def weighted_average_precisions(truth: Bools, scores: Floats, counts: npt.NDArray[np.int32]) -> Floats:

@@ -19,8 +19,9 @@ import numpy as np
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.errors import RunError
-from voc_cls.evaluation.multilabel import Bools, Floats, json_number, probabilities_of
+from voc_cls.evaluation.multilabel import Bools, json_number
 from voc_cls.evaluation.platt import fit_class_line, fit_line, read_fitted
+from voc_cls.evaluation.probabilities import Floats, sigmoid
 from voc_cls.files import write_json
 
 FILE = "calibration.json"
@@ -145,7 +146,7 @@ def calibrated(dataset: Dataset, logits: Floats, calibration: Calibration | None
 
 def reliability(dataset: Dataset, logits: Floats) -> Reliability:
     """Of the sigmoid of the logits [N, classes], ignored entries left out."""
-    probabilities, counted, true = probabilities_of(logits), ~dataset.ignored, dataset.labels == 1
+    probabilities, counted, true = sigmoid(logits), ~dataset.ignored, dataset.labels == 1
     bins = reliability_bins(true[counted], probabilities[counted])
     classes = {name: expected_error(reliability_bins(true[rows, column], probabilities[rows, column]))
                for column, name in enumerate(dataset.classes) for rows in [counted[:, column]]}
@@ -185,10 +186,10 @@ def read_calibration(run: Path, labels: Sequence[str]) -> Calibration | None:
     if values is None:
         return None
     try:
-        classes = tuple(ClassPlatt(name, _above_zero(entry["slope"]), _finite(entry["offset"]), entry["fitted"])
+        classes = tuple(ClassPlatt(name, above_zero(entry["slope"]), _finite(entry["offset"]), entry["fitted"])
                         for name, entry in values["classes"].items())
-        return Calibration(values["split"], _above_zero(values["temperature"]), classes)
-    except (KeyError, TypeError, ValueError) as error:
+        return Calibration(values["split"], above_zero(values["temperature"]), classes)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: not the calibration of a run ({error!r}); delete it or repeat the run") from error
 
 
@@ -198,7 +199,8 @@ def _finite(value: Any) -> float:
     return float(value)
 
 
-def _above_zero(value: Any) -> float:
+def above_zero(value: Any) -> float:
+    """A number from a file; ValueError where it is none, or not above 0."""
     if _finite(value) <= 0:
         raise ValueError(f"{value!r} is not above 0")
     return float(value)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from voc_cls.evaluation.average_precision import precision_recall
 from voc_cls.evaluation.calibration import Reliability
-from voc_cls.evaluation.multilabel import Floats
+from voc_cls.evaluation.probabilities import Floats
 
 
 @dataclass(frozen=True)
@@ -126,16 +126,22 @@ def precision_recall_chart(name: str, truth: npt.NDArray[np.bool_], scores: Floa
                  lines=(Line("area", area), Line("line", line)), dots=dots)
 
 
+LEARNED = {"loss": "loss", "val_map": "validation mAP", "val_accuracy": "validation accuracy",
+           "val_loss": "validation log loss", "lr": "learning rate"}
+"""Key of metrics.jsonl → what the page calls it."""
+CHOSEN_BY = ("val_map", "val_accuracy")
+"""Those by which the best weights are chosen."""
+
+
 def learning_charts(metrics: Sequence[dict[str, Any]]) -> tuple[Chart, ...]:
-    """Loss, validation mAP and learning rate over the steps, from the lines of metrics.jsonl; what is missing is left
-    out."""
+    """What LEARNED names over the steps, from the lines of metrics.jsonl; what is missing is left out."""
     charts = []
-    for key, title in (("loss", "loss"), ("val_map", "validation mAP"), ("lr", "learning rate")):
+    for key, title in LEARNED.items():
         points = [(line["step"], line[key]) for line in metrics if line.get(key) is not None]
         if not points:
             continue
         xs, ys = (np.array(values, float) for values in zip(*points, strict=True))
-        charts.append(_over_steps(title, xs, ys, best=key == "val_map"))
+        charts.append(_over_steps(title, xs, ys, best=key in CHOSEN_BY))
     return tuple(charts)
 
 
@@ -154,19 +160,19 @@ def _over_steps(title: str, xs: Floats, ys: Floats, best: bool) -> Chart:
                  lines=(Line("line", frame.path(xs, ys)),), dots=dots if best else ())
 
 
-def reliability_chart(title: str, reliability: Reliability) -> Chart:
-    """How often a label was true (bar) where its probability was in a range; on the diagonal the two are equal."""
+def reliability_chart(title: str, reliability: Reliability, things: str) -> Chart:
+    """How often one of `things` was true (bar) where its probability was in a range; on the diagonal both are equal."""
     frame = Frame(34, 300, 8, 226, (0, 1), (0, 1))
     bars = []
     for bar in reliability.bins:
         if bar.count:
-            text = f"{bar.count:,} labels at {bar.confidence:.1%} on average: {bar.accuracy:.1%} of them true"
+            text = f"{bar.count:,} {things} at {bar.confidence:.1%} on average: {bar.accuracy:.1%} of them true"
             top = frame.y(bar.accuracy)
             bars.append(Bar("column", frame.x(bar.lower) + 1, top, frame.x(bar.upper) - frame.x(bar.lower) - 2,
                             frame.bottom - top, text))
     diagonal = frame.path(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
-    return Chart(title, f"share of true labels over probability, {title}: expected calibration error "
+    return Chart(title, f"share of true {things} over probability, {title}: expected calibration error "
                         f"{reliability.ece:.4f}", frame, tuple(Tick(frame.x(at), f"{at:g}") for at in ticks),
                  tuple(Tick(frame.y(at), f"{at:g}") for at in ticks), "probability", "share that is true",
                  bars=tuple(bars), lines=(Line("diagonal", diagonal),))

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.multilabel import Floats
+from voc_cls.evaluation.probabilities import Floats
+from voc_cls.evaluation.singlelabel import Confused
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ def surest_hit(dataset: Dataset, probabilities: Floats, thresholds: Floats, colu
     scores = probabilities[:, column]
     hits = np.flatnonzero((dataset.labels[:, column] == 1) & (scores >= thresholds[column]))
     return _examples(hits[np.argsort(-scores[hits], kind="stable")][:1], column, scores)[0] if len(hits) else None
+
+
+def worst_of_pair(dataset: Dataset, probabilities: Floats, pair: Confused, most: int) -> tuple[Example, ...]:
+    """Up to `most` pictures of one class that were taken for another, with the probability of that, surest first."""
+    scores = probabilities[:, pair.predicted]
+    rows = np.flatnonzero((dataset.labels[:, pair.truth] == 1) & (probabilities.argmax(axis=1) == pair.predicted))
+    return _examples(rows[np.argsort(-scores[rows], kind="stable")][:most], pair.predicted, scores)
 
 
 def _examples(rows: npt.NDArray[np.intp], column: int, scores: Floats) -> tuple[Example, ...]:

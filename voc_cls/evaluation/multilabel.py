@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
+from voc_cls.evaluation.probabilities import Floats
 
-Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 TOP_K = 3
 """Labels that each picture gets in the literature's top-k numbers (Wang et al. 2016)."""
@@ -99,11 +99,6 @@ def rates(right: Floats, predicted: Floats, positives: Floats) -> Rates:
 def harmonic(precision: Floats, recall: Floats) -> Floats:
     """F1 of arrays of any shape: the harmonic mean, 0 where both are 0, NaN where either is."""
     return _ratio(2 * precision * recall, precision + recall)
-
-
-def probabilities_of(logits: Floats) -> Floats:
-    """Sigmoid, without overflow for any logit; same shape and dtype."""
-    return np.exp(-np.logaddexp(logits.dtype.type(0), -logits))
 
 
 def decide(probabilities: Floats, thresholds: Floats) -> Bools:

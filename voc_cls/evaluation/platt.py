@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from voc_cls.errors import RunError
-from voc_cls.evaluation.multilabel import Bools, Floats
+from voc_cls.evaluation.multilabel import Bools
+from voc_cls.evaluation.probabilities import Floats
 
 LEAST_POSITIVES = 10
 """Of a class in the validation split, and negatives too, for a line of its own."""
@@ -50,7 +51,7 @@ def fit_class_line(truth: Bools, logits: Floats) -> Line | None:
 
 
 def read_fitted(path: Path, labels: Sequence[str]) -> dict[str, Any] | None:
-    """A JSON file with an entry in "classes" for each of `labels`, in their order; None where there is none."""
+    """A JSON file whose "classes", keys or a list, are `labels` in their order; None where there is none."""
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,6 +59,6 @@ def read_fitted(path: Path, labels: Sequence[str]) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); delete it or repeat the run") from error
     classes = values.get("classes") if isinstance(values, dict) else None
-    if not isinstance(values, dict) or not isinstance(classes, dict) or list(classes) != list(labels):
+    if not isinstance(values, dict) or not isinstance(classes, dict | list) or list(classes) != list(labels):
         raise RunError(f"{path}: its classes are not those of the run's labels.txt; delete it or repeat the run")
     return values

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 4
+MOST_COLUMNS = 5
+"""Where these leave no gap in the last row and COLUMNS would."""
 MOST_PICTURES = 200
 """More would make a PNG of over 100 megapixels, which viewers refuse."""
 MOST_LABELS = 8
@@ -24,20 +26,23 @@ TITLE_HEIGHT, GAP = 0.62, 0.22
 DPI = 120
 NAME_LENGTH, LABEL_LENGTH = 34, 15
 """Characters that fit; longer ones are shortened in the middle."""
-INK, FAINT, SEEN, UNSEEN, TRACK = "#1c2733", "#7b8794", "#1f8a5b", "#aeb8c2", "#edf0f3"
+INK, FAINT, SEEN, UNSEEN, TRACK, WRONG = "#1c2733", "#7b8794", "#1f8a5b", "#aeb8c2", "#edf0f3", "#b3372f"
 
 
-def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Prediction], threshold: float) -> int:
-    """Draws the first MOST_PICTURES pictures with their first MOST_LABELS labels; those from `threshold` on stand out.
+def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Prediction], threshold: float | None = None,
+               truths: Sequence[frozenset[str]] | None = None) -> int:
+    """Draws the first MOST_PICTURES pictures with their first MOST_LABELS labels; those that are seen stand out.
 
-    Returns how many were drawn. The file appears whole; DataError if it cannot be written or a picture not be read.
+    threshold: as for Prediction.seen. truths: what each picture really shows, where that is known: then it stands above
+    the picture, and what is seen but not there is red. Returns how many were drawn. The file appears whole; DataError
+    if it cannot be written or a picture not be read.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawn = min(len(files), MOST_PICTURES)
     labels = min(MOST_LABELS, max(len(prediction.labels) for prediction in predictions))
-    columns = min(COLUMNS, drawn)
+    columns = MOST_COLUMNS if drawn % COLUMNS and drawn % MOST_COLUMNS == 0 else min(COLUMNS, drawn)
     rows = math.ceil(drawn / columns)
     bars = labels * BAR_HEIGHT
     width = columns * CELL_WIDTH + (columns + 1) * GAP
@@ -45,7 +50,10 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
     height = TITLE_HEIGHT + rows * cell + 0.1
     figure = Figure(figsize=(max(width, 4.2), height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    _title(figure, predictions[0], len(files), drawn, threshold)
+    colours = f"green: {predictions[0].seen_rule(threshold)}"
+    if truths is not None:
+        colours = f"above: what it is · {colours}, red: where that is wrong"
+    _title(figure, predictions[0], len(files), drawn, colours)
     offset = (figure.get_figwidth() - width) / 2
     for index in range(drawn):
         row, column = divmod(index, columns)
@@ -56,8 +64,10 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
             return figure.add_axes((left / figure.get_figwidth(), bottom / height,
                                     CELL_WIDTH / figure.get_figwidth(), tall / height))
 
-        _picture(place(top - PICTURE_HEIGHT, PICTURE_HEIGHT), files[index])
-        _bars(place(top - PICTURE_HEIGHT - 0.08 - bars, bars), predictions[index], threshold, labels)
+        truth = None if truths is None else truths[index]
+        heading = files[index].name if truth is None else ", ".join(sorted(truth)) or "none of the classes"
+        _picture(place(top - PICTURE_HEIGHT, PICTURE_HEIGHT), files[index], heading)
+        _bars(place(top - PICTURE_HEIGHT - 0.08 - bars, bars), predictions[index], threshold, labels, truth)
     try:
         write_aside(path, lambda aside: figure.savefig(aside, format="png"))
     except OSError as error:
@@ -65,39 +75,42 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
     return drawn
 
 
-def _title(figure: Any, prediction: Prediction, pictures: int, drawn: int, threshold: float) -> None:
+def _title(figure: Any, prediction: Prediction, pictures: int, drawn: int, colours: str) -> None:
     width, height = figure.get_size_inches()
     version = "" if prediction.version is None else f", version {prediction.version}"
     figure.text(GAP / width, 1 - 0.3 / height, f"{prediction.model}{version}", fontsize=14, fontweight="bold",
                 color=INK, va="center", parse_math=False)
     plural = "s" * (pictures > 1)
     of = f"the first {drawn} of {pictures} pictures" if drawn < pictures else f"{pictures} picture{plural}"
-    figure.text(GAP / width, 1 - 0.53 / height, f"{of} · green from {threshold:.0%} on", fontsize=8.5, color=FAINT,
+    figure.text(GAP / width, 1 - 0.53 / height, f"{of} · {colours}", fontsize=8.5, color=FAINT,
                 va="center")
 
 
-def _picture(axes: Axes, file: Path) -> None:
+def _picture(axes: Axes, file: Path, heading: str) -> None:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(file) as image:
-            axes.imshow(image.convert("RGB"), interpolation="antialiased")
+            axes.imshow(image.convert("RGB"), interpolation="antialiased")  # few pixels are drawn as squares
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file} cannot be drawn: {error}") from None
     axes.set_anchor("S")
     axes.set_axis_off()
-    axes.set_title(_shortened(file.name, NAME_LENGTH), fontsize=8.5, color=FAINT, pad=4, parse_math=False)
+    axes.set_title(_shortened(heading, NAME_LENGTH), fontsize=8.5, color=FAINT, pad=4, parse_math=False)
 
 
-def _bars(axes: Axes, prediction: Prediction, threshold: float, labels: int) -> None:
+def _bars(axes: Axes, prediction: Prediction, threshold: float | None, labels: int, truth: frozenset[str] | None
+          ) -> None:
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(labels - 0.5, -0.5)
+    found = prediction.seen(threshold)
     for row, scored in enumerate(prediction.labels[:labels]):
-        seen = scored.probability >= threshold
+        seen = scored in found
+        colour = UNSEEN if not seen else SEEN if truth is None or scored.label in truth else WRONG
         start, length = 0.36, 0.47
         axes.barh(row, length, left=start, height=0.5, color=TRACK)
-        axes.barh(row, length * scored.probability, left=start, height=0.5, color=SEEN if seen else UNSEEN)
+        axes.barh(row, length * scored.probability, left=start, height=0.5, color=colour)
         style: dict[str, Any] = {"fontsize": 9, "va": "center", "color": INK if seen else FAINT,
                                  "fontweight": "bold" if seen else "normal"}
         axes.text(start - 0.025, row, _shortened(scored.label, LABEL_LENGTH), ha="right", parse_math=False, **style)

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.errors import RunError
-from voc_cls.evaluation.multilabel import Floats, probabilities_of
 from voc_cls.evaluation.platt import Line, fit_class_line, fit_line, read_fitted
+from voc_cls.evaluation.probabilities import Floats, sigmoid
 from voc_cls.files import write_json
 
 FILE = "thresholds.json"
@@ -95,10 +95,10 @@ def best_f1_threshold(logits: Floats, line: Line) -> float:
     Of the k most probable entries, q being the calibrated probabilities, 2 × (sum of their q) / (k + sum of all q) is
     the F1 to be expected; its highest value is twice the calibrated threshold.
     """
-    calibrated = -np.sort(-probabilities_of(line.slope * np.asarray(logits, np.float64) + line.offset))
+    calibrated = -np.sort(-sigmoid(line.slope * np.asarray(logits, np.float64) + line.offset))
     expected = 2 * np.cumsum(calibrated) / (np.arange(1, len(calibrated) + 1) + calibrated.sum())
     half = expected.max() / 2
-    return float(probabilities_of((np.log(half / (1 - half)) - line.offset) / line.slope))
+    return float(sigmoid((np.log(half / (1 - half)) - line.offset) / line.slope))
 
 
 def write_thresholds(run: Path, thresholds: Thresholds) -> None:
@@ -116,7 +116,7 @@ def read_thresholds(run: Path, labels: Sequence[str]) -> Thresholds | None:
         classes = tuple(ClassThreshold(name, _probability(entry["threshold"]), entry["chosen"], int(entry["positives"]))
                         for name, entry in values["classes"].items())
         return Thresholds(values["split"], _probability(values["shared"]), classes)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: not the thresholds of a run ({error!r}); delete it for the default of {DEFAULT}, or "
                        "repeat the run") from error
 

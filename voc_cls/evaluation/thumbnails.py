@@ -16,14 +16,18 @@ QUALITY = 72
 
 
 def thumbnail(path: Path) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3] RGB, SIZE at most; the pixels as they are in the file, as the network gets them."""
+    """uint8 [H, W, 3] RGB, SIZE at most; the pixels as they are in the file, as the network gets them.
+
+    A picture of few pixels is drawn large, each pixel as a square: a browser would blur it.
+    """
     from PIL import Image
 
     with Image.open(path) as image:
         image.draft("RGB", (SIZE, SIZE))  # JPEGs are decoded at a fraction of their size
         small = image.convert("RGB")
         small.thumbnail((SIZE, SIZE))
-        return np.asarray(small)
+        times = SIZE // max(small.size)
+        return np.asarray(small.resize((small.width * times, small.height * times), Image.Resampling.NEAREST))
 
 
 def data_uri(picture: npt.NDArray[np.uint8]) -> str:

@@ -15,8 +15,13 @@ import numpy.typing as npt
 
 from voc_cls.data.pipeline import Order
 from voc_cls.errors import RunError
-from voc_cls.evaluation.average_precision import Evaluation
+from voc_cls.evaluation.tasks import Score
 from voc_cls.training.run_folder import RunFolder
+
+RANK = "val_rank"
+"""Key of Keras' logs by which the best weights, the plateau and the early end are decided."""
+UNSAID = (RANK, "learning_rate")
+"""Keys that are for callbacks alone; the rate is written under a name of its own."""
 
 
 class Steps(keras.callbacks.Callback):  # type: ignore[misc]
@@ -55,32 +60,31 @@ class FiniteLoss(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class Validation(keras.callbacks.Callback):  # type: ignore[misc]
-    """After every interval the mean AP on the validation split goes into the logs; the best weights are kept.
+    """After every interval the score of the validation split goes into the logs; the best weights are kept.
 
-    `latest` is the latest validation's result and its logits, float32 [N, classes].
+    `latest` is the latest validation's score and its logits, float32 [N, classes]; `best` the highest rank so far.
     """
 
     def __init__(self, predict: Callable[[], npt.NDArray[np.float32]],
-                 evaluate: Callable[[npt.NDArray[np.float32]], Evaluation], save_best: Callable[[], None]) -> None:
+                 score: Callable[[npt.NDArray[np.float32]], Score], save_best: Callable[[], None]) -> None:
         super().__init__()
-        self.predict, self.evaluate, self.save_best = predict, evaluate, save_best
+        self.predict, self.score, self.save_best = predict, score, save_best
         self.best: float | None = None
-        self.latest: tuple[Evaluation, npt.NDArray[np.float32]] | None = None
+        self.latest: tuple[Score, npt.NDArray[np.float32]] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Evaluates; callbacks after this one see `val_map`."""
+        """Evaluates; callbacks after this one see the score's figures and its RANK."""
         logits = self.predict()
-        self.latest = self.evaluate(logits), logits
-        mean = self.latest[0].map
+        self.latest = score, _ = self.score(logits), logits
         if logs is not None:
-            logs["val_map"] = mean
-        if self.best is None or mean > self.best:
-            self.best = mean if isfinite(mean) else None  # NaN, where no class has positives: keep the latest weights
+            logs.update(score.figures, **{RANK: score.rank})
+        if self.best is None or score.rank > self.best:
+            self.best = score.rank if isfinite(score.rank) else None  # NaN, no telling: keep the latest weights
             self.save_best()
 
 
 class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Appends a line of JSON to metrics.jsonl after every interval: step, seconds, lr, loss, val_map."""
+    """Appends a line of JSON to metrics.jsonl after every interval: step, seconds, lr, loss, the score's figures."""
 
     def __init__(self, folder: RunFolder, steps: Steps, seconds_before: float) -> None:
         super().__init__()
@@ -89,7 +93,7 @@ class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Writes the line."""
         values = {name: round(float(value), 6) if isfinite(value) else None for name, value in (logs or {}).items()
-                  if name != "learning_rate"}
+                  if name not in UNSAID}
         line = {"step": self.steps.done, "seconds": round(time.monotonic() - self.started, 3),
                 "lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)), **values}
         with self.folder.metrics.open("a", encoding="utf-8") as file:

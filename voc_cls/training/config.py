@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.data.dataset import DifficultPolicy
+from voc_cls.data.dataset import Task
 from voc_cls.errors import UsageError
+from voc_cls.training.dataset_config import DatasetConfig as DatasetConfig
 
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, math.inf),
@@ -30,6 +31,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "keep_checkpoints": (1, math.inf),
     "seed": (0, 2**32 - 1),  # NumPy's legacy generator, which Keras seeds too
     "val_fraction": (0, 1),
+    "fold": (1, math.inf),
     "focal_gamma": (0, 100),
     "label_smoothing": (0, 0.999),
     "cache_gb": (0, 1e9),
@@ -38,41 +40,25 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class DatasetConfig:
-    """Which pictures."""
-
-    root: Path
-    """Folder of the data set: for voc, the one that holds Annotations, ImageSets and JPEGImages."""
-    data: Literal["voc"] = "voc"
-    """Kind of data set."""
-    train_split: str = "trainval"
-    """Pictures to train on: ImageSets/Main/<split>.txt."""
-    eval_split: str = "test"
-    """Pictures to report the average precision on, once, at the end; `none` to skip it."""
-    val_split: str = "auto"
-    """Pictures to watch while training: the best weights are those with the highest mean AP on them, thresholds and
-    calibration are fitted to them. auto: a part of --train-split, which is then not trained on; none: watch nothing."""
-    val_fraction: float = 0.15
-    """How much of --train-split `--val-split auto` takes: stratified over the classes, drawn from --seed."""
-    difficult: DifficultPolicy = DifficultPolicy.IGNORE
-    """What a picture is for a class of which it holds only difficult objects (the VOC protocol ignores it)."""
-
-
-@dataclass(frozen=True)
 class NetworkConfig:
     """Which network, from which weights."""
 
     weights: str
-    """What to start from: a TF-Slim checkpoint (`voc-weights fetch` gets one); the folder of an earlier run with the
-    same --head, whose best weights are taken with their head; or `none` for random weights."""
+    """What to start from: a TF-Slim checkpoint, .npz, .npy, .h5, .keras, .pth, .safetensors or .onnx (`voc-weights
+    fetch` gets one, `voc-weights diff` compares one); the folder of an earlier run with the same --head, whose best
+    weights are taken with their head; or `none` for random weights."""
     net: str = "vgg_16"
-    """Network."""
+    """Network: see `voc-nets` for their sizes and accuracies."""
     head: Literal["fc", "gap", "gap+max"] = "fc"
-    """fc: fc6, fc7 and m_fc8, as in the paper. gap: average of the last convolutions' grid, L2-normalised, then m_fc8:
-    for weight files that hold the convolutions only. gap+max: the grid's maximum too, better for small objects."""
+    """fc: the paper's own (VGG, AlexNet: fc6, fc7, then m_fc8; ResNet, Inception: mean of the last grid, then
+    m_logits). gap: that mean L2-normalised, for weight files that hold the convolutions only. gap+max: the grid's
+    maximum too, better for small objects."""
     image_size: int | None = None
     """Height and width of the network's input, pixels. Default: its own (VGG: 224). A larger one sees smaller objects
-    and costs its square; not with --head fc."""
+    and costs its square; not for VGG and AlexNet with --head fc."""
+    normalisation: Literal["auto", "vgg", "inception", "torch"] = "auto"
+    """Mean and divisor of the pixels. auto: what the weights were trained with (torchvision's files: torch), else the
+    network's own."""
     exclude: tuple[str, ...] = ()
     """Scopes that are not restored from the file, such as fc6 fc7; the head never is."""
     trainable: str = "all"
@@ -91,8 +77,8 @@ class TrainingConfig:
     lr: float | None = None
     """Adam's learning rate. Default: 1e-5, the lecture's; 2e-3 for --trainable head."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    """cosine: down to 0 at the last step. plateau: times --plateau-factor whenever the validation mAP (without a
-    validation split: the loss) has not improved for --plateau-patience validations."""
+    """cosine: down to 0 at the last step. plateau: times --plateau-factor whenever the validation (mean AP; with one
+    class a picture: accuracy) has not improved for --plateau-patience validations; without one, the loss."""
     warmup_steps: int = 0
     """The rate rises linearly from 0 over so many steps before the schedule begins (not with plateau)."""
     plateau_factor: float = 0.3
@@ -100,7 +86,7 @@ class TrainingConfig:
     plateau_patience: int = 5
     """Validations without improvement before --schedule plateau lowers the rate."""
     early_stopping: int | None = None
-    """Stop after so many validations without a better mAP. Default: never."""
+    """Stop after so many validations without a better one. Default: never."""
     head_lr_multiplier: float = 1.0
     """The new layers learn at so many times --lr. It scales Adam's rate, not the gradient, which Adam would undo."""
     layer_decay: float = 1.0
@@ -126,17 +112,36 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised: the mean over all pictures and classes that are not ignored."""
+    """What is minimised: the mean over all pictures and, multi-label, over their classes that are not ignored."""
 
-    loss: Literal["sigmoid", "focal", "asymmetric"] = "sigmoid"
-    """sigmoid: cross-entropy of every class by itself. focal (Lin et al. 2017): entries that are right already count
-    less. asymmetric (Ridnik et al. 2021): only negatives count less, and very easy ones nothing."""
+    loss: Literal["auto", "sigmoid", "softmax", "focal", "asymmetric"] = "auto"
+    """auto: by the data set, softmax where every picture is of exactly one class, else sigmoid. sigmoid: cross-entropy
+    of every class by itself. softmax: cross-entropy of the classes against each other. focal (Lin et al. 2017): as
+    sigmoid, but entries that are right already count less. asymmetric (Ridnik et al. 2021): only negatives count less,
+    and very easy ones nothing."""
     focal_gamma: float = 2.0
     """Exponent of --loss focal."""
     label_smoothing: float = 0.0
-    """Targets become x away from 0 and 1: half of this from either end."""
+    """Share of certainty that is taken from the targets: sigmoid, half of this from either end; softmax, spread evenly
+    over the classes."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: the positives of a class weigh as much as its negatives."""
+    """balanced: sigmoid, the positives of a class weigh as much as its negatives; softmax, the pictures of one class
+    as much as those of another."""
+
+    def for_task(self, task: Task) -> LossConfig:
+        """With `auto` replaced by what the task takes; UsageError where the loss is for the other task.
+
+        The loss decides what the logits mean, so a data set of one class a picture takes softmax alone: everything
+        that turns logits into probabilities, the export included, can then go by the task.
+        """
+        if self.loss == "auto":
+            return replace(self, loss="sigmoid" if task is Task.MULTI_LABEL else "softmax")
+        if (self.loss == "softmax") != (task.activation == "softmax"):
+            pictures = {Task.SINGLE_LABEL: "every picture is of exactly one class",
+                        Task.MULTI_LABEL: "a picture may show any number of classes"}[task]
+            raise UsageError(f"--loss {self.loss}: not for a {task.value} data set, in which {pictures}; leave it away "
+                             f"for {task.activation}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,7 @@ class TrainConfig:
         weights = self.network.weights
         return replace(
             self,
-            dataset=replace(self.dataset, root=self.dataset.root.absolute()),  # a run is used from other folders too
+            dataset=self.dataset.resolved(),
             network=replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute())),
             training=training,
         )

@@ -16,9 +16,9 @@ from rich.console import Console
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import Order
 from voc_cls.errors import RunError
-from voc_cls.evaluation.average_precision import evaluate
+from voc_cls.evaluation.tasks import EVALUATION
 from voc_cls.files import write_aside
-from voc_cls.training.callbacks import FiniteLoss, MetricsLog, Steps, Validation
+from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, Validation
 from voc_cls.training.checkpoint import Checkpoint, Saved, restore
 from voc_cls.training.config import TrainingConfig
 from voc_cls.training.optimizer import averaged_weights, build_optimizer
@@ -54,8 +54,8 @@ def fit(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder, preempti
         ) -> None:
     """Trains `part` by `plan`, with a checkpoint in `folder` after every interval, and goes on from one it finds there.
 
-    The whole network's weights are saved: the best by mean AP on `val`, the last ones at the end. Interrupted, after a
-    checkpoint, where `preemption` was asked to stop; RunError where the loss is no number.
+    The whole network's weights are saved: the best by their score on `val`, the last ones at the end. Interrupted,
+    after a checkpoint, where `preemption` was asked to stop; RunError where the loss is no number.
     """
     with part.distribution.scope():
         compile_part(part.model, plan)
@@ -129,9 +129,10 @@ def decisions(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder) ->
             with evaluated_weights(part.model, config):
                 save(part, folder.best)
 
-        chosen.append(Validation(predict, lambda logits: evaluate(val, logits), save_best))
+        score = EVALUATION[val.task].score
+        chosen.append(Validation(predict, lambda logits: score(val, logits), save_best))
     watched: dict[str, Any] = ({"monitor": "loss", "mode": "min"} if val is None
-                               else {"monitor": "val_map", "mode": "max"})
+                               else {"monitor": RANK, "mode": "max"})
     if config.schedule == "plateau":
         chosen.append(keras.callbacks.ReduceLROnPlateau(factor=config.plateau_factor, min_delta=0.0,
                                                         patience=config.plateau_patience, **watched))

@@ -1,4 +1,4 @@
-"""The losses: of every picture and class by itself, on logits, with ignored entries left out."""
+"""The losses, on logits: of every class by itself with ignored entries left out, or of one class against the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from voc_cls.data.dataset import IGNORED, Dataset
+from voc_cls.data.dataset import IGNORED, Dataset, Task
 from voc_cls.training.config import LossConfig
 
 ASYMMETRIC_GAMMA = 4.0
@@ -64,11 +64,41 @@ class MultiLabelLoss(keras.losses.Loss):  # type: ignore[misc]
         return ops.mean(self.losses(targets, y_pred) * counts, axis=-1)
 
 
-def build_loss(config: LossConfig, train: Dataset) -> MultiLabelLoss:
-    """The loss that `config` names; class weights come from the labels of `train`."""
+@keras.saving.register_keras_serializable("voc_cls")
+class SingleLabelLoss(keras.losses.Loss):  # type: ignore[misc]
+    """Mean over the pictures of a batch of `-Σ t·log(softmax(z))`.
+
+    y_true: [N, classes], a row's sum is 1: one-hot, or the shares of two pictures that were mixed. y_pred: logits, any
+    float dtype. weights: of a picture by its class, [classes]; a mixed picture has its share of each.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, weights: npt.NDArray[np.float32] | None = None,
+                 name: str = "single_label", **options: Any) -> None:
+        super().__init__(name=name, **options)
+        self.label_smoothing, self.weights = label_smoothing, weights
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Each picture's cross-entropy, [N]; Keras takes the mean over the pictures."""
+        shares = ops.cast(y_true, y_pred.dtype)
+        # Szegedy et al. 2016, section 7 (arXiv:1512.00567): mixed with the uniform distribution
+        targets = shares * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
+        losses = ops.categorical_crossentropy(targets, y_pred, from_logits=True)
+        if self.weights is None:
+            return losses
+        return losses * ops.sum(shares * ops.convert_to_tensor(self.weights, y_pred.dtype), axis=-1)
+
+
+def build_loss(config: LossConfig, train: Dataset) -> MultiLabelLoss | SingleLabelLoss:
+    """The loss that `config` names for the task of `train`, whose labels give the class weights.
+
+    UsageError where the loss is for the other task.
+    """
+    config = config.for_task(train.task)
+    balanced = config.class_weights == "balanced"
+    if train.task is Task.SINGLE_LABEL:
+        return SingleLabelLoss(config.label_smoothing, balanced_class_weights(train) if balanced else None)
     losses = {"sigmoid": cross_entropy, "focal": focal(config.focal_gamma), "asymmetric": asymmetric}[config.loss]
-    weights = balanced_weights(train) if config.class_weights == "balanced" else None
-    return MultiLabelLoss(losses, config.label_smoothing, weights)
+    return MultiLabelLoss(losses, config.label_smoothing, balanced_weights(train) if balanced else None)
 
 
 def balanced_weights(train: Dataset) -> npt.NDArray[np.float32]:
@@ -79,3 +109,15 @@ def balanced_weights(train: Dataset) -> npt.NDArray[np.float32]:
     both = np.stack([counted - positives, positives])
     weights = counted / np.maximum(2 * both, 1)
     return np.where((both == 0).any(axis=0), 1.0, weights).astype(np.float32)
+
+
+def balanced_class_weights(train: Dataset) -> npt.NDArray[np.float32]:
+    """float32 [classes], for the pictures of each class: n / (classes × n of it), as scikit-learn's "balanced".
+
+    Counted over the classes that have pictures; 1 for one without.
+    """
+    pictures = train.labels.sum(axis=0)
+    present = pictures > 0
+    weights = np.ones(len(pictures), np.float32)
+    weights[present] = len(train) / (present.sum() * pictures[present])
+    return weights

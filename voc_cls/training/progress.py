@@ -9,7 +9,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from voc_cls.training.callbacks import Steps
+from voc_cls.training.callbacks import UNSAID, Steps
 
 LINES_WITHOUT_TERMINAL = 20
 
@@ -45,7 +45,7 @@ class PredictionProgress(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
-    """One bar over all steps with the loss and the validation mAP; without a terminal, some twenty lines instead.
+    """One bar over all steps with the loss and the validation's figures; without a terminal, some twenty lines instead.
 
     A context manager: Keras leaves `on_train_end` out after an error, and the terminal has to be given back.
     """
@@ -69,7 +69,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Shows the figures of the interval."""
-        note = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items() if name in ("loss", "val_map"))
+        note = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items() if name not in UNSAID)
         self.progress.update(self.task, note=note)
         every = max(1, -(-self.intervals // LINES_WITHOUT_TERMINAL))
         if not self.console.is_terminal and ((epoch + 1) % every == 0 or self.model.stop_training):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from voc_cls.data.dataset import Dataset
+from voc_cls.data.dataset import Dataset, Task
 from voc_cls.training.devices import backend, device, installed
 
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
@@ -26,7 +26,9 @@ def pictures_digest(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def provenance(command: list[str], weights_digest: str | None, pictures: str, train_pictures: int) -> dict[str, Any]:
+def provenance(command: list[str], weights_digest: str | None, pictures: str, train_pictures: int, task: Task
+               ) -> dict[str, Any]:
     """The part of config.yaml that records rather than configures."""
     return {"command": command, "versions": versions(), "backend": backend(), "device": device(),
-            "weights_digest": weights_digest, "pictures_digest": pictures, "train_pictures": train_pictures}
+            "weights_digest": weights_digest, "pictures_digest": pictures, "train_pictures": train_pictures,
+            "task": task.value}

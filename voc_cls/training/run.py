@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 from rich.console import Console
 
+from voc_cls.data.cache import cache_folder
+from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.decoded import decoded_pictures
 from voc_cls.data.pipeline import naming_broken_pictures, shuffled_order
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.evaluation.assess import Assessment
+from voc_cls.evaluation.tasks import Assessment
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.config import TrainConfig
@@ -33,8 +34,8 @@ from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.start import check_folder, show_start, start_folder
 from voc_cls.training.trained_run import TrainedRun, load_weights
 from voc_cls.training.trunk import RowCache
+from voc_cls.weights.open import digest, open_weights
 from voc_cls.weights.restore import network_digest, restore
-from voc_cls.weights.slim import digest
 
 LEAST_INTERVAL = 50
 """Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the trunk is frozen."""
@@ -46,7 +47,7 @@ def train(config: TrainConfig, console: Console) -> Assessment | None:
     Raises UsageError, DataError, WeightsError or RunError before anything is written; from then on the run folder is
     whole at every moment, and --resume goes on from the last checkpoint. Interrupted where a signal came.
     """
-    config = config.resolved()
+    config = with_normalisation(config.resolved())
     folder = RunFolder(config.run.out)
     with joined(config.run.hosts, config.run.rank, config.run.coordinator) as distribution:
         console.quiet = not distribution.is_chief
@@ -63,15 +64,17 @@ def train_joined(config: TrainConfig, folder: RunFolder, distribution: Distribut
     preemption = Preemption(distribution)
     with preemption.watching():
         splits = read_splits(config.dataset, config.training.seed)
+        config.loss.for_task(splits.train.task)  # refuses a loss that does not fit, before anything is written
         distribution.check_same(pictures=[pictures_digest(split) for split in (splits.train, splits.val, splits.eval)
                                           if split])
         keras.utils.set_random_seed(config.training.seed)
         with distribution.scope():
             network = build_network(config.network.net, config.network.head, len(splits.train.classes),
-                                    policy(config.compute.precision), config.network.image_size)
+                                    policy(config.compute.precision), config.network.image_size,
+                                    config.network.normalisation)
         trained = freeze(network, config.network.trainable, config.training, config.network.exclude)
         policy(inference_precision(config.compute.inference_precision, on_accelerator()))  # told before all else
-        weights = restore_weights(network, config, splits.train.classes, console)
+        weights = restore_weights(network, config, splits.train, console)
         distribution.check_same(weights=weights)
         distribution.broadcast(lambda: start_folder(folder, config, splits, weights))
         with naming_broken_pictures(splits.pictures, network.spec.preprocessing):
@@ -115,11 +118,6 @@ def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, 
     return part
 
 
-def cache_folder(given: Path | None) -> Path:
-    """--cache-dir, $VOC_CACHE_DIR, or ~/.cache/voc-cls."""
-    return given or Path(os.environ.get("VOC_CACHE_DIR") or Path.home() / ".cache/voc-cls")
-
-
 def finish(part: Part, network: Network, splits: Splits, folder: RunFolder) -> Assessment | None:
     """Thresholds and calibration from the validation split, results on the evaluation split, of the best weights."""
     distribution = part.distribution
@@ -142,24 +140,39 @@ def finish(part: Part, network: Network, splits: Splits, folder: RunFolder) -> A
     return distribution.broadcast(write)
 
 
-def restore_weights(network: Network, config: TrainConfig, classes: Sequence[str], console: Console) -> str | None:
+def restore_weights(network: Network, config: TrainConfig, train: Dataset, console: Console) -> str | None:
     """Gives `network` what --weights names and prints what that was; returns its digest, None for `none`."""
     if config.network.weights == "none":
         console.print("weights: random (--weights none)")
         return None
     path = Path(config.network.weights)
     if RunFolder(path).config.is_file():
-        return continue_run(network, RunFolder(path), config, classes, console)
+        return continue_run(network, RunFolder(path), config, train, console)
     restore(network, path, config.network.exclude, show=console.print)
-    return digest(path)
+    return digest(path, config.network.net)
 
 
-def continue_run(network: Network, earlier: RunFolder, config: TrainConfig, classes: Sequence[str], console: Console
-                 ) -> str:
+def with_normalisation(config: TrainConfig) -> TrainConfig:
+    """`--normalisation auto` replaced by what the weights were trained with; stays auto where they do not say."""
+    chosen = config.network
+    if chosen.normalisation != "auto" or chosen.weights == "none":
+        return config
+    earlier = RunFolder(Path(chosen.weights))
+    if earlier.config.is_file():
+        found = earlier.read_config()["network"].get("normalisation", "auto")
+    else:
+        found = open_weights(Path(chosen.weights), chosen.net).normalisation
+    return replace(config, network=replace(chosen, normalisation=found))
+
+
+def continue_run(network: Network, earlier: RunFolder, config: TrainConfig, train: Dataset, console: Console) -> str:
     """Gives `network` the best weights of the run `earlier`, head and all; returns their digest."""
-    chosen, before = config.network, earlier.read_config()["network"]
-    for key, ours, theirs in (("--net", chosen.net, before["net"]), ("--head", chosen.head, before["head"]),
-                              ("classes", tuple(classes), earlier.read_labels())):
+    chosen, before = config.network, earlier.read_config()
+    task = before["provenance"].get("task", Task.MULTI_LABEL)  # not recorded before 0.4.0
+    for key, ours, theirs in (("--net", chosen.net, before["network"]["net"]),
+                              ("--head", chosen.head, before["network"]["head"]),
+                              ("the task", train.task.value, str(task)),
+                              ("classes", train.classes, earlier.read_labels())):
         if ours != theirs:
             raise WeightsError(f"--weights {earlier.path}: that run has {key} {_said(theirs)}, this one {_said(ours)}; "
                                "start from a run of the same kind, or from a checkpoint")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from voc_cls.data.augmentation import Augmentation
+from voc_cls.data.dataset import Task
 from voc_cls.errors import RunError, UsageError
 from voc_cls.files import write_text
 from voc_cls.training.config import TrainConfig, TrainingConfig, to_dict
@@ -60,7 +61,7 @@ def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.labels, "".join(f"{name}\n" for name in splits.train.classes))
         values = {key: value for key, value in to_dict(config).items() if key in REPEATABLE}
-        values["provenance"] = provenance(sys.argv, weights_digest, digest, len(splits.train))
+        values["provenance"] = provenance(sys.argv, weights_digest, digest, len(splits.train), splits.train.task)
         write_text(folder.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     except OSError as error:
         raise RunError(f"--out {folder.path}: cannot be written ({error.strerror}); choose another folder") from error
@@ -90,14 +91,15 @@ def summary(config: TrainConfig, splits: Splits, trained: Trained, interval: int
     table.add_row("device", device())
     table.add_row("train", f"{escape(splits.train.name)}: {len(splits.train):,} pictures, "
                            f"{len(splits.train.classes)} classes")
-    table.add_row("difficult objects", splits.train.difficult.participle)
+    if config.dataset.data == "voc":
+        table.add_row("difficult objects", splits.train.difficult.participle)
     for name, split in (("validation", splits.val), ("evaluation", splits.eval)):
         table.add_row(name, escape(f"{split.name}: {len(split):,} pictures") if split else "none")
     table.add_row("weights", f"{trained.parameters:,} parameters trained, {trained.frozen_parameters:,} frozen")
     table.add_row("steps", f"{steps:,} of {training.batch_size} pictures = {steps / per_epoch:.1f} epochs of "
                            f"{per_epoch:,} steps; a checkpoint every {interval:,}")
     table.add_row("optimiser", optimiser(training))
-    table.add_row("loss", loss(config))
+    table.add_row("loss", loss(config, splits.train.task))
     table.add_row("augmentation", augmentation(config.augmentation.resolved()))
     table.add_row("run folder", escape(str(config.run.out)))
     return table
@@ -115,11 +117,11 @@ def optimiser(training: TrainingConfig) -> str:
     return ", ".join([*said, f"seed {training.seed}"])
 
 
-def loss(config: TrainConfig) -> str:
+def loss(config: TrainConfig, task: Task) -> str:
     """The loss and the number format it is reached in."""
-    chosen = config.loss
-    said = [{"sigmoid": "sigmoid cross-entropy", "focal": f"focal, gamma {chosen.focal_gamma:g}",
-             "asymmetric": "asymmetric"}[chosen.loss]]
+    chosen = config.loss.for_task(task)
+    said = [{"sigmoid": "sigmoid cross-entropy", "softmax": "softmax cross-entropy",
+             "focal": f"focal, gamma {chosen.focal_gamma:g}", "asymmetric": "asymmetric"}[chosen.loss]]
     said += [f"labels smoothed by {chosen.label_smoothing:g}"] if chosen.label_smoothing else []
     said += ["classes balanced"] if chosen.class_weights == "balanced" else []
     return ", ".join([*said, config.compute.precision])

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars, PR curves of the validation split, pictures, the network's graph.
+"""What TensorBoard shows of a run: scalars, the validation split's PR curves or confusions, pictures, the graph.
 
 Written with TensorBoard's own protos, without TensorFlow's summaries: whatever backend trains, and a tenth of a
 millisecond for an interval's scalars.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,16 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.pr_curve import metadata as pr_curve_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.average_precision import Evaluation
-from voc_cls.evaluation.multilabel import Floats, probabilities_of
+from voc_cls.data.dataset import Dataset, Task
+from voc_cls.evaluation.confusion_figure import confusion_figure
+from voc_cls.evaluation.probabilities import Floats, sigmoid
+from voc_cls.evaluation.singlelabel import singlelabel_scores
+from voc_cls.evaluation.tasks import Score
+from voc_cls.training.callbacks import UNSAID
 
 MOST_PICTURES = 16
-PR_CURVES_A_RUN = 10
-"""Times that PR curves are written, spread over the run; TensorBoard has a slider over them."""
+FIGURES_A_RUN = 10
+"""Times that PR curves or confusions are written, spread over the run; TensorBoard has a slider over them."""
 PR_THRESHOLDS = 127
 """TensorBoard's own default is 201; this many are plenty for a few hundred pictures."""
 
@@ -40,18 +43,18 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
     done when it begins, TensorBoard shows no more.
 
     step: the number of training steps done so far. network: the model whose graph is shown. latest: the newest
-    evaluation on `val` with its logits [N, classes], None while there is none. pictures: a training batch as the
+    score of `val` with its logits [N, classes], None while there is none. pictures: a training batch as the
     network sees it, float32 [N, H, W, 3] RGB in 0-255, asked for once; None where the steps see no pictures.
     """
 
     def __init__(self, folder: Path, step: Callable[[], int], network: keras.Model,
-                 val: Dataset | None = None, latest: Callable[[], tuple[Evaluation, Floats] | None] = lambda: None,
+                 val: Dataset | None = None, latest: Callable[[], tuple[Score, Floats] | None] = lambda: None,
                  pictures: Callable[[], Floats | None] = lambda: None) -> None:
         super().__init__()
         self.folder, self.step, self.network = folder, step, network
         self.val, self.latest, self.pictures = val, latest, pictures
         self.writer: tf.io.TFRecordWriter | None = None
-        self.intervals_since_curves = 0
+        self.intervals_since_figures = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Opens the file; at the start of a run also the graph and the sample pictures."""
@@ -69,42 +72,56 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
             self._event(0, summary=Summary(value=[picture_summary("training_batch", sample[:MOST_PICTURES])]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """The interval's scalars and, a few times in a run, the PR curves."""
-        scalars = {name: float(value) for name, value in (logs or {}).items()}
+        """The interval's scalars and, a few times in a run, what is to see of the validation."""
+        scalars = {name: float(value) for name, value in (logs or {}).items() if name not in UNSAID}
         scalars["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         latest = self.latest()
         if latest is not None:
-            scalars |= {f"average_precision/{result.name}": result.ap for result in latest[0].classes
-                        if result.positives}
+            scalars |= latest[0].classes
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-        self.intervals_since_curves += 1
-        if self.intervals_since_curves >= -(-(self.params or {}).get("epochs", 1) // PR_CURVES_A_RUN) or epoch == 0:
-            values += self._curves()
+        self.intervals_since_figures += 1
+        if self.intervals_since_figures >= -(-(self.params or {}).get("epochs", 1) // FIGURES_A_RUN) or epoch == 0:
+            values += self._figures()
         self._event(self.step(), summary=Summary(value=values))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """The last PR curves; closes the file. Called once more after an error."""
+        """The last figures; closes the file. Called once more after an error."""
         if self.writer is None:
             return
-        if self.intervals_since_curves:
-            self._event(self.step(), summary=Summary(value=self._curves()))
+        if self.intervals_since_figures:
+            self._event(self.step(), summary=Summary(value=self._figures()))
         self.writer.close()
         self.writer = None
 
-    def _curves(self) -> list[Summary.Value]:
+    def _figures(self) -> list[Summary.Value]:
         latest = self.latest()
         if latest is None or self.val is None:
             return []
-        self.intervals_since_curves = 0
-        probabilities, true, counted = probabilities_of(latest[1]), self.val.labels == 1, ~self.val.ignored
-        return [pr_curve_summary(f"validation/{name}", true[counted[:, column], column],
-                                 probabilities[counted[:, column], column])
-                for column, name in enumerate(self.val.classes) if true[:, column].any()]
+        self.intervals_since_figures = 0
+        return FIGURES[self.val.task](self.val, latest[1])
 
     def _event(self, step: int, **content: Any) -> None:
         assert self.writer is not None, "on_train_begin was not called"
         self.writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
         self.writer.flush()
+
+
+def pr_curves(val: Dataset, logits: Floats) -> list[Summary.Value]:
+    """One for every class that has positives."""
+    probabilities, true, counted = sigmoid(logits), val.labels == 1, ~val.ignored
+    return [pr_curve_summary(f"validation/{name}", true[counted[:, column], column],
+                             probabilities[counted[:, column], column])
+            for column, name in enumerate(val.classes) if true[:, column].any()]
+
+
+def confusions(val: Dataset, logits: Floats) -> list[Summary.Value]:
+    """The confusion matrix as a picture."""
+    drawn = confusion_figure(singlelabel_scores(val, logits).confusion)
+    return [picture_summary("validation/confusion", drawn[None])]
+
+
+FIGURES: Mapping[Task, Callable[[Dataset, Floats], list[Summary.Value]]] = {
+    Task.MULTI_LABEL: pr_curves, Task.SINGLE_LABEL: confusions}
 
 
 def pr_curve_summary(tag: str, truth: npt.NDArray[np.bool_], probabilities: Floats) -> Summary.Value:
@@ -122,8 +139,8 @@ def pr_curve_summary(tag: str, truth: npt.NDArray[np.bool_], probabilities: Floa
                          metadata=pr_curve_metadata.create_summary_metadata(tag, "", PR_THRESHOLDS))
 
 
-def picture_summary(tag: str, pictures: Floats) -> Summary.Value:
-    """Pictures, float [N, H, W, 3] RGB in 0-255, for the images plugin, as JPEG."""
+def picture_summary(tag: str, pictures: npt.NDArray[Any]) -> Summary.Value:
+    """Pictures, numbers [N, H, W, 3] RGB in 0-255, for the images plugin, as JPEG."""
     from PIL import Image
 
     encoded = []
@@ -138,14 +155,12 @@ def picture_summary(tag: str, pictures: Floats) -> Summary.Value:
 
 
 def graph(model: keras.Model) -> GraphDef:
-    """The layers of a functional model with their shapes, grouped by the scopes of their variables' names."""
+    """The layers of a functional model with their shapes, grouped by their scopes: TensorBoard draws a box for each."""
     names: dict[str, str] = {}
-    scope, drawn = "", GraphDef()
+    scope, drawn = model.weights[0].path.split("/")[0], GraphDef()
     for layer in model.layers:
-        kernels = [weight.path for weight in layer.weights if weight.path.endswith("/kernel")]
-        if kernels:  # layers without weights are drawn beside the one before them
-            scope = kernels[0].removesuffix(f"{layer.name}/kernel")
-        names[layer.name] = f"{scope}{layer.name}"
+        within = "" if isinstance(layer, keras.layers.InputLayer) else f"{scope}/"
+        names[layer.name] = within + layer.name.replace(".", "/")  # Keras takes no slash in a layer's name
         node = drawn.node.add(name=names[layer.name], op=type(layer).__name__)
         node.attr["dtype_policy"].s = layer.dtype_policy.name.encode()
         shape = node.attr["_output_shapes"].list.shape.add()

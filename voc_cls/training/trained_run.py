@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from voc_cls.data.dataset import Task
 from voc_cls.data.pipeline import naming_broken_pictures, picture_batches
 from voc_cls.errors import RunError
 from voc_cls.evaluation.augmented import Tta, at_any_size, views_of
-from voc_cls.evaluation.calibration import Calibration, read_calibration
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds, read_thresholds
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.fit import finite
@@ -50,13 +50,18 @@ class TrainedRun:
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
 
-    def thresholds(self) -> Thresholds:
-        """What the run chose on its validation split; 0.5 for every class where it had none."""
-        return read_thresholds(self.folder.path, self.labels) or default_thresholds(self.labels)
+    @property
+    def task(self) -> Task:
+        """That of the data set it was trained on; runs before 0.4.0 do not say, they were all multi-label."""
+        recorded = self.config["provenance"].get("task", Task.MULTI_LABEL.value)
+        if recorded not in list(Task):
+            raise RunError(f"{self.folder.config}: provenance.task is {recorded!r}, expected "
+                           f"{' or '.join(Task)}; repeat the run")
+        return Task(recorded)
 
-    def calibration(self) -> Calibration | None:
-        """What the run fitted to its validation split."""
-        return read_calibration(self.folder.path, self.labels)
+    def thresholds(self) -> Thresholds:
+        """Of a multi-label run: what it chose on its validation split; 0.5 for every class where it had none."""
+        return read_thresholds(self.folder.path, self.labels) or default_thresholds(self.labels)
 
 
 def open_run(path: Path, precision: str = "float32", which: Literal["best", "last"] = "best") -> TrainedRun:
@@ -65,7 +70,8 @@ def open_run(path: Path, precision: str = "float32", which: Literal["best", "las
     config = folder.read_config()
     labels = folder.read_labels()
     chosen = config["network"]
-    network = build_network(chosen["net"], chosen["head"], len(labels), policy(precision), chosen["image_size"])
+    network = build_network(chosen["net"], chosen["head"], len(labels), policy(precision), chosen["image_size"],
+                            chosen.get("normalisation", "auto"))
     load_weights(network, folder, which)
     return TrainedRun(folder, config, labels, network)
 

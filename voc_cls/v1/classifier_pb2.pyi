@@ -32,14 +32,16 @@ class Picture(_message.Message):
     def __init__(self, content: _Optional[bytes] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model", "version", "classifications")
+    __slots__ = ("model", "version", "classifications", "activation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLASSIFICATIONS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     classifications: _containers.RepeatedCompositeFieldContainer[Classification]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ...) -> None: ...
+    activation: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., activation: _Optional[str] = ...) -> None: ...
 
 class Classification(_message.Message):
     __slots__ = ("labels", "error")
@@ -135,16 +137,18 @@ class Label(_message.Message):
     def __init__(self, name: _Optional[str] = ..., threshold: _Optional[float] = ..., average_precision: _Optional[float] = ...) -> None: ...
 
 class Preprocessing(_message.Message):
-    __slots__ = ("size", "mean", "channels", "resize")
+    __slots__ = ("size", "mean", "channels", "resize", "std")
     SIZE_FIELD_NUMBER: _ClassVar[int]
     MEAN_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     RESIZE_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
     size: int
     mean: _containers.RepeatedScalarFieldContainer[float]
     channels: str
     resize: str
-    def __init__(self, size: _Optional[int] = ..., mean: _Optional[_Iterable[float]] = ..., channels: _Optional[str] = ..., resize: _Optional[str] = ...) -> None: ...
+    std: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, size: _Optional[int] = ..., mean: _Optional[_Iterable[float]] = ..., channels: _Optional[str] = ..., resize: _Optional[str] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("version", "state", "labels", "error")

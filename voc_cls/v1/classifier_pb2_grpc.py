@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ClassifierStub(object):
-    """Classification of pictures. In a multi-label model every label of a picture has a probability of its own and they do
-    not sum to 1.
+    """Classification of pictures. In a multi-label model (activation "sigmoid") every label of a picture has a probability
+    of its own and they do not sum to 1; in a single-label model ("softmax") a picture is of one class, and they do.
 
     Statuses of all methods:
     INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
@@ -64,8 +64,8 @@ class ClassifierStub(object):
 
 
 class ClassifierServicer(object):
-    """Classification of pictures. In a multi-label model every label of a picture has a probability of its own and they do
-    not sum to 1.
+    """Classification of pictures. In a multi-label model (activation "sigmoid") every label of a picture has a probability
+    of its own and they do not sum to 1; in a single-label model ("softmax") a picture is of one class, and they do.
 
     Statuses of all methods:
     INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
@@ -135,8 +135,8 @@ def add_ClassifierServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Classifier(object):
-    """Classification of pictures. In a multi-label model every label of a picture has a probability of its own and they do
-    not sum to 1.
+    """Classification of pictures. In a multi-label model (activation "sigmoid") every label of a picture has a probability
+    of its own and they do not sum to 1; in a single-label model ("softmax") a picture is of one class, and they do.
 
     Statuses of all methods:
     INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.

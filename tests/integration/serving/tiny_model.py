@@ -23,8 +23,9 @@ LABELS = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",
 class TinyModel(tf.Module):  # type: ignore[misc]
     """`seconds` is how long each run of the network takes at least, whatever the batch size."""
 
-    def __init__(self, seed: int, seconds: float, size: int, assets: list[Path]) -> None:
+    def __init__(self, seed: int, seconds: float, size: int, assets: list[Path], activation: str = "sigmoid") -> None:
         super().__init__()
+        self.activation = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}[activation]
         self.size = size
         generator = np.random.default_rng(seed)
         self.kernel = tf.Variable(generator.normal(0, 0.003, (size * size * 3, len(LABELS))), dtype=tf.float32)
@@ -49,15 +50,15 @@ class TinyModel(tf.Module):  # type: ignore[misc]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])  # type: ignore[untyped-decorator]
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": tf.sigmoid(self.network(self.decoded(image_bytes)))}
+        return {"probabilities": self.activation(self.network(self.decoded(image_bytes)))}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])  # type: ignore[untyped-decorator]
     def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": tf.sigmoid(self.network(self.prepared(images)))}
+        return {"probabilities": self.activation(self.network(self.prepared(images)))}
 
     def predict_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self.network(inputs)
-        return {"probabilities": tf.sigmoid(logits), "logits": logits}
+        return {"probabilities": self.activation(logits), "logits": logits}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])  # type: ignore[untyped-decorator]
     def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -66,7 +67,7 @@ class TinyModel(tf.Module):  # type: ignore[misc]
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])  # type: ignore[untyped-decorator]
     def classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         features = tf.io.parse_example(examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
-        scores = tf.sigmoid(self.network(self.decoded(features["image/encoded"])))
+        scores = self.activation(self.network(self.decoded(features["image/encoded"])))
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
 
 
@@ -81,22 +82,22 @@ SIGNATURES = ("serving_default", "predict_images", "predict_tensors", "preproces
 
 
 def export_tiny_model(version_folder: Path, *, seed: int = 0, seconds: float = 0, size: int = SIZE,
-                      without: str | None = None) -> Path:
+                      without: str | None = None, activation: str = "sigmoid") -> Path:
     """Writes a version as voc-export does; `without` leaves a signature out."""
     with tempfile.TemporaryDirectory() as folder:
         assets = [Path(folder) / "labels.txt", Path(folder) / "voc_cls.json"]
         assets[0].write_text("".join(f"{label}\n" for label in LABELS))
-        assets[1].write_text(json.dumps(metadata(size)))
-        model = TinyModel(seed, seconds, size, assets)
+        assets[1].write_text(json.dumps(metadata(size, activation)))
+        model = TinyModel(seed, seconds, size, assets, activation)
         signatures = {name: function for name, function in model.functions().items() if name != without}
         tf.saved_model.save(model, str(version_folder), signatures=signatures)
     return version_folder
 
 
-def metadata(size: int = SIZE) -> dict[str, Any]:
+def metadata(size: int = SIZE, activation: str = "sigmoid") -> dict[str, Any]:
     """The content of assets/voc_cls.json."""
-    return {"format": 1, "net": "tiny", "head": "linear", "labels": list(LABELS), "activation": "sigmoid",
-            "thresholds": dict.fromkeys(LABELS, 0.5),
+    return {"format": 1, "net": "tiny", "head": "linear", "labels": list(LABELS), "activation": activation,
+            "thresholds": dict.fromkeys(LABELS, 0.5) if activation == "sigmoid" else {},
             "preprocessing": {"size": size, "mean": list(MEAN), "channels": "RGB", "resize": "bilinear",
                               "jpeg_dct": "INTEGER_ACCURATE"},
             "weights_digest": "", "metrics": None, "voc_cls_version": "0"}

@@ -35,6 +35,33 @@ def test_an_answer_with_another_number_of_pictures_is_not_taken_for_right() -> N
         Portion([A], raise_errors=False).predictions(RESPONSE)
 
 
+SURE, UNSURE = ScoredLabel("cat", 0.6), ScoredLabel("dog", 0.3)
+
+
+@pytest.mark.parametrize(("activation", "threshold", "seen"), [
+    ("sigmoid", None, (SURE,)), ("", None, (SURE,)), ("softmax", None, (SURE,)),
+    ("sigmoid", 0.2, (SURE, UNSURE)), ("softmax", 0.2, (SURE, UNSURE)), ("softmax", 0.9, ())])
+def test_what_is_seen_depends_on_what_the_probabilities_mean_unless_a_threshold_is_given(
+        activation: str, threshold: float | None, seen: tuple[ScoredLabel, ...]) -> None:
+    assert Prediction((SURE, UNSURE), "voc", activation=activation).seen(threshold) == seen
+
+
+def test_of_a_model_of_one_class_a_picture_the_most_probable_label_is_seen_however_unsure() -> None:
+    assert Prediction((UNSURE,), "voc", activation="softmax").seen() == (UNSURE,)
+    assert Prediction((UNSURE,), "voc", activation="sigmoid").seen() == ()
+    assert Prediction((), "voc", activation="softmax").seen() == ()
+    assert [Prediction((), "voc", activation=kind).seen_rule(at) for kind, at in (
+        ("softmax", None), ("softmax", 0.3), ("sigmoid", None))] == ["the most probable", "from 30% on", "from 50% on"]
+
+
+def test_an_answer_says_what_its_probabilities_mean() -> None:
+    answered = classifier_pb2.ClassifyResponse(model="voc", version=2, activation="softmax",
+                                               classifications=RESPONSE.classifications)
+    assert [prediction.activation for prediction in Portion([A, C], raise_errors=False).predictions(answered)] == [
+        "softmax"] * 2
+    assert Portion([A, C], raise_errors=False).predictions(RESPONSE)[0].activation == ""
+
+
 def test_what_is_unknown_of_a_model_is_none() -> None:
     info = model_info(classifier_pb2.GetModelResponse(
         model="voc", version=2, labels=[classifier_pb2.Label(name="cat", threshold=0, average_precision=0.75),

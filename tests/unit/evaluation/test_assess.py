@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.assess import assess
 from voc_cls.evaluation.average_precision import evaluate
 from voc_cls.evaluation.calibration import fit_calibration
-from voc_cls.evaluation.multilabel import multilabel_scores, probabilities_of
+from voc_cls.evaluation.multilabel import multilabel_scores
+from voc_cls.evaluation.multilabel_assessment import assess_multilabel as assess
+from voc_cls.evaluation.probabilities import sigmoid
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 NAMES = ("bus", "car", "cat", "dog", "traffic light")
@@ -53,7 +54,7 @@ def test_every_key_of_the_average_precisions_stays_and_the_rest_comes_beside_it(
 def test_without_a_validation_split_thresholds_are_one_half_and_nothing_is_calibrated():
     dataset, logits = made(0)
     result = assess(dataset, logits)
-    expected = multilabel_scores(dataset, probabilities_of(logits), np.full(len(NAMES), 0.5))
+    expected = multilabel_scores(dataset, sigmoid(logits), np.full(len(NAMES), 0.5))
     assert (result.scores.overall, result.scores.top_k) == (expected.overall, expected.top_k)
     values = result.to_dict()
     assert (values["thresholds"]["split"], values["calibration"]["fitted"]) == (None, None)

@@ -13,9 +13,8 @@ from PIL import Image
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.evaluation.augmented import at_any_size, views_of
 from voc_cls.nets import vgg
-from voc_cls.nets.network import Network
+from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec
-from voc_cls.nets.vgg import build_vgg
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import TrainedRun
 
@@ -28,7 +27,7 @@ def network(head: str, monkeypatch: pytest.MonkeyPatch, size: int = SIZE) -> Net
     keras.utils.set_random_seed(0)
     spec = replace(net_spec("vgg_16"), blocks=((4, 1), (4, 1), (8, 1), (8, 1), (8, 1)),
                    preprocessing=Preprocessing(size, (120.0, 110.0, 100.0)))
-    return build_vgg(spec, head, CLASSES, "float32")
+    return build(spec, head, CLASSES)
 
 
 def pictures(number: int, size: int) -> np.ndarray:
@@ -91,3 +90,15 @@ def scaled(net: Network, files: list[Path], size: int) -> np.ndarray:
 
     decoded = [np.asarray(Image.open(file), np.float32) for file in files]
     return np.stack([tf.image.resize(image, [size, size]) - net.spec.preprocessing.mean for image in decoded])
+
+
+@pytest.mark.parametrize(("net", "head", "size"), [("resnet_v2_50", "fc", 64), ("inception_v1", "gap+max", 32)])
+def test_a_head_on_the_grids_mean_sees_a_larger_grid_at_another_size(net: str, head: str, size: int):
+    keras.utils.set_random_seed(0)
+    spec = net_spec(net, size)
+    narrow = {"blocks": ((4, 2), (4, 2), (8, 1), (8, 1))} if spec.blocks else {}
+    given = pictures(2, size + 32)
+    small = build(replace(spec, **narrow), head, CLASSES)
+    large = build(replace(net_spec(net, size + 32), **narrow), head, CLASSES)
+    large.model.set_weights(small.model.get_weights())
+    assert np.asarray(at_any_size(small)(given)) == pytest.approx(np.asarray(large.model(given)), rel=1e-3, abs=1e-5)

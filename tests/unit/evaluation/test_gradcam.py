@@ -97,3 +97,15 @@ def test_the_overlay_darkens_what_is_cold_and_lights_what_is_hot():
     assert drawn.shape == picture.shape
     assert drawn.dtype == np.uint8
     assert drawn[5, 5].max() < 128 < drawn[30, 45].max()
+
+
+@pytest.mark.parametrize(("net", "size", "grid"), [("alexnet_v2", 67, (3, 3)), ("resnet_v1_50", 64, (2, 2)),
+                                                   ("resnet_v2_50", 64, (2, 2)), ("inception_v1", 64, (2, 2))])
+def test_every_family_has_a_last_grid_to_look_at(net: str, size: int, grid: tuple[int, int], picture: Path):
+    network = build_network(net, "gap", 2, image_size=size)
+    trunk, rest = cut_after_convolutions(network)
+    given = np.random.default_rng(0).normal(0, 1, (2, size, size, 3)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(rest(trunk(given))), np.asarray(network.model(given)), rtol=1e-3, atol=1e-4)
+    maps = heat_maps(network, [picture], [1])
+    assert maps.shape == (1, *grid)
+    assert 0 <= maps.min() <= maps.max() <= 1

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.multilabel import multilabel_scores, probabilities_of, top_k
+from voc_cls.evaluation.multilabel import multilabel_scores, top_k
+from voc_cls.evaluation.probabilities import sigmoid
 
 
 def dataset(labels: np.ndarray, ignored: np.ndarray | None = None) -> Dataset:
@@ -101,5 +102,5 @@ def test_scikit_learn_counts_the_same(seed: int):
 
 def test_probabilities_of_any_logit_are_finite():
     logits = np.array([-1000, -1, 0, 1, 1000], np.float32)
-    assert probabilities_of(logits) == pytest.approx([0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1])
-    assert probabilities_of(logits).dtype == np.float32
+    assert sigmoid(logits) == pytest.approx([0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1])
+    assert sigmoid(logits).dtype == np.float32

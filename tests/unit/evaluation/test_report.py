@@ -19,9 +19,9 @@ from lxml import html
 from PIL import Image
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.assess import assess
 from voc_cls.evaluation.calibration import fit_calibration
-from voc_cls.evaluation.report import Run, write_report
+from voc_cls.evaluation.multilabel_assessment import assess_multilabel as assess
+from voc_cls.evaluation.report import Run, Subject, write_report
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 EVIL = "<script>alert(1)</script>"
@@ -68,7 +68,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         made.labels[:, list(hide)] = 0
         assessment = assess(made, logits, choose_thresholds(made, logits) if fitted else None,
                             fit_calibration(made, logits) if fitted else None)
-        write_report(folder / "report.html", Run("voc07", CONFIG, metrics), made, logits, assessment, heat)
+        write_report(folder / "report.html", Subject(Run("voc07", CONFIG, metrics), made, logits, heat), assessment)
         return folder / "report.html"
 
     return page

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from voc_cls.client import Prediction, ScoredLabel
+from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError
 from voc_cls.evaluation import sheet
+from voc_cls.evaluation.samples import draw_samples
 from voc_cls.evaluation.sheet import draw_sheet
 
-GREEN, GREY = (0x1f, 0x8a, 0x5b), (0xae, 0xb8, 0xc2)
+GREEN, GREY, RED = (0x1f, 0x8a, 0x5b), (0xae, 0xb8, 0xc2), (0xb3, 0x37, 0x2f)
 
 
 def prediction(*probabilities: float, label: str = "cat") -> Prediction:
@@ -45,6 +47,38 @@ def test_bars_are_as_long_as_the_probabilities_and_green_from_the_threshold_on(p
     assert ratio == pytest.approx((0.8 + 0.5) / 0.25, rel=0.15)  # the edges are antialiased
     assert pixels(drawn, (255, 0, 0)) > 10000
     assert os.listdir(drawn.parent) == ["sheet.png"]
+
+
+def test_of_one_class_a_picture_the_most_probable_is_green_and_red_where_it_is_wrong(pictures: list[Path],
+                                                                                    tmp_path: Path) -> None:
+    made = [Prediction((ScoredLabel("cat", 0.4), ScoredLabel("dog", 0.35)), "voc", activation="softmax")] * 4
+    draw_sheet(tmp_path / "unknown.png", pictures, made)
+    draw_sheet(tmp_path / "known.png", pictures, made, truths=[frozenset({"dog"}), *[frozenset({"cat"})] * 3])
+    assert pixels(tmp_path / "unknown.png", RED) == 0
+    assert pixels(tmp_path / "known.png", RED) == pytest.approx(pixels(tmp_path / "known.png", GREEN) / 3, rel=0.05)
+    assert pixels(tmp_path / "known.png", GREY) == pixels(tmp_path / "unknown.png", GREY) > 0
+
+
+def test_a_picture_of_few_pixels_is_drawn_as_squares(tmp_path: Path) -> None:
+    checks = np.indices((8, 8)).sum(0) % 2 * 255
+    Image.fromarray(checks.astype(np.uint8)).save(tmp_path / "small.png")
+    draw_sheet(tmp_path / "sheet.png", [tmp_path / "small.png"], [prediction(0.5)])
+    assert pixels(tmp_path / "sheet.png", (0, 0, 0)) > 30000  # half of the picture; blurred, it would be grey
+
+
+def test_a_sheet_of_samples_has_so_many_pictures_and_the_same_ones_for_the_same_seed(tmp_path: Path) -> None:
+    paths = tuple(tmp_path / f"{number}.png" for number in range(30))
+    for number, path in enumerate(paths):
+        Image.new("RGB", (32, 32), (255, 0, number)).save(path)
+    labels = np.eye(3, dtype=np.float32)[np.arange(30) % 3]
+    dataset = Dataset("made", ("cat", "dog", "cow"), paths, labels, np.zeros((30, 3), bool), task=Task.SINGLE_LABEL)
+    for name, seed, number in (("a", 0, 10), ("again", 0, 10), ("other", 1, 10), ("all", 0, 99)):
+        draw_samples(tmp_path / f"{name}.png", dataset, 0.9 * labels + 0.05, "cifar", number, seed)
+    one, again, other = ((tmp_path / f"{name}.png").read_bytes() for name in ("a", "again", "other"))
+    assert one == again != other
+    assert pixels(tmp_path / "a.png", GREEN) * 3 == pytest.approx(pixels(tmp_path / "all.png", GREEN), rel=0.03)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 2 * image.height  # ten are two rows of five
 
 
 def test_long_names_and_labels_are_shortened_in_the_middle(tmp_path: Path) -> None:

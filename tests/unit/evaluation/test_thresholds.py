@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.errors import RunError
-from voc_cls.evaluation.multilabel import probabilities_of
 from voc_cls.evaluation.platt import LEAST_POSITIVES, Line, fit_line
+from voc_cls.evaluation.probabilities import sigmoid
 from voc_cls.evaluation.thresholds import (
     best_f1_threshold,
     choose_thresholds,
@@ -57,10 +57,10 @@ def drawn(pictures: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("line", [Line(1, 0), Line(0.5, -1), Line(2, 0.5)], ids=str)
 def test_no_set_of_pictures_has_a_higher_expected_f1(line: Line):
     _, logits = drawn(100, seed=0)
-    calibrated = probabilities_of(line.slope * logits + line.offset)
+    calibrated = sigmoid(line.slope * logits + line.offset)
     decided = np.arange(101)[:, None] > np.argsort(np.argsort(-calibrated))  # the k most probable, k = 0 … 100
     expected = 2 * (decided * calibrated).sum(axis=1) / (decided.sum(axis=1) + calibrated.sum())
-    chosen = probabilities_of(logits) >= best_f1_threshold(logits, line)
+    chosen = sigmoid(logits) >= best_f1_threshold(logits, line)
     assert 2 * calibrated[chosen].sum() / (chosen.sum() + calibrated.sum()) == pytest.approx(expected.max())
 
 
@@ -70,21 +70,21 @@ def test_the_threshold_of_three_pictures_worked_by_hand():
     logits = np.log(probabilities / (1 - probabilities))
     assert best_f1_threshold(logits, Line(1, 0)) == pytest.approx(5 / 12)
     assert best_f1_threshold((logits - 1) / 2, Line(2, 1)) == pytest.approx(
-        float(probabilities_of((np.log(5 / 7) - 1) / 2)))
+        float(sigmoid((np.log(5 / 7) - 1) / 2)))
 
 
 def test_many_pictures_lead_to_the_best_threshold_there_is():
     truth, logits = drawn(20_000, seed=0)
-    chosen = f1_score(truth, probabilities_of(logits) >= best_f1_threshold(logits, fit_line(truth, logits)))
-    best = f1_score(truth, probabilities_of(logits) >= highest_f1_threshold(truth, probabilities_of(logits)))
+    chosen = f1_score(truth, sigmoid(logits) >= best_f1_threshold(logits, fit_line(truth, logits)))
+    best = f1_score(truth, sigmoid(logits) >= highest_f1_threshold(truth, sigmoid(logits)))
     assert best - 0.005 < chosen <= best
 
 
 def test_on_other_pictures_it_is_better_than_the_highest_f1_of_a_few():
     others, logits = drawn(20_000, seed=99)
     scores = np.array([
-        [f1_score(others, probabilities_of(logits) >= threshold) for threshold in
-         (best_f1_threshold(few, fit_line(truth, few)), highest_f1_threshold(truth, probabilities_of(few)))]
+        [f1_score(others, sigmoid(logits) >= threshold) for threshold in
+         (best_f1_threshold(few, fit_line(truth, few)), highest_f1_threshold(truth, sigmoid(few)))]
         for truth, few in (drawn(120, seed) for seed in range(20))])  # some 15 positives each
     expected, highest = scores.mean(axis=0)
     assert expected > highest + 0.01

@@ -10,11 +10,17 @@ import pytest
 import tensorflow as tf
 import yaml
 
+from export.card import model_card
 from export.export import export, next_version
+from export.metadata import Metadata
 from export.samples import encoded_samples
 from export.verify import SIGNATURES
+from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError
+from voc_cls.evaluation.probabilities import probabilities_of
+from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
 from voc_cls.nets.network import build_network
+from voc_cls.nets.registry import net_spec
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import open_run
@@ -48,9 +54,78 @@ def test_it_has_the_files_that_servers_look_for(exported: Path):
         assert (exported / name).is_file(), name
     metadata = json.loads((exported / "assets/voc_cls.json").read_text())
     assert metadata["labels"] == list(LABELS)
-    assert metadata["preprocessing"] == {"size": 224, "mean": [123.68, 116.78, 103.94], "channels": "RGB",
-                                         "resize": "bilinear", "jpeg_dct": "INTEGER_ACCURATE"}
+    assert metadata["preprocessing"] == {"size": 224, "mean": [123.68, 116.78, 103.94], "std": [1.0, 1.0, 1.0],
+                                         "channels": "RGB", "resize": "bilinear", "jpeg_dct": "INTEGER_ACCURATE"}
     assert "# pets, version 1" in (exported / "MODEL_CARD.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a small VGG-16 of random weights for pictures of one of three classes each."""
+    folder = RunFolder(tmp_path_factory.mktemp("single"))
+    network = build_network("vgg_16", "gap", len(LABELS), image_size=64, normalisation="torch")
+    network.model.save_weights(folder.best)
+    network.model.save_weights(folder.last)
+    folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
+    config = TrainConfig(DatasetConfig(root=Path("pets"), data="folder", train_split="train", eval_split="none"),
+                         NetworkConfig(weights="none", head="gap", image_size=64, normalisation="torch"))
+    labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    test = Dataset("pets test", LABELS, (Path("x.jpg"),) * 4, labels, labels > 1, task=Task.SINGLE_LABEL)
+    folder.write_evaluation(assess_singlelabel(test, labels, resamples=100).to_dict())
+    provenance = {"weights_digest": "abc", "train_pictures": 7, "task": "single-label"}
+    folder.config.write_text(yaml.safe_dump(to_dict(config) | {"provenance": provenance}))
+    return folder.path
+
+
+def test_a_single_label_export_has_softmax_in_its_graph_and_says_so(single: Path, tmp_path: Path):
+    exported = export(single, tmp_path / "pets").path
+    metadata = json.loads((exported / "assets/voc_cls.json").read_text())
+    assert (metadata["activation"], metadata["thresholds"]) == ("softmax", {})
+    assert metadata["preprocessing"]["std"] == [58.395, 57.12, 57.375]
+    pictures, files = encoded_samples(), []
+    for number, picture in enumerate(pictures):
+        files.append(tmp_path / f"{number}.jpg")
+        files[-1].write_bytes(picture)
+    trained = open_run(single)
+    signatures = tf.saved_model.load(str(exported)).signatures
+    answer = signatures["serving_default"](image_bytes=tf.constant(pictures))["probabilities"].numpy()
+    np.testing.assert_allclose(answer, probabilities_of(trained.logits(files), trained.task), atol=1e-6)
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-6)
+    inputs = signatures["preprocess"](image_bytes=tf.constant(pictures))["inputs"]
+    np.testing.assert_allclose(signatures["predict_tensors"](inputs=inputs)["probabilities"], answer, atol=1e-6)
+    card = (exported / "MODEL_CARD.md").read_text()
+    assert "single-label" in card
+    assert "**accuracy 100.0 %**" in card
+    assert "divided by [58.395, 57.12, 57.375]" in card
+    assert "difficult" not in card
+
+
+def test_an_export_whose_graph_has_the_other_activation_is_refused(single: Path, tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch):
+    import export.signatures as signatures
+
+    monkeypatch.setattr(signatures, "ACTIVATIONS", {"softmax": tf.sigmoid})
+    with pytest.raises(ExportError, match="differ by"):
+        export(single, tmp_path / "pets")
+
+
+@pytest.mark.parametrize(("net", "said"), [("vgg_19", "Simonyan & Zisserman, CC BY 4.0"),
+                                           ("resnet_v1_50", "licence of whoever published it")])
+def test_the_card_claims_no_licence_that_it_does_not_know(net: str, said: str):
+    metadata = Metadata(net, "fc", LABELS, "softmax", {}, net_spec(net).preprocessing, "1", "2",
+                        {"data": "cifar10", "train_split": "train", "difficult": "ignore", "pictures": 7}, None, "0")
+    assert said in model_card("pets", 1, metadata)
+    assert ("Simonyan" in model_card("pets", 1, metadata)) == (net == "vgg_19")
+
+
+def test_a_run_of_a_task_that_nobody_knows_is_named(single: Path, tmp_path: Path):
+    for file in single.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("single-label", "no-label"))
+    with pytest.raises(RunError, match=r"config\.yaml: provenance\.task is 'no-label', expected multi-label or single"):
+        export(tmp_path, tmp_path / "pets")
 
 
 def test_the_five_signatures_have_their_names_and_dtypes(exported: Path):

@@ -17,7 +17,8 @@ METRICS = {"split": "VOC2007 test", "pictures": 160, "difficult": "ignored", "ma
            "of1": None, "classes": {"cat": {"ap": 0.9, "f1": 1}, "dog": {"ap": None}, "cow": {"ap": 1}},
            "top_3": {"cf1": 0.1}, "thresholds": {"shared": 0.5}}
 WHOLE = {**GOOD, "activation": "sigmoid", "thresholds": {"cat": 0.25, "dog": 1}, "metrics": METRICS,
-         "preprocessing": {"size": 224, "mean": [123.68, 116.78, 104], "channels": "BGR", "resize": "bilinear"},
+         "preprocessing": {"size": 224, "mean": [123.68, 116.78, 104], "channels": "BGR", "resize": "bilinear",
+                           "std": [58, 57.5, 57]},
          "weights_digest": "50cc"}
 
 
@@ -36,7 +37,7 @@ def test_an_export_that_says_little_is_read_and_what_is_unknown_is_ignored(tmp_p
 def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path) -> None:
     assert read_metadata(written(tmp_path, WHOLE)) == ModelMetadata(
         ("cat", "dog"), "vgg_16", 224, "sigmoid", {"cat": 0.25, "dog": 1.0}, (123.68, 116.78, 104.0), "BGR", "bilinear",
-        {"pictures": 160.0, "map": 0.75, "map_11pt": 0.7, "cf1": 0.5}, {"cat": 0.9}, "50cc")
+        (58.0, 57.5, 57.0), {"pictures": 160.0, "map": 0.75, "map_11pt": 0.7, "cf1": 0.5}, {"cat": 0.9}, "50cc")
 
 
 @pytest.mark.parametrize(("content", "message"), [

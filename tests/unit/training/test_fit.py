@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from voc_cls.data.dataset import Dataset, DifficultPolicy
+from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.pipeline import Order, shuffled_order
 from voc_cls.errors import Interrupted, RunError
+from voc_cls.evaluation.tasks import score_singlelabel
+from voc_cls.training.callbacks import RANK, Validation
 from voc_cls.training.checkpoint import checkpoints
 from voc_cls.training.config import TrainingConfig
 from voc_cls.training.fit import Plan, finite, fit
@@ -135,6 +138,33 @@ def test_a_plateau_lowers_the_rate_and_early_stopping_ends_the_run_for_good(tmp_
     resumed = train(tmp_path / "early", 100, val=VAL, early_stopping=2, **stuck)
     assert same(resumed, stopped)
     assert len(lines(tmp_path / "early")) == 3
+
+
+def test_a_single_label_run_keeps_the_weights_of_the_best_accuracy_and_of_equal_ones_the_lowest_loss(tmp_path: Path):
+    one_hot = np.eye(3, dtype=np.float32)[TARGETS.argmax(axis=1)]
+    single = replace(VAL, labels=one_hot, task=Task.SINGLE_LABEL)
+    model = train(tmp_path / "run", 60, val=single, lr=1e-1)
+    written = lines(tmp_path / "run")
+    assert len(written) == 12
+    assert all(set(line) == {"step", "lr", "loss", "val_accuracy", "val_loss"} for line in written)
+    best = max(written, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
+    model.load_weights(tmp_path / "run/best.weights.h5")
+    found = score_singlelabel(single, model.predict(FEATURES, verbose=0)).figures
+    assert found["val_accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-5)
+    assert found["val_loss"] == pytest.approx(best["val_loss"], abs=1e-5)
+
+
+def test_an_early_end_waits_while_the_loss_falls_at_the_same_accuracy():
+    always = replace(VAL, labels=np.eye(3, dtype=np.float32)[np.zeros(30, int)], task=Task.SINGLE_LABEL)
+    sure = np.repeat(np.array([[1.0, 0, 0]], np.float32), 30, axis=0)
+    falling = iter([factor * sure for factor in (1, 2, 3, 3, 3, 3)])  # right from the start, and surer twice
+    validation = Validation(lambda: next(falling), lambda logits: score_singlelabel(always, logits), lambda: None)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    stop = keras.callbacks.EarlyStopping(patience=2, monitor=RANK, mode="max")
+    history = model.fit(np.zeros((2, 1)), np.zeros((2, 1)), epochs=6, verbose=0, callbacks=[validation, stop])
+    assert len(history.epoch) == 5
+    assert history.history["val_accuracy"] == [1.0] * 5
 
 
 def test_the_average_is_validated_and_both_kinds_of_last_weights_are_kept(tmp_path: Path):

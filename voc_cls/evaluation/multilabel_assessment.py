@@ -1,28 +1,27 @@
-"""Everything there is to say about a model's logits on one split, in one call."""
+"""Everything there is to say about a model that tells any number of classes on a picture, in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from voc_cls.data.dataset import Dataset
+from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation.average_precision import Evaluation, evaluate
 from voc_cls.evaluation.bootstrap import RESAMPLES, Intervals, bootstrap
 from voc_cls.evaluation.calibration import Calibrated, Calibration, calibrated
-from voc_cls.evaluation.multilabel import (
-    Floats,
-    MultilabelScores,
-    decide,
-    json_number,
-    multilabel_scores,
-    probabilities_of,
-)
+from voc_cls.evaluation.multilabel import MultilabelScores, decide, json_number, multilabel_scores
+from voc_cls.evaluation.probabilities import Floats, sigmoid
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from voc_cls.evaluation.report import Subject
 
 
 @dataclass(frozen=True)
-class Assessment:
+class MultilabelAssessment:
     """Average precisions, decisions by thresholds, calibration and confidence intervals of one model on one split."""
 
     evaluation: Evaluation
@@ -44,6 +43,7 @@ class Assessment:
             }
         top_k = self.scores.top_k
         return values | {
+            "task": Task.MULTI_LABEL.value,
             **self.scores.overall.to_dict(),
             "top_3": None if top_k is None else top_k.to_dict(),
             "thresholds": self.thresholds.to_dict(),
@@ -52,10 +52,22 @@ class Assessment:
             "intervals": self.intervals.to_dict(),
         }
 
+    def tables(self) -> Group:
+        """For a terminal of 80 columns."""
+        from voc_cls.evaluation.multilabel_table import multilabel_tables
 
-def assess(dataset: Dataset, logits: Floats, thresholds: Thresholds | None = None,
-           calibration: Calibration | None = None, only: Collection[str] = (), resamples: int = RESAMPLES
-           ) -> Assessment:
+        return multilabel_tables(self)
+
+    def page(self, subject: Subject) -> dict[str, Any]:
+        """What report.html says of it."""
+        from voc_cls.evaluation.multilabel_report import multilabel_page
+
+        return multilabel_page(subject, self)
+
+
+def assess_multilabel(dataset: Dataset, logits: Floats, thresholds: Thresholds | None = None,
+                      calibration: Calibration | None = None, only: Collection[str] = (), resamples: int = RESAMPLES
+                      ) -> MultilabelAssessment:
     """Logits [N, classes] against the labels of `dataset`.
 
     thresholds, calibration: what the run chose on its validation split; without them thresholds are 0.5 and there is
@@ -67,8 +79,8 @@ def assess(dataset: Dataset, logits: Floats, thresholds: Thresholds | None = Non
         logits = logits[:, columns]
     used = (thresholds or default_thresholds(dataset.classes)).of(dataset.classes)
     calibration = None if calibration is None else calibration.of(dataset.classes)
-    probabilities = probabilities_of(logits)
-    return Assessment(
+    probabilities = sigmoid(logits)
+    return MultilabelAssessment(
         evaluation=evaluate(dataset, logits),
         thresholds=used,
         scores=multilabel_scores(dataset, probabilities, used.values),

@@ -1,0 +1,119 @@
+"""Pictures of one class each, the whole way: trained, evaluated, drawn, exported, served, asked."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from lxml import html
+from PIL import Image
+from rich.console import Console
+
+from tests.commands import command
+from tests.integration.serving.conftest import Server, Start
+from voc_cls.client import Client
+from voc_cls.errors import UsageError
+from voc_cls.training.config import DatasetConfig, LossConfig, NetworkConfig, RunConfig, TrainConfig
+from voc_cls.training.run import train
+
+LEAVES = {"ash": (90, 90, 90), "beet": (150, 30, 60), "cress": (40, 150, 50), "dill": (60, 80, 170)}
+"""Class → colour of its pictures, which random convolutions can tell apart."""
+
+
+@pytest.fixture(scope="module")
+def leaves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each class: 14 pictures of 32 × 32 pixels to train on, 6 to test."""
+    root, random = tmp_path_factory.mktemp("data") / "leaves", np.random.default_rng(0)
+    for split, number in (("train", 14), ("test", 6)):
+        for name, colour in LEAVES.items():
+            (root / split / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = np.clip(np.array(colour) + random.normal(0, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head trained on random convolutions, watched on a validation part."""
+    folder = tmp_path_factory.mktemp("runs") / "leaves"
+    done = command("voc-train", "--data", "folder", "--root", leaves, "--head", "gap", "--trainable", "head",
+                   "--weights", "none", "--image-size", 64, "--steps", 100, "--batch-size", 8, "--val-fraction", 0.3,
+                   "--schedule", "plateau", "--early-stopping", 5, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    assert "softmax cross-entropy" in done.stdout
+    assert "val_accuracy" in done.stdout
+    return folder
+
+
+def test_training_is_watched_by_accuracy_and_ends_with_all_results(run: Path):
+    assert yaml.safe_load((run / "config.yaml").read_text())["provenance"]["task"] == "single-label"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all({"val_accuracy", "val_loss"} <= set(line) and "val_map" not in line for line in lines)
+    assert not (run / "thresholds.json").exists()
+    assert json.loads((run / "calibration.json").read_text())["temperature"] > 0
+    values = json.loads((run / "evaluation.json").read_text())
+    assert values["task"] == "single-label"
+    assert values["accuracy"] > 0.5  # by chance it would be a quarter
+    assert {"map", "map_11pt", "classes", "difficult", "confusion", "log_loss", "top_3"} <= set(values)
+    with (run / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["truth"] == row["predicted"] for row in rows)
+    assert right / len(rows) == values["accuracy"]
+    assert all(sum(float(row[name]) for name in LEAVES) == pytest.approx(1, abs=1e-5) for row in rows)
+    assert html.parse(str(run / "report.html")).xpath("//table[contains(@class, 'confusion')]")
+
+
+def test_evaluating_draws_a_sheet_of_samples(run: Path, leaves: Path, tmp_path: Path):
+    done = command("voc-eval", run, "--split", "train", "--sheet", tmp_path / "sheet.png", "--json",
+                   tmp_path / "out.json", COLUMNS="80")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines()[:-2])) <= 80
+    assert json.loads((tmp_path / "out.json").read_text())["pictures"] == 56
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 2 * sheet.height > 1000  # ten pictures: two rows of five
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "test.csv").write_text(f"path,labels\n{leaves / 'test/ash/0.png'},ash|beet\n")
+    (lists / "classes.txt").write_text("".join(f"{name}\n" for name in LEAVES))
+    refused = command("voc-eval", run, "--data", "csv", "--root", lists, "--split", "test")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "multi-label data set, the run was trained on a single-label one" in refused.stderr
+
+
+def test_a_loss_of_the_other_task_is_refused_before_anything_is_written(leaves: Path, tmp_path: Path):
+    config = TrainConfig(DatasetConfig(leaves, "folder"), NetworkConfig("none"), loss=LossConfig("focal"),
+                         run=RunConfig(tmp_path / "run"))
+    with pytest.raises(UsageError, match=r"^--loss focal: not for a single-label data set"):
+        train(config, Console(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def server(run: Path, tmp_path: Path) -> Iterator[Server]:
+    """Serves the run's export."""
+    exported = command("voc-export", run, tmp_path / "leaves")
+    assert exported.returncode == 0, exported.stderr
+    starter = Start(tmp_path)
+    yield starter(tmp_path / "leaves").wait_until_ready()
+    starter.end_all()
+
+
+def test_the_export_is_served_and_answers_as_the_run_does(run: Path, leaves: Path, tmp_path: Path, server: Server):
+    files = sorted(leaves.glob("test/*/0.png"))
+    with Client(server.address) as client:
+        served = client.classify(files)
+        assert client.model().metrics["accuracy"] == json.loads((run / "evaluation.json").read_text())["accuracy"]
+    done = command("voc-predict", *files, "--run", run, "--top-k", 0, "--json-file", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    for entry, prediction in zip(json.loads((tmp_path / "out.json").read_text())["pictures"], served, strict=True):
+        assert entry["activation"] == prediction.activation == "softmax"
+        here = {scored["label"]: scored["probability"] for scored in entry["labels"]}
+        there = {scored.label: scored.probability for scored in prediction.labels}
+        assert there == pytest.approx(here, abs=0.02)  # the run predicts in bfloat16 where the hardware has it
+        assert sum(there.values()) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,32 @@
+"""A contact sheet of sample predictions, with what the pictures really show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from voc_cls.client import Prediction, ScoredLabel
+from voc_cls.data.dataset import Dataset
+from voc_cls.evaluation.probabilities import Floats
+from voc_cls.evaluation.sheet import draw_sheet
+
+MOST_LABELS = 3
+"""Bars below a picture."""
+
+
+def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str, pictures: int, seed: int) -> None:
+    """Draws so many pictures, chosen by `seed`, with their most probable labels; [N, classes] are all pictures'.
+
+    The file appears whole; DataError if it cannot be written or a picture not be read.
+    """
+    number = min(pictures, len(dataset))
+    rows = np.random.default_rng(seed).choice(len(dataset), number, replace=False)
+    predictions = []
+    for row in rows:
+        best = np.argsort(-probabilities[row], kind="stable")[:MOST_LABELS]
+        predictions.append(Prediction(tuple(ScoredLabel(dataset.classes[column], float(probabilities[row, column]))
+                                            for column in best), model, activation=dataset.task.activation))
+    truths = [frozenset(name for name, label in zip(dataset.classes, dataset.labels[row], strict=True) if label == 1)
+              for row in rows]
+    draw_sheet(path, [dataset.paths[row] for row in rows], predictions, truths=truths)
