@@ -13,19 +13,24 @@ TENSORFLOW = ["tensorflow>=2.21,<2.22"]
 TRAIN = [
     *TENSORFLOW,
     "iterative-stratification>=0.1.9",
+    "google-crc32c>=1.6",
+    "h5py>=3.11",
     "jinja2>=3.1",
     "keras>=3.12",
     "lxml>=5",
     "matplotlib>=3.8",
+    "ml_dtypes>=0.4",
     "onnx>=1.17",
     "pillow>=11",
     "opencv-python-headless>=4.10",
     "pyyaml>=6",
     "requests>=2.32",
     "scikit-learn>=1.5",
+    "scipy>=1.13",
     "tensorboard>=2.20",
     "tensorflow-serving-api>=2.19",
     "tf-slim==1.1.0",
+    "tf_keras>=2.21,<2.22",  # TF-Slim's batch norm needs Keras 2
 ]
 JAX = ["jax>=0.10"]
 SERVER = [
@@ -65,6 +70,7 @@ setup(
             "voc-eval = voc_cls.cli.evaluate:main",
             "voc-data = voc_cls.cli.data:main",
             "voc-weights = voc_cls.cli.weights:main",
+            "voc-nets = voc_cls.cli.nets:main",
             "voc-predict = voc_cls.cli.predict:main",
             "voc-export = export.cli:main",
             "voc-serve = serving.cli:main",
