@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test endurance check proto image image-test clean
+.PHONY: help install demo test endurance exercises check proto image image-test clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ demo: $(INSTALLED)  ## The whole way on generated pictures: train, evaluate, exp
 
 test: $(INSTALLED)  ## All tests (about half an hour on 2 cores)
 	$(BIN)/python -m pytest
+
+exercises: $(INSTALLED)  ## Every file in configs/ as its header says, on a few pictures (10 minutes)
+	$(BIN)/python -m pytest tests/exercises
 
 endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour of overload
 	$(BIN)/python -m pytest tests/endurance -s

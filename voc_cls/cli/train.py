@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from voc_cls.config_file import flag_value, read_yaml, typed_values
 from voc_cls.console import parse, run
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.errors import RunError, UsageError
+from voc_cls.nets.listing import text
 from voc_cls.training.config import (
     ComputeConfig,
     DatasetConfig,
@@ -22,7 +24,7 @@ from voc_cls.training.config import (
 )
 
 PROGRAM = "voc-train"
-DESCRIPTION = """Fine-tune an ImageNet network to tell the classes of your pictures.
+DESCRIPTION = f"""Fine-tune an ImageNet network to tell the classes of your pictures.
 
 The lecture's fine-tuning of everything, from TF-Slim's checkpoint:
   voc-train --root VOCdevkit/VOC2007 --weights vgg_16.ckpt --out runs/voc07
@@ -32,7 +34,13 @@ Minutes instead of hours, without a GPU: the classifier alone, on frozen layers:
   voc-train --root VOCdevkit/VOC2007 --weights $weights --head gap \\
             --trainable head --out runs/head
 
-After an interruption: voc-train --out runs/head --resume"""
+Another network, another data set, one class a picture:
+  voc-train --data cifar10 --root cifar-10-batches-py --net resnet_v1_50 \\
+            --weights $(voc-weights fetch resnet_v1_50) --out runs/cifar10
+
+After an interruption: voc-train --out runs/head --resume
+
+{indent(text(), "  ")}"""
 GROUPS = {"dataset": DatasetConfig, "network": NetworkConfig, "augmentation": AugmentationConfig,
           "training": TrainingConfig, "loss": LossConfig, "compute": ComputeConfig, "run": RunConfig}
 

@@ -91,7 +91,7 @@ def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network
     part = build_part(config, preemption.distribution, splits, network, trained.first, console)
     plan = Plan(training, shuffled_order(pictures, training.steps or 0, training.batch_size, training.seed),
                 splits.train.paths, interval, build_loss(config.loss, splits.train),
-                trained.factors(part.model.trainable_variables, network.spec.name),
+                trained.factors(part.model.trainable_variables, network.spec.scope),
                 jit=compiles(part.distribution.replicas))
     fit(part, plan, splits.val, folder, preemption, console)
     return finish(part, network, splits, folder)

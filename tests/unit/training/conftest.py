@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,15 +14,15 @@ import pytest
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.nets.network import Network, build_network
-from voc_cls.nets.registry import NETS, NetSpec
+from voc_cls.nets.registry import NETS, net_spec
 
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Network]:
     """Builds a VGG of three blocks for pictures of 32 pixels: `small_network(seed)`."""
     def build(seed: int = 0, mean: float = 100.0, head: str = "gap") -> Network:
-        spec = NetSpec("small_vgg", ((8, 1), (16, 1), (32, 1)), Preprocessing(size=32, mean=(mean, mean, mean)), "fc8",
-                       "m_fc8")
+        spec = replace(net_spec("vgg_16"), name="small_vgg", scope="small_vgg", blocks=((8, 1), (16, 1), (32, 1)),
+                       preprocessing=Preprocessing(size=32, mean=(mean, mean, mean)))
         monkeypatch.setitem(NETS, "small_vgg", spec)
         keras.utils.set_random_seed(seed)
         return build_network("small_vgg", head, 3)

@@ -107,10 +107,3 @@ def test_an_exercise_runs_as_its_header_says(config, tmp_path, random_weights):
     assert ("accuracy" in evaluation) == single
     for written in re.findall(r"--(?:predictions|sheet) (\S+)", script):
         assert (tmp_path / written).stat().st_size > 0
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
-def test_a_header_says_what_to_expect_and_how_long_it_takes(config):
-    header = [line for line in config.read_text().splitlines() if line.startswith("#")]
-    assert any(line.startswith("# expect ") for line in header)
-    assert any(line.startswith("# takes ") and "@" not in line for line in header)
