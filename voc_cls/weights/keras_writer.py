@@ -33,7 +33,10 @@ ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 MINUTES = 5
 """Longest time that Keras may take to describe a network."""
 DESCRIBE = """
-import json, sys
+import importlib.util, json, os, sys
+if importlib.util.find_spec("jax"):  # which Keras' NumPy backend needs: 300 MB instead of 780
+    os.environ["KERAS_BACKEND"] = "numpy"
+    sys.modules["tensorflow"] = None  # imported where it can be, for nothing here
 import keras
 name, classes = sys.argv[1], int(sys.argv[2])
 top = dict(classes=classes, input_shape=(224, 224, 3)) if classes else dict(include_top=False)
@@ -41,7 +44,7 @@ with keras.StatelessScope(initialize_variables=False):  # no memory for values
     model = getattr(keras.applications, name)(weights=None, **top)
 print(json.dumps({"keras": keras.__version__, "config": json.loads(model.to_json())}))
 """
-"""Run in a process of its own, because importing Keras and TensorFlow takes more memory than the weights."""
+"""Run in a process of its own, because importing Keras takes more memory than the largest tensor."""
 
 
 def write_keras(path: Path, outgoing: list[Outgoing]) -> None:
