@@ -1,3 +1,3 @@
 """voc-cls: fine-tune an ImageNet network on PASCAL VOC, evaluate, export and serve it."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

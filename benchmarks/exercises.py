@@ -1,0 +1,66 @@
+"""How long the lectures' exercises take here: a training step of every file in configs/, and all its steps.
+
+    python benchmarks/exercises.py [NAME ...] [--precision bfloat16]    # such as voc2007_vgg16; ten minutes in all
+
+A step (forward, backward, Adam) on random pictures in the config's network, batch and precision; the better of two. Left
+out are configs that train the head alone: they run the frozen layers once over all pictures, see benchmarks/trunk.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from voc_cls.cli.train import from_yaml
+from voc_cls.console import import_tensorflow
+
+CLASSES = {"cifar10": 10, "voc2007": 20, "dogs_vs_cats": 2, "plant_seedlings": 12, "imagenet_two": 2}
+
+
+def step_seconds(path: Path, precision: str | None) -> tuple[float, int, int]:
+    """(seconds of a step, pictures in it, steps of the config)."""
+    import keras
+
+    from voc_cls.nets.network import build_network
+    from voc_cls.training.freezing import freeze
+    from voc_cls.training.precision import policy
+
+    config = from_yaml(path)
+    network, training = config.network, replace(config.training, l2=0.0)
+    classes = next(number for name, number in CLASSES.items() if path.stem.startswith(name))
+    keras.backend.clear_session()
+    built = build_network(network.net, network.head, classes, policy(precision or config.compute.precision),
+                          network.image_size)
+    freeze(built, network.trainable, training)
+    built.model.compile(keras.optimizers.Adam(1e-5), keras.losses.BinaryCrossentropy(from_logits=True),
+                        jit_compile=False)
+    batch, size = training.batch_size, built.spec.preprocessing.size
+    pictures = np.random.default_rng(0).standard_normal((batch, size, size, 3), dtype=np.float32)
+    targets = np.eye(classes, dtype=np.float32)[np.arange(batch) % classes]
+    seconds = []
+    for _ in range(3):  # the first one traces
+        begin = time.perf_counter()
+        built.model.train_on_batch(pictures, targets)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds[1:]), batch, training.steps or 0
+
+
+def main(arguments: list[str]) -> None:
+    """Prints a line for each config as soon as it is measured."""
+    precision = arguments.pop(arguments.index("--precision") + 1) if "--precision" in arguments else None
+    names = [argument for argument in arguments if argument != "--precision"]
+    import_tensorflow()
+    print(f"{'':34}{'s/step':>8}{'pictures/s':>12}{'hours':>8}")
+    for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")):
+        if names and path.stem not in names or from_yaml(path).network.trainable == "head":
+            continue
+        seconds, batch, steps = step_seconds(path, precision)
+        print(f"{path.stem:34}{seconds:8.2f}{batch / seconds:12.1f}{steps * seconds / 3600:8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
