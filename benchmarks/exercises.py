@@ -2,8 +2,8 @@
 
     python benchmarks/exercises.py [NAME ...] [--precision bfloat16]    # such as voc2007_vgg16; ten minutes in all
 
-A step (forward, backward, Adam) on random pictures in the config's network, batch and precision; the better of two. Left
-out are configs that train the head alone: they run the frozen layers once over all pictures, see benchmarks/trunk.py.
+A step (forward, backward, Adam) on random pictures in the config's network, batch and precision; the better of two.
+Left out are configs that train the head alone: they run the frozen layers once over all pictures, see trunk.py.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
     import_tensorflow()
     print(f"{'':34}{'s/step':>8}{'pictures/s':>12}{'hours':>8}")
     for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")):
-        if names and path.stem not in names or from_yaml(path).network.trainable == "head":
+        if (names and path.stem not in names) or from_yaml(path).network.trainable == "head":
             continue
         seconds, batch, steps = step_seconds(path, precision)
         print(f"{path.stem:34}{seconds:8.2f}{batch / seconds:12.1f}{steps * seconds / 3600:8.1f}", flush=True)
