@@ -159,7 +159,7 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
     """What the task fits, of a run that has a validation split but not its files; returns what was written."""
     from voc_cls.evaluation.tasks import EVALUATION
-    from voc_cls.training.config import DatasetConfig
+    from voc_cls.training.dataset_config import DatasetConfig
     from voc_cls.training.results import write_fitted
     from voc_cls.training.splits import read_splits
 

@@ -15,13 +15,13 @@ from voc_cls.errors import RunError, UsageError
 from voc_cls.nets.listing import text
 from voc_cls.training.config import (
     ComputeConfig,
-    DatasetConfig,
     LossConfig,
     NetworkConfig,
     RunConfig,
     TrainConfig,
     TrainingConfig,
 )
+from voc_cls.training.dataset_config import DatasetConfig
 
 PROGRAM = "voc-train"
 DESCRIPTION = f"""Fine-tune an ImageNet network to tell the classes of your pictures.

@@ -22,11 +22,15 @@ class Scanned:
 
     def checked(self) -> Dataset:
         """The data set; DataError with the first problem, which also says how many more there are."""
-        if self.problems:
-            more = len(self.problems) - 1
-            rest = f" (and {more:,} more: `voc-data check` lists them all)" if more else ""
-            raise DataError(self.problems[0] + rest)
+        raise_first(self.problems)
         return self.dataset
+
+
+def raise_first(problems: Sequence[str]) -> None:
+    """DataError with the first of the problems, if there is any, and how many more there are."""
+    if problems:
+        more = len(problems) - 1
+        raise DataError(problems[0] + (f" (and {more:,} more: `voc-data check` lists them all)" if more else ""))
 
 
 @dataclass(frozen=True)

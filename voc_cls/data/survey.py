@@ -15,6 +15,7 @@ from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.folder import has_classes
 from voc_cls.data.pictures import PictureHeader, read_header
 from voc_cls.data.readers import scan_dataset, splits_of
+from voc_cls.data.scanned import raise_first
 from voc_cls.data.voc import CLASSES, Scan, apply_policy, open_devkit, scan_split
 from voc_cls.errors import DataError, VocError
 
@@ -49,10 +50,7 @@ class Survey:
 
     def check(self) -> None:
         """DataError with the first problem, which also says how many more there are."""
-        if self.problems:
-            more = len(self.problems) - 1
-            rest = f" (and {more:,} more: `voc-data check` lists them all)" if more else ""
-            raise DataError(self.problems[0] + rest)
+        raise_first(self.problems)
 
 
 def survey(data: str, root: Path, split: str | None = None) -> Survey:

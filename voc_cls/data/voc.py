@@ -18,6 +18,7 @@ from voc_cls.data.annotation import Annotation, VocObject, read_annotation
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.imagesets import Listed, class_list_problems, read_split_list
 from voc_cls.data.pictures import PictureHeader, read_header
+from voc_cls.data.scanned import raise_first
 from voc_cls.errors import DataError
 
 Read = TypeVar("Read")
@@ -83,10 +84,7 @@ class Scan:
 
     def check(self) -> None:
         """DataError with the first problem, which also says how many more there are."""
-        if self.problems:
-            more = len(self.problems) - 1
-            rest = f" (and {more:,} more: `voc-data check` lists them all)" if more else ""
-            raise DataError(self.problems[0] + rest)
+        raise_first(self.problems)
 
 
 def open_devkit(root: Path) -> Devkit:

@@ -108,7 +108,7 @@ def _bars(axes: Axes, prediction: Prediction, threshold: float | None, labels: i
     for row, scored in enumerate(prediction.labels[:labels]):
         seen = scored in found
         colour = UNSEEN if not seen else SEEN if truth is None or scored.label in truth else WRONG
-        start, length = 0.36, 0.47
+        start, length = 0.36, 0.44
         axes.barh(row, length, left=start, height=0.5, color=TRACK)
         axes.barh(row, length * scored.probability, left=start, height=0.5, color=colour)
         style: dict[str, Any] = {"fontsize": 9, "va": "center", "color": INK if seen else FAINT,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import Task
 from voc_cls.errors import UsageError
-from voc_cls.training.dataset_config import DatasetConfig as DatasetConfig
+from voc_cls.training.dataset_config import DatasetConfig
 
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, math.inf),

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import Array, Shape, TensorInfo
+from voc_cls.weights.format import Array, Shape, TensorInfo, numpy_dtype
 from voc_cls.weights.pieces import PIECE
 
 
@@ -33,14 +33,8 @@ class RawFile:
 
 
 def number_type(name: str) -> np.dtype[Any]:
-    """The little-endian NumPy type that `TensorInfo.dtype` names; bfloat16 comes from ml_dtypes."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
-    little: np.dtype[Any] = np.dtype(np.dtype(name).newbyteorder("<"))
-    return little
+    """The little-endian NumPy type that `TensorInfo.dtype` names."""
+    return numpy_dtype(name).newbyteorder("<")
 
 
 def read_values(stream: BinaryIO, shape: Shape, dtype: str) -> Array:
