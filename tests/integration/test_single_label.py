@@ -53,7 +53,10 @@ def run(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_is_watched_by_accuracy_and_ends_with_all_results(run: Path):
-    assert yaml.safe_load((run / "config.yaml").read_text())["provenance"]["task"] == "single-label"
+    recorded = yaml.safe_load((run / "config.yaml").read_text())["provenance"]
+    assert recorded["task"] == "single-label"
+    assert recorded["preprocessing"]["size"] == 64
+    assert recorded["preprocessing"]["mean"] == [123.68, 116.78, 103.94]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all({"val_accuracy", "val_loss"} <= set(line) and "val_map" not in line for line in lines)
     assert not (run / "thresholds.json").exists()

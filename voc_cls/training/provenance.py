@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.dataset import Dataset
+from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.training.devices import backend, device, installed
 
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
@@ -26,9 +27,9 @@ def pictures_digest(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def provenance(command: list[str], weights_digest: str | None, pictures: str, train_pictures: int, task: Task
-               ) -> dict[str, Any]:
+def provenance(command: list[str], weights_digest: str | None, pictures: str, train: Dataset,
+               preprocessing: Preprocessing) -> dict[str, Any]:
     """The part of config.yaml that records rather than configures."""
     return {"command": command, "versions": versions(), "backend": backend(), "device": device(),
-            "weights_digest": weights_digest, "pictures_digest": pictures, "train_pictures": train_pictures,
-            "task": task.value}
+            "weights_digest": weights_digest, "pictures_digest": pictures, "train_pictures": len(train),
+            "task": train.task.value, "preprocessing": preprocessing.to_dict()}

@@ -76,7 +76,8 @@ def train_joined(config: TrainConfig, folder: RunFolder, distribution: Distribut
         policy(inference_precision(config.compute.inference_precision, on_accelerator()))  # told before all else
         weights = restore_weights(network, config, splits.train, console)
         distribution.check_same(weights=weights)
-        distribution.broadcast(lambda: start_folder(folder, config, splits, weights))
+        distribution.broadcast(lambda: start_folder(folder, config, splits, weights,
+                                                    network.spec.preprocessing))
         with naming_broken_pictures(splits.pictures, network.spec.preprocessing):
             return run(config, folder, splits, network, trained, preemption, console)
 

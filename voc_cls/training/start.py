@@ -11,6 +11,7 @@ from rich.table import Table
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Task
+from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import RunError, UsageError
 from voc_cls.files import write_text
 from voc_cls.training.config import TrainConfig, TrainingConfig, to_dict
@@ -52,7 +53,8 @@ def check_provenance(folder: RunFolder, weights_digest: str | None, digest: str)
                        "--train-split have now; start anew in another folder")
 
 
-def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights_digest: str | None) -> None:
+def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights_digest: str | None,
+                 preprocessing: Preprocessing) -> None:
     """Makes the run folder with its config and labels, or goes on in one that fits."""
     digest = pictures_digest(splits.train)
     if config.run.resume:
@@ -61,7 +63,7 @@ def start_folder(folder: RunFolder, config: TrainConfig, splits: Splits, weights
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.labels, "".join(f"{name}\n" for name in splits.train.classes))
         values = {key: value for key, value in to_dict(config).items() if key in REPEATABLE}
-        values["provenance"] = provenance(sys.argv, weights_digest, digest, len(splits.train), splits.train.task)
+        values["provenance"] = provenance(sys.argv, weights_digest, digest, splits.train, preprocessing)
         write_text(folder.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     except OSError as error:
         raise RunError(f"--out {folder.path}: cannot be written ({error.strerror}); choose another folder") from error
