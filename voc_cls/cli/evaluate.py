@@ -97,7 +97,7 @@ def evaluate() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.evaluation.table import assessment_tables
+    from voc_cls.evaluation.presentation import assessment_tables
     from voc_cls.training.devices import on_accelerator
     from voc_cls.training.precision import inference_precision
     from voc_cls.training.results import ResultFiles, Variant, files_in, write_results

@@ -64,7 +64,7 @@ def train() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.evaluation.table import assessment_tables
+    from voc_cls.evaluation.presentation import assessment_tables
     from voc_cls.training.run import train as train_run
 
     console = Console()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation.average_precision import Evaluation, evaluate
@@ -13,11 +13,6 @@ from voc_cls.evaluation.calibration import Calibrated, Calibration, calibrated
 from voc_cls.evaluation.multilabel import MultilabelScores, decide, json_number, multilabel_scores
 from voc_cls.evaluation.probabilities import Floats, sigmoid
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from voc_cls.evaluation.report import Subject
 
 
 @dataclass(frozen=True)
@@ -51,18 +46,6 @@ class MultilabelAssessment:
                             **self.calibrated.to_dict()},
             "intervals": self.intervals.to_dict(),
         }
-
-    def tables(self) -> Group:
-        """For a terminal of 80 columns."""
-        from voc_cls.evaluation.multilabel_table import multilabel_tables
-
-        return multilabel_tables(self)
-
-    def page(self, subject: Subject) -> dict[str, Any]:
-        """What report.html says of it."""
-        from voc_cls.evaluation.multilabel_report import multilabel_page
-
-        return multilabel_page(subject, self)
 
 
 def assess_multilabel(dataset: Dataset, logits: Floats, thresholds: Thresholds | None = None,

@@ -1,8 +1,7 @@
-"""report.html: everything about an evaluation in one file that asks for no other."""
+"""What report.html is about and made of: everything of an evaluation in one file that asks for no other."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,11 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.calibration import Reliability
-from voc_cls.evaluation.figures import Chart, learning_charts, reliability_chart
+from voc_cls.evaluation.figures import Chart, reliability_chart
 from voc_cls.evaluation.gradcam import overlay
 from voc_cls.evaluation.mistakes import Example
 from voc_cls.evaluation.probabilities import Floats
-from voc_cls.evaluation.tasks import Assessment
 from voc_cls.evaluation.thumbnails import data_uri, thumbnail
-from voc_cls.files import write_text
 
 MOST_THUMBNAILS = 160
 """Of mistakes, in the whole page; about 14 kB each."""
@@ -70,20 +67,6 @@ class Subject:
     dataset: Dataset
     logits: Floats
     heat_maps: HeatMaps
-
-
-def write_report(path: Path, subject: Subject, assessment: Assessment) -> None:
-    """Writes the page, whole or not at all; `assessment` is that of the subject's logits."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(loader=PackageLoader("voc_cls.evaluation"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "number": number}
-    run, own = subject.run, assessment.page(subject)
-    write_text(path, environment.get_template(own["template"]).render({
-        "run": run, "dataset": subject.dataset, "assessment": assessment, "learning": learning_charts(run.metrics),
-        "config": config_groups(run.config), "command": shlex.join(map(str, run.config["provenance"]["command"])),
-        **own}))
 
 
 def reliability_charts(things: str, raw: Reliability, rescaled: Sequence[tuple[str, Reliability | None]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation.average_precision import Evaluation, evaluate
@@ -14,11 +14,6 @@ from voc_cls.evaluation.multilabel import json_number
 from voc_cls.evaluation.probabilities import Floats, log_softmax
 from voc_cls.evaluation.singlelabel import SinglelabelScores, singlelabel_scores
 from voc_cls.evaluation.temperature import Temperature, calibrated
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from voc_cls.evaluation.report import Subject
 
 
 @dataclass(frozen=True)
@@ -57,18 +52,6 @@ class SinglelabelAssessment:
             "intervals": self.intervals.to_dict() | (
                 {f"top_{best.k}": interval.to_list()} if best and interval else {}),
         }
-
-    def tables(self) -> Group:
-        """For a terminal of 80 columns."""
-        from voc_cls.evaluation.singlelabel_table import singlelabel_tables
-
-        return singlelabel_tables(self)
-
-    def page(self, subject: Subject) -> dict[str, Any]:
-        """What report.html says of it."""
-        from voc_cls.evaluation.singlelabel_report import singlelabel_page
-
-        return singlelabel_page(subject, self)
 
 
 def assess_singlelabel(dataset: Dataset, logits: Floats, temperature: Temperature | None = None,

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from math import isnan
 
-from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from voc_cls.evaluation.average_precision import Evaluation
 from voc_cls.evaluation.bootstrap import Interval, Intervals
-from voc_cls.evaluation.tasks import Assessment
 
 BAR_WIDTH = 14
-
-
-def assessment_tables(assessment: Assessment) -> Group:
-    """Everything that a terminal shows of it."""
-    return assessment.tables()
 
 
 def evaluation_table(evaluation: Evaluation, intervals: Intervals | None = None) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation import calibration, singlelabel, temperature, thresholds
@@ -13,11 +13,6 @@ from voc_cls.evaluation.average_precision import Evaluation, evaluate
 from voc_cls.evaluation.multilabel_assessment import assess_multilabel
 from voc_cls.evaluation.probabilities import Floats
 from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from voc_cls.evaluation.report import Subject
 
 
 class Assessment(Protocol):
@@ -29,12 +24,6 @@ class Assessment(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, as `voc-eval --json` writes it."""
-
-    def tables(self) -> Group:
-        """For a terminal of 80 columns."""
-
-    def page(self, subject: Subject) -> dict[str, Any]:
-        """What report.html says of it; "template" is the name of the template that says it."""
 
 
 @dataclass(frozen=True)

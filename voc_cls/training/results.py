@@ -13,8 +13,9 @@ from voc_cls.evaluation.augmented import Tta
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.gradcam import heat_maps
 from voc_cls.evaluation.predictions import write_predictions
+from voc_cls.evaluation.presentation import write_report
 from voc_cls.evaluation.probabilities import Floats, probabilities_of
-from voc_cls.evaluation.report import Run, Subject, write_report
+from voc_cls.evaluation.report import Run, Subject
 from voc_cls.evaluation.samples import draw_samples
 from voc_cls.evaluation.tasks import EVALUATION, Assessment
 from voc_cls.files import write_json

@@ -21,7 +21,8 @@ from PIL import Image
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.calibration import fit_calibration
 from voc_cls.evaluation.multilabel_assessment import assess_multilabel as assess
-from voc_cls.evaluation.report import Run, Subject, write_report
+from voc_cls.evaluation.presentation import write_report
+from voc_cls.evaluation.report import Run, Subject
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 EVIL = "<script>alert(1)</script>"

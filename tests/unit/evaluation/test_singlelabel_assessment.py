@@ -15,9 +15,9 @@ from rich.console import Console
 from voc_cls.data.dataset import Task
 from voc_cls.evaluation.average_precision import evaluate
 from voc_cls.evaluation.predictions import write_predictions
+from voc_cls.evaluation.presentation import assessment_tables
 from voc_cls.evaluation.probabilities import softmax
 from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
-from voc_cls.evaluation.table import assessment_tables
 from voc_cls.evaluation.tasks import EVALUATION, score_multilabel, score_singlelabel
 from voc_cls.evaluation.temperature import fit_temperature
 

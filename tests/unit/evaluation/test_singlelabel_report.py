@@ -14,7 +14,8 @@ from lxml import html
 from PIL import Image
 
 from tests.unit.evaluation.test_report import CONFIG
-from voc_cls.evaluation.report import Run, Subject, write_report
+from voc_cls.evaluation.presentation import write_report
+from voc_cls.evaluation.report import Run, Subject
 from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
 from voc_cls.evaluation.temperature import fit_temperature
 

@@ -12,7 +12,8 @@ from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.average_precision import evaluate
 from voc_cls.evaluation.calibration import fit_calibration
 from voc_cls.evaluation.multilabel_assessment import assess_multilabel as assess
-from voc_cls.evaluation.table import assessment_tables, evaluation_table
+from voc_cls.evaluation.presentation import assessment_tables
+from voc_cls.evaluation.table import evaluation_table
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 
