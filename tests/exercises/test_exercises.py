@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,4 @@ def test_an_exercise_runs_as_its_header_says(config, tmp_path, random_weights):
     assert ("accuracy" in evaluation) == single
     for written in re.findall(r"--(?:predictions|sheet) (\S+)", script):
         assert (tmp_path / written).stat().st_size > 0
+    shutil.rmtree(tmp_path)  # gigabytes of checkpoints

@@ -72,7 +72,7 @@ def test_labels_below_a_threshold_stay_away(client: Any, files: list[Path]) -> N
     least = (every[3].probability + every[4].probability) / 2
     assert client.classify(files[:1], threshold=least)[0].labels == pytest.approx(every[:4])
     assert len(client.classify(files[:1], threshold=least, top_k=2)[0].labels) == 2
-    assert client.classify(files[:1], threshold=1)[0] == Prediction((), "tiny", 10)
+    assert client.classify(files[:1], threshold=1)[0] == Prediction((), "tiny", 10, activation="sigmoid")
     seen = client.classify(files[:1], exported_thresholds=True)[0].labels  # the tiny model's are all 0.5
     assert 0 < len(seen) < 20
     assert [scored.label for scored in seen] == [scored.label for scored in every if scored.probability >= 0.5]
