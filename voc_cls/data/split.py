@@ -75,7 +75,8 @@ def carve(dataset: Dataset, fraction: float, seed: int, keys: Sequence[Hashable]
 def folds(dataset: Dataset, number: int, seed: int, keys: Sequence[Hashable]) -> list[tuple[Numbers, Numbers]]:
     """(rows to train on, rows to validate on) of each of `number` folds, both in the order of the list.
 
-    keys: pictures with the same key stay together. UsageError names a class with fewer pictures than there are folds.
+    keys: pictures with the same key stay together. UsageError names a class of a single-label data set with fewer
+    pictures than there are folds; a rare class among several on a picture is spread as far as it goes.
     """
     from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
     from sklearn.model_selection import StratifiedKFold
@@ -83,7 +84,7 @@ def folds(dataset: Dataset, number: int, seed: int, keys: Sequence[Hashable]) ->
     groups = Groups.by(keys)
     labels = dataset.labels[groups.first]
     few = [name for name, positives in zip(dataset.classes, labels.sum(axis=0), strict=True) if positives < number]
-    if few:
+    if few and dataset.task is Task.SINGLE_LABEL:
         positives = int(labels[:, dataset.classes.index(few[0])].sum())
         raise UsageError(f"--folds {number}: the class {few[0]!r} has {positives} pictures to share out, fewer than "
                          "folds; ask for fewer folds, add pictures, or take the class out")

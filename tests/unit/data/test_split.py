@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from voc_cls.cli.split import Split
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.lists import Lists, draw_lists, write_lists
 from voc_cls.data.readers import read_dataset, splits_of
-from voc_cls.data.split import Groups
+from voc_cls.data.split import Groups, folds
 from voc_cls.errors import DataError, UsageError
 
 
@@ -184,6 +185,16 @@ def test_what_cannot_be_drawn_is_said_and_nothing_is_written(
     with pytest.raises(UsageError, match=found):
         Split(pictures({"cat": 20, "rare": 3}), tmp_path / "lists", **chosen).run()  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == ["tree"]
+
+
+def test_a_rare_class_among_several_on_a_picture_is_spread_as_far_as_it_goes(several: Dataset):
+    rare = np.zeros((len(several), 1), np.float32)
+    rare[:2] = 1
+    dataset = replace(several, classes=(*several.classes, "rare"), labels=np.hstack([several.labels, rare]),
+                      ignored=np.hstack([several.ignored, rare > 1]))
+    drawn = folds(dataset, 5, 0, range(len(dataset)))
+    assert sorted(np.concatenate([val for _, val in drawn])) == list(range(len(dataset)))
+    assert max(dataset.labels[val, -1].sum() for _, val in drawn) == 1
 
 
 def test_a_class_with_a_single_picture_is_named(pictures: Callable[[dict[str, int]], Path], tmp_path: Path):
