@@ -26,7 +26,7 @@ demo: $(INSTALLED)  ## The whole way on generated pictures: train, evaluate, exp
 test: $(INSTALLED)  ## All tests (about half an hour on 2 cores)
 	$(BIN)/python -m pytest
 
-exercises: $(INSTALLED)  ## Every file in configs/ as its header says, on a few pictures (10 minutes)
+exercises: $(INSTALLED)  ## Every file in configs/ as its header says, on a few pictures (a quarter of an hour)
 	$(BIN)/python -m pytest tests/exercises
 
 endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour of overload

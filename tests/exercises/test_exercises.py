@@ -20,9 +20,9 @@ SMALL = "--steps 2 --batch-size 2 --interval 1 --val-fraction 0.25 --warmup-step
 
 
 def commands(config: Path) -> str:
-    """The indented lines of a header, joined where they are continued."""
-    lines = [line.removeprefix("#   ") for line in config.read_text().splitlines() if line.startswith("#   ")]
-    return "\n".join(lines)
+    """The commands of a header, joined where they are continued."""
+    header = "\n".join(line[1:] for line in config.read_text().splitlines() if line.startswith("#"))
+    return "\n".join(line.strip() for line in header.replace("\\\n", "").splitlines() if line.startswith("   voc-"))
 
 
 def picture(path: Path, seed: int) -> None:

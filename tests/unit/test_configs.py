@@ -23,9 +23,9 @@ def header(config: Path) -> str:
 
 
 def training_command(config: Path) -> list[str]:
-    lines = [line.removeprefix("#   ") for line in header(config).splitlines() if line.startswith("#   ")]
-    (found,) = [line for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.startswith("voc-train")]
-    return shlex.split(found.split(" # ")[0])[1:]
+    lines = header(config).replace("\\\n#", "").splitlines()
+    (found,) = [line for line in lines if line.startswith("#   voc-train")]
+    return shlex.split(found.split(" # ")[0])[2:]
 
 
 def test_there_are_the_lectures_exercises():
