@@ -24,6 +24,7 @@ from voc_cls.data.cache import cache_folder
 from voc_cls.data.cifar10_files import PYTHON, open_files
 from voc_cls.data.class_names import class_problem
 from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.pictures import PictureHeader
 from voc_cls.data.scanned import Scanned
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
@@ -70,8 +71,9 @@ def scan_cifar10(root: Path, split: str) -> Scanned:
     paths = unpack(batches)
     numbers = np.concatenate([batch.records[:, 0] for batch in batches])
     labels = np.eye(len(classes), dtype=np.float32)[numbers]
-    return Scanned(Dataset(f"CIFAR-10 {split}", classes, paths, labels, np.zeros(labels.shape, bool),
-                           task=Task.SINGLE_LABEL))
+    dataset = Dataset(f"CIFAR-10 {split}", classes, paths, labels, np.zeros(labels.shape, bool),
+                      task=Task.SINGLE_LABEL)
+    return Scanned(dataset, (PictureHeader("PNG", SIDE, SIDE),) * len(paths))
 
 
 def unpack(batches: list[Batch]) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from voc_cls.data import cifar10, csv_lists, folder
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.scanned import Scanned
-from voc_cls.data.voc import CLASSES, apply_policy, open_devkit, scan_split
+from voc_cls.data.voc import open_devkit, scan_split
 from voc_cls.errors import UsageError
 
 DataKind = Literal["voc", "cifar10", "csv", "folder"]
@@ -67,9 +67,7 @@ def folds_of(root: Path) -> tuple[int, ...]:
 
 def _scan_voc(root: Path, split: str, difficult: DifficultPolicy) -> Scanned:
     scan = scan_split(open_devkit(root), split)
-    labels, ignored = apply_policy(scan.truth, difficult)
-    paths = tuple(example.path for example in scan.examples)
-    return Scanned(Dataset(scan.name, CLASSES, paths, labels, ignored, difficult), scan.problems)
+    return Scanned(scan.dataset(difficult), tuple(example.header for example in scan.examples), scan.problems)
 
 
 def _csv_defaults(root: Path) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.pictures import read_header
+from voc_cls.data.pictures import PictureHeader, read_header
 from voc_cls.errors import DataError
 
 
@@ -18,6 +18,8 @@ class Scanned:
     """`dataset` has the pictures without a problem; `problems` name file and, in lists and annotations, line."""
 
     dataset: Dataset
+    headers: tuple[PictureHeader, ...]
+    """Of its pictures."""
     problems: tuple[str, ...] = ()
 
     def checked(self) -> Dataset:
@@ -47,10 +49,10 @@ class Labelled:
 def scanned(name: str, task: Task, classes: Sequence[str], pictures: Iterable[Labelled],
             problems: Iterable[str] = ()) -> Scanned:
     """The data set of `pictures`, whose headers are read; more `problems` for those that are no pictures."""
-    found, good = list(problems), []
+    found, good, headers = list(problems), [], []
     for picture in pictures:
         try:
-            read_header(picture.path)
+            headers.append(read_header(picture.path))
             good.append(picture)
         except DataError as error:
             found.append(f"{picture.where}{error}")
@@ -60,4 +62,4 @@ def scanned(name: str, task: Task, classes: Sequence[str], pictures: Iterable[La
         labels[row, [column[label] for label in picture.classes]] = 1
         ignored[row, [column[label] for label in picture.ignored]] = True
     dataset = Dataset(name, tuple(classes), tuple(picture.path for picture in good), labels, ignored, task=task)
-    return Scanned(dataset, tuple(found))
+    return Scanned(dataset, tuple(headers), tuple(found))

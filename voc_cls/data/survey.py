@@ -13,10 +13,10 @@ from pathlib import Path
 from voc_cls.data.annotation import VocObject
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.folder import has_classes
-from voc_cls.data.pictures import PictureHeader, read_header
+from voc_cls.data.pictures import PictureHeader
 from voc_cls.data.readers import scan_dataset, splits_of
 from voc_cls.data.scanned import raise_first
-from voc_cls.data.voc import CLASSES, Scan, apply_policy, open_devkit, scan_split
+from voc_cls.data.voc import open_devkit, scan_split
 from voc_cls.errors import DataError, VocError
 
 
@@ -123,21 +123,15 @@ def _voc(root: Path) -> Look:
 
     def look(split: str) -> tuple[Found, tuple[str, ...]]:
         scan = scan_split(devkit, split)
-        return Found(split, _dataset(scan), tuple(example.header for example in scan.examples),
+        return Found(split, scan.dataset(DifficultPolicy.IGNORE), tuple(example.header for example in scan.examples),
                      tuple(example.annotation.objects for example in scan.examples)), scan.problems
 
     return look
 
 
-def _dataset(scan: Scan) -> Dataset:
-    labels, ignored = apply_policy(scan.truth, DifficultPolicy.IGNORE)
-    return Dataset(scan.name, CLASSES, tuple(example.path for example in scan.examples), labels, ignored)
-
-
 def _other(data: str, root: Path) -> Look:
     def look(split: str) -> tuple[Found, tuple[str, ...]]:
-        scanned = scan_dataset(data, root, split, DifficultPolicy.IGNORE)
-        headers = tuple(read_header(path) for path in scanned.dataset.paths)
-        return Found(split, scanned.dataset, headers), scanned.problems
+        scanned = scan_dataset(data, root, split)
+        return Found(split, scanned.dataset, scanned.headers), scanned.problems
 
     return look

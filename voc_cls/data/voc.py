@@ -86,6 +86,12 @@ class Scan:
         """DataError with the first problem, which also says how many more there are."""
         raise_first(self.problems)
 
+    def dataset(self, difficult: DifficultPolicy) -> Dataset:
+        """The pictures that are in order, with their labels under the policy."""
+        labels, ignored = apply_policy(self.truth, difficult)
+        paths = tuple(example.path for example in self.examples)
+        return Dataset(self.name, CLASSES, paths, labels, ignored, difficult)
+
 
 def open_devkit(root: Path) -> Devkit:
     """The devkit at `root`; DataError says what stands there instead, and where a devkit is if one is near."""
@@ -112,8 +118,7 @@ def read_split(root: Path, split: str, difficult: DifficultPolicy = DifficultPol
     """
     scan = scan_split(open_devkit(root), split)
     scan.check()
-    labels, ignored = apply_policy(scan.truth, difficult)
-    return Dataset(scan.name, CLASSES, tuple(example.path for example in scan.examples), labels, ignored, difficult)
+    return scan.dataset(difficult)
 
 
 def ground_truth(objects: Iterable[VocObject]) -> npt.NDArray[np.int8]:

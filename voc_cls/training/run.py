@@ -34,7 +34,7 @@ from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.start import check_folder, show_start, start_folder
 from voc_cls.training.trained_run import TrainedRun, load_weights
 from voc_cls.training.trunk import RowCache
-from voc_cls.weights.open import digest, open_weights
+from voc_cls.weights.open import open_weights
 from voc_cls.weights.restore import network_digest, restore
 
 LEAST_INTERVAL = 50
@@ -149,8 +149,9 @@ def restore_weights(network: Network, config: TrainConfig, train: Dataset, conso
     path = Path(config.network.weights)
     if RunFolder(path).config.is_file():
         return continue_run(network, RunFolder(path), config, train, console)
-    restore(network, path, config.network.exclude, show=console.print)
-    return digest(path, config.network.net)
+    weights = open_weights(path, config.network.net)
+    restore(network, weights, config.network.exclude, show=console.print)
+    return weights.digest()
 
 
 def with_normalisation(config: TrainConfig) -> TrainConfig:

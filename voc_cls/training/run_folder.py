@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.errors import RunError
-from voc_cls.files import write_json, write_text
+from voc_cls.files import write_text
 
 REPEATABLE = ("dataset", "network", "augmentation", "training", "loss", "compute")
 """The groups of config.yaml that decide what a run computes."""
@@ -96,7 +96,3 @@ class RunFolder:
         kept = [line for line in whole if json.loads(line)["step"] <= step]
         write_text(self.metrics, "".join(kept))
         return [json.loads(line) for line in kept]
-
-    def write_evaluation(self, values: dict[str, Any]) -> None:
-        """Writes evaluation.json."""
-        write_json(self.evaluation, values)

@@ -12,29 +12,28 @@ import numpy.typing as npt
 from voc_cls.errors import WeightsError
 from voc_cls.weights.diff import Diff, compare
 from voc_cls.weights.format import WeightFile
-from voc_cls.weights.open import open_weights
+from voc_cls.weights.open import NamedWeights
 from voc_cls.weights.slim import tensors_digest, write_checkpoint
 
 if TYPE_CHECKING:
     from voc_cls.nets.network import Network
 
 
-def restore(network: Network, file: Path, exclude: Sequence[str] = (),
+def restore(network: Network, weights: NamedWeights, exclude: Sequence[str] = (),
             show: Callable[[Diff], object] | None = None) -> Diff:
-    """Gives `network` the weights of `file` (any format) by name, its head excepted, and returns what went where.
+    """Gives `network` the opened `weights` (any format) by name, its head excepted, and returns what went where.
 
     exclude: scopes that keep their random start (see `compare`). show: receives the Diff before it is judged, so that
     it is seen also when the restore is refused. Raises WeightsError when a variable other than the head is absent
     or of another shape, and when a value is no finite number; UsageError for an `exclude` that matches nothing.
     """
-    opened = open_weights(file, network.spec.name)
-    diff = compare(opened.shapes, network, exclude, opened.path.name)
+    diff = compare(weights.shapes, network, exclude, weights.path.name)
     if show is not None:
         show(diff)
     diff.check()
     variables = network.variables()
     for name in diff.restored:
-        variables[name].assign(read_weights(opened, name))
+        variables[name].assign(read_weights(weights, name))
     return diff
 
 

@@ -74,11 +74,6 @@ def tensors_digest(tensors: Iterable[tuple[str, Array]]) -> str:
     return digest.hexdigest()
 
 
-def digest(checkpoint: Path) -> str:
-    """`Checkpoint.digest` of the checkpoint at a path."""
-    return open_checkpoint(checkpoint).digest()
-
-
 def open_checkpoint(path: Path) -> Checkpoint:
     """Opens the checkpoint that `path` means: its prefix, one of its files, or a folder that holds it alone.
 

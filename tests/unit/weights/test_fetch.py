@@ -10,7 +10,8 @@ import pytest
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.weights.archive import Archive
 from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source, weights_folder
-from voc_cls.weights.slim import digest, open_checkpoint, write_checkpoint
+from voc_cls.weights.open import digest
+from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
 
 @pytest.fixture

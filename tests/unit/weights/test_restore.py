@@ -6,12 +6,18 @@ import pytest
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.convert import plan
+from voc_cls.weights.open import digest, open_weights
 from voc_cls.weights.restore import network_digest, restore, write_slim
-from voc_cls.weights.slim import digest, open_checkpoint, write_checkpoint
+from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
 
 def values(network):
     return {name: np.array(variable.numpy()) for name, variable in network.variables().items()}
+
+
+def restore_file(network, path, *options, **named):
+    """What voc-train does with --weights."""
+    return restore(network, open_weights(path, network.spec.name), *options, **named)
 
 
 def as_slim(network):
@@ -23,7 +29,7 @@ def as_slim(network):
 def test_a_checkpoint_that_tensorflow_saved_gives_its_values_to_the_network(version, tmp_path, narrow_vgg, save_slim):
     source, target = narrow_vgg("fc"), narrow_vgg("fc", classes=20)
     before = values(target)
-    diff = restore(target, save_slim(tmp_path / "vgg_16.ckpt", as_slim(source), version))
+    diff = restore_file(target, save_slim(tmp_path / "vgg_16.ckpt", as_slim(source), version))
     after, given = values(target), values(source)
     assert len(diff.restored) == 30
     for name in diff.restored:
@@ -36,7 +42,7 @@ def test_a_file_of_any_format_gives_its_values_to_the_network(name, tmp_path, na
     source, target = narrow_vgg("gap"), narrow_vgg("gap")
     write_slim(source, tmp_path / "ours.ckpt")
     plan([tmp_path / "ours.ckpt"], tmp_path / name).write()
-    diff = restore(target, tmp_path / name)
+    diff = restore_file(target, tmp_path / name)
     assert len(diff.restored) == 26
     after, given = values(target), values(source)
     for variable in diff.restored:
@@ -47,13 +53,13 @@ def test_a_file_of_another_network_is_told_from_one_with_gaps(tmp_path, narrow_v
     write_checkpoint(tmp_path / "resnet.ckpt", small_weights("resnet_v1_50"))
     plan([tmp_path / "resnet.ckpt"], tmp_path / "resnet.pth").write()
     with pytest.raises(WeightsError, match=r"resnet\.pth has none of the variables of vgg_16 .* it has resnet_v1_50/"):
-        restore(narrow_vgg("gap"), tmp_path / "resnet.pth")
+        restore_file(narrow_vgg("gap"), tmp_path / "resnet.pth")
 
 
 def test_a_restored_network_computes_what_the_first_one_did(tmp_path, narrow_vgg):
     source, target = narrow_vgg("fc"), narrow_vgg("fc")
     write_slim(source, tmp_path / "ours.ckpt")
-    restore(target, tmp_path / "ours.ckpt")
+    restore_file(target, tmp_path / "ours.ckpt")
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 32, 32, 3)).astype(np.float32)
     trunks = [network.cut("m_fc8")[0](pictures) for network in (source, target)]
     np.testing.assert_array_equal(*map(np.asarray, trunks))
@@ -76,7 +82,7 @@ def test_the_diff_is_shown_even_when_the_restore_is_refused_and_the_network_stay
     network, seen = narrow_vgg("fc"), []
     before = values(network)
     with pytest.raises(WeightsError, match=r"conv\.ckpt does not have vgg_16/fc6/weights"):
-        restore(network, tmp_path / "conv.ckpt", show=seen.append)
+        restore_file(network, tmp_path / "conv.ckpt", show=seen.append)
     assert [diff.file for diff in seen] == ["conv.ckpt"]
     for name, value in values(network).items():
         np.testing.assert_array_equal(value, before[name])
@@ -86,7 +92,7 @@ def test_an_excluded_scope_keeps_its_random_start(tmp_path, narrow_vgg):
     write_slim(narrow_vgg("gap"), tmp_path / "conv.ckpt")
     network = narrow_vgg("gap")
     before = values(network)
-    restore(network, tmp_path / "conv.ckpt", ["conv5"])
+    restore_file(network, tmp_path / "conv.ckpt", ["conv5"])
     after = values(network)
     np.testing.assert_array_equal(after["vgg_16/conv5/conv5_1/weights"], before["vgg_16/conv5/conv5_1/weights"])
     assert not np.array_equal(after["vgg_16/conv4/conv4_1/weights"], before["vgg_16/conv4/conv4_1/weights"])
@@ -100,7 +106,7 @@ def test_values_that_are_no_finite_numbers_are_refused_with_the_tensors_name(val
     weights[0, 0, 0, 0] = value
     write_checkpoint(tmp_path / "bad.ckpt", {**arrays, "vgg_16/conv2/conv2_1/weights": weights})
     with pytest.raises(WeightsError, match=r"bad\.ckpt: vgg_16/conv2/conv2_1/weights has 1 of 576 values"):
-        restore(network, tmp_path / "bad.ckpt")
+        restore_file(network, tmp_path / "bad.ckpt")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
@@ -109,7 +115,7 @@ def test_other_floating_types_are_converted(dtype, tmp_path, narrow_vgg):
     converted = {name: value.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
                  for name, value in as_slim(source).items()}
     write_checkpoint(tmp_path / "other.ckpt", converted)
-    restore(target, tmp_path / "other.ckpt")
+    restore_file(target, tmp_path / "other.ckpt")
     name = "vgg_16/conv2/conv2_1/weights"
     np.testing.assert_array_equal(values(target)[name], converted[name].astype(np.float32))
     assert digest(tmp_path / "other.ckpt") != network_digest(source)
@@ -120,4 +126,4 @@ def test_integers_are_no_weights(tmp_path, narrow_vgg):
     quantised = {name: value.astype(np.int8) for name, value in as_slim(network).items()}
     write_checkpoint(tmp_path / "int8.ckpt", quantised)
     with pytest.raises(WeightsError, match="is of type int8, where weights are floating-point numbers"):
-        restore(network, tmp_path / "int8.ckpt")
+        restore_file(network, tmp_path / "int8.ckpt")
