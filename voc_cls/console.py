@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +56,7 @@ def run(program: str, main: Callable[[], None]) -> int:
         main()
         sys.stdout.flush()
     except (VocError, Interrupted) as error:
-        return _fail(program, str(error), error.exit_code)
+        return _fail(program, with_flags(str(error)), error.exit_code)
     except ModuleNotFoundError as error:
         module = (error.name or "").split(".")[0]
         if module not in EXTRAS:
@@ -75,6 +76,11 @@ def run(program: str, main: Callable[[], None]) -> int:
         what = error.strerror or error
         return _fail(program, f"{error.filename or 'a file'}: {what}; look at the disk and its permissions", 1)
     return 0
+
+
+def with_flags(message: str) -> str:
+    """A library's message with the parameters that it names in backticks as flags: `image_size` → --image-size."""
+    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda found: f"--{found[1].replace('_', '-')}", message)
 
 
 def _fail(program: str, message: str, code: int) -> int:

@@ -11,6 +11,9 @@ VocError              exit code 1; the message is one sentence: the thing, what 
     └── CallError     (voc_cls.client) a call that was refused, with its gRPC status and request id
 
 Interrupted           exit code 128 + signal: 143 after SIGTERM, 130 after Ctrl-C; what was done is saved
+
+A message names a parameter in backticks, as in "`image_size` 12: must be at least 32"; the command line shows the
+flag instead (console.with_flags).
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from voc_cls.console import with_flags
+
 PROGRAM = """
 import sys
 from voc_cls.console import run
@@ -34,3 +36,8 @@ def test_a_reader_that_leaves_is_no_error(kind: str):
 def test_other_ways_to_leave_keep_their_code():
     done = subprocess.run([sys.executable, "-c", PROGRAM.format(print="sys.exit(3)")], check=False, timeout=60)
     assert done.returncode == 3
+
+
+def test_parameters_that_a_library_error_names_are_shown_as_flags():
+    text = with_flags("`image_size` 12: must be at least 32; choose `head` gap, see `voc-nets`")
+    assert text == "--image-size 12: must be at least 32; choose --head gap, see `voc-nets`"
