@@ -9,7 +9,7 @@ COPY constraints.txt /src/
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/voc-cls/bin/pip install tensorflow-cpu \
     && /opt/voc-cls/bin/pip install --no-deps tensorflow-serving-api
-COPY setup.py pyproject.toml README.md /src/
+COPY pyproject.toml README.md /src/
 COPY voc_cls /src/voc_cls
 COPY serving /src/serving
 COPY export /src/export
