@@ -16,10 +16,10 @@ from export.metadata import Metadata
 from export.signatures import ExportedModel
 from export.verify import verify
 from export.warmup import write_warmup
-from voc_cls import __version__
 from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.training.trained_run import TrainedRun, open_run
+from voc_cls.version import __version__
 from voc_cls.weights.restore import network_digest
 
 

@@ -1,3 +1,5 @@
-"""voc-cls: fine-tune an ImageNet network on PASCAL VOC, evaluate, export and serve it."""
+"""Fine-tune an ImageNet network for multi-label PASCAL VOC classification, evaluate it and ask it."""
 
-__version__ = "0.4.0"
+from voc_cls.version import __version__
+
+__all__ = ["__version__"]

@@ -22,7 +22,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from serving.call import Stage
 from serving.errors import Shed
 from serving.telemetry.metrics_collectors import ExactCounter, ServerCollector, ServerNow
-from voc_cls import __version__
+from voc_cls.version import __version__
 
 Entrypoint = Literal["GRPC", "REST"]
 DropReason = Literal["expired", "cancelled"]

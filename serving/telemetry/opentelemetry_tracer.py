@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from serving.call import Call, Stage
 from serving.telemetry.tracing import Metadata
-from voc_cls import __version__
+from voc_cls.version import __version__
 
 SERVICE = "voc-serve"
 EXPORT_SECONDS = 5

@@ -84,6 +84,6 @@ def test_the_library_imports_in_a_moment():
 
 
 def test_version_and_changelog_agree():
-    from voc_cls import __version__
+    from voc_cls.version import __version__
 
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()

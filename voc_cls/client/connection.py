@@ -12,11 +12,11 @@ from typing import Any
 
 import grpc
 
-from voc_cls import __version__
 from voc_cls.client.failures import SERVICE, Patience, Teller
 from voc_cls.client.flight import Flight
 from voc_cls.client.questions import Question
 from voc_cls.errors import ClientError
+from voc_cls.version import __version__
 
 RETRIED_METHODS = ("Classify", "GetModel")
 """What gRPC may send again by itself. A stream is opened anew by flight.py, which knows what is answered: gRPC's

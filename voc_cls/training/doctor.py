@@ -14,10 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from voc_cls import __version__
 from voc_cls.console import quiet_stderr
 from voc_cls.training import devices
 from voc_cls.training.precision import POLICIES, cpu_has_bfloat16
+from voc_cls.version import __version__
 
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy")
 CPU_FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bfloat16", "amx_tile": "AMX",

@@ -14,7 +14,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "jax")
 
 def versions() -> dict[str, str]:
     """Versions of what computes."""
-    from voc_cls import __version__
+    from voc_cls.version import __version__
 
     found = {package: installed(package) for package in PACKAGES}
     return {"voc-cls": __version__, **{package: number for package, number in found.items() if number is not None}}
