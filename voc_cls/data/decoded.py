@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from voc_cls.data.feature_cache import Rows, cached_rows, file_digests
 from voc_cls.data.pipeline import decoded
 from voc_cls.data.preprocessing import Preprocessing
-from voc_cls.data.rows import Rows, cached_rows, file_digests
 from voc_cls.errors import UsageError
 
 if TYPE_CHECKING:

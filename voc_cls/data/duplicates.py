@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.data.rows import file_digests
+from voc_cls.data.feature_cache import file_digests
 from voc_cls.data.survey import Found
 
 FOLD = re.compile(r".*_(\d+)")

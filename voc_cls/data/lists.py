@@ -13,7 +13,7 @@ import numpy as np
 from voc_cls.data.class_names import FILE
 from voc_cls.data.csv_lists import write_list
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.rows import file_digests
+from voc_cls.data.feature_cache import file_digests
 from voc_cls.data.split import carve, folds
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import write_text

@@ -11,15 +11,15 @@ import numpy as np
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
+from voc_cls.data.feature_cache import file_digests
 from voc_cls.data.pipeline import Order, picture_batches, training_batches
 from voc_cls.data.preprocessing import grey_levels
-from voc_cls.data.rows import file_digests
 from voc_cls.nets.network import Network
+from voc_cls.training.augmented_views import fixed_views, plain_view
+from voc_cls.training.backbone import BATCH_SIZE, RowCache, frozen_backbone
 from voc_cls.training.distribution import SINGLE, Distribution
-from voc_cls.training.features import feature_batches, feature_rows
+from voc_cls.training.feature_dataset import feature_batches, feature_rows
 from voc_cls.training.splits import Splits
-from voc_cls.training.trunk import BATCH_SIZE, RowCache, frozen_trunk
-from voc_cls.training.views import fixed_views, plain_view
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
     )
 
 
-def on_trunk_outputs(distribution: Distribution, network: Network, first: str, splits: Splits,
+def on_backbone_features(distribution: Distribution, network: Network, first: str, splits: Splits,
                      augmentation: Augmentation, seed: int, precision: str, cache: RowCache) -> Part:
     """The trunk, all before the scope `first`, runs once over all pictures; the rest of the network is the part.
 
@@ -67,7 +67,7 @@ def on_trunk_outputs(distribution: Distribution, network: Network, first: str, s
     precision: number format of the trunk, which only runs forward. To be called outside a distribution strategy's
     scope. Raises DataError as `cached_rows` does.
     """
-    trunk = frozen_trunk(network, first, precision)
+    trunk = frozen_backbone(network, first, precision)
     digests = dict(zip(splits.pictures, file_digests(splits.pictures), strict=True))
     views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
     trained = len(views)

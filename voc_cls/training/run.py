@@ -17,6 +17,7 @@ from voc_cls.errors import UsageError, WeightsError
 from voc_cls.evaluation.tasks import Assessment
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
+from voc_cls.training.backbone import RowCache
 from voc_cls.training.config import TrainConfig
 from voc_cls.training.devices import compiles, on_accelerator
 from voc_cls.training.distribution import Distribution
@@ -24,7 +25,7 @@ from voc_cls.training.fit import Plan, fit, predict_logits, shared_inputs
 from voc_cls.training.freezing import Trained, freeze
 from voc_cls.training.joining import joined
 from voc_cls.training.losses import build_loss
-from voc_cls.training.part import Part, on_trunk_outputs, whole_network, why_not_cached
+from voc_cls.training.part import Part, on_backbone_features, whole_network, why_not_cached
 from voc_cls.training.precision import inference_precision, policy
 from voc_cls.training.preemption import Preemption
 from voc_cls.training.provenance import pictures_digest
@@ -33,7 +34,6 @@ from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.start import check_folder, show_start, start_folder
 from voc_cls.training.trained_run import TrainedRun, load_weights
-from voc_cls.training.trunk import RowCache
 from voc_cls.weights.open import open_weights
 from voc_cls.weights.restore import network_digest, restore
 
@@ -113,7 +113,7 @@ def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, 
                                     compute.cache_gb * 1e9, say)
         part = whole_network(distribution, network, splits.train, augmentation, pictures)
     else:
-        part = on_trunk_outputs(distribution, network, first, splits, augmentation, config.training.seed, precision,
+        part = on_backbone_features(distribution, network, first, splits, augmentation, config.training.seed, precision,
                                 RowCache(folder / "trunks", compute.cache_gb, say))
     say(f"training {part.description}" + (f": {reason}" if reason else ""))
     return part

@@ -16,11 +16,11 @@ from voc_cls.errors import RunError
 from voc_cls.evaluation.augmented import Tta, at_any_size, views_of
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds, read_thresholds
 from voc_cls.nets.network import Network, build_network
+from voc_cls.training.backbone import BATCH_SIZE
 from voc_cls.training.fit import finite
 from voc_cls.training.precision import policy
 from voc_cls.training.progress import PredictionProgress
 from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.trunk import BATCH_SIZE
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from voc_cls.data.feature_cache import Rows, cached_rows
 from voc_cls.data.pipeline import view_batches
 from voc_cls.data.preprocessing import Preprocessing
-from voc_cls.data.rows import Rows, cached_rows
 from voc_cls.nets.network import Network, build_network
+from voc_cls.training.augmented_views import View
 from voc_cls.training.precision import policy
 from voc_cls.training.progress import progress_bar
 from voc_cls.training.provenance import versions
-from voc_cls.training.views import View
 from voc_cls.weights.slim import tensors_digest
 
 BATCH_SIZE = 32
@@ -38,7 +38,7 @@ class RowCache:
 
 
 @dataclass(frozen=True)
-class FrozenTrunk:
+class FrozenBackbone:
     """`model` maps preprocessed pictures, float32 [N, size, size, 3], to what enters the first trained scope."""
 
     model: keras.Model
@@ -81,7 +81,7 @@ class FrozenTrunk:
                 progress.update(task, completed=done, note=f"{speed:.0f} pictures/s")
 
 
-def frozen_trunk(network: Network, first: str, precision: str) -> FrozenTrunk:
+def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackbone:
     """Everything before the scope `first`, computing in `precision`, with the weights that `network` has now."""
     inference = build_network(network.spec.name, network.head, network.classes, policy(precision),
                               network.spec.preprocessing.size)
@@ -96,7 +96,7 @@ def frozen_trunk(network: Network, first: str, precision: str) -> FrozenTrunk:
     # XLA trains VGG-16 3.5 × slower on a CPU than oneDNN; JAX is nothing without it
     model.compile(jit_compile=devices != ["cpu"] or keras.backend.backend() == "jax")
     preprocessing = network.spec.preprocessing
-    return FrozenTrunk(model, preprocessing, {
+    return FrozenBackbone(model, preprocessing, {
         "net": network.spec.name, "head": network.head, "before": first,
         "weights": tensors_digest(sorted(weights.items())), "precision": precision,
         "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from voc_cls.data.feature_cache import Rows
 from voc_cls.data.pipeline import Order
-from voc_cls.data.rows import Rows
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -15,14 +15,14 @@ import pytest
 
 from voc_cls.data.augmentation import PRESETS, Augmentation, AugmentationConfig
 from voc_cls.data.dataset import Dataset
+from voc_cls.data.feature_cache import file_digests
 from voc_cls.data.pipeline import shuffled_order
-from voc_cls.data.rows import file_digests
 from voc_cls.nets.network import Network
+from voc_cls.training.augmented_views import fixed_views
+from voc_cls.training.backbone import RowCache, frozen_backbone
 from voc_cls.training.distribution import SINGLE
-from voc_cls.training.part import Part, on_trunk_outputs, whole_network, why_not_cached
+from voc_cls.training.part import Part, on_backbone_features, whole_network, why_not_cached
 from voc_cls.training.splits import Splits
-from voc_cls.training.trunk import RowCache, frozen_trunk
-from voc_cls.training.views import fixed_views
 
 FLIPS = AugmentationConfig().resolved()
 LECTURE = AugmentationConfig(augment="lecture", views=3).resolved()
@@ -45,7 +45,7 @@ def cache(tmp_path: Path, said: list[str]) -> RowCache:
 
 def part(network: Network, splits: Splits, cache: RowCache, first: str = "conv3", augmentation: Augmentation = FLIPS,
          seed: int = 0, precision: str = "float32") -> Part:
-    return on_trunk_outputs(SINGLE, network, first, splits, augmentation, seed, precision, cache)
+    return on_backbone_features(SINGLE, network, first, splits, augmentation, seed, precision, cache)
 
 
 def computed(said: list[str]) -> int:
@@ -58,7 +58,7 @@ def test_training_and_prediction_see_what_the_whole_network_sees(small_network, 
     network = small_network()
     cached, whole = part(network, splits, cache), whole_network(SINGLE, network, splits.train, FLIPS)
     order = shuffled_order(20, 4, 6, seed=1)
-    trunk = frozen_trunk(network, "conv3", "float32").model
+    trunk = frozen_backbone(network, "conv3", "float32").model
     for (ours, targets), (pictures, wanted) in zip(cached.batches(order), whole.batches(order), strict=True):
         assert np.array_equal(targets, wanted)
         np.testing.assert_allclose(ours, trunk(pictures), rtol=1e-4, atol=1e-3)
@@ -88,7 +88,7 @@ def test_other_splits_of_the_same_pictures_compute_only_views_that_are_new(small
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_output_is_the_same_bits_whatever_is_computed_with_it(small_network, splits, cache, tmp_path, precision):
-    trunk = frozen_trunk(small_network(), "m_fc8", precision)  # its mean depends on the size of a batch
+    trunk = frozen_backbone(small_network(), "m_fc8", precision)  # its mean depends on the size of a batch
     digests = file_digests(splits.train.paths)
     views = [view for path, digest in zip(splits.train.paths, digests, strict=True)
              for view in fixed_views(path, digest, LECTURE, seed=0)]

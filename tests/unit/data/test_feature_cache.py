@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from voc_cls.data.rows import Rows, cached_rows, file_digests
+from voc_cls.data.feature_cache import Rows, cached_rows, file_digests
 from voc_cls.errors import DataError
 
-PROGRAM = Path(__file__).with_name("rows_program.py")
+PROGRAM = Path(__file__).with_name("feature_cache_program.py")
 SUM = 100 * sum(range(20))
 ROW = 64 * 4
 """Bytes of a row."""

@@ -1,6 +1,6 @@
 """Fills a cache of 20 rows, a row a block, from a process of its own: for tests that kill it or take its disk away.
 
-    python rows_program.py FOLDER [SECONDS_PER_ROW] [LARGEST_FILE_IN_BYTES]
+    python feature_cache_program.py FOLDER [SECONDS_PER_ROW] [LARGEST_FILE_IN_BYTES]
 
 Prints each line of `cached_rows`, `row N` before row N is computed, and the sum of all numbers at the end.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.rows import cached_rows
+from voc_cls.data.feature_cache import cached_rows
 from voc_cls.errors import DataError
 
 ITEMS = [f"picture {number}" for number in range(20)]

@@ -1,6 +1,6 @@
 """How much of plain inference's speed is left when a frozen trunk's outputs are computed from picture files.
 
-    python benchmarks/trunk.py [PICTURES]    # a multiple of 64
+    python benchmarks/backbone.py [PICTURES]    # a multiple of 64
 
 Ours: what voc-train does before it trains: JPEG files with their mirror images → digests → trunk → a cache on disk. The
 peer: the same layers as one compiled TensorFlow function on tensors that lie ready in memory, at the batch size at
@@ -32,17 +32,17 @@ def main(pictures: int) -> int:
 
     from voc_cls.data.augmentation import Augmentation
     from voc_cls.data.demo.devkit import write_demo
-    from voc_cls.data.rows import file_digests
+    from voc_cls.data.feature_cache import file_digests
     from voc_cls.data.voc import read_split
     from voc_cls.nets.network import build_network
+    from voc_cls.training.augmented_views import fixed_views
+    from voc_cls.training.backbone import RowCache, frozen_backbone
     from voc_cls.training.precision import inference_precision
-    from voc_cls.training.trunk import RowCache, frozen_trunk
-    from voc_cls.training.views import fixed_views
 
     accelerated = bool(tf.config.list_physical_devices("GPU"))
     precision = inference_precision("auto", accelerated)
     network = build_network("vgg_16", "gap", 20)
-    trunk = frozen_trunk(network, network.scopes[-1], precision)
+    trunk = frozen_backbone(network, network.scopes[-1], precision)
     bare = tf.function(lambda inputs: trunk.model(inputs, training=False), jit_compile=accelerated)
     ready = np.random.default_rng(0).normal(0, 50, (max(BATCH_SIZES), 224, 224, 3)).astype(np.float32)
 
