@@ -1,6 +1,6 @@
 """voc-serve: folders of exported models become a predictor over gRPC and HTTP.
 
-    configuration/  flags, environment and file; voc-serve --check
+    config/         flags, environment and file; voc-serve --check
     services/       the gRPC services: what callers say, checked and translated
     rest/           TensorFlow Serving's REST API, health and metrics over HTTP
     models/         versions on disk and in memory: found, loaded, warmed up, used, drained, unloaded

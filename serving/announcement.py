@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving.configuration.config import SecurityConfig, ServeConfig
+from serving.config.config import SecurityConfig, ServeConfig
 from serving.models.models import Models
 from serving.reception import CallCounts
 

@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def _main() -> None:
-    from serving.configuration.command_line import read_command_line
+    from serving.config.cli import read_command_line
 
     called = read_command_line(sys.argv[1:], os.environ)
     config = called.settings.config()
@@ -31,7 +31,7 @@ def _main() -> None:
         if called.start.print_config:
             print(called.settings.to_yaml(), end="")
         elif called.start.check:
-            from serving.configuration.check import check
+            from serving.config.check import check
 
             check(config)
         else:

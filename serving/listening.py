@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from serving.calls import Calls
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.errors import ServeError
 from voc_cls.console import quiet_stderr
 

@@ -16,14 +16,14 @@ import grpc
 
 from serving.announcement import ready_line, summary
 from serving.calls import Calls
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
+from serving.config.models import ModelSettings, model_settings
 from serving.errors import ServeError
 from serving.http_calls import HttpCalls
 from serving.lifecycle import StopRequest, drain, first, pause
 from serving.listening import HttpPort, allow_connections, open_grpc, open_http
 from serving.models.loading import Loader
 from serving.models.model_folder import read_model_folder
-from serving.models.model_settings import ModelSettings, model_settings
 from serving.models.models import Models
 from serving.models.places import Places
 from serving.reception import CLOSED_SECONDS, Reception

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.engine.engine import EngineLost, Inputs, Scores
 from serving.engine.messages import Failed, Order, Ready
 from serving.errors import ServeError

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.engine import Decoder
 from serving.engine.messages import Ready

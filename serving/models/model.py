@@ -12,8 +12,8 @@ from enum import IntEnum
 from math import inf
 from pathlib import Path
 
+from serving.config.models import ModelSettings
 from serving.errors import NotFound, NotReady, ServeError
-from serving.models.model_settings import ModelSettings
 from serving.models.servable import Servable
 from serving.models.version_folders import VersionFolders
 from serving.security.names import printable

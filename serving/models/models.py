@@ -12,10 +12,10 @@ from math import inf
 from pathlib import Path
 
 from serving.call import name_model
+from serving.config.models import ModelSettings
 from serving.errors import InvalidCall, NotFound, ServeError
 from serving.models.loading import Loader
 from serving.models.model import Model, State, Version
-from serving.models.model_settings import ModelSettings
 from serving.models.servable import Servable
 from serving.security.names import printable
 

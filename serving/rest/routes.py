@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 from google.protobuf.json_format import MessageToDict
 
 from serving.call import current_call
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.errors import InvalidCall
 from serving.http_calls import HEALTH, METRICS
 from serving.models.models import Models

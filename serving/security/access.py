@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from serving.configuration.config import SecurityConfig
+from serving.config.config import SecurityConfig
 from serving.errors import Forbidden, ServeError, Unauthenticated
 from serving.security.keys_file import EVERYTHING, TOKEN, Key, group_of, parse_keys
 from serving.security.names import host_of, printable

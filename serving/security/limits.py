@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from serving.configuration.config import SecurityConfig
+from serving.config.config import SecurityConfig
 from serving.errors import Overloaded
 
 MOST_CLIENTS = 10_000

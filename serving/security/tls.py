@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from serving.configuration.config import SecurityConfig
+from serving.config.config import SecurityConfig
 from serving.errors import ServeError
 from serving.security.watched_files import LOOK_EVERY, WatchedFiles
 

@@ -12,7 +12,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.models.models import Models
 from serving.services.classifier_service import ClassifierService
 from serving.services.health import Health

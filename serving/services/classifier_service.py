@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.call import Call, current_call
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.errors import InvalidCall
 from serving.models.metadata import ModelMetadata
 from serving.models.models import Models

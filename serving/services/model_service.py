@@ -8,8 +8,8 @@ from typing import Any
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.config.models import ModelSettings, VersionPolicy, check_names, parse_labels
 from serving.errors import InvalidCall
-from serving.models.model_settings import ModelSettings, VersionPolicy, check_names, parse_labels
 from serving.models.models import Models
 from serving.security.names import check_model_name, printable
 from serving.services.model_spec import asked

@@ -17,7 +17,7 @@ import grpc
 from pythonjsonlogger.json import JsonFormatter
 
 from serving.call import Call, Stage, current_call
-from serving.configuration.config import ObservabilityConfig
+from serving.config.config import ObservabilityConfig
 from serving.telemetry.line_writer import STDERR, STDOUT, LineWriter, hold_standard_streams
 
 CALL_FIELDS = ("request_id", "client", "method", "model")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from serving.call import Call, Stage
-from serving.configuration.config import ObservabilityConfig
+from serving.config.config import ObservabilityConfig
 from voc_cls.errors import UsageError
 
 Metadata = Iterable[tuple[str, str | bytes]]

@@ -15,12 +15,13 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 COMMANDS = ("voc-train", "voc-eval", "voc-data", "voc-weights", "voc-nets", "voc-predict", "voc-export", "voc-serve")
 MAY_IMPORT = {  # package → what of this project it may import beside itself; see docs/decisions.md
-    "voc_cls/data": {"voc_cls.errors", "voc_cls.console", "voc_cls.data", "voc_cls.download", "voc_cls.files",
-                     "voc_cls.pickles"},
+    "voc_cls/data": {"voc_cls.errors", "voc_cls.console", "voc_cls.data", "voc_cls.downloads", "voc_cls.files",
+                     "voc_cls.paths", "voc_cls.pickles"},
     "voc_cls/nets": {"voc_cls.errors", "voc_cls.data", "voc_cls.nets"},
-    "voc_cls/weights": {"voc_cls.errors", "voc_cls.console", "voc_cls.download", "voc_cls.files", "voc_cls.nets",
-                        "voc_cls.pickles", "voc_cls.weights"},
-    "serving": {"serving", "voc_cls.v1", "voc_cls.config_file", "voc_cls.console", "voc_cls.errors", "voc_cls.files"},
+    "voc_cls/weights": {"voc_cls.errors", "voc_cls.console", "voc_cls.downloads", "voc_cls.files", "voc_cls.nets",
+                        "voc_cls.paths", "voc_cls.pickles", "voc_cls.weights"},
+    "serving": {"serving", "voc_cls.v1", "voc_cls.config", "voc_cls.console", "voc_cls.errors", "voc_cls.files",
+                "voc_cls.image_header"},
     "voc_cls/v1": {"voc_cls.v1"},
 }
 HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "onnx", "h5py", "jax", "aiohttp",

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from voc_cls.config_file import flag_value, read_yaml, typed_values
+from voc_cls.config import flag_value, read_yaml, typed_values
 from voc_cls.console import parse, run
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.errors import RunError, UsageError
@@ -82,7 +82,7 @@ def examine() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.data.cache import cache_folder
+    from voc_cls.paths import cache_folder
     from voc_cls.training.doctor import doctor
 
     given = flag_value(sys.argv[1:], "--cache-dir")

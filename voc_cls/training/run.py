@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from voc_cls.data.cache import cache_folder
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.decoded import decoded_pictures
 from voc_cls.data.pipeline import naming_broken_pictures, shuffled_order
@@ -17,6 +16,7 @@ from voc_cls.errors import UsageError, WeightsError
 from voc_cls.evaluation.tasks import Assessment
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
+from voc_cls.paths import cache_folder
 from voc_cls.training.backbone import RowCache
 from voc_cls.training.config import TrainConfig
 from voc_cls.training.devices import compiles, on_accelerator

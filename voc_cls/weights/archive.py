@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from voc_cls.download import discard, download
+from voc_cls.downloads import discard, download
 from voc_cls.errors import WeightsError
 
 GZIP_MAGIC = b"\x1f\x8b"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,14 +106,6 @@ def fetch_source(name: str) -> FetchSource:
             raise UsageError(f"nobody has published weights of {name}: train it with --weights none")
         raise UsageError(f"no weights called {name} can be fetched; known are {', '.join(SOURCES)}")
     return SOURCES[name]
-
-
-def weights_folder() -> Path:
-    """Where fetched weights are kept: $VOC_CLS_HOME/weights, else voc-cls/weights in the user's cache (XDG)."""
-    home = os.environ.get("VOC_CLS_HOME")
-    if home:
-        return Path(home) / "weights"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voc-cls" / "weights"
 
 
 def fetch(source: FetchSource, folder: Path, local: Path | None = None,

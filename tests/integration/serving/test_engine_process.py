@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.engine.engine import EngineLost
 from serving.engine.process import EngineProcess
 from serving.errors import ServeError
@@ -115,7 +115,7 @@ def test_a_version_whose_variables_are_damaged_is_one_sentence(tmp_path: Path,
 STARTER = """
 import sys, time
 from pathlib import Path
-from serving.configuration.config import ServeConfig
+from serving.config.config import ServeConfig
 from serving.engine.process import EngineProcess
 from serving.models.metadata import read_metadata
 version = Path(sys.argv[1])

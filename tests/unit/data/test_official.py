@@ -98,7 +98,7 @@ def test_an_archive_with_another_digest_is_not_unpacked(packed: dict[str, Path],
 
 def test_half_a_download_is_kept_and_carried_on(packed: dict[str, Path], tmp_path: Path, file_server: Serve,
                                                 monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("voc_cls.download.BREAKS", 0)
+    monkeypatch.setattr("voc_cls.downloads.BREAKS", 0)
     server = file_server(packed["test"].read_bytes())
     server.breaks = [20_000]
     archive = row(packed["test"], "test", server.url("VOCtest.tar"))

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.configuration.config import SecurityConfig
+from serving.config.config import SecurityConfig
 from serving.errors import Forbidden, Refusal, Unauthenticated
 from serving.security.access import Access, identity
 from serving.security.keys_file import GROUPS, group_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.configuration.config import SecurityConfig
+from serving.config.config import SecurityConfig
 from serving.errors import Forbidden, ServeError, Unauthenticated
 from serving.security.access import Access
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from serving.configuration.config import SecurityConfig
+from serving.config.config import SecurityConfig
 from serving.errors import Overloaded
 from serving.security.limits import MOST_CLIENTS, Limits
 

@@ -22,7 +22,7 @@ import grpc
 import pytest
 
 from serving.call import Call, set_current
-from serving.configuration.config import ObservabilityConfig
+from serving.config.config import ObservabilityConfig
 from serving.telemetry.line_writer import LineWriter
 from serving.telemetry.logs import Logs
 
@@ -183,7 +183,7 @@ def test_on_a_full_disk_lines_are_lost_and_counted():
 
 FILLS_ITS_DISK = """
 import logging, resource, time
-from serving.configuration.config import ObservabilityConfig
+from serving.config.config import ObservabilityConfig
 from serving.telemetry.logs import Logs
 
 def limit(size):
@@ -294,7 +294,7 @@ def test_a_reader_that_has_gone_costs_lines_only():
 
 CLOSED = """
 import logging, os, sys
-from serving.configuration.config import ObservabilityConfig
+from serving.config.config import ObservabilityConfig
 from serving.telemetry.logs import Logs
 logs = Logs(ObservabilityConfig())
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from serving.configuration.config import ModelsConfig
-from serving.models.model_settings import ModelSettings, VersionPolicy, model_settings, parse_policy
+from serving.config.models import ModelsConfig, ModelSettings, VersionPolicy, model_settings, parse_policy
 from voc_cls.errors import UsageError
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from serving.configuration.config import (
+from serving.config.config import (
     BatchingConfig,
     EngineConfig,
     LifeCycleConfig,
-    ModelsConfig,
     ObservabilityConfig,
     PicturesConfig,
     PortsConfig,
@@ -23,6 +22,7 @@ from serving.configuration.config import (
     ServeConfig,
     available_cores,
 )
+from serving.config.models import ModelsConfig
 from voc_cls.errors import UsageError
 
 
@@ -67,7 +67,7 @@ def test_the_limit_of_a_container_is_its_number_of_cores(tmp_path: Path, limit: 
     assert available_cores(tmp_path / "none") == own
 
 
-@pytest.mark.parametrize("module", ["serving.cli", "serving.configuration.command_line", "serving.configuration.check",
+@pytest.mark.parametrize("module", ["serving.cli", "serving.config.cli", "serving.config.check",
                                     "serving.server", "voc_cls.client", "voc_cls.cli.predict"])
 def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
     heavy = "[name for name in ('tensorflow', 'keras', 'matplotlib', 'cv2') if name in sys.modules]"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from serving.configuration.command_line import read_command_line
-from serving.configuration.config import ServeConfig
-from serving.models.model_settings import ModelSettings, VersionPolicy, model_settings
+from serving.config.cli import read_command_line
+from serving.config.config import ServeConfig
+from serving.config.models import ModelSettings, VersionPolicy, model_settings
 from voc_cls.errors import UsageError
 
 SERVICE = {  # what Kubernetes sets where a service is called voc-serve

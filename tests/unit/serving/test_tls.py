@@ -25,7 +25,7 @@ import pytest
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.configuration.config import SecurityConfig
+from serving.config.config import SecurityConfig
 from serving.errors import ServeError
 from serving.security.names import printable
 from serving.security.tls import Certificates, grpc_certificate_name, http_certificate_name

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from serving.call import Call
-from serving.configuration.config import ObservabilityConfig
+from serving.config.config import ObservabilityConfig
 from serving.telemetry.tracing import NoTracer, Tracer, open_tracer
 from voc_cls.errors import UsageError
 
@@ -250,7 +250,7 @@ def test_a_collector_that_comes_later_gets_what_is_traced_from_then_on(monkeypat
 
 
 def test_without_a_collector_nothing_is_traced_or_imported():
-    code = ("import sys, serving.telemetry.tracing as tracing, serving.configuration.config as config\n"
+    code = ("import sys, serving.telemetry.tracing as tracing, serving.config.config as config\n"
             "tracer = tracing.open_tracer(config.ObservabilityConfig())\n"
             "print(type(tracer).__name__, 'opentelemetry' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

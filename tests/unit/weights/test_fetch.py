@@ -9,7 +9,7 @@ import pytest
 
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.weights.archive import Archive
-from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source, weights_folder
+from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source
 from voc_cls.weights.open import digest
 from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
@@ -117,14 +117,3 @@ def test_every_published_checkpoint_has_a_source(name, archive):
     assert source.origin.url == f"https://storage.googleapis.com/download.tensorflow.org/models/{archive}"
     assert (source.origin.member, source.file) == (f"{name}.ckpt", f"{name}.ckpt")
     assert "no digest to compare with" in source.where
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    for name in ("VOC_CLS_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert weights_folder() == tmp_path / ".cache/voc-cls/weights"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert weights_folder() == tmp_path / "xdg/voc-cls/weights"
-    monkeypatch.setenv("VOC_CLS_HOME", str(tmp_path / "home"))
-    assert weights_folder() == tmp_path / "home/weights"

@@ -12,12 +12,12 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.configuration.config import SecurityConfig, ServeConfig, flag
+from serving.config.config import SecurityConfig, ServeConfig, flag
+from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
 from serving.models.metadata import ModelMetadata, read_metadata
 from serving.models.model_folder import SAVED_MODEL, read_model_folder
-from serving.models.model_settings import ModelSettings, model_settings
 from serving.security.access import Access
 from serving.security.tls import Certificates
 

@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from serving.models.model_folder import LARGEST_VERSION, is_version
 from serving.security.names import RULE, check_model_name, is_safe_name
-from voc_cls.config_file import check_keys, read_yaml
+from voc_cls.config import check_keys, read_yaml
 from voc_cls.errors import UsageError
-
-if TYPE_CHECKING:
-    from serving.configuration.config import ModelsConfig
 
 ENTRY_KEYS = ("name", "path", "versions", "labels")
 """Of a model in a models file; `path` must be there."""
@@ -56,6 +53,29 @@ class ModelSettings:
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
     """Label → version. Whether there is such a version is known only when the folder is read."""
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """Which versions of which model."""
+
+    model_dir: Path | None = None
+    """Folder of the model's versions, as voc-export wrote it, such as models/voc. Several models: --models-file."""
+    model_name: str | None = None
+    """Name by which callers ask for the model. Default: the name of the folder."""
+    versions: str = "latest"
+    """Which versions to serve: latest, latest:N (the N highest), all, or numbers such as 3,7."""
+    version_labels: tuple[str, ...] = ()
+    """Names for versions, such as stable=3 canary=4: callers may ask for a version by its label."""
+    models_file: Path | None = None
+    """YAML file with several models, instead of --model-dir: a list of {name, path, versions, labels}."""
+    models_root: Path | None = None
+    """Folder below which HandleReloadConfigRequest may name models. Default: it may change only versions and labels of
+    the models that the server was started with."""
+    served: tuple[ModelSettings, ...] = ()
+    """The same list within the file of --config; no flag."""
+    poll_seconds: float = 2
+    """How often to look for new and removed versions, seconds; 0: never."""
 
 
 def model_settings(config: ModelsConfig) -> tuple[ModelSettings, ...]:

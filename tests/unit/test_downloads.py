@@ -7,7 +7,7 @@ import socket
 import numpy as np
 import pytest
 
-from voc_cls.download import BREAKS, download
+from voc_cls.downloads import BREAKS, download
 from voc_cls.errors import DownloadError
 
 GZIP = b"\x1f\x8b"

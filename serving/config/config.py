@@ -7,33 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from serving.models.model_settings import ModelSettings
+from serving.config.models import ModelsConfig
 from voc_cls.errors import UsageError
 
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-
-
-@dataclass(frozen=True)
-class ModelsConfig:
-    """Which versions of which model."""
-
-    model_dir: Path | None = None
-    """Folder of the model's versions, as voc-export wrote it, such as models/voc. Several models: --models-file."""
-    model_name: str | None = None
-    """Name by which callers ask for the model. Default: the name of the folder."""
-    versions: str = "latest"
-    """Which versions to serve: latest, latest:N (the N highest), all, or numbers such as 3,7."""
-    version_labels: tuple[str, ...] = ()
-    """Names for versions, such as stable=3 canary=4: callers may ask for a version by its label."""
-    models_file: Path | None = None
-    """YAML file with several models, instead of --model-dir: a list of {name, path, versions, labels}."""
-    models_root: Path | None = None
-    """Folder below which HandleReloadConfigRequest may name models. Default: it may change only versions and labels of
-    the models that the server was started with."""
-    served: tuple[ModelSettings, ...] = ()
-    """The same list within the file of --config; no flag."""
-    poll_seconds: float = 2
-    """How often to look for new and removed versions, seconds; 0: never."""
 
 
 @dataclass(frozen=True)

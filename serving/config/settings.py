@@ -15,9 +15,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from serving.configuration.config import ServeConfig
-from serving.models.model_settings import ModelSettings, read_models
-from voc_cls.config_file import check_keys, read_yaml, typed, typed_values
+from serving.config.config import ServeConfig
+from serving.config.models import ModelSettings, read_models
+from voc_cls.config import check_keys, read_yaml, typed, typed_values
 from voc_cls.errors import UsageError, VocError
 
 PREFIX = "VOC_SERVE_"

@@ -1,4 +1,4 @@
-"""The flags of voc-serve, made from the fields of serving.configuration.config."""
+"""The flags of voc-serve, made from the fields of serving.config.config."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from serving.configuration.config import flag
-from serving.configuration.settings import GROUP_OF, GROUPS, SERVED, Settings, read_settings
-from voc_cls.config_file import flag_value
+from serving.config.config import flag
+from serving.config.settings import GROUP_OF, GROUPS, SERVED, Settings, read_settings
+from voc_cls.config import flag_value
 from voc_cls.console import parse
 from voc_cls.errors import UsageError
 
