@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from voc_cls.cli.predict import EXPORTED, PROGRAM, PredictConfig, Server
-from voc_cls.client import Client, Prediction, Question, ScoredLabel
+from voc_cls.client import Client, Question
 from voc_cls.client.connection import plain_text_risk
+from voc_cls.predictions import Prediction
 
 
 def ask(config: PredictConfig, files: list[Path]) -> Iterator[Prediction]:
@@ -49,6 +50,4 @@ def _from_run(run: Path, files: list[Path], top_k: int) -> Iterator[Prediction]:
     labels, probabilities, activation = predict_files(run, files)
     name = run.resolve().name
     for row in probabilities:
-        order = (-row).argsort(kind="stable")[:top_k or None]
-        yield Prediction(tuple(ScoredLabel(labels[at], float(row[at])) for at in order), name,
-                         activation=activation)
+        yield Prediction.from_probabilities(row, labels, name, activation, top_k)

@@ -7,11 +7,12 @@
 `AsyncClient` has the same methods as coroutines. docs/clients.md is the guide.
 """
 
-from voc_cls.client.answers import LabelInfo, ModelInfo, ModelVersion, Prediction, Preprocessing, ScoredLabel
+from voc_cls.client.answers import LabelInfo, ModelInfo, ModelVersion, Preprocessing
 from voc_cls.client.asynchronous import AsyncClient
 from voc_cls.client.blocking import Client
 from voc_cls.client.failures import CallError
 from voc_cls.client.questions import Question
+from voc_cls.predictions import Prediction, ScoredLabel
 
 __all__ = ["AsyncClient", "CallError", "Client", "LabelInfo", "ModelInfo", "ModelVersion", "Prediction",
            "Preprocessing", "Question", "ScoredLabel"]

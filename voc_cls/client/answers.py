@@ -8,54 +8,11 @@ from dataclasses import dataclass
 
 from voc_cls.client.pictures import Picture, Unreadable
 from voc_cls.errors import ClientError
+from voc_cls.predictions import Prediction, ScoredLabel
 from voc_cls.v1 import classifier_pb2
 
 IN_REQUEST = re.compile(r"pictures\[\d+\] ")
 """How a server names a picture; its caller knows a better name."""
-
-
-SOFTMAX = "softmax"
-"""The activation of a model whose probabilities sum to 1: a picture is of one class."""
-DEFAULT_THRESHOLD = 0.5
-"""Probability from which on a label counts as seen, where every label has a probability of its own."""
-
-
-@dataclass(frozen=True)
-class ScoredLabel:
-    """A label and the probability, 0 to 1, that the picture shows it."""
-
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one picture: its labels, the most probable first."""
-
-    labels: tuple[ScoredLabel, ...]
-    """Empty if there is an error, or if no label reaches the threshold that was asked for."""
-    model: str
-    """Name of the model that answered; empty if the picture was not sent."""
-    version: int | None = None
-    """Its servable version; None for a run folder, or if the picture was not sent."""
-    error: str | None = None
-    """Why this picture has no labels: one sentence that names it. None if it was answered."""
-    activation: str = ""
-    """sigmoid (each label on its own) or softmax (they sum to 1); empty: unknown, as from a server before 0.4.0."""
-
-    def seen(self, threshold: float | None = None) -> tuple[ScoredLabel, ...]:
-        """The labels that count as seen: those from `threshold` on; without one, of a softmax model the most probable
-        label alone, of others those from 0.5 on."""
-        if threshold is None and self.activation == SOFTMAX:
-            return self.labels[:1]
-        least = DEFAULT_THRESHOLD if threshold is None else threshold
-        return tuple(scored for scored in self.labels if scored.probability >= least)
-
-    def seen_rule(self, threshold: float | None = None) -> str:
-        """How `seen` chooses, in words."""
-        if threshold is None and self.activation == SOFTMAX:
-            return "the most probable"
-        return f"from {DEFAULT_THRESHOLD if threshold is None else threshold:.0%} on"
 
 
 @dataclass(frozen=True)

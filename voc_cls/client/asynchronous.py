@@ -9,11 +9,12 @@ from typing import Any, Unpack
 
 import grpc
 
-from voc_cls.client.answers import ModelInfo, Portion, Prediction, model_info
+from voc_cls.client.answers import ModelInfo, Portion, model_info
 from voc_cls.client.asynchronous_stream import Conversation
 from voc_cls.client.connection import Connection, new_request_id
 from voc_cls.client.pictures import Source, check_files, portions
 from voc_cls.client.questions import Question, classify_request, model_request
+from voc_cls.predictions import Prediction
 from voc_cls.v1 import classifier_pb2_grpc
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc
 
-from voc_cls.client.answers import Prediction
 from voc_cls.client.flight import ENDED_EARLY, Flight
 from voc_cls.client.pictures import Source, load
+from voc_cls.predictions import Prediction
 from voc_cls.v1 import classifier_pb2
 
 Requests = AsyncIterator[classifier_pb2.ClassifyStreamRequest]

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import grpc
 
-from voc_cls.client.answers import Prediction, predictions, unsent
+from voc_cls.client.answers import predictions, unsent
 from voc_cls.client.failures import OF_THE_CLIENT, TOO_LARGE, Patience, Teller
 from voc_cls.client.pictures import Picture, Unreadable
 from voc_cls.client.questions import Question, classify_request
+from voc_cls.predictions import Prediction
 from voc_cls.v1 import classifier_pb2
 
 RETRIED_STATUSES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.client import Prediction, ScoredLabel
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.probabilities import Floats
 from voc_cls.evaluation.sheet import draw_sheet
+from voc_cls.predictions import Prediction
 
 MOST_LABELS = 3
 """Bars below a picture."""
@@ -22,11 +22,8 @@ def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str
     """
     number = min(pictures, len(dataset))
     rows = np.random.default_rng(seed).choice(len(dataset), number, replace=False)
-    predictions = []
-    for row in rows:
-        best = np.argsort(-probabilities[row], kind="stable")[:MOST_LABELS]
-        predictions.append(Prediction(tuple(ScoredLabel(dataset.classes[column], float(probabilities[row, column]))
-                                            for column in best), model, activation=dataset.task.activation))
+    predictions = [Prediction.from_probabilities(probabilities[row], dataset.classes, model, dataset.task.activation,
+                                                 MOST_LABELS) for row in rows]
     truths = [frozenset(name for name, label in zip(dataset.classes, dataset.labels[row], strict=True) if label == 1)
               for row in rows]
     draw_sheet(path, [dataset.paths[row] for row in rows], predictions, truths=truths)

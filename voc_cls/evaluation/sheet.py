@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voc_cls.client import Prediction
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
+from voc_cls.predictions import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from voc_cls.client.answers import Portion, Prediction, ScoredLabel, model_info
+from voc_cls.client.answers import Portion, model_info
 from voc_cls.client.pictures import Picture, Unreadable
 from voc_cls.errors import ClientError
+from voc_cls.predictions import Prediction, ScoredLabel
 from voc_cls.v1 import classifier_pb2
 
 A, GONE, C = Picture(0, "a.jpg", b"a"), Unreadable(1, "b.jpg is not there"), Picture(2, "c.jpg", b"c")

@@ -1,0 +1,71 @@
+"""What a model predicts for one image: the answer of a server, of a run folder and of the Python API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SOFTMAX = "softmax"
+"""The activation of a single-label model: its probabilities sum to 1."""
+DEFAULT_THRESHOLD = 0.5
+"""Probability from which on a label of a multi-label model counts as seen."""
+
+
+@dataclass(frozen=True)
+class ScoredLabel:
+    """A label and the probability, 0 to 1, that the image shows it."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The labels of one image, the most probable first."""
+
+    labels: tuple[ScoredLabel, ...]
+    """Empty if there is an error, or if no label reaches the requested threshold."""
+    model: str
+    """Name of the model; empty if the image was not sent to a server."""
+    version: int | None = None
+    """Servable version; None for a run folder, or if the image was not sent."""
+    error: str | None = None
+    """Why this image has no labels: one sentence that names it. None if there is no error."""
+    activation: str = ""
+    """sigmoid (labels are independent) or softmax (probabilities sum to 1); empty if unknown: servers before 0.4.0."""
+
+    @classmethod
+    def from_probabilities(cls, probabilities: np.ndarray[tuple[int], np.dtype[np.floating]], classes: Sequence[str],
+                           model: str, activation: str, top_k: int = 0) -> Prediction:
+        """The prediction that a network's output for one image means.
+
+        Args:
+            probabilities: float [classes], 0 to 1.
+            classes: Their labels.
+            model: Name of the model or run.
+            activation: sigmoid or softmax.
+            top_k: How many labels to keep; 0 for all.
+        """
+        order = (-probabilities).argsort(kind="stable")[:top_k or None]
+        labels = tuple(ScoredLabel(classes[column], float(probabilities[column])) for column in order)
+        return cls(labels, model, activation=activation)
+
+    def seen(self, threshold: float | None = None) -> tuple[ScoredLabel, ...]:
+        """The labels that count as seen: those with at least `threshold`.
+
+        Without a threshold: the most probable label of a softmax model, the labels from 0.5 on of any other.
+        """
+        if threshold is None and self.activation == SOFTMAX:
+            return self.labels[:1]
+        least = DEFAULT_THRESHOLD if threshold is None else threshold
+        return tuple(scored for scored in self.labels if scored.probability >= least)
+
+    def seen_rule(self, threshold: float | None = None) -> str:
+        """How `seen` chooses, in words for a legend."""
+        if threshold is None and self.activation == SOFTMAX:
+            return "the most probable"
+        return f"from {DEFAULT_THRESHOLD if threshold is None else threshold:.0%} on"
