@@ -25,7 +25,7 @@ import numpy as np
 from voc_cls.nets.registry import NETS
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.bundle import write_bundle
-from voc_cls.weights.format import Array, Outgoing, Shape, TensorInfo
+from voc_cls.weights.tensors import Array, Outgoing, Shape, TensorInfo
 
 FORMATS = ("npz", "npy", "h5", "weights.h5", "keras", "pth", "safetensors", "onnx", "ckpt")
 ROUNDS = 3

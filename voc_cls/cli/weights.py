@@ -102,9 +102,9 @@ class Diff:
     def run(self) -> None:
         """Prints the comparison, then fails if a restore would."""
         from voc_cls.weights.diff import compare
-        from voc_cls.weights.open import open_weights
+        from voc_cls.weights.load import load_weights_file
 
-        weights = open_weights(self.file, self.net)
+        weights = load_weights_file(self.file, self.net)
         import_tensorflow()
         from voc_cls.nets.network import build_network
 

@@ -23,7 +23,7 @@ from voc_cls.training.augmented_views import View
 from voc_cls.training.precision import policy
 from voc_cls.training.progress import progress_bar
 from voc_cls.training.provenance import versions
-from voc_cls.weights.slim import tensors_digest
+from voc_cls.weights.tensors import tensors_digest
 
 BATCH_SIZE = 32
 

@@ -34,7 +34,7 @@ from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.start import check_folder, show_start, start_folder
 from voc_cls.training.trained_run import TrainedRun, load_weights
-from voc_cls.weights.open import open_weights
+from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.restore import network_digest, restore
 
 LEAST_INTERVAL = 50
@@ -149,7 +149,7 @@ def restore_weights(network: Network, config: TrainConfig, train: Dataset, conso
     path = Path(config.network.weights)
     if RunFolder(path).config.is_file():
         return continue_run(network, RunFolder(path), config, train, console)
-    weights = open_weights(path, config.network.net)
+    weights = load_weights_file(path, config.network.net)
     restore(network, weights, config.network.exclude, show=console.print)
     return weights.digest()
 
@@ -163,7 +163,7 @@ def with_normalisation(config: TrainConfig) -> TrainConfig:
     if earlier.config.is_file():
         found = earlier.read_config()["network"].get("normalisation", "auto")
     else:
-        found = open_weights(Path(chosen.weights), chosen.net).normalisation
+        found = load_weights_file(Path(chosen.weights), chosen.net).normalisation
     return replace(config, network=replace(chosen, normalisation=found))
 
 

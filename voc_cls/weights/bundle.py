@@ -15,9 +15,9 @@ from typing import BinaryIO
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import MOST_AXES, Array, Outgoing, Shape, TensorInfo, numpy_dtype
 from voc_cls.weights.pieces import PIECE, pieces
 from voc_cls.weights.table import Table, crc32c, masked, write_table
+from voc_cls.weights.tensors import MOST_AXES, Array, Outgoing, Shape, TensorInfo, numpy_dtype
 from voc_cls.weights.wire import Damaged, fields, message, number, put_bytes, put_number, put_varint, signed, varint
 
 DTYPES = {

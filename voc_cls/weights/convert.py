@@ -15,10 +15,10 @@ from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.diff import Diff, Entry, Status, is_training_state, shortened
-from voc_cls.weights.format import Array, Outgoing, Shape, TensorInfo, numpy_dtype
-from voc_cls.weights.names import Dialect, Row, dialects
-from voc_cls.weights.open import NamedWeights, open_weights
+from voc_cls.weights.load import NamedWeights, load_weights_file
+from voc_cls.weights.naming import Dialect, Row, dialects
 from voc_cls.weights.recognise import SLIM, Format, format_to_write
+from voc_cls.weights.tensors import Array, Outgoing, Shape, TensorInfo, numpy_dtype
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ def plan(sources: Sequence[Path], target: Path, net: str | None = None, to: str 
          overwrite: bool = False) -> Plan:
     """Opens `sources`, which have their tensors between them, and names them for `target`.
 
-    net: as for `open_weights`. to: the target's format, where its suffix does not say it. Raises WeightsError for a
-    source that cannot be read, for sources of several networks or with the same tensor, and for a target that exists;
-    UsageError for a format that is not known.
+    net: as in `load_weights_file`. to: the target's format, where its suffix does not say it. Raises WeightsError for
+    a source that cannot be read, for sources of several networks or with the same tensor, and for a target that
+    exists; UsageError for a format that is not known.
     """
     format_ = format_to_write(target, to)
     there = format_.files(target)
     if there and not overwrite:
         raise WeightsError(f"{there[0]} exists already: choose another name, or replace it with --overwrite")
-    opened = [open_weights(source, net) for source in sources]
+    opened = [load_weights_file(source, net) for source in sources]
     spec = _spec(opened, net)
     tensors: dict[str, tuple[NamedWeights, TensorInfo]] = {}
     for weights in opened:

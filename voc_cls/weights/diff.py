@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.weights.format import Shape
+from voc_cls.weights.tensors import Shape
 
 if TYPE_CHECKING:
     from rich.console import Group

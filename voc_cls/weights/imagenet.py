@@ -10,7 +10,8 @@ from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.restore import read_weights
-from voc_cls.weights.slim import Array, open_checkpoint
+from voc_cls.weights.slim import open_checkpoint
+from voc_cls.weights.tensors import Array
 
 TOLERANCE = 1e-4
 """Of a tensor's L2 norm. Rounding to float32 moves a projection by less than 2e-6; another tensor of the same norm

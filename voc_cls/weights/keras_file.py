@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import MOST_AXES, Array, TensorInfo
 from voc_cls.weights.keras_archive import HDF5_START, ZIP_START
 from voc_cls.weights.raw import RawFile, by_name, number_type, read_at
+from voc_cls.weights.tensors import MOST_AXES, Array, TensorInfo
 
 SECONDS = 60
 """Longest time that the structure of a file may take; ResNet-152's takes one or two."""

@@ -21,11 +21,11 @@ import numpy as np
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, NetSpec
 from voc_cls.nets.shapes import slim_shapes
-from voc_cls.weights.format import Outgoing, Shape, TensorInfo
 from voc_cls.weights.keras_archive import CONFIG, WEIGHTS, numbered
-from voc_cls.weights.names.keras import MODELS, in_order, recognise, rows
+from voc_cls.weights.naming.keras import MODELS, in_order, recognise, rows
 from voc_cls.weights.pieces import PIECE, write_array
 from voc_cls.weights.raw import number_type
+from voc_cls.weights.tensors import Outgoing, Shape, TensorInfo
 
 TYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")

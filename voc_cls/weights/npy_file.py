@@ -15,10 +15,10 @@ import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.pickles import load_pickle
-from voc_cls.weights.format import NUMBERS, Array, Outgoing, TensorInfo
 from voc_cls.weights.npy_header import plain_type, read_header
 from voc_cls.weights.pieces import write_array
 from voc_cls.weights.raw import RawFile, by_name
+from voc_cls.weights.tensors import NUMBERS, Array, Outgoing, TensorInfo
 
 OUTPUT = ":0"
 """What TensorFlow 1 wrote behind a variable's name: the first output of an operation."""

@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import MOST_AXES, NUMBERS, Array, Outgoing, Shape, numpy_dtype
 from voc_cls.weights.pieces import PIECE
+from voc_cls.weights.tensors import MOST_AXES, NUMBERS, Array, Outgoing, Shape, numpy_dtype
 
 MAGIC = b"\x93NUMPY"
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import NUMBERS, Array, Outgoing, TensorInfo
 from voc_cls.weights.npy_header import NpyHeader, read_header, read_values, write_header
 from voc_cls.weights.pieces import write_array
 from voc_cls.weights.raw import RawFile, by_name
+from voc_cls.weights.tensors import NUMBERS, Array, Outgoing, TensorInfo
 
 MEMBER = ".npy"
 LARGEST = 2**32

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import MOST_AXES, Array, Outgoing, TensorInfo
 from voc_cls.weights.pieces import write_array
 from voc_cls.weights.raw import RawFile, by_name, number_type, read_at
+from voc_cls.weights.tensors import MOST_AXES, Array, Outgoing, TensorInfo
 from voc_cls.weights.wire import (
     Damaged,
     fields,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
-import numpy as np
-
-from voc_cls.weights.format import Array
-
-PIECE = 2**24
-"""Bytes that are copied at a time, 16 MB: enough that the disk sets the speed, too little to matter in memory."""
+from voc_cls.weights.tensors import PIECE as PIECE
+from voc_cls.weights.tensors import Array
+from voc_cls.weights.tensors import pieces as pieces
 
 
 class Sink(Protocol):
@@ -24,22 +20,3 @@ def write_array(stream: Sink, array: Array) -> None:
     """Writes the values of `array` in C order, little-endian, whatever its strides and byte order."""
     for piece in pieces(array):
         stream.write(piece)
-
-
-def pieces(array: Array) -> Iterator[memoryview]:
-    """The bytes of `array` in C order, little-endian, as contiguous runs of at most `PIECE` bytes (or one value)."""
-    if array.nbytes == 0:
-        return
-    if array.nbytes <= PIECE or array.ndim == 0 or (array.flags.c_contiguous and _little_endian(array)):
-        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
-        for start in range(0, flat.nbytes, PIECE):
-            yield flat[start:start + PIECE].data
-        return
-    rows = max(1, PIECE // (array.nbytes // len(array)))
-    for start in range(0, len(array), rows):
-        part = array[start:start + rows]
-        yield from pieces(part if len(part) > 1 or array.ndim == 1 else part[0])
-
-
-def _little_endian(array: Array) -> bool:
-    return array.dtype == array.dtype.newbyteorder("<")

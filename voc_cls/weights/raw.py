@@ -10,13 +10,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import Array, Shape, TensorInfo, numpy_dtype
 from voc_cls.weights.pieces import PIECE
+from voc_cls.weights.tensors import Array, Shape, TensorInfo, numpy_dtype
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """A `WeightFile` (weights/format.py) whose module says how a tensor is read."""
+    """A `WeightFile` (weights/tensors.py) whose module says how a tensor is read."""
 
     path: Path
     format: str

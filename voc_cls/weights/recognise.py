@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.weights.format import WeightFile, Writer
 from voc_cls.weights.slim import PART, checkpoint_files, move_checkpoint, open_checkpoint
 from voc_cls.weights.table import is_table
+from voc_cls.weights.tensors import WeightFile, Writer
 
 START = 64
 """Bytes of a file that are looked at."""
@@ -30,7 +30,7 @@ class Format:
     suffixes: tuple[str, ...]
     """The first is what it should be called."""
     dialect: str
-    """Whose names and layouts are written (weights/names); empty: TF-Slim's own."""
+    """Whose names and layouts are written (weights/naming); empty: TF-Slim's own."""
     open: Callable[[Path], WeightFile]
     write: Writer
     takes_any_name: bool = False

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.diff import Diff, compare
-from voc_cls.weights.format import WeightFile
-from voc_cls.weights.open import NamedWeights
-from voc_cls.weights.slim import tensors_digest, write_checkpoint
+from voc_cls.weights.load import NamedWeights
+from voc_cls.weights.slim import write_checkpoint
+from voc_cls.weights.tensors import WeightFile, tensors_digest
 
 if TYPE_CHECKING:
     from voc_cls.nets.network import Network

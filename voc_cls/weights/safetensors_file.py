@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import MOST_AXES, Outgoing, Shape, TensorInfo
 from voc_cls.weights.pieces import write_array
 from voc_cls.weights.raw import RawFile, by_name, number_type, read_at
+from voc_cls.weights.tensors import MOST_AXES, Outgoing, Shape, TensorInfo
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I8": "int8", "I16": "int16",
           "I32": "int32", "I64": "int64", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.weights.bundle import SLICED, dtype_name, shape_of
-from voc_cls.weights.format import Array, Shape, TensorInfo, numpy_dtype
 from voc_cls.weights.table import Table
+from voc_cls.weights.tensors import Array, Shape, TensorInfo, numpy_dtype
 from voc_cls.weights.wire import Damaged, fields, message, number, signed, text, varint
 
 VALUES = {"float32": 5, "float64": 6, "string": 8, "complex64": 9, "int64": 10, "bool": 11, "complex128": 12,

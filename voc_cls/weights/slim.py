@@ -7,22 +7,18 @@ Two formats are read, told apart by what lies on the disk:
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.bundle import open_bundle, write_bundle
-from voc_cls.weights.format import Array as Array
-from voc_cls.weights.format import Outgoing, TensorInfo
-from voc_cls.weights.format import Shape as Shape
-from voc_cls.weights.pieces import pieces
 from voc_cls.weights.saved_slices import open_saved_slices
 from voc_cls.weights.table import is_table
+from voc_cls.weights.tensors import Array, Outgoing, Shape, TensorInfo, tensors_digest
 from voc_cls.weights.wire import Damaged
 
 FORMATS_READ = "TF-Slim checkpoints are read: one v1 file, or NAME.index with NAME.data-00000-of-00001"
@@ -61,17 +57,6 @@ class Checkpoint:
     def digest(self) -> str:
         """`tensors_digest` of everything in the file."""
         return tensors_digest((name, self.read(name)) for name in self.tensors)
-
-
-def tensors_digest(tensors: Iterable[tuple[str, Array]]) -> str:
-    """SHA-256 over names, dtypes, shapes and little-endian bytes, in the order given: the same in every file format."""
-    digest = hashlib.sha256()
-    for name, value in tensors:
-        dtype = "string" if value.dtype == object else value.dtype.name
-        digest.update(f"{name}\0{dtype}\0{list(value.shape)}\0".encode())
-        for part in value.ravel() if value.dtype == object else pieces(value):  # object: strings
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voc_cls.weights.format import Shape, TensorInfo, WeightFile
-from voc_cls.weights.open import open_weights
+from voc_cls.weights.load import load_weights_file
+from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -86,8 +86,8 @@ class Summary:
 
 
 def summarise(path: Path) -> Summary:
-    """Reads every tensor once for its statistics and once for the digest; WeightsError as of `open_weights`."""
-    weights = open_weights(path)
+    """Reads every tensor once for its statistics and once for the digest; WeightsError as of `load_weights_file`."""
+    weights = load_weights_file(path)
     tensors = tuple(_summarise_tensor(name, info, weights) for name, info in (
         *weights.tensors.items(), *weights.unnamed.items()))
     return Summary(weights.path, weights.format, weights.net, weights.digest(), tensors)

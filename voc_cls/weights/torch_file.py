@@ -17,9 +17,9 @@ import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.pickles import load_pickle
-from voc_cls.weights.format import Array, TensorInfo
 from voc_cls.weights.pieces import PIECE
 from voc_cls.weights.raw import RawFile, by_name, number_type, read_values
+from voc_cls.weights.tensors import Array, TensorInfo
 from voc_cls.weights.torch_pickle import Storage, StoredTensor, allowed_names, state_dict, storages_into
 
 ZIP_START = b"PK\x03\x04"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import MOST_AXES, Shape, TensorInfo
 from voc_cls.weights.raw import number_type
+from voc_cls.weights.tensors import MOST_AXES, Shape, TensorInfo
 
 STORAGES = {"HalfStorage": "float16", "BFloat16Storage": "bfloat16", "FloatStorage": "float32",
             "DoubleStorage": "float64", "CharStorage": "int8", "ShortStorage": "int16", "IntStorage": "int32",

@@ -7,9 +7,9 @@ import zipfile
 from pathlib import Path
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import Outgoing
 from voc_cls.weights.pieces import write_array
 from voc_cls.weights.raw import number_type
+from voc_cls.weights.tensors import Outgoing
 from voc_cls.weights.torch_pickle import CLASSES, pickled
 
 FOLDER = "archive"

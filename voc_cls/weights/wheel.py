@@ -13,7 +13,7 @@ from pathlib import Path
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import net_spec
-from voc_cls.weights.names import tf2onnx
+from voc_cls.weights.naming import tf2onnx
 from voc_cls.weights.onnx_file import open_onnx
 from voc_cls.weights.slim import write_checkpoint
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from voc_cls.errors import WeightsError
 from voc_cls.weights.convert import plan
 from voc_cls.weights.diff import Status
-from voc_cls.weights.open import digest, open_weights
+from voc_cls.weights.load import digest, load_weights_file
 from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
 FORMATS = ("a.npz", "a.npy", "a.h5", "a.weights.h5", "a.pth", "a.safetensors", "a.onnx")
@@ -65,7 +65,7 @@ def test_what_keeps_the_training_is_left_out_and_what_has_no_name_is_lost_only_w
         planned.check()
     planned.check(partial=True)
     planned.write()
-    assert "vgg_16/fc7/weights" in open_weights(tmp_path / "a.pth").tensors
+    assert "vgg_16/fc7/weights" in load_weights_file(tmp_path / "a.pth").tensors
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -105,7 +105,7 @@ def test_a_file_that_exists_is_replaced_only_when_that_is_meant(name, tmp_path, 
         plan([vgg], tmp_path / name)
     write_checkpoint(tmp_path / "small.ckpt", {"vgg_16/conv1/conv1_1/biases": np.ones(8, np.float32)})
     plan([tmp_path / "small.ckpt"], tmp_path / name, overwrite=True).write()
-    assert list(open_weights(tmp_path / name).tensors) == ["vgg_16/conv1/conv1_1/biases"]
+    assert list(load_weights_file(tmp_path / name).tensors) == ["vgg_16/conv1/conv1_1/biases"]
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "a.ckpt"])
@@ -123,7 +123,7 @@ def test_a_tensor_that_cannot_be_read_leaves_the_old_file_and_nothing_else(name,
 
 def test_the_format_can_be_named_where_the_suffix_does_not(tmp_path, vgg):
     plan([vgg], tmp_path / "weights.bin", to="safetensors").write()
-    assert open_weights(tmp_path / "weights.bin").format.startswith("safetensors")
+    assert load_weights_file(tmp_path / "weights.bin").format.startswith("safetensors")
 
 
 def test_a_network_that_the_other_library_lacks_keeps_tf_slims_names(tmp_path, small_weights):

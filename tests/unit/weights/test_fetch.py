@@ -10,7 +10,7 @@ import pytest
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.weights.archive import Archive
 from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source
-from voc_cls.weights.open import digest
+from voc_cls.weights.load import digest
 from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
 

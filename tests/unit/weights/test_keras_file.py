@@ -15,10 +15,10 @@ import pytest
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
-from voc_cls.weights.format import Outgoing, TensorInfo
 from voc_cls.weights.keras_file import open_keras
 from voc_cls.weights.keras_writer import write_keras
-from voc_cls.weights.names.keras import recognise, rows
+from voc_cls.weights.naming.keras import recognise, rows
+from voc_cls.weights.tensors import Outgoing, TensorInfo
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

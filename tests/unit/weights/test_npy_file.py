@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import Outgoing, TensorInfo
 from voc_cls.weights.npy_file import open_npy, write_npy
+from voc_cls.weights.tensors import Outgoing, TensorInfo
 
 KERNEL = np.linspace(-1, 1, 54, dtype=np.float32).reshape(3, 3, 3, 2)
 BIAS = np.array([0.5, -0.5], np.float32)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import Outgoing, TensorInfo
 from voc_cls.weights.npz_file import open_npz, write_npz
+from voc_cls.weights.tensors import Outgoing, TensorInfo
 
 ARRAYS = {
     "conv1_1_W": np.linspace(-1, 1, 54, dtype=np.float32).reshape(3, 3, 3, 2),

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights import onnx_file
-from voc_cls.weights.format import Outgoing, TensorInfo
 from voc_cls.weights.onnx_file import open_onnx, write_onnx
 from voc_cls.weights.pieces import PIECE
+from voc_cls.weights.tensors import Outgoing, TensorInfo
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -6,7 +6,7 @@ import pytest
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.convert import plan
-from voc_cls.weights.open import digest, open_weights
+from voc_cls.weights.load import digest, load_weights_file
 from voc_cls.weights.restore import network_digest, restore, write_slim
 from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
@@ -17,7 +17,7 @@ def values(network):
 
 def restore_file(network, path, *options, **named):
     """What voc-train does with --weights."""
-    return restore(network, open_weights(path, network.spec.name), *options, **named)
+    return restore(network, load_weights_file(path, network.spec.name), *options, **named)
 
 
 def as_slim(network):

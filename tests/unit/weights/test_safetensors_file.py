@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import Outgoing, TensorInfo
 from voc_cls.weights.pieces import PIECE, pieces
 from voc_cls.weights.safetensors_file import open_safetensors, write_safetensors
+from voc_cls.weights.tensors import Outgoing, TensorInfo
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

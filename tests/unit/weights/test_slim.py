@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.bundle import HEADER
-from voc_cls.weights.format import TensorInfo
-from voc_cls.weights.open import digest
+from voc_cls.weights.load import digest
 from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 from voc_cls.weights.table import Table, write_table
+from voc_cls.weights.tensors import TensorInfo
 from voc_cls.weights.wire import put_bytes, put_number
 
 

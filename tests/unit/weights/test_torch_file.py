@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.format import Outgoing, TensorInfo
+from voc_cls.weights.tensors import Outgoing, TensorInfo
 from voc_cls.weights.torch_file import open_torch
 from voc_cls.weights.torch_pickle import CLASSES
 from voc_cls.weights.torch_writer import write_torch

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.format import TensorInfo
-from voc_cls.weights.names import keras
-from voc_cls.weights.names.dialect import Dialect, Row
-from voc_cls.weights.names.layout import OIHW, Layout
+from voc_cls.weights.naming import keras
+from voc_cls.weights.naming.dialect import Dialect, Row
+from voc_cls.weights.naming.layout import OIHW, Layout
+from voc_cls.weights.tensors import TensorInfo
 
 NAME = re.compile(r"(?:.*/)?(?P<layer>block\d_conv\d|fc1|fc2|predictions)(?:_\d+)?/"
                   r"(?P<what>(?:convolution|Conv2D)/ReadVariableOp|MatMul/ReadVariableOp|"

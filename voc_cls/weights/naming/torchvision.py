@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.format import TensorInfo
-from voc_cls.weights.names.dialect import Dialect, Row
-from voc_cls.weights.names.layout import OIHW
-from voc_cls.weights.names.table import NORM, Line, dense_grid, layers, layout
+from voc_cls.weights.naming.dialect import Dialect, Row
+from voc_cls.weights.naming.layout import OIHW
+from voc_cls.weights.naming.table import NORM, Line, dense_grid, layers, layout
+from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"convolution": {"weights": "weight", "biases": "bias"}, "unbiased": {"weights": "weight"},
              "dense": {"weights": "weight", "biases": "bias"},

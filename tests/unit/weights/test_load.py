@@ -9,7 +9,7 @@ import pytest
 
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.weights.convert import plan
-from voc_cls.weights.open import digest, open_weights
+from voc_cls.weights.load import digest, load_weights_file
 from voc_cls.weights.recognise import format_to_write
 from voc_cls.weights.slim import write_checkpoint
 
@@ -33,7 +33,7 @@ def vgg(tmp_path, small_weights):
 @pytest.mark.parametrize("name", NORMALISATIONS)
 def test_the_same_weights_have_the_same_names_values_and_digest_in_every_format(name, tmp_path, vgg):
     checkpoint, values = vgg
-    opened = open_weights(convert(checkpoint, tmp_path / name))
+    opened = load_weights_file(convert(checkpoint, tmp_path / name))
     assert opened.net == "vgg_16"
     assert opened.normalisation == NORMALISATIONS[name]
     assert opened.shapes == {name: value.shape for name, value in values.items()}
@@ -46,7 +46,7 @@ def test_the_same_weights_have_the_same_names_values_and_digest_in_every_format(
 @pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.safetensors"])
 def test_every_network_is_recognised_again(net, name, tmp_path, small_weights):
     write_checkpoint(tmp_path / "net.ckpt", small_weights(net))
-    opened = open_weights(convert(tmp_path / "net.ckpt", tmp_path / name))
+    opened = load_weights_file(convert(tmp_path / "net.ckpt", tmp_path / name))
     assert opened.net == net
     assert opened.digest() == digest(tmp_path / "net.ckpt")
 
@@ -54,31 +54,31 @@ def test_every_network_is_recognised_again(net, name, tmp_path, small_weights):
 def test_the_lectures_npz_gives_tf_slims_shapes(tmp_path):
     dense = np.arange(7 * 7 * 512 * 2, dtype=np.float32).reshape(25088, 2)
     np.savez(tmp_path / "fc.npz", fc6_W=dense, fc6_b=np.zeros(2, np.float32), fc8_W=np.ones((2, 10), np.float32))
-    opened = open_weights(tmp_path / "fc.npz", "vgg_19")
+    opened = load_weights_file(tmp_path / "fc.npz", "vgg_19")
     assert opened.net == "vgg_19"
     assert opened.shapes == {"vgg_19/fc6/weights": (7, 7, 512, 2), "vgg_19/fc6/biases": (2,),
                              "vgg_19/fc8/weights": (1, 1, 2, 10)}
     np.testing.assert_array_equal(opened.read("vgg_19/fc6/weights")[1, 2, 3], dense[(1 * 7 + 2) * 512 + 3])
-    assert open_weights(tmp_path / "fc.npz").net == "vgg_16"  # where nothing says more
+    assert load_weights_file(tmp_path / "fc.npz").net == "vgg_16"  # where nothing says more
 
 
 def test_the_caffe_layout_of_vgg16_npy_is_blue_first(tmp_path):
     kernel = np.arange(3 * 3 * 3 * 2, dtype=np.float32).reshape(3, 3, 3, 2)
     np.save(tmp_path / "vgg16.npy", np.array({"conv1_1": [kernel, np.zeros(2, np.float32)]}, dtype=object))
-    np.testing.assert_array_equal(open_weights(tmp_path / "vgg16.npy").read("vgg_16/conv1/conv1_1/weights"),
+    np.testing.assert_array_equal(load_weights_file(tmp_path / "vgg16.npy").read("vgg_16/conv1/conv1_1/weights"),
                                   kernel[:, :, ::-1])
 
 
 def test_a_file_of_one_network_is_not_taken_for_a_part_of_another(tmp_path, small_weights):
     write_checkpoint(tmp_path / "vgg_19.ckpt", small_weights("vgg_19"))
     npz = convert(tmp_path / "vgg_19.ckpt", tmp_path / "vgg_19.npz")
-    assert open_weights(npz, "vgg_16").net == "vgg_19"
-    assert open_weights(npz, "vgg_19").net == "vgg_19"
+    assert load_weights_file(npz, "vgg_16").net == "vgg_19"
+    assert load_weights_file(npz, "vgg_19").net == "vgg_19"
 
 
 def test_names_of_no_known_network_stay_as_they_are(tmp_path):
     np.savez(tmp_path / "own.npz", kernel=np.ones(3, np.float32))
-    opened = open_weights(tmp_path / "own.npz")
+    opened = load_weights_file(tmp_path / "own.npz")
     assert (opened.net, opened.shapes) == (None, {"kernel": (3,)})
 
 
@@ -86,7 +86,7 @@ def test_what_has_no_counterpart_is_kept_apart(tmp_path, vgg):
     convert(vgg[0], tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as values:
         np.savez(tmp_path / "more.npz", mystery=np.ones(2), **values)
-    opened = open_weights(tmp_path / "more.npz")
+    opened = load_weights_file(tmp_path / "more.npz")
     assert dict(opened.unnamed).keys() == {"mystery"}
     assert opened.shapes["mystery"] == (2,)
     assert opened.read("mystery").tolist() == [1, 1]
@@ -104,14 +104,14 @@ def test_what_has_no_counterpart_is_kept_apart(tmp_path, vgg):
 def test_a_file_that_its_name_does_not_fit_is_told_for_what_it_is(written, called, message, tmp_path, vgg):
     convert(vgg[0], tmp_path / written).rename(tmp_path / called)
     with pytest.raises(WeightsError) as told:
-        open_weights(tmp_path / called)
+        load_weights_file(tmp_path / called)
     assert str(told.value) == f"{tmp_path}/{message}"
 
 
 def test_a_name_that_claims_nothing_is_enough(tmp_path, vgg):
     for name in ("a.npz", "a.h5", "a.pth", "a.safetensors", "a.npy"):
         convert(vgg[0], tmp_path / name).rename(tmp_path / "weights.bin")
-        assert open_weights(tmp_path / "weights.bin").digest() == digest(vgg[0])
+        assert load_weights_file(tmp_path / "weights.bin").digest() == digest(vgg[0])
 
 
 def zipped(**members):
@@ -136,7 +136,7 @@ def zipped(**members):
 def test_what_is_no_weights_is_told_for_what_it_is(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError) as told:
-        open_weights(tmp_path / name)
+        load_weights_file(tmp_path / name)
     assert f"{name} {message}" in str(told.value)
 
 
@@ -146,7 +146,7 @@ def test_half_a_download_is_refused(name, tmp_path, vgg):
     for part in (0.02, 0.5, 0.95):
         (tmp_path / name).write_bytes(content[:int(len(content) * part)])
         with pytest.raises(WeightsError, match=name.replace(".", r"\.")):
-            open_weights(tmp_path / name).digest()
+            load_weights_file(tmp_path / name).digest()
 
 
 def test_a_format_that_is_not_known_lists_those_that_are(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from voc_cls.weights.format import Array, Shape
+from voc_cls.weights.tensors import Array, Shape
 
 KERNEL = (0, 1, 2, 3)
 """Axes of a convolution in TF-Slim and Keras: height, width, input, output."""

@@ -8,8 +8,8 @@ from math import isqrt
 from typing import Literal
 
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.format import TensorInfo
-from voc_cls.weights.names.layout import OUTPUT, Layout
+from voc_cls.weights.naming.layout import OUTPUT, Layout
+from voc_cls.weights.tensors import TensorInfo
 
 Kind = Literal["convolution", "unbiased", "dense", "norm"]
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")

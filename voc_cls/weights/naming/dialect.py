@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from voc_cls.nets.registry import NetSpec, Normalisation
-from voc_cls.weights.format import Array, Outgoing, TensorInfo, WeightFile
-from voc_cls.weights.names.layout import Layout
+from voc_cls.weights.naming.layout import Layout
+from voc_cls.weights.tensors import Array, Outgoing, TensorInfo, WeightFile
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pytest
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
 from voc_cls.nets.shapes import slim_shapes
-from voc_cls.weights.format import TensorInfo
-from voc_cls.weights.names import Dialect, Layout, dialects, keras, tf2onnx, torchvision
-from voc_cls.weights.names.layout import KERNEL, OIHW
+from voc_cls.weights.naming import Dialect, Layout, dialects, keras, tf2onnx, torchvision
+from voc_cls.weights.naming.layout import KERNEL, OIHW
+from voc_cls.weights.tensors import TensorInfo
 
 RESNETS_V1 = ("resnet_v1_50", "resnet_v1_101", "resnet_v1_152")
 MAPPED = [(keras.DIALECT, net) for net in keras.MODELS] \

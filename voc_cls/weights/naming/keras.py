@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from voc_cls.nets.registry import NETS, NetSpec
-from voc_cls.weights.format import TensorInfo
-from voc_cls.weights.names.dialect import Dialect, Row
-from voc_cls.weights.names.layout import KERNEL
-from voc_cls.weights.names.table import NORM, Line, dense_grid, layers, layout
+from voc_cls.weights.naming.dialect import Dialect, Row
+from voc_cls.weights.naming.layout import KERNEL
+from voc_cls.weights.naming.table import NORM, Line, dense_grid, layers, layout
+from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"convolution": {"weights": "kernel", "biases": "bias"}, "unbiased": {"weights": "kernel"},
              "dense": {"weights": "kernel", "biases": "bias"}, "norm": {name: name for name in NORM}}

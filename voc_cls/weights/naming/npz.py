@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.format import TensorInfo
-from voc_cls.weights.names.dialect import Dialect, Row
-from voc_cls.weights.names.layout import KERNEL
-from voc_cls.weights.names.table import Line, dense_grid, layers, layout
+from voc_cls.weights.naming.dialect import Dialect, Row
+from voc_cls.weights.naming.layout import KERNEL
+from voc_cls.weights.naming.table import Line, dense_grid, layers, layout
+from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"_W": "weights", "_b": "biases"}
 CAFFE = ({"/0": "weights", "/1": "biases"}, {"/weights": "weights", "/biases": "biases"})

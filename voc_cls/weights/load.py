@@ -8,10 +8,10 @@ from pathlib import Path
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Normalisation, net_spec
-from voc_cls.weights.format import Array, Shape, TensorInfo, WeightFile
-from voc_cls.weights.names import Dialect, Row, dialects
+from voc_cls.weights.naming import Dialect, Row, dialects
 from voc_cls.weights.recognise import recognise
 from voc_cls.weights.slim import tensors_digest
+from voc_cls.weights.tensors import Array, Shape, TensorInfo, WeightFile
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class NamedWeights:
         return tensors_digest((name, self.read(name)) for name in self.tensors)
 
 
-def open_weights(path: Path, net: str | None = None) -> NamedWeights:
+def load_weights_file(path: Path, net: str | None = None) -> NamedWeights:
     """Opens the weights that `path` means: a file of one of the formats of recognise.py, or a checkpoint's prefix.
 
     net: the network that they are for, where the names in the file leave a choice (a file with fc6 alone may be of
@@ -68,7 +68,7 @@ def open_weights(path: Path, net: str | None = None) -> NamedWeights:
 
 def digest(path: Path, net: str | None = None) -> str:
     """`NamedWeights.digest` of the file at `path`."""
-    return open_weights(path, net).digest()
+    return load_weights_file(path, net).digest()
 
 
 def below(name: str, spec: NetSpec) -> bool:
