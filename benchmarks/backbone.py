@@ -31,9 +31,9 @@ def main(pictures: int) -> int:
     import numpy as np
 
     from voc_cls.data.augmentation import Augmentation
-    from voc_cls.data.demo.devkit import write_demo
     from voc_cls.data.feature_cache import file_digests
-    from voc_cls.data.voc import read_split
+    from voc_cls.data.readers.voc import read_split
+    from voc_cls.demo.devkit import write_demo
     from voc_cls.nets.network import build_network
     from voc_cls.training.augmented_views import fixed_views
     from voc_cls.training.backbone import RowCache, frozen_backbone

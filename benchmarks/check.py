@@ -74,7 +74,7 @@ def taken(command: list[str]) -> tuple[float, float]:
 
 def make_sets(folder: Path, source: Path | None) -> tuple[Path, Path]:
     """(a tree of two classes, a VOC devkit) of the same 10,000 different files."""
-    from voc_cls.data.demo.devkit import write_demo
+    from voc_cls.demo.devkit import write_demo
 
     demo = write_demo(folder / "demo", 300, seed=0).root
     originals = sorted((source or demo / "JPEGImages").glob("*.jpg"))

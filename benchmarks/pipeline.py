@@ -26,8 +26,8 @@ def main(root: Path | None) -> None:
     """Prints pictures per second of each pipeline and its ratio to decoding alone."""
     import_tensorflow()
     from voc_cls.data.dataset import DifficultPolicy
-    from voc_cls.data.demo.devkit import write_demo
-    from voc_cls.data.voc import read_split
+    from voc_cls.data.readers.voc import read_split
+    from voc_cls.demo.devkit import write_demo
 
     with tempfile.TemporaryDirectory() as folder:
         devkit = root or write_demo(Path(folder), 3 * PICTURES // 2 + 6, seed=0).root
@@ -58,7 +58,7 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     from voc_cls.data.augmentation import AugmentationConfig
-    from voc_cls.data.decoded import decoded_pictures
+    from voc_cls.data.image_cache import decoded_pictures
     from voc_cls.data.pipeline import shuffled_order, training_batches
     from voc_cls.data.preprocessing import decode
     from voc_cls.nets.registry import net_spec

@@ -27,9 +27,9 @@ def main(precision: str, batch: int, kind: str) -> None:
     from rich.console import Console
 
     from voc_cls.data.augmentation import AugmentationConfig
-    from voc_cls.data.demo.devkit import write_demo
     from voc_cls.data.pipeline import shuffled_order
-    from voc_cls.data.voc import read_split
+    from voc_cls.data.readers.voc import read_split
+    from voc_cls.demo.devkit import write_demo
     from voc_cls.nets.network import build_network
     from voc_cls.training import fit as fitting
     from voc_cls.training.config import TrainingConfig

@@ -22,7 +22,7 @@ from PIL import Image
 from tests.cifar10 import drawn as drawn_batches
 from tests.cifar10 import write_python
 from tests.conftest import FileServer
-from voc_cls.data.voc import read_split
+from voc_cls.data.readers.voc import read_split
 
 VOC2007_ROOT = Path(os.environ.get("VOC2007_ROOT", Path(__file__).parents[3] / "shared/voc2007/VOCdevkit/VOC2007"))
 

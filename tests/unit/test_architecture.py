@@ -26,13 +26,14 @@ WEIGHTS, EVALUATION = {*NETS, "voc_cls.weights"}, {*NETS, "voc_cls.evaluation"}
 TRAINING = {*WEIGHTS, *EVALUATION, "voc_cls.training"}
 MAY_IMPORT = {  # package → what of this project it may import; docs/decisions.md has the reasons
     "voc_cls/data": DATA,
+    "voc_cls/demo": {*DATA, "voc_cls.demo"},
     "voc_cls/nets": NETS,
     "voc_cls/weights": WEIGHTS,
     "voc_cls/evaluation": EVALUATION,
     "voc_cls/training": TRAINING,
     "voc_cls/v1": {"voc_cls.v1"},
     "voc_cls/client": {*SHARED, "voc_cls.v1", "voc_cls.client"},
-    "voc_cls/cli": {*TRAINING, "voc_cls.client", "voc_cls.cli"},
+    "voc_cls/cli": {*TRAINING, "voc_cls.client", "voc_cls.demo", "voc_cls.cli"},
     "export": {*TRAINING, "export"},
     "serving": {*SHARED, "voc_cls.v1", "serving"},
 }

@@ -17,7 +17,7 @@ from voc_cls.cli.preview import Preview
 from voc_cls.cli.progress import picture_bar
 from voc_cls.cli.split import Split
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
-from voc_cls.data.readers import DataKind
+from voc_cls.data.load import DataKind
 from voc_cls.errors import DataError, UsageError
 
 PROGRAM = "voc-data"
@@ -65,7 +65,7 @@ class Check:
 
     def run(self) -> None:
         """Prints the problems, then fails if there are any."""
-        from voc_cls.data.survey import surveyed_meanwhile
+        from voc_cls.data.scan import surveyed_meanwhile
 
         with surveyed_meanwhile(self.data, self.root, self.split) as survey:
             import_tensorflow()
@@ -111,9 +111,9 @@ class Stats:
         """Prints the table."""
         from rich.console import Console
 
+        from voc_cls.data.scan import survey
         from voc_cls.data.statistics import statistics
         from voc_cls.data.statistics_table import table
-        from voc_cls.data.survey import survey
 
         found = survey(self.data, self.root, self.split)
         if not found.splits:
@@ -145,7 +145,7 @@ class Demo:
 
     def run(self) -> None:
         """Draws, then prints how to use it."""
-        from voc_cls.data.demo.devkit import SPLITS, write_demo
+        from voc_cls.demo.devkit import SPLITS, write_demo
 
         if self.pictures < len(SPLITS):
             raise UsageError(f"--pictures {self.pictures}: needs one for each of {', '.join(SPLITS)}, so at least "

@@ -125,7 +125,7 @@ def evaluate() -> None:
 
 def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
     """The pictures to evaluate: the run's own where no flag names others."""
-    from voc_cls.data.readers import read_dataset
+    from voc_cls.data.load import read_dataset
 
     split = config.split or recorded["eval_split"]
     if split == "none":

@@ -8,7 +8,7 @@ from pathlib import Path
 from voc_cls.console import import_tensorflow
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import DifficultPolicy
-from voc_cls.data.readers import DataKind
+from voc_cls.data.load import DataKind
 from voc_cls.errors import UsageError
 
 
@@ -44,8 +44,8 @@ class Preview:
             if value < least or (most is not None and value > most):
                 limits = f"at least {least}" if most is None else f"from {least} to {most}"
                 raise UsageError(f"--{name} {value}: must be {limits}")
+        from voc_cls.data.load import default_splits, read_dataset
         from voc_cls.data.preview import draw_preview, preview
-        from voc_cls.data.readers import default_splits, read_dataset
         from voc_cls.nets.registry import net_spec
 
         preprocessing = net_spec(self.net).preprocessing

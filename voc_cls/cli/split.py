@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voc_cls.data.dataset import DifficultPolicy
-from voc_cls.data.readers import DataKind
+from voc_cls.data.load import DataKind
 from voc_cls.errors import UsageError
 
 SEEDS = 2**32
@@ -52,8 +52,8 @@ class Split:
         self._check()
         from rich.console import Console
 
-        from voc_cls.data.lists import check_free, draw_lists, write_lists
-        from voc_cls.data.readers import default_splits, read_dataset
+        from voc_cls.data.load import default_splits, read_dataset
+        from voc_cls.data.split import check_free, draw_lists, write_lists
 
         check_free(self.out)
         split = self.split or default_splits(self.data, self.root)[0]

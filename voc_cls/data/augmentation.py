@@ -1,6 +1,6 @@
 """How training pictures are varied: what can be asked for, and what it comes to.
 
-How a picture is varied stands in variants.py, how a batch is mixed in mixing.py.
+How a picture is varied stands in transforms.py, how a batch is mixed in mixup.py.
 """
 
 from __future__ import annotations

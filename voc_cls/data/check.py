@@ -14,10 +14,10 @@ from typing import Any
 
 from voc_cls.data.decoding import decode_all
 from voc_cls.data.duplicates import find_duplicates
+from voc_cls.data.load import splits_of
 from voc_cls.data.pictures import PictureHeader
-from voc_cls.data.readers import splits_of
-from voc_cls.data.survey import Survey
-from voc_cls.data.voc import Devkit, open_devkit
+from voc_cls.data.readers.voc import Devkit, open_devkit
+from voc_cls.data.scan import Survey
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.feature_cache import file_digests
-from voc_cls.data.survey import Found
+from voc_cls.data.scan import Found
 
 FOLD = re.compile(r".*_(\d+)")
 """The lists of a fold, such as train_2 and val_2 (voc-data split --folds)."""

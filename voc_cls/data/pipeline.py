@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.preprocessing import Preprocessing, decode, resize
-from voc_cls.data.variants import flip, resample
+from voc_cls.data.transforms import flip, resample
 from voc_cls.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Order:
     """What each training step sees: picture `index` as its `draw` makes it, both int64 [steps, batch], ≥ 0.
 
-    A draw is the seed of everything random about an example; its lowest bits are the flips (variants.py).
+    A draw is the seed of everything random about an example; its lowest bits are the flips (transforms.py).
     """
 
     index: npt.NDArray[np.int64]
@@ -106,7 +106,7 @@ def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], or
     examples = flat.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(order.index.shape[1], drop_remainder=True)
     if augmentation.mixes:
-        from voc_cls.data.mixing import mixer
+        from voc_cls.data.mixup import mixer
 
         batches = batches.map(mixer(augmentation), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     else:

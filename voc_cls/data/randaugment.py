@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2020): two of 14 operations on every picture, at a fixed strength.
 
 The colour operations are Pillow's, which the paper's are defined by; the geometric ones join the picture's one affine
-map (variants.py). Keras' RandAugment layer computes all its operations for every picture and drops all but two: 44 ms
+map (transforms.py). Keras' RandAugment layer computes all its operations for every picture and drops all but two: 44 ms
 a picture here, where this takes 1.5; its rotation goes to 180 degrees, its contrast only up.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 if TYPE_CHECKING:
-    from voc_cls.data.variants import Geometry, Picture
+    from voc_cls.data.transforms import Geometry, Picture
 
 OPERATIONS = 2
 STRENGTH = 0.9

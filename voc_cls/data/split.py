@@ -1,114 +1,124 @@
-"""Drawing lists from a data set: seeded, and so that every class goes to each by its share.
-
-Single-label by scikit-learn's stratified splitters, multi-label by iterative stratification (Sechidis et al. 2011),
-which sees to the rarest class first. Pictures that are the same stay together.
-"""
+"""The lists of `voc-data split`: train, validation and test, or folds, drawn from one data set and written as CSVs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Sequence
+import os
+import shutil
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from voc_cls.data.dataset import Dataset, Task
-from voc_cls.errors import UsageError
+from voc_cls.data.dataset import Dataset
+from voc_cls.data.feature_cache import file_digests
+from voc_cls.data.readers.class_names import FILE
+from voc_cls.data.readers.csv import write_list
+from voc_cls.data.stratify import carve, folds
+from voc_cls.errors import DataError, UsageError
+from voc_cls.files import write_text
 
-Numbers = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = 7
+"""Lists that the table shows side by side; of more folds it shows the smallest and the largest."""
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Which pictures belong together: `first`, one of each group, and the group of every picture."""
+class Lists:
+    """The parts of `source` by the names of their lists, and how many of its pictures are there more than once."""
 
-    first: Numbers
-    of: Numbers
+    source: Dataset
+    parts: dict[str, Dataset]
+    repeated: int
 
-    @classmethod
-    def by(cls, keys: Sequence[Hashable]) -> Groups:
-        """Pictures with the same key are a group."""
-        number: dict[Hashable, int] = {}
-        first: list[int] = []
-        for row, key in enumerate(keys):
-            if key not in number:
-                number[key] = len(first)
-                first.append(row)
-        return cls(np.array(first, np.int64), np.array([number[key] for key in keys], np.int64))
+    def __rich__(self) -> Table:
+        """Pictures of every class in every list; of folds, what is validated on."""
+        from rich.table import Table
 
-    def rows(self, groups: Numbers) -> Numbers:
-        """All pictures of some groups, in their order."""
-        rows: Numbers = np.flatnonzero(np.isin(self.of, groups))
-        return rows
+        shown = {name: part for name, part in self.parts.items() if not name.startswith("train_")}
+        vals = [part for name, part in shown.items() if name.startswith("val_")]
+        if len(shown) > COLUMNS:
+            shown = {name: part for name, part in shown.items() if not name.startswith("val_")}
+        else:
+            vals = [] if "val_1" in shown else vals
+        caption = [f"val_1 to val_{len(vals)}: smallest and largest"] if vals else []
+        caption += ["train_K: all but val_K and test"] if "train_1" in self.parts else []
+        caption += [f"copies, byte by byte: {self.repeated:,}, in the list of their original"] if self.repeated else []
+        table = Table(title=f"{self.source.name}: {len(self.source):,} pictures", caption="\n".join(caption) or None)
+        for name in ("class", "all", *shown, *(["val_K"] if vals else [])):
+            table.add_column(name, justify="left" if name == "class" else "right")
+        for column, label in enumerate(self.source.classes):
+            several = [int(part.labels[:, column].sum()) for part in vals]
+            table.add_row(label, *(f"{int(part.labels[:, column].sum()):,}" for part in (self.source, *shown.values())),
+                          *_range(several))
+        table.add_section()
+        table.add_row("pictures", *(f"{len(part):,}" for part in (self.source, *shown.values())),
+                      *_range([len(part) for part in vals]), style="bold")
+        return table
 
 
-def carve(dataset: Dataset, fraction: float, seed: int, keys: Sequence[Hashable], flag: str) -> tuple[Numbers, Numbers]:
-    """(rows that stay, rows that are taken): about `fraction` of every class is taken, both in the order of the list.
+def draw_lists(dataset: Dataset, val: float, test: float, number: int | None, seed: int) -> Lists:
+    """Draws train, val and test from `dataset`, or with `number` that many folds, train_1, val_1 …, and test.
 
-    keys: pictures with the same key stay together. UsageError, which begins with `flag` (such as "--val 0.1"), where a
-    side would be empty or a class cannot be on both.
+    val, test: fractions of all pictures; 0: none. Every class goes to each list by its share, pictures with the same
+    bytes go to the same list, and the same seed draws the same. UsageError where the classes are too small for it.
     """
-    groups = Groups.by(keys)
-    labels, pictures = dataset.labels[groups.first], len(groups.first)
-    taken = round(pictures * fraction) if 0 < fraction < 1 else 0
-    if not 0 < taken < pictures:
-        raise UsageError(f"{flag}: takes {taken} of the {len(dataset):,} pictures of {dataset.name}; give "
-                         "another fraction")
-    if dataset.task is Task.SINGLE_LABEL:
-        counts = _counts(dataset, labels)
-        rarest = min(counts, key=lambda name: counts[name])
-        if counts[rarest] < 2:
-            raise UsageError(f"{flag}: {dataset.name} has a single picture of the class {rarest!r}, which "
-                             "cannot be on both sides; add pictures, or take the class out")
-        taken = math.ceil(pictures * fraction)  # as scikit-learn does
-        fewer = min(taken, pictures - taken)
-        if fewer < len(counts):
-            raise UsageError(f"{flag}: leaves {fewer} of the pictures on one side, fewer than the "
-                             f"{len(counts)} classes of {dataset.name}; give another fraction")
-    splitter = _splitter(dataset.task, fraction, seed)
-    staying, going = next(splitter.split(labels, _targets(dataset.task, labels)))
-    return groups.rows(staying), groups.rows(going)
+    if not val + test + (number or 0) > 0:
+        raise UsageError("--val 0 --test 0: leaves one list of everything; ask for a part, or for --folds")
+    if val + test >= 1:
+        raise UsageError(f"--val {val:g} --test {test:g}: leave nothing to train on; they must stay below 1 together")
+    keys, rows = file_digests(dataset.paths), np.arange(len(dataset))
+    parts: dict[str, Dataset] = {}
+    if test:
+        rows, taken = carve(dataset, test, seed, keys, f"--test {test:g}")
+        parts["test"] = dataset.subset(taken, f"{dataset.name}, test")
+    rest = dataset.subset(rows, dataset.name)
+    rest_keys = [keys[row] for row in rows]
+    drawn: dict[str, Dataset] = {}
+    if number is not None:
+        for fold, (train, validation) in enumerate(folds(rest, number, seed, rest_keys), 1):
+            drawn |= {f"train_{fold}": rest.subset(train, f"train_{fold}"),
+                      f"val_{fold}": rest.subset(validation, f"val_{fold}")}
+    elif val:
+        train, validation = carve(rest, val / (1 - test), seed, rest_keys, f"--val {val:g}")
+        drawn = {"train": rest.subset(train, "train"), "val": rest.subset(validation, "val")}
+    else:
+        drawn = {"train": rest}
+    return Lists(dataset, drawn | parts, len(keys) - len(set(keys)))
 
 
-def folds(dataset: Dataset, number: int, seed: int, keys: Sequence[Hashable]) -> list[tuple[Numbers, Numbers]]:
-    """(rows to train on, rows to validate on) of each of `number` folds, both in the order of the list.
+def write_lists(lists: Lists, out: Path) -> None:
+    """Writes a CSV for every list, and the list of the classes, into the new folder `out`, which appears whole.
 
-    keys: pictures with the same key stay together. UsageError names a class of a single-label data set with fewer
-    pictures than there are folds; a rare class among several on a picture is spread as far as it goes.
+    The paths are relative to `out`. DataError where it exists or cannot be written.
     """
-    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
-    from sklearn.model_selection import StratifiedKFold
+    check_free(out)
+    aside = out.absolute().with_name(f".aside-{os.getpid()}-{out.absolute().name}")
+    try:
+        aside.mkdir(parents=True)
+        real = os.path.realpath(out)
 
-    groups = Groups.by(keys)
-    labels = dataset.labels[groups.first]
-    few = [name for name, positives in zip(dataset.classes, labels.sum(axis=0), strict=True) if positives < number]
-    if few and dataset.task is Task.SINGLE_LABEL:
-        positives = int(labels[:, dataset.classes.index(few[0])].sum())
-        raise UsageError(f"--folds {number}: the class {few[0]!r} has {positives} pictures to share out, fewer than "
-                         "folds; ask for fewer folds, add pictures, or take the class out")
-    kind = StratifiedKFold if dataset.task is Task.SINGLE_LABEL else MultilabelStratifiedKFold
-    drawn = kind(n_splits=number, shuffle=True, random_state=seed).split(labels, _targets(dataset.task, labels))
-    return [(groups.rows(train), groups.rows(val)) for train, val in drawn]
+        def name(path: Path) -> str:
+            return os.path.join(os.path.relpath(os.path.realpath(path.parent), real), path.name)
 
-
-def _splitter(task: Task, fraction: float, seed: int) -> Any:
-    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    kind = StratifiedShuffleSplit if task is Task.SINGLE_LABEL else MultilabelStratifiedShuffleSplit
-    return kind(n_splits=1, test_size=fraction, random_state=seed)
+        for split, part in lists.parts.items():
+            write_list(aside / f"{split}.csv", part, name)
+        write_text(aside / FILE, "".join(f"{label}\n" for label in lists.source.classes))
+        check_free(out)
+        aside.rename(out)
+    except OSError as error:
+        raise DataError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _targets(task: Task, labels: npt.NDArray[np.float32]) -> Numbers:
-    """What the splitters stratify by: the number of the class, or all labels, of which they want two at least."""
-    if task is Task.SINGLE_LABEL:
-        return np.asarray(labels.argmax(axis=1), np.int64)
-    several = labels if labels.shape[1] > 1 else np.hstack([labels, 1 - labels])
-    return several.astype(np.int64)
+def check_free(out: Path) -> None:
+    """DataError where `out` exists: lists that a run may have been trained on are never changed."""
+    if os.path.lexists(out):
+        raise DataError(f"--out {out}: exists already; choose another folder, or delete it")
 
 
-def _counts(dataset: Dataset, labels: npt.NDArray[np.float32]) -> dict[str, int]:
-    """Pictures of each class that has any."""
-    return {name: int(count) for name, count in zip(dataset.classes, labels.sum(axis=0), strict=True) if count}
+def _range(counts: list[int]) -> list[str]:
+    return [f"{min(counts):,}–{max(counts):,}"] if counts else []

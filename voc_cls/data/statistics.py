@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.survey import Found, Survey
+from voc_cls.data.scan import Found, Survey
 
 
 @dataclass(frozen=True)

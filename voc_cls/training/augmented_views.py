@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from voc_cls.data.augmentation import Augmentation
-from voc_cls.data.variants import FLIP_BITS
+from voc_cls.data.transforms import FLIP_BITS
 
 
 @dataclass(frozen=True)

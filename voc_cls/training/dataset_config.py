@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voc_cls.data.dataset import DifficultPolicy
-from voc_cls.data.readers import NONE, DataKind, default_splits, folds_of
+from voc_cls.data.load import NONE, DataKind, default_splits, folds_of
 from voc_cls.errors import UsageError
 
 AUTO = "auto"

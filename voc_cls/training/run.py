@@ -10,7 +10,7 @@ import keras
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.decoded import decoded_pictures
+from voc_cls.data.image_cache import decoded_pictures
 from voc_cls.data.pipeline import naming_broken_pictures, shuffled_order
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.evaluation.tasks import Assessment

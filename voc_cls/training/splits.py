@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.readers import NONE, read_dataset
-from voc_cls.data.split import carve
+from voc_cls.data.load import NONE, read_dataset
+from voc_cls.data.stratify import carve
 from voc_cls.errors import DataError, UsageError
 from voc_cls.training.dataset_config import AUTO, DatasetConfig
 

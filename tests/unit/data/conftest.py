@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.annotation import Box, VocObject
-from voc_cls.data.demo.devkit import write_demo
+from voc_cls.data.readers.annotation import Box, VocObject
+from voc_cls.demo.devkit import write_demo
 
 SHARED = Path(__file__).parents[4] / "shared"
 VOC2007_ROOT = Path(os.environ.get("VOC2007_ROOT", SHARED / "voc2007/VOCdevkit/VOC2007"))

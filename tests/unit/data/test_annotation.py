@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.annotation import SIZE_LIMIT, Annotation, Box, VocObject, read_annotation
-from voc_cls.data.voc import CLASSES
+from voc_cls.data.readers.annotation import SIZE_LIMIT, Annotation, Box, VocObject, read_annotation
+from voc_cls.data.readers.voc import CLASSES
 from voc_cls.errors import DataError
 
 DOG = """<annotation>

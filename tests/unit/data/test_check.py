@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.cifar10 import drawn, write_python
 from voc_cls.data.check import Check, check_survey
-from voc_cls.data.survey import survey, surveyed_meanwhile
+from voc_cls.data.scan import survey, surveyed_meanwhile
 from voc_cls.errors import DataError
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cifar10 import BATCHES, NAMES, Records, drawn, pack, python2_pickle, write_binary, write_python
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.readers import read_dataset
+from voc_cls.data.load import read_dataset
 from voc_cls.errors import DataError
 
 RECORDS = 20

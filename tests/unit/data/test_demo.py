@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from voc_cls.data.annotation import Box, VocObject, read_annotation
-from voc_cls.data.demo.canvas import Canvas
-from voc_cls.data.demo.devkit import Demo, write_demo
-from voc_cls.data.demo.drawings import DRAWINGS
-from voc_cls.data.demo.scenes import (
+from voc_cls.data.readers.annotation import Box, VocObject, read_annotation
+from voc_cls.data.readers.voc import CLASSES, read_split
+from voc_cls.demo.canvas import Canvas
+from voc_cls.demo.devkit import Demo, write_demo
+from voc_cls.demo.drawings import DRAWINGS
+from voc_cls.demo.scenes import (
     DIFFICULT_BELOW,
     DROPPED_BELOW,
     OPAQUE,
@@ -27,7 +28,6 @@ from voc_cls.data.demo.scenes import (
     draw_sprite,
     visible_objects,
 )
-from voc_cls.data.voc import CLASSES, read_split
 from voc_cls.errors import DataError
 
 SIDE = 64
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_with_other_th
         drawn_devkit: Path, tmp_path: Path) -> None:
     write_demo(tmp_path / "one", pictures=30, seed=1, threads=1)
     assert digest(tmp_path / "one/VOCdevkit/VOC2007") == digest(drawn_devkit)
-    script = "import sys, pathlib, voc_cls.data.demo.devkit as d; d.write_demo(pathlib.Path(sys.argv[1]), 30, 1, 5)"
+    script = "import sys, pathlib, voc_cls.demo.devkit as d; d.write_demo(pathlib.Path(sys.argv[1]), 30, 1, 5)"
     subprocess.run([sys.executable, "-c", script, tmp_path / "five"], check=True,
                    env={**os.environ, "PYTHONHASHSEED": "7", "OPENCV_FOR_THREADS_NUM": "1"})
     assert digest(tmp_path / "five/VOCdevkit/VOC2007") == digest(drawn_devkit)

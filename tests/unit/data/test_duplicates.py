@@ -11,7 +11,7 @@ import pytest
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.duplicates import Duplicates, apart, find_duplicates
-from voc_cls.data.survey import Found
+from voc_cls.data.scan import Found
 
 CLASSES = ("cat", "dog")
 

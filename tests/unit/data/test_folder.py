@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.readers import default_splits, read_dataset, scan_dataset, splits_of
+from voc_cls.data.load import default_splits, read_dataset, scan_dataset, splits_of
 from voc_cls.errors import DataError, UsageError
 
 SEEDLINGS = ("Black-grass", "Charlock", "Cleavers", "Common Chickweed", "Common wheat", "Fat Hen", "Loose Silky-bent",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.imagesets import Listed, class_list_problems, read_split_list
+from voc_cls.data.readers.imagesets import Listed, class_list_problems, read_split_list
 from voc_cls.errors import DataError
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import FileServer
 from voc_cls.data import official
 from voc_cls.data.official import OFFICIAL, OfficialArchive, chosen_parts, fetch_archive, mirrored
-from voc_cls.data.voc import read_split
+from voc_cls.data.readers.voc import read_split
 from voc_cls.errors import DataError, DownloadError, UsageError
 
 Serve = Callable[[bytes], FileServer]

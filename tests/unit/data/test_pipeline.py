@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED
-from voc_cls.data.decoded import decoded_pictures
+from voc_cls.data.image_cache import decoded_pictures
 from voc_cls.data.pipeline import (
     Order,
     naming_broken_pictures,

@@ -11,10 +11,10 @@ from PIL import Image
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import DifficultPolicy
+from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import picture_batches
 from voc_cls.data.preprocessing import Preprocessing, grey_levels
 from voc_cls.data.preview import Preview, caption, draw_preview, preview
-from voc_cls.data.readers import read_dataset
 from voc_cls.errors import DataError
 
 NETWORK = Preprocessing(size=64, mean=(123.68, 116.78, 103.94))

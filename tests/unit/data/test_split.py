@@ -16,9 +16,9 @@ from rich.console import Console
 
 from voc_cls.cli.split import Split
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.lists import Lists, draw_lists, write_lists
-from voc_cls.data.readers import read_dataset, splits_of
-from voc_cls.data.split import Groups, folds
+from voc_cls.data.load import read_dataset, splits_of
+from voc_cls.data.split import Lists, draw_lists, write_lists
+from voc_cls.data.stratify import Groups, folds
 from voc_cls.errors import DataError, UsageError
 
 

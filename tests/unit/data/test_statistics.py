@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from voc_cls.data.annotation import read_annotation
 from voc_cls.data.dataset import Task
+from voc_cls.data.readers.annotation import read_annotation
+from voc_cls.data.readers.voc import CLASSES, read_split
+from voc_cls.data.scan import survey
 from voc_cls.data.statistics import Range, Statistics, Together, statistics
 from voc_cls.data.statistics_figure import draw_statistics
 from voc_cls.data.statistics_table import table
-from voc_cls.data.survey import survey
-from voc_cls.data.voc import CLASSES, read_split
 from voc_cls.errors import DataError
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voc_cls.data.annotation import Box, VocObject
 from voc_cls.data.dataset import DifficultPolicy
-from voc_cls.data.voc import CLASSES, apply_policy, ground_truth, open_devkit, read_split
+from voc_cls.data.readers.annotation import Box, VocObject
+from voc_cls.data.readers.voc import CLASSES, apply_policy, ground_truth, open_devkit, read_split
 from voc_cls.errors import DataError
 
 AllObjects = Callable[[str], list[list[VocObject]]]

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.randaugment import NAMES, randaugment, recoloured
-from voc_cls.data.variants import Geometry, Picture, augment, resampled, warped
+from voc_cls.data.transforms import Geometry, Picture, augment, resampled, warped
 
 SIZE = 65
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.demo.palette import Colour, shade
+from voc_cls.demo.palette import Colour, shade
 
 Point = tuple[float, float]
 

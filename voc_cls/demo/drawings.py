@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from voc_cls.data.demo import creatures, indoor, vehicles
-from voc_cls.data.demo.canvas import Canvas
+from voc_cls.demo import creatures, indoor, vehicles
+from voc_cls.demo.canvas import Canvas
 
 Drawing = Callable[[Canvas, np.random.Generator], None]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from voc_cls.data import cifar10, csv_lists, folder
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.data.scanned import Scanned
-from voc_cls.data.voc import open_devkit, scan_split
+from voc_cls.data.readers import cifar10, csv, folder
+from voc_cls.data.readers.split_scan import Scanned
+from voc_cls.data.readers.voc import open_devkit, scan_split
 from voc_cls.errors import UsageError
 
 DataKind = Literal["voc", "cifar10", "csv", "folder"]
@@ -62,7 +62,7 @@ def default_splits(data: str, root: Path) -> tuple[str, str]:
 
 def folds_of(root: Path) -> tuple[int, ...]:
     """The folds in a folder of CSV lists."""
-    return csv_lists.folds_of(root)
+    return csv.folds_of(root)
 
 
 def _scan_voc(root: Path, split: str, difficult: DifficultPolicy) -> Scanned:
@@ -71,7 +71,7 @@ def _scan_voc(root: Path, split: str, difficult: DifficultPolicy) -> Scanned:
 
 
 def _csv_defaults(root: Path) -> tuple[str, str]:
-    splits = csv_lists.splits_of(root)
+    splits = csv.splits_of(root)
     return splits[0] if len(splits) == 1 else "train", "test" if "test" in splits and len(splits) > 1 else NONE
 
 
@@ -85,7 +85,7 @@ READERS: dict[str, Reader] = {
     "voc": Reader(_scan_voc, lambda root: open_devkit(root).splits(), lambda _: ("trainval", "test")),
     "cifar10": Reader(lambda root, split, _: cifar10.scan_cifar10(root, split), lambda _: tuple(cifar10.SPLITS),
                       lambda _: ("train", "test")),
-    "csv": Reader(lambda root, split, _: csv_lists.scan_csv(root, split), csv_lists.splits_of, _csv_defaults),
+    "csv": Reader(lambda root, split, _: csv.scan_csv(root, split), csv.splits_of, _csv_defaults),
     "folder": Reader(lambda root, split, _: folder.scan_folder(root, split), folder.splits_of, _folder_defaults),
 }
 assert set(READERS) == set(get_args(DataKind))

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from voc_cls.data.annotation import VocObject
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.data.folder import has_classes
+from voc_cls.data.load import scan_dataset, splits_of
 from voc_cls.data.pictures import PictureHeader
-from voc_cls.data.readers import scan_dataset, splits_of
-from voc_cls.data.scanned import raise_first
-from voc_cls.data.voc import open_devkit, scan_split
+from voc_cls.data.readers.annotation import VocObject
+from voc_cls.data.readers.folder import has_classes
+from voc_cls.data.readers.split_scan import raise_first
+from voc_cls.data.readers.voc import open_devkit, scan_split
 from voc_cls.errors import DataError, VocError
 
 

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from voc_cls.data.csv_lists import folds_of
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.readers import default_splits, read_dataset, scan_dataset, splits_of
+from voc_cls.data.load import default_splits, read_dataset, scan_dataset, splits_of
+from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import DataError
 
 

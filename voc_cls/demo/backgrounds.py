@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.demo.palette import Colour, pick
+from voc_cls.demo.palette import Colour, pick
 
 Pixels = npt.NDArray[np.float32]
 """[height, width] or [height, width, 3], grey levels 0-255 where nothing else is said."""

@@ -14,11 +14,11 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.annotation import Annotation, VocObject, read_annotation
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.data.imagesets import Listed, class_list_problems, read_split_list
 from voc_cls.data.pictures import PictureHeader, read_header
-from voc_cls.data.scanned import raise_first
+from voc_cls.data.readers.annotation import Annotation, VocObject, read_annotation
+from voc_cls.data.readers.imagesets import Listed, class_list_problems, read_split_list
+from voc_cls.data.readers.split_scan import raise_first
 from voc_cls.errors import DataError
 
 Read = TypeVar("Read")

@@ -15,9 +15,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.annotation import VocObject
-from voc_cls.data.demo.scenes import Scene, compose
-from voc_cls.data.voc import CLASSES, ground_truth
+from voc_cls.data.readers.annotation import VocObject
+from voc_cls.data.readers.voc import CLASSES, ground_truth
+from voc_cls.demo.scenes import Scene, compose
 from voc_cls.errors import DataError
 
 Card = TypeVar("Card")

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.data.class_names import FILE, class_problem, read_class_file, unknown_class
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.files import LIST_LIMIT, check_file, read_bytes
-from voc_cls.data.scanned import Labelled, Scanned, scanned
+from voc_cls.data.readers.class_names import FILE, class_problem, read_class_file, unknown_class
+from voc_cls.data.readers.split_scan import Labelled, Scanned, scanned
 from voc_cls.errors import DataError
 
 SEPARATOR = "|"

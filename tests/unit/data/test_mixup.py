@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED
-from voc_cls.data.mixing import mixed_targets, mixer
+from voc_cls.data.mixup import mixed_targets, mixer
 
 BATCH = 8
 

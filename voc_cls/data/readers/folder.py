@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from voc_cls.data.class_names import class_problem
 from voc_cls.data.dataset import Task
-from voc_cls.data.scanned import Labelled, Scanned, scanned
+from voc_cls.data.readers.class_names import class_problem
+from voc_cls.data.readers.split_scan import Labelled, Scanned, scanned
 from voc_cls.errors import DataError
 
 ALL = "all"

@@ -10,8 +10,8 @@ import pytest
 
 from tests.cifar10 import drawn, write_binary
 from voc_cls.data.dataset import DifficultPolicy, Task
-from voc_cls.data.readers import DataKind, default_splits, read_dataset, scan_dataset, splits_of
-from voc_cls.data.voc import read_split
+from voc_cls.data.load import DataKind, default_splits, read_dataset, scan_dataset, splits_of
+from voc_cls.data.readers.voc import read_split
 from voc_cls.errors import DataError, UsageError
 
 KINDS: tuple[tuple[DataKind, Task], ...] = (("voc", Task.MULTI_LABEL), ("cifar10", Task.SINGLE_LABEL),

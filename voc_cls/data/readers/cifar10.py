@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.cifar10_files import PYTHON, open_files
-from voc_cls.data.class_names import class_problem
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pictures import PictureHeader
-from voc_cls.data.scanned import Scanned
+from voc_cls.data.readers.cifar10_files import PYTHON, open_files
+from voc_cls.data.readers.class_names import class_problem
+from voc_cls.data.readers.split_scan import Scanned
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
 from voc_cls.paths import cache_folder

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.annotation import Box, VocObject
-from voc_cls.data.demo.backgrounds import Pixels, background, noise
-from voc_cls.data.demo.canvas import Canvas
-from voc_cls.data.demo.drawings import DRAWINGS
+from voc_cls.data.readers.annotation import Box, VocObject
+from voc_cls.demo.backgrounds import Pixels, background, noise
+from voc_cls.demo.canvas import Canvas
+from voc_cls.demo.drawings import DRAWINGS
 
 SIZES = ((375, 500), (333, 500), (500, 375), (500, 334))
 """(height, width), those that most VOC2007 pictures have."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from voc_cls.data.demo.canvas import Canvas, arc
-from voc_cls.data.demo.palette import (
+from voc_cls.demo.canvas import Canvas, arc
+from voc_cls.demo.palette import (
     BLACK,
     BLUE,
     BROWN,
