@@ -6,8 +6,7 @@ import contextlib
 import os
 import sys
 
-from serving.telemetry.line_writer import hold_standard_streams
-from voc_cls.console import run
+from voc_cls.console import hold_standard_streams, run
 
 
 def main() -> None:

@@ -78,6 +78,24 @@ def run(program: str, main: Callable[[], None]) -> int:
     return 0
 
 
+def hold_standard_streams() -> None:
+    """Puts /dev/null where a standard stream is closed: else a socket gets its number, and what is printed with it.
+
+    For programs that open sockets; to be called before anything is opened.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so most often the very one
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as Python has it where the stream was closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
 def with_flags(message: str) -> str:
     """A library's message with the parameters that it names in backticks as flags: `image_size` → --image-size."""
     return re.sub(r"`([a-z][a-z0-9_]*)`", lambda found: f"--{found[1].replace('_', '-')}", message)

@@ -1,16 +1,21 @@
 """The log on stderr and the few lines on stdout. Writing them never blocks the server nor ends it.
 
-A line that cannot be written - the disk is full, the reader of the pipe has gone or is stuck - is lost and counted;
-once writing works again the log says how many were.
+Lines go through a bounded queue to a daemon thread (logging.handlers). A line that cannot be written - the disk is
+full, the reader of the pipe has gone or is stuck - is lost and counted; once writing works again the log says how many
+were lost.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import queue
+import select
 import textwrap
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
 import grpc
@@ -18,11 +23,15 @@ from pythonjsonlogger.json import JsonFormatter
 
 from serving.call import Call, Stage, current_call
 from serving.config.config import ObservabilityConfig
-from serving.telemetry.line_writer import STDERR, STDOUT, LineWriter, hold_standard_streams
 
 CALL_FIELDS = ("request_id", "client", "method", "model")
 BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 """What a call ends with when the server itself failed."""
+STDOUT, STDERR = 1, 2
+LINES_WAITING = 4096
+"""Lines in memory while they cannot be written as fast as they come."""
+STUCK_SECONDS = 5
+"""How long a line waits for a non-blocking pipe that is full."""
 
 access_log = logging.getLogger("serving.access")
 
@@ -34,17 +43,13 @@ class Logs:
         """Sends the messages of all loggers and all warnings to the file descriptor `err`."""
         self._share = config.access_log
         formatter = _JsonFormatter() if config.log_format == "json" else _TextFormatter()
-        self._out = LineWriter(out)
-        self._err = LineWriter(err, on_lost=lambda lines: formatter.format(_lost(lines)))
-        hold_standard_streams()
-        self._handler = _Handler(self._err)
-        self._handler.addFilter(_add_call)
-        self._handler.setFormatter(formatter)
+        self._out = LineHandler(out, logging.Formatter("%(message)s"))
+        self._err = LineHandler(err, formatter, report_lost=True)
+        self._err.addFilter(_add_call)
         root = logging.getLogger()
-        self._before = (root.level, logging.raiseExceptions)
-        root.addHandler(self._handler)
+        self._level_before = root.level
+        root.addHandler(self._err)
         root.setLevel(config.log_level.upper())
-        logging.raiseExceptions = False
         logging.captureWarnings(True)
 
     @property
@@ -54,7 +59,7 @@ class Logs:
 
     def say(self, line: str) -> None:
         """Writes a line to stdout, if it can be written."""
-        self._out.write(line)
+        self._out.handle(logging.makeLogRecord({"msg": line}))
 
     def access(self, call: Call, status: grpc.StatusCode, seconds: float, stages: Mapping[Stage, float]) -> None:
         """Logs how a call ended, if it is in the share to be logged or the server failed.
@@ -75,23 +80,97 @@ class Logs:
         """Writes what waits, each stream for at most so long, and logs no more."""
         logging.captureWarnings(False)
         root = logging.getLogger()
-        root.removeHandler(self._handler)
-        level, logging.raiseExceptions = self._before
-        root.setLevel(level)
-        self._err.close(seconds)
-        self._out.close(seconds)
+        root.removeHandler(self._err)
+        root.setLevel(self._level_before)
+        for handler in (self._err, self._out):
+            handler.listener.stop(seconds)
 
 
-class _Handler(logging.Handler):
-    def __init__(self, writer: LineWriter) -> None:
-        super().__init__()
-        self._writer = writer
+class LineHandler(QueueHandler):
+    """Formats records where they are logged and leaves the lines to a thread that writes them to a file descriptor."""
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def __init__(self, fd: int, formatter: logging.Formatter, report_lost: bool = False,
+                 waiting: int = LINES_WAITING) -> None:
+        """Starts the thread.
+
+        Args:
+            fd: File descriptor, copied: later changes to it do not matter.
+            formatter: Makes the line of a record.
+            report_lost: Whether to write how many lines were lost, once writing works again.
+            waiting: Largest number of lines in memory; further ones are lost.
+        """
+        self.lines: queue.Queue[logging.LogRecord | None] = queue.Queue(waiting)
+        super().__init__(self.lines)
+        self.setFormatter(formatter)
+        self.dropped = 0
+        self.listener: LineListener = LineListener(self, os.dup(fd), report_lost)
+        self.listener.start()
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written."""
+        return self.dropped + self.listener.failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002
+        """Counts a line that the full queue does not take, or whose arguments do not fit its message."""
+        self.dropped += 1
+
+
+class LineListener(QueueListener):
+    """Writes the lines of a LineHandler in a daemon thread.
+
+    Without a StreamHandler, whose buffer keeps what a full disk refused and fails with it again and again.
+    """
+
+    def __init__(self, handler: LineHandler, fd: int, report_lost: bool) -> None:
+        super().__init__(handler.lines)
+        self.failed = 0
+        self._handler, self._fd, self._report_lost = handler, fd, report_lost
+        self._reported = 0
+        self._torn = False
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Writes the line of a record that LineHandler has formatted."""
+        if self._write(record.getMessage()) and self._report_lost and (lost := self._handler.lost) > self._reported:
+            report = logging.LogRecord(__name__, logging.WARNING, __file__, 0,
+                                       "%d lines of the log could not be written", (lost - self._reported,), None)
+            if self._write(self._handler.format(report)):
+                self._reported = lost
+
+    def stop(self, seconds: float = 2) -> None:
+        """Writes what waits, for at most `seconds`: the base class waits for a stuck reader for ever."""
         try:
-            self._writer.write(self.format(record))
-        except Exception:  # such as arguments that do not fit the message: no reason to fail whoever logs
-            self._writer.lose()
+            self._handler.lines.put(None, timeout=seconds)  # None ends the thread, as in enqueue_sentinel
+        except queue.Full:
+            return  # the thread is a daemon and ends with the process
+        if self._thread is not None:  # of the base class, which has no other way to wait for it
+            self._thread.join(seconds)
+            if not self._thread.is_alive():
+                os.close(self._fd)
+
+    def _write(self, line: str) -> bool:
+        data = (b"\n" if self._torn else b"") + f"{line}\n".encode(errors="backslashreplace")
+        written = 0
+        try:
+            while written < len(data):
+                written += self._write_some(data[written:])
+        except OSError:
+            self.failed += 1
+            return False
+        finally:
+            if written:
+                self._torn = data[written - 1:written] != b"\n"
+        return True
+
+    def _write_some(self, data: bytes) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:  # whoever started the server made the stream non-blocking
+            ready = select.poll()
+            ready.register(self._fd, select.POLLOUT)
+            if not ready.poll(STUCK_SECONDS * 1000):
+                raise
+            return 0
 
 
 class _JsonFormatter(JsonFormatter):
@@ -140,11 +219,6 @@ def _time(record: logging.LogRecord) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _lost(lines: int) -> logging.LogRecord:
-    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, "%d lines of the log could not be written",
-                             (lines,), None)
 
 
 def _in_share(request_id: str, share: float) -> bool:
