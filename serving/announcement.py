@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serving.config.config import SecurityConfig, ServeConfig
-from serving.models.models import Models
-from serving.reception import CallCounts
+from serving.models.registry import ModelRegistry
+from serving.request_middleware import RequestCounts
 
 
-def ready_line(config: ServeConfig, models: Models, grpc_address: str, http_address: str | None,
+def ready_line(config: ServeConfig, models: ModelRegistry, grpc_address: str, http_address: str | None,
                seconds: float) -> str:
     """Addresses, models, engine, batch sizes, security, memory, and how long all of it took."""
     told = []
@@ -28,7 +28,7 @@ def ready_line(config: ServeConfig, models: Models, grpc_address: str, http_addr
         _security(config.security), f"{_memory(models) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
 
 
-def summary(counts: CallCounts, models: Models) -> Iterator[str]:
+def summary(counts: RequestCounts, models: ModelRegistry) -> Iterator[str]:
     """What came of the calls, and what each version that is loaded has computed."""
     yield f"voc-serve: stopped: {counts.answered} calls answered, {counts.failed} refused or failed"
     for name, number, version in models.loaded():
@@ -43,7 +43,7 @@ def _security(config: SecurityConfig) -> str:
     return ", ".join(used) or "no encryption, no keys"
 
 
-def _memory(models: Models) -> int:
+def _memory(models: ModelRegistry) -> int:
     """Bytes of memory that the server and its engines use; pages that they share count once (proc_pid_smaps(5))."""
     total = 0
     for pid in (os.getpid(), *models.engines().values()):

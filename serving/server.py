@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from serving.announcement import ready_line, summary
-from serving.calls import Calls
 from serving.config.config import ServeConfig
 from serving.config.models import ModelSettings, model_settings
 from serving.errors import ServeError
-from serving.http_calls import HttpCalls
-from serving.lifecycle import StopRequest, drain, first, pause
-from serving.listening import HttpPort, allow_connections, open_grpc, open_http
-from serving.models.loading import Loader
+from serving.grpc_interceptor import GrpcInterceptor
+from serving.http_middleware import HttpMiddleware
+from serving.listeners import HttpPort, allow_connections, open_grpc, open_http
+from serving.models.capacity import Capacity
+from serving.models.loader import Loader
 from serving.models.model_folder import read_model_folder
-from serving.models.models import Models
-from serving.models.places import Places
-from serving.reception import CLOSED_SECONDS, Reception
-from serving.security.access import Access
-from serving.security.limits import Limits
+from serving.models.registry import ModelRegistry
+from serving.request_middleware import CLOSED_SECONDS, RequestMiddleware
+from serving.security.auth import Authenticator
+from serving.security.limits import ClientLimits
 from serving.security.tls import Certificates
+from serving.shutdown import StopSignals, drain, first, pause
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Metrics
-from serving.telemetry.metrics_collectors import ServerNow, VersionNow
+from serving.telemetry.metrics_collectors import ServerSnapshot, VersionSnapshot
 from serving.telemetry.tracing import Tracer, open_tracer
 from voc_cls.console import import_tensorflow
 from voc_cls.files import write_text
@@ -40,8 +40,8 @@ from voc_cls.files import write_text
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from serving.services.health import Health
-    from serving.services.streams import Stopping
+    from serving.grpc.health import HealthService
+    from serving.grpc.streams import StopEvent
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Parts:
     config: ServeConfig
     logs: Logs
     metrics: Metrics
-    places: Places
+    places: Capacity
     decoders: ThreadPoolExecutor
-    models: Models
-    reception: Reception
+    models: ModelRegistry
+    reception: RequestMiddleware
     grpc_server: grpc.aio.Server
     grpc_address: str
     certificates: Certificates | None
@@ -65,7 +65,7 @@ class Parts:
 async def serve(config: ServeConfig) -> None:
     """Serves until a stop is asked for. Raises ServeError if it cannot start or had to cut calls off."""
     started = time.monotonic()
-    stop = StopRequest()
+    stop = StopSignals()
     logs = Logs(config.observability)
     tracer = open_tracer(config.observability)
     try:
@@ -92,30 +92,31 @@ def _assemble(config: ServeConfig, logs: Logs, tracer: Tracer) -> Parts:
     settings = model_settings(config.models)
     for one in settings:
         _look_at(one)
-    metrics, places = Metrics([one.name for one in settings]), Places(config.batching.queue_size)
+    metrics, places = Metrics([one.name for one in settings]), Capacity(config.batching.queue_size)
     decoders = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="decoder")
     tensorflow: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    models = Models(settings, Loader(config, places, decoders, metrics, tensorflow), config.models.models_root)
-    reception = Reception(Access(config.security), Limits(config.security), metrics, logs, tracer,
+    models = ModelRegistry(settings, Loader(config, places, decoders, metrics, tensorflow), config.models.models_root)
+    reception = RequestMiddleware(Authenticator(config.security), ClientLimits(config.security), metrics, logs, tracer,
                           config.ports.max_calls)
     certificates = Certificates(config.security) if config.security.tls_cert is not None else None
-    server, address = open_grpc(config, Calls(reception), certificates.grpc_credentials() if certificates else None)
+    server, address = open_grpc(config, GrpcInterceptor(reception),
+                                certificates.grpc_credentials() if certificates else None)
     return Parts(config, logs, metrics, places, decoders, models, reception, server, address, certificates, tensorflow)
 
 
-async def _serve(parts: Parts, loading: asyncio.Future[None], stop: StopRequest, started: float) -> None:
+async def _serve(parts: Parts, loading: asyncio.Future[None], stop: StopSignals, started: float) -> None:
     config, models = parts.config, parts.models
     parts.tensorflow.set_result(await asyncio.to_thread(import_tensorflow))  # takes seconds; engines begin to load
-    from serving.rest.routes import Rest
-    from serving.services.all_services import add_services
-    from serving.services.streams import Stopping
+    from serving.grpc.services import add_services
+    from serving.grpc.streams import StopEvent
+    from serving.rest.routes import RestApi
 
-    rest = Rest(models, config, parts.decoders, parts.metrics)
+    rest = RestApi(models, config, parts.decoders, parts.metrics)
     parts.metrics.watch(lambda: _now(parts, rest.open))
-    http = await open_http(config, rest.application(HttpCalls(parts.reception).middleware),
+    http = await open_http(config, rest.application(HttpMiddleware(parts.reception).middleware),
                            parts.certificates.http_context() if parts.certificates else None)
     try:
-        stopping = Stopping()
+        stopping = StopEvent()
         health = await add_services(parts.grpc_server, models, config, stopping)
         await parts.grpc_server.start()
         await first(loading, stop.made)
@@ -129,7 +130,7 @@ async def _serve(parts: Parts, loading: asyncio.Future[None], stop: StopRequest,
         await http.close()
 
 
-async def _answer(parts: Parts, health: Health, http: HttpPort, stop: StopRequest, started: float) -> None:
+async def _answer(parts: Parts, health: HealthService, http: HttpPort, stop: StopSignals, started: float) -> None:
     """From the moment of readiness until a stop is asked for."""
     config = parts.config
     watching = asyncio.create_task(parts.models.watch(config.models.poll_seconds))
@@ -143,7 +144,7 @@ async def _answer(parts: Parts, health: Health, http: HttpPort, stop: StopReques
         await asyncio.gather(watching, return_exceptions=True)
 
 
-async def _stop(parts: Parts, health: Health, stopping: Stopping, http: HttpPort, stop: StopRequest) -> None:
+async def _stop(parts: Parts, health: HealthService, stopping: StopEvent, http: HttpPort, stop: StopSignals) -> None:
     """NOT_SERVING, the lame-duck pause, then no new calls, and those that run are finished."""
     life_cycle = parts.config.life_cycle
     await health.enter_graceful_shutdown()
@@ -157,13 +158,13 @@ async def _stop(parts: Parts, health: Health, stopping: Stopping, http: HttpPort
         parts.logs.say(line)
 
 
-def _now(parts: Parts, serving: bool) -> ServerNow:
+def _now(parts: Parts, serving: bool) -> ServerSnapshot:
     """What the gauges show."""
     models, places = parts.models, parts.places
-    versions = {(name, number): VersionNow(version.state.name, version.failed,
+    versions = {(name, number): VersionSnapshot(version.state.name, version.failed,
                                            version.servable.engine.pid if version.servable else None)
                 for name in models.names for number, version in models.versions(name).items()}
-    return ServerNow(serving and models.ready, places.taken, places.number, parts.logs.lost, versions)
+    return ServerSnapshot(serving and models.ready, places.taken, places.number, parts.logs.lost, versions)
 
 
 def _look_at(settings: ModelSettings) -> None:

@@ -18,7 +18,7 @@ from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
 from serving.models.metadata import ModelMetadata, read_metadata
 from serving.models.model_folder import SAVED_MODEL, read_model_folder
-from serving.security.access import Access
+from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
 
 FILES = (SAVED_MODEL, "variables/variables.index")
@@ -101,7 +101,7 @@ def _security(config: SecurityConfig) -> str:
     if config.tls_cert is not None:
         Certificates(config)
         said += ["client certificates"] if config.client_ca else []
-    Access(config)
+    Authenticator(config)
     said.append(f"keys of {config.keys_file}" if config.keys_file else "no keys")
     if config.client_rate:
         said.append(f"{config.client_rate:g} calls/s a client, {config.client_burst} at once")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving.models.model_folder import LARGEST_VERSION, is_version
-from serving.security.names import RULE, check_model_name, is_safe_name
+from serving.security.sanitize import RULE, check_model_name, is_safe_name
 from voc_cls.config import check_keys, read_yaml
 from voc_cls.errors import UsageError
 

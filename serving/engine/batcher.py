@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from serving.call import Call
 from serving.engine.engine import EngineLost, Inputs, Scores
-from serving.engine.turns import Turns
-from serving.errors import Expired, NotReady
+from serving.engine.fair_queue import FairQueue
+from serving.errors import DeadlineExceeded, Unavailable
+from serving.request_context import RequestContext
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class BatchCounts:
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     inputs: Inputs
-    call: Call
+    call: RequestContext
     since: float = field(default_factory=time.monotonic)
     answer: asyncio.Future[Scores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -82,20 +82,20 @@ class Batcher:
         self._timeout = timeout
         self._observer = observer
         self._closing = False
-        self._queue: Turns[_Waiting] = Turns()
+        self._queue: FairQueue[_Waiting] = FairQueue()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
-    async def predict(self, inputs: Sequence[Inputs], call: Call) -> list[Scores]:
+    async def predict(self, inputs: Sequence[Inputs], call: RequestContext) -> list[Scores]:
         """Scores of pictures, each float32 [size, size, 3], one row each.
 
         Cancelling drops those that have not reached the engine. Raises Expired when the deadline passes before,
-        NotReady once it is closed.
+        Unavailable once it is closed.
         """
         if self._closing:
-            raise NotReady(CLOSED)
+            raise Unavailable(CLOSED)
         waiting = [_Waiting(picture, call) for picture in inputs]
         for entry in waiting:
             self._queue.add(call.client, call.id, entry)
@@ -109,13 +109,13 @@ class Batcher:
                 entry.answer.cancel()
 
     async def close(self) -> None:
-        """Finishes the batch that runs and ends the thread; whoever still waits gets NotReady."""
+        """Finishes the batch that runs and ends the thread; whoever still waits gets Unavailable."""
         self._closing = True
         self._arrived.set()
         self._full.set()
         await self._task
         for entry in self._queue:
-            _fail(entry, NotReady(CLOSED))
+            _fail(entry, Unavailable(CLOSED))
         self._thread.shutdown(wait=False)
 
     async def _serve(self) -> None:
@@ -132,7 +132,7 @@ class Batcher:
                 scores = await loop.run_in_executor(self._thread, self._predict, [entry.inputs for entry in batch])
             except EngineLost as error:
                 log.error("a batch of %d is lost: %s", len(batch), error)
-                lost = NotReady("the engine of this version has ended and is being started again: try again")
+                lost = Unavailable("the engine of this version has ended and is being started again: try again")
                 for entry in batch:
                     _fail(entry, lost)
                 continue
@@ -179,7 +179,7 @@ class Batcher:
 
         dropped = self._queue.remove(lambda entry: entry.answer.done() or expired(entry))
         for entry in dropped:
-            _fail(entry, Expired("the deadline passed while the picture waited for the engine"))
+            _fail(entry, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))
         self.counts.dropped += len(dropped)
         if late:

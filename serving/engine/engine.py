@@ -24,7 +24,7 @@ class Scores:
         return Scores(self.probabilities[rows], self.logits[rows])
 
 
-class UndecodablePicture(ValueError):
+class ImageDecodeError(ValueError):
     """The decoder refused a picture; the message says why, without the decoder's own stack."""
 
 

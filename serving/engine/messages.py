@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Order:
+class LoadRequest:
     """What a worker is started for."""
 
     version_folder: Path
@@ -26,7 +26,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Ready:
+class Loaded:
     """A worker's word that it is loaded and warmed up."""
 
     description: str
@@ -35,7 +35,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failure:
     """Why a worker could not load its version, or could not compute a batch."""
 
     reason: str

@@ -17,7 +17,7 @@ import numpy as np
 
 from serving.config.config import ServeConfig
 from serving.engine.engine import EngineLost, Inputs, Scores
-from serving.engine.messages import Failed, Order, Ready
+from serving.engine.messages import Failure, Loaded, LoadRequest
 from serving.errors import ServeError
 from serving.models.metadata import ModelMetadata
 
@@ -46,8 +46,9 @@ class EngineProcess:
                 pass_fds=(theirs.fileno(), memory), env=dict(os.environ))
         self._connection = Connection(ours.detach())
         self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(shape)
-        self._ready: Ready | None = None
-        self._send(Order(version_folder.absolute(), config.engine.precision, config.resolved_threads, metadata.size,
+        self._ready: Loaded | None = None
+        self._send(LoadRequest(version_folder.absolute(), config.engine.precision, config.resolved_threads,
+                   metadata.size,
                          len(metadata.labels), sizes, memory, modest))
         os.close(memory)
 
@@ -78,15 +79,15 @@ class EngineProcess:
         loop = asyncio.get_running_loop()
         loop.add_reader(descriptor, ended)
 
-    def wait_until_ready(self) -> Ready:
+    def wait_until_ready(self) -> Loaded:
         """Blocks until the version is loaded and every batch size warmed up. Raises ServeError."""
         try:
             answer = self._receive()
         except EngineLost as error:
             raise ServeError(f"{self.version_folder} cannot be loaded: {error}") from None
-        if isinstance(answer, Failed):
+        if isinstance(answer, Failure):
             raise ServeError(answer.reason)
-        assert isinstance(answer, Ready)
+        assert isinstance(answer, Loaded)
         self._ready = answer
         return answer
 
@@ -95,7 +96,7 @@ class EngineProcess:
         np.stack(inputs, out=self._shared[:len(inputs)])
         self._send(len(inputs))
         answer = self._receive()
-        if isinstance(answer, Failed):
+        if isinstance(answer, Failure):
             raise RuntimeError(answer.reason)
         return Scores(*answer)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from serving.engine.engine import Inputs, UndecodablePicture
+from serving.engine.engine import ImageDecodeError, Inputs
 from serving.engine.tensorflow_errors import reason
 from serving.errors import ServeError
 
@@ -41,7 +41,7 @@ class TensorFlowDecoder:
         try:
             inputs: Inputs = self._run(np.array([content], dtype=object))[0]
         except tf.errors.OpError as error:
-            raise UndecodablePicture(reason(error)) from None
+            raise ImageDecodeError(reason(error)) from None
         return inputs
 
     def resize(self, image: npt.NDArray[np.uint8]) -> Inputs:

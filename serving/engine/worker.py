@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.engine.messages import Failed, Order, Ready
+from serving.engine.messages import Failure, Loaded, LoadRequest
 from serving.errors import ServeError
 from voc_cls.console import import_tensorflow
 
@@ -34,15 +34,15 @@ def main(connection: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they go to the whole group; when to stop is the server's to say
     threading.Thread(target=_leave_with_the_server, args=(os.getppid(),), daemon=True).start()
-    order: Order = connection.recv()
+    order: LoadRequest = connection.recv()
     try:
         shared = np.frombuffer(mmap.mmap(order.memory, 0), np.float32).reshape(-1, order.size, order.size, 3)
         network, ready = _load(order, shared)
     except ServeError as error:
-        connection.send(Failed(str(error)))
+        connection.send(Failure(str(error)))
         return
     except MemoryError:
-        connection.send(Failed(f"{order.version_folder} does not fit into memory"))
+        connection.send(Failure(f"{order.version_folder} does not fit into memory"))
         return
     connection.send(ready)
     while True:
@@ -54,10 +54,11 @@ def main(connection: Connection) -> None:
             scores = network.predict(shared[:pictures])
             connection.send((scores.probabilities, scores.logits))
         except Exception as error:
-            connection.send(Failed(f"{type(error).__name__}: {error}"))
+            connection.send(Failure(f"{type(error).__name__}: {error}"))
 
 
-def _load(order: Order, shared: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[TensorFlowNetwork, Ready]:
+def _load(order: LoadRequest, shared: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[TensorFlowNetwork,
+                                                                                                  Loaded]:
     """The network, after one batch of each size: an engine prepares itself for every size anew."""
     import_tensorflow()
     from serving.engine.tensorflow_network import Precision, TensorFlowNetwork, start_threads
@@ -77,7 +78,7 @@ def _load(order: Order, shared: np.ndarray[tuple[int, ...], np.dtype[np.float32]
                              "in assets/voc_cls.json: export the model again with voc-export")
     _use_cores(cores)
     _give_back_memory()
-    return network, Ready(network.description, tuple(seconds))
+    return network, Loaded(network.description, tuple(seconds))
 
 
 def _use_cores(cores: set[int]) -> None:

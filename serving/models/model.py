@@ -13,10 +13,10 @@ from math import inf
 from pathlib import Path
 
 from serving.config.models import ModelSettings
-from serving.errors import NotFound, NotReady, ServeError
+from serving.errors import NotFound, ServeError, Unavailable
 from serving.models.servable import Servable
 from serving.models.version_folders import VersionFolders
-from serving.security.names import printable
+from serving.security.sanitize import printable
 from serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ LONGEST_BACKOFF = 60.0
 """Seconds between two attempts to start an engine that keeps ending."""
 
 
-class State(IntEnum):
+class VersionState(IntEnum):
     """Where a version is in its life; names and numbers of TensorFlow Serving's ModelVersionStatus.State."""
 
     START = 10
@@ -39,7 +39,7 @@ class State(IntEnum):
 class Version:
     """A version that the server has, wants, or could not load."""
 
-    state: State = State.START
+    state: VersionState = VersionState.START
     error: str = ""
     """Why it could not be loaded, or why it is loaded once more."""
     labels: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Version:
     @property
     def failed(self) -> bool:
         """Whether it could not be loaded."""
-        return self.state is State.END and bool(self.error)
+        return self.state is VersionState.END and bool(self.error)
 
 
 Load = Callable[[str, int, Path], Awaitable[Servable]]
@@ -85,7 +85,7 @@ class Model:
     def available(self) -> list[int]:
         """The versions that answer, the highest first."""
         return [number for number, version in sorted(self.versions.items(), reverse=True)
-                if version.state is State.AVAILABLE]
+                if version.state is VersionState.AVAILABLE]
 
     @property
     def satisfied(self) -> bool:
@@ -100,12 +100,12 @@ class Model:
 
     @contextlib.contextmanager
     def use(self, version: int | None, label: str) -> Iterator[Servable]:
-        """The version that answers a call, kept until the block ends. Raises NotFound, NotReady."""
+        """The version that answers a call, kept until the block ends. Raises NotFound, Unavailable."""
         held = self.versions[self._choose(version, label)]
-        if held.state is not State.AVAILABLE or held.servable is None:
+        if held.state is not VersionState.AVAILABLE or held.servable is None:
             which = f" version {version}" if version is not None else f" version '{printable(label)}'" if label else ""
             why = f" ({held.error})" if held.error else " yet"
-            raise NotReady(f"model '{self.settings.name}'{which} is not ready{why}: try again in a moment")
+            raise Unavailable(f"model '{self.settings.name}'{which} is not ready{why}: try again in a moment")
         held.users += 1
         try:
             yield held.servable
@@ -129,7 +129,7 @@ class Model:
         if version is None:
             available = self.available
             if not available:
-                raise NotReady(f"model '{name}' is not ready yet: try again in a moment")
+                raise Unavailable(f"model '{name}' is not ready yet: try again in a moment")
             return available[0]
         if version not in self.versions:
             raise NotFound(f"model '{name}' has no version {version}; this server has {known}")
@@ -154,7 +154,8 @@ class Model:
         """What `follow` does, by what it saw at its last look."""
         while True:
             wanted = self._wanted()
-            missing = [number for number in reversed(wanted) if self.versions[number].state is not State.AVAILABLE]
+            missing = [number for number in reversed(wanted)
+                       if self.versions[number].state is not VersionState.AVAILABLE]
             due = [number for number in missing if self._due(number)]
             if not due:
                 break
@@ -170,10 +171,10 @@ class Model:
         version = self.versions[number]
         if version.servable is None:
             return
-        version.state = State.UNLOADING
+        version.state = VersionState.UNLOADING
         await self._on_change()
         await self._close(version)
-        version.state = State.END
+        version.state = VersionState.END
         self._metrics.forget(self.settings.name, number, str(self.settings.folder / str(number)))
         log.info("model %s, version %d: unloaded", self.settings.name, number)
         await self._on_change()
@@ -181,11 +182,11 @@ class Model:
     def engine_ended(self, number: int, servable: Servable) -> None:
         """The engine of a version has ended: takes the version out of service, unless that is why it ended."""
         version = self.versions.get(number)
-        if version is None or version.servable is not servable or version.state is not State.AVAILABLE:
+        if version is None or version.servable is not servable or version.state is not VersionState.AVAILABLE:
             return
         log.error("model %s, version %d: its engine has ended, it is started again", self.settings.name, number)
         self._metrics.engine_lost(self.settings.name)
-        version.state, version.error = State.START, "its engine has ended"
+        version.state, version.error = VersionState.START, "its engine has ended"
         now = time.monotonic()
         version.losses = version.losses + 1 if now - version.available_since < LONGEST_BACKOFF else 1
         version.not_before = now + min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
@@ -193,7 +194,7 @@ class Model:
     async def clear_away(self) -> None:
         """Closes what `engine_ended` took out of service, after the calls that hold it; load_wanted starts it again."""
         for version in list(self.versions.values()):
-            if version.state is State.START:
+            if version.state is VersionState.START:
                 await self._close(version)
 
     async def _close(self, version: Version) -> None:
@@ -211,8 +212,8 @@ class Model:
         wanted = self.settings.policy.wanted(self._folders.loadable)
         for number in wanted:
             version = self.versions.setdefault(number, Version())
-            if version.state is State.END:  # it was unloaded, or its folder has changed since it could not be loaded
-                version.state, version.error = State.START, ""
+            if version.state is VersionState.END:  # unloaded, or its folder has changed since loading failed
+                version.state, version.error = VersionState.START, ""
         for number, version in list(self.versions.items()):
             version.labels = tuple(label for label, of in self.settings.labels.items() if of == number)
             if version.servable is None and number not in wanted and not self._folders.failed(number):
@@ -226,20 +227,20 @@ class Model:
     async def _try(self, number: int) -> None:
         """Loads a version; one that cannot be loaded is told why in `versions`."""
         version = self.versions[number]
-        version.state = State.LOADING
+        version.state = VersionState.LOADING
         await self._on_change()
         try:
             version.servable = await self._load(self.settings.name, number, self.settings.folder / str(number))
         except asyncio.CancelledError:
-            version.state = State.START
+            version.state = VersionState.START
             raise
         except Exception as error:
-            version.state, version.error = State.END, str(error) or type(error).__name__
+            version.state, version.error = VersionState.END, str(error) or type(error).__name__
             self._folders.fail(number)
             log.error("model %s, version %d: cannot be loaded: %s", self.settings.name, number, version.error,
                       exc_info=not isinstance(error, ServeError))
         else:
-            version.state, version.error, version.available_since = State.AVAILABLE, "", time.monotonic()
+            version.state, version.error, version.available_since = VersionState.AVAILABLE, "", time.monotonic()
         await self._on_change()
 
     def _complain(self, problem: str) -> None:

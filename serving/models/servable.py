@@ -12,20 +12,20 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from serving.call import Call
 from serving.engine.batcher import Batcher
-from serving.engine.engine import Decoder, Inputs, Scores, UndecodablePicture
+from serving.engine.engine import Decoder, ImageDecodeError, Inputs, Scores
 from serving.engine.process import END_SECONDS, EngineProcess
-from serving.errors import Expired, InvalidCall
+from serving.errors import DeadlineExceeded, InvalidArgument
+from serving.models.capacity import Capacity
 from serving.models.metadata import ModelMetadata
 from serving.models.pictures import NotAPicture, picture_format, pixels_to_decode
-from serving.models.places import Places
+from serving.request_context import RequestContext
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class PictureLimits:
+class ImageLimits:
     """What is decoded at all."""
 
     pixels: int
@@ -48,15 +48,17 @@ class Servable:
     batcher: Batcher
     decoders: Executor
     """Threads that decode pictures, one picture at a time, so that a broken one fails nobody else."""
-    places: Places
-    limits: PictureLimits
+    places: Capacity
+    limits: ImageLimits
 
-    async def classify(self, pictures: Sequence[bytes], field: str, call: Call) -> Scores:
-        """Bytes of picture files → scores, of all or of none: InvalidCall names a bad picture as `field`[its index]."""
+    async def classify(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> Scores:
+        """Bytes of picture files → scores, of all or of none: InvalidArgument names a bad picture as `field`[its
+        index].
+        """
         with self.places.taken_by(len(pictures)):
             return _stacked(await self.batcher.predict(await self._decode_all(pictures, field, call), call))
 
-    async def classify_each(self, pictures: Sequence[bytes], call: Call) -> list[Scores | NotAPicture]:
+    async def classify_each(self, pictures: Sequence[bytes], call: RequestContext) -> list[Scores | NotAPicture]:
         """Bytes of picture files → for each its scores, one row, or why it is no picture."""
         with self.places.taken_by(len(pictures)):
             decoded = await self._on_threads(self._decode, pictures, call)
@@ -64,18 +66,18 @@ class Servable:
             scores = iter(await self.batcher.predict(readable, call) if readable else ())
             return [result if isinstance(result, NotAPicture) else next(scores) for result in decoded]
 
-    async def preprocess(self, pictures: Sequence[bytes], field: str, call: Call) -> Inputs:
+    async def preprocess(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> Inputs:
         """Bytes of picture files → float32 [N, size, size, 3], what the network takes."""
         with self.places.taken_by(len(pictures)):
             return np.stack(await self._decode_all(pictures, field, call))
 
-    async def classify_images(self, images: npt.NDArray[np.uint8], call: Call) -> Scores:
+    async def classify_images(self, images: npt.NDArray[np.uint8], call: RequestContext) -> Scores:
         """uint8 [N, H, W, 3] RGB → scores."""
         with self.places.taken_by(len(images)):
             resized = await self._on_threads(self.decoder.resize, list(images), call)
             return _stacked(await self.batcher.predict(resized, call))
 
-    async def classify_tensors(self, inputs: Inputs, call: Call) -> Scores:
+    async def classify_tensors(self, inputs: Inputs, call: RequestContext) -> Scores:
         """float32 [N, size, size, 3], preprocessed by the caller → scores."""
         with self.places.taken_by(len(inputs)):
             return _stacked(await self.batcher.predict(list(inputs), call))
@@ -90,11 +92,11 @@ class Servable:
         self.decoder.close()
         await asyncio.to_thread(self.engine.close)
 
-    async def _decode_all(self, pictures: Sequence[bytes], field: str, call: Call) -> list[Inputs]:
+    async def _decode_all(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> list[Inputs]:
         decoded = await self._on_threads(self._decode, pictures, call)
         for index, result in enumerate(decoded):
             if isinstance(result, NotAPicture):
-                raise InvalidCall(f"{field}[{index}] is {result}")
+                raise InvalidArgument(f"{field}[{index}] is {result}")
         return decoded
 
     def _decode(self, content: bytes) -> Inputs | NotAPicture:
@@ -107,19 +109,19 @@ class Servable:
                 raise NotAPicture(f"too large: {pixels / 1e6:.1f} megapixels, this server decodes up to "
                                   f"{self.limits.pixels / 1e6:g} (--max-megapixels)")
             return self.decoder.decode(content)
-        except UndecodablePicture as error:
+        except ImageDecodeError as error:
             return NotAPicture(f"a damaged {picture_format(content)} picture of {len(content)} bytes: {error}")
         except NotAPicture as error:
             return error
 
-    async def _on_threads(self, work: Callable[[Item], Any], items: Sequence[Item], call: Call) -> list[Any]:
+    async def _on_threads(self, work: Callable[[Item], Any], items: Sequence[Item], call: RequestContext) -> list[Any]:
         """`work` on every item, in the threads; none is begun for a caller whose deadline has passed."""
         loop = asyncio.get_running_loop()
 
         def timed(item: Item) -> Any:
             begin = time.monotonic()
             if call.deadline is not None and begin >= call.deadline:
-                raise Expired("the deadline passed before the picture was decoded")
+                raise DeadlineExceeded("the deadline passed before the picture was decoded")
             result = work(item)
             return result, begin, time.monotonic()
 

@@ -17,15 +17,23 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from google.protobuf.json_format import MessageToDict
 
-from serving.call import current_call
 from serving.config.config import ServeConfig
-from serving.errors import InvalidCall
-from serving.http_calls import HEALTH, METRICS
-from serving.models.models import Models
+from serving.errors import InvalidArgument
+from serving.grpc.model_status import version_statuses
+from serving.http_middleware import HEALTH, METRICS
+from serving.inference import (
+    check_classification,
+    classify_examples,
+    predict,
+    refuse_regression,
+    signature_name,
+)
+from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
+from serving.request_context import current_request
 from serving.rest.body import Body, read_body
-from serving.rest.json_values import write_json
-from serving.rest.refusals import answer_expectation, refusals_as_json, refuse_unknown_routes
+from serving.rest.error_handlers import answer_expectation, refusals_as_json, refuse_unknown_routes
+from serving.rest.json import write_json
 from serving.rest.tensors import (
     Tensor,
     read_pictures,
@@ -34,15 +42,7 @@ from serving.rest.tensors import (
     write_classifications,
     write_outputs,
 )
-from serving.security.names import printable
-from serving.services.inference import (
-    check_classification,
-    classify_examples,
-    predict,
-    refuse_regression,
-    signature_name,
-)
-from serving.services.model_status import version_statuses
+from serving.security.sanitize import printable
 from serving.telemetry.metrics import Metrics
 
 MODEL = "/v1/models/{name:[^/:]+}"
@@ -60,17 +60,17 @@ class Question:
     tensor: Tensor
 
 
-class Rest:
+class RestApi:
     """The routes. JSON is read and written on the threads of `decoders`."""
 
-    def __init__(self, models: Models, config: ServeConfig, decoders: Executor, metrics: Metrics) -> None:
+    def __init__(self, models: ModelRegistry, config: ServeConfig, decoders: Executor, metrics: Metrics) -> None:
         self.open = False
         """Whether the server answers calls: not yet while it starts, no longer when it stops."""
         self._models, self._decoders, self._metrics = models, decoders, metrics
         self._max_bytes = config.max_message_bytes
 
     def application(self, *middlewares: Middleware) -> web.Application:
-        """What aiohttp serves. The middlewares stand around every call; a Refusal that leaves them becomes JSON."""
+        """What aiohttp serves. The middlewares stand around every call; a StatusError that leaves them becomes JSON."""
         application = web.Application(middlewares=[refusals_as_json, *middlewares, refuse_unknown_routes])
         get = partial(application.router.add_get, expect_handler=answer_expectation)
         post = partial(application.router.add_post, expect_handler=answer_expectation)
@@ -94,14 +94,14 @@ class Rest:
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _predict(self, request: web.Request) -> web.Response:
-        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_call()
+        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_request()
         with self._models.use(*asked) as servable:
             question = await self._on_thread(lambda: _question(body, servable))
             outputs = await predict(servable, question.signature, question.tensor.array, (), call, question.tensor.form)
             return _json(await self._on_thread(lambda: write_outputs(outputs, question.tensor.form)))
 
     async def _classify(self, request: web.Request) -> web.Response:
-        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_call()
+        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_request()
         with self._models.use(*asked) as servable:
             pictures = await self._on_thread(lambda: _pictures(body, servable))
             scores = await classify_examples(servable, pictures, call)
@@ -136,7 +136,8 @@ def _asked(request: web.Request) -> tuple[str, int | None, str]:
     found: dict[str, Any] = dict(request.match_info)
     version = found.get("version")
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < 20):
-        raise InvalidCall(f"'{printable(version)}' in the URL is no version: write its number, or /labels/ for a label")
+        raise InvalidArgument(f"'{printable(version)}' in the URL is no version: write its number, or /labels/ for a "
+                              f"label")
     return found["name"], None if version is None else int(version), found.get("label", "")
 
 

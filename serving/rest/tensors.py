@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from serving.errors import InvalidCall
-from serving.rest.json_values import is_bytes, kind, read_bytes, write_list, write_object, write_values
-from serving.security.names import printable
-from serving.services.inference import IMAGE_FEATURE, SIGNATURES, check_input
+from serving.errors import InvalidArgument
+from serving.inference import IMAGE_FEATURE, SIGNATURES, check_input
+from serving.rest.json import is_bytes, kind, read_bytes, write_list, write_object, write_values
+from serving.security.sanitize import printable
 
 ANSWERED_BY = {"instances": "predictions", "inputs": "outputs"}
 BINARY = "_bytes"
@@ -37,15 +37,15 @@ def read_signature_name(content: Mapping[str, Any]) -> str:
     """"signature_name", "" if there is none."""
     name = content.get("signature_name", "")
     if not isinstance(name, str):
-        raise InvalidCall(f"\"signature_name\" must be a string, found {kind(name)}")
+        raise InvalidArgument(f"\"signature_name\" must be a string, found {kind(name)}")
     return name
 
 
 def read_tensor(content: Mapping[str, Any], name: str, size: int) -> Tensor:
-    """"instances" or "inputs" as the input of signature `name`, checked; `size` is the network's. InvalidCall."""
+    """"instances" or "inputs" as the input of signature `name`, checked; `size` is the network's. InvalidArgument."""
     signature = SIGNATURES[name]
     if len(content.keys() & ANSWERED_BY.keys()) != 1:
-        raise InvalidCall("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "
+        raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "
                           f"tensor for all), found {'both' if 'inputs' in content else 'neither'}")
     form: Literal["instances", "inputs"] = "instances" if "instances" in content else "inputs"
     value = _instances(content[form], signature.input) if form == "instances" else content[form]
@@ -62,13 +62,14 @@ def read_tensor(content: Mapping[str, Any], name: str, size: int) -> Tensor:
 def _instances(value: Any, name: str) -> list[Any]:
     """Values of the rows, whether they come bare or as objects with the input's name."""
     if not isinstance(value, list) or not value:
-        raise InvalidCall("\"instances\" must be a list with one value for each picture, found "
+        raise InvalidArgument("\"instances\" must be a list with one value for each picture, found "
                           f"{'an empty one' if value == [] else kind(value)}")
     named = [isinstance(item, dict) and not is_bytes(item) for item in value]
     if not any(named):
         return value
     if not all(named):
-        raise InvalidCall(f"instances[{named.index(not named[0])}] is {'no ' if named[0] else 'an '}object by name, "
+        raise InvalidArgument(f"instances[{named.index(not named[0])}] is {'no ' if named[0] else 'an '}object by "
+                              f"name, "
                           "unlike those before it: write all the same way")
     return [_named(item, name, f"instances[{index}]") for index, item in enumerate(value)]
 
@@ -76,13 +77,13 @@ def _instances(value: Any, name: str) -> list[Any]:
 def _named(value: dict[str, Any], name: str, where: str) -> Any:
     if set(value) != {name}:
         found = ", ".join(repr(printable(key)) for key in sorted(value)[:5]) or "none"
-        raise InvalidCall(f"{where} must have the one input '{name}', found {found}")
+        raise InvalidArgument(f"{where} must have the one input '{name}', found {found}")
     return value[name]
 
 
 def _strings(value: Any, where: str) -> npt.NDArray[np.object_]:
     if not isinstance(value, list):
-        raise InvalidCall(f"{where} must be a list of pictures, found {kind(value)}")
+        raise InvalidArgument(f"{where} must be a list of pictures, found {kind(value)}")
     array = np.empty(len(value), dtype=object)
     for index, item in enumerate(value):
         array[index] = read_bytes(item, f"{where}[{index}]")
@@ -96,10 +97,11 @@ def _numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, where: s
     for depth in range(rank):
         if not set(map(type, level)) <= {list}:
             wrong = next(item for item in level if type(item) is not list)
-            raise InvalidCall(f"{where} must be lists nested {rank} deep, found {kind(wrong)} at depth {depth}")
+            raise InvalidArgument(f"{where} must be lists nested {rank} deep, found {kind(wrong)} at depth {depth}")
         lengths = set(map(len, level))
         if len(lengths) > 1:
-            raise InvalidCall(f"{where} has lists of {min(lengths)} and of {max(lengths)} elements at depth {depth}: "
+            raise InvalidArgument(f"{where} has lists of {min(lengths)} and of {max(lengths)} elements at depth "
+                                  f"{depth}: "
                               "they must be of one length")
         shape.append(lengths.pop() if lengths else 0)
         level = list(chain.from_iterable(level))
@@ -108,7 +110,7 @@ def _numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, where: s
         wrong = next(item for item in level if type(item) not in allowed)
         found = f"the number {wrong:g}" if isinstance(wrong, float) else kind(wrong)
         wanted = "whole numbers from 0 to 255" if dtype == "uint8" else "numbers"
-        raise InvalidCall(f"{where} must be lists of {wanted}, nested {rank} deep, found {found}")
+        raise InvalidArgument(f"{where} must be lists of {wanted}, nested {rank} deep, found {found}")
     return _in_range(level, dtype, where).reshape(shape)
 
 
@@ -120,29 +122,29 @@ def _in_range(numbers: Sequence[float], dtype: Literal["uint8", "float32"], wher
     low, high = (0.0, 255.0) if dtype == "uint8" else (-LARGEST_FLOAT32, LARGEST_FLOAT32)
     if array.size and not (low <= array.min() and array.max() <= high):
         wrong = array.min() if array.min() < low else array.max()
-        raise InvalidCall(f"{where} has {wrong:g}, but {dtype} is from {low:g} to {high:g}")
+        raise InvalidArgument(f"{where} has {wrong:g}, but {dtype} is from {low:g} to {high:g}")
     return array.astype(dtype)
 
 
 def read_pictures(content: Mapping[str, Any]) -> list[bytes]:
-    """"examples" (and "context", for what an example lacks) → the bytes of their pictures. Raises InvalidCall."""
+    """"examples" (and "context", for what an example lacks) → the bytes of their pictures. Raises InvalidArgument."""
     examples, context = content.get("examples"), content.get("context", {})
     if not isinstance(examples, list) or not examples:
         found = "none" if examples is None else "an empty one" if examples == [] else kind(examples)
-        raise InvalidCall("the body must have a list \"examples\", such as "
+        raise InvalidArgument("the body must have a list \"examples\", such as "
                           f"[{{\"{IMAGE_FEATURE}\": {{\"b64\": \"…\"}}}}], found {found}")
     if not isinstance(context, dict):
-        raise InvalidCall(f"\"context\" must be an object of features, found {kind(context)}")
+        raise InvalidArgument(f"\"context\" must be an object of features, found {kind(context)}")
     return [_picture(example, context, f"examples[{index}]") for index, example in enumerate(examples)]
 
 
 def _picture(example: Any, context: dict[str, Any], where: str) -> bytes:
     if not isinstance(example, dict):
-        raise InvalidCall(f"{where} must be an object of features, found {kind(example)}")
+        raise InvalidArgument(f"{where} must be an object of features, found {kind(example)}")
     value = example.get(IMAGE_FEATURE, context.get(IMAGE_FEATURE, []))
     if isinstance(value, list):
         if len(value) != 1:
-            raise InvalidCall(f"{where} must have one bytes value as '{IMAGE_FEATURE}', found {len(value)}")
+            raise InvalidArgument(f"{where} must have one bytes value as '{IMAGE_FEATURE}', found {len(value)}")
         value = value[0]
     return read_bytes(value, f"{where}['{IMAGE_FEATURE}']")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from serving.config.config import SecurityConfig
-from serving.errors import Overloaded
+from serving.errors import ResourceExhausted
 
 MOST_CLIENTS = 10_000
 """Clients remembered at a time, a few hundred bytes each. Beyond, the one that has been quiet longest starts anew."""
@@ -28,7 +28,7 @@ class Bucket:
     moment: float
 
 
-class Limits:
+class ClientLimits:
     """Counts for all clients; limits that are 0 cost and keep nothing."""
 
     def __init__(self, config: SecurityConfig, most_clients: int = MOST_CLIENTS,
@@ -45,10 +45,13 @@ class Limits:
 
     @contextmanager
     def admitted(self, client: str) -> Iterator[None]:
-        """Around one call, a stream included: counts it as running. Raises Overloaded; a refused call costs nothing."""
+        """Around one call, a stream included: counts it as running. Raises ResourceExhausted; a refused call costs
+        nothing.
+        """
         counted = _counted_as(client)
         if self._concurrency and self._running[counted] >= self._concurrency:
-            raise Overloaded(f"client '{client}' has {self._running[counted]} calls running, as many as this server "
+            raise ResourceExhausted(f"client '{client}' has {self._running[counted]} calls running, as many as this "
+                                    f"server "
                              "allows one client: wait for one to end", reason="concurrency")
         self._take(counted, client)
         if not self._concurrency:
@@ -63,7 +66,7 @@ class Limits:
                 del self._running[counted]
 
     def take(self, client: str) -> None:
-        """For each message of a stream after its first, which its call has paid for. Raises Overloaded."""
+        """For each message of a stream after its first, which its call has paid for. Raises ResourceExhausted."""
         self._take(_counted_as(client), client)
 
     def _take(self, counted: str, client: str) -> None:
@@ -73,7 +76,7 @@ class Limits:
         bucket = self._bucket(counted, now)
         if bucket.calls < 1:
             wait = (1 - bucket.calls) / self._rate
-            raise Overloaded(f"client '{client}' makes more than the {self._rate:g} calls per second (after "
+            raise ResourceExhausted(f"client '{client}' makes more than the {self._rate:g} calls per second (after "
                              f"{self._burst} at once) that this server allows one client: wait {wait:.3g} s", wait,
                              "rate")
         bucket.calls -= 1

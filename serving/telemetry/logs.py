@@ -21,8 +21,8 @@ from typing import Any
 import grpc
 from pythonjsonlogger.json import JsonFormatter
 
-from serving.call import Call, Stage, current_call
 from serving.config.config import ObservabilityConfig
+from serving.request_context import RequestContext, Stage, current_request
 
 CALL_FIELDS = ("request_id", "client", "method", "model")
 BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
@@ -61,7 +61,8 @@ class Logs:
         """Writes a line to stdout, if it can be written."""
         self._out.handle(logging.makeLogRecord({"msg": line}))
 
-    def access(self, call: Call, status: grpc.StatusCode, seconds: float, stages: Mapping[Stage, float]) -> None:
+    def access(self, call: RequestContext, status: grpc.StatusCode, seconds: float, stages: Mapping[Stage,
+               float]) -> None:
         """Logs how a call ended, if it is in the share to be logged or the server failed.
 
         `stages` are the seconds that its pictures spent in each. Which calls are logged depends on their ids alone, so
@@ -202,10 +203,10 @@ class _TextFormatter(logging.Formatter):
 
 def _add_call(record: logging.LogRecord) -> bool:
     """Tells a message whose call it is about: the one it was given, or the one that the running task answers."""
-    call: Call | None = record.__dict__.pop("call", None)
+    call: RequestContext | None = record.__dict__.pop("call", None)
     if call is None:
         try:
-            call = current_call()
+            call = current_request()
         except LookupError:
             return True
     record.request_id, record.client, record.method, record.model = call.id, call.client, call.method, call.model

@@ -19,9 +19,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from serving.call import Stage
-from serving.errors import Shed
-from serving.telemetry.metrics_collectors import ExactCounter, ServerCollector, ServerNow
+from serving.errors import ShedReason
+from serving.request_context import Stage
+from serving.telemetry.metrics_collectors import ExactCounter, ServerCollector, ServerSnapshot
 from voc_cls.version import __version__
 
 Entrypoint = Literal["GRPC", "REST"]
@@ -86,7 +86,7 @@ class Metrics:
                                 ["model", "outcome"], buckets=LOAD_SECONDS, registry=registry)
         self._engines_lost = Counter("voc_serve_engines_lost", "Engine processes that ended by themselves.",
                                      ["model"], registry=registry)
-        for reason in get_args(Shed):
+        for reason in get_args(ShedReason):
             self._shed.labels("", reason)  # before anybody knows which model the call is about
         self.serve(models)
 
@@ -127,11 +127,11 @@ class Metrics:
                 self._loads.labels(model, outcome)
             for reason in get_args(DropReason):
                 self._dropped.labels(model, reason)
-            for reason in get_args(Shed):
+            for reason in get_args(ShedReason):
                 self._shed.labels(model, reason)
             self._engines_lost.labels(model)
 
-    def watch(self, read: Callable[[], ServerNow]) -> None:
+    def watch(self, read: Callable[[], ServerSnapshot]) -> None:
         """Asks `read` at every scrape, in the thread that calls page(). To be called once."""
         self._registry.register(ServerCollector(read))
 
@@ -177,7 +177,7 @@ class Metrics:
         """So many pictures were not computed."""
         self._dropped.labels(self._known(model), reason).inc(pictures)
 
-    def shed(self, model: str, reason: Shed) -> None:
+    def shed(self, model: str, reason: ShedReason) -> None:
         """A call was refused to protect the server; `model` is "" where that was before it was looked at."""
         self._shed.labels(self._known(model), reason).inc()
 

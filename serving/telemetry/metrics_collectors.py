@@ -18,7 +18,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
-class VersionNow:
+class VersionSnapshot:
     """A version of a model at the moment of a scrape."""
 
     state: str
@@ -30,7 +30,7 @@ class VersionNow:
 
 
 @dataclass(frozen=True)
-class ServerNow:
+class ServerSnapshot:
     """What the server is at the moment of a scrape."""
 
     ready: bool
@@ -40,7 +40,7 @@ class ServerNow:
     queue_size: int
     """How many there may be, --queue-size."""
     log_lines_lost: int = 0
-    versions: Mapping[tuple[str, int], VersionNow] = field(default_factory=dict)
+    versions: Mapping[tuple[str, int], VersionSnapshot] = field(default_factory=dict)
     """(model, version) → how it fares."""
 
 
@@ -75,7 +75,7 @@ class ExactCounter(Collector):
 class ServerCollector(Collector):
     """Gauges of a server, and memory and time of its engines' processes, which the process metrics leave out."""
 
-    def __init__(self, read: Callable[[], ServerNow]) -> None:
+    def __init__(self, read: Callable[[], ServerSnapshot]) -> None:
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
@@ -91,7 +91,7 @@ class ServerCollector(Collector):
         yield from _versions(now.versions)
 
 
-def _versions(versions: Mapping[tuple[str, int], VersionNow]) -> Iterator[Metric]:
+def _versions(versions: Mapping[tuple[str, int], VersionSnapshot]) -> Iterator[Metric]:
     names = ("model", "version")
     states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
                                labels=(*names, "state"))

@@ -20,7 +20,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 from opentelemetry.trace import Tracer as SpanMaker
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from serving.call import Call, Stage
+from serving.request_context import RequestContext, Stage
 from serving.telemetry.tracing import Metadata
 from voc_cls.version import __version__
 
@@ -53,7 +53,7 @@ class OpenTelemetryTracer:
         self._maker = self._provider.get_tracer(SERVICE, __version__)
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, call: Call, metadata: Metadata) -> OpenTelemetryCall:
+    def begin(self, call: RequestContext, metadata: Metadata) -> OpenTelemetryCall:
         """See serving.telemetry.tracing.Tracer."""
         carrier = {key: value for key, value in ((pair[0].lower(), pair[1]) for pair in metadata)
                    if key in W3C_HEADERS and isinstance(value, str)}
@@ -71,7 +71,7 @@ class OpenTelemetryTracer:
 class OpenTelemetryCall:
     """See serving.telemetry.tracing.CallTrace. Belongs to one call; its spans are made when that ends."""
 
-    def __init__(self, maker: SpanMaker, call: Call, parent: Context) -> None:
+    def __init__(self, maker: SpanMaker, call: RequestContext, parent: Context) -> None:
         self._maker = maker
         self._wall = time.time_ns() - time.monotonic_ns()
         self._stages: Counter[tuple[Stage, float, float]] = Counter()
@@ -87,7 +87,7 @@ class OpenTelemetryCall:
         else:
             self._left_out += 1
 
-    def end(self, call: Call, status: grpc.StatusCode) -> None:
+    def end(self, call: RequestContext, status: grpc.StatusCode) -> None:
         """See serving.telemetry.tracing.CallTrace."""
         if not self._span.is_recording():
             return

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from serving.call import Call, Stage
 from serving.config.config import ObservabilityConfig
+from serving.request_context import RequestContext, Stage
 from voc_cls.errors import UsageError
 
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -22,14 +22,14 @@ class CallTrace(Protocol):
     def stage(self, name: Stage, begin: float, end: float) -> None:
         """A picture spent `begin` to `end`, seconds of time.monotonic(), in a stage."""
 
-    def end(self, call: Call, status: grpc.StatusCode) -> None:
+    def end(self, call: RequestContext, status: grpc.StatusCode) -> None:
         """The call has been answered."""
 
 
 class Tracer(Protocol):
     """Where the traces go."""
 
-    def begin(self, call: Call, metadata: Metadata) -> CallTrace:
+    def begin(self, call: RequestContext, metadata: Metadata) -> CallTrace:
         """A call has come. Its parent is the one that W3C's `traceparent` in the metadata names."""
 
     def close(self, seconds: float = 3) -> None:
@@ -40,7 +40,7 @@ class _Untraced:
     def stage(self, name: Stage, begin: float, end: float) -> None:
         pass
 
-    def end(self, call: Call, status: grpc.StatusCode) -> None:
+    def end(self, call: RequestContext, status: grpc.StatusCode) -> None:
         pass
 
 
@@ -50,7 +50,7 @@ UNTRACED = _Untraced()
 class NoTracer:
     """Traces nothing."""
 
-    def begin(self, call: Call, metadata: Metadata) -> CallTrace:  # noqa: ARG002
+    def begin(self, call: RequestContext, metadata: Metadata) -> CallTrace:  # noqa: ARG002
         """A call that leaves no trace."""
         return UNTRACED
 

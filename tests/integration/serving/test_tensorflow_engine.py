@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.engine import UndecodablePicture
+from serving.engine.engine import ImageDecodeError
 from serving.engine.tensorflow_decoder import TensorFlowDecoder, bmp
 from serving.engine.tensorflow_network import Precision, TensorFlowNetwork, choose_precision
 from serving.errors import ServeError
-from serving.services.signatures import read_graph
+from serving.grpc.tensor_proto import read_graph
 from tests.integration.serving.conftest import jpeg, picture
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 
@@ -93,7 +93,7 @@ def test_a_decoded_picture_passes_through_a_bmp_unchanged(width: int) -> None:
 
 
 def test_a_damaged_picture_is_told_without_the_names_of_nodes(decoder: TensorFlowDecoder) -> None:
-    with pytest.raises(UndecodablePicture) as error:
+    with pytest.raises(ImageDecodeError) as error:
         decoder.decode(jpeg(0)[:1000])
     assert "\n" not in str(error.value)
     assert "{{" not in str(error.value)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.call import Call, Stage
 from serving.engine.batcher import Batcher, Drop, batch_sizes
 from serving.engine.engine import EngineLost, Inputs, Scores
-from serving.errors import Expired, NotReady
+from serving.errors import DeadlineExceeded, Unavailable
+from serving.request_context import RequestContext, Stage
 
 
 class Engine:
@@ -62,11 +62,11 @@ class Told:
         self.drops.append((reason, pictures))
 
 
-def caller(number: int = 0, client: str = "127.0.0.1", deadline: float | None = None, **more: Any) -> Call:
-    return Call(f"call {number}", "/voc_cls.v1.Classifier/Classify", client, deadline, **more)
+def caller(number: int = 0, client: str = "127.0.0.1", deadline: float | None = None, **more: Any) -> RequestContext:
+    return RequestContext(f"call {number}", "/voc_cls.v1.Classifier/Classify", client, deadline, **more)
 
 
-def ask(batcher: Batcher, call: Call, *values: float) -> asyncio.Task[list[float]]:
+def ask(batcher: Batcher, call: RequestContext, *values: float) -> asyncio.Task[list[float]]:
     """The answers to pictures that are one value each."""
     async def answers() -> list[float]:
         pictures = [np.full((2, 2, 3), value, np.float32) for value in values]
@@ -169,7 +169,7 @@ def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes_and_cou
         cancelled.cancel()
         engine.release(2)
         await first
-        with pytest.raises(Expired):
+        with pytest.raises(DeadlineExceeded):
             await expired
         assert await kept == [5]
         assert batcher.counts.dropped == 3
@@ -200,7 +200,8 @@ def test_a_call_hears_how_long_its_pictures_waited_and_were_computed() -> None:
 
 
 @pytest.mark.parametrize(("value", "error", "message"), [
-    (-1, RuntimeError, "negative"), (-2, NotReady, "the engine of this version has ended and is being started again")])
+    (-1, RuntimeError, "negative"), (-2, Unavailable, "the engine of this version has ended and is being started "
+                                                      "again")])
 def test_an_engine_that_fails_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture, value: float,
                                                                error: type[Exception], message: str) -> None:
     async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
@@ -225,7 +226,7 @@ def test_closing_finishes_the_batch_that_runs_and_refuses_those_that_wait_and_th
         await closing
         assert await first == [1]
         for late in (second, ask(batcher, caller(3), 3)):
-            with pytest.raises(NotReady):
+            with pytest.raises(Unavailable):
                 await late
 
     scenario(play)

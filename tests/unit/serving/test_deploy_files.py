@@ -16,7 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.telemetry.metrics import Metrics
-from serving.telemetry.metrics_collectors import ServerNow, VersionNow
+from serving.telemetry.metrics_collectors import ServerSnapshot, VersionSnapshot
 from tests.commands import command
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -36,7 +36,7 @@ needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="pr
 def exposed() -> dict[str, frozenset[str]]:
     """Every sample that a server shows which has done everything once → its labels."""
     metrics = Metrics(["voc"])
-    metrics.watch(lambda: ServerNow(True, 1, 128, 0, {("voc", 7): VersionNow("AVAILABLE", engine_pid=1)}))
+    metrics.watch(lambda: ServerSnapshot(True, 1, 128, 0, {("voc", 7): VersionSnapshot("AVAILABLE", engine_pid=1)}))
     metrics.request("voc", "/tensorflow.serving.PredictionService/Predict", "GRPC", grpc.StatusCode.OK, 0.1, 0.1)
     metrics.batch("voc", 7, 4, 0.1)
     metrics.stage("voc", "queue", 0.1)

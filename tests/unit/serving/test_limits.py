@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import pytest
 
 from serving.config.config import SecurityConfig
-from serving.errors import Overloaded
-from serving.security.limits import MOST_CLIENTS, Limits
+from serving.errors import ResourceExhausted
+from serving.security.limits import MOST_CLIENTS, ClientLimits
 
 
 class Clock:
@@ -24,18 +24,18 @@ class Clock:
 
 
 def limits(clock: Clock, most_clients: int = MOST_CLIENTS, *, rate: float = 0, burst: int = 20,
-           concurrency: int = 0) -> Limits:
+           concurrency: int = 0) -> ClientLimits:
     config = SecurityConfig(client_rate=rate, client_burst=burst, client_concurrency=concurrency)
-    return Limits(config, most_clients, clock)
+    return ClientLimits(config, most_clients, clock)
 
 
-def calls_let_through(counting: Limits, client: str, tries: int) -> int:
+def calls_let_through(counting: ClientLimits, client: str, tries: int) -> int:
     passed = 0
     for _ in range(tries):
         try:
             with counting.admitted(client):
                 passed += 1
-        except Overloaded:
+        except ResourceExhausted:
             pass
     return passed
 
@@ -72,7 +72,8 @@ def test_the_refusal_says_when_a_call_would_pass() -> None:
     counting = limits(clock, rate=4, burst=1)
     calls_let_through(counting, "photo-app", 1)
     clock.now += 0.1
-    with pytest.raises(Overloaded, match=r"client 'photo-app' makes more than the 4 calls per second .* wait 0\.15 s") \
+    with pytest.raises(ResourceExhausted,
+                       match=r"client 'photo-app' makes more than the 4 calls per second .* wait 0\.15 s") \
             as error, counting.admitted("photo-app"):
         pass
     assert error.value.retry_after == pytest.approx(0.15)
@@ -92,7 +93,7 @@ def test_the_messages_of_a_stream_count_as_calls_do() -> None:
     with counting.admitted("a"):
         counting.take("a")
         counting.take("a")
-        with pytest.raises(Overloaded) as error:
+        with pytest.raises(ResourceExhausted) as error:
             counting.take("a")
         assert error.value.retry_after == pytest.approx(0.1)
         clock.now += 0.1
@@ -104,7 +105,8 @@ def test_so_many_calls_at_a_time_and_a_place_is_free_when_one_ends() -> None:
     counting = limits(Clock(), concurrency=2)
     with counting.admitted("a"):
         with counting.admitted("a"), counting.admitted("b"):
-            with pytest.raises(Overloaded, match="client 'a' has 2 calls running") as error, counting.admitted("a"):
+            with pytest.raises(ResourceExhausted,
+                               match="client 'a' has 2 calls running") as error, counting.admitted("a"):
                 pass
             assert error.value.retry_after is None
         assert calls_let_through(counting, "a", 1) == 1

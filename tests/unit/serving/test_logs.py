@@ -21,12 +21,12 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.call import Call, set_current
 from serving.config.config import ObservabilityConfig
+from serving.request_context import RequestContext, set_current_request
 from serving.telemetry.logs import LineHandler, Logs
 
 log = logging.getLogger("serving.test")
-CALL = Call("r-1", "/voc_cls.v1.Classifier/Classify", "camera-7", model="voc")
+CALL = RequestContext("r-1", "/voc_cls.v1.Classifier/Classify", "camera-7", model="voc")
 OK = grpc.StatusCode.OK
 
 
@@ -48,10 +48,10 @@ def lines_of(path: Path, write: Callable[[], object], **config: Any) -> list[str
     return path.read_text().splitlines()
 
 
-def in_call(write: Callable[[], object], call: Call = CALL) -> Callable[[], object]:
+def in_call(write: Callable[[], object], call: RequestContext = CALL) -> Callable[[], object]:
     """`write`, run in the task that answers a call."""
     def run() -> None:
-        set_current(call)
+        set_current_request(call)
         write()
     return lambda: contextvars.copy_context().run(run)
 
@@ -86,8 +86,8 @@ def test_json_is_one_object_a_line_even_for_a_stack_trace(tmp_path: Path):
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_nobody_can_forge_a_line_by_what_they_send(tmp_path: Path, log_format: str):
     forged = "\n2026-01-01T00:00:00.000Z INFO serving: all is well\x1b[31m"
-    lines = lines_of(tmp_path / "log", in_call(lambda: log.info("no model %s", forged), Call(forged, "m", "c")),
-                     log_format=log_format)
+    logging_it = in_call(lambda: log.info("no model %s", forged), RequestContext(forged, "m", "c"))
+    lines = lines_of(tmp_path / "log", logging_it, log_format=log_format)
     assert len(lines) == 1
     assert "\x1b" not in lines[0]
 
@@ -116,7 +116,7 @@ def test_less_important_messages_are_left_out_and_warnings_are_logged(tmp_path: 
 def test_the_access_log_takes_its_share_by_the_ids_of_calls(tmp_path: Path, share: float):
     def write(logs: Logs) -> None:
         for number in range(2000):
-            logs.access(Call(f"r-{number}", "m", "c"), OK, 0.1, {})
+            logs.access(RequestContext(f"r-{number}", "m", "c"), OK, 0.1, {})
 
     for name in ("a", "b"):
         with logs_to(tmp_path / name, access_log=share) as logs:

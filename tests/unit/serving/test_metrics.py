@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from serving.telemetry.metrics import Metrics, VersionMetrics, api_of
-from serving.telemetry.metrics_collectors import ServerNow, VersionNow, process_usage
+from serving.telemetry.metrics_collectors import ServerSnapshot, VersionSnapshot, process_usage
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OK = grpc.StatusCode.OK
@@ -30,8 +30,8 @@ def value(metrics: Metrics, name: str, accept: str = "", **labels: str) -> float
     return found[0] if found else None
 
 
-def now(**changes: object) -> ServerNow:
-    return ServerNow(**{"ready": True, "pictures": 0, "queue_size": 128, **changes})  # type: ignore[arg-type]
+def now(**changes: object) -> ServerSnapshot:
+    return ServerSnapshot(**{"ready": True, "pictures": 0, "queue_size": 128, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
@@ -172,9 +172,9 @@ def test_the_rest_of_what_is_counted():
 
 def test_the_state_of_the_server_is_that_of_the_scrape():
     metrics = Metrics(["voc"])
-    states = iter([now(ready=False, versions={("voc", 7): VersionNow("LOADING")}),
-                   now(pictures=3, log_lines_lost=2, versions={("voc", 7): VersionNow("AVAILABLE"),
-                                                               ("voc", 8): VersionNow("END", failed=True)})])
+    states = iter([now(ready=False, versions={("voc", 7): VersionSnapshot("LOADING")}),
+                   now(pictures=3, log_lines_lost=2, versions={("voc", 7): VersionSnapshot("AVAILABLE"),
+                                                               ("voc", 8): VersionSnapshot("END", failed=True)})])
     current = next(states)
     metrics.watch(lambda: current)
     version = {"model": "voc", "version": "7"}
@@ -195,7 +195,7 @@ def test_memory_and_time_of_an_engines_process_are_read_until_it_ends():
     code = "data = bytearray(64 * 2**20)\nwhile True: sum(range(1000))"
     engine = subprocess.Popen([sys.executable, "-c", code])
     metrics = Metrics(["voc"])
-    metrics.watch(lambda: now(versions={("voc", 7): VersionNow("AVAILABLE", engine_pid=engine.pid)}))
+    metrics.watch(lambda: now(versions={("voc", 7): VersionSnapshot("AVAILABLE", engine_pid=engine.pid)}))
     version = {"model": "voc", "version": "7"}
     try:
         end = time.monotonic() + 30

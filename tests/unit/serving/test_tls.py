@@ -27,7 +27,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.config.config import SecurityConfig
 from serving.errors import ServeError
-from serving.security.names import printable
+from serving.security.sanitize import printable
 from serving.security.tls import Certificates, grpc_certificate_name, http_certificate_name
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the command openssl makes the certificates")

@@ -17,8 +17,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from serving.call import Call
 from serving.config.config import ObservabilityConfig
+from serving.request_context import RequestContext
 from serving.telemetry.tracing import NoTracer, Tracer, open_tracer
 from voc_cls.errors import UsageError
 
@@ -64,8 +64,8 @@ def tracer_to(endpoint: str, sampling: float = 1) -> Tracer:
     return open_tracer(ObservabilityConfig(trace_to=endpoint, trace_sampling=sampling))
 
 
-def call_of(method: str = CLASSIFY) -> Call:
-    return Call("r-1", method, "camera-7")
+def call_of(method: str = CLASSIFY) -> RequestContext:
+    return RequestContext("r-1", method, "camera-7")
 
 
 def attributes(span: Any) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""grpc.health.v1: whether the server, each of its services and each of its models can answer.
+
+Not grpcio-health-checking's servicer: it holds a lock while it writes to a watcher, so that one who takes no answers
+keeps the status from changing, and with it models from loading and the server from stopping.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from serving.errors import NotFound
+from serving.grpc.streams import StopEvent
+from serving.models.registry import ModelRegistry
+from serving.security.sanitize import printable
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Check, List and Watch. "" and the services are SERVING while every model has a version that answers; a model by
+    its name while it has one itself."""
+
+    def __init__(self, services: Sequence[str], models: ModelRegistry, stopping: StopEvent) -> None:
+        self._services = ("", *services)
+        self._models = models
+        self._stopping = stopping
+        self._statuses: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._opened = False
+
+    async def open(self) -> None:
+        """From now on says what is; until then NOT_SERVING."""
+        self._opened = True
+        await self.refresh()
+
+    async def enter_graceful_shutdown(self) -> None:
+        """From now on NOT_SERVING."""
+        self._opened = False
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Looks at the models anew."""
+        ready = {**dict.fromkeys(self._models.names, False), **dict.fromkeys(self._services, False)}
+        if self._opened:
+            ready |= {name: self._models.ready_model(name) for name in self._models.names}
+            ready |= dict.fromkeys(self._services, self._models.ready)
+        self._statuses = {name: SERVING if able else NOT_SERVING for name, able in ready.items()}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        """Status of one service, now."""
+        if request.service not in self._statuses:
+            raise NotFound(f"nothing here is called '{printable(request.service)}'; ask for "
+                           f"{', '.join(repr(name) for name in self._statuses)}")
+        return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        """Status of everything that Check knows."""
+        return health_pb2.HealthListResponse(statuses={
+            name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()})
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        """Status of one service, now and whenever it changes, up to the last word before the server stops."""
+        told = None
+        while True:
+            changed, status = self._changed, self._statuses.get(request.service, SERVICE_UNKNOWN)
+            if status != told:
+                await context.write(health_pb2.HealthCheckResponse(status=status))
+            told = status
+            if self._stopping.begun:
+                return
+            await self._stopping.run(_until(changed))
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,68 @@
+"""Names that come from outside: which may name a model, and how any other is written so that it can do no harm."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import quote, unquote
+
+from serving.errors import InvalidArgument
+from voc_cls.errors import UsageError
+
+LONGEST_NAME = 100
+NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
+RULE = f"letters, digits, _ - and . (neither - nor . first), up to {LONGEST_NAME} characters"
+HARMLESS = "._-@:+/"
+"""Stay as they are in printable(), beside letters and digits: no space, quote, = or control character, which could end
+a field of a log line or start a line of their own."""
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether `name` may be a model's, a label's or a key's: the same in logs, metrics, URLs and paths."""
+    return NAME.fullmatch(name) is not None
+
+
+def check_model_name(name: str, where: str) -> None:
+    """UsageError, beginning with `where` (a flag, or a place in a file), if no model of a server may be called so."""
+    if not is_safe_name(name):
+        shown = repr(name if len(name) <= LONGEST_NAME else f"{name[:20]}…")
+        raise UsageError(f"{where} {shown} cannot be a model's name: use {RULE}")
+
+
+def check_called_name(name: str) -> str:
+    """The name of a model as a caller asks for it, "" for the server's only one. Raises InvalidArgument."""
+    if name and not is_safe_name(name):
+        raise InvalidArgument(f"'{printable(name)}' cannot be a model's name: names are {RULE}")
+    return name
+
+
+def printable(name: str | bytes) -> str:
+    """`name` in harmless ASCII, up to LONGEST_NAME characters, for logs, metrics and messages.
+
+    Other characters are percent-encoded UTF-8 and what is too long ends in # and a digest, so that two names are never
+    written alike and nobody can pass for another.
+    """
+    raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogatepass")
+    written = quote(raw[:LONGEST_NAME], safe=HARMLESS)
+    if len(raw) <= LONGEST_NAME and len(written) <= LONGEST_NAME:
+        return written
+    ending = f"#{sha256(raw).hexdigest()[:16]}"
+    return written[:LONGEST_NAME - len(ending)] + ending
+
+
+def host_of(peer: str) -> str:
+    """The host of a caller: of gRPC's ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5 or unix:…, or of HTTP's plain address.
+
+    An IPv4 address that came in IPv6's form is written as IPv4, so that one host has one name on both ports.
+    """
+    kind, _, rest = unquote(peer).partition(":")
+    if kind.startswith("unix"):
+        return "unix"
+    host = rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return printable(host) or "unknown"
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return printable(str(mapped or address))
