@@ -37,7 +37,7 @@ def main(pictures: int) -> int:
     from voc_cls.nets.network import build_network
     from voc_cls.training.augmented_views import fixed_views
     from voc_cls.training.backbone import RowCache, frozen_backbone
-    from voc_cls.training.precision import inference_precision
+    from voc_cls.training.devices import inference_precision
 
     accelerated = bool(tf.config.list_physical_devices("GPU"))
     precision = inference_precision("auto", accelerated)

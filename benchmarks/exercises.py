@@ -26,8 +26,8 @@ def step_seconds(path: Path, precision: str | None) -> tuple[float, int, int]:
     import keras
 
     from voc_cls.nets.network import build_network
+    from voc_cls.training.devices import policy
     from voc_cls.training.freezing import freeze
-    from voc_cls.training.precision import policy
 
     config = from_yaml(path)
     network, training = config.network, replace(config.training, l2=0.0)

@@ -32,14 +32,14 @@ def main(precision: str, batch: int, kind: str) -> None:
     from voc_cls.demo.devkit import write_demo
     from voc_cls.nets.network import build_network
     from voc_cls.training import fit as fitting
+    from voc_cls.training.checkpoint import Preemption
     from voc_cls.training.config import TrainingConfig
+    from voc_cls.training.devices import policy
     from voc_cls.training.distribution import SINGLE
     from voc_cls.training.fit import Plan, compile_part
     from voc_cls.training.losses import MultiLabelLoss
-    from voc_cls.training.part import whole_network
-    from voc_cls.training.precision import policy
-    from voc_cls.training.preemption import Preemption
     from voc_cls.training.run_folder import RunFolder
+    from voc_cls.training.trainable_part import whole_network
 
     keras.utils.set_random_seed(0)
     network = build_network("vgg_16", "fc", 20, policy(precision))

@@ -11,11 +11,10 @@ from pathlib import Path
 import tensorflow as tf
 from rich.console import Console
 
-from voc_cls.training.config import NetworkConfig, RunConfig, TrainConfig, TrainingConfig
-from voc_cls.training.dataset_config import DatasetConfig
+from voc_cls.training.config import DatasetConfig, NetworkConfig, RunConfig, TrainConfig, TrainingConfig
 from voc_cls.training.distribution import mirrored
-from voc_cls.training.run import train_joined
 from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.session import train_joined
 
 
 def main(devices: int, root: Path, out: Path) -> None:

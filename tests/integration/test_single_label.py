@@ -18,9 +18,8 @@ from tests.commands import command
 from tests.integration.serving.conftest import Server, Start
 from voc_cls.client import Client
 from voc_cls.errors import UsageError
-from voc_cls.training.config import LossConfig, NetworkConfig, RunConfig, TrainConfig
-from voc_cls.training.dataset_config import DatasetConfig
-from voc_cls.training.run import train
+from voc_cls.training.config import DatasetConfig, LossConfig, NetworkConfig, RunConfig, TrainConfig
+from voc_cls.training.session import train
 
 LEAVES = {"ash": (90, 90, 90), "beet": (150, 30, 60), "cress": (40, 150, 50), "dill": (60, 80, 170)}
 """Class → colour of its pictures, which random convolutions can tell apart."""

@@ -98,11 +98,9 @@ def evaluate() -> None:
     from rich.console import Console
 
     from voc_cls.evaluation.presentation import assessment_tables
-    from voc_cls.training.devices import on_accelerator
-    from voc_cls.training.precision import inference_precision
-    from voc_cls.training.results import ResultFiles, Variant, files_in, write_results
+    from voc_cls.training.devices import inference_precision, on_accelerator
     from voc_cls.training.run_folder import RunFolder
-    from voc_cls.training.trained_run import open_run
+    from voc_cls.training.trained_run import ResultFiles, Variant, files_in, open_run, write_results
 
     recorded = RunFolder(config.run).read_config()
     dataset = read(config, recorded["dataset"])
@@ -159,9 +157,9 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
     """What the task fits, of a run that has a validation split but not its files; returns what was written."""
     from voc_cls.evaluation.tasks import EVALUATION
-    from voc_cls.training.dataset_config import DatasetConfig
-    from voc_cls.training.results import write_fitted
+    from voc_cls.training.config import DatasetConfig
     from voc_cls.training.splits import read_splits
+    from voc_cls.training.trained_run import write_fitted
 
     pictures = trained.config["dataset"]
     if (trained.folder.path / EVALUATION[trained.task].fitted).exists() or pictures["val_split"] == "none":

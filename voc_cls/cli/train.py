@@ -15,13 +15,13 @@ from voc_cls.errors import RunError, UsageError
 from voc_cls.nets.listing import text
 from voc_cls.training.config import (
     ComputeConfig,
+    DatasetConfig,
     LossConfig,
     NetworkConfig,
     RunConfig,
     TrainConfig,
     TrainingConfig,
 )
-from voc_cls.training.dataset_config import DatasetConfig
 
 PROGRAM = "voc-train"
 DESCRIPTION = f"""Fine-tune an ImageNet network to tell the classes of your pictures.
@@ -65,7 +65,7 @@ def train() -> None:
     from rich.console import Console
 
     from voc_cls.evaluation.presentation import assessment_tables
-    from voc_cls.training.run import train as train_run
+    from voc_cls.training.session import train as train_run
 
     console = Console()
     assessment = train_run(config, console)

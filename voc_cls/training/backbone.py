@@ -20,9 +20,8 @@ from voc_cls.data.pipeline import view_batches
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.augmented_views import View
-from voc_cls.training.precision import policy
-from voc_cls.training.progress import progress_bar
-from voc_cls.training.provenance import versions
+from voc_cls.training.callbacks import progress_bar
+from voc_cls.training.devices import policy, versions
 from voc_cls.weights.tensors import tensors_digest
 
 BATCH_SIZE = 32

@@ -1,4 +1,4 @@
-"""Which device trains, and why a GPU that is in this machine does not.
+"""Which device trains and in which number format, and why a GPU that is in this machine is unused.
 
 What the machine has is read from Linux (/proc, /sys, /dev), below a `root` that tests replace; what is used is asked of
 the backend.
@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+from voc_cls.errors import UsageError
+
 ROOT = Path("/")
 NVIDIA, DISPLAY = "0x10de", "0x03"
 """PCI vendor, and the class of display controllers, 3D controllers included (PCI code and ID assignment, class 03)."""
@@ -23,6 +25,10 @@ GIB = 1 << 30
 OWN_WORDS = {"tensorflow": "python -c 'import tensorflow as tf; tf.config.list_physical_devices(\"GPU\")'",
              "jax": "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()'"}
 """What makes a backend say why it takes no GPU."""
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+PACKAGES = ("tensorflow", "keras", "numpy", "jax")
+"""Packages whose versions a run records."""
+CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True)
@@ -191,3 +197,34 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bfloat16 natively; elsewhere oneDNN emulates it, slower than float32."""
+    try:
+        flags = cpuinfo.read_text().split()
+    except OSError:  # not Linux
+        return False
+    return any(flag in flags for flag in CPU_FLAGS)
+
+
+def inference_precision(asked: str, on_accelerator: bool) -> str:
+    """`auto` → bfloat16 where the hardware has it, else float32; anything else as it is."""
+    if asked != "auto":
+        return asked
+    return "bfloat16" if on_accelerator or cpu_has_bfloat16() else "float32"
+
+
+def policy(precision: str) -> str:
+    """Keras' dtype policy for `precision`; variables are float32 in each of them."""
+    if precision not in POLICIES:
+        raise UsageError(f"--precision {precision}: not one of {', '.join(POLICIES)}")
+    return POLICIES[precision]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    from voc_cls.version import __version__
+
+    found = {package: installed(package) for package in PACKAGES}
+    return {"voc-cls": __version__, **{package: number for package, number in found.items() if number is not None}}

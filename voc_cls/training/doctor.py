@@ -16,7 +16,7 @@ from rich.table import Table
 
 from voc_cls.console import quiet_stderr
 from voc_cls.training import devices
-from voc_cls.training.precision import POLICIES, cpu_has_bfloat16
+from voc_cls.training.devices import POLICIES, cpu_has_bfloat16
 from voc_cls.version import __version__
 
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy")

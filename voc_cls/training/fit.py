@@ -18,15 +18,13 @@ from voc_cls.data.pipeline import Order
 from voc_cls.errors import RunError
 from voc_cls.evaluation.tasks import EVALUATION
 from voc_cls.files import write_aside
-from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, Validation
-from voc_cls.training.checkpoint import Checkpoint, Saved, restore
+from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, TrainingProgress, Validation
+from voc_cls.training.checkpoint import Checkpoint, Preemption, Saved, restore
 from voc_cls.training.config import TrainingConfig
 from voc_cls.training.optimizer import averaged_weights, build_optimizer
-from voc_cls.training.part import Part
-from voc_cls.training.preemption import Preemption
-from voc_cls.training.progress import TrainingProgress
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.tensorboard import TensorBoardLog
+from voc_cls.training.trainable_part import TrainablePart
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class Plan:
         return -(-self.order.steps // self.interval)
 
 
-def fit(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder, preemption: Preemption, console: Console
-        ) -> None:
+def fit(part: TrainablePart, plan: Plan, val: Dataset | None, folder: RunFolder, preemption: Preemption,
+        console: Console) -> None:
     """Trains `part` by `plan`, with a checkpoint in `folder` after every interval, and goes on from one it finds there.
 
     The whole network's weights are saved: the best by their score on `val`, the last ones at the end. Interrupted,
@@ -82,14 +80,14 @@ def compile_part(model: keras.Model, plan: Plan) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def save(part: Part, path: Path) -> None:
+def save(part: TrainablePart, path: Path) -> None:
     """Writes the weights of the whole network, all or nothing."""
     if not part.distribution.is_chief:
         return
     write_aside(path, lambda aside: part.whole.save_weights(aside))
 
 
-def train(part: Part, plan: Plan, begun: Saved, val: Dataset | None, folder: RunFolder, preemption: Preemption,
+def train(part: TrainablePart, plan: Plan, begun: Saved, val: Dataset | None, folder: RunFolder, preemption: Preemption,
           console: Console) -> None:
     """The steps that are left after `begun`."""
     distribution = part.distribution
@@ -115,7 +113,8 @@ def train(part: Part, plan: Plan, begun: Saved, val: Dataset | None, folder: Run
                            steps_per_epoch=rest, callbacks=callbacks, verbose=0, shuffle=False)
 
 
-def decisions(part: Part, plan: Plan, val: Dataset | None, folder: RunFolder) -> list[keras.callbacks.Callback]:
+def decisions(part: TrainablePart, plan: Plan, val: Dataset | None, folder: RunFolder
+              ) -> list[keras.callbacks.Callback]:
     """The callbacks that look at an interval's figures and decide: the best weights, a lower rate, an early end."""
     config, chosen = plan.config, []
     if val is not None:
@@ -146,13 +145,13 @@ def evaluated_weights(model: keras.Model, config: TrainingConfig) -> AbstractCon
     return averaged_weights(model.optimizer) if config.eval_weights == "ema" else nullcontext()
 
 
-def shared_inputs(part: Part, dataset: Dataset) -> object:
+def shared_inputs(part: TrainablePart, dataset: Dataset) -> object:
     """What this process predicts of `dataset`."""
     mine = np.arange(len(dataset))[part.distribution.share(len(dataset))]
     return part.inputs(dataset.subset(mine, dataset.name))
 
 
-def predict_logits(part: Part, inputs: object, count: int) -> npt.NDArray[np.float32]:
+def predict_logits(part: TrainablePart, inputs: object, count: int) -> npt.NDArray[np.float32]:
     """float32 [count, classes] of the current weights, on every process; inputs: what `shared_inputs` gave."""
     with part.distribution.alone(part.model):
         logits = np.asarray(part.model.predict(inputs, verbose=0), np.float32)

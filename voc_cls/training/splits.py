@@ -11,7 +11,7 @@ from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.load import NONE, read_dataset
 from voc_cls.data.stratify import carve
 from voc_cls.errors import DataError, UsageError
-from voc_cls.training.dataset_config import AUTO, DatasetConfig
+from voc_cls.training.config import AUTO, DatasetConfig
 
 
 @dataclass(frozen=True)

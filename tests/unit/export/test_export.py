@@ -22,8 +22,7 @@ from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
 from voc_cls.files import write_json
 from voc_cls.nets.network import build_network
 from voc_cls.nets.registry import net_spec
-from voc_cls.training.config import NetworkConfig, TrainConfig, to_dict
-from voc_cls.training.dataset_config import DatasetConfig
+from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import open_run
 

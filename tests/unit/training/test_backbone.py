@@ -21,8 +21,8 @@ from voc_cls.nets.network import Network
 from voc_cls.training.augmented_views import fixed_views
 from voc_cls.training.backbone import RowCache, frozen_backbone
 from voc_cls.training.distribution import SINGLE
-from voc_cls.training.part import Part, on_backbone_features, whole_network, why_not_cached
 from voc_cls.training.splits import Splits
+from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
 
 FLIPS = AugmentationConfig().resolved()
 LECTURE = AugmentationConfig(augment="lecture", views=3).resolved()
@@ -44,7 +44,7 @@ def cache(tmp_path: Path, said: list[str]) -> RowCache:
 
 
 def part(network: Network, splits: Splits, cache: RowCache, first: str = "conv3", augmentation: Augmentation = FLIPS,
-         seed: int = 0, precision: str = "float32") -> Part:
+         seed: int = 0, precision: str = "float32") -> TrainablePart:
     return on_backbone_features(SINGLE, network, first, splits, augmentation, seed, precision, cache)
 
 

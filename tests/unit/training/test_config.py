@@ -9,8 +9,7 @@ import pytest
 
 from voc_cls.cli.train import from_yaml
 from voc_cls.errors import UsageError
-from voc_cls.training.config import NetworkConfig, TrainConfig, TrainingConfig
-from voc_cls.training.dataset_config import DatasetConfig
+from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, TrainingConfig
 
 
 def config(**training: object) -> TrainConfig:

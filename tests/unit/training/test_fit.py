@@ -21,13 +21,12 @@ from voc_cls.data.pipeline import Order, shuffled_order
 from voc_cls.errors import Interrupted, RunError
 from voc_cls.evaluation.tasks import score_singlelabel
 from voc_cls.training.callbacks import RANK, Validation
-from voc_cls.training.checkpoint import checkpoints
+from voc_cls.training.checkpoint import Preemption, checkpoints
 from voc_cls.training.config import TrainingConfig
 from voc_cls.training.fit import Plan, finite, fit
 from voc_cls.training.losses import MultiLabelLoss
-from voc_cls.training.part import Part
-from voc_cls.training.preemption import Preemption
 from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.trainable_part import TrainablePart
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(30, 8)).astype(np.float32)
@@ -42,7 +41,7 @@ def nothing(_: int) -> None:
     """The hook of most tests."""
 
 
-def part(dtype: str = "float32", hook: Hook = nothing, features: np.ndarray = FEATURES) -> Part:
+def part(dtype: str = "float32", hook: Hook = nothing, features: np.ndarray = FEATURES) -> TrainablePart:
     """A small network with dropout; `hook` is called with the number of every batch that is read."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8,))
@@ -58,11 +57,11 @@ def part(dtype: str = "float32", hook: Hook = nothing, features: np.ndarray = FE
         shapes = tf.TensorSpec((None, 8)), tf.TensorSpec((None, 3))
         return tf.data.Dataset.from_generator(read, output_signature=shapes)
 
-    return Part(model, model, batches, lambda _: features, "")
+    return TrainablePart(model, model, batches, lambda _: features, "")
 
 
 def train(folder: Path, steps: int, of: int | None = None, val: Dataset | None = None,
-          preemption: Preemption | None = None, made: Part | None = None, **config: Any) -> keras.Model:
+          preemption: Preemption | None = None, made: TrainablePart | None = None, **config: Any) -> keras.Model:
     """Trains `steps` of the `of` steps whose order was planned, as a run killed at a checkpoint has."""
     folder.mkdir(exist_ok=True)
     trained = made or part()

@@ -13,8 +13,7 @@ import yaml
 from voc_cls.cli.train import from_yaml
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, UsageError
-from voc_cls.training.config import NetworkConfig, TrainConfig, to_dict
-from voc_cls.training.dataset_config import DatasetConfig
+from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.splits import check_same_classes, read_splits
 
 

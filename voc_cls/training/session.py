@@ -18,22 +18,20 @@ from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.paths import cache_folder
 from voc_cls.training.backbone import RowCache
+from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import TrainConfig
-from voc_cls.training.devices import compiles, on_accelerator
+from voc_cls.training.devices import compiles, inference_precision, on_accelerator, policy
 from voc_cls.training.distribution import Distribution
 from voc_cls.training.fit import Plan, fit, predict_logits, shared_inputs
 from voc_cls.training.freezing import Trained, freeze
-from voc_cls.training.joining import joined
 from voc_cls.training.losses import build_loss
-from voc_cls.training.part import Part, on_backbone_features, whole_network, why_not_cached
-from voc_cls.training.precision import inference_precision, policy
-from voc_cls.training.preemption import Preemption
-from voc_cls.training.provenance import pictures_digest
-from voc_cls.training.results import files_in, write_fitted, write_results
+from voc_cls.training.multihost import joined
+from voc_cls.training.resume import check_folder, pictures_digest, start_folder
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits, read_splits
-from voc_cls.training.start import check_folder, show_start, start_folder
-from voc_cls.training.trained_run import TrainedRun, load_weights
+from voc_cls.training.summary import show_start
+from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
+from voc_cls.training.trained_run import TrainedRun, files_in, load_weights, write_fitted, write_results
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.restore import network_digest, restore
 
@@ -99,7 +97,7 @@ def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network
 
 
 def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, network: Network, first: str,
-               console: Console) -> Part:
+               console: Console) -> TrainablePart:
     """What `fit` runs on: what is trained alone, on the frozen trunk's outputs, where these can be kept."""
     augmentation, compute, folder = config.augmentation.resolved(), config.compute, cache_folder(config.run.cache_dir)
     precision = inference_precision(compute.inference_precision, on_accelerator())
@@ -119,7 +117,7 @@ def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, 
     return part
 
 
-def finish(part: Part, network: Network, splits: Splits, folder: RunFolder) -> Assessment | None:
+def finish(part: TrainablePart, network: Network, splits: Splits, folder: RunFolder) -> Assessment | None:
     """Thresholds and calibration from the validation split, results on the evaluation split, of the best weights."""
     distribution = part.distribution
     if splits.val is None and distribution.is_chief:

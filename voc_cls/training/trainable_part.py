@@ -23,7 +23,7 @@ from voc_cls.training.splits import Splits
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainablePart:
     """`model` shares the layers of `whole`; `batches` gives it training data, `inputs` what it predicts from.
 
     `pictures` is the first batch of an order as the whole network sees it, float32 [B, size, size, 3] in 0-255; None
@@ -40,14 +40,14 @@ class Part:
 
 
 def whole_network(distribution: Distribution, network: Network, train: Dataset, augmentation: Augmentation,
-                  pictures: Any = None) -> Part:
+                  pictures: Any = None) -> TrainablePart:
     """Every step decodes its pictures, or takes the decoded `pictures` of `train`, and runs all layers."""
     preprocessing = network.spec.preprocessing
 
     def batches(order: Order) -> Any:
         return training_batches(train.paths, train.targets, order, preprocessing, augmentation, pictures)
 
-    return Part(
+    return TrainablePart(
         distribution=distribution,
         model=network.model,
         whole=network.model,
@@ -59,7 +59,7 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
 
 
 def on_backbone_features(distribution: Distribution, network: Network, first: str, splits: Splits,
-                     augmentation: Augmentation, seed: int, precision: str, cache: RowCache) -> Part:
+                     augmentation: Augmentation, seed: int, precision: str, cache: RowCache) -> TrainablePart:
     """The trunk, all before the scope `first`, runs once over all pictures; the rest of the network is the part.
 
     The training pictures are seen in `augmentation.views` views each, drawn from `seed`; those of the other splits as
@@ -76,7 +76,7 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
     with distribution.scope():
         model = network.cut(first)[1]
-    return Part(
+    return TrainablePart(
         distribution=distribution,
         model=model,
         whole=network.model,
