@@ -15,10 +15,10 @@ from serving.grpc.model_description import describe
 from serving.grpc.selection import Selection, by_exported_thresholds, by_threshold
 from serving.grpc.streams import StopEvent
 from serving.models.metadata import ModelMetadata
-from serving.models.pictures import NotAPicture
 from serving.models.registry import ModelRegistry
 from serving.request_context import RequestContext, current_request
 from serving.security.sanitize import check_called_name
+from voc_cls.image_header import ImageError
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
 READ_AHEAD = 2
@@ -61,7 +61,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
             metadata = servable.metadata
             return classifier_pb2.ClassifyResponse(
                 model=servable.name, version=servable.version, activation=metadata.activation, classifications=[
-                    _broken(index, result) if isinstance(result, NotAPicture)
+                    _broken(index, result) if isinstance(result, ImageError)
                     else _classification(result.probabilities[0], metadata.labels, selection)
                     for index, result in enumerate(results)])
 
@@ -85,6 +85,6 @@ def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, .
         for column in selection.of(probabilities)])
 
 
-def _broken(index: int, reason: NotAPicture) -> classifier_pb2.Classification:
+def _broken(index: int, reason: ImageError) -> classifier_pb2.Classification:
     return classifier_pb2.Classification(error=classifier_pb2.Error(
         code=InvalidArgument.status.value[0], message=f"pictures[{index}] is {reason}"))

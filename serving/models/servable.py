@@ -18,8 +18,8 @@ from serving.engine.process import END_SECONDS, EngineProcess
 from serving.errors import DeadlineExceeded, InvalidArgument
 from serving.models.capacity import Capacity
 from serving.models.metadata import ModelMetadata
-from serving.models.pictures import NotAPicture, picture_format, pixels_to_decode
 from serving.request_context import RequestContext
+from voc_cls.image_header import ImageError, image_format, pixels_to_decode
 
 Item = TypeVar("Item")
 
@@ -58,13 +58,13 @@ class Servable:
         with self.places.taken_by(len(pictures)):
             return _stacked(await self.batcher.predict(await self._decode_all(pictures, field, call), call))
 
-    async def classify_each(self, pictures: Sequence[bytes], call: RequestContext) -> list[Scores | NotAPicture]:
+    async def classify_each(self, pictures: Sequence[bytes], call: RequestContext) -> list[Scores | ImageError]:
         """Bytes of picture files → for each its scores, one row, or why it is no picture."""
         with self.places.taken_by(len(pictures)):
             decoded = await self._on_threads(self._decode, pictures, call)
-            readable = [result for result in decoded if not isinstance(result, NotAPicture)]
+            readable = [result for result in decoded if not isinstance(result, ImageError)]
             scores = iter(await self.batcher.predict(readable, call) if readable else ())
-            return [result if isinstance(result, NotAPicture) else next(scores) for result in decoded]
+            return [result if isinstance(result, ImageError) else next(scores) for result in decoded]
 
     async def preprocess(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> Inputs:
         """Bytes of picture files → float32 [N, size, size, 3], what the network takes."""
@@ -95,23 +95,23 @@ class Servable:
     async def _decode_all(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> list[Inputs]:
         decoded = await self._on_threads(self._decode, pictures, call)
         for index, result in enumerate(decoded):
-            if isinstance(result, NotAPicture):
+            if isinstance(result, ImageError):
                 raise InvalidArgument(f"{field}[{index}] is {result}")
         return decoded
 
-    def _decode(self, content: bytes) -> Inputs | NotAPicture:
+    def _decode(self, content: bytes) -> Inputs | ImageError:
         try:
             if len(content) > self.limits.bytes:
-                raise NotAPicture(f"too large: {len(content) / 2**20:.1f} MiB, this server takes pictures of up to "
+                raise ImageError(f"too large: {len(content) / 2**20:.1f} MiB, this server takes pictures of up to "
                                   f"{self.limits.bytes / 2**20:g} (--max-picture-mb)")
             pixels = pixels_to_decode(content)
             if pixels > self.limits.pixels:
-                raise NotAPicture(f"too large: {pixels / 1e6:.1f} megapixels, this server decodes up to "
+                raise ImageError(f"too large: {pixels / 1e6:.1f} megapixels, this server decodes up to "
                                   f"{self.limits.pixels / 1e6:g} (--max-megapixels)")
             return self.decoder.decode(content)
         except ImageDecodeError as error:
-            return NotAPicture(f"a damaged {picture_format(content)} picture of {len(content)} bytes: {error}")
-        except NotAPicture as error:
+            return ImageError(f"a damaged {image_format(content)} picture of {len(content)} bytes: {error}")
+        except ImageError as error:
             return error
 
     async def _on_threads(self, work: Callable[[Item], Any], items: Sequence[Item], call: RequestContext) -> list[Any]:

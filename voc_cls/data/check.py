@@ -15,9 +15,9 @@ from typing import Any
 from voc_cls.data.decoding import decode_all
 from voc_cls.data.duplicates import find_duplicates
 from voc_cls.data.load import splits_of
-from voc_cls.data.pictures import PictureHeader
 from voc_cls.data.readers.voc import Devkit, open_devkit
 from voc_cls.data.scan import Survey
+from voc_cls.image_header import ImageHeader
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def check_survey(survey: Survey, start: Callable[[int], None] = lambda _: None,
         problems.append(f"{survey.root}: there is no split")
     if survey.data == "voc" and survey.whole:
         problems += _unpaired(open_devkit(survey.root))
-    headers: dict[Path, PictureHeader] = {}
+    headers: dict[Path, ImageHeader] = {}
     for found in survey.found:
         headers.update(zip(found.dataset.paths, found.headers, strict=True))
     start(len(headers))

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.load import scan_dataset, splits_of
-from voc_cls.data.pictures import PictureHeader
 from voc_cls.data.readers.annotation import VocObject
 from voc_cls.data.readers.folder import has_classes
 from voc_cls.data.readers.split_scan import raise_first
 from voc_cls.data.readers.voc import open_devkit, scan_split
 from voc_cls.errors import DataError, VocError
+from voc_cls.image_header import ImageHeader
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Found:
 
     split: str
     dataset: Dataset
-    headers: tuple[PictureHeader, ...]
+    headers: tuple[ImageHeader, ...]
     objects: tuple[tuple[VocObject, ...], ...] | None = None
 
 

@@ -93,7 +93,7 @@ def spoilt(name: str) -> Callable[[Path], object]:
 
 
 @pytest.mark.parametrize(("spoil", "found"), [
-    (spoilt("cat/notes.txt"), r"cat/notes.txt: is no JPEG, PNG, BMP or GIF"),
+    (spoilt("cat/notes.txt"), r"cat/notes.txt: is not a JPEG, PNG, BMP or GIF"),
     (lambda root: os.truncate(root / "cat/1.jpg", 200), r"cat/1.jpg: is a truncated JPEG"),
     (lambda root: (root / "bird").mkdir(), r"bird: has no pictures; a class needs some, or remove the folder"),
     (lambda root: draw(root / "loose.jpg"), r"loose.jpg: is a picture beside folders \(cat, …\)"),

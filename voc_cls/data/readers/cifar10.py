@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.pictures import PictureHeader
 from voc_cls.data.readers.cifar10_files import PYTHON, open_files
 from voc_cls.data.readers.class_names import class_problem
 from voc_cls.data.readers.split_scan import Scanned
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
+from voc_cls.image_header import ImageHeader
 from voc_cls.paths import cache_folder
 from voc_cls.pickles import load_pickle
 
@@ -73,7 +73,7 @@ def scan_cifar10(root: Path, split: str) -> Scanned:
     labels = np.eye(len(classes), dtype=np.float32)[numbers]
     dataset = Dataset(f"CIFAR-10 {split}", classes, paths, labels, np.zeros(labels.shape, bool),
                       task=Task.SINGLE_LABEL)
-    return Scanned(dataset, (PictureHeader("PNG", SIDE, SIDE),) * len(paths))
+    return Scanned(dataset, (ImageHeader("PNG", SIDE, SIDE),) * len(paths))
 
 
 def unpack(batches: list[Batch]) -> tuple[Path, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.pictures import PictureHeader, read_header
+from voc_cls.data.image_files import read_header
 from voc_cls.errors import DataError
+from voc_cls.image_header import ImageHeader
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Scanned:
     """`dataset` has the pictures without a problem; `problems` name file and, in lists and annotations, line."""
 
     dataset: Dataset
-    headers: tuple[PictureHeader, ...]
+    headers: tuple[ImageHeader, ...]
     """Of its pictures."""
     problems: tuple[str, ...] = ()
 

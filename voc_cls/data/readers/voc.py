@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.data.pictures import PictureHeader, read_header
+from voc_cls.data.image_files import read_header
 from voc_cls.data.readers.annotation import Annotation, VocObject, read_annotation
 from voc_cls.data.readers.imagesets import Listed, class_list_problems, read_split_list
 from voc_cls.data.readers.split_scan import raise_first
 from voc_cls.errors import DataError
+from voc_cls.image_header import ImageHeader
 
 Read = TypeVar("Read")
 
@@ -67,7 +68,7 @@ class Example:
 
     listed: Listed
     path: Path
-    header: PictureHeader
+    header: ImageHeader
     annotation: Annotation
 
 

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from voc_cls.data.decoding import decode_all
-from voc_cls.data.pictures import PictureHeader, read_header
+from voc_cls.data.image_files import read_header
 from voc_cls.errors import DataError
+from voc_cls.image_header import ImageHeader
 
 WIDTH, HEIGHT = 96, 64
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
@@ -54,17 +55,17 @@ GOOD = {
 }
 BAD = {
     "empty": (b"", "is empty"),
-    "a web page": (b"<!DOCTYPE html>", "is no JPEG, PNG, BMP or GIF, it starts with b'<!DOCTYP'"),
-    "WebP": (encoded("WEBP"), "is no JPEG, PNG, BMP or GIF, it starts with b'RIFF"),
+    "a web page": (b"<!DOCTYPE html>", "is not a JPEG, PNG, BMP or GIF picture: 15 bytes that start with b'<!DOCTYP'"),
+    "WebP": (encoded("WEBP"), "is not a JPEG, PNG, BMP or GIF picture: "),
     "half a JPEG": (JPEG[:len(JPEG) // 2], "is a truncated JPEG of "),
     "half a JPEG with a thumbnail": ((JPEG[:2] + THUMBNAIL + JPEG[2:])[:-len(JPEG) // 2], "is a truncated JPEG of "),
     "a JPEG that lacks two bytes": (JPEG[:-2], "its end-of-image marker is missing"),
-    "a JPEG that ends in its header": (JPEG[:30], "ends within its header"),
-    "a JPEG without a frame": (JPEG[:2] + b"\xff\xda" + JPEG[2:], "is a damaged JPEG: no frame header"),
+    "a JPEG that ends in its header": (JPEG[:30], "is a damaged JPEG picture: its header ends after 30 bytes"),
+    "a JPEG without a frame": (JPEG[:2] + b"\xff\xda" + JPEG[2:], "is a damaged JPEG picture: its header ends after "),
     "a JPEG of 12 bits": (JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"), "a JPEG of 12 bits a sample"),
     "a lossless JPEG": (JPEG.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"), "coded as SOF3; TensorFlow decodes"),
     "half a PNG": (PNG[:len(PNG) // 2], "is a truncated PNG of "),
-    "a PNG that ends in its header": (PNG[:20], "ends within its header"),
+    "a PNG that ends in its header": (PNG[:20], "is a damaged PNG picture: its header ends after 20 bytes"),
     "a PNG of four thousand million pixels": (PNG[:16] + struct.pack(">II", 65_535, 65_535) + PNG[24:],
                                               "has 65,535 × 65,535 pixels, more than 178,956,970"),
     "a PNG of no pixels": (PNG[:16] + struct.pack(">II", 0, 9) + PNG[24:], "whose header says 0 × 9 pixels"),
@@ -77,7 +78,7 @@ BAD = {
 def test_the_header_is_read_whatever_the_name_of_the_file(tmp_path: Path, kind: str) -> None:
     form, content = GOOD[kind]
     (tmp_path / "picture.jpg").write_bytes(content)
-    assert read_header(tmp_path / "picture.jpg") == PictureHeader(form, WIDTH, HEIGHT)
+    assert read_header(tmp_path / "picture.jpg") == ImageHeader(form, WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -113,7 +114,7 @@ def test_full_decoding_finds_what_the_quick_look_cannot_see(tmp_path: Path) -> N
     garbled = JPEG.replace(b"\xff\xda", b"\xff\xe5")  # the pixels are no longer marked as such
     (tmp_path / "garbled.jpg").write_bytes(garbled)
     (tmp_path / "good.jpg").write_bytes(JPEG)
-    assert read_header(tmp_path / "garbled.jpg") == PictureHeader("JPEG", WIDTH, HEIGHT)
+    assert read_header(tmp_path / "garbled.jpg") == ImageHeader("JPEG", WIDTH, HEIGHT)
     good, broken = decode_all([tmp_path / "good.jpg", tmp_path / "garbled.jpg"], [WIDTH * HEIGHT] * 2)
     assert (good.number, good.problem, broken.number, broken.fingerprint) == (0, None, 1, None)
     assert re.fullmatch(rf"{tmp_path}/garbled\.jpg: cannot be decoded \([^{{\[]+\); replace it", str(broken.problem))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from serving.models.pictures import NotAPicture, picture_format, pixels_to_decode
+from voc_cls.image_header import ImageError, image_format, pixels_to_decode
 
 WIDTH, HEIGHT = 301, 203
 
@@ -26,7 +26,7 @@ def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT
 ])
 def test_width_and_height_are_read_from_the_header(kind: str, options: dict[str, Any]) -> None:
     content = encoded(kind, **options)
-    assert picture_format(content) == kind
+    assert image_format(content) == kind
     assert pixels_to_decode(content) == WIDTH * HEIGHT
 
 
@@ -52,7 +52,7 @@ def test_every_frame_of_a_gif_counts() -> None:
     frames = [Image.effect_noise((100, 50), 50) for _ in range(5)]
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], comment=b"x" * 700)
-    assert picture_format(buffer.getvalue()) == "GIF"
+    assert image_format(buffer.getvalue()) == "GIF"
     assert pixels_to_decode(buffer.getvalue()) == 100 * 50 * (1 + 5)
 
 
@@ -61,11 +61,11 @@ def test_a_header_cut_off_anywhere_is_named_and_never_an_error_of_ours(kind: str
     content = encoded(kind)
     needed = {"JPEG": 160, "PNG": 24, "BMP": 26, "GIF": 10}[kind]  # where the size stands, at the earliest
     for length in range(8, needed):
-        with pytest.raises(NotAPicture, match=f"^a damaged {kind} picture: its header ends after {length} bytes$"):
+        with pytest.raises(ImageError, match=f"^a damaged {kind} picture: its header ends after {length} bytes$"):
             pixels_to_decode(content[:length])
 
 
 @pytest.mark.parametrize("content", [b"", b"%PDF", b"RIFF....WEBP", b"\x00" * 100])
 def test_anything_else_is_no_picture(content: bytes) -> None:
-    with pytest.raises(NotAPicture, match=r"^not a JPEG, PNG, BMP or GIF picture: "):
+    with pytest.raises(ImageError, match=r"^not a JPEG, PNG, BMP or GIF picture: "):
         pixels_to_decode(content)
