@@ -7,12 +7,12 @@
 `AsyncClient` has the same methods as coroutines. docs/clients.md is the guide.
 """
 
-from voc_cls.client.answers import LabelInfo, ModelInfo, ModelVersion, Preprocessing
-from voc_cls.client.asynchronous import AsyncClient
-from voc_cls.client.blocking import Client
-from voc_cls.client.failures import CallError
-from voc_cls.client.questions import Question
+from voc_cls.client.async_client import AsyncClient
+from voc_cls.client.client import Client
+from voc_cls.client.errors import CallError
+from voc_cls.client.options import ClassifyOptions
+from voc_cls.client.types import LabelInfo, ModelInfo, ModelVersion, Preprocessing
 from voc_cls.predictions import Prediction, ScoredLabel
 
-__all__ = ["AsyncClient", "CallError", "Client", "LabelInfo", "ModelInfo", "ModelVersion", "Prediction",
-           "Preprocessing", "Question", "ScoredLabel"]
+__all__ = ["AsyncClient", "CallError", "ClassifyOptions", "Client", "LabelInfo", "ModelInfo", "ModelVersion",
+           "Prediction", "Preprocessing", "ScoredLabel"]

@@ -1,0 +1,277 @@
+"""The client for ordinary code and threads, and what it shares with the client for asyncio."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Unpack
+
+import grpc
+
+from voc_cls.client.errors import ErrorTranslator
+from voc_cls.client.options import (
+    MAX_MESSAGE_MB,
+    ClassifyOptions,
+    Keys,
+    Metadata,
+    Token,
+    channel_options,
+    classify_request,
+    model_request,
+    plain_text_risk,
+    tls_credentials,
+)
+from voc_cls.client.retry import Retries
+from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
+from voc_cls.client.types import ImageSource, ModelInfo, batches, check_file, load_image, model_info
+from voc_cls.errors import ClientError
+from voc_cls.predictions import Prediction
+from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
+
+
+class BaseClient:
+    """What Client and AsyncClient share."""
+
+    _grpc: ClassVar[Any]
+    """grpc or grpc.aio."""
+
+    def __init__(self, address: str, *, timeout: float = 60, wait: float = 0, max_message_mb: int = 64,
+                 tls: bool | Path = False, client_cert: Path | None = None, client_key: Path | None = None,
+                 token: Token | None = None, api_key: str | None = None, plain_text_keys: bool = False,
+                 keepalive: float = 300, on_wait: Callable[[], object] = lambda: None) -> None:
+        """Opens a connection.
+
+        Args:
+            address: HOST:PORT, or any other gRPC target.
+            timeout: Deadline of each call, and longest silence of a stream, seconds.
+            wait: How long to keep calling a server that is unreachable or still loads its model, seconds.
+            max_message_mb: Largest message that is sent or received, MiB; the server has a limit of its own.
+            tls: True encrypts and trusts the certificate authorities that come with gRPC; a PEM file: those in it.
+            client_cert: PEM file of a client certificate, for servers that require one (mTLS).
+            client_key: PEM file of its private key.
+            token: Sent as `authorization: Bearer`; a callable is evaluated for each call, for tokens that expire.
+            api_key: Sent as `x-api-key`, instead of a token.
+            plain_text_keys: Do not warn if a key crosses a network unencrypted.
+            keepalive: Seconds after which a silent connection is probed while a call runs. gRPC servers may close
+                connections that are probed more often than every 300 s.
+            on_wait: Called once when the waiting for a server begins.
+
+        Raises:
+            ClientError: If these contradict each other, or a file cannot be read.
+        """
+        if not 1 <= max_message_mb <= MAX_MESSAGE_MB:
+            raise ClientError(f"`max_message_mb` {max_message_mb} must be from 1 to {MAX_MESSAGE_MB}")
+        self._address, self._timeout, self._wait, self._on_wait = address, timeout, wait, on_wait
+        self._max_bytes = max_message_mb * 2**20
+        self._keys, self._encrypted = Keys(token, api_key), bool(tls)
+        credentials = tls_credentials(tls, client_cert, client_key, self._keys)
+        if not tls and not plain_text_keys and (risk := plain_text_risk(address, token, api_key)):
+            warnings.warn(f"{risk}; pass tls, or plain_text_keys=True if this is intended", stacklevel=2)
+        options = channel_options(self._max_bytes, keepalive)
+        self._channel = (self._grpc.insecure_channel(address, options) if credentials is None
+                         else self._grpc.secure_channel(address, credentials, options))
+        self._stub: Any = classifier_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def _retries(self, request_id: str | None) -> Retries:
+        """For a new call."""
+        errors = ErrorTranslator(self._address, self._timeout, self._max_bytes, self._encrypted,
+                                 request_id or uuid.uuid4().hex)
+        return Retries(errors, self._wait, self._on_wait)
+
+    def _metadata(self, retries: Retries) -> Metadata:
+        """The metadata of a call. Over TLS gRPC itself adds the keys, and sends them to the server alone."""
+        return ("x-request-id", retries.errors.request_id), *(() if self._encrypted else self._keys.metadata())
+
+    def _stream(self, options: ClassifyOptions, window: int, ordered: bool,
+                request_id: str | None) -> tuple[StreamState, Callable[[Any], Any]]:
+        """The state of a new stream, and what opens a call of its requests."""
+        retries = self._retries(request_id)
+        return (StreamState(options, window=window, ordered=ordered, retries=retries),
+                lambda requests: self._stub.ClassifyStream(requests, metadata=self._metadata(retries)))
+
+
+class Client(BaseClient):
+    """A connection to one server, for any number of calls from any thread; a context manager, or call `close`.
+
+    Create it after a fork, not before: gRPC's threads do not survive one.
+    """
+
+    _grpc = grpc
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; running calls end with an error."""
+        self._channel.close()
+
+    def classify(self, pictures: Sequence[ImageSource], *, raise_errors: bool = True, request_id: str | None = None,
+                 **options: Unpack[ClassifyOptions]) -> list[Prediction]:
+        """Predictions for image files, in the same order.
+
+        Args:
+            pictures: Paths, or the content of files: JPEG, PNG, BMP or GIF.
+            raise_errors: Whether an image that cannot be read or decoded raises ClientError, which names it. False: its
+                prediction has an `error`, and the others have their labels.
+            request_id: x-request-id of the calls; default: a new one.
+            **options: See ClassifyOptions.
+
+        Raises:
+            CallError: If the server cannot be reached or refuses the call.
+        """
+        for source in pictures if raise_errors else ():
+            check_file(source)
+        answers: list[Prediction] = []
+        for batch in batches(pictures, self._max_bytes, raise_errors=raise_errors):
+            request = classify_request(options, batch.sent)
+            answers += batch.predictions(self._call(self._stub.Classify, request, request_id) if batch.sent else None)
+        return answers
+
+    def classify_stream(self, pictures: Iterable[ImageSource], *, window: int = 32, ordered: bool = False,
+                        request_id: str | None = None,
+                        **options: Unpack[ClassifyOptions]) -> Iterator[tuple[int, Prediction]]:
+        """(position, prediction) of any number of images, over one call, as the answers arrive.
+
+        An image that fails alone has a prediction with an `error`. If the server goes away, unanswered images are sent
+        again, to it or to another one, for at least `wait` seconds. Leaving the loop ends the call.
+
+        Args:
+            pictures: As for `classify`; read in a thread of its own, so a generator may wait for a camera.
+            window: How many images are read ahead at most.
+            ordered: Yield in the order of `pictures`; images that are answered early count as read ahead.
+            request_id: x-request-id of the call; default: a new one.
+            **options: See ClassifyOptions.
+
+        Raises:
+            CallError: What ends the stream.
+        """
+        state, open_call = self._stream(options, window, ordered, request_id)
+        return _Stream(state, open_call, pictures, self._max_bytes).predictions()
+
+    def model(self, name: str = "", *, version: int | None = None, version_label: str = "") -> ModelInfo:
+        """The description of a model.
+
+        Args:
+            name: Name of the model; "" is the server's only one.
+            version: Servable version; default: the newest that is served.
+            version_label: A label of the version instead of its number.
+
+        Raises:
+            CallError: If there is no such model or version.
+        """
+        return model_info(self._call(self._stub.GetModel, model_request(name, version, version_label)))
+
+    def _call(self, method: Callable[..., Any], request: Any, request_id: str | None = None) -> Any:
+        """The response; waits for a server that is not ready."""
+        retries = self._retries(request_id)
+        while True:
+            try:
+                return method(request, timeout=self._timeout, metadata=self._metadata(retries))
+            except grpc.RpcError as error:
+                pause = retries.pause(error.code(), error.details() or "")
+            time.sleep(pause)
+
+
+class _Stream:
+    """The threads around a StreamState: one reads images, one talks to the server; the caller's takes predictions."""
+
+    def __init__(self, state: StreamState, open_call: Callable[[Iterator[classifier_pb2.ClassifyStreamRequest]], Any],
+                 sources: Iterable[ImageSource], max_bytes: int) -> None:
+        self._state, self._open_call, self._sources, self._max_bytes = state, open_call, sources, max_bytes
+        self._changed = threading.Condition()
+        self._call: Any = None
+        self._calls = 0
+
+    def predictions(self) -> Iterator[tuple[int, Prediction]]:
+        """(position, prediction); ends the threads when it ends."""
+        reader, talker = (threading.Thread(target=self._guard, args=(work,), daemon=True, name=f"voc-{name}")
+                          for work, name in ((self._read, "reader"), (self._talk, "talker")))
+        reader.start()
+        talker.start()
+        try:
+            while taken := self._next():
+                yield from taken
+            talker.join(CLOSE_TIMEOUT)
+        finally:
+            with self._changed:
+                self._state.closed = True
+                self._changed.notify_all()
+            if self._call is not None:
+                self._call.cancel()
+            talker.join()
+
+    def _next(self) -> list[tuple[int, Prediction]]:
+        """Waits for predictions; empty when all are taken."""
+        with self._changed:
+            while (taken := self._state.take()) is None:
+                self._changed.wait(self._state.time_left)
+            self._changed.notify_all()
+            return taken
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Runs in a thread; an exception there is raised in the caller's thread."""
+        try:
+            work()
+        except BaseException as error:
+            with self._changed:
+                self._state.failure = self._state.failure or error
+                self._changed.notify_all()
+
+    def _read(self) -> None:
+        for position, source in enumerate(self._sources):
+            image = load_image(position, source, self._max_bytes)
+            with self._changed:
+                self._changed.wait_for(lambda: self._state.has_room or self._state.closed)
+                if self._state.closed:
+                    return
+                self._state.add(position, image)
+                self._changed.notify_all()
+        with self._changed:
+            self._state.complete = True
+            self._changed.notify_all()
+
+    def _talk(self) -> None:
+        """Makes one call after the other until everything is answered."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._state.finished or self._state.send_delay is not None)
+                if self._state.finished:
+                    return
+                self._call = self._open_call(self._requests(self._calls))
+            status = self._receive()
+            with self._changed:
+                self._calls += 1
+                self._changed.notify_all()
+                if not self._state.finished:
+                    self._changed.wait_for(lambda: self._state.closed, self._state.call_ended(*status))
+
+    def _receive(self) -> tuple[grpc.StatusCode, str]:
+        """Takes all responses of the call; returns the status and details with which it ended."""
+        try:
+            for response in self._call:
+                with self._changed:
+                    self._state.receive(response)
+                    self._changed.notify_all()
+        except grpc.RpcError:
+            return self._call.code(), self._call.details() or ""
+        return ENDED_EARLY
+
+    def _requests(self, call: int) -> Iterator[classifier_pb2.ClassifyStreamRequest]:
+        """What gRPC sends, from a thread of its own, as fast as the server reads it."""
+        while True:
+            with self._changed:
+                if self._state.finished or call != self._calls:
+                    return
+                request = self._state.next_request()
+                self._changed.notify_all()
+                if request is None:
+                    self._changed.wait(self._state.send_delay)
+                    continue
+            yield request

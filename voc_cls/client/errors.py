@@ -1,0 +1,81 @@
+"""What the status of a failed call means, in one sentence for a person."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import grpc
+
+from voc_cls.errors import ClientError
+from voc_cls.v1 import classifier_pb2
+
+SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
+MESSAGE_TOO_LARGE = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")
+"""gRPC's words for a message above a limit: its bytes, and the limit."""
+CLIENT_LIMIT = re.compile(r"CLIENT|[Ss]ent message")
+"""In such words: the limit is this client's own, not the server's."""
+HANDSHAKE = re.compile(r"handshake|certificate|SSL_ERROR|TSI_", re.IGNORECASE)
+
+
+class CallError(ClientError):
+    """A call that the server refused or did not answer."""
+
+    def __init__(self, message: str, code: grpc.StatusCode, request_id: str) -> None:
+        super().__init__(message)
+        self.code = code
+        """The gRPC status."""
+        self.request_id = request_id
+        """The call's x-request-id, which is also in the server's log."""
+
+
+@dataclass(frozen=True)
+class ErrorTranslator:
+    """Turns the status of a call into a CallError, with the server's address and this client's limits."""
+
+    address: str
+    timeout: float
+    """Seconds."""
+    max_bytes: int
+    """Largest message that this client sends."""
+    encrypted: bool
+    request_id: str
+
+    def error(self, code: grpc.StatusCode, details: str) -> CallError:
+        """The exception for a call that ended with this status."""
+        return CallError(self._message(code, details), code, self.request_id)
+
+    def _message(self, code: grpc.StatusCode, details: str) -> str:
+        server = f"the server at {self.address}"
+        if code is grpc.StatusCode.UNAVAILABLE and "not ready" not in details and "stopping" not in details:
+            return self._unreachable(details)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return (f"{server} did not answer within {self.timeout:g} s: it is overloaded or unreachable; "
+                    "retry later, with fewer pictures or a longer `timeout`")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and MESSAGE_TOO_LARGE.search(details):
+            return self._message_too_large(server, details)
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return f"{server} does not have this method of {SERVICE} ({details}): it is not voc-serve, or an older one"
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return f"{server} requires authentication ({details}): give a `token` or an `api_key` from its keys file"
+        if code is grpc.StatusCode.INTERNAL:
+            return f"{server} failed ({details}): its log has this call under the request id {self.request_id}"
+        return f"{server} refused the call with {code.name}: {details}"
+
+    def _unreachable(self, details: str) -> str:
+        if self.encrypted and HANDSHAKE.search(details):
+            return (f"no trusted connection to {self.address} ({details}): the server does not use TLS, or one side "
+                    "rejects the other's certificate; check the CA file and the client certificate")
+        hint = ("give `client_cert` and `client_key` if the server requires a client certificate"
+                if self.encrypted  # in TLS 1.3 the server closes the connection without a reason
+                else "use `tls` if the server requires it")
+        return (f"no server answers at {self.address} ({details}): start one with voc-serve, correct the address, "
+                f"or {hint}")
+
+    def _message_too_large(self, server: str, details: str) -> str:
+        if CLIENT_LIMIT.search(details):
+            return (f"the message is larger than this client's {self.max_bytes / 2**20:g} MiB ({details}): send fewer "
+                    "or smaller pictures, or raise `max_message_mb`")
+        return (f"{server} rejects messages of this size ({details}; this client sends up to "
+                f"{self.max_bytes / 2**20:g} MiB): send fewer or smaller pictures, or raise the server's "
+                "`max_message_mb`")

@@ -1,0 +1,204 @@
+"""The state of one classify stream: which images to send next, which are answered, which to send again.
+
+No I/O and no waiting: Client (with threads) and AsyncClient (with coroutines) do both around it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import grpc
+
+from voc_cls.client.errors import CLIENT_LIMIT, MESSAGE_TOO_LARGE
+from voc_cls.client.options import ClassifyOptions, classify_request
+from voc_cls.client.retry import Retries
+from voc_cls.client.types import Image, failed, predictions
+from voc_cls.errors import ClientError
+from voc_cls.predictions import Prediction
+from voc_cls.v1 import classifier_pb2
+
+CLOSE_TIMEOUT = 1
+"""Seconds that the server has to end a stream in which everything is answered."""
+SINGLE_IMAGE_STATUSES = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+"""The server failed, maybe because of this image; any other refusal would apply to every other image too."""
+ENDED_EARLY = (grpc.StatusCode.UNAVAILABLE, "the stream ended before all pictures were answered")
+"""The status of a call that ended with OK, but with images unanswered."""
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass
+class _Pending:
+    """An image without an answer."""
+
+    image: Image
+    refusals: int = 0
+    """Since the last answer to any image."""
+    answers_at_refusal: int = 0
+    """How many answers there were at the last refusal."""
+    due: float = 0
+    """Not to be sent before, time.monotonic()."""
+
+
+class StreamState:
+    """Holds at most `window` images, and about one message's bytes: to be sent, sent, or answered but not taken.
+
+    Args:
+        options: Of every request; ClientError if no server could accept them.
+        window: Largest number of images.
+        ordered: Whether predictions are handed over in the order of the images.
+        retries: When to give up, and with which error.
+    """
+
+    def __init__(self, options: ClassifyOptions, *, window: int, ordered: bool, retries: Retries) -> None:
+        if window < 1:
+            raise ClientError(f"`window` {window} is below 1")
+        classify_request(options)  # so that wrong options are reported before anything is sent
+        self._options, self._window, self._ordered = options, window, ordered
+        self._retries, self._errors = retries, retries.errors
+        self._server_max_bytes = self._errors.max_bytes
+        self._pending: dict[int, _Pending] = {}
+        self._to_send: deque[int] = deque()
+        self._predictions: dict[int, Prediction] = {}
+        self._next_position = 0
+        self._answers = 0
+        self._pending_bytes = 0
+        self._last_response = time.monotonic()
+        self._call_responded = False
+        self.complete = False
+        """Set when all images have been added."""
+        self.closed = False
+        """Set when the caller wants no more predictions."""
+        self.failure: BaseException | None = None
+        """What ended the stream early."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another image may be added."""
+        held = len(self._pending) + len(self._predictions)
+        return held < self._window and self._pending_bytes < self._errors.max_bytes
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to send or to wait for."""
+        return self._all_answered or self.closed or self.failure is not None
+
+    @property
+    def _all_answered(self) -> bool:
+        return self.complete and not self._pending
+
+    def add(self, position: int, image: Image | Prediction) -> None:
+        """Adds the caller's next image, or the prediction with an error that it already has."""
+        if isinstance(image, Prediction):
+            self._predictions[position] = image
+            return
+        if not self._pending:
+            self._last_response = time.monotonic()
+        self._pending[position] = _Pending(image)
+        self._pending_bytes += image.size
+        self._to_send.append(position)
+
+    def next_request(self) -> classifier_pb2.ClassifyStreamRequest | None:
+        """What to send now; None if there is nothing, or not yet."""
+        now = time.monotonic()
+        for position in self._to_send:
+            pending = self._pending[position]
+            if pending.due <= now:
+                break
+        else:
+            return None
+        self._to_send.remove(position)
+        if pending.image.size > self._server_max_bytes:
+            limit = f"the {self._server_max_bytes / 2**20:g} MiB that the server accepts"
+            self._answer(pending.image, failed(pending.image.too_large(limit, "raise the server's `max_message_mb`")))
+            return self.next_request()
+        return classifier_pb2.ClassifyStreamRequest(
+            id=position, request=classify_request(self._options, [pending.image]))
+
+    @property
+    def send_delay(self) -> float | None:
+        """Seconds until there is something to send; None if that is not known."""
+        due = [self._pending[position].due for position in self._to_send]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def receive(self, response: classifier_pb2.ClassifyStreamResponse) -> None:
+        """Takes a response of the server; CallError for a refusal that would apply to every other image too."""
+        pending = self._pending.get(response.id)
+        if pending is None:
+            return
+        self._last_response, self._call_responded = time.monotonic(), True
+        if response.HasField("error"):
+            self._refused(pending, response.error)
+            return
+        self._retries.restart()
+        self._answers += 1
+        (prediction,) = predictions(response.response, [pending.image])
+        self._answer(pending.image, prediction)
+
+    def call_ended(self, code: grpc.StatusCode, details: str) -> float:
+        """Prepares for another call, as this one has ended with images unanswered.
+
+        Returns the seconds to wait before it; CallError if another call would end the same way.
+        """
+        too_large = MESSAGE_TOO_LARGE.search(details)
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and too_large and not CLIENT_LIMIT.search(details):
+            if int(too_large[2]) >= self._server_max_bytes:
+                raise self._errors.error(code, details)
+            self._server_max_bytes = int(too_large[2])
+            pause = 0.0
+        elif self._call_responded and code is grpc.StatusCode.UNAVAILABLE:
+            pause = 0.0  # the server was fine until now: unanswered images are sent again at once
+        else:
+            pause = self._retries.pause(code, details)
+        self._call_responded = False
+        self._last_response = time.monotonic() + pause
+        self._to_send = deque(sorted(self._pending))
+        return pause
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the server has been silent for too long; None while nothing is asked of it."""
+        if not self._pending:
+            return None
+        due = max(pending.due for pending in self._pending.values())
+        return max(self._last_response, due) + self._errors.timeout - time.monotonic()
+
+    def take(self) -> list[tuple[int, Prediction]] | None:
+        """Hands over what is ready, as (position, prediction), and makes room for more images.
+
+        Returns [] when everything has been handed over, None if the caller has to wait, `time_left` seconds at most.
+        Raises what ended the stream early, or CallError if the server has been silent for too long.
+        """
+        if taken := self._ready():
+            return taken
+        if self.failure is None and self.time_left is not None and self.time_left <= 0:
+            self.failure = self._errors.error(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+        if self.failure is not None:
+            raise self.failure
+        return [] if self._all_answered else None
+
+    def _ready(self) -> list[tuple[int, Prediction]]:
+        if not self._ordered:
+            ready, self._predictions = list(self._predictions.items()), {}
+            return ready
+        ready = []
+        while self._next_position in self._predictions:
+            ready.append((self._next_position, self._predictions.pop(self._next_position)))
+            self._next_position += 1
+        return ready
+
+    def _refused(self, pending: _Pending, error: classifier_pb2.Error) -> None:
+        image, code = pending.image, CODES.get(error.code, grpc.StatusCode.UNKNOWN)
+        if code in SINGLE_IMAGE_STATUSES:
+            self._answer(image, failed(f"{image.name}: {self._errors.error(code, error.message)}"))
+            return
+        pending.refusals = pending.refusals + 1 if pending.answers_at_refusal == self._answers else 1
+        pending.answers_at_refusal = self._answers
+        pending.due = time.monotonic() + self._retries.image_pause(code, error, pending.refusals)
+        self._to_send.append(image.position)
+
+    def _answer(self, image: Image, prediction: Prediction) -> None:
+        del self._pending[image.position]
+        self._pending_bytes -= image.size
+        self._predictions[image.position] = prediction

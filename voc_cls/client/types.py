@@ -1,0 +1,213 @@
+"""What a client sends and receives: images, predictions and the description of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voc_cls.errors import ClientError
+from voc_cls.predictions import Prediction, ScoredLabel
+from voc_cls.v1 import classifier_pb2
+
+ImageSource = bytes | Path
+"""The content of an image file, or its path."""
+IMAGES_PER_CALL = 16
+"""Enough to fill the server's default batch; a longer list is sent in several calls."""
+OVERHEAD = 1024
+"""Generous estimate of a message's bytes besides its images."""
+POSITION_IN_REQUEST = re.compile(r"^pictures\[\d+\] ")
+"""How the server names an image; replaced by the name that the caller knows."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """The content of an image file."""
+
+    position: int
+    """Among the caller's images, from 0."""
+    name: str
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in a message."""
+        return len(self.content) + OVERHEAD
+
+    def too_large(self, limit: str, remedy: str) -> str:
+        """The error for an image that is above a limit."""
+        return f"{self.name} has {len(self.content) / 2**20:.1f} MiB, more than {limit}: make it smaller, or {remedy}"
+
+
+def load_image(position: int, source: ImageSource, max_bytes: int) -> Image | Prediction:
+    """Reads an image that is to fit into `max_bytes` of a message; a prediction with an error if that fails."""
+    if not isinstance(source, bytes | Path):
+        raise TypeError(f"picture {position} is of type {type(source).__name__}: give a pathlib.Path, or the bytes of "
+                        "a picture file")
+    if isinstance(source, bytes):
+        image = Image(position, f"picture {position}", source)
+    else:
+        try:
+            check_file(source)
+            image = Image(position, str(source), source.read_bytes())
+        except ClientError as error:
+            return failed(str(error))
+        except OSError as error:
+            return failed(f"{source} cannot be read: {error.strerror}; check its permissions")
+    if image.size > max_bytes:
+        return failed(image.too_large(f"the {max_bytes / 2**20:g} MiB that this client sends",
+                                      "raise `max_message_mb` of the client and of voc-serve"))
+    return image
+
+
+def check_file(source: ImageSource) -> None:
+    """ClientError for a path that is not a file."""
+    if isinstance(source, Path) and not source.is_file():
+        problem = ("is a folder, not a picture" if source.is_dir() else "does not exist" if not source.exists()
+                   else "is not a regular file")
+        raise ClientError(f"{source} {problem}: give the path of a JPEG, PNG, BMP or GIF file")
+
+
+def failed(error: str) -> Prediction:
+    """The prediction for an image that was not answered."""
+    return Prediction((), "", error=error)
+
+
+class Batch:
+    """The images of one call, in the caller's order, and the predictions that its response means for them."""
+
+    def __init__(self, images: Sequence[Image | Prediction], *, raise_errors: bool) -> None:
+        self._images, self._raise_errors = images, raise_errors
+        self.sent = [image for image in images if isinstance(image, Image)]
+        """Those that go into the request."""
+        self._check(image for image in images if isinstance(image, Prediction))
+
+    def predictions(self, response: classifier_pb2.ClassifyResponse | None) -> list[Prediction]:
+        """One for each image; the response is None where nothing could be sent."""
+        received = iter(predictions(response, self.sent) if response is not None else ())
+        in_order = [image if isinstance(image, Prediction) else next(received) for image in self._images]
+        self._check(in_order)
+        return in_order
+
+    def _check(self, predictions: Iterable[Prediction]) -> None:
+        for prediction in predictions:
+            if prediction.error is not None and self._raise_errors:
+                raise ClientError(prediction.error)
+
+
+def batches(sources: Iterable[ImageSource], max_bytes: int, *, raise_errors: bool) -> Iterator[Batch]:
+    """The images in batches that fit into one message each, read only when their turn comes.
+
+    Args:
+        sources: The caller's images.
+        max_bytes: Largest message.
+        raise_errors: Whether the first image that fails raises ClientError; otherwise its prediction has the error.
+    """
+    images: list[Image | Prediction] = []
+    size = 0
+    for position, source in enumerate(sources):
+        image = load_image(position, source, max_bytes)
+        added = image.size if isinstance(image, Image) else 0
+        if images and (len(images) == IMAGES_PER_CALL or size + added > max_bytes):
+            yield Batch(images, raise_errors=raise_errors)
+            images, size = [], 0
+        images.append(image)
+        size += added
+    if images:
+        yield Batch(images, raise_errors=raise_errors)
+
+
+def predictions(response: classifier_pb2.ClassifyResponse, images: Sequence[Image]) -> list[Prediction]:
+    """One for each image, in their order."""
+    return [Prediction(tuple(ScoredLabel(scored.label, scored.probability) for scored in classification.labels),
+                       response.model, response.version,
+                       _with_name(image, classification.error.message) if classification.HasField("error") else None,
+                       response.activation)
+            for classification, image in zip(response.classifications, images, strict=True)]
+
+
+def _with_name(image: Image, message: str) -> str:
+    """The server's message about an image, under the name that the caller knows."""
+    message = POSITION_IN_REQUEST.sub("", message)
+    return f"{image.name} {message}" if message.startswith(("is ", "has ")) else f"{image.name}: {message}"
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """A label of a model."""
+
+    name: str
+    threshold: float | None
+    """Probability, 0 to 1, from which on the label counts as seen, chosen on the validation split; None if unknown."""
+    average_precision: float | None
+    """On the evaluation split, 0 to 1; None if it was not evaluated."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the network's input."""
+
+    size: int
+    """Height and width, pixels."""
+    mean: tuple[float, ...]
+    """Subtracted from each channel in the order of `channels`, grey levels of 0 to 255."""
+    channels: str
+    """RGB or BGR."""
+    resize: str
+    """Such as bilinear."""
+    std: tuple[float, ...] = ()
+    """Each channel is divided by it afterwards, grey levels; empty: no division, or an export before 0.4.0."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a model and its state."""
+
+    version: int
+    state: str
+    """START, LOADING, AVAILABLE, UNLOADING or END."""
+    labels: tuple[str, ...]
+    """Names under which it can be requested, such as stable."""
+    error: str
+    """Why it could not be loaded; empty if there was no error."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The description of a model, as one version of it was exported."""
+
+    model: str
+    version: int
+    net: str
+    activation: str
+    """sigmoid (labels are independent) or softmax (probabilities sum to 1)."""
+    labels: tuple[LabelInfo, ...]
+    preprocessing: Preprocessing
+    metrics: Mapping[str, float]
+    """Scores on the evaluation split by name, such as map; empty if it was exported without an evaluation."""
+    weights_digest: str
+    """SHA-256 over the exported weights; empty if unknown."""
+    versions: tuple[ModelVersion, ...]
+    """Every version that the server has, the newest first."""
+
+
+def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
+    """The response to GetModel."""
+    preprocessing = response.preprocessing
+    return ModelInfo(
+        model=response.model, version=response.version, net=response.net, activation=response.activation,
+        labels=tuple(LabelInfo(label.name, label.threshold if label.HasField("threshold") else None,
+                               label.average_precision if label.HasField("average_precision") else None)
+                     for label in response.labels),
+        preprocessing=Preprocessing(preprocessing.size, tuple(preprocessing.mean), preprocessing.channels,
+                                    preprocessing.resize, tuple(preprocessing.std)),
+        metrics=dict(response.metrics), weights_digest=response.weights_digest,
+        versions=tuple(ModelVersion(version.version, _state(version.state), tuple(version.labels), version.error)
+                       for version in response.versions))
+
+
+def _state(number: int) -> str:
+    """Without its prefix; a state that is newer than this client stays a number."""
+    states = classifier_pb2.ModelVersion.State
+    return states.Name(number).removeprefix("STATE_") if number in states.values() else str(number)
