@@ -22,7 +22,7 @@ SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console"
 TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.paths", "voc_cls.pickles"}
 DATA = {*TRAINING_SHARED, "voc_cls.data"}
 NETS = {*DATA, "voc_cls.nets"}
-WEIGHTS, EVALUATION = {*NETS, "voc_cls.weights"}, {*NETS, "voc_cls.evaluation"}
+WEIGHTS, EVALUATION = {*NETS, "voc_cls.weights"}, {*NETS, "voc_cls.prediction", "voc_cls.evaluation"}
 TRAINING = {*WEIGHTS, *EVALUATION, "voc_cls.training"}
 MAY_IMPORT = {  # package → what of this project it may import; docs/decisions.md has the reasons
     "voc_cls/data": DATA,
@@ -32,7 +32,7 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
     "voc_cls/evaluation": EVALUATION,
     "voc_cls/training": TRAINING,
     "voc_cls/v1": {"voc_cls.v1"},
-    "voc_cls/client": {*SHARED, "voc_cls.v1", "voc_cls.client"},
+    "voc_cls/client": {*SHARED, "voc_cls.v1", "voc_cls.prediction", "voc_cls.client"},
     "voc_cls/cli": {*TRAINING, "voc_cls.client", "voc_cls.demo", "voc_cls.cli"},
     "export": {*TRAINING, "export"},
     "serving": {*SHARED, "voc_cls.v1", "serving"},

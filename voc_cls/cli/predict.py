@@ -1,4 +1,4 @@
-"""voc-predict: ask a server, or a run folder, what pictures show."""
+"""voc-predict: what pictures show, according to a server or to the run folder of a training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
@@ -13,84 +14,78 @@ from typing import Annotated
 
 import tyro
 
+from voc_cls.cli.predict_output import FilePrediction, Output, write_predictions
 from voc_cls.console import parse, run
 from voc_cls.errors import ClientError, Interrupted, UsageError
+from voc_cls.prediction import Prediction
 
 PROGRAM = "voc-predict"
-DESCRIPTION = """Say what pictures show, with a probability for each label.
+DESCRIPTION = """Predict what pictures show: labels with their probabilities.
 
   voc-predict a.jpg b.jpg                            asks the server at 127.0.0.1:8500
-  voc-predict holiday/ --server gpu-box:8500         every picture of a folder
-  voc-predict archive/ --recursive --csv out.csv     of all folders below it, any number, into a file
-  voc-predict a.jpg --tls --server box.example:443   encrypted; VOC_TOKEN in the environment says who asks
-  voc-predict a.jpg --run runs/voc07                 without a server, in this process, with TensorFlow
-  voc-predict holiday/ --sheet answers.png           also draws the pictures with their labels
-  voc-predict test/ --top-k 1 --csv test.csv         one class for each picture, into a file
-  voc-predict a.jpg | cut -f 2                       piped: file, label and probability, tab-separated
+  voc-predict holiday/ --server gpu-box:8500         all pictures of a folder
+  voc-predict a.jpg --run runs/voc07                 without a server: loads a trained run, needs TensorFlow
+  voc-predict archive/ --recursive --csv out.csv     a folder with subfolders, any size, into a CSV file
+  voc-predict holiday/ --sheet sheet.png             also draws the pictures with their labels
+  voc-predict a.jpg --tls --server box.example:443   encrypted; the token comes from VOC_TOKEN
+  voc-predict a.jpg | cut -f 2                       piped: file, label and probability, separated by tabs
 
-A picture that cannot be answered is told on stderr, the others are answered; the exit code is 1 then."""
+Failures are reported on stderr, and the other pictures are still predicted; the exit code is 1 then."""
 DEFAULT_SERVER = "127.0.0.1:8500"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-"""What counts as a picture in a folder; a file named on the command line may be called anything."""
+"""Of pictures in a folder; a file that is named on the command line may have any suffix."""
 EXPORTED = "exported"
 """For --thresholds: those of the model."""
 
 
 @dataclass(frozen=True)
-class Output:
-    """How to answer."""
-
-    json: bool = False
-    """Print one JSON object instead of tables."""
-    json_file: Path | None = None
-    """Write that object to this file instead; it appears when it is complete."""
-    csv: Path | None = None
-    """Write file, model, version, label, probability and error to this file, a row for each label; it appears when it
-    is complete."""
-    threshold: float | None = None
-    """Probability, 0 to 1, from which on a label counts as seen and is highlighted. Default: 0.5; of models that tell
-    one class a picture (softmax), the most probable label alone."""
-    sheet: Path | None = None
-    """PNG file to draw the pictures and their labels into; needs the extra `train`."""
-
-    @property
-    def file(self) -> Path | None:
-        """Where the answers go, if not to stdout."""
-        return self.json_file or self.csv
-
-
-@dataclass(frozen=True)
 class Server:
-    """Whom to ask; without --run."""
+    """The server to ask; not with --run."""
 
     server: str | None = None
     """HOST:PORT of voc-serve. Default: 127.0.0.1:8500."""
     model: str = ""
     """Name of the model. Default: the server's only one."""
     version: int | None = None
-    """Servable version. Default: the newest that is served."""
+    """Version of the model. Default: the newest that is served."""
     version_label: str = ""
-    """Version by its label, such as stable."""
+    """A label of the version, such as stable, instead of its number."""
     thresholds: str | None = None
-    """Answer only labels of at least this probability, 0 to 1; exported: those that reach the thresholds which were
-    exported with the model, one for each class (softmax models have none: --top-k 1). Default: all labels."""
+    """Return only labels with at least this probability, 0 to 1; exported: with at least the threshold that was
+    exported with the model for the class (single-label models have none: use --top-k 1). Default: all labels."""
     timeout: float = 60
-    """Seconds to wait for each answer of the server."""
+    """How long to wait for each answer, seconds."""
     wait: float = 30
-    """Seconds to wait for a server that is not there yet or still loads its model; 0 to fail at once."""
+    """How long to wait for a server that is unreachable or still loads its model, seconds; 0: fail at once."""
     tls: bool = False
     """Encrypt, and trust the certificate authorities that come with gRPC."""
     ca: Path | None = None
     """Encrypt, and trust the certificate authorities in this PEM file."""
     client_cert: Path | None = None
-    """PEM file of the certificate to show, for servers that want one; with --client-key."""
+    """PEM file of a client certificate, for servers that require one; with --client-key."""
     client_key: Path | None = None
     """PEM file of its private key."""
     token: str | None = None
-    """Token that says who asks. Better set VOC_TOKEN: everybody on this machine can read a command line, and the shell
-    writes it to its history."""
+    """Token for authentication. Prefer the environment variable VOC_TOKEN: command lines are visible to all users of
+    this machine and stay in the shell's history."""
     api_key: str | None = None
-    """API key, sent as x-api-key instead of a bearer token. Better set VOC_API_KEY."""
+    """API key, sent as x-api-key, instead of a token. Prefer VOC_API_KEY."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\S+:\d+", self.address):
+            raise UsageError(f"`server` {self.address} is not HOST:PORT, such as {DEFAULT_SERVER}")
+        if self.timeout <= 0:
+            raise UsageError(f"`timeout` {self.timeout:g} must be above 0")
+        if self.wait < 0:
+            raise UsageError(f"`wait` {self.wait:g} is below 0")
+        if self.thresholds not in (None, EXPORTED) and not _is_probability(self.thresholds):
+            raise UsageError(f"`thresholds` {self.thresholds} is neither {EXPORTED} nor a probability, 0 to 1")
+        if self.version is not None and self.version_label:
+            raise UsageError("`version` and `version_label` both choose a version: give one of them")
+        if (self.client_cert is None) != (self.client_key is None):
+            raise UsageError("`client_cert` and `client_key` belong together: give both or neither")
+        if self.token is not None and self.api_key is not None:
+            raise UsageError("`token` and `api_key` exclude each other: give one of them")
 
     @property
     def address(self) -> str:
@@ -99,12 +94,12 @@ class Server:
 
     @property
     def trust(self) -> bool | Path:
-        """What the client calls tls."""
+        """The `tls` of a Client."""
         return self.ca or self.tls or self.client_cert is not None
 
     @property
     def keys(self) -> tuple[str | None, str | None]:
-        """(token, API key); one at most. The command line wins over the environment."""
+        """(token, API key); one at most, unless both flags are given. Flags take precedence over the environment."""
         if self.token is not None or self.api_key is not None:
             return self.token, self.api_key
         token, api_key = (os.environ.get(name, "").strip() or None for name in ("VOC_TOKEN", "VOC_API_KEY"))
@@ -113,12 +108,12 @@ class Server:
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """What to ask, whom, and how to answer."""
+    """The pictures, where their predictions come from, and where they go."""
 
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """JPEG, PNG, BMP or GIF files, or folders of them."""
     recursive: bool = False
-    """Look in the folders below the given ones too."""
+    """Include the pictures in subfolders."""
     run: Path | None = None
     """Run folder of voc-train to predict with, instead of a server; needs the extra `train`."""
     top_k: int = 5
@@ -130,55 +125,16 @@ class PredictConfig:
         if not self.pictures:
             raise UsageError("no picture given: name a file or a folder")
         if self.top_k < 0:
-            raise UsageError(f"--top-k {self.top_k} is below 0")
-        if self.run is not None:
-            _check_run(self.server)
-        _check_output(self.output)
-        _check_server(self.server)
+            raise UsageError(f"`top_k` {self.top_k} is below 0")
+        for entry in fields(self.server) if self.run is not None else ():
+            if getattr(self.server, entry.name) != entry.default:
+                raise UsageError(f"`{entry.name}` and `run` exclude each other: give `server` to ask a server, or "
+                                 "`run` to predict without one")
 
 
-def _check_run(server: Server) -> None:
-    for entry in fields(server):
-        if getattr(server, entry.name) != entry.default:
-            flag = "--" + entry.name.replace("_", "-")
-            what = "two ways of asking: give one of them" if flag == "--server" else "not for each other: " + (
-                f"{flag} is about a server")
-            raise UsageError(f"{flag} and --run are {what}")
-
-
-def _check_output(output: Output) -> None:
-    if output.threshold is not None and not 0 <= output.threshold <= 1:
-        raise UsageError(f"--threshold {output.threshold:g} is not a probability, 0 to 1")
-    if output.sheet is not None and output.sheet.suffix.lower() != ".png":
-        raise UsageError(f"--sheet {output.sheet} must end in .png")
-    given = [flag for flag, value in (("--json", output.json), ("--json-file", output.json_file), ("--csv", output.csv))
-             if value]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are different ways of answering: give one of them")
-    if output.file is not None and not output.file.absolute().parent.is_dir():
-        raise UsageError(f"{given[0]} {output.file}: the folder {output.file.parent} does not exist; make it first")
-
-
-def _check_server(server: Server) -> None:
-    if not re.fullmatch(r"\S+:\d+", server.address):
-        raise UsageError(f"--server {server.address} is not HOST:PORT, such as {DEFAULT_SERVER}")
-    if server.timeout <= 0:
-        raise UsageError(f"--timeout {server.timeout:g} must be above 0")
-    if server.wait < 0:
-        raise UsageError(f"--wait {server.wait:g} is below 0")
-    if server.thresholds not in (None, EXPORTED) and not _is_probability(server.thresholds):
-        raise UsageError(f"--thresholds {server.thresholds} is neither {EXPORTED} nor a probability, 0 to 1")
-    if server.version is not None and server.version_label:
-        raise UsageError("--version and --version-label both name a version: give one of them")
-    if (server.client_cert is None) != (server.client_key is None):
-        raise UsageError("--client-cert and --client-key belong together: give both or neither")
-    if server.token is not None and server.api_key is not None:
-        raise UsageError("--token and --api-key are two ways to say who asks: give one of them")
-
-
-def _is_probability(text: str) -> bool:
+def _is_probability(text: str | None) -> bool:
     try:
-        return 0 <= float(text) <= 1
+        return 0 <= float(text or "") <= 1
     except ValueError:
         return False
 
@@ -189,53 +145,118 @@ def main() -> None:
 
 
 def predict() -> None:
-    """Parses the command line, asks, answers; ClientError at the end if some pictures have no answer."""
+    """Parses the command line, predicts, and writes; ClientError at the end if some pictures failed."""
     config = parse(PredictConfig, PROGRAM, DESCRIPTION)
     if config.output.sheet is not None:
-        import matplotlib  # noqa: F401  # told to be missing now, not after everything was computed
+        import matplotlib  # noqa: F401  # reported as missing now, not after all predictions
     files = picture_files(config.pictures, recursive=config.recursive)
-    from voc_cls.cli.answers import Answers, answered
-    from voc_cls.cli.asking import ask
-
     signal.signal(signal.SIGTERM, _stop)
-    collected = Answers(files, keep_for_sheet=config.output.sheet is not None)
-    answered(config.output, collected.each(ask(config, files)), len(files))
-    if config.output.sheet is not None and collected.files:
+    predictions = (_from_server(config, files) if config.run is None
+                   else iter(_from_run(config.run, files, config.top_k)))
+    errors: list[str] = []
+    succeeded: list[FilePrediction] = []
+    keep = succeeded if config.output.sheet is not None else None
+    write_predictions(config.output, _reported(files, predictions, errors, keep), len(files))
+    if config.output.sheet is not None and succeeded:
         from voc_cls.evaluation.sheet import draw_sheet
 
-        drawn = draw_sheet(config.output.sheet, collected.files, collected.predictions, config.output.threshold)
+        drawn = draw_sheet(config.output.sheet, [file for file, _ in succeeded],
+                           [prediction for _, prediction in succeeded], config.output.threshold)
         print(f"{config.output.sheet}: {drawn} pictures drawn", file=sys.stderr)
-    if collected.errors:
-        failed = len(collected.errors)
-        raise ClientError(collected.errors[0] if len(files) == 1 else
-                          f"{failed} of {len(files)} pictures {'has' if failed == 1 else 'have'} no answer, see above")
+    if errors:
+        raise ClientError(errors[0] if len(files) == 1 else
+                          f"{len(errors)} of {len(files)} pictures failed, see above")
 
 
 def _stop(number: int, _: FrameType | None) -> None:
     raise Interrupted(signal.Signals(number), "no file was written")
 
 
-def picture_files(pictures: tuple[Path, ...], *, recursive: bool = False) -> list[Path]:
-    """Files as they are, folders replaced by the pictures in them, sorted; UsageError for a folder without any."""
+def picture_files(paths: Iterable[Path], *, recursive: bool = False) -> list[Path]:
+    """The given files, and the pictures in the given folders, sorted; UsageError for a folder without any."""
     files = []
-    for path in pictures:
+    for path in paths:
         if not path.is_dir():
             files.append(path)
             continue
-        found = _below(path) if recursive else sorted(file for file in path.iterdir() if file.is_file())
-        found = [file for file in found if file.suffix.lower() in SUFFIXES]
-        if not found:
-            elsewhere = "" if recursive else ", or --recursive to look in the folders below it"
+        in_folder = _subtree(path) if recursive else sorted(file for file in path.iterdir() if file.is_file())
+        pictures = [file for file in in_folder if file.suffix.lower() in SUFFIXES]
+        if not pictures:
+            hint = "" if recursive else ", or `recursive` to include its subfolders"
             raise UsageError(f"{path} is a folder without pictures ({', '.join(SUFFIXES)}): give one that has some"
-                             f"{elsewhere}")
-        files += found
+                             f"{hint}")
+        files += pictures
     return files
 
 
-def _below(folder: Path) -> list[Path]:
-    """All files, a folder's own ones before those of the folders in it; links to folders are not followed."""
-    found = []
+def _subtree(folder: Path) -> list[Path]:
+    """All files, a folder's own before those of its subfolders; links to folders are not followed."""
+    files = []
     for parent, folders, names in os.walk(folder):
         folders.sort()
-        found += [Path(parent, name) for name in sorted(names)]
-    return found
+        files += [Path(parent, name) for name in sorted(names)]
+    return files
+
+
+def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Prediction]:
+    """One prediction per file, in order, over one stream; few pictures are in memory at a time."""
+    from voc_cls.client import ClassifyOptions, Client
+    from voc_cls.client.options import plain_text_risk
+
+    server = config.server
+    token, api_key = server.keys
+    if not server.trust and (risk := plain_text_risk(server.address, token, api_key)):
+        print(f"{PROGRAM}: note: {risk}; --tls encrypts", file=sys.stderr)
+
+    def on_wait() -> None:
+        print(f"{PROGRAM}: {server.address} is not ready yet, waiting up to {server.wait:g} s", file=sys.stderr)
+
+    options = ClassifyOptions(top_k=config.top_k, model=server.model, version_label=server.version_label)
+    if server.version is not None:
+        options["version"] = server.version
+    if server.thresholds == EXPORTED:
+        options["exported_thresholds"] = True
+    elif server.thresholds is not None:
+        options["threshold"] = float(server.thresholds)
+    with Client(server.address, timeout=server.timeout, wait=server.wait, tls=server.trust, token=token,
+                api_key=api_key, client_cert=server.client_cert, client_key=server.client_key, plain_text_keys=True,
+                on_wait=on_wait) as client:
+        for _, prediction in client.classify_stream(files, ordered=True, **options):
+            yield prediction
+
+
+def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:
+    """One prediction per file, in order, computed in this process."""
+    from voc_cls.console import import_tensorflow
+    from voc_cls.data.files import check_file
+
+    for file in files:
+        check_file(file)  # before TensorFlow starts, which takes seconds
+    import_tensorflow()
+    from voc_cls.evaluation.probabilities import probabilities_of
+    from voc_cls.training.trained_run import open_run
+
+    trained = open_run(folder)
+    name, activation = folder.resolve().name, trained.task.activation
+    return [Prediction.from_probabilities(row, trained.labels, name, activation, top_k)
+            for row in probabilities_of(trained.logits(files), trained.task)]
+
+
+def _reported(files: list[Path], predictions: Iterable[Prediction], errors: list[str],
+              succeeded: list[FilePrediction] | None) -> Iterator[FilePrediction]:
+    """(file, prediction) in order; prints one line on stderr for each failure.
+
+    Args:
+        files: As given.
+        predictions: One for each file.
+        errors: Receives the errors.
+        succeeded: Receives the predictions without an error; None: they are not kept.
+    """
+    for file, prediction in zip(files, predictions, strict=True):
+        if prediction.error is not None:
+            errors.append(prediction.error)
+            if len(files) > 1:
+                print(f"{PROGRAM}: error: {prediction.error}", file=sys.stderr)
+        elif succeeded is not None:
+            succeeded.append((file, prediction))
+        yield file, prediction

@@ -13,7 +13,7 @@ from voc_cls.client.client import BaseClient
 from voc_cls.client.options import ClassifyOptions, classify_request, model_request
 from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
 from voc_cls.client.types import ImageSource, ModelInfo, batches, check_file, load_image, model_info
-from voc_cls.predictions import Prediction
+from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2
 
 BROKEN_WRITE = "Internal error from Core"

@@ -29,7 +29,7 @@ from voc_cls.client.retry import Retries
 from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
 from voc_cls.client.types import ImageSource, ModelInfo, batches, check_file, load_image, model_info
 from voc_cls.errors import ClientError
-from voc_cls.predictions import Prediction
+from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
 

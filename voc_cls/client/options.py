@@ -9,11 +9,11 @@ from typing import TypedDict
 
 import grpc
 
-from voc_cls import __version__
 from voc_cls.client.retry import SERVICE_CONFIG
 from voc_cls.client.types import Image
 from voc_cls.errors import ClientError
 from voc_cls.v1 import classifier_pb2
+from voc_cls.version import __version__
 
 MAX_MESSAGE_MB = 2047
 """The largest message of gRPC, MiB."""

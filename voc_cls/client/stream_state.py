@@ -16,7 +16,7 @@ from voc_cls.client.options import ClassifyOptions, classify_request
 from voc_cls.client.retry import Retries
 from voc_cls.client.types import Image, failed, predictions
 from voc_cls.errors import ClientError
-from voc_cls.predictions import Prediction
+from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2
 
 CLOSE_TIMEOUT = 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voc_cls.errors import ClientError
-from voc_cls.predictions import Prediction, ScoredLabel
+from voc_cls.prediction import Prediction, ScoredLabel
 from voc_cls.v1 import classifier_pb2
 
 ImageSource = bytes | Path

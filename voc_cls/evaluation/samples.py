@@ -9,7 +9,7 @@ import numpy as np
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.probabilities import Floats
 from voc_cls.evaluation.sheet import draw_sheet
-from voc_cls.predictions import Prediction
+from voc_cls.prediction import Prediction
 
 MOST_LABELS = 3
 """Bars below a picture."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
-from voc_cls.predictions import Prediction
+from voc_cls.prediction import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

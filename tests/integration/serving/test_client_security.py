@@ -67,7 +67,7 @@ def test_every_method_works_over_tls_with_a_certificate_and_a_token(to: Connect,
 
 def test_who_has_no_good_key_is_told_what_is_missing(to: Connect, secured: Server, files: Files) -> None:
     for key, said in (({}, "no key"), ({"token": OTHER}, "not known")):
-        told = rf"wants to know who asks \(.*{said}.*give a token or an API key"
+        told = rf"requires authentication \(.*{said}.*give a `token` or an `api_key`"
         with to(secured.address, **shown(files), **key) as client:
             with pytest.raises(CallError, match=told) as error:
                 client.classify([jpeg(0)])
@@ -79,13 +79,13 @@ def test_who_has_no_good_key_is_told_what_is_missing(to: Connect, secured: Serve
 
 def test_who_does_not_trust_the_server_or_is_not_trusted_is_told_so(to: Connect, secured: Server, files: Files) -> None:
     for options, told in (({**shown(files), "tls": True}, f"^no trusted connection to {secured.address}"),
-                          ({"tls": files.ca}, "show a client certificate if the server wants one")):
+                          ({"tls": files.ca}, "give `client_cert` and `client_key` if the server requires")):
         with to(secured.address, token=TOKEN, **options) as client, pytest.raises(CallError, match=told):
             client.classify([jpeg(0)])
 
 
 def test_who_asks_a_tls_server_without_encryption_is_told_of_it(to: Connect, secured: Server) -> None:
-    with to(secured.address) as client, pytest.raises(CallError, match="or ask for TLS if the server wants it"):
+    with to(secured.address) as client, pytest.raises(CallError, match="or use `tls` if the server requires it"):
         client.classify([jpeg(0)])
 
 
@@ -97,7 +97,7 @@ def test_a_token_goes_over_plain_text_with_a_warning_unless_it_stays_here_or_is_
         with Client(server.address, **key) as client:  # 127.0.0.1: nobody is on the way
             assert client.model().model == "tiny"
             assert len(list(client.classify_stream([jpeg(0)]))) == 1
-    with pytest.warns(UserWarning, match=r"the token goes to box\.example:8500 unencrypted.*plain_text_keys=True"):
+    with pytest.warns(UserWarning, match=r"the token is sent to box\.example:8500 unencrypted.*plain_text_keys=True"):
         Client("box.example:8500", token=TOKEN).close()
     Client("box.example:8500", token=TOKEN, plain_text_keys=True).close()
     with pytest.raises(ClientError, match="give one of them"):
@@ -115,7 +115,7 @@ def test_voc_predict_shows_its_certificate_and_takes_its_token_from_the_environm
         assert (asked.returncode, asked.stderr, len(asked.stdout.splitlines())) == (0, "", 1)
     asked = command("voc-predict", *flags, "--token", OTHER, VOC_TOKEN=TOKEN)
     assert asked.returncode == 1
-    assert "wants to know who asks" in asked.stderr
+    assert "requires authentication" in asked.stderr
     assert OTHER not in asked.stderr
     assert command("voc-predict", *flags, "--api-key", TOKEN, VOC_TOKEN=OTHER).returncode == 0
 
@@ -124,6 +124,6 @@ def test_voc_predict_notes_a_token_that_everybody_could_read(tmp_path: Path) -> 
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     asked = command("voc-predict", tmp_path / "a.jpg", "--server", "box.invalid:1", "--wait", 0, VOC_TOKEN=TOKEN)
     assert asked.returncode == 1
-    assert asked.stderr.startswith("voc-predict: note: the token goes to box.invalid:1 unencrypted")
+    assert asked.stderr.startswith("voc-predict: note: the token is sent to box.invalid:1 unencrypted")
     assert "no server answers at box.invalid:1" in asked.stderr
     assert TOKEN not in asked.stderr

@@ -141,8 +141,8 @@ def test_broken_pictures_are_told_one_by_one_and_the_others_answered(server: Ser
     assert [line.split("\t")[0] for line in asked.stdout.splitlines()] == [str(files[1]), str(files[4])]
     told = asked.stderr.splitlines()
     assert [line.split(": error: ")[1].split(" ")[:2] for line in told[:3]] == [
-        [str(files[0]), "is"], [str(files[2]), "is"], [str(files[3]), "is"]]
-    assert told[3:] == ["voc-predict: error: 3 of 5 pictures have no answer, see above"]
+        [str(files[0]), "is"], [str(files[2]), "does"], [str(files[3]), "is"]]
+    assert told[3:] == ["voc-predict: error: 3 of 5 pictures failed, see above"]
 
     asked = command("voc-predict", *files, "--server", server.address, "--json", "--sheet", tmp_path / "sheet.png")
     pictures = json.loads(asked.stdout)["pictures"]
@@ -157,7 +157,7 @@ def test_broken_pictures_are_told_one_by_one_and_the_others_answered(server: Ser
 def test_folders_below_a_folder_are_looked_into_only_on_request(server: Server, many: Path) -> None:
     asked = command("voc-predict", many, "--server", server.address)
     assert asked.returncode == 2
-    assert asked.stderr.endswith("give one that has some, or --recursive to look in the folders below it\n")
+    assert asked.stderr.endswith("give one that has some, or --recursive to include its subfolders\n")
     asked = command("voc-predict", many, "--server", server.address, "--recursive", "--top-k", 1)
     assert asked.returncode == 0
     assert [line.split("\t")[0] for line in asked.stdout.splitlines()] == [
@@ -258,22 +258,24 @@ def test_names_that_are_not_utf_8_come_back_as_they_are(server: Server, tmp_path
 
 
 @pytest.mark.parametrize(("args", "code", "message"), [
-    (["none.jpg"], 1, "none.jpg is not there: give the path of a JPEG, PNG, BMP or GIF file"),
+    (["none.jpg"], 1, "none.jpg does not exist: give the path of a JPEG, PNG, BMP or GIF file"),
     (["notes.txt"], 1, "notes.txt is not a JPEG, PNG, BMP or GIF picture: 10 bytes that start with b'no pictu'"),
-    (["b.jpg", "--run", "runs/x"], 2, "--server and --run are two ways of asking: give one of them"),
+    (["b.jpg", "--run", "runs/x"], 2,
+     "--server and --run exclude each other: give --server to ask a server, or --run to predict without one"),
     (["b.jpg", "--threshold", "2"], 2, "--threshold 2 is not a probability, 0 to 1"),
     (["b.jpg", "--top-k", "-1"], 2, "--top-k -1 is below 0"),
     (["b.jpg", "--sheet", "a.pdf"], 2, "--sheet a.pdf must end in .png"),
     (["b.jpg", "--sheet", "nowhere/a.png"], 1, "nowhere/a.png cannot be written: No such file or directory"),
-    (["b.jpg", "--json", "--csv", "a.csv"], 2, "--json and --csv are different ways of answering: give one of them"),
-    (["b.jpg", "--csv", "nowhere/a.csv"], 2, "--csv nowhere/a.csv: the folder nowhere does not exist; make it first"),
+    (["b.jpg", "--json", "--csv", "a.csv"], 2, "--json and --csv exclude each other: give one of them"),
+    (["b.jpg", "--csv", "nowhere/a.csv"], 2, "--csv nowhere/a.csv: the folder nowhere does not exist; create it first"),
     (["b.jpg", "--thresholds", "some"], 2, "--thresholds some is neither exported nor a probability, 0 to 1"),
     (["b.jpg", "--version", "1", "--version-label", "a"], 2,
-     "--version and --version-label both name a version: give one of them"),
+     "--version and --version-label both choose a version: give one of them"),
     (["b.jpg", "--client-cert", "a.pem"], 2, "--client-cert and --client-key belong together: give both or neither"),
-    (["b.jpg", "--ca", "none.pem"], 1, "tls none.pem cannot be read: No such file or directory"),
+    (["b.jpg", "--ca", "none.pem"], 1,
+     "the CA file none.pem cannot be read: No such file or directory; give a PEM file"),
     (["b.jpg", "--token", "a", "--api-key", "b"], 2,
-     "--token and --api-key are two ways to say who asks: give one of them"),
+     "--token and --api-key exclude each other: give one of them"),
     ([], 2, "no picture given: name a file or a folder"),
 ])
 def test_errors_are_one_sentence(server: Server, folder: Path, args: list[str], code: int, message: str) -> None:

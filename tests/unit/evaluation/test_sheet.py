@@ -14,7 +14,7 @@ from voc_cls.errors import DataError
 from voc_cls.evaluation import sheet
 from voc_cls.evaluation.samples import draw_samples
 from voc_cls.evaluation.sheet import draw_sheet
-from voc_cls.predictions import Prediction, ScoredLabel
+from voc_cls.prediction import Prediction, ScoredLabel
 
 GREEN, GREY, RED = (0x1f, 0x8a, 0x5b), (0xae, 0xb8, 0xc2), (0xb3, 0x37, 0x2f)
 

@@ -1,4 +1,4 @@
-"""What cannot be a connection is told when it is made, with the arguments that contradict each other."""
+"""Options of a client that contradict each other are reported when it is created."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 import pytest
 
 from voc_cls.client import Client
-from voc_cls.client.connection import plain_text_risk
+from voc_cls.client.options import plain_text_risk
 from voc_cls.errors import ClientError
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"max_message_mb": 0}, "max_message_mb 0 must be from 1 to 2047"),
-    ({"max_message_mb": 2048}, "max_message_mb 2048 must be from 1 to 2047"),
-    ({"tls": True, "client_cert": Path("c.pem")}, "client_cert and client_key belong together: give both or neither"),
+    ({"max_message_mb": 0}, "`max_message_mb` 0 must be from 1 to 2047"),
+    ({"max_message_mb": 2048}, "`max_message_mb` 2048 must be from 1 to 2047"),
+    ({"tls": True, "client_cert": Path("c.pem")},
+     "`client_cert` and `client_key` belong together: give both or neither"),
     ({"client_cert": Path("c.pem"), "client_key": Path("c.key")},
-     "a client certificate is shown over TLS only: pass tls too"),
-    ({"tls": Path("none.pem")}, "tls none.pem cannot be read: No such file or directory"),
+     "`client_cert` needs an encrypted connection: give `tls` too"),
+    ({"tls": Path("none.pem")}, "the CA file none.pem cannot be read: No such file or directory; give a PEM file"),
     ({"tls": True, "client_cert": Path("none.pem"), "client_key": Path("none.key")},
-     "client_key none.key cannot be read: No such file or directory"),
-    ({"token": "a", "api_key": "b"}, "token and api_key are two ways to say who asks: give one of them"),
+     "`client_key` none.key cannot be read: No such file or directory; give a PEM file"),
+    ({"token": "a", "api_key": "b"}, "`token` and `api_key` exclude each other: give one of them"),
 ])
-def test_contradictions_are_told(options: dict[str, Any], message: str) -> None:
+def test_contradictions_are_reported(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ClientError) as error:
         Client("box:1", **options)
     assert str(error.value) == message
@@ -36,8 +37,8 @@ def test_keys_that_stay_on_this_machine_are_no_risk(address: str) -> None:
     assert plain_text_risk("box:1", None, None) is None
 
 
-def test_keys_that_cross_a_network_unencrypted_are_warned_of_once_where_the_client_is_made() -> None:
-    with pytest.warns(UserWarning, match="the API key goes to box:1 unencrypted") as warned:
+def test_keys_that_cross_a_network_unencrypted_cause_a_warning_where_the_client_is_made() -> None:
+    with pytest.warns(UserWarning, match="the API key is sent to box:1 unencrypted") as warned:
         Client("box:1", api_key="key").close()
     assert warned[0].filename == __file__
     with warnings.catch_warnings():
@@ -47,5 +48,5 @@ def test_keys_that_cross_a_network_unencrypted_are_warned_of_once_where_the_clie
 
 
 def test_a_stream_without_room_for_a_picture_is_refused() -> None:
-    with Client("box:1") as client, pytest.raises(ClientError, match="window 0 is below 1"):
+    with Client("box:1") as client, pytest.raises(ClientError, match="`window` 0 is below 1"):
         client.classify_stream([b"x"], window=0)

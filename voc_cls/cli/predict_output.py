@@ -1,0 +1,182 @@
+"""How voc-predict writes predictions: tables for a person, lines for a pipe, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rich.bar import Bar
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from voc_cls.errors import UsageError
+from voc_cls.files import write_aside
+from voc_cls.prediction import Prediction
+
+SEEN = "green"
+COLUMNS = ("file", "model", "version", "label", "probability", "error")
+"""Of the CSV file."""
+MIN_LABEL_WIDTH = 11
+"""Terminal columns of a label, so that the tables of several pictures are aligned."""
+MIN_FOR_PROGRESS = 20
+"""From this number of pictures on, a terminal shows a progress bar."""
+FilePrediction = tuple[Path, Prediction]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How to print or write the predictions."""
+
+    json: bool = False
+    """Print one JSON object instead of tables."""
+    json_file: Path | None = None
+    """Write that object to this file instead. An interrupted run leaves the old file as it was."""
+    csv: Path | None = None
+    """Write a CSV file with one row per label: file, model, version, label, probability, error. An interrupted run
+    leaves the old file as it was."""
+    threshold: float | None = None
+    """Highlight labels with at least this probability, 0 to 1. Default: 0.5; for single-label (softmax) models the most
+    probable label."""
+    sheet: Path | None = None
+    """Draw the pictures with their labels into this PNG file; needs the extra `train`."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UsageError(f"`threshold` {self.threshold:g} is not a probability, 0 to 1")
+        if self.sheet is not None and self.sheet.suffix.lower() != ".png":
+            raise UsageError(f"`sheet` {self.sheet} must end in .png")
+        given = [f"`{name}`" for name in ("json", "json_file", "csv") if getattr(self, name)]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other: give one of them")
+        if self.file is not None and not self.file.absolute().parent.is_dir():
+            raise UsageError(f"{given[0]} {self.file}: the folder {self.file.parent} does not exist; create it first")
+
+    @property
+    def file(self) -> Path | None:
+        """Where the predictions go, if not to stdout."""
+        return self.json_file or self.csv
+
+
+def write_predictions(output: Output, predictions: Iterator[FilePrediction], total: int) -> None:
+    """Writes predictions as they arrive; files and JSON on stdout appear when they are complete.
+
+    Args:
+        output: How.
+        predictions: (file, prediction); closed at the end.
+        total: Their number.
+    """
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # file names need not be UTF-8
+    console = Console() if sys.stdout.isatty() else Console(stderr=True)
+    with contextlib.closing(predictions), _progress(console, predictions, total) as counted:  # type: ignore[type-var]
+        if output.file is not None:
+            write_aside(output.file, lambda aside: _write_file(aside, counted, as_csv=output.csv is not None))
+        elif output.json:
+            _print_json(counted)
+        elif sys.stdout.isatty():
+            _print_tables(console, counted, output.threshold)
+        else:
+            _print_lines(counted)
+    if output.file is not None:
+        print(f"{output.file}: {total} pictures", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _progress(console: Console, predictions: Iterator[FilePrediction],
+              total: int) -> Iterator[Iterator[FilePrediction]]:
+    """The predictions, with a progress bar if stderr is a terminal."""
+    if total < MIN_FOR_PROGRESS or not sys.stderr.isatty():
+        yield predictions
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+        yield iter(progress.track(predictions, total=total))
+
+
+def _write_file(path: Path, predictions: Iterable[FilePrediction], *, as_csv: bool) -> None:
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        (_write_csv if as_csv else _write_json)(file, predictions)
+
+
+def _print_json(predictions: Iterable[FilePrediction]) -> None:
+    """Prints one object or, if an error ends it early, nothing."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="") as spool:
+        _write_json(spool, predictions)
+        spool.seek(0)
+        shutil.copyfileobj(spool, sys.stdout)
+
+
+def _write_json(file: IO[str], predictions: Iterable[FilePrediction]) -> None:
+    """{"pictures": [{"file": …, "model": …, "version": …, "labels": [{"label": …, "probability": …}, …],
+    "activation": "sigmoid", "softmax" or null}, …]}; a picture that failed also has an "error"."""
+    file.write('{\n  "pictures": [')
+    separator = "\n"
+    for path, prediction in predictions:
+        entry = {"file": str(path), "model": prediction.model, "version": prediction.version,
+                 "labels": [{"label": scored.label, "probability": scored.probability} for scored in prediction.labels],
+                 "activation": prediction.activation or None}
+        if prediction.error is not None:
+            entry["error"] = prediction.error
+        file.write(separator + textwrap.indent(json.dumps(entry, indent=2, ensure_ascii=False), "    "))
+        separator = ",\n"
+    file.write("\n  ]\n}\n")
+
+
+def _write_csv(file: IO[str], predictions: Iterable[FilePrediction]) -> None:
+    """One row per label; a picture that has none gets one row without a label."""
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for path, prediction in predictions:
+        start = (path, prediction.model, prediction.version)
+        labels = [(scored.label, f"{scored.probability:.6f}") for scored in prediction.labels] or [("", "")]
+        rows.writerows((*start, *label, prediction.error) for label in labels)
+
+
+def _print_lines(predictions: Iterable[FilePrediction]) -> None:
+    """`file TAB label TAB probability`."""
+    for file, prediction in predictions:
+        for scored in prediction.labels:
+            print(f"{file}\t{scored.label}\t{scored.probability:.4f}")
+
+
+def _print_tables(console: Console, predictions: Iterable[FilePrediction], threshold: float | None) -> None:
+    """A small table per picture, then the name of the model."""
+    width, last = MIN_LABEL_WIDTH, None
+    for file, prediction in predictions:
+        if prediction.error is not None:
+            continue
+        last = prediction
+        width = max(width, *(len(scored.label) for scored in prediction.labels), 0)
+        console.print(Text(str(file), style="bold", overflow="fold"))
+        console.print(Padding(_table(prediction, threshold, width), (0, 0, 1, 2)))
+    if last is not None:
+        version = "" if last.version is None else f", version {last.version}"
+        activation = f" ({last.activation})" if last.activation else ""
+        console.print(Text(f"model {last.model}{version}{activation}; highlighted: {last.seen_rule(threshold)}",
+                           style="dim"))
+
+
+def _table(prediction: Prediction, threshold: float | None, label_width: int) -> Table:
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(width=label_width, no_wrap=True)
+    table.add_column(width=len("100.0 %"), justify="right", no_wrap=True)
+    table.add_column(ratio=1)
+    seen_labels = prediction.seen(threshold)
+    for scored in prediction.labels:
+        seen = scored in seen_labels
+        style = f"bold {SEEN}" if seen else "dim"
+        percent = f"{scored.probability:.1%}".replace("%", " %")
+        table.add_row(Text(scored.label, style=style), Text(percent, style=style),
+                      Bar(1, 0, scored.probability, color=SEEN if seen else "bright_black"))
+    return table
