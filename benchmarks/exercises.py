@@ -15,10 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.cli.train import from_yaml
+from voc_cls.cli.train import read_settings
 from voc_cls.console import import_tensorflow
+from voc_cls.training.config import TrainConfig
 
 CLASSES = {"cifar10": 10, "voc2007": 20, "dogs_vs_cats": 2, "plant_seedlings": 12, "imagenet_two": 2}
+
+
+def exercise(path: Path) -> TrainConfig:
+    """A file of configs/, without a data set."""
+    return read_settings(["--config", str(path), "--root", ".", "--weights", "none"], {}).config(TrainConfig)
 
 
 def step_seconds(path: Path, precision: str | None) -> tuple[float, int, int]:
@@ -29,7 +35,7 @@ def step_seconds(path: Path, precision: str | None) -> tuple[float, int, int]:
     from voc_cls.training.devices import policy
     from voc_cls.training.freezing import freeze
 
-    config = from_yaml(path)
+    config = exercise(path)
     network, training = config.network, replace(config.training, l2=0.0)
     classes = next(number for name, number in CLASSES.items() if path.stem.startswith(name))
     keras.backend.clear_session()
@@ -56,7 +62,7 @@ def main(arguments: list[str]) -> None:
     import_tensorflow()
     print(f"{'':34}{'s/step':>8}{'pictures/s':>12}{'hours':>8}")
     for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")):
-        if (names and path.stem not in names) or from_yaml(path).network.trainable == "head":
+        if (names and path.stem not in names) or exercise(path).network.trainable == "head":
             continue
         seconds, batch, steps = step_seconds(path, precision)
         print(f"{path.stem:34}{seconds:8.2f}{batch / seconds:12.1f}{steps * seconds / 3600:8.1f}", flush=True)

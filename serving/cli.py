@@ -22,14 +22,15 @@ def main() -> None:
 
 
 def _main() -> None:
-    from serving.config.cli import read_command_line
+    from serving.config.cli import PROGRAM, to_yaml
+    from serving.config.config import ServeConfig
 
-    called = read_command_line(sys.argv[1:], os.environ)
-    config = called.settings.config()
-    with called.settings.explaining():
-        if called.start.print_config:
-            print(called.settings.to_yaml(), end="")
-        elif called.start.check:
+    settings = PROGRAM.read(sys.argv[1:], os.environ)
+    start, config = settings.values, settings.config(ServeConfig)
+    with settings.explaining():
+        if start["print_config"]:
+            print(to_yaml(settings), end="")
+        elif start["check"]:
             from serving.config.check import check
 
             check(config)

@@ -46,6 +46,8 @@ EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
     "yaml": "train",
 }
 INTERRUPTED = 130
+PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
+"""How a message names a parameter."""
 
 Config = TypeVar("Config")
 
@@ -98,7 +100,7 @@ def hold_standard_streams() -> None:
 
 def with_flags(message: str) -> str:
     """A library's message with the parameters that it names in backticks as flags: `image_size` → --image-size."""
-    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda found: f"--{found[1].replace('_', '-')}", message)
+    return PARAMETER.sub(lambda match: f"--{match[1].replace('_', '-')}", message)
 
 
 def _fail(program: str, message: str, code: int) -> int:

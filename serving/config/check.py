@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.config.config import SecurityConfig, ServeConfig, flag
+from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
@@ -72,11 +72,11 @@ def _look(settings: ModelSettings) -> _Found:
     wanted = settings.policy.wanted(folder.versions)
     if missing := [number for number in settings.policy.numbers if number not in wanted]:
         raise ServeError(f"model '{name}': {settings.folder} has no version {missing[0]} (it has {on_disk}): export "
-                         "it, or change --versions")
+                         "it, or change `versions`")
     for label, number in settings.labels.items():
         if number not in wanted:
             raise ServeError(f"model '{name}': the label '{label}' is version {number}, which is not served (on disk: "
-                             f"{on_disk}; --versions {settings.policy}): export it, or change --version-labels")
+                             f"{on_disk}; `versions` {settings.policy}): export it, or change `version_labels`")
     for number in wanted:
         for file in FILES:
             if not (folder.version(number) / file).is_file():
@@ -89,9 +89,9 @@ def _check_folders(config: ServeConfig) -> None:
                "port_file": None if config.ports.port_file is None else config.ports.port_file.absolute().parent}
     for name, folder in folders.items():
         if folder is not None and not folder.is_dir():
-            raise ServeError(f"{flag(name)}: there is no folder {folder}: make it, or pass another")
+            raise ServeError(f"`{name}`: there is no folder {folder}: make it, or pass another")
     if config.observability.trace_to is not None and importlib.util.find_spec("opentelemetry") is None:
-        raise ServeError(f"--trace-to {config.observability.trace_to} needs OpenTelemetry: pip install "
+        raise ServeError(f"`trace_to` {config.observability.trace_to} needs OpenTelemetry: pip install "
                          "\"voc-cls[trace]\"")
 
 
@@ -127,6 +127,6 @@ def _port(host: str, port: int, name: str) -> str:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return f"{host}:{port}, which is taken at the moment"
-        raise ServeError(f"{flag('host')} {host} {flag(name)} {port} cannot be listened on ({error.strerror}): pass "
+        raise ServeError(f"`host` {host} `{name}` {port} cannot be listened on ({error.strerror}): pass "
                          "an address of this machine and a port that this user may open") from None
     return f"{host}:{port}, which is free"

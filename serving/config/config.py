@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from serving.config.models import ModelsConfig
+from voc_cls.config import Range, check_ranges
 from voc_cls.errors import UsageError
 
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -19,17 +20,17 @@ class PortsConfig:
 
     host: str = "0.0.0.0"
     """Address to listen on. The default is every one of the machine's, as a container needs."""
-    port: int = 8500
+    port: Annotated[int, Range(0, 65535)] = 8500
     """Port of the gRPC API; 0 picks a free one, printed at the start. 8500 is TensorFlow Serving's."""
-    http_port: int = 8501
+    http_port: Annotated[int, Range(-1, 65535)] = 8501
     """Port of REST, /healthz and /metrics; 0 picks a free one, -1 opens none. 8501 is TensorFlow Serving's."""
     port_file: Path | None = None
     """File to write the number of the gRPC port into once the server is ready; removed when it stops."""
-    max_message_mb: int = 64
+    max_message_mb: Annotated[int, Range(1, 2047)] = 64
     """Largest message accepted and sent, MiB. gRPC's own limit of 4 is one photograph."""
-    max_calls: int = 1000
+    max_calls: Annotated[int, Range(1, 1e6)] = 1000
     """Calls being received or answered at a time; more are refused at once, before their message is read."""
-    max_connection_age: float = 0
+    max_connection_age: Annotated[float, Range(0, 1e6)] = 0
     """Seconds after which a connection is asked to open anew, so that clients behind a balancer of connections spread
     over new servers; 0: never. Calls that run are finished."""
 
@@ -41,7 +42,7 @@ class EngineConfig:
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """In what the network is computed. float32: the probabilities of training. bfloat16: about twice as fast on a CPU
     that has the instructions, probabilities within 0.001 or so. auto: bfloat16 where the CPU has them."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """Threads of the engine, and as many that decode pictures. 0: the CPU cores that this process may use."""
 
 
@@ -49,12 +50,12 @@ class EngineConfig:
 class BatchingConfig:
     """How pictures of different callers come together."""
 
-    max_batch_size: int = 16
+    max_batch_size: Annotated[int, Range(1, 4096)] = 16
     """Pictures per batch at most. More gain nothing on a CPU and make everybody in the batch wait longer."""
-    batch_timeout_ms: float = 0
+    batch_timeout_ms: Annotated[float, Range(0, 10000)] = 0
     """How long the first picture of a batch that is not full waits for others, ms. 0: a batch is what queued while the
     engine was busy, which costs a lone caller nothing; some ms may pay on a GPU."""
-    queue_size: int = 128
+    queue_size: Annotated[int, Range(1, 1e6)] = 128
     """Pictures in the server at a time - being decoded, waiting, in the engine. Calls beyond get RESOURCE_EXHAUSTED;
     one call may not bring more than this."""
 
@@ -63,10 +64,10 @@ class BatchingConfig:
 class PicturesConfig:
     """What is decoded at all."""
 
-    max_megapixels: float = 64
+    max_megapixels: Annotated[float, Range(0.001, 10000)] = 64
     """Largest picture decoded, by its header; all frames of a GIF count. Decoding takes up to 15 bytes a pixel. The
     default lets every 35 mm camera's pictures through."""
-    max_picture_mb: float = 32
+    max_picture_mb: Annotated[float, Range(0.001, 2047)] = 32
     """Largest picture file accepted, MiB."""
 
 
@@ -85,11 +86,11 @@ class SecurityConfig:
     need none."""
     reflection: Literal["auto", "on", "off"] = "auto"
     """Whether grpcurl and its like may ask for the services. auto: on, but off with --keys-file or --client-ca."""
-    client_rate: float = 0
+    client_rate: Annotated[float, Range(0, 1e6)] = 0
     """Calls per second that one client may make in the long run; 0: any number."""
-    client_burst: int = 20
+    client_burst: Annotated[int, Range(1, 1e6)] = 20
     """Calls that one client may make at once before --client-rate counts."""
-    client_concurrency: int = 0
+    client_concurrency: Annotated[int, Range(0, 1e6)] = 0
     """Calls that one client may have running at a time; 0: any number."""
 
 
@@ -101,11 +102,11 @@ class ObservabilityConfig:
     """json: one object a line, for machines."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important message that is logged."""
-    access_log: float = 0
+    access_log: Annotated[float, Range(0, 1)] = 0
     """Share, 0 to 1, of the calls that are logged with status and times; failures of the server itself always are."""
     trace_to: str | None = None
     """OTLP/gRPC endpoint, such as http://127.0.0.1:4317, to send OpenTelemetry traces to; needs the extra `trace`."""
-    trace_sampling: float = 1
+    trace_sampling: Annotated[float, Range(0, 1)] = 1
     """Share, 0 to 1, of the traces that start here; a caller's own decision (traceparent) is followed."""
 
 
@@ -113,9 +114,9 @@ class ObservabilityConfig:
 class LifeCycleConfig:
     """How a server stops."""
 
-    grace_seconds: float = 30
+    grace_seconds: Annotated[float, Range(0, 86400)] = 30
     """After SIGTERM or SIGINT, how long calls that run may take to finish. A second signal ends them at once."""
-    lame_duck_seconds: float = 0
+    lame_duck_seconds: Annotated[float, Range(0, 3600)] = 0
     """After the first signal, how long calls are still taken while health says NOT_SERVING, so that balancers notice
     before anybody is refused. Kubernetes: 5 or so."""
 
@@ -134,7 +135,15 @@ class ServeConfig:
     life_cycle: LifeCycleConfig = field(default_factory=LifeCycleConfig)
 
     def __post_init__(self) -> None:
-        check(self)
+        check_ranges(self.models, self.ports, self.engine, self.batching, self.pictures, self.security,
+                     self.observability, self.life_cycle)
+        batching, security = self.batching, self.security
+        if batching.queue_size < batching.max_batch_size:
+            raise UsageError(f"`queue_size` {batching.queue_size} is below `max_batch_size` {batching.max_batch_size}: "
+                             "no batch of that size could ever form")
+        for given, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("client_ca", "tls_cert")):
+            if getattr(security, given) is not None and getattr(security, needed) is None:
+                raise UsageError(f"`{given}` needs `{needed}` too: give both or neither")
 
     @property
     def resolved_threads(self) -> int:
@@ -150,53 +159,6 @@ class ServeConfig:
     def max_message_bytes(self) -> int:
         """Largest message, bytes."""
         return self.ports.max_message_mb * 2**20
-
-
-RANGES: dict[str, tuple[float, float]] = {
-    "poll_seconds": (0, 86400),
-    "port": (0, 65535),
-    "http_port": (-1, 65535),
-    "max_message_mb": (1, 2047),  # where gRPC's messages end
-    "max_calls": (1, 1e6),
-    "max_connection_age": (0, 1e6),
-    "threads": (0, 1024),
-    "max_batch_size": (1, 4096),
-    "batch_timeout_ms": (0, 10000),
-    "queue_size": (1, 1e6),
-    "max_megapixels": (0.001, 10000),
-    "max_picture_mb": (0.001, 2047),
-    "client_rate": (0, 1e6),
-    "client_burst": (1, 1e6),
-    "client_concurrency": (0, 1e6),
-    "access_log": (0, 1),
-    "trace_sampling": (0, 1),
-    "grace_seconds": (0, 86400),
-    "lame_duck_seconds": (0, 3600),
-}
-"""Field → least and greatest value."""
-
-
-def check(config: ServeConfig) -> None:
-    """UsageError for the first value that cannot be, named as its flag; NaN is in no range."""
-    groups = (config.models, config.ports, config.engine, config.batching, config.pictures, config.security,
-              config.observability, config.life_cycle)
-    for group in groups:
-        for name, (least, most) in RANGES.items():
-            value = getattr(group, name, None)
-            if value is not None and not least <= value <= most:
-                raise UsageError(f"{flag(name)} {value:g} must be from {least:g} to {most:g}")
-    batching, security = config.batching, config.security
-    if batching.queue_size < batching.max_batch_size:
-        raise UsageError(f"--queue-size {batching.queue_size} is below --max-batch-size {batching.max_batch_size}: no "
-                         "batch of that size could ever form")
-    for given, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("client_ca", "tls_cert")):
-        if getattr(security, given) is not None and getattr(security, needed) is None:
-            raise UsageError(f"{flag(given)} needs {flag(needed)} too: give both or neither")
-
-
-def flag(name: str) -> str:
-    """max_batch_size → --max-batch-size."""
-    return f"--{name.replace('_', '-')}"
 
 
 def available_cores(cgroup: Path = CGROUP_CPU_LIMIT) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from serving.models.model_folder import LARGEST_VERSION, is_version
 from serving.security.sanitize import RULE, check_model_name, is_safe_name
-from voc_cls.config import check_keys, read_yaml
+from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
 from voc_cls.errors import UsageError
 
 ENTRY_KEYS = ("name", "path", "versions", "labels")
@@ -72,37 +72,45 @@ class ModelsConfig:
     models_root: Path | None = None
     """Folder below which HandleReloadConfigRequest may name models. Default: it may change only versions and labels of
     the models that the server was started with."""
-    served: tuple[ModelSettings, ...] = ()
-    """The same list within the file of --config; no flag."""
-    poll_seconds: float = 2
+    served: Annotated[tuple[ModelSettings, ...], YamlOnly(read_models)] = ()
+    """The same list within the file of --config."""
+    poll_seconds: Annotated[float, Range(0, 86400)] = 2
     """How often to look for new and removed versions, seconds; 0: never."""
 
 
 def model_settings(config: ModelsConfig) -> tuple[ModelSettings, ...]:
-    """The models of --model-dir, --models-file or the configuration's own list; UsageError unless one is given."""
-    given = [flag for flag, value in (("--model-dir", config.model_dir), ("--models-file", config.models_file),
+    """The models of `model_dir`, `models_file` or the configuration's own list; UsageError unless one is given."""
+    given = [name for name, value in (("`model_dir`", config.model_dir), ("`models_file`", config.models_file),
                                       ("models.served", config.served)) if value]
     if not given:
-        raise UsageError("no model to serve: pass --model-dir models/voc, the folder that voc-export wrote, or "
-                         "--models-file FILE with several models")
+        raise UsageError("no model to serve: pass `model_dir` models/voc, the folder that voc-export wrote, or "
+                         "`models_file` FILE with several models")
     if len(given) > 1:
         raise UsageError(f"{given[0]} and {given[1]} both say what to serve: give one of them")
     if config.model_dir is not None:
-        return (_of_flags(config, config.model_dir),)
-    for flag, value in (("--model-name", config.model_name), ("--version-labels", config.version_labels),
-                        ("--versions", config.versions != "latest")):
+        return (_of_folder(config, config.model_dir),)
+    for name, value in (("model_name", config.model_name), ("version_labels", config.version_labels),
+                        ("versions", config.versions != "latest")):
         if value:
-            raise UsageError(f"{flag} belongs to --model-dir: say it in {given[0]}, in the entry of the model")
+            raise UsageError(f"`{name}` belongs to `model_dir`: set it in {given[0]}, in the entry of the model")
     if config.models_file is not None:
-        where = f"--models-file {config.models_file}"
-        return read_models(read_yaml(config.models_file, "--models-file"), config.models_file.parent, where)
+        where = f"`models_file` {config.models_file}"
+        return read_models(read_yaml(config.models_file, where), config.models_file.parent, where)
     return config.served
 
 
-def _of_flags(config: ModelsConfig, folder: Path) -> ModelSettings:
+def replaced_models(names: Collection[str]) -> set[str]:
+    """Fields that no longer count where fields above them, `names`, name one model and they several, or the reverse."""
+    one, several = {"model_dir", "model_name", "versions", "version_labels"}, {"models_file", "served"}
+    if not several.isdisjoint(names):
+        return one | several
+    return several if "model_dir" in names else set()
+
+
+def _of_folder(config: ModelsConfig, folder: Path) -> ModelSettings:
     name = config.model_name if config.model_name is not None else folder.resolve().name
-    check_model_name(name, f"--model-dir {folder} has no --model-name, and its name" if config.model_name is None
-                     else "--model-name")
+    check_model_name(name, f"`model_dir` {folder} has no `model_name`, and its name" if config.model_name is None
+                     else "`model_name`")
     policy = parse_policy(config.versions)
     return ModelSettings(name, folder, policy, parse_labels(config.version_labels, policy))
 
@@ -154,7 +162,7 @@ def _policy_of(value: Any, where: str) -> VersionPolicy:
     return parse_policy(str(value), where)
 
 
-def parse_policy(text: str, where: str = "--versions") -> VersionPolicy:
+def parse_policy(text: str, where: str = "`versions`") -> VersionPolicy:
     """latest, latest:2, all, or 3,7; UsageError, beginning with `where`, for anything else."""
     if text == "all":
         return VersionPolicy("all")
@@ -168,7 +176,7 @@ def parse_policy(text: str, where: str = "--versions") -> VersionPolicy:
     raise UsageError(f"{where} {text!r} is none of latest, latest:2 (the two highest), all, or numbers such as 3,7")
 
 
-def parse_labels(assignments: Iterable[str], policy: VersionPolicy, where: str = "--version-labels") -> dict[str, int]:
+def parse_labels(assignments: Iterable[str], policy: VersionPolicy, where: str = "`version_labels`") -> dict[str, int]:
     """("stable=3", "canary=4") → {"stable": 3, "canary": 4}; UsageError, beginning with `where`."""
     labels: dict[str, int] = {}
     for assignment in assignments:

@@ -225,7 +225,7 @@ def test_preview_draws_a_png_of_augmented_pictures(drawn: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("args", "said"), [
-    (("--zoom", 2), "--zoom 2: must be from 0 to 0.9, such as 0.1"),
+    (("--zoom", 2), "--zoom 2: must be from 0 to 0.9"),
     (("--variants", 0), "--variants 0: must be from 1 to 20"),
     (("--pictures", 101), "--pictures 101: must be from 1 to 100"),
     (("--seed", -1), "--seed -1: must be at least 0"),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from voc_cls.cli.train import DESCRIPTION, PROGRAM, from_yaml
-from voc_cls.console import parse
+from voc_cls.cli.train import read_settings
 from voc_cls.nets.registry import NETS
 from voc_cls.training.config import TrainConfig
 
@@ -36,11 +34,11 @@ def test_there_are_the_lectures_exercises():
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
 def test_a_header_s_command_is_understood_and_names_its_own_file(config, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [PROGRAM])
+    monkeypatch.chdir(CONFIGS[0].parents[1])
     given = training_command(config)
     assert given[given.index("--config") + 1] == f"configs/{config.name}"
 
-    understood = parse(TrainConfig, PROGRAM, DESCRIPTION, args=given, default=from_yaml(config))
+    understood = read_settings(given, {}).config(TrainConfig)
 
     asked = yaml.safe_load(config.read_text())
     assert understood.network.net == asked["network"]["net"]

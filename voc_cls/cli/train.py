@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import MISSING, fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
-from typing import Any
+from typing import get_type_hints
 
-from voc_cls.config import flag_value, read_yaml, typed_values
-from voc_cls.console import parse, run
-from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.errors import RunError, UsageError
+from voc_cls.config import Program, Settings, flag_value
+from voc_cls.console import run
+from voc_cls.errors import RunError
 from voc_cls.nets.listing import text
-from voc_cls.training.config import (
-    ComputeConfig,
-    DatasetConfig,
-    LossConfig,
-    NetworkConfig,
-    RunConfig,
-    TrainConfig,
-    TrainingConfig,
-)
+from voc_cls.training.config import TrainConfig
 
-PROGRAM = "voc-train"
 DESCRIPTION = f"""Fine-tune an ImageNet network to tell the classes of your pictures.
 
 The lecture's fine-tuning of everything, from TF-Slim's checkpoint:
@@ -41,13 +32,13 @@ Another network, another data set, one class a picture:
 After an interruption: voc-train --out runs/head --resume
 
 {indent(text(), "  ")}"""
-GROUPS = {"dataset": DatasetConfig, "network": NetworkConfig, "augmentation": AugmentationConfig,
-          "training": TrainingConfig, "loss": LossConfig, "compute": ComputeConfig, "run": RunConfig}
+PROGRAM = Program("voc-train", DESCRIPTION, get_type_hints(TrainConfig),
+                  ignored=("provenance",))  # what a run recorded, not what it was told
 
 
 def main() -> None:
     """Entry point."""
-    sys.exit(run(PROGRAM, train))
+    sys.exit(run(PROGRAM.name, train))
 
 
 def train() -> None:
@@ -55,9 +46,8 @@ def train() -> None:
     if "--doctor" in sys.argv[1:]:
         examine()
         return
-    path = config_file(sys.argv[1:])
-    options: dict[str, Any] = {} if path is None else {"default": from_yaml(path)}
-    config = parse(TrainConfig, PROGRAM, DESCRIPTION, **options)
+    settings = read_settings(sys.argv[1:], os.environ)
+    config = settings.config(TrainConfig)
 
     from voc_cls.console import import_tensorflow
 
@@ -68,7 +58,8 @@ def train() -> None:
     from voc_cls.training.session import train as train_run
 
     console = Console()
-    assessment = train_run(config, console)
+    with settings.explaining():
+        assessment = train_run(config, console)
     if assessment is not None:
         console.print(assessment_tables(assessment))
     results = " (report.html shows the results)" if assessment is not None else ""
@@ -90,32 +81,9 @@ def examine() -> None:
         raise RunError("training cannot work here; follow the advice above")
 
 
-def config_file(args: list[str]) -> Path | None:
-    """The YAML file to read before the flags that override it: --config, or with --resume the run's own."""
-    given = flag_value(args, "--config")
-    if given is not None:
-        return Path(given)
-    out = flag_value(args, "--out")
-    own = Path(out) / "config.yaml" if out is not None and "--resume" in args else None
-    return own if own is not None and own.is_file() else None
-
-
-def from_yaml(path: Path) -> TrainConfig:
-    """A TrainConfig with the values of a YAML file; what it leaves out is still asked of the command line."""
-    import tyro
-
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise UsageError(f"--config {path}: holds no keys; expected {', '.join(GROUPS)}")
-    values.pop("provenance", None)  # what a run recorded, not what it was told
-    unknown = [key for key in values if key not in GROUPS]
-    if unknown:
-        raise UsageError(f"--config {path}: unknown key {unknown[0]}; known are {', '.join(GROUPS)}")
-    return TrainConfig(**{name: _group(kind, values.get(name) or {}, f"--config {path}: {name}", tyro.MISSING)
-                          for name, kind in GROUPS.items()})
-
-
-def _group(kind: type, values: Any, where: str, missing: Any) -> Any:
-    required = {entry.name: missing for entry in fields(kind)
-                if entry.default is MISSING and entry.default_factory is MISSING}
-    return kind(**{**required, **typed_values(kind, values, where)})
+def read_settings(args: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Flags, environment and YAML file: --config, or with --resume the run's own."""
+    out = flag_value(args, "--out") or environment.get(PROGRAM.variable("out"))
+    resume = "--resume" in args or environment.get(PROGRAM.variable("resume"))
+    own = Path(out) / "config.yaml" if out and resume else None
+    return PROGRAM.read(args, environment, own if own is not None and own.is_file() else None)

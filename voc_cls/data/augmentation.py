@@ -6,9 +6,9 @@ How a picture is varied stands in transforms.py, how a batch is mixed in mixup.p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from voc_cls.config import Range, check_ranges
 from voc_cls.errors import UsageError
 
 
@@ -23,34 +23,29 @@ class AugmentationConfig:
     """Mirror half of the pictures. Default: as --augment says."""
     vertical_flip: bool | None = None
     """Turn half of the pictures upside down. Default: no."""
-    zoom: float | None = None
+    zoom: Annotated[float | None, Range(0, 0.9)] = None
     """Zoom in or out by up to this fraction, such as 0.1. Default: as --augment says."""
-    shift: float | None = None
+    shift: Annotated[float | None, Range(0, 0.9)] = None
     """Shift by up to this fraction of the width and the height. Default: as --augment says."""
-    rotation: float | None = None
+    rotation: Annotated[float | None, Range(0, 180)] = None
     """Rotate by up to this many degrees either way. Default: as --augment says."""
-    mixup: float = 0.0
+    mixup: Annotated[float, Range(0, 1e9)] = 0.0
     """Alpha of mixup (Zhang et al. 2018), such as 0.2: each picture is mixed with another of its batch, labels too.
     0: never."""
-    cutmix: float = 0.0
+    cutmix: Annotated[float, Range(0, 1)] = 0.0
     """Alpha of CutMix (Yun et al. 2019), at most 1: a rectangle of another picture is pasted in, labels by area. 0:
     never. With --mixup too, each batch gets one of the two."""
-    views: int | None = None
+    views: Annotated[int | None, Range(1)] = None
     """With a frozen trunk: draw so many variants of each picture once and train on those, instead of a new one every
     time, so that the trunk's outputs can be kept. Default: all variants where flips are all there is, else none."""
 
     def resolved(self) -> Augmentation:
-        """What the flags come to; UsageError names the flag whose value cannot be used."""
+        """What the fields come to; UsageError names the one whose value cannot be used."""
+        check_ranges(self)
         asked: dict[str, Any] = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip, "zoom": self.zoom,
                  "shift": self.shift, "rotation": self.rotation}
         chosen = replace(PRESETS[self.augment], mixup=self.mixup, cutmix=self.cutmix,
                          **{name: value for name, value in asked.items() if value is not None})
-        for name, most, example in (("zoom", 0.9, "0.1"), ("shift", 0.9, "0.1"), ("rotation", 180, "10"),
-                                    ("mixup", inf, "0.2"), ("cutmix", 1, "1")):
-            value = getattr(chosen, name)
-            if not 0 <= value <= most or value == inf:  # not: NaN
-                limits = "0 or more" if most == inf else f"from 0 to {most:g}"
-                raise UsageError(f"--{name} {value:g}: must be {limits}, such as {example}")
         return replace(chosen, views=self._views(chosen))
 
     def _views(self, chosen: Augmentation) -> int | None:
@@ -58,14 +53,12 @@ class AugmentationConfig:
         most = 2 ** len(chosen.flips)
         if self.views is None:
             return most if chosen.only_flips else None
-        if self.views < 1:
-            raise UsageError(f"--views {self.views}: must be at least 1")
         if chosen.mixes:
-            raise UsageError(f"--views {self.views}: cannot be combined with --mixup or --cutmix, which make every "
-                             "picture anew from two; leave one of them away")
+            raise UsageError(f"`views` {self.views}: cannot be combined with `mixup` or `cutmix`, which make every "
+                             "picture anew from two; omit one of them")
         if chosen.only_flips and self.views > most:
-            raise UsageError(f"--views {self.views}: flips alone make only {most} different views of a picture; ask "
-                             f"for {most} at most, or for more variation with --augment")
+            raise UsageError(f"`views` {self.views}: flips alone make only {most} different views of a picture; ask "
+                             f"for {most} at most, or for more variation with `augment`")
         return self.views
 
 

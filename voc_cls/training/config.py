@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from voc_cls.config import FlagOnly, Range, check_ranges
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import DifficultPolicy, Task
 from voc_cls.data.load import NONE, DataKind, default_splits, folds_of
@@ -15,30 +15,6 @@ from voc_cls.errors import UsageError
 
 AUTO = "auto"
 """How --val-split says: a part of what is trained on."""
-RANGES: dict[str, tuple[float, float]] = {
-    "steps": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "lr": (1e-30, 1e30),
-    "plateau_factor": (1e-6, 0.999),
-    "plateau_patience": (1, math.inf),
-    "early_stopping": (1, math.inf),
-    "warmup_steps": (0, math.inf),
-    "head_lr_multiplier": (0, 1e9),
-    "layer_decay": (0, 1),
-    "l2": (0, 1e9),
-    "clip_norm": (1e-30, 1e30),
-    "accumulate": (1, math.inf),
-    "ema": (0, 0.999999),
-    "interval": (1, math.inf),
-    "keep_checkpoints": (1, math.inf),
-    "seed": (0, 2**32 - 1),  # NumPy's legacy generator, which Keras seeds too
-    "val_fraction": (0, 1),
-    "fold": (1, math.inf),
-    "focal_gamma": (0, 100),
-    "label_smoothing": (0, 0.999),
-    "cache_gb": (0, 1e9),
-}
-"""Flag → least and greatest value."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +39,9 @@ class DatasetConfig:
     """Pictures to watch while training: the best weights are those with the highest mean AP on them (with one class a
     picture: accuracy), thresholds and calibration are fitted to them. auto: a part of --train-split, which is then not
     trained on; none: watch nothing."""
-    fold: int | None = None
+    fold: Annotated[int | None, Range(1)] = None
     """Of the lists of `voc-data split --folds`, train on train_K.csv and watch val_K.csv (csv only). Default: none."""
-    val_fraction: float = 0.15
+    val_fraction: Annotated[float, Range(0, 1)] = 0.15
     """How much of --train-split `--val-split auto` takes: stratified over the classes, drawn from --seed."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: what a picture is for a class of which it holds only difficult objects (the VOC protocol ignores
@@ -137,43 +113,43 @@ class NetworkConfig:
 class TrainingConfig:
     """How long and how fast. Steps, rate and L2 follow from --trainable and --head where they are not given."""
 
-    steps: int | None = None
+    steps: Annotated[int | None, Range(1)] = None
     """Training steps, a batch each. Default: 6000, the lecture's; 3000 for --trainable head."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Range(1)] = 32
     """Pictures in a step."""
-    lr: float | None = None
+    lr: Annotated[float | None, Range(1e-30, 1e30)] = None
     """Adam's learning rate. Default: 1e-5, the lecture's; 2e-3 for --trainable head."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """cosine: down to 0 at the last step. plateau: times --plateau-factor whenever the validation (mean AP; with one
     class a picture: accuracy) has not improved for --plateau-patience validations; without one, the loss."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Range(0)] = 0
     """The rate rises linearly from 0 over so many steps before the schedule begins (not with plateau)."""
-    plateau_factor: float = 0.3
+    plateau_factor: Annotated[float, Range(1e-6, 0.999)] = 0.3
     """Factor of --schedule plateau, between 0 and 1."""
-    plateau_patience: int = 5
+    plateau_patience: Annotated[int, Range(1)] = 5
     """Validations without improvement before --schedule plateau lowers the rate."""
-    early_stopping: int | None = None
+    early_stopping: Annotated[int | None, Range(1)] = None
     """Stop after so many validations without a better one. Default: never."""
-    head_lr_multiplier: float = 1.0
+    head_lr_multiplier: Annotated[float, Range(0, 1e9)] = 1.0
     """The new layers learn at so many times --lr. It scales Adam's rate, not the gradient, which Adam would undo."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Range(0, 1)] = 1.0
     """Every scope learns at so many times the rate of the one after it, counted from the last below the new layers;
     1: all alike."""
-    l2: float | None = None
+    l2: Annotated[float | None, Range(0, 1e9)] = None
     """Factor of the squared kernels in the loss. Default: 0; 5e-4 for a gap head trained alone."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float | None, Range(1e-30, 1e30)] = None
     """Gradients are scaled down to this norm, taken over all layers together. Default: never."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1)] = 1
     """Gradients of so many steps are averaged before the weights move: the effect of a larger batch in less memory."""
-    ema: float | None = None
+    ema: Annotated[float | None, Range(0, 0.999999)] = None
     """Keep an exponential moving average of the weights with this momentum, such as 0.999. Default: none."""
     eval_weights: Literal["raw", "ema"] | None = None
     """Which weights are validated, kept and evaluated. Default: ema where --ema is given."""
-    interval: int | None = None
+    interval: Annotated[int | None, Range(1)] = None
     """Steps between two validations with a checkpoint each. Default: an epoch, at least 50 steps."""
-    keep_checkpoints: int = 1
+    keep_checkpoints: Annotated[int, Range(1)] = 1
     """Checkpoints kept for --resume; an unreadable one falls back on the one before it."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0  # NumPy's legacy generator, which Keras seeds too
     """Of the initial weights, the validation split, the order of the pictures, their augmentation and the dropout."""
 
 
@@ -186,9 +162,9 @@ class LossConfig:
     of every class by itself. softmax: cross-entropy of the classes against each other. focal (Lin et al. 2017): as
     sigmoid, but entries that are right already count less. asymmetric (Ridnik et al. 2021): only negatives count less,
     and very easy ones nothing."""
-    focal_gamma: float = 2.0
+    focal_gamma: Annotated[float, Range(0, 100)] = 2.0
     """Exponent of --loss focal."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Range(0, 0.999)] = 0.0
     """Share of certainty that is taken from the targets: sigmoid, half of this from either end; softmax, spread evenly
     over the classes."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -222,7 +198,7 @@ class ComputeConfig:
     it."""
     cache: Literal["none", "memory", "disk"] = "none"
     """Keep the decoded and resized pictures (0.6 MB each): worth it where decoding cannot keep up with training."""
-    cache_gb: float = 16.0
+    cache_gb: Annotated[float, Range(0, 1e9)] = 16.0
     """Space on disk (GB) for caches in --cache-dir. The outputs of a frozen trunk are always kept there, for later runs
     too, if they fit; 0: compute them in every step."""
 
@@ -231,12 +207,13 @@ class ComputeConfig:
 class RunConfig:
     """Where it goes and where it computes; nothing here changes what a run computes."""
 
-    out: Path
+    out: Path = Path("runs/voc")
     """The run folder: config, weights, metrics."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
-    config: Path | None = None
-    """YAML file with values for any of these flags (a run's own config.yaml will do); flags win over it."""
+    config: Annotated[Path | None, FlagOnly()] = None
+    """YAML file with values for any of these flags (a run's own config.yaml will do); flags and the variables
+    VOC_TRAIN_… win over it. Or $VOC_TRAIN_CONFIG."""
     cache_dir: Path | None = None
     """Where caches are kept. Default: $VOC_CACHE_DIR, else ~/.cache/voc-cls."""
     hosts: int = 1
@@ -245,7 +222,7 @@ class RunConfig:
     """Which of them this one is, from 0. Default: $VOC_RANK, $SLURM_PROCID or $JOB_COMPLETION_INDEX."""
     coordinator: str | None = None
     """HOST:PORT of rank 0, the same on every host. Default: $VOC_COORDINATOR."""
-    doctor: bool = False
+    doctor: Annotated[bool, FlagOnly()] = False
     """Print versions, devices and what is missing, then stop; needs no other flag."""
 
 
@@ -259,7 +236,7 @@ class TrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
-    run: RunConfig = field(default_factory=lambda: RunConfig(out=Path("runs/voc")))
+    run: RunConfig = field(default_factory=RunConfig)
 
     def resolved(self) -> TrainConfig:
         """With the defaults that depend on other values filled in, and every value checked."""
@@ -280,28 +257,18 @@ class TrainConfig:
         )
 
 
-def check_ranges(*groups: object) -> None:
-    """UsageError for the first number that is not in the range of its flag; NaN is in none."""
-    for group in groups:
-        for name, (least, most) in RANGES.items():
-            value = getattr(group, name, None)
-            if value is not None and not least <= value <= most:
-                bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-                raise UsageError(f"--{name.replace('_', '-')} {value}: must be {bounds}")
-
-
 def check_combinations(training: TrainingConfig, dataset: DatasetConfig) -> None:
-    """UsageError where two flags contradict each other."""
+    """UsageError where two parameters contradict each other."""
     if training.eval_weights == "ema" and training.ema is None:
-        raise UsageError("--eval-weights ema: there is no average to evaluate; add --ema 0.999, or leave it away")
+        raise UsageError("`eval_weights` ema: there is no average to evaluate; set `ema` to 0.999, or omit it")
     if training.warmup_steps and training.schedule == "plateau":
-        raise UsageError(f"--warmup-steps {training.warmup_steps}: not with --schedule plateau, which sets the rate "
+        raise UsageError(f"`warmup_steps` {training.warmup_steps}: not with `schedule` plateau, which sets the rate "
                          "itself; choose cosine or constant")
     if training.warmup_steps >= (training.steps or 0):
-        raise UsageError(f"--warmup-steps {training.warmup_steps}: must be below --steps {training.steps}")
+        raise UsageError(f"`warmup_steps` {training.warmup_steps}: must be below `steps` {training.steps}")
     if training.early_stopping is not None and dataset.val_split == "none":
-        raise UsageError(f"--early-stopping {training.early_stopping}: nothing is validated with --val-split none; "
-                         "leave one of them away")
+        raise UsageError(f"`early_stopping` {training.early_stopping}: nothing is validated with `val_split` none; "
+                         "omit one of them")
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,15 @@ def test_flips_both_ways_make_four_views():
 
 
 @pytest.mark.parametrize(("config", "said"), [
-    (AugmentationConfig(zoom=1.0), r"--zoom 1: must be from 0 to 0\.9, such as 0\.1"),
-    (AugmentationConfig(shift=-0.1), r"--shift -0\.1: must be from 0 to 0\.9"),
-    (AugmentationConfig(rotation=181.0), "--rotation 181: must be from 0 to 180, such as 10"),
-    (AugmentationConfig(zoom=math.nan), "--zoom nan: must be"),
-    (AugmentationConfig(mixup=math.inf), r"--mixup inf: must be 0 or more, such as 0\.2"),
-    (AugmentationConfig(cutmix=1.5), "--cutmix 1.5: must be from 0 to 1"),
-    (AugmentationConfig(views=0), "--views 0: must be at least 1"),
-    (AugmentationConfig(views=3), "--views 3: flips alone make only 2 different views"),
-    (AugmentationConfig(views=2, mixup=0.2), "--views 2: cannot be combined with --mixup or --cutmix"),
+    (AugmentationConfig(zoom=1.0), r"`zoom` 1: must be from 0 to 0\.9"),
+    (AugmentationConfig(shift=-0.1), r"`shift` -0\.1: must be from 0 to 0\.9"),
+    (AugmentationConfig(rotation=181.0), "`rotation` 181: must be from 0 to 180"),
+    (AugmentationConfig(zoom=math.nan), "`zoom` nan: must be"),
+    (AugmentationConfig(mixup=math.inf), r"`mixup` inf: must be from 0 to"),
+    (AugmentationConfig(cutmix=1.5), "`cutmix` 1.5: must be from 0 to 1"),
+    (AugmentationConfig(views=0), "`views` 0: must be at least 1"),
+    (AugmentationConfig(views=3), "`views` 3: flips alone make only 2 different views"),
+    (AugmentationConfig(views=2, mixup=0.2), "`views` 2: cannot be combined with `mixup` or `cutmix`"),
 ])
 def test_a_value_that_cannot_be_used_names_its_flag(config: AugmentationConfig, said: str):
     with pytest.raises(UsageError, match=said):

@@ -24,7 +24,7 @@ def test_a_policy_chooses_among_the_versions_on_disk(text: str, wanted: tuple[in
 @pytest.mark.parametrize("text", ["", "newest", "latest:", "latest:0", "latest:-1", "latest:x", "3,", "3,x", "-3", "03",
                                   "ALL", "1.5", "latest:²", "9" * 30])
 def test_a_policy_that_is_none_names_those_there_are(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^--versions '.*' is none of latest, latest:2 \(the two highest\), all, or"):
+    with pytest.raises(UsageError, match=r"^`versions` '.*' is none of latest, latest:2 \(the two highest\), all, or"):
         parse_policy(text)
 
 
@@ -52,26 +52,26 @@ def test_a_file_says_several_models_in_folders_relative_to_itself(tmp_path: Path
 
 
 @pytest.mark.parametrize(("values", "message"), [
-    ({}, "no model to serve: pass --model-dir models/voc"),
-    ({"model_dir": Path("a"), "models_file": Path("b")}, "--model-dir and --models-file both say what to serve"),
-    ({"model_dir": Path("a"), "served": (ModelSettings("b", Path("b")),)}, "--model-dir and models.served both say"),
-    ({"models_file": Path("a"), "model_name": "b"}, "--model-name belongs to --model-dir: say it in --models-file"),
-    ({"models_file": Path("a"), "versions": "all"}, "--versions belongs to --model-dir"),
-    ({"models_file": Path("a"), "version_labels": ("a=1",)}, "--version-labels belongs to --model-dir"),
-    ({"models_file": Path("none.yaml")}, "--models-file none.yaml: cannot be read ("),
-    ({"model_dir": Path("/")}, "--model-dir / has no --model-name, and its name '' cannot be a model's name"),
-    ({"model_dir": Path("a"), "model_name": "../etc"}, "--model-name '../etc' cannot be a model's name"),
-    ({"model_dir": Path("a"), "model_name": ""}, "--model-name '' cannot be a model's name"),
-    ({"model_dir": Path("a"), "model_name": "a\nb"}, "--model-name 'a\\nb' cannot be a model's name"),
-    ({"model_dir": Path("a"), "model_name": "x" * 101}, f"--model-name '{'x' * 20}…' cannot be a model's name"),
-    ({"model_dir": Path("a"), "versions": "new"}, "--versions 'new' is none of latest"),
-    ({"model_dir": Path("a"), "version_labels": ("stable",)}, "--version-labels 'stable' is no label of a version"),
-    ({"model_dir": Path("a"), "version_labels": ("stable=new",)}, "--version-labels 'stable=new' is no label"),
-    ({"model_dir": Path("a"), "version_labels": ("a=1", "a=2")}, "--version-labels 'a=2': the label 'a' is version 1"),
-    ({"model_dir": Path("a"), "version_labels": ("3=4",)}, "--version-labels: the label '3' is a number, which"),
-    ({"model_dir": Path("a"), "version_labels": ("a/b=4",)}, "--version-labels: 'a/b' cannot be a label"),
+    ({}, "no model to serve: pass `model_dir` models/voc"),
+    ({"model_dir": Path("a"), "models_file": Path("b")}, "`model_dir` and `models_file` both say what to serve"),
+    ({"model_dir": Path("a"), "served": (ModelSettings("b", Path("b")),)}, "`model_dir` and models.served both say"),
+    ({"models_file": Path("a"), "model_name": "b"}, "`model_name` belongs to `model_dir`: set it in `models_file`"),
+    ({"models_file": Path("a"), "versions": "all"}, "`versions` belongs to `model_dir`"),
+    ({"models_file": Path("a"), "version_labels": ("a=1",)}, "`version_labels` belongs to `model_dir`"),
+    ({"models_file": Path("none.yaml")}, "`models_file` none.yaml: cannot be read ("),
+    ({"model_dir": Path("/")}, "`model_dir` / has no `model_name`, and its name '' cannot be a model's name"),
+    ({"model_dir": Path("a"), "model_name": "../etc"}, "`model_name` '../etc' cannot be a model's name"),
+    ({"model_dir": Path("a"), "model_name": ""}, "`model_name` '' cannot be a model's name"),
+    ({"model_dir": Path("a"), "model_name": "a\nb"}, "`model_name` 'a\\nb' cannot be a model's name"),
+    ({"model_dir": Path("a"), "model_name": "x" * 101}, f"`model_name` '{'x' * 20}…' cannot be a model's name"),
+    ({"model_dir": Path("a"), "versions": "new"}, "`versions` 'new' is none of latest"),
+    ({"model_dir": Path("a"), "version_labels": ("stable",)}, "`version_labels` 'stable' is no label of a version"),
+    ({"model_dir": Path("a"), "version_labels": ("stable=new",)}, "`version_labels` 'stable=new' is no label"),
+    ({"model_dir": Path("a"), "version_labels": ("a=1", "a=2")}, "`version_labels` 'a=2': the label 'a' is version 1"),
+    ({"model_dir": Path("a"), "version_labels": ("3=4",)}, "`version_labels`: the label '3' is a number, which"),
+    ({"model_dir": Path("a"), "version_labels": ("a/b=4",)}, "`version_labels`: 'a/b' cannot be a label"),
     ({"model_dir": Path("a"), "versions": "3,4", "version_labels": ("a=5",)},
-     "--version-labels: the label 'a' is version 5, which is not served, as only 3,4 are"),
+     "`version_labels`: the label 'a' is version 5, which is not served, as only 3,4 are"),
 ])
 def test_a_wrong_flag_is_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as error:
@@ -106,4 +106,4 @@ def test_a_wrong_entry_of_a_file_is_named(tmp_path: Path, text: str, message: st
     file.write_text(text)
     with pytest.raises(UsageError) as error:
         model_settings(ModelsConfig(models_file=file))
-    assert str(error.value).startswith(f"--models-file {file}: {message}")
+    assert str(error.value).startswith(f"`models_file` {file}: {message}")

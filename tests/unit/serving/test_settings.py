@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from serving.config.cli import read_command_line
+from serving.config.cli import PROGRAM, to_yaml
 from serving.config.config import ServeConfig
 from serving.config.models import ModelSettings, VersionPolicy, model_settings
+from voc_cls.console import with_flags
 from voc_cls.errors import UsageError
 
 SERVICE = {  # what Kubernetes sets where a service is called voc-serve
@@ -21,18 +22,18 @@ SERVICE = {  # what Kubernetes sets where a service is called voc-serve
 
 
 def config(*flags: object, **environment: str) -> ServeConfig:
-    return read_command_line([str(flag) for flag in flags], environment).settings.config()
+    return PROGRAM.read([str(flag) for flag in flags], environment).config(ServeConfig)
 
 
 def refusal(*flags: object, **environment: str) -> str:
     def use() -> None:
-        settings = read_command_line([str(flag) for flag in flags], environment).settings
+        settings = PROGRAM.read([str(flag) for flag in flags], environment)
         with settings.explaining():
-            model_settings(settings.config().models)
+            model_settings(settings.config(ServeConfig).models)
 
     with pytest.raises(UsageError) as error:
         use()
-    return str(error.value)
+    return with_flags(str(error.value))
 
 
 @pytest.fixture
@@ -111,9 +112,9 @@ def test_whoever_names_other_models_above_replaces_those_below(file: Path, tmp_p
 
 def test_the_printed_configuration_says_the_same_from_anywhere(file: Path, tmp_path: Path,
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    called = read_command_line(["--config", str(file), "--http-port", "-1", "--keys-file", "keys.yaml"],
+    called = PROGRAM.read(["--config", str(file), "--http-port", "-1", "--keys-file", "keys.yaml"],
                                {"VOC_SERVE_PORT": "1002", "VOC_SERVE_TRACE_TO": "http://[::1]:4317"})
-    text = called.settings.to_yaml()
+    text = to_yaml(called)
     assert "  port: 1002  # VOC_SERVE_PORT\n" in text
     assert "  http_port: -1  # given as a flag\n" in text
     assert f"  queue_size: 20  # {file}: batching.queue_size\n" in text
@@ -123,37 +124,38 @@ def test_the_printed_configuration_says_the_same_from_anywhere(file: Path, tmp_p
     printed.write_text(text)
     keys = Path("keys.yaml").absolute()
     monkeypatch.chdir(tmp_path)
-    again = read_command_line(["--config", str(printed)], {}).settings
-    assert [line.partition("  #")[0] for line in again.to_yaml().splitlines()] == [
+    again = PROGRAM.read(["--config", str(printed)], {})
+    assert [line.partition("  #")[0] for line in to_yaml(again).splitlines()] == [
         line.partition("  #")[0] for line in text.splitlines()]
-    assert again.config().security.keys_file == keys
-    assert again.config().batching == called.settings.config().batching
+    assert again.config(ServeConfig).security.keys_file == keys
+    assert again.config(ServeConfig).batching == called.config(ServeConfig).batching
 
 
 def test_the_printed_models_are_the_same_too(tmp_path: Path) -> None:
     path, printed = tmp_path / "serve.yaml", tmp_path / "printed.yaml"
     path.write_text("models: {served: [{path: a, versions: 'latest:2'}, {name: b, path: x y/ü, labels: {stable: 1}}]}")
-    printed.write_text(read_command_line(["--config", str(path)], {}).settings.to_yaml(), encoding="utf-8")
+    printed.write_text(to_yaml(PROGRAM.read(["--config", str(path)], {})), encoding="utf-8")
     assert config("--config", printed).models == config("--config", path).models
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("ports: {prot: 1}", ": ports.prot: no such key; known are host, port, http_port"),
+    ("ports: {prot: 1}", ": ports.prot: no such key; did you mean port? known are host, port, http_port"),
     ("port: 8500", ": unknown key port (write it below ports:); known are models, ports, engine"),
     ("batch: {}", ": unknown key batch (did you mean batching?); known are models"),
     ("colour: red", ": unknown key colour; known are models, ports"),
-    ("[1]", ": holds no keys; expected models, ports"),
+    ("[1]", ": has no keys; expected models, ports"),
     ("ports: 8500", ": ports: expected keys and values, found 8500"),
     ("ports: {port: high}", ": ports.port: 'high' cannot be used (invalid literal for int"),
     ("ports: {port: 8500.5}", ": ports.port: 8500.5 cannot be used (not a whole number)"),
     ("ports: {port: true}", ": ports.port: True cannot be used (not a number)"),
     ("ports: {host: [a]}", ": ports.host: ['a'] cannot be used (not a text)"),
-    ("ports: {port: }", ": ports.port: is empty; leave the key away for the default"),
+    ("ports: {port: }", ": ports.port: is empty; omit the key for the default"),
     ("ports: {port: 1, port: 2}", ": cannot be read (key 'port' is there twice in"),
     ("security: {reflection: maybe}", ": security.reflection: 'maybe' is not one of auto, on, off"),
-    ("models: {version_labels: stable=3}", ": models.version_labels: 'stable=3' is no list"),
+    ("models: {version_labels: stable=3}", ": models.version_labels: 'stable=3' is not a list"),
     ("models: {served: voc}", ": models.served: must be a list of models, such as"),
-    ("models: {served: [{path: a, version: 3}]}", ": models.served: [0].version: no such key; known are name, path"),
+    ("models: {served: [{path: a, version: 3}]}",
+     ": models.served: [0].version: no such key; did you mean versions? known are name, path"),
     ("{", ": cannot be read (while parsing"),
 ])
 def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -166,7 +168,7 @@ def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text
 @pytest.mark.parametrize(("variable", "value", "message"), [
     ("VOC_SERVE_QUEUE_SIZE", "many", "VOC_SERVE_QUEUE_SIZE: 'many' cannot be used (invalid literal for int"),
     ("VOC_SERVE_LOG_LEVEL", "loud", "VOC_SERVE_LOG_LEVEL: 'loud' is not one of debug, info, warning, error"),
-    ("VOC_SERVE_GRACE_SECONDS", "-1", "VOC_SERVE_GRACE_SECONDS -1 must be from 0 to 86400"),
+    ("VOC_SERVE_GRACE_SECONDS", "-1", "VOC_SERVE_GRACE_SECONDS -1: must be from 0 to 86400"),
     ("VOC_SERVE_MAX_BATCHSIZE", "8", "VOC_SERVE_MAX_BATCHSIZE: no such variable; did you mean VOC_SERVE_MAX_BATCH"),
     ("VOC_SERVE_COLOUR", "red", "VOC_SERVE_COLOUR: no such variable; `voc-serve --help` lists"),
     ("VOC_SERVE_SERVED", "a", "VOC_SERVE_SERVED: no such variable"),
@@ -226,5 +228,5 @@ def test_help_comes_even_where_something_is_wrong(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("flags", [["--check"], ["--print-config"], []])
 def test_what_to_do_is_said_by_flags_only(flags: list[Any]) -> None:
-    start = read_command_line(flags, {}).start
-    assert [start.check, start.print_config] == ["--check" in flags, "--print-config" in flags]
+    start = PROGRAM.read(flags, {}).values
+    assert [start["check"], start["print_config"]] == ["--check" in flags, "--print-config" in flags]

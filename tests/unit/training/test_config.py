@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.cli.train import from_yaml
+from voc_cls.cli.train import PROGRAM, read_settings
 from voc_cls.errors import UsageError
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, TrainingConfig
 
@@ -37,16 +37,15 @@ def test_the_head_alone_has_defaults_of_its_own_and_given_values_win():
     {"plateau_factor": 1.0}, {"eval_weights": "ema"}, {"warmup_steps": 6000},
     {"warmup_steps": 5, "schedule": "plateau"},
 ])
-def test_a_value_that_cannot_be_names_its_flag(wrong: dict[str, object]):
-    flag = "--" + next(iter(wrong)).replace("_", "-")
-    with pytest.raises(UsageError, match=flag):
+def test_a_value_that_cannot_be_is_named(wrong: dict[str, object]):
+    with pytest.raises(UsageError, match=f"^`{next(iter(wrong))}` "):
         config(**wrong).resolved()
 
 
 def test_early_stopping_wants_something_to_watch():
     early = config(early_stopping=3)
     early.resolved()
-    with pytest.raises(UsageError, match="--early-stopping 3: nothing is validated with --val-split none"):
+    with pytest.raises(UsageError, match="`early_stopping` 3: nothing is validated with `val_split` none"):
         replace(early, dataset=replace(early.dataset, val_split="none")).resolved()
 
 
@@ -60,7 +59,7 @@ def test_a_yaml_file_gives_values_and_leaves_the_rest_to_the_defaults(tmp_path: 
     file = tmp_path / "c.yaml"
     file.write_text("dataset: {root: devkit, difficult: negative}\nnetwork: {weights: none}\ntraining: {lr: 1e-4}\n"
                     "provenance: {anything: 1}\n")
-    read = from_yaml(file)
+    read = read_settings(["--config", str(file)], {}).config(TrainConfig)
     assert read.dataset.root == Path("devkit")
     assert read.training.lr == 1e-4
     assert read.training.batch_size == 32
@@ -70,17 +69,62 @@ def test_a_yaml_file_gives_values_and_leaves_the_rest_to_the_defaults(tmp_path: 
     ("training: {learning_rate: 1}", r"training\.learning_rate: no such key; known are steps"),
     ("optimizer: {}", "unknown key optimizer; known are dataset, network, augmentation, training, loss, compute, run"),
     ("training: {steps: many}", r"training\.steps: 'many'"),
-    ("- a list", "holds no keys"),
+    ("- a list", "has no keys"),
     ("dataset: {data: cifar}", r"dataset\.data: 'cifar' is not one of voc, cifar10, csv, folder"),
     ("dataset: {val_split: }", r"dataset\.val_split: is empty"),
     ("compute: {precision: half}", r"compute\.precision: 'half' is not one of float32"),
     ("training: {eval_weights: both}", r"training\.eval_weights: 'both' is not one of raw, ema"),
-    ("network: {exclude: fc6}", r"network\.exclude: 'fc6' is no list"),
-    ("augmentation: {vertical_flip: maybe}", r"augmentation\.vertical_flip: 'maybe' is no true or false"),
+    ("network: {exclude: fc6}", r"network\.exclude: 'fc6' is not a list"),
+    ("augmentation: {vertical_flip: maybe}", r"augmentation\.vertical_flip: 'maybe' is not true or false"),
     ("{", "cannot be read"),
 ])
 def test_a_wrong_key_or_value_in_the_yaml_is_named(tmp_path: Path, text: str, named: str):
     file = tmp_path / "c.yaml"
     file.write_text(text)
     with pytest.raises(UsageError, match=named):
-        from_yaml(file)
+        PROGRAM.read_file(file, f"--config {file}")
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("dataset: {root: devkit}\nnetwork: {weights: none}\ntraining: {steps: 10, lr: 1e-4, seed: 1}\n")
+    environment = {"VOC_TRAIN_STEPS": "20", "VOC_TRAIN_SEED": "2", "VOC_TRAIN_HORIZONTAL_FLIP": "no",
+                   "VOC_TRAIN_EXCLUDE": "fc6 fc7", "VOC_TRAIN_EMA": ""}
+    read = read_settings(["--config", str(file), "--steps", "30"], environment).config(TrainConfig)
+    assert (read.training.steps, read.training.seed, read.training.lr) == (30, 2, 1e-4)
+    assert (read.augmentation.horizontal_flip, read.network.exclude) == (False, ("fc6", "fc7"))
+    named = read_settings([], {"VOC_TRAIN_CONFIG": str(file)}).config(TrainConfig)
+    assert (named.training.steps, named.run.out) == (10, Path("runs/voc"))
+
+
+def test_resuming_takes_the_run_s_own_config(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("dataset: {root: devkit}\nnetwork: {weights: none}\ntraining: {steps: 7}\n")
+    for args, environment in ((["--out", str(tmp_path), "--resume"], {}),
+                              ([], {"VOC_TRAIN_OUT": str(tmp_path), "VOC_TRAIN_RESUME": "yes"})):
+        read = read_settings(args, environment).config(TrainConfig)
+        assert (read.training.steps, read.run.out, read.run.resume) == (7, tmp_path, True)
+
+
+def test_a_value_that_cannot_be_is_named_by_where_it_stands(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("dataset: {root: devkit}\nnetwork: {weights: none}\ntraining: {lr: 0, warmup_steps: 9}\n")
+    for environment, message in (({}, f"{file}: training.lr 0: must be from"),
+                                 ({"VOC_TRAIN_LR": "-1"}, "VOC_TRAIN_LR -1: must be from"),
+                                 ({"VOC_TRAIN_LR": "1e-4", "VOC_TRAIN_STEPS": "8"},
+                                  f"{file}: training.warmup_steps 9: must be below VOC_TRAIN_STEPS 8")):
+        settings = read_settings(["--config", str(file)], environment)
+        with pytest.raises(UsageError) as error, settings.explaining():
+            settings.config(TrainConfig).resolved()
+        assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(("variable", "value", "message"), [
+    ("VOC_TRAIN_STEP", "1", "VOC_TRAIN_STEP: no such variable; did you mean VOC_TRAIN_STEPS"),
+    ("VOC_TRAIN_DOCTOR", "1", "VOC_TRAIN_DOCTOR: no such variable"),
+    ("VOC_TRAIN_STEPS", "many", "VOC_TRAIN_STEPS: 'many' cannot be used"),
+    ("VOC_TRAIN_RESUME", "perhaps", "VOC_TRAIN_RESUME: 'perhaps' is not true or false"),
+])
+def test_a_wrong_variable_is_named(variable: str, value: str, message: str):
+    with pytest.raises(UsageError) as error:
+        read_settings([], {variable: value})
+    assert str(error.value).startswith(message)
