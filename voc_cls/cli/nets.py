@@ -26,16 +26,12 @@ class Nets:
 
     def run(self) -> None:
         """Prints the table."""
-        from voc_cls.nets.listing import NOTES, table, to_json
+        from voc_cls.nets.registry import NOTES, networks_as_json, networks_as_text
 
         if self.json:
-            print(json.dumps(to_json(), indent=2))
-            return
-        from rich.console import Console
-
-        console = Console()
-        console.print(table())
-        console.print(f"\n{NOTES}", highlight=False, markup=False, style="dim")
+            print(json.dumps(networks_as_json(), indent=2))
+        else:
+            print(f"{networks_as_text()}\n\n{NOTES}")
 
 
 def main(args: Sequence[str] | None = None) -> int:

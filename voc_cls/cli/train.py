@@ -12,7 +12,7 @@ from typing import get_type_hints
 from voc_cls.config import Program, Settings, flag_value
 from voc_cls.console import run
 from voc_cls.errors import RunError
-from voc_cls.nets.listing import text
+from voc_cls.nets.registry import networks_as_text
 from voc_cls.training.config import TrainConfig
 
 DESCRIPTION = f"""Fine-tune an ImageNet network to tell the classes of your pictures.
@@ -31,7 +31,7 @@ Another network, another data set, one class a picture:
 
 After an interruption: voc-train --out runs/head --resume
 
-{indent(text(), "  ")}"""
+{indent(networks_as_text(), "  ")}"""
 PROGRAM = Program("voc-train", DESCRIPTION, get_type_hints(TrainConfig),
                   ignored=("provenance",))  # what a run recorded, not what it was told
 

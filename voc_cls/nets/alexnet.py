@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from voc_cls.nets.layers import Features, Layers
-from voc_cls.nets.registry import NetSpec
-from voc_cls.nets.vgg import fully_connected
+from typing import Literal
 
-CONVOLUTIONS = {  # filters, kernel
-    "conv2": (192, 5),
-    "conv3": (384, 3),
-    "conv4": (384, 3),
-    "conv5": (256, 3),
+from keras import KerasTensor as Tensor
+
+from voc_cls.nets import layers
+from voc_cls.nets.layers import Backbone, conv, max_pool
+from voc_cls.nets.registry import NetSpec
+
+CONVOLUTIONS: dict[str, tuple[int, int, int, Literal["same", "valid"]]] = {  # filters, kernel, stride, padding
+    "conv1": (64, 11, 4, "valid"),
+    "conv2": (192, 5, 1, "same"),
+    "conv3": (384, 3, 1, "same"),
+    "conv4": (384, 3, 1, "same"),
+    "conv5": (256, 3, 1, "same"),
 }
 POOLED = ("conv1", "conv2", "conv5")
 FC6_KERNEL = (5, 5)  # the grid that 224 pixels leave
+FC_UNITS = 4096
+DROPOUT = 0.5  # dropout_keep_prob
 BIAS = 0.1  # alexnet_v2_arg_scope: what every bias but the classifier's starts with
 
 
-def trunk(layers: Layers[Features], _: NetSpec, images: Features) -> Features:
+def backbone(_: NetSpec, images: Tensor, dtype: str) -> Backbone:
     """conv1 … pool5."""
-    layers.enter("conv1", images)
-    features = layers.conv(images, "conv1", 64, (11, 11), stride=4, padding="valid")
-    features = layers.pool(features, "pool1", "max", 3, stride=2, padding="valid")
-    for scope, (filters, kernel) in CONVOLUTIONS.items():
-        layers.enter(scope, features)
-        features = layers.conv(features, scope, filters, (kernel, kernel))
-        if scope == "conv5":
-            layers.last_grid(features)
+    x, entries = images, {}
+    for scope, (filters, kernel, stride, padding) in CONVOLUTIONS.items():
+        entries[scope] = x
+        grid = x = conv(x, scope, filters, (kernel, kernel), stride, padding, dtype=dtype,
+                        initializer="glorot_uniform", bias=BIAS)
         if scope in POOLED:
-            features = layers.pool(features, scope.replace("conv", "pool"), "max", 3, stride=2, padding="valid")
-    return features
+            x = max_pool(x, scope.replace("conv", "pool"), 3, 2, dtype, padding="valid")
+    return Backbone(x, grid, entries)
 
 
-def head(layers: Layers[Features], _: NetSpec, features: Features) -> Features:
+def fully_connected(backbone: Backbone, _: NetSpec, dtype: str) -> Tensor:
     """fc6 and fc7."""
-    return fully_connected(layers, features, FC6_KERNEL)
+    return layers.fully_connected(backbone, FC6_KERNEL, FC_UNITS, DROPOUT, dtype, BIAS)

@@ -1,15 +1,32 @@
-"""What the architectures are written in: a family says once what follows what, for Keras and for bare shapes."""
+"""The layers that all networks are made of, under TF-Slim's names.
+
+To be called within `keras.name_scope` of a network's scope. `path` is TF-Slim's path below it, such as conv1/conv1_1.
+Keras refuses `/` in a layer's name and wants each name once in a model, so dots stand for slashes:
+`resnet_v1_50/block1.unit_1.bottleneck_v1.conv1/kernel` is TF-Slim's `resnet_v1_50/block1/unit_1/…/conv1/weights`.
+`dtype` is a Keras dtype policy.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Literal
 
-Features = TypeVar("Features")
-Padding = Literal["same", "valid", "symmetric"]
+import keras
+from keras import KerasTensor as Tensor
+
 Kernel = tuple[int, int]
+Padding = Literal["same", "valid", "symmetric"]
+
+STATISTICS = ("moving_mean", "moving_variance")
+"""Last words of variables that no gradient trains."""
+SLIM_WORDS = {
+    "kernel": "weights",
+    "bias": "biases",
+    "depthwise_kernel": "depthwise_weights",
+    "pointwise_kernel": "pointwise_weights",
+    **{word: word for word in ("gamma", "beta", *STATISTICS)},
+}
+"""Keras' names of a layer's variables → TF-Slim's. Others, such as the state of a dropout, are not weights."""
 
 
 @dataclass(frozen=True)
@@ -23,57 +40,133 @@ class Norm:
     """Whether there is a factor; a ReLU before the next convolution can do without."""
 
 
-class Layers(ABC, Generic[Features]):
-    """Makes layers under TF-Slim's names: `path` is below the network's scope, such as conv1/conv1_1 or postnorm.
+@dataclass(frozen=True)
+class Backbone:
+    """A network up to its head.
 
-    `Features` is what goes from layer to layer: a Keras tensor (keras_layers.py) or a number of channels (shapes.py).
+    `entries` has, for every top-level scope in order, the tensor that enters it. `grid` is the last grid of features,
+    after its ReLU and before any pool.
     """
 
-    @abstractmethod
-    def channels(self, features: Features) -> int:
-        """Number of channels."""
+    features: Tensor
+    grid: Tensor
+    entries: dict[str, Tensor]
 
-    @abstractmethod
-    def conv(self, features: Features, path: str, filters: int, kernel: Kernel, *, stride: int = 1,
-             padding: Padding = "same", norm: bool = False, relu: bool = True) -> Features:
-        """A convolution with a bias or, with `norm`, batch normalisation, and a ReLU.
 
+def slim_name(variable: Any) -> str | None:
+    """TF-Slim's name of a Keras variable; None for one that is not a weight."""
+    path, _, word = variable.path.rpartition("/")
+    return f"{path.replace('.', '/')}/{SLIM_WORDS[word]}" if word in SLIM_WORDS else None
+
+
+def conv(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int = 1, padding: Padding = "same", *, dtype: str,
+         norm: Norm | None = None, relu: bool = True, initializer: str = "he_normal", bias: float = 0.0) -> Tensor:
+    """A convolution with a bias or, with `norm`, batch normalisation, and a ReLU.
+
+    Args:
+        x: [N, h, w, channels].
+        path: TF-Slim's path of the layer.
+        filters: channels of the result.
+        kernel: height and width.
+        stride: of both directions.
         padding: "same" and "valid" are TensorFlow's. "symmetric" is tf_slim.nets.resnet_utils.conv2d_same's: as much
-        on either side, whatever the stride.
-        """
+            on either side, whatever the stride.
+        dtype: a Keras dtype policy.
+        norm: batch normalisation instead of a bias.
+        relu: whether a ReLU follows.
+        initializer: Keras' name of what the kernel starts with.
+        bias: what the bias starts with.
+    """
+    if padding == "symmetric":
+        height, width = (size - 1 for size in kernel)
+        margins = ((height // 2, height - height // 2), (width // 2, width - width // 2))
+        x = keras.layers.ZeroPadding2D(margins, **_named(f"{path}/padding", dtype))(x)
+    x = keras.layers.Conv2D(
+        filters, kernel, stride, "same" if padding == "same" else "valid", use_bias=norm is None,
+        activation="relu" if relu and norm is None else None, kernel_initializer=initializer,
+        bias_initializer=keras.initializers.Constant(bias), **_named(path, dtype))(x)
+    return x if norm is None else batch_norm(x, f"{path}/BatchNorm", norm, dtype, relu)
 
-    @abstractmethod
-    def separable(self, features: Features, path: str, filters: int, kernel: Kernel, *, multiplier: int,
-                  stride: int) -> Features:
-        """`multiplier` filters for every channel, then a 1 × 1 convolution with a bias and a ReLU."""
 
-    @abstractmethod
-    def norm(self, features: Features, path: str) -> Features:
-        """Batch normalisation and a ReLU."""
+def batch_norm(x: Tensor, path: str, norm: Norm, dtype: str, relu: bool = True) -> Tensor:
+    """Batch normalisation, and a ReLU."""
+    x = BatchNorm(norm, **_named(path, dtype))(x)
+    return keras.layers.ReLU(**_named(f"{path}/relu", dtype))(x) if relu else x
 
-    @abstractmethod
-    def pool(self, features: Features, path: str, kind: Literal["max", "mean"], size: int, *, stride: int,
-             padding: Padding = "same") -> Features:
-        """The maximum or mean over size × size places; a mean leaves out what is beyond the border."""
 
-    @abstractmethod
-    def add(self, shortcut: Features, residual: Features, path: str, *, relu: bool) -> Features:
-        """The sum of two tensors of one shape, with a ReLU or without."""
+def max_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding: Padding = "same") -> Tensor:
+    """The maximum over size × size places."""
+    return keras.layers.MaxPooling2D(size, stride, padding, **_named(path, dtype))(x)
 
-    @abstractmethod
-    def concatenate(self, branches: Sequence[Features], path: str) -> Features:
-        """The channels of all branches, one after the other."""
 
-    @abstractmethod
-    def dropout(self, features: Features, path: str, rate: float) -> Features:
-        """In training, sets a share of `rate` to 0 and scales the rest up."""
+def mean_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding: Padding = "same") -> Tensor:
+    """The mean over size × size places, without those beyond the border."""
+    return keras.layers.AveragePooling2D(size, stride, padding, **_named(path, dtype))(x)
 
-    @abstractmethod
-    def grid_mean(self, features: Features) -> Features:
-        """The mean over the whole grid, which becomes 1 × 1."""
 
-    def enter(self, scope: str, features: Features) -> None:
-        """Notes that `features` enter the top-level scope `scope`: there the network can be cut."""
+def add(shortcut: Tensor, residual: Tensor, path: str, dtype: str, relu: bool) -> Tensor:
+    """The sum of two tensors of one shape, with a ReLU or without."""
+    x = keras.layers.Add(**_named(f"{path}/sum", dtype))([shortcut, residual])
+    return keras.layers.ReLU(**_named(f"{path}/relu", dtype))(x) if relu else x
 
-    def last_grid(self, features: Features) -> None:
-        """Notes the last grid of features: what Grad-CAM looks at."""
+
+def concatenate(branches: list[Tensor], path: str, dtype: str) -> Tensor:
+    """The channels of all branches, one after the other."""
+    return keras.layers.Concatenate(**_named(f"{path}/concat", dtype))(branches)
+
+
+def separable(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int, multiplier: int, dtype: str) -> Tensor:
+    """`multiplier` filters for every channel, then a 1 × 1 convolution with a bias and a ReLU."""
+    return keras.layers.SeparableConv2D(
+        filters, kernel, stride, "same", depth_multiplier=multiplier, activation="relu",
+        depthwise_initializer="he_normal", pointwise_initializer="he_normal", **_named(path, dtype))(x)
+
+
+def fully_connected(backbone: Backbone, kernel: Kernel, units: int, dropout: float, dtype: str,
+                    bias: float = 0.0) -> Tensor:
+    """fc6 over `kernel` places of the grid, and fc7, as convolutions; notes in `backbone.entries` where they begin."""
+    x = backbone.entries["fc6"] = backbone.features
+    x = conv(x, "fc6", units, kernel, padding="valid", dtype=dtype, initializer="glorot_uniform", bias=bias)
+    backbone.entries["fc7"] = x
+    x = keras.layers.Dropout(dropout, **_named("dropout6", dtype))(x)
+    return conv(x, "fc7", units, (1, 1), dtype=dtype, initializer="glorot_uniform", bias=bias)
+
+
+def _named(path: str, dtype: str) -> dict[str, str]:
+    return {"name": path.replace("/", "."), "dtype": dtype}
+
+
+class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras ships no types
+    """Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) that learns its moving averages as TF-Slim's does.
+
+    Keras' layer, but the moving variance follows the unbiased variance of the batch, n / (n − 1) of the biased one.
+    TF-Slim's is TensorFlow's fused operation, which does so; Keras' own keeps the biased one. It matters where n, the
+    images of a batch times the places of the grid, is small. Statistics are computed in float32 in any precision.
+    A frozen layer (`trainable = False`) normalises by its moving averages and leaves them as they are. On several
+    devices each normalises its own part of the batch, and the moving averages are the mean of theirs.
+    """
+
+    def __init__(self, norm: Norm, name: str, dtype: str) -> None:
+        super().__init__(momentum=norm.decay, epsilon=norm.epsilon, scale=norm.gamma, name=name, dtype=dtype)
+
+    def add_weight(self, *args: Any, **options: Any) -> Any:
+        """As Keras', but a MirroredStrategy can tell what to do with what every replica assigns."""
+        if not options.get("trainable", True):
+            options["aggregation"] = "mean"
+        return super().add_weight(*args, **options)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """[N, …, channels] normalised per channel; in training by the batch, and the moving averages follow it."""
+        if not (training and self.trainable):
+            return super().call(inputs, training=False, mask=mask)
+        ops = keras.ops
+        values = ops.cast(inputs, "float32")
+        axes = list(range(len(inputs.shape) - 1))
+        mean, variance = ops.moments(values, axes=axes)
+        number = ops.cast(ops.prod(ops.shape(values)[:-1]), "float32")
+        unbiased = variance * (number / ops.maximum(number - 1, 1))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        outputs = ops.batch_normalization(values, mean, variance, axis=-1, offset=self.beta, scale=self.gamma,
+                                          epsilon=self.epsilon)
+        return ops.cast(outputs, self.compute_dtype)

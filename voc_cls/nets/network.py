@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+from keras import KerasTensor as Tensor
 
 from voc_cls.errors import UsageError
-from voc_cls.nets.architectures import ARCHITECTURES
-from voc_cls.nets.heads import add_head
-from voc_cls.nets.keras_layers import KerasLayers, slim_name
+from voc_cls.nets import alexnet, inception, resnet, vgg
+from voc_cls.nets.layers import Backbone, slim_name
 from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, net_spec
+
+GAP_SCALE = 10.0
+"""Length given to the unit-norm features of the `gap` head: docs/decisions.md has the measurement."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the networks of a family are built."""
+
+    backbone: Callable[[NetSpec, Tensor, str], Backbone]
+    """(spec, images, dtype policy) → everything before the head."""
+    fully_connected: Callable[[Backbone, NetSpec, str], Tensor] | None = None
+    """fc6 and fc7, which bind the network to one image size; None where the paper's head is the mean of the grid."""
+    dropout: float = 0.0
+    """Before the paper's classifier."""
+
+
+FAMILIES = {
+    "vgg": Family(vgg.backbone, vgg.fully_connected, vgg.DROPOUT),
+    "alexnet": Family(alexnet.backbone, alexnet.fully_connected, alexnet.DROPOUT),
+    "resnet_v1": Family(resnet.backbone_v1),
+    "resnet_v2": Family(resnet.backbone_v2),
+    "inception_v1": Family(inception.backbone, dropout=inception.DROPOUT),
+    "inception_v2": Family(inception.backbone, dropout=inception.DROPOUT),
+    "inception_v3": Family(inception.backbone, dropout=inception.DROPOUT),
+}
 
 
 @dataclass(frozen=True)
 class Network:
-    """`model` maps float32 [N, size, size, 3] preprocessed pictures to float32 [N, classes] logits.
+    """`model` maps float32 [N, size, size, 3] preprocessed images to float32 [N, classes] logits.
 
-    `entries` has, for every top-level scope in order (conv1 … m_fc8, conv1, block1 … m_logits), the one tensor that
-    enters it: there the network can be cut into a frozen trunk and the part that is trained. `grid` is the last grid of
-    features, float [N, h, w, channels], after its ReLU and before any pool.
+    `entries` has, for every top-level scope in order (conv1 … m_fc8; conv1, block1 … m_logits), the one tensor that
+    enters it: there the network can be cut into a frozen backbone and the part that is trained. `grid` is the last grid
+    of features, float [N, h, w, channels], after its ReLU and before any pool.
     """
 
     spec: NetSpec
     head: str
     model: keras.Model
-    entries: dict[str, keras.KerasTensor]
-    grid: keras.KerasTensor
+    entries: dict[str, Tensor]
+    grid: Tensor
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -54,32 +81,68 @@ class Network:
 
 def build_network(net: str, head: str, classes: int, precision: str = "float32",
                   image_size: int | None = None, normalisation: Normalisation = "auto") -> Network:
-    """Builds the network `net` with a new head for `classes` labels, for pictures of its own size or `image_size`.
+    """Builds the network `net` with a new head for `classes` labels, randomly initialised.
 
-    normalisation: as for `net_spec`.
-    UsageError names an unknown net or head, and a size that they cannot take.
+    Args:
+        net: name in `registry.NETS`.
+        head: "fc", "gap" or "gap+max": see `build`.
+        classes: number of labels, at least 1.
+        precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
+        image_size: height and width of the images, pixels; None: the network's own.
+        normalisation: as for `net_spec`.
+
+    Raises:
+        UsageError: names an unknown net or head, and a size that they cannot take.
     """
     if head not in HEADS:
-        raise UsageError(f"--head {head}: no such head; known are {', '.join(HEADS)}")
+        raise UsageError(f"`head` {head}: no such head; known are {', '.join(HEADS)}")
     if classes < 1:
-        raise UsageError(f"a network needs at least one class, got {classes}")
+        raise UsageError(f"`classes` {classes}: a network needs at least one")
     own, spec = net_spec(net), net_spec(net, image_size, normalisation)
-    fixed = head == "fc" and not ARCHITECTURES[spec.family].any_size
+    fixed = head == "fc" and FAMILIES[spec.family].fully_connected is not None
     if fixed and spec.preprocessing.size != own.preprocessing.size:
-        raise UsageError(f"--image-size {image_size}: the layers of --head fc are made for {own.preprocessing.size}; "
-                         "choose --head gap or gap+max")
+        raise UsageError(f"`image_size` {image_size}: the layers of `head` fc are made for {own.preprocessing.size}; "
+                         "choose `head` gap or gap+max")
     return build(spec, head, classes, precision)
 
 
 def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") -> Network:
-    """Builds `spec` with a new head (see `add_head`) for `classes` labels, randomly initialised.
+    """Builds `spec` with a new head for `classes` labels, randomly initialised.
 
-    precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
+    Args:
+        spec: the network; its sizes need not be those of the registry.
+        head: "fc" is the paper's: fc6 and fc7, or the mean of the last grid, with its dropout. "gap": the mean of the
+            grid, L2-normalised and scaled: for when only the convolutions are pretrained. "gap+max": the grid's maximum
+            beside its mean, so that small objects are not averaged away.
+        classes: number of labels.
+        precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
     """
-    size, architecture = spec.preprocessing.size, ARCHITECTURES[spec.family]
-    layers = KerasLayers(architecture, precision)
+    size, family = spec.preprocessing.size, FAMILIES[spec.family]
     images = keras.Input((size, size, 3), name="images")
     with keras.name_scope(spec.scope):
-        features = architecture.trunk(layers, spec, images)
-        logits = add_head(layers, architecture, spec, head, classes, features)
-    return Network(spec, head, keras.Model(images, logits, name=spec.name), layers.entries, layers.grid)
+        backbone = family.backbone(spec, images, precision)
+        if head != "fc":
+            x = _pooled(backbone.features, with_maximum=head == "gap+max")
+        elif family.fully_connected is not None:
+            x = family.fully_connected(backbone, spec, precision)
+        else:
+            x = _grid_mean(backbone.features)
+        entries = {**backbone.entries, spec.head: x}
+        if head == "fc" and family.dropout:
+            x = keras.layers.Dropout(family.dropout, dtype="float32", name="dropout7")(x)
+        x = keras.layers.Conv2D(classes, 1, dtype="float32", name=spec.head)(x)
+        logits = keras.layers.Flatten(dtype="float32", name="logits")(x)
+    return Network(spec, head, keras.Model(images, logits, name=spec.name), entries, backbone.grid)
+
+
+def _grid_mean(features: Tensor) -> Tensor:
+    return keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="gap")(features)
+
+
+def _pooled(features: Tensor, with_maximum: bool) -> Tensor:
+    pooled = keras.layers.UnitNormalization(dtype="float32", name="unit_norm")(_grid_mean(features))
+    if with_maximum:
+        maximum = keras.layers.GlobalMaxPooling2D(keepdims=True, dtype="float32", name="gmp")(features)
+        maximum = keras.layers.UnitNormalization(dtype="float32", name="unit_norm_max")(maximum)
+        pooled = keras.layers.Concatenate(dtype="float32", name="average_and_maximum")([pooled, maximum])
+    return keras.layers.Rescaling(GAP_SCALE, dtype="float32", name="scale")(pooled)

@@ -1,8 +1,8 @@
-"""The networks by name. A network is a row of a table plus its family's builder; a new one is registered here."""
+"""The networks by name: a table that the families' builders and people read. Imports nothing heavy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from voc_cls.data.preprocessing import Preprocessing
@@ -26,7 +26,7 @@ class Published:
     """TF-Slim's own ImageNet checkpoint, from the table of its README (tensorflow/models, research/slim)."""
 
     top1: float
-    """Accuracy on ImageNet's validation pictures, one crop, percent."""
+    """Accuracy on ImageNet's validation images, one crop, percent."""
     archive: str
     """File name below download.tensorflow.org/models/."""
     member: str
@@ -100,7 +100,7 @@ def _resnet_v2(depth: int, units: tuple[int, int, int, int], parameters: int, to
 
 def _inception(version: Literal[1, 2, 3], size: int, classifier: str, parameters: int, top1: float,
                smallest: int = 32) -> NetSpec:
-    """Szegedy et al. 2014 and 2015, Ioffe & Szegedy 2015; tables: inception_tables.py, from tf_slim.nets."""
+    """Szegedy et al. 2014 and 2015, Ioffe & Szegedy 2015; tables: inception.py, from tf_slim.nets."""
     families: dict[int, Family] = {1: "inception_v1", 2: "inception_v2", 3: "inception_v3"}
     name = f"inception_v{version}"
     return NetSpec(name=name, scope=f"InceptionV{version}", family=families[version],
@@ -129,18 +129,85 @@ NETS = {spec.name: spec for spec in (
 
 
 def net_spec(name: str, image_size: int | None = None, normalisation: Normalisation = "auto") -> NetSpec:
-    """The network called `name`, for pictures of `image_size` pixels instead of its own; UsageError lists the known.
+    """The network called `name`.
 
-    normalisation: another mean and divisor than the network's own, for weights that were trained with it.
+    Args:
+        name: a key of `NETS`.
+        image_size: height and width of the input, pixels; None: the network's own.
+        normalisation: another mean and divisor than the network's own, for weights that were trained with it.
+
+    Raises:
+        UsageError: for an unknown name, with the known ones, and for a size that the network cannot take.
     """
     if name not in NETS:
-        raise UsageError(f"--net {name}: no such network; known are {', '.join(NETS)}")
+        raise UsageError(f"`net` {name}: no such network; known are {', '.join(NETS)}")
     spec = NETS[name]
     preprocessing = spec.preprocessing
     if normalisation != "auto":
         preprocessing = replace(_normalised(preprocessing.size, normalisation), channels=preprocessing.channels)
     if image_size is not None:
         if not spec.smallest <= image_size <= LARGEST_IMAGE:
-            raise UsageError(f"--image-size {image_size}: must be from {spec.smallest} to {LARGEST_IMAGE} for {name}")
+            raise UsageError(f"`image_size` {image_size}: must be from {spec.smallest} to {LARGEST_IMAGE} for {name}")
         preprocessing = replace(preprocessing, size=image_size)
     return replace(spec, preprocessing=preprocessing)
+
+
+HEADINGS = ("net", "parameters", "pixels", "values", "order", "top-1 %", "voc-weights fetch")
+NUMBERS = ("parameters", "pixels", "top-1 %")
+NOTES = """parameters: with ImageNet's classes, moving averages not counted.
+pixels: height and width of the input. order: of the colours.
+values: vgg subtracts the mean of ImageNet's pixels, inception maps 0 … 255 to
+  −1 … 1.
+top-1 %: of ImageNet's validation images, one crop, as TF-Slim's README says of
+  its checkpoint.
+voc-weights fetch: the name that gets TF-Slim's checkpoint; – where none is
+  published."""
+
+
+@dataclass(frozen=True)
+class NetSummary:
+    """A network for a person or a program."""
+
+    net: str
+    parameters: int
+    """With ImageNet's classes, without moving means and variances."""
+    size: int
+    """Height and width of the input, pixels."""
+    normalisation: str
+    """A key of NORMALISATIONS."""
+    channels: str
+    head: str
+    """Name of the new classifier."""
+    top1: float | None
+    """On ImageNet's validation images, percent; None without a checkpoint."""
+    fetch: str | None
+    """What `voc-weights fetch` takes."""
+    archive: str | None
+    """Where that comes from."""
+
+
+def summary(spec: NetSpec) -> NetSummary:
+    """What there is to know about a network before choosing it."""
+    pixels, source = spec.preprocessing, spec.published
+    normalisation = next(name for name, numbers in NORMALISATIONS.items() if numbers == (pixels.mean, pixels.std))
+    return NetSummary(
+        net=spec.name, parameters=spec.parameters, size=pixels.size, normalisation=normalisation,
+        channels=pixels.channels, head=spec.head, top1=source.top1 if source else None,
+        fetch=spec.name if source else None,
+        archive=f"download.tensorflow.org/models/{source.archive}" if source else None)
+
+
+def networks_as_json() -> list[dict[str, object]]:
+    """A dict per network, with the fields of `NetSummary`."""
+    return [asdict(summary(spec)) for spec in NETS.values()]
+
+
+def networks_as_text() -> str:
+    """A table of all networks, for a terminal or a --help; lines of at most 80 columns."""
+    rows = [HEADINGS, *((row.net, f"{row.parameters:,}", str(row.size), row.normalisation, row.channels,
+                         "–" if row.top1 is None else f"{row.top1:.1f}", row.fetch or "–")
+                        for row in map(summary, NETS.values()))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
+                               for heading, cell, width in zip(HEADINGS, row, widths, strict=True)).rstrip()
+                     for row in rows)

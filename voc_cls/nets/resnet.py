@@ -5,10 +5,9 @@ The stride of a block is in its last unit, where the papers and torchvision have
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from keras import KerasTensor as Tensor
 
-from voc_cls.nets.layers import Features, Layers, Norm
+from voc_cls.nets.layers import Backbone, Norm, add, batch_norm, conv, max_pool
 from voc_cls.nets.registry import NetSpec
 
 NORM = Norm(decay=0.997, epsilon=1e-5, gamma=True)  # tf_slim.nets.resnet_utils.resnet_arg_scope
@@ -16,69 +15,61 @@ WIDENING = 4
 """Channels that leave a unit, to those of its 3 × 3 convolution."""
 
 
-def trunk_v1(layers: Layers[Features], spec: NetSpec, images: Features) -> Features:
+def backbone_v1(spec: NetSpec, images: Tensor, dtype: str) -> Backbone:
     """conv1, then blocks of units that normalise after each convolution."""
-    layers.enter("conv1", images)
-    features = layers.conv(images, "conv1", 64, (7, 7), stride=2, padding="symmetric", norm=True)
-    features = _blocks(layers, spec, features, _unit_v1)
-    layers.last_grid(features)
-    return features
+    x, entries = images, {"conv1": images}
+    x = conv(x, "conv1", 64, (7, 7), 2, "symmetric", norm=NORM, dtype=dtype)
+    x = max_pool(x, "pool1", 3, 2, dtype)
+    for block, unit, depth, stride in _units(spec):
+        entries.setdefault(block, x)
+        x = _unit_v1(x, f"{block}/{unit}/bottleneck_v1", depth, stride, dtype)
+    return Backbone(x, x, entries)
 
 
-def trunk_v2(layers: Layers[Features], spec: NetSpec, images: Features) -> Features:
+def backbone_v2(spec: NetSpec, images: Tensor, dtype: str) -> Backbone:
     """conv1, then blocks of units that normalise before each convolution, then postnorm."""
-    layers.enter("conv1", images)
-    features = layers.conv(images, "conv1", 64, (7, 7), stride=2, padding="symmetric", relu=False)
-    features = _blocks(layers, spec, features, _unit_v2)
-    layers.enter("postnorm", features)
-    features = layers.norm(features, "postnorm")
-    layers.last_grid(features)
-    return features
+    x, entries = images, {"conv1": images}
+    x = conv(x, "conv1", 64, (7, 7), 2, "symmetric", relu=False, dtype=dtype)
+    x = max_pool(x, "pool1", 3, 2, dtype)
+    for block, unit, depth, stride in _units(spec):
+        entries.setdefault(block, x)
+        x = _unit_v2(x, f"{block}/{unit}/bottleneck_v2", depth, stride, dtype)
+    entries["postnorm"] = x
+    x = batch_norm(x, "postnorm", NORM, dtype)
+    return Backbone(x, x, entries)
 
 
-def head(layers: Layers[Features], _: NetSpec, features: Features) -> Features:
-    """The mean of the last grid."""
-    return layers.grid_mean(features)
+def _units(spec: NetSpec) -> list[tuple[str, str, int, int]]:
+    """(block, unit, depth of the bottleneck, stride) of all units in order."""
+    return [(f"block{block}", f"unit_{unit}", depth, 2 if unit == units and block < len(spec.blocks) else 1)
+            for block, (depth, units) in enumerate(spec.blocks, 1) for unit in range(1, units + 1)]
 
 
-def _blocks(layers: Layers[Features], spec: NetSpec, features: Features, unit: Callable[..., Any]) -> Features:
-    features = layers.pool(features, "pool1", "max", 3, stride=2)
-    for number, (depth, units) in enumerate(spec.blocks, 1):
-        layers.enter(f"block{number}", features)
-        for place in range(1, units + 1):
-            stride = 2 if place == units and number < len(spec.blocks) else 1
-            features = unit(layers, features, f"block{number}/unit_{place}", depth, stride)
-    return features
-
-
-def _unit_v1(layers: Layers[Features], features: Features, path: str, depth: int, stride: int) -> Features:
-    path = f"{path}/bottleneck_v1"
-    if layers.channels(features) == WIDENING * depth:
-        shortcut = _subsampled(layers, features, path, stride)
+def _unit_v1(x: Tensor, path: str, depth: int, stride: int, dtype: str) -> Tensor:
+    if x.shape[-1] == WIDENING * depth:
+        shortcut = _subsampled(x, path, stride, dtype)
     else:
-        shortcut = layers.conv(features, f"{path}/shortcut", WIDENING * depth, (1, 1), stride=stride, norm=True,
-                               relu=False)
-    residual = _narrow(layers, features, path, depth, stride)
-    residual = layers.conv(residual, f"{path}/conv3", WIDENING * depth, (1, 1), norm=True, relu=False)
-    return layers.add(shortcut, residual, path, relu=True)
+        shortcut = conv(x, f"{path}/shortcut", WIDENING * depth, (1, 1), stride, norm=NORM, relu=False, dtype=dtype)
+    residual = _narrow(x, path, depth, stride, dtype)
+    residual = conv(residual, f"{path}/conv3", WIDENING * depth, (1, 1), norm=NORM, relu=False, dtype=dtype)
+    return add(shortcut, residual, path, dtype, relu=True)
 
 
-def _unit_v2(layers: Layers[Features], features: Features, path: str, depth: int, stride: int) -> Features:
-    path = f"{path}/bottleneck_v2"
-    active = layers.norm(features, f"{path}/preact")
-    if layers.channels(features) == WIDENING * depth:
-        shortcut = _subsampled(layers, features, path, stride)
+def _unit_v2(x: Tensor, path: str, depth: int, stride: int, dtype: str) -> Tensor:
+    active = batch_norm(x, f"{path}/preact", NORM, dtype)
+    if x.shape[-1] == WIDENING * depth:
+        shortcut = _subsampled(x, path, stride, dtype)
     else:
-        shortcut = layers.conv(active, f"{path}/shortcut", WIDENING * depth, (1, 1), stride=stride, relu=False)
-    residual = _narrow(layers, active, path, depth, stride)
-    residual = layers.conv(residual, f"{path}/conv3", WIDENING * depth, (1, 1), relu=False)
-    return layers.add(shortcut, residual, path, relu=False)
+        shortcut = conv(active, f"{path}/shortcut", WIDENING * depth, (1, 1), stride, relu=False, dtype=dtype)
+    residual = _narrow(active, path, depth, stride, dtype)
+    residual = conv(residual, f"{path}/conv3", WIDENING * depth, (1, 1), relu=False, dtype=dtype)
+    return add(shortcut, residual, path, dtype, relu=False)
 
 
-def _narrow(layers: Layers[Features], features: Features, path: str, depth: int, stride: int) -> Features:
-    features = layers.conv(features, f"{path}/conv1", depth, (1, 1), norm=True)
-    return layers.conv(features, f"{path}/conv2", depth, (3, 3), stride=stride, padding="symmetric", norm=True)
+def _narrow(x: Tensor, path: str, depth: int, stride: int, dtype: str) -> Tensor:
+    x = conv(x, f"{path}/conv1", depth, (1, 1), norm=NORM, dtype=dtype)
+    return conv(x, f"{path}/conv2", depth, (3, 3), stride, "symmetric", norm=NORM, dtype=dtype)
 
 
-def _subsampled(layers: Layers[Features], features: Features, path: str, stride: int) -> Features:
-    return features if stride == 1 else layers.pool(features, f"{path}/shortcut", "max", 1, stride=stride)
+def _subsampled(x: Tensor, path: str, stride: int, dtype: str) -> Tensor:
+    return x if stride == 1 else max_pool(x, f"{path}/shortcut", 1, stride, dtype)

@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from voc_cls.errors import UsageError
-from voc_cls.nets.keras_layers import slim_name
+from voc_cls.nets.layers import STATISTICS, slim_name
 from voc_cls.nets.network import Network
-from voc_cls.nets.shapes import STATISTICS
 from voc_cls.training.config import TrainingConfig
 from voc_cls.weights.diff import below
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
+from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.restore import read_weights
 from voc_cls.weights.slim import Checkpoint, open_checkpoint
 from voc_cls.weights.slim_reference import MOVING, Array, Outputs, filler
@@ -125,14 +126,12 @@ def verify(checkpoint: Path | None, net: str = "vgg_16", image_size: int | None 
 
 def compared(ours: Outputs, theirs: Outputs, spec: NetSpec) -> tuple[Comparison, ...]:
     """Ours beside TF-Slim's, output by output."""
-    from voc_cls.nets.architectures import ARCHITECTURES
-
     whole = not ours.filled
     behind = ("fc6", "fc7", "m_", spec.slim_head)  # what the last grid does not depend on
     trunk = all(name.partition("/")[2].startswith(behind) for name in ours.filled)
     rows = [_comparison("grid", ours.grid, theirs.grid, trunk),
             _comparison("logits", ours.logits, theirs.logits, whole)]
-    if ARCHITECTURES[spec.family].norm is None:
+    if not theirs.moving:
         return tuple(rows)
     rows.append(_comparison("logits in training", ours.trained_logits, theirs.trained_logits, whole))
     for kind in MOVING:
@@ -225,8 +224,6 @@ def _classifier(checkpoint: Checkpoint | None, spec: NetSpec) -> tuple[str, int]
 
 def _wanted(spec: NetSpec, head: str) -> dict[str, tuple[int, ...]]:
     """Shapes of the variables that both networks have, under the file's names."""
-    from voc_cls.nets.shapes import slim_shapes
-
     return {name.replace(f"/{spec.slim_head}/", f"/{head}/"): shape for name, shape in slim_shapes(spec).items()
             if not name.startswith(f"{spec.scope}/AuxLogits/")}
 

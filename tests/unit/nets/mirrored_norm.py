@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from voc_cls.nets.batch_norm import BatchNorm
-from voc_cls.nets.layers import Norm
+from voc_cls.nets.layers import BatchNorm, Norm
 
 
 def main() -> None:

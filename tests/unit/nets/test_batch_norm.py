@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voc_cls.nets.batch_norm import BatchNorm
-from voc_cls.nets.layers import Norm
+from voc_cls.nets.layers import BatchNorm, Norm
 
 NORM = Norm(decay=0.75, epsilon=1e-3, gamma=True)
 VALUES = np.array([[1, 10], [2, 20], [3, 60], [6, 70]], np.float32).reshape(2, 2, 1, 2)

@@ -60,13 +60,13 @@ def test_a_head_on_the_grids_mean_takes_pictures_of_any_size(net: str):
 
 @pytest.mark.parametrize("net", ["vgg_16", "vgg_19", "alexnet_v2"])
 def test_fully_connected_layers_bind_a_network_to_its_size(net: str):
-    with pytest.raises(UsageError, match=r"--image-size 256: the layers of --head fc are made for 224; choose "):
+    with pytest.raises(UsageError, match=r"`image_size` 256: the layers of `head` fc are made for 224; choose "):
         build_network(net, "fc", 3, image_size=256)
 
 
 @pytest.mark.parametrize(("net", "smallest"), [("alexnet_v2", 67), ("inception_v3", 75), ("resnet_v2_101", 32)])
 def test_pictures_that_leave_no_grid_are_refused(net: str, smallest: int):
-    with pytest.raises(UsageError, match=rf"--image-size {smallest - 1}: must be from {smallest} to 2048 for {net}"):
+    with pytest.raises(UsageError, match=rf"`image_size` {smallest - 1}: must be from {smallest} to 2048 for {net}"):
         net_spec(net, smallest - 1)
 
 

@@ -47,7 +47,7 @@ def test_the_two_halves_of_a_cut_are_the_whole(gap):
 
 
 def test_the_gap_head_sees_features_of_one_length(gap):
-    from voc_cls.nets.heads import GAP_SCALE
+    from voc_cls.nets.network import GAP_SCALE
 
     trunk, _ = gap.cut("m_fc8")
     features = np.asarray(trunk(np.random.default_rng(0).normal(0, 50, (2, 224, 224, 3)).astype(np.float32)))
