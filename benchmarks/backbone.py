@@ -32,7 +32,7 @@ def main(pictures: int) -> int:
 
     from voc_cls.data.augmentation import Augmentation
     from voc_cls.data.feature_cache import file_digests
-    from voc_cls.data.readers.voc import read_split
+    from voc_cls.data.load import read_dataset
     from voc_cls.demo.devkit import write_demo
     from voc_cls.nets.network import build_network
     from voc_cls.training.augmented_views import fixed_views
@@ -58,7 +58,8 @@ def main(pictures: int) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         # two thirds of a demo devkit are its trainval split
-        paths = read_split(write_demo(Path(folder), 3 * pictures // 2 + 2, seed=0).root, "trainval").paths[:pictures]
+        root = write_demo(Path(folder), 3 * pictures // 2 + 2, seed=0).root
+        paths = read_dataset("voc", root, "trainval").paths[:pictures]
 
         def ours() -> None:
             with tempfile.TemporaryDirectory() as cache:

@@ -98,7 +98,7 @@ def make_sets(folder: Path, source: Path | None) -> tuple[Path, Path]:
 
 def annotation(xml: str, name: str, file: Path) -> str:
     """The demo's annotation `xml` for another picture: its name and size, and boxes of ten pixels."""
-    from voc_cls.data.image_files import read_header
+    from voc_cls.data.files import read_header
 
     header = read_header(file)
     for tag, value in (("filename", f"{name}.jpg"), ("width", header.width), ("height", header.height), ("xmin", 1),

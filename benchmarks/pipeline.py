@@ -26,12 +26,12 @@ def main(root: Path | None) -> None:
     """Prints pictures per second of each pipeline and its ratio to decoding alone."""
     import_tensorflow()
     from voc_cls.data.dataset import DifficultPolicy
-    from voc_cls.data.readers.voc import read_split
+    from voc_cls.data.load import read_dataset
     from voc_cls.demo.devkit import write_demo
 
     with tempfile.TemporaryDirectory() as folder:
         devkit = root or write_demo(Path(folder), 3 * PICTURES // 2 + 6, seed=0).root
-        dataset = read_split(devkit, "trainval", DifficultPolicy.IGNORE)
+        dataset = read_dataset("voc", devkit, "trainval", DifficultPolicy.IGNORE)
         kinds = pipelines(dataset.paths[:PICTURES], dataset.targets[:PICTURES], Path(folder))
         best = {name: (float("inf"), float("inf")) for name in kinds}
         for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Small CIFAR-10s in the real formats: the batches as Python 2 pickled them, the binary records, the archives."""
+"""Small CIFAR-10s in the real formats: the batches as Python 2 pickled them, and the archive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
-PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
+FOLDER = "cifar-10-batches-py"
 
 Records = npt.NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ def drawn(records: int, seed: int = 0) -> dict[str, Records]:
 
 def write_python(folder: Path, batches: dict[str, Records]) -> Path:
     """`folder`/cifar-10-batches-py."""
-    made = folder / PYTHON
+    made = folder / FOLDER
     made.mkdir(parents=True)
     (made / "batches.meta").write_bytes(python2_pickle(
         {b"num_cases_per_batch": 10000, b"label_names": [name.encode() for name in NAMES], b"num_vis": 3072}))
@@ -43,16 +43,6 @@ def write_python(folder: Path, batches: dict[str, Records]) -> Path:
             b"data": np.ascontiguousarray(records[:, 1:]),
             b"filenames": [f"picture_s_{number:06}.png".encode() for number in range(len(records))]}))
     (made / "readme.html").write_text("<a href='http://www.cs.toronto.edu/~kriz/cifar.html'>")
-    return made
-
-
-def write_binary(folder: Path, batches: dict[str, Records]) -> Path:
-    """`folder`/cifar-10-batches-bin."""
-    made = folder / BINARY
-    made.mkdir(parents=True)
-    (made / "batches.meta.txt").write_text("\n".join(NAMES) + "\n\n")
-    for name, records in batches.items():
-        (made / f"{name}.bin").write_bytes(records.tobytes())
     return made
 
 

@@ -27,8 +27,8 @@ def main(precision: str, batch: int, kind: str) -> None:
     from rich.console import Console
 
     from voc_cls.data.augmentation import AugmentationConfig
+    from voc_cls.data.load import read_dataset
     from voc_cls.data.pipeline import shuffled_order
-    from voc_cls.data.readers.voc import read_split
     from voc_cls.demo.devkit import write_demo
     from voc_cls.nets.network import build_network
     from voc_cls.training import fit as fitting
@@ -45,7 +45,7 @@ def main(precision: str, batch: int, kind: str) -> None:
     network = build_network("vgg_16", "fc", 20, policy(precision))
     rounds = (int(line) for line in sys.stdin)
     with tempfile.TemporaryDirectory() as folder:
-        train = read_split(write_demo(Path(folder) / "demo", 3 * PICTURES // 2 + 3, seed=0).root, "trainval")
+        train = read_dataset("voc", write_demo(Path(folder) / "demo", 3 * PICTURES // 2 + 3, seed=0).root, "trainval")
 
         def plan(steps: int) -> Plan:
             return Plan(TrainingConfig(steps=steps, lr=1e-5, eval_weights="raw"),

@@ -22,7 +22,7 @@ from PIL import Image
 from tests.cifar10 import drawn as drawn_batches
 from tests.cifar10 import write_python
 from tests.conftest import FileServer
-from voc_cls.data.readers.voc import read_split
+from voc_cls.data.load import read_dataset
 
 VOC2007_ROOT = Path(os.environ.get("VOC2007_ROOT", Path(__file__).parents[3] / "shared/voc2007/VOCdevkit/VOC2007"))
 
@@ -134,8 +134,8 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tree_is_checked_as_a_devkit_is(pets: Path) -> None:
     result = voc_data("check", "--data", "folder", "--root", pets)
     assert (result.returncode, result.stdout) == (1, (
-        f"{pets}/test/dog/1.png: in test, is byte for byte {pets}/train/dog/1.png in train; a result on what was "
-        "trained on means nothing, take one out\n"))
+        f"{pets}/test/dog/1.png: in test, is byte for byte {pets}/train/dog/1.png in train; results on training "
+        "pictures mean nothing, remove one\n"))
     assert result.stderr == "voc-data: error: pets (test, train): 1 problem found; correct the files listed above\n"
 
 
@@ -265,7 +265,7 @@ def test_download_fetches_from_a_mirror_unpacks_and_says_how_to_go_on(
     again = voc_data(*args, cwd=tmp_path)
     assert again.stdout.startswith("VOCtest_06-Nov-2007.tar: is there already")
     assert len(server.requests) == asked
-    assert len(read_split(tmp_path / "here/VOCdevkit/VOC2007", "test")) == 13
+    assert len(read_dataset("voc", tmp_path / "here/VOCdevkit/VOC2007", "test")) == 13
 
 
 def test_download_takes_an_archive_brought_by_hand_only_if_it_is_the_official_one(drawn: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from voc_cls.cli.preview import Preview
 from voc_cls.cli.progress import picture_bar
 from voc_cls.cli.split import Split
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
-from voc_cls.data.load import DataKind
+from voc_cls.data.dataset import DataKind
 from voc_cls.errors import DataError, UsageError
 
 PROGRAM = "voc-data"
@@ -65,15 +65,15 @@ class Check:
 
     def run(self) -> None:
         """Prints the problems, then fails if there are any."""
-        from voc_cls.data.scan import surveyed_meanwhile
+        from voc_cls.data.scan import scan_in_background
 
-        with surveyed_meanwhile(self.data, self.root, self.split) as survey:
+        with scan_in_background(self.data, self.root, self.split) as wait:
             import_tensorflow()
-            from voc_cls.data.check import check_survey
+            from voc_cls.data.check import check_dataset
 
-            found = survey()
+            scan = wait()
         with quiet_stderr(), picture_bar("check", enabled=not self.json) as (start, done):
-            check = check_survey(found, start, done)
+            check = check_dataset(scan, start, done)
         if self.json:
             print(json.dumps(check.to_dict(), indent=2, ensure_ascii=False))
         else:
@@ -84,7 +84,7 @@ class Check:
             raise DataError(f"{where}: {_number(check.problems, 'problem')} found; correct the files listed above")
         if not self.json:
             warnings = f", {_number(check.warnings, 'warning')}" if check.warnings else ""
-            print(f"{where}: {check.pictures:,} pictures, no problem found{warnings}")
+            print(f"{where}: {check.images:,} pictures, no problem found{warnings}")
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,14 @@ class Stats:
         """Prints the table."""
         from rich.console import Console
 
-        from voc_cls.data.scan import survey
-        from voc_cls.data.statistics import statistics
-        from voc_cls.data.statistics_table import table
+        from voc_cls.data.scan import scan_dataset
+        from voc_cls.data.statistics import draw_statistics, statistics, table
 
-        found = survey(self.data, self.root, self.split)
-        if not found.splits:
-            raise DataError(f"{self.root}: there is no split to count")
-        splits = statistics(found)
+        scan = scan_dataset(self.data, self.root, self.split)
+        if not scan.requested:
+            raise DataError(f"{self.root}: has no split to count")
+        splits = statistics(scan)
         if self.plot is not None:
-            from voc_cls.data.statistics_figure import draw_statistics
-
             draw_statistics(self.plot, splits)
         if self.json:
             values = [split.to_dict() for split in splits]

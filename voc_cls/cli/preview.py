@@ -7,8 +7,7 @@ from pathlib import Path
 
 from voc_cls.console import import_tensorflow
 from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.data.dataset import DifficultPolicy
-from voc_cls.data.load import DataKind
+from voc_cls.data.dataset import DataKind, DifficultPolicy
 from voc_cls.errors import UsageError
 
 

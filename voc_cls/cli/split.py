@@ -6,8 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from voc_cls.data.dataset import DifficultPolicy
-from voc_cls.data.load import DataKind
+from voc_cls.data.dataset import DataKind, DifficultPolicy
 from voc_cls.errors import UsageError
 
 SEEDS = 2**32

@@ -1,7 +1,7 @@
-"""Everything that is wrong with a data set, picture by picture: what `voc-data check` prints.
+"""Everything that is wrong with a data set, image by image: what `voc-data check` prints.
 
-Problems make a training fail or its results wrong, and the exit code 1. Warnings are what somebody should know: a
-picture twice with the same labels, a class without pictures in a split.
+Problems make a training fail or its results wrong; the exit code is then 1. Warnings are worth knowing: an image twice
+with the same labels, a class without images in a split.
 """
 
 from __future__ import annotations
@@ -12,45 +12,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voc_cls.data.decoding import decode_all
+from voc_cls.data.decode_check import decode_all
 from voc_cls.data.duplicates import find_duplicates
 from voc_cls.data.load import splits_of
 from voc_cls.data.readers.voc import Devkit, open_devkit
-from voc_cls.data.scan import Survey
+from voc_cls.data.scan import DatasetScan
 from voc_cls.image_header import ImageHeader
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, and one sentence for each problem, with file and, in lists and annotations, line."""
+    """What was checked, and one sentence for each problem, with file and, in lists and annotations, line."""
 
-    data: str
+    kind: str
     name: str
     splits: tuple[str, ...]
-    pictures: int
+    images: int
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `devkit` is the name of any data set."""
-        return {"data": self.data, "devkit": self.name, "splits": list(self.splits), "pictures": self.pictures,
+        return {"data": self.kind, "devkit": self.name, "splits": list(self.splits), "pictures": self.images,
                 "problems": list(self.problems), "warnings": list(self.warnings)}
 
 
-def check_survey(survey: Survey, start: Callable[[int], None] = lambda _: None,
-                 done: Callable[[], None] = lambda: None) -> Check:
-    """Decodes every picture of the survey with TensorFlow and compares files, splits and classes.
+def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: None,
+                  done: Callable[[], None] = lambda: None) -> Check:
+    """Decodes every image with TensorFlow and compares files, splits and classes.
 
-    Calls `start` with the number of pictures to decode and `done` after each.
+    Args:
+        scan: the data set.
+        start: is called with the number of images to decode.
+        done: is called after each of them.
     """
-    problems = list(survey.problems)
-    if not survey.splits:
-        problems.append(f"{survey.root}: there is no split")
-    if survey.data == "voc" and survey.whole:
-        problems += _unpaired(open_devkit(survey.root))
+    problems = list(scan.problems)
+    if not scan.requested:
+        problems.append(f"{scan.root}: has no split")
+    if scan.kind == "voc" and scan.whole:
+        problems += _unpaired(open_devkit(scan.root))
     headers: dict[Path, ImageHeader] = {}
-    for found in survey.found:
-        headers.update(zip(found.dataset.paths, found.headers, strict=True))
+    for split in scan.splits:
+        headers.update(zip(split.dataset.paths, split.headers, strict=True))
     start(len(headers))
     paths, fingerprints, broken = tuple(headers), dict[Path, int](), dict[int, str]()
     for decoded in decode_all(paths, [header.width * header.height for header in headers.values()]):
@@ -60,46 +63,45 @@ def check_survey(survey: Survey, start: Callable[[int], None] = lambda _: None,
             fingerprints[paths[decoded.number]] = decoded.fingerprint
         done()
     problems += [broken[number] for number in sorted(broken)]
-    duplicates = find_duplicates(survey.found, {path: fingerprints[path] for path in paths if path in fingerprints})
-    missing, rare = _empty_classes(survey)
-    if survey.whole:
-        rare += [f"{survey.root}: nothing says the classes in {split}; it was left out"
-                 for split in splits_of(survey.data, survey.root) if split not in survey.splits]
-    return Check(survey.data, survey.name, survey.splits, len(headers),
+    duplicates = find_duplicates(scan.splits, {path: fingerprints[path] for path in paths if path in fingerprints})
+    missing, rare = _empty_classes(scan)
+    if scan.whole:
+        rare += [f"{scan.root}: the classes of {split} are unknown; it was not checked"
+                 for split in splits_of(scan.kind, scan.root) if split not in scan.requested]
+    return Check(scan.kind, scan.name, scan.requested, len(headers),
                  tuple(dict.fromkeys([*problems, *duplicates.problems, *missing])),
                  tuple(dict.fromkeys([*duplicates.warnings, *rare])))
 
 
-def _empty_classes(survey: Survey) -> tuple[list[str], list[str]]:
-    """(problems, warnings): classes that no picture shows, and those that a split lacks.
+def _empty_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
+    """(problems, warnings): classes that no image shows, and those that a split lacks.
 
-    VOC's classes are given, and a devkit may have been cut down; elsewhere the list of classes is the data set's own.
+    VOC's classes are fixed, and a devkit may have been shortened; elsewhere the data set has its own list of classes.
     """
     problems, warnings = [], []
-    counts = {found.split: found.dataset.labels.sum(axis=0) for found in survey.found}
-    classes = survey.found[0].dataset.classes if survey.found else ()
-    for column, name in enumerate(classes):
-        lacking = [split for split, count in counts.items() if count[column] == 0]
+    counts = {split.split: split.dataset.positives for split in scan.splits}
+    for name in scan.splits[0].dataset.classes if scan.splits else ():
+        lacking = [split for split, positives in counts.items() if positives[name] == 0]
         if len(lacking) == len(counts):
-            sentence = f"{survey.root}: no picture shows the class {name!r}"
-            if survey.data == "voc" or not survey.whole:
+            sentence = f"{scan.root}: no picture shows the class {name!r}"
+            if scan.kind == "voc" or not scan.whole:
                 warnings.append(f"{sentence} in {', '.join(lacking)}; it cannot be learned or measured there")
             else:
-                problems.append(f"{sentence}; add one, or take the class out of the list of classes")
+                problems.append(f"{sentence}; add one, or remove the class from the list of classes")
         elif lacking:
-            warnings.append(f"{survey.root}: the class {name!r} has no picture in {', '.join(lacking)}; it cannot be "
+            warnings.append(f"{scan.root}: the class {name!r} has no picture in {', '.join(lacking)}; it cannot be "
                             f"learned or measured there")
     return problems, warnings
 
 
 def _unpaired(devkit: Devkit) -> list[str]:
-    """Annotations without a picture and pictures without an annotation, in any list or none."""
+    """Annotations without an image and images without an annotation, in any list or none."""
     annotations = _stems(devkit.annotation("any").parent, ".xml")
-    pictures = _stems(devkit.picture("any").parent, ".jpg")
-    return [*(f"{devkit.annotation(name)}: is the annotation of {devkit.picture(name)}, which does not exist; add the "
-              f"picture or remove the annotation" for name in sorted(annotations - pictures)),
-            *(f"{devkit.picture(name)}: has no annotation {devkit.annotation(name)}; add it or remove the picture"
-              for name in sorted(pictures - annotations))]
+    images = _stems(devkit.image("any").parent, ".jpg")
+    return [*(f"{devkit.annotation(name)}: is the annotation of {devkit.image(name)}, which does not exist; add the "
+              f"picture or remove the annotation" for name in sorted(annotations - images)),
+            *(f"{devkit.image(name)}: has no annotation {devkit.annotation(name)}; add it or remove the picture"
+              for name in sorted(images - annotations))]
 
 
 def _stems(folder: Path, suffix: str) -> set[str]:

@@ -1,21 +1,29 @@
-"""What every reader gives back: pictures with multi-hot labels, whatever the files on disk look like."""
+"""One split of a data set: images with their labels, whatever the files on disk look like."""
 
 from __future__ import annotations
 
+import html
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from voc_cls.data.stratify import draw_part
+
+DataKind = Literal["voc", "cifar10", "csv", "folder"]
 IGNORED = -1.0
 """The target of an entry that is neither positive nor negative; the loss and every metric leave it out."""
+REPR_CLASSES = 5
+"""Classes that a short description counts, the most frequent ones."""
 
 
 class DifficultPolicy(StrEnum):
-    """What a picture is, for a class of which it holds only `difficult` objects."""
+    """What an image is for a class of which it shows only `difficult` objects."""
 
     IGNORE = "ignore"
     """Neither positive nor negative: the VOC protocol (0 in ImageSets/Main/<class>_<split>.txt)."""
@@ -24,17 +32,17 @@ class DifficultPolicy(StrEnum):
 
     @property
     def participle(self) -> str:
-        """How a table says it: "difficult: ignored"."""
+        """The word in a table: "difficult: ignored"."""
         return {"ignore": "ignored", "positive": "positive", "negative": "negative"}[self.value]
 
 
 class Task(StrEnum):
-    """How the classes of a picture relate; the kind of data set decides."""
+    """How the classes of an image relate; the kind of data set decides."""
 
     MULTI_LABEL = "multi-label"
-    """Every class by itself: any number of them are on a picture. Sigmoid."""
+    """An image shows any number of the classes. Sigmoid."""
     SINGLE_LABEL = "single-label"
-    """Every picture is of exactly one class. Softmax."""
+    """An image belongs to exactly one class. Softmax."""
 
     @property
     def activation(self) -> str:
@@ -43,11 +51,33 @@ class Task(StrEnum):
 
 
 @dataclass(frozen=True)
+class Draw:
+    """One random division of a split: `taken` is True for the part that was drawn, False for the rest."""
+
+    fraction: float
+    seed: int
+    taken: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a split was read from; with it the same images can be read again."""
+
+    kind: DataKind
+    root: Path
+    split: str
+    difficult: DifficultPolicy = DifficultPolicy.IGNORE
+    draws: tuple[Draw, ...] = ()
+    """The calls of `Dataset.split` that led to this part, the first one first."""
+
+
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """One split of a data set, in the order of its list.
 
-    labels: float32 [N, classes], 1 where the picture shows the class, else 0; exactly one 1 in a row of a single-label
-    data set. ignored: bool [N, classes], True where the entry counts neither way (its label is then 0).
+    labels: float32 [N, classes], 1 where the image shows the class, else 0; exactly one 1 in a row of a single-label
+    data set. ignored: bool [N, classes], True where the entry counts neither way (its label is then 0). source: None
+    for a selection that cannot be read again from disk.
     """
 
     name: str
@@ -57,6 +87,7 @@ class Dataset:
     ignored: npt.NDArray[np.bool_]
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     task: Task = Task.MULTI_LABEL
+    source: Source | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -66,13 +97,85 @@ class Dataset:
         """float32 [N, classes]: 1 positive, 0 negative, IGNORED (-1) neither."""
         return np.where(self.ignored, np.float32(IGNORED), self.labels)
 
+    @property
+    def single_label(self) -> bool:
+        """Whether an image belongs to exactly one class."""
+        return self.task is Task.SINGLE_LABEL
+
+    @property
+    def positives(self) -> dict[str, int]:
+        """Class → number of images that show it."""
+        return dict(zip(self.classes, self.labels.sum(axis=0).astype(int).tolist(), strict=True))
+
+    def split(self, fraction: float, seed: int = 0, *, parameter: str = "fraction") -> tuple[Dataset, Dataset]:
+        """Draws a part of the images, such as one to validate on; returns (the rest, the part).
+
+        Every class is divided alike (stratified), both parts keep the order of the list, and a file that is listed
+        twice stays in one part. `voc-train --val-split auto` draws the same images with the same seed.
+
+        Args:
+            fraction: share of the images to draw, between 0 and 1.
+            seed: the same seed draws the same images, 0 to 2**32 - 1.
+            parameter: the name under which an error mentions the fraction.
+
+        Raises:
+            UsageError: a part would be empty, or a class is too small to be in both.
+        """
+        keys = [os.path.realpath(path) for path in self.paths]
+        rest, drawn = draw_part(self, fraction, seed, keys, f"`{parameter}` {fraction:g}")
+        return (self._part(rest, f"{self.name}, without its validation part", Draw(fraction, seed, taken=False)),
+                self._part(drawn, f"{self.name}, validation part", Draw(fraction, seed, taken=True)))
+
+    def _part(self, rows: npt.NDArray[np.int64], name: str, draw: Draw) -> Dataset:
+        source = self.source and replace(self.source, draws=(*self.source.draws, draw))
+        return replace(self.subset(rows, name), source=source)
+
     def subset(self, rows: npt.NDArray[np.int64], name: str) -> Dataset:
-        """The pictures with these numbers, in this order."""
+        """The images with these numbers, in this order."""
         return replace(self, name=name, paths=tuple(self.paths[row] for row in rows), labels=self.labels[rows],
-                       ignored=self.ignored[rows])
+                       ignored=self.ignored[rows], source=None)
 
     def only(self, columns: Sequence[int]) -> Dataset:
-        """The same pictures with these classes alone, in this order."""
+        """The same images with these classes alone, in this order."""
         chosen = list(columns)
         return replace(self, classes=tuple(self.classes[column] for column in chosen), labels=self.labels[:, chosen],
-                       ignored=self.ignored[:, chosen])
+                       ignored=self.ignored[:, chosen], source=None)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One dictionary an image, for `pandas.DataFrame(dataset.to_records())`.
+
+        Keys: `path`, and `label` (a class), or in a multi-label data set `labels` and `ignored` (lists of classes).
+        """
+        def names(row: npt.NDArray[Any]) -> list[str]:
+            return [self.classes[column] for column in np.flatnonzero(row)]
+
+        if self.single_label:
+            return [{"path": str(path), "label": self.classes[column]}
+                    for path, column in zip(self.paths, self.labels.argmax(axis=1).tolist(), strict=True)]
+        return [{"path": str(path), "labels": names(labels), "ignored": names(ignored)}
+                for path, labels, ignored in zip(self.paths, self.labels, self.ignored, strict=True)]
+
+    def __repr__(self) -> str:
+        counts = sorted(self.positives.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{name} {count:,}" for name, count in counts[:REPR_CLASSES])
+        more = ", …" if len(counts) > REPR_CLASSES else ""
+        return (f"Dataset({self.name!r}: {len(self):,} images, {self.task.value}, {len(self.classes):,} classes: "
+                f"{shown}{more})")
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: a table of the classes."""
+        ignored = self.ignored.sum(axis=0).tolist()
+        columns = ("class", "images", "ignored") if any(ignored) else ("class", "images")
+        rows = [(name, f"{count:,}", f"{unknown:,}")[:len(columns)]
+                for (name, count), unknown in zip(self.positives.items(), ignored, strict=True)]
+        return html_table(f"{self.name}: {len(self):,} images, {self.task.value}", columns, rows)
+
+
+def html_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain HTML table for notebooks, its texts escaped."""
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return (f"<table><caption>{html.escape(caption)}</caption><thead>{line(columns, 'th')}</thead>"
+            f"<tbody>{body}</tbody></table>")

@@ -1,10 +1,10 @@
-"""The same picture twice: in one split, where it counts double, or in two, where the test asks what was taught."""
+"""Duplicate images: in one split, where they count twice, or in two, where the test set contains training images."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.feature_cache import file_digests
-from voc_cls.data.scan import Found
+from voc_cls.data.readers.split_scan import SplitScan
 
 FOLD = re.compile(r".*_(\d+)")
 """The lists of a fold, such as train_2 and val_2 (voc-data split --folds)."""
 WHOLE = {"trainval": {"train", "val"}, "all": None}
 """Splits that are made of others; None: of all others."""
 SHOWN = 3
-"""Pictures that a sentence about many names."""
+"""Images that a sentence about many names."""
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """One sentence each; a warning costs nothing but weight, a problem makes results worthless or labels wrong."""
+    """One sentence each; problems make results worthless or labels wrong, warnings only change weights."""
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -37,60 +37,59 @@ class _Place:
     labels: tuple[str, ...]
 
 
-def find_duplicates(found: Sequence[Found], fingerprints: Mapping[Path, int]) -> Duplicates:
-    """Pictures that are in two splits, by path or byte for byte, and those that are twice in one.
+def find_duplicates(splits: Sequence[SplitScan], fingerprints: Mapping[Path, int]) -> Duplicates:
+    """Images that are in two splits, by path or byte for byte, and those that are twice in one.
 
     fingerprints: of the files; where two agree, the files are compared by SHA-256. Problems: in two splits that are
     meant to be apart, or twice in one split with different labels. Warnings: twice in one split with the same labels.
     """
-    problems = list(_shared_paths(found))
-    warnings = list(_listed_twice(found))
+    problems = list(_shared_paths(splits))
+    warnings = list(_listed_twice(splits))
     places: defaultdict[Path, list[_Place]] = defaultdict(list)
-    for part in found:
-        for path, labels in zip(part.dataset.paths, _labels(part), strict=True):
-            places[path].append(_Place(part.split, path, labels))
+    for split in splits:
+        for path, labels in zip(split.dataset.paths, _labels(split), strict=True):
+            places[path].append(_Place(split.split, path, labels))
     for paths in _equal_files(fingerprints):
-        sentence, grave = _told([place for path in paths for place in places[path]])
-        (problems if grave else warnings).extend([sentence] if sentence else [])
+        sentence, is_problem = _described([place for path in paths for place in places[path]])
+        (problems if is_problem else warnings).extend([sentence] if sentence else [])
     return Duplicates(tuple(problems), tuple(warnings))
 
 
-def apart(one: str, other: str) -> bool:
-    """Whether two splits are meant to have no picture in common.
+def apart(first: str, second: str) -> bool:
+    """Whether two splits are meant to have no image in common.
 
-    Not so a whole and its parts (trainval has train and val), and the lists of different folds.
+    A whole and its parts have (trainval contains train and val), and so have the lists of different folds.
     """
-    for whole, part in ((one, other), (other, one)):
+    for whole, part in ((first, second), (second, first)):
         if whole in WHOLE and (WHOLE[whole] is None or part in (WHOLE[whole] or ())):
             return False
-    folds = [match.group(1) if match else None for match in map(FOLD.fullmatch, (one, other))]
+    folds = [match.group(1) if match else None for match in map(FOLD.fullmatch, (first, second))]
     if folds[0] and folds[1]:
-        return one != other and folds[0] == folds[1]
-    cut_up = {"train", "val", "trainval", "all"}  # what folds are cut from
-    return one != other and not ((folds[0] and other in cut_up) or (folds[1] and one in cut_up))
+        return first != second and folds[0] == folds[1]
+    sources = {"train", "val", "trainval", "all"}  # what folds are drawn from
+    return first != second and not ((folds[0] and second in sources) or (folds[1] and first in sources))
 
 
-def _labels(part: Found) -> list[tuple[str, ...]]:
-    names = np.array(part.dataset.classes, dtype=object)
-    return [tuple(names[row > 0]) for row in part.dataset.labels]
+def _labels(split: SplitScan) -> list[tuple[str, ...]]:
+    names = np.array(split.dataset.classes, dtype=object)
+    return [tuple(names[row > 0]) for row in split.dataset.labels]
 
 
-def _shared_paths(found: Sequence[Found]) -> Iterator[str]:
-    for one, other in itertools.combinations(found, 2):
-        in_one = set(one.dataset.paths)
-        shared = list(dict.fromkeys(path for path in other.dataset.paths if path in in_one))
-        if shared and apart(one.split, other.split):
-            yield (f"{_some(shared)}: in the splits {one.split} and {other.split}, which share {len(shared):,} "
-                   f"picture{'s' * (len(shared) > 1)}; a result on what was trained on means nothing, take them out of "
-                   "one")
+def _shared_paths(splits: Sequence[SplitScan]) -> Iterator[str]:
+    for first, second in itertools.combinations(splits, 2):
+        known = set(first.dataset.paths)
+        shared = list(dict.fromkeys(path for path in second.dataset.paths if path in known))
+        if shared and apart(first.split, second.split):
+            yield (f"{_some(shared)}: in the splits {first.split} and {second.split}, which share {len(shared):,} "
+                   f"picture{'s' * (len(shared) > 1)}; results on training pictures mean nothing, remove them from one")
 
 
-def _listed_twice(found: Sequence[Found]) -> Iterator[str]:
-    for part in found:
-        seen: set[Path] = set()
-        twice = [path for path in part.dataset.paths if path in seen or seen.add(path)]  # type: ignore[func-returns-value]
+def _listed_twice(splits: Sequence[SplitScan]) -> Iterator[str]:
+    for split in splits:
+        counts = Counter(split.dataset.paths)
+        twice = [path for path, count in counts.items() if count > 1]
         if twice:
-            yield f"{_some(list(dict.fromkeys(twice)))}: more than once in the split {part.split}; it counts every time"
+            yield f"{_some(twice)}: more than once in the split {split.split}; it counts every time"
 
 
 def _equal_files(fingerprints: Mapping[Path, int]) -> Iterator[list[Path]]:
@@ -105,28 +104,28 @@ def _equal_files(fingerprints: Mapping[Path, int]) -> Iterator[list[Path]]:
     yield from (paths for paths in equal.values() if len(paths) > 1)
 
 
-def _told(places: list[_Place]) -> tuple[str | None, bool]:
-    """(what to say of files with equal content, whether it is a problem): the gravest of what is true of any two."""
-    pairs = [(one, other) for one, other in itertools.combinations(places, 2) if one.path != other.path]
+def _described(places: list[_Place]) -> tuple[str | None, bool]:
+    """(a sentence about files with equal content, whether it is a problem): the worst case of any two of them."""
+    pairs = [(first, second) for first, second in itertools.combinations(places, 2) if first.path != second.path]
     copies = len({place.path for place in places})
     more = f" (there are {copies} copies)" if copies > 2 else ""
 
-    def differ(one: _Place, other: _Place) -> str:
-        return "" if one.labels == other.labels else (f", labelled {', '.join(one.labels) or 'nothing'} and "
-                                                      f"{', '.join(other.labels) or 'nothing'}")
+    def differ(first: _Place, second: _Place) -> str:
+        return "" if first.labels == second.labels else (f", labelled {', '.join(first.labels) or 'nothing'} and "
+                                                         f"{', '.join(second.labels) or 'nothing'}")
 
-    for one, other in pairs:
-        if apart(one.split, other.split):
-            return (f"{one.path}: in {one.split}, is byte for byte {other.path} in {other.split}{differ(one, other)}"
-                    f"{more}; a result on what was trained on means nothing, take one out"), True
-    for one, other in pairs:
-        if one.split == other.split and differ(one, other):
-            return (f"{one.path}: is byte for byte {other.path}, both in {one.split}{differ(one, other)}{more}; one "
-                    "label is wrong, correct it or take the pictures out"), True
-    for one, other in pairs:
-        if one.split == other.split:
-            return (f"{one.path}: is byte for byte {other.path}, both in {one.split}{more}; it counts every time, take "
-                    "one out"), False
+    for first, second in pairs:
+        if apart(first.split, second.split):
+            return (f"{first.path}: in {first.split}, is byte for byte {second.path} in {second.split}"
+                    f"{differ(first, second)}{more}; results on training pictures mean nothing, remove one"), True
+    for first, second in pairs:
+        if first.split == second.split and differ(first, second):
+            return (f"{first.path}: is byte for byte {second.path}, both in {first.split}{differ(first, second)}{more}"
+                    "; one label is wrong, correct it or remove the pictures"), True
+    for first, second in pairs:
+        if first.split == second.split:
+            return (f"{first.path}: is byte for byte {second.path}, both in {first.split}{more}; it counts every time, "
+                    "remove one"), False
     return None, False
 
 

@@ -1,4 +1,4 @@
-"""The lists of `voc-data split`: train, validation and test, or folds, drawn from one data set and written as CSVs."""
+"""The lists of `voc-data split`: train, validation and test, or folds, drawn from a data set and written as CSVs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import file_digests
-from voc_cls.data.readers.class_names import FILE
-from voc_cls.data.readers.csv import write_list
-from voc_cls.data.stratify import carve, folds
+from voc_cls.data.readers.csv import CLASS_FILE, write_list
+from voc_cls.data.stratify import draw_folds, draw_part
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import write_text
 
@@ -22,19 +21,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS = 7
-"""Lists that the table shows side by side; of more folds it shows the smallest and the largest."""
+"""Lists that the table shows side by side; of more folds it shows the range."""
 
 
 @dataclass(frozen=True)
 class Lists:
-    """The parts of `source` by the names of their lists, and how many of its pictures are there more than once."""
+    """The parts of `source` by the names of their lists; `repeated` counts the copies among its images."""
 
     source: Dataset
     parts: dict[str, Dataset]
     repeated: int
 
     def __rich__(self) -> Table:
-        """Pictures of every class in every list; of folds, what is validated on."""
+        """Images of every class in every list; of folds, the validation part."""
         from rich.table import Table
 
         shown = {name: part for name, part in self.parts.items() if not name.startswith("train_")}
@@ -50,39 +49,48 @@ class Lists:
         for name in ("class", "all", *shown, *(["val_K"] if vals else [])):
             table.add_column(name, justify="left" if name == "class" else "right")
         for column, label in enumerate(self.source.classes):
-            several = [int(part.labels[:, column].sum()) for part in vals]
+            val_counts = [int(part.labels[:, column].sum()) for part in vals]
             table.add_row(label, *(f"{int(part.labels[:, column].sum()):,}" for part in (self.source, *shown.values())),
-                          *_range(several))
+                          *_range(val_counts))
         table.add_section()
         table.add_row("pictures", *(f"{len(part):,}" for part in (self.source, *shown.values())),
                       *_range([len(part) for part in vals]), style="bold")
         return table
 
 
-def draw_lists(dataset: Dataset, val: float, test: float, number: int | None, seed: int) -> Lists:
-    """Draws train, val and test from `dataset`, or with `number` that many folds, train_1, val_1 …, and test.
+def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, seed: int) -> Lists:
+    """Draws train, val and test from `dataset`, or with `folds` train_1, val_1 and so on, and test.
 
-    val, test: fractions of all pictures; 0: none. Every class goes to each list by its share, pictures with the same
-    bytes go to the same list, and the same seed draws the same. UsageError where the classes are too small for it.
+    Every class is divided alike, and images with the same bytes go to the same list.
+
+    Args:
+        dataset: what is divided.
+        val: fraction of all images; 0: none. Ignored with `folds`.
+        test: fraction of all images; 0: none.
+        folds: number of pairs of lists; None: one train and one val.
+        seed: the same seed draws the same lists.
+
+    Raises:
+        UsageError: nothing is to be drawn, nothing would be left, or a class is too small.
     """
-    if not val + test + (number or 0) > 0:
-        raise UsageError("--val 0 --test 0: leaves one list of everything; ask for a part, or for --folds")
+    if not val + test + (folds or 0) > 0:
+        raise UsageError("`val` 0 and `test` 0: leave one list of everything; give a fraction, or `folds`")
     if val + test >= 1:
-        raise UsageError(f"--val {val:g} --test {test:g}: leave nothing to train on; they must stay below 1 together")
+        raise UsageError(f"`val` {val:g} and `test` {test:g}: leave nothing to train on; their sum must be below 1")
     keys, rows = file_digests(dataset.paths), np.arange(len(dataset))
     parts: dict[str, Dataset] = {}
     if test:
-        rows, taken = carve(dataset, test, seed, keys, f"--test {test:g}")
+        rows, taken = draw_part(dataset, test, seed, keys, f"`test` {test:g}")
         parts["test"] = dataset.subset(taken, f"{dataset.name}, test")
     rest = dataset.subset(rows, dataset.name)
     rest_keys = [keys[row] for row in rows]
     drawn: dict[str, Dataset] = {}
-    if number is not None:
-        for fold, (train, validation) in enumerate(folds(rest, number, seed, rest_keys), 1):
+    if folds is not None:
+        for fold, (train, validation) in enumerate(draw_folds(rest, folds, seed, rest_keys), 1):
             drawn |= {f"train_{fold}": rest.subset(train, f"train_{fold}"),
                       f"val_{fold}": rest.subset(validation, f"val_{fold}")}
     elif val:
-        train, validation = carve(rest, val / (1 - test), seed, rest_keys, f"--val {val:g}")
+        train, validation = draw_part(rest, val / (1 - test), seed, rest_keys, f"`val` {val:g}")
         drawn = {"train": rest.subset(train, "train"), "val": rest.subset(validation, "val")}
     else:
         drawn = {"train": rest}
@@ -90,7 +98,7 @@ def draw_lists(dataset: Dataset, val: float, test: float, number: int | None, se
 
 
 def write_lists(lists: Lists, out: Path) -> None:
-    """Writes a CSV for every list, and the list of the classes, into the new folder `out`, which appears whole.
+    """Writes a CSV for every list, and the list of the classes, into the new folder `out`, atomically.
 
     The paths are relative to `out`. DataError where it exists or cannot be written.
     """
@@ -105,19 +113,19 @@ def write_lists(lists: Lists, out: Path) -> None:
 
         for split, part in lists.parts.items():
             write_list(aside / f"{split}.csv", part, name)
-        write_text(aside / FILE, "".join(f"{label}\n" for label in lists.source.classes))
+        write_text(aside / CLASS_FILE, "".join(f"{label}\n" for label in lists.source.classes))
         check_free(out)
         aside.rename(out)
     except OSError as error:
-        raise DataError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
+        raise DataError(f"`out` {out}: cannot be written ({error.strerror}); choose another folder") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_free(out: Path) -> None:
-    """DataError where `out` exists: lists that a run may have been trained on are never changed."""
+    """DataError where `out` exists: lists that a run may have been trained on are never overwritten."""
     if os.path.lexists(out):
-        raise DataError(f"--out {out}: exists already; choose another folder, or delete it")
+        raise DataError(f"`out` {out}: exists already; choose another folder, or delete it")
 
 
 def _range(counts: list[int]) -> list[str]:

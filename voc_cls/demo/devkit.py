@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.readers.annotation import VocObject
+from voc_cls.data.readers.split_scan import VocObject
 from voc_cls.data.readers.voc import CLASSES, ground_truth
 from voc_cls.demo.scenes import Scene, compose
 from voc_cls.errors import DataError

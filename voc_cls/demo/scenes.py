@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.readers.annotation import Box, VocObject
+from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.demo.backgrounds import Pixels, background, noise
 from voc_cls.demo.canvas import Canvas
 from voc_cls.demo.drawings import DRAWINGS

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from voc_cls.config import FlagOnly, Range, check_ranges
 from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.data.dataset import DifficultPolicy, Task
-from voc_cls.data.load import NONE, DataKind, default_splits, folds_of
+from voc_cls.data.dataset import DataKind, DifficultPolicy, Task
+from voc_cls.data.load import NONE, default_splits, folds_of
 from voc_cls.errors import UsageError
 
 AUTO = "auto"

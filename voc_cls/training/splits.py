@@ -9,7 +9,6 @@ from pathlib import Path
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.load import NONE, read_dataset
-from voc_cls.data.stratify import carve
 from voc_cls.errors import DataError, UsageError
 from voc_cls.training.config import AUTO, DatasetConfig
 
@@ -64,10 +63,7 @@ def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
             check_apart(f"{flag} {name}", split, f"--train-split {chosen.train_split}", training)
     if not carved:
         return splits
-    rows = carve(training, chosen.val_fraction, seed, real_paths(training.paths),
-                 f"--val-fraction {chosen.val_fraction:g} of --val-split auto")
-    return Splits(training.subset(rows[0], f"{training.name}, without its validation part"),
-                  training.subset(rows[1], f"{training.name}, validation part"), splits.eval)
+    return Splits(*training.split(chosen.val_fraction, seed, parameter="val_fraction"), splits.eval)
 
 
 def check_same_classes(flag: str, split: Dataset, other_flag: str, other: Dataset) -> None:

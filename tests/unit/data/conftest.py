@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.readers.annotation import Box, VocObject
+from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.demo.devkit import write_demo
 
 SHARED = Path(__file__).parents[4] / "shared"

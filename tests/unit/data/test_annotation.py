@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.readers.annotation import SIZE_LIMIT, Annotation, Box, VocObject, read_annotation
-from voc_cls.data.readers.voc import CLASSES
+from voc_cls.data.readers.split_scan import Box, VocObject
+from voc_cls.data.readers.voc import ANNOTATION_LIMIT, CLASSES, Annotation, read_annotation
 from voc_cls.errors import DataError
 
 DOG = """<annotation>
@@ -234,7 +234,7 @@ def test_a_file_beyond_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "000001.xml"
     path.touch()
     os.truncate(path, 50 * 2**30)  # sparse: would not fit into memory
-    with pytest.raises(DataError, match=rf"000001\.xml: has 53,687,091,200 bytes, more than the {SIZE_LIMIT:,}"):
+    with pytest.raises(DataError, match=rf"000001\.xml: has 53,687,091,200 bytes, more than the {ANNOTATION_LIMIT:,}"):
         read_annotation(path, CLASSES)
 
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.cifar10 import drawn, write_python
-from voc_cls.data.check import Check, check_survey
-from voc_cls.data.scan import survey, surveyed_meanwhile
+from voc_cls.data.check import Check, check_dataset
+from voc_cls.data.scan import scan_dataset, scan_in_background
 from voc_cls.errors import DataError
 
 
 def check(data: str, root: Path, split: str | None = None) -> Check:
-    return check_survey(survey(data, root, split))
+    return check_dataset(scan_dataset(data, root, split))
 
 
 def draw(path: Path, seed: int) -> Path:
@@ -79,7 +79,7 @@ def test_in_lists_missing_files_unknown_classes_and_shared_pictures_are_found_wi
     assert problems[0].startswith("train.csv:11: unknown class 'dgo'")
     assert problems[1].startswith("train.csv:2: train/cat/0.jpg: no such file")
     assert problems[2].startswith("test/dog/0.jpg: in the splits test and train, which share 1 picture;")
-    assert problems[3] == (f"{lists}: no picture shows the class 'horse'; add one, or take the class out of the "
+    assert problems[3] == (f"{lists}: no picture shows the class 'horse'; add one, or remove the class from the "
                            "list of classes")
 
 
@@ -95,8 +95,8 @@ def test_test_pictures_without_classes_are_left_out_and_named(tmp_path: Path):
     for seed, name in enumerate(("train/cat.0", "train/dog.0", "test/1", "test/2")):
         draw(tmp_path / f"{name}.jpg", seed)
     found = check("folder", tmp_path)
-    assert (found.splits, found.pictures, found.problems) == (("train",), 2, ())
-    assert found.warnings == (f"{tmp_path}: nothing says the classes in test; it was left out",)
+    assert (found.splits, found.images, found.problems) == (("train",), 2, ())
+    assert found.warnings == (f"{tmp_path}: the classes of test are unknown; it was not checked",)
 
 
 def test_cifar10_is_checked_by_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -104,7 +104,7 @@ def test_cifar10_is_checked_by_its_batches(tmp_path: Path, monkeypatch: pytest.M
     batches = drawn(20)
     batches["test_batch"][5] = batches["data_batch_2"][7]
     found = check("cifar10", write_python(tmp_path, batches))
-    assert (found.splits, found.pictures) == (("train", "test"), 120)
+    assert (found.splits, found.images) == (("train", "test"), 120)
     leaks = [problem for problem in found.problems if "byte for byte" in problem]
     assert len(leaks) == 1
     assert " in train, is byte for byte " in leaks[0]
@@ -121,16 +121,16 @@ def test_vocs_trainval_may_share_pictures_with_train_but_val_may_not(devkit: Pat
         path.unlink()
     found = check("voc", devkit)
     assert [problem.replace(f"{devkit}/", "") for problem in found.problems] == [
-        "JPEGImages/000001.jpg: in train, is byte for byte JPEGImages/000002.jpg in val; a result on what was trained "
-        "on means nothing, take one out"]
+        "JPEGImages/000001.jpg: in train, is byte for byte JPEGImages/000002.jpg in val; results on training pictures "
+        "mean nothing, remove one"]
 
 
-def test_a_survey_made_meanwhile_is_the_same_and_so_are_its_errors(devkit: Path, tmp_path: Path):
-    with surveyed_meanwhile("voc", devkit) as outcome:
-        there, here = outcome(), survey("voc", devkit)
-    assert check_survey(there) == check_survey(here)
-    with pytest.raises(DataError, match="no such folder"), surveyed_meanwhile("voc", tmp_path / "no"):
+def test_a_scan_in_the_background_is_the_same_and_so_are_its_errors(devkit: Path, tmp_path: Path):
+    with scan_in_background("voc", devkit) as outcome:
+        there, here = outcome(), scan_dataset("voc", devkit)
+    assert check_dataset(there) == check_dataset(here)
+    with pytest.raises(DataError, match="no such folder"), scan_in_background("voc", tmp_path / "no"):
         pass
     (devkit / "ImageSets/Main/test.txt").unlink()
-    with surveyed_meanwhile("voc", devkit, "test") as outcome:
+    with scan_in_background("voc", devkit, "test") as outcome:
         assert "no such split" in outcome().problems[0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, read_dataset, scan_dataset, splits_of
+from voc_cls.data.load import default_splits, read_dataset, scan_split, splits_of
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import DataError
 
@@ -110,7 +110,7 @@ def test_names_with_commas_quotes_and_other_scripts_are_read(root: Path):
 @pytest.mark.parametrize(("content", "found"), [
     ("path,label\np/a.jpg,dog\n", r":1: has the columns 'path', 'label' where 'path,class' or 'path,labels' is needed"),
     ("path,class,labels\n", r":1: has the columns .* where 'path,class' or"),
-    ("path,path,class\n", r":1: .*; 'path' may be there once"),
+    ("path,path,class\n", r":1: .*; 'path' is allowed once"),
     ("path;class\np/a.jpg;dog\n", r":1: has the columns 'path;class' where .*: save it with commas"),
     ("", r":1: has no header; a list begins with 'path,class' or 'path,labels'"),
     ("p/a.jpg,dog\n", r":1: has the columns 'p/a.jpg', 'dog' where"),
@@ -127,11 +127,11 @@ def test_names_with_commas_quotes_and_other_scripts_are_read(root: Path):
     ("path,labels\np/a.jpg,dog||cat\n", r":2: has an empty class \(classes are separated by one '|'\)"),
     ("path,labels,ignored\np/a.jpg,dog,dog\n", r":2: says that 'dog' is shown and ignored"),
     ("path,labels\np/a.jpg,\n", r"no list has a class; label a picture, or list the classes in classes.txt"),
-    ('path,class\np/a.jpg,"dog\n', r":2: is no proper CSV \(unexpected end of data\)"),
-    ('path,class\np/a.jpg,"d"og\n', r":2: is no proper CSV"),
+    ('path,class\np/a.jpg,"dog\n', r":2: is not a proper CSV \(unexpected end of data\)"),
+    ('path,class\np/a.jpg,"d"og\n', r":2: is not a proper CSV"),
     ('path,class\np/a.jpg,"d\nog"\n', r":3: has the class 'd\\nog', .*control character"),
     ("path,class\np/a.jpg,do\0g\n", r":2: holds the byte 0x00"),
-    (b"path,class\np/a.jpg,caf\xe9\n", r":2: holds the byte 0xe9, which is no text in UTF-8"),
+    (b"path,class\np/a.jpg,caf\xe9\n", r":2: holds the byte 0xe9, which is not UTF-8 text"),
     ("path,class\n".encode("utf-16"), r":1: is UTF-16; save the list as UTF-8"),
 ])
 def test_a_wrong_list_is_one_sentence_with_its_line(root: Path, content: str | bytes, found: str):
@@ -148,11 +148,11 @@ def test_a_class_that_is_not_in_the_list_of_classes_names_its_neighbours(root: P
     with pytest.raises(DataError, match=r"train.csv:3: unknown class 'airplane', it is not in .*classes.txt; did you "
                                         r"mean aeroplane\? \(and 1 more: `voc-data check` lists them all\)"):
         read(root)
-    assert "known are aeroplane, bicycle, bird" in scan_dataset("csv", root, "train").problems[1]
+    assert "known are aeroplane, bicycle, bird" in scan_split("csv", root, "train").problems[1]
 
 
 @pytest.mark.parametrize(("content", "found"), [
-    ("cat\n\ndog\ncat\n", r"classes.txt:4: lists 'cat' again, it stands on line 1"),
+    ("cat\n\ndog\ncat\n", r"classes.txt:4: lists 'cat' again, it is on line 1"),
     ("\n", r"classes.txt:1: is empty"),
     (b"cat\n\xff\n", r"classes.txt:2: holds the byte 0xff"),
 ])
@@ -166,7 +166,7 @@ def test_a_wrong_list_of_classes_is_named(root: Path, content: str | bytes, foun
 def test_all_problems_of_a_list_are_gathered_and_the_rest_is_read(root: Path):
     os.truncate(root / "p/c.jpg", 100)
     (root / "train.csv").write_text("path,class\np/a.jpg,dog\np/b.jpg,\np/c.jpg,dog\np/x.jpg,cat\np/d.jpg,cat\n")
-    scan = scan_dataset("csv", root, "train")
+    scan = scan_split("csv", root, "train")
     assert [path.name for path in scan.dataset.paths] == ["a.jpg", "d.jpg"]
     assert [problem.split(": ")[0].rpartition(":")[2] for problem in scan.problems] == ["3", "4", "5"]
     with pytest.raises(DataError, match="and 2 more"):
@@ -174,7 +174,7 @@ def test_all_problems_of_a_list_are_gathered_and_the_rest_is_read(root: Path):
 
 
 @pytest.mark.parametrize(("make", "found"), [
-    (lambda _: None, "no such file or folder; --root takes the folder of the lists"),
+    (lambda _: None, "no such file or folder; `root` takes the folder of the lists"),
     (lambda path: path.write_text("path,class\n"), "is neither a folder nor named .csv"),
     (lambda path: path.mkdir(), "the splits of .* are: none"),
 ])

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from voc_cls.data.readers.annotation import Box, VocObject, read_annotation
-from voc_cls.data.readers.voc import CLASSES, read_split
+from voc_cls.data.load import read_dataset
+from voc_cls.data.readers.split_scan import Box, VocObject
+from voc_cls.data.readers.voc import CLASSES, read_annotation
 from voc_cls.demo.canvas import Canvas
 from voc_cls.demo.devkit import Demo, write_demo
 from voc_cls.demo.drawings import DRAWINGS
@@ -95,7 +96,7 @@ def test_more_pictures_begin_with_the_same_ones(drawn_devkit: Path, tmp_path: Pa
 
 
 def test_the_splits_divide_the_pictures_as_in_a_real_devkit(drawn_devkit: Path) -> None:
-    splits = {split: [path.stem for path in read_split(drawn_devkit, split).paths]
+    splits = {split: [path.stem for path in read_dataset("voc", drawn_devkit, split).paths]
               for split in ("train", "val", "trainval", "test")}
     assert [len(names) for names in splits.values()] == [10, 10, 20, 10]
     assert splits["trainval"] == sorted(splits["train"] + splits["val"])
@@ -107,7 +108,7 @@ def test_the_splits_divide_the_pictures_as_in_a_real_devkit(drawn_devkit: Path) 
 def test_from_thirty_pictures_on_every_split_shows_every_class(tmp_path: Path, seed: int) -> None:
     root = write_demo(tmp_path, pictures=30, seed=seed).root
     for split in ("train", "val", "test"):
-        assert read_split(root, split).labels.sum(axis=0).min() >= 1, split
+        assert read_dataset("voc", root, split).labels.sum(axis=0).min() >= 1, split
 
 
 def test_scenes_show_what_was_asked_for_and_have_difficult_and_truncated_objects_too() -> None:

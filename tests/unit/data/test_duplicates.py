@@ -11,7 +11,7 @@ import pytest
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.duplicates import Duplicates, apart, find_duplicates
-from voc_cls.data.scan import Found
+from voc_cls.data.readers.split_scan import SplitScan
 
 CLASSES = ("cat", "dog")
 
@@ -24,14 +24,14 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def split(name: str, *pictures: tuple[Path, str]) -> Found:
+def split(name: str, *pictures: tuple[Path, str]) -> SplitScan:
     labels = np.array([[label in said.split("+") for label in CLASSES] for _, said in pictures], np.float32)
     dataset = Dataset(name, CLASSES, tuple(path for path, _ in pictures), labels, np.zeros_like(labels, bool),
                       task=Task.MULTI_LABEL)
-    return Found(name, dataset, ())
+    return SplitScan(name, dataset, ())
 
 
-def found_in(*splits: Found) -> Duplicates:
+def found_in(*splits: SplitScan) -> Duplicates:
     paths = dict.fromkeys(itertools.chain.from_iterable(part.dataset.paths for part in splits))
     return find_duplicates(splits, {path: hash(path.read_bytes()) for path in paths})
 
@@ -46,7 +46,7 @@ def test_a_copy_with_the_same_labels_in_one_split_is_a_warning_that_names_both(p
     found = found_in(split("train", (pictures / "a.jpg", "cat"), (pictures / "copy.jpg", "cat")))
     assert found.problems == ()
     assert found.warnings == (f"{pictures}/a.jpg: is byte for byte {pictures}/copy.jpg, both in train; it counts every "
-                              "time, take one out",)
+                              "time, remove one",)
 
 
 def test_a_copy_with_other_labels_in_one_split_is_a_problem(pictures: Path):
@@ -63,15 +63,15 @@ def test_a_copy_in_another_split_is_a_problem_that_names_both_places_once(pictur
                      split("train", (pictures / "a.jpg", "cat"), (pictures / "again.jpg", "cat")))
     assert found.warnings == ()
     assert found.problems == (f"{pictures}/copy.jpg: in test, is byte for byte {pictures}/a.jpg in train (there are 3 "
-                              "copies); a result on what was trained on means nothing, take one out",)
+                              "copies); results on training pictures mean nothing, remove one",)
 
 
 def test_the_same_files_in_two_splits_are_one_problem_with_their_number(pictures: Path):
     files = [(pictures / f"{name}.jpg", "cat") for name in "abcde"]
     found = found_in(split("test", *files), split("train", *files, (pictures / "f.jpg", "dog")))
     assert found.problems == (f"{pictures}/a.jpg, {pictures}/b.jpg, {pictures}/c.jpg and 2 more: in the splits test "
-                              "and train, which share 5 pictures; a result on what was trained on means nothing, take "
-                              "them out of one",)
+                              "and train, which share 5 pictures; results on training pictures mean nothing, remove "
+                              "them from one",)
 
 
 def test_a_picture_that_a_list_has_twice_is_a_warning(pictures: Path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, read_dataset, scan_dataset, splits_of
+from voc_cls.data.load import default_splits, read_dataset, scan_split, splits_of
 from voc_cls.errors import DataError, UsageError
 
 SEEDLINGS = ("Black-grass", "Charlock", "Cleavers", "Common Chickweed", "Common wheat", "Fat Hen", "Loose Silky-bent",
@@ -72,12 +72,12 @@ def test_a_test_folder_without_classes_is_no_default_and_its_error_says_how_to_p
     assert splits_of("folder", tmp_path) == ("test", "test1", "train")
     assert default_splits("folder", tmp_path) == ("train", "none")
     assert read(tmp_path, "train").classes == ("cat", "dog")
-    with pytest.raises(DataError, match=r"nothing says the classes of its 2 files \(1.jpg, …\).*voc-predict --run RUN "
+    with pytest.raises(DataError, match=r"nothing gives the classes of its 2 files \(1.jpg, …\).*voc-predict --run RUN "
                                         r".*/test1 --csv predictions.csv"):
         read(tmp_path, "test1")
     draw(tmp_path / "test/cat.8.jpg")
     assert default_splits("folder", tmp_path) == ("train", "test")
-    with pytest.raises(DataError, match=r"test/7.jpg: its name says no class"):
+    with pytest.raises(DataError, match=r"test/7.jpg: its name has no class"):
         read(tmp_path, "test")
 
 
@@ -98,7 +98,7 @@ def spoilt(name: str) -> Callable[[Path], object]:
     (lambda root: (root / "bird").mkdir(), r"bird: has no pictures; a class needs some, or remove the folder"),
     (lambda root: draw(root / "loose.jpg"), r"loose.jpg: is a picture beside folders \(cat, …\)"),
     (lambda root: draw(root / "train/cat/1.jpg"), r"has the folders train, .* like splits, beside cat, dog"),
-    (lambda root: shutil.rmtree(root / "cat") or shutil.rmtree(root / "dog"), r"is empty; --data folder takes"),
+    (lambda root: shutil.rmtree(root / "cat") or shutil.rmtree(root / "dog"), r"is empty; `root` takes class folders"),
     (lambda root: draw(root / " cat/1.jpg"), r"has the class ' cat', which begins or ends with white space"),
     (lambda root: draw(Path(os.fsdecode(os.fsencode(root) + b"/\xff/1.jpg"))), r"has the class '\\udcff'"),
     (lambda root: draw(Path(os.fsdecode(os.fsencode(root) + b"/cat/\xff.jpg"))), r"its name is not UTF-8"),
@@ -135,13 +135,13 @@ def test_all_problems_of_a_tree_are_gathered_and_the_rest_is_read(tmp_path: Path
     draw(tmp_path / "cat/1.jpg", tmp_path / "dog/1.jpg")
     spoilt("cat/a.txt")(tmp_path)
     spoilt("dog/b.txt")(tmp_path)
-    scan = scan_dataset("folder", tmp_path, "all")
+    scan = scan_split("folder", tmp_path, "all")
     assert len(scan.dataset) == 2
     assert [problem.split(":")[0].rpartition("/")[2] for problem in scan.problems] == ["a.txt", "b.txt"]
 
 
 def test_wrong_roots_and_splits_are_named(tmp_path: Path):
-    with pytest.raises(DataError, match="no such folder; --data folder takes class folders"):
+    with pytest.raises(DataError, match="no such folder; `root` takes class folders"):
         read(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file"):
@@ -156,5 +156,5 @@ def test_wrong_roots_and_splits_are_named(tmp_path: Path):
 
 def test_difficult_objects_are_vocs_alone(tmp_path: Path):
     draw(tmp_path / "cat/1.jpg", tmp_path / "dog/1.jpg")
-    with pytest.raises(UsageError, match="--difficult positive: not for --data folder"):
+    with pytest.raises(UsageError, match="`difficult` positive: only voc has difficult objects, folder has none"):
         read_dataset("folder", tmp_path, "all", DifficultPolicy.POSITIVE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.readers.imagesets import Listed, class_list_problems, read_split_list
+from voc_cls.data.readers.voc import Listed, class_list_problems, read_split_list
 from voc_cls.errors import DataError
 
 
@@ -27,7 +27,7 @@ def test_an_id_that_occurs_twice_is_told_with_both_lines(tmp_path: Path) -> None
     path = written(tmp_path, "000005\n000007\n\n000005\n")
     assert read_split_list(path).listed == (Listed("000005", 1), Listed("000007", 2))
     assert read_split_list(path).problems == (
-        f"{path}:4: lists '000005' again, it stands on line 1 too; take one out",)
+        f"{path}:4: lists '000005' again, it is on line 1 too; remove one",)
 
 
 @pytest.mark.parametrize("name", ["../000005", "a/b", "a\\b", "..", ".", "/etc/passwd", "a\0b"])
@@ -81,7 +81,7 @@ def test_pictures_missing_and_lines_wrong_in_a_class_list_are_told(tmp_path: Pat
     path = written(tmp_path, "000005 -1\n000005  1\n000007 yes\n000009\n", "dog_train.txt")
     problems = class_list_problems(path, SPLIT, LISTED, [-1, 1, 0])
     assert [problem.partition(";")[0] for problem in problems] == [
-        f"{path}:2: lists '000005' again, it stands on line 1 too",
+        f"{path}:2: lists '000005' again, it is on line 1 too",
         f"{path}:3: has '000007 yes' where an id and 1, 0 or -1 are expected",
         f"{path}:4: has '000009' where an id and 1, 0 or -1 are expected",
         f"{path}:1: does not list '000007', which is on line 2 of train.txt",

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.cifar10 import drawn, write_binary
-from voc_cls.data.dataset import DifficultPolicy, Task
-from voc_cls.data.load import DataKind, default_splits, read_dataset, scan_dataset, splits_of
-from voc_cls.data.readers.voc import read_split
+from tests.cifar10 import drawn, write_python
+from voc_cls.data.dataset import DataKind, DifficultPolicy, Task
+from voc_cls.data.load import default_splits, read_dataset, scan_split, splits_of
 from voc_cls.errors import DataError, UsageError
 
 KINDS: tuple[tuple[DataKind, Task], ...] = (("voc", Task.MULTI_LABEL), ("cifar10", Task.SINGLE_LABEL),
@@ -27,7 +26,7 @@ def roots(devkit: Path, tmp_path: Path) -> dict[str, Path]:
             cv2.imwrite(str(tmp_path / f"tree/{split}/{name}/1.jpg"), np.zeros((8, 8, 3), np.uint8))
         lines = "path,labels", f"{split}/cat/1.jpg,cat|pet", f"{split}/dog/1.jpg,dog", ""
         (tmp_path / "tree" / f"{split}.csv").write_text("\n".join(lines))
-    return {"voc": devkit, "cifar10": write_binary(tmp_path, drawn(20)), "csv": tmp_path / "tree",
+    return {"voc": devkit, "cifar10": write_python(tmp_path, drawn(20)), "csv": tmp_path / "tree",
             "folder": tmp_path / "tree"}
 
 
@@ -58,21 +57,14 @@ def test_only_voc_knows_difficult_objects(roots: dict[str, Path], data: DataKind
     if data == "voc":
         assert read_dataset(data, roots[data], "test", DifficultPolicy.POSITIVE).difficult is DifficultPolicy.POSITIVE
     else:
-        with pytest.raises(UsageError, match=f"--difficult positive: not for --data {data}"):
+        with pytest.raises(UsageError, match=f"`difficult` positive: only voc has difficult objects, {data} has none"):
             read_dataset(data, roots[data], "test", DifficultPolicy.POSITIVE)
-
-
-def test_a_devkit_is_read_as_by_its_own_reader(roots: dict[str, Path]):
-    ours = read_dataset("voc", roots["voc"], "trainval", DifficultPolicy.NEGATIVE)
-    theirs = read_split(roots["voc"], "trainval", DifficultPolicy.NEGATIVE)
-    assert (ours.name, ours.paths, ours.difficult) == (theirs.name, theirs.paths, theirs.difficult)
-    np.testing.assert_array_equal(ours.targets, theirs.targets)
 
 
 def test_the_problems_of_a_devkit_are_gathered(roots: dict[str, Path]):
     for name in ("000001", "000002"):
         (roots["voc"] / f"JPEGImages/{name}.jpg").unlink()
-    scan = scan_dataset("voc", roots["voc"], "trainval")
+    scan = scan_split("voc", roots["voc"], "trainval")
     assert len(scan.problems) == 2
     with pytest.raises(DataError, match=r"000001.jpg does not exist.*\(and 1 more: `voc-data check` lists them all\)"):
         scan.checked()

@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import FileServer
 from voc_cls.data import official
+from voc_cls.data.load import read_dataset
 from voc_cls.data.official import OFFICIAL, OfficialArchive, chosen_parts, fetch_archive, mirrored
-from voc_cls.data.readers.voc import read_split
 from voc_cls.errors import DataError, DownloadError, UsageError
 
 Serve = Callable[[bytes], FileServer]
@@ -58,7 +58,7 @@ def test_both_parts_are_downloaded_checked_and_merged_into_one_devkit(packed: di
         assert len(server.requests) == 2
     assert everything_in(tmp_path / "out") == ["VOCdevkit"]
     for split in packed:
-        here, there = (read_split(root, split) for root in (tmp_path / "out/VOCdevkit/VOC2007", drawn_devkit))
+        here, there = (read_dataset("voc", root, split) for root in (tmp_path / "out/VOCdevkit/VOC2007", drawn_devkit))
         assert [path.read_bytes() for path in here.paths] == [path.read_bytes() for path in there.paths]
         assert (here.labels == there.labels).all()
 

@@ -18,7 +18,7 @@ from voc_cls.cli.split import Split
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.load import read_dataset, splits_of
 from voc_cls.data.split import Lists, draw_lists, write_lists
-from voc_cls.data.stratify import Groups, folds
+from voc_cls.data.stratify import Groups, draw_folds
 from voc_cls.errors import DataError, UsageError
 
 
@@ -155,7 +155,7 @@ def test_lists_behind_a_link_lead_to_the_pictures_too(pictures: Callable[[dict[s
 
 def test_a_folder_that_exists_is_never_touched(several: Dataset, tmp_path: Path):
     (tmp_path / "lists").mkdir()
-    with pytest.raises(DataError, match=r"--out .*/lists: exists already"):
+    with pytest.raises(DataError, match=r"`out` .*/lists: exists already"):
         write_lists(draw_lists(several, 0.2, 0.3, None, seed=0), tmp_path / "lists")
     assert os.listdir(tmp_path / "lists") == []
 
@@ -168,13 +168,13 @@ def test_a_class_that_a_list_cannot_hold_leaves_nothing_behind(several: Dataset,
 
 
 @pytest.mark.parametrize(("flags", "found"), [
-    ({"folds": 4}, "--folds 4: the class 'rare' has 3 pictures to share out, fewer than folds"),
+    ({"folds": 4}, "`folds` 4: the class 'rare' has 3 pictures, fewer than there are folds"),
     ({"folds": 1}, "--folds 1: must be from 2"),
     ({"folds": 2, "val": 0.1}, "--val 0.1: not with --folds"),
-    ({"val": 0.5, "test": 0.5}, "--val 0.5 --test 0.5: leave nothing to train on"),
-    ({"val": 0.0, "test": 0.0}, "--val 0 --test 0: leaves one list of everything"),
-    ({"test": 0.01}, "--test 0.01: takes 0 of the 23 pictures"),
-    ({"test": 0.03}, "--test 0.03: leaves 1 of the pictures on one side, fewer than the 2 classes"),
+    ({"val": 0.5, "test": 0.5}, "`val` 0.5 and `test` 0.5: leave nothing to train on"),
+    ({"val": 0.0, "test": 0.0}, "`val` 0 and `test` 0: leave one list of everything"),
+    ({"test": 0.01}, "`test` 0.01: takes 0 of the 23 pictures"),
+    ({"test": 0.03}, "`test` 0.03: leaves 1 of the pictures on one side, fewer than the 2 classes"),
     ({"val": -0.1}, "--val -0.1: is no fraction"),
     ({"test": float("nan")}, "--test nan: is no fraction"),
     ({"seed": -1}, "--seed -1: must be from 0"),
@@ -192,13 +192,13 @@ def test_a_rare_class_among_several_on_a_picture_is_spread_as_far_as_it_goes(sev
     rare[:2] = 1
     dataset = replace(several, classes=(*several.classes, "rare"), labels=np.hstack([several.labels, rare]),
                       ignored=np.hstack([several.ignored, rare > 1]))
-    drawn = folds(dataset, 5, 0, range(len(dataset)))
+    drawn = draw_folds(dataset, 5, 0, range(len(dataset)))
     assert sorted(np.concatenate([val for _, val in drawn])) == list(range(len(dataset)))
     assert max(dataset.labels[val, -1].sum() for _, val in drawn) == 1
 
 
 def test_a_class_with_a_single_picture_is_named(pictures: Callable[[dict[str, int]], Path], tmp_path: Path):
-    with pytest.raises(UsageError, match=r"--test 0.15: .* single picture of the class 'rare', which"):
+    with pytest.raises(UsageError, match=r"`test` 0.15: .* single picture of the class 'rare', which"):
         Split(pictures({"cat": 20, "rare": 1}), tmp_path / "lists").run()
 
 

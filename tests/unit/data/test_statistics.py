@@ -12,12 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.readers.annotation import read_annotation
-from voc_cls.data.readers.voc import CLASSES, read_split
-from voc_cls.data.scan import survey
-from voc_cls.data.statistics import Range, Statistics, Together, statistics
-from voc_cls.data.statistics_figure import draw_statistics
-from voc_cls.data.statistics_table import table
+from voc_cls.data.load import read_dataset
+from voc_cls.data.readers.voc import CLASSES, read_annotation
+from voc_cls.data.scan import scan_dataset
+from voc_cls.data.statistics import Range, Statistics, Together, draw_statistics, statistics, table
 from voc_cls.errors import DataError
 
 
@@ -39,7 +37,8 @@ def streets(tmp_path: Path) -> Path:
 
 
 def test_the_counts_are_those_of_the_annotations(drawn_devkit: Path):
-    counted, dataset = statistics(survey("voc", drawn_devkit, "trainval"))[0], read_split(drawn_devkit, "trainval")
+    counted = statistics(scan_dataset("voc", drawn_devkit, "trainval"))[0]
+    dataset = read_dataset("voc", drawn_devkit, "trainval")
     files = [drawn_devkit / "Annotations" / f"{path.stem}.xml" for path in dataset.paths]
     annotations = [read_annotation(file, CLASSES) for file in files]
     objects = [item for annotation in annotations for item in annotation.objects]
@@ -55,7 +54,7 @@ def test_the_counts_are_those_of_the_annotations(drawn_devkit: Path):
 
 
 def test_classes_that_come_together_are_counted_in_pairs(streets: Path):
-    test, train = statistics(survey("csv", streets))
+    test, train = statistics(scan_dataset("csv", streets))
     assert (train.task, train.pictures, train.without_objects, train.has_objects) == (Task.MULTI_LABEL, 3, 1, False)
     assert [(row.name, row.positive, row.only_difficult) for row in train.classes] == [("bus", 1, 1), ("car", 2, 0),
                                                                                        ("person", 2, 0)]
@@ -68,29 +67,29 @@ def test_classes_that_come_together_are_counted_in_pairs(streets: Path):
 
 
 def test_the_json_form_has_the_matrix_of_a_multi_label_set_alone(streets: Path):
-    train = statistics(survey("csv", streets, "train"))[0]
+    train = statistics(scan_dataset("csv", streets, "train"))[0]
     assert train.to_dict()["co_occurrence"] == train.co_occurrence.tolist()
     assert "co_occurrence" not in replace(train, task=Task.SINGLE_LABEL).to_dict()
     assert {"sizes", "has_objects"}.isdisjoint(train.to_dict())
 
 
 def test_the_tables_fit_into_80_columns_and_show_what_there_is(streets: Path, drawn_devkit: Path):
-    for splits in (statistics(survey("csv", streets)), statistics(survey("voc", drawn_devkit)),
-                   statistics(survey("voc", drawn_devkit, "test")),
-                   statistics(survey("csv", streets)) * 5):  # as many as five folds have
+    for splits in (statistics(scan_dataset("csv", streets)), statistics(scan_dataset("voc", drawn_devkit)),
+                   statistics(scan_dataset("voc", drawn_devkit, "test")),
+                   statistics(scan_dataset("csv", streets)) * 5):  # as many as five folds have
         assert max(map(len, printed(splits).splitlines())) <= 80
-    side_by_side = printed(statistics(survey("csv", streets)))
+    side_by_side = printed(statistics(scan_dataset("csv", streets)))
     assert "│ person   │    0 │     2 │" in side_by_side
     assert "most often together in train: car + person 2, bus + car 1, bus + person 1" in side_by_side
-    one = printed(statistics(survey("csv", streets, "train")))
+    one = printed(statistics(scan_dataset("csv", streets, "train")))
     assert "│ bus    │        1 │       1 │" in one
     assert "pictures of no class: 1" in one
-    assert "only difficult" in printed(statistics(survey("voc", drawn_devkit, "test")))
+    assert "only difficult" in printed(statistics(scan_dataset("voc", drawn_devkit, "test")))
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "single-label", "one size", "many classes"])
 def test_the_figure_is_a_png_of_everything(streets: Path, kind: str):
-    splits = statistics(survey("csv", streets))
+    splits = statistics(scan_dataset("csv", streets))
     if kind == "single-label":
         splits = tuple(replace(split, task=Task.SINGLE_LABEL) for split in splits)
     if kind == "one size":
@@ -109,10 +108,10 @@ def test_the_figure_is_a_png_of_everything(streets: Path, kind: str):
 
 def test_a_figure_that_cannot_be_written_is_one_sentence(streets: Path):
     with pytest.raises(DataError, match=r"nowhere/stats\.png: cannot be written \(No such file"):
-        draw_statistics(streets / "nowhere/stats.png", statistics(survey("csv", streets)))
+        draw_statistics(streets / "nowhere/stats.png", statistics(scan_dataset("csv", streets)))
 
 
 def test_a_devkit_that_cannot_be_read_is_not_counted(devkit: Path):
     (devkit / "JPEGImages/000003.jpg").write_bytes(b"<html>")
-    with pytest.raises(DataError, match=r"000003\.jpg: is no JPEG"):
-        statistics(survey("voc", devkit, "test"))
+    with pytest.raises(DataError, match=r"000003\.jpg: is not a JPEG"):
+        statistics(scan_dataset("voc", devkit, "test"))

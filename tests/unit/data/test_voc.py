@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import DifficultPolicy
-from voc_cls.data.readers.annotation import Box, VocObject
-from voc_cls.data.readers.voc import CLASSES, apply_policy, ground_truth, open_devkit, read_split
+from voc_cls.data.load import read_dataset
+from voc_cls.data.readers.split_scan import Box, VocObject
+from voc_cls.data.readers.voc import CLASSES, apply_policy, ground_truth, open_devkit
 from voc_cls.errors import DataError
 
 AllObjects = Callable[[str], list[list[VocObject]]]
@@ -45,7 +46,7 @@ def seen(*names: str, difficult: bool = False) -> list[VocObject]:
 def complaint(root: Path, split: str = "trainval") -> str:
     """What reading the split is refused with, without the devkit's folder."""
     with pytest.raises(DataError) as caught:
-        read_split(root, split)
+        read_dataset("voc", root, split)
     return str(caught.value).replace(f"{root}/", "")
 
 
@@ -92,7 +93,7 @@ def test_pictures_and_objects_per_class_are_those_that_voc_published(all_objects
 
 def test_a_split_becomes_a_data_set_in_the_order_of_its_list(devkit: Path) -> None:
     (devkit / "ImageSets/Main/mine.txt").write_text("000009\r\n\r\n000004 \r\n")
-    dataset = read_split(devkit, "mine")
+    dataset = read_dataset("voc", devkit, "mine")
     assert dataset.name == "VOC2007 mine"
     assert dataset.classes == CLASSES
     assert [path.name for path in dataset.paths] == ["000009.jpg", "000004.jpg"]
@@ -104,7 +105,7 @@ def test_a_split_becomes_a_data_set_in_the_order_of_its_list(devkit: Path) -> No
 
 def test_the_real_pictures_read_cleanly_and_fast(real_devkit: Path) -> None:
     started = time.process_time()
-    splits = {split: read_split(real_devkit, split) for split in ("trainval", "test")}
+    splits = {split: read_dataset("voc", real_devkit, split) for split in ("trainval", "test")}
     assert time.process_time() - started < 5  # 0.3 s where nothing else runs
     assert {name: len(dataset) for name, dataset in splits.items()} == {"trainval": 996, "test": 506}
     test = splits["test"]
@@ -117,14 +118,15 @@ def test_the_folder_above_is_told_where_the_devkit_is(devkit: Path, tmp_path: Pa
     for wrong in (devkit.parent, tmp_path, devkit / "JPEGImages", devkit / "ImageSets" / "Main"):
         with pytest.raises(DataError) as caught:
             open_devkit(wrong)
-        assert str(caught.value).startswith(f"{wrong}: is no VOC devkit, it has no Annotations and no ImageSets/Main")
-        assert str(caught.value).endswith(f"; pass --root {devkit}")
+        assert str(caught.value).startswith(f"{wrong}: is not a VOC devkit, it has no Annotations and no "
+                                            "ImageSets/Main")
+        assert str(caught.value).endswith(f"; pass `root` {devkit}")
 
 
 def test_what_is_no_devkit_at_all_is_told_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
-    for wrong, said in ((tmp_path, "(found: holiday.jpg); --root takes"), (tmp_path / "no", "no such folder; --root"),
-                        (tmp_path / "holiday.jpg", "is a file; --root takes the folder of one year")):
+    for wrong, said in ((tmp_path, "(found: holiday.jpg); `root` takes"), (tmp_path / "no", "no such folder; `root`"),
+                        (tmp_path / "holiday.jpg", "is a file; `root` takes the folder of one year")):
         with pytest.raises(DataError) as caught:
             open_devkit(wrong)
         assert said in str(caught.value)
@@ -132,8 +134,8 @@ def test_what_is_no_devkit_at_all_is_told_what_was_found(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("split", "said"), [
     ("validation", "validation.txt: no such split; the splits of VOC2007 are: test, train, trainval, val"),
-    ("car_test", "car_test.txt: is for the list of a single class, no split; the splits of VOC2007"),
-    ("train_train", "train_train.txt: is for the list of a single class, no split; the splits of VOC2007"),
+    ("car_test", "car_test.txt: is for the list of a class, not a split; the splits of VOC2007"),
+    ("train_train", "train_train.txt: is for the list of a class, not a split; the splits of VOC2007"),
     ("../Main/test", "../Main/test.txt: no such split; the splits of VOC2007 are"),
 ])
 def test_a_split_that_is_none_is_told_those_that_are(devkit: Path, split: str, said: str) -> None:

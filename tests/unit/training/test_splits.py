@@ -51,7 +51,7 @@ def test_the_seed_decides_which(chosen: DatasetConfig):
 
 @pytest.mark.parametrize("fraction", [0.0, 0.001, 1.0, -1.0, float("nan")])
 def test_a_fraction_that_leaves_nothing_on_one_side_is_refused(chosen: DatasetConfig, fraction: float):
-    with pytest.raises(UsageError, match="--val-fraction"):
+    with pytest.raises(UsageError, match="`val_fraction`"):
         read_splits(replace(chosen, val_fraction=fraction), seed=0)
 
 
@@ -135,7 +135,7 @@ def test_a_recorded_fold_is_read_back_as_the_same(lists: Path, tmp_path: Path):
     ({"train_split": "a", "val_split": "linked"}, r"--val-split linked: 1 of its 1 pictures are in --train-split a"),
     ({"train_split": "a", "eval_split": "labels"}, r"--eval-split labels: is multi-label, --train-split a is single"),
     ({"train_split": "none"}, r"--train-split none: there is nothing to train on"),
-    ({"train_split": "one"}, r"--val-fraction 0.15 of --val-split auto: .* single picture of the class 'cat'"),
+    ({"train_split": "one"}, r"`val_fraction` 0.15: .* single picture of the class 'cat'"),
 ])
 def test_splits_that_cannot_be_are_one_sentence(lists: Path, values: dict[str, object], found: str):
     (lists / "link.png").symlink_to(lists / "3.png")

@@ -1,18 +1,21 @@
-"""CIFAR-10 as its authors give it (https://www.cs.toronto.edu/~kriz/cifar.html), python or binary version.
+"""CIFAR-10 as its authors publish it (https://www.cs.toronto.edu/~kriz/cifar.html), in the Python version.
 
-    cifar-10-batches-py/{batches.meta,data_batch_1..5,test_batch}               pickled dictionaries of NumPy arrays
-    cifar-10-batches-bin/{batches.meta.txt,data_batch_1..5.bin,test_batch.bin}  records of 1 + 3,072 bytes
+    cifar-10-batches-py/{batches.meta,data_batch_1..5,test_batch}     pickled dictionaries of NumPy arrays
 
-A record is the class's number and a picture of 32 × 32 pixels: its red, its green, its blue plane, each row by row. All
-other code takes picture files, so the pictures are unpacked once, as PNG, which loses nothing. The cache's folder for a
-batch is named by the digest of its records: both versions give the same files.
+or the same files in cifar-10-python.tar.gz. A record is the number of the class and an image of 32 × 32 pixels: its
+red, its green and its blue plane, each row by row. All other code reads image files, so the images are unpacked once,
+as PNG, which is lossless. The cache's folder for a batch is named by the digest of its records.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
+import tarfile
+import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,24 +24,30 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.readers.cifar10_files import PYTHON, open_files
-from voc_cls.data.readers.class_names import class_problem
-from voc_cls.data.readers.split_scan import Scanned
+from voc_cls.data.files import check_file, read_bytes
+from voc_cls.data.readers.split_scan import SplitScan, class_problem
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
 from voc_cls.image_header import ImageHeader
 from voc_cls.paths import cache_folder
 from voc_cls.pickles import load_pickle
 
+FOLDER, ARCHIVE, META = "cifar-10-batches-py", "cifar-10-python.tar.gz", "batches.meta"
 SPLITS = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
-"""The official ones; complete, they have 50,000 and 10,000 pictures."""
+"""The official ones; they have 50,000 and 10,000 images."""
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 CLASSES = 10
-PART = 500
-"""Pictures that a thread takes at a time."""
+CHUNK = 500
+"""Images that a thread writes at a time."""
 BLOCK = 4096
-"""Bytes on the disk that a file takes at least, on most file systems; such a PNG has some 2,500."""
+"""Bytes that a file occupies at least, on most file systems; such a PNG has some 2,500."""
+BATCH_LIMIT = 2**29
+"""Bytes a file may have; the official batches have 31 MB."""
+PADDING_LIMIT = 2**20
+"""Bytes that are read after the last member; tar fills up to 10 kB."""
+AGAIN = "fetch it again with `voc-data download cifar10`"
+USAGE = f"`root` takes {FOLDER}, the folder above it, or {ARCHIVE}"
 
 Records = npt.NDArray[np.uint8]
 
@@ -51,46 +60,88 @@ class Batch:
     records: Records
 
 
-def scan_cifar10(root: Path, split: str) -> Scanned:
-    """Reads an official split from the folder of either version, the folder above it, or its .tar.gz.
+def scan_cifar10(root: Path, split: str) -> SplitScan:
+    """Reads an official split from the folder, the folder above it, or its .tar.gz.
 
-    The batches may have any number of records. Raises DataError for files that are missing, cut, damaged or foreign,
-    and where the cache ($VOC_CACHE_DIR) has no room.
+    The batches may have any number of records. Raises DataError for files that are missing, cut, damaged or of another
+    data set, and where the cache ($VOC_CACHE_DIR) has no room.
     """
     if split not in SPLITS:
         raise DataError(f"{root}: there is no split {split!r}; the splits of CIFAR-10 are: {', '.join(SPLITS)}")
-    files = open_files(root, SPLITS[split])
-    python = files.version is PYTHON
-    classes = _python_classes(files.meta, files.where("")) if python else _binary_classes(files.meta, files.where(""))
-    read = _python_records if python else _binary_records
-    batches = [Batch(name, read(content, files.where(name))) for name, content in files.batches.items()]
-    for batch in batches:
-        if batch.records[:, 0].max() >= len(classes):
-            raise DataError(f"{files.where(batch.name)}: has the class {batch.records[:, 0].max()}, CIFAR-10's end at "
-                            f"{len(classes) - 1}; it is damaged or of another data set")
+    contents = _read_files(root, (META, *SPLITS[split]))
+    (meta, meta_content), *batch_contents = contents.items()
+    classes = _classes(meta_content, str(meta))
+    batches = [Batch(path.name, _records(content, str(path))) for path, content in batch_contents]
     paths = unpack(batches)
-    numbers = np.concatenate([batch.records[:, 0] for batch in batches])
-    labels = np.eye(len(classes), dtype=np.float32)[numbers]
+    labels = np.eye(len(classes), dtype=np.float32)[np.concatenate([batch.records[:, 0] for batch in batches])]
     dataset = Dataset(f"CIFAR-10 {split}", classes, paths, labels, np.zeros(labels.shape, bool),
                       task=Task.SINGLE_LABEL)
-    return Scanned(dataset, (ImageHeader("PNG", SIDE, SIDE),) * len(paths))
+    return SplitScan(split, dataset, (ImageHeader("PNG", SIDE, SIDE),) * len(paths))
+
+
+def is_cifar10(root: Path) -> bool:
+    """Whether `root` is the folder, the folder above it, or an archive of its name."""
+    return root.name == ARCHIVE or (root / META).is_file() or (root / FOLDER / META).is_file()
+
+
+def _read_files(root: Path, names: Sequence[str]) -> dict[Path, bytes]:
+    """Path, for errors, → content of each of `names`, in their order; DataError where one cannot be read."""
+    if root.is_dir():
+        for folder in (root, root / FOLDER):
+            if os.path.lexists(folder / META):
+                return {folder / name: read_bytes(folder / name, BATCH_LIMIT) for name in names}
+        found = ", ".join(sorted(os.listdir(root))[:8]) or "nothing"
+        hint = f"pass `root` {root / ARCHIVE}" if (root / ARCHIVE).exists() else USAGE
+        raise DataError(f"{root}: is not a folder of CIFAR-10, it has no {META} (found: {found}); {hint}")
+    if not root.exists():
+        raise DataError(f"{root}: no such file or folder; {USAGE}")
+    check_file(root)
+    contents = _from_archive(root, names)
+    missing = [name for name in names if name not in contents]
+    if missing:
+        raise DataError(f"{root}: has no {FOLDER}/{missing[0]}; it is an incomplete download or another archive: "
+                        f"{AGAIN}")
+    return {root / FOLDER / name: contents[name] for name in names}
+
+
+def _from_archive(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Name → content, in memory: nothing is written under a name from an archive."""
+    contents: dict[str, bytes] = {}
+    try:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                if member.size > BATCH_LIMIT:
+                    raise DataError(f"{path}: holds {member.name!r} of {member.size:,} bytes; no file of CIFAR-10 has "
+                                    f"more than {BATCH_LIMIT:,}: {AGAIN}")
+                folder, _, name = member.name.removeprefix("./").rpartition("/")
+                if folder == FOLDER and name in names:
+                    file = archive.extractfile(member) if member.isreg() else None
+                    if file is None:
+                        raise DataError(f"{path}: holds {name} as a link or device; {AGAIN}")
+                    contents[name] = file.read()
+            stream.read(PADDING_LIMIT)  # gzip compares its checksum at the very end
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: is cut short, damaged or not a .tar.gz ({error}); {AGAIN}") from None
+    except OSError as error:  # among them gzip.BadGzipFile
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {AGAIN}") from None
+    return contents
 
 
 def unpack(batches: list[Batch]) -> tuple[Path, ...]:
-    """The pictures as PNG files in the cache, in their order.
+    """Writes the images as PNG files into the cache; returns their paths in the order of the records.
 
-    Every file that is there is compared with its record, and written anew, aside, where it differs.
+    Every existing file is compared with its record, and replaced where it differs.
     """
     folder = cache_folder().absolute() / "cifar10"
     work = []
     for batch in batches:
-        below = folder / hashlib.sha256(batch.records.tobytes()).hexdigest()
+        batch_folder = folder / hashlib.sha256(batch.records.tobytes()).hexdigest()
         digits = len(str(len(batch.records) - 1))
-        work += [(below / f"{batch.name}-{number:0{digits}}.png", record)
+        work += [(batch_folder / f"{batch.name}-{number:0{digits}}.png", record)
                  for number, record in enumerate(batch.records)]
     try:
-        for below in {path.parent for path, _ in work}:
-            below.mkdir(parents=True, exist_ok=True)
+        for batch_folder in {path.parent for path, _ in work}:
+            batch_folder.mkdir(parents=True, exist_ok=True)
         _write_missing(work)
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror or error}, while unpacking {len(work):,} pictures that need some "
@@ -100,54 +151,54 @@ def unpack(batches: list[Batch]) -> tuple[Path, ...]:
 
 
 def _write_missing(work: list[tuple[Path, Records]]) -> None:
-    """Writes the files that are not there as they should be, with a bar on a terminal."""
+    """Writes the files that are missing or differ, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console, parts = Console(stderr=True), [work[start:start + PART] for start in range(0, len(work), PART)]
+    console, chunks = Console(stderr=True), [work[start:start + CHUNK] for start in range(0, len(work), CHUNK)]
     bar = Progress(TextColumn("unpack CIFAR-10"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"),
                    TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
     with bar as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = progress.add_task("", total=len(work))
-        for _ in pool.map(_write_part, parts):
-            progress.advance(task, PART)
+        for _ in pool.map(_write_chunk, chunks):
+            progress.advance(task, CHUNK)
 
 
-def _write_part(work: list[tuple[Path, Records]]) -> None:
+def _write_chunk(work: list[tuple[Path, Records]]) -> None:
     for path, record in work:
-        if not _is_there(path, record):
+        if not _is_written(path, record):
             _write(path, record)
 
 
-def _picture(record: Records) -> Records:
-    """[32, 32, 3], blue first, as OpenCV has it."""
+def _image(record: Records) -> Records:
+    """[32, 32, 3], blue first, as OpenCV expects it."""
     return np.ascontiguousarray(record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)[:, :, ::-1])
 
 
-def _is_there(path: Path, record: Records) -> bool:
+def _is_written(path: Path, record: Records) -> bool:
     import cv2
 
     try:
         content = np.frombuffer(path.read_bytes(), np.uint8)
     except FileNotFoundError:
         return False
-    found = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    return found is not None and np.array_equal(found, _picture(record))
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    return image is not None and np.array_equal(image, _image(record))
 
 
 def _write(path: Path, record: Records) -> None:
     import cv2
 
-    content = cv2.imencode(".png", _picture(record))[1].tobytes()
+    content = cv2.imencode(".png", _image(record))[1].tobytes()
     write_aside(path, lambda aside: aside.write_bytes(content))
 
 
-def _python_records(content: bytes, where: str) -> Records:
+def _records(content: bytes, where: str) -> Records:
     batch = load_pickle(io.BytesIO(content), where, encoding="bytes", error=DataError)
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
-        found = f"a dictionary with {_named(batch)}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
-        raise DataError(f"{where}: holds {found}, a batch of CIFAR-10 one with b'data' and b'labels'; is it of another "
-                        "data set?")
+        keys = ", ".join(repr(key) for key in list(batch)[:6]) or "nothing" if isinstance(batch, dict) else ""
+        found = f"a dictionary with {keys}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
+        raise DataError(f"{where}: holds {found} where b'data' and b'labels' are expected; is it of another data set?")
     data, labels = batch[b"data"], batch[b"labels"]
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not len(data):
         found = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
@@ -155,39 +206,22 @@ def _python_records(content: bytes, where: str) -> Records:
                         "another data set?")
     if not isinstance(labels, list) or len(labels) != len(data):
         found = f"{len(labels):,} labels" if isinstance(labels, list) else "no list of labels"
-        raise DataError(f"{where}: has {len(data):,} pictures and {found}; it is damaged, fetch it again")
+        raise DataError(f"{where}: has {len(data):,} pictures and {found}; it is damaged, {AGAIN}")
     if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
-        raise DataError(f"{where}: has labels that are no numbers from 0 to {CLASSES - 1}; is it of another data set?")
+        raise DataError(f"{where}: has labels that are not numbers from 0 to {CLASSES - 1}; is it of another data set?")
     return np.column_stack([np.array(labels, np.uint8), np.asarray(data)])
 
 
-def _binary_records(content: bytes, where: str) -> Records:
-    if not content or len(content) % (1 + PIXELS):
-        raise DataError(f"{where}: has {len(content):,} bytes, which is no multiple of {1 + PIXELS:,}, a record of "
-                        "CIFAR-10; it is cut short or of another data set, fetch it again")
-    return np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
-
-
-def _python_classes(content: bytes, where: str) -> tuple[str, ...]:
+def _classes(content: bytes, where: str) -> tuple[str, ...]:
     meta = load_pickle(io.BytesIO(content), where, encoding="bytes", error=DataError)
     names = meta.get(b"label_names") if isinstance(meta, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise DataError(f"{where}: holds no list b'label_names', as that of CIFAR-10 does; is it of another data set?")
-    return _checked_classes([name.decode("latin1") for name in names], where)
-
-
-def _binary_classes(content: bytes, where: str) -> tuple[str, ...]:
-    return _checked_classes(content.decode("latin1").split(), where)
-
-
-def _checked_classes(names: list[str], where: str) -> tuple[str, ...]:
-    if len(set(names)) != CLASSES or len(names) != CLASSES:
-        raise DataError(f"{where}: names {len(set(names))} classes, CIFAR-10 has {CLASSES}; is it of another data set?")
-    for name in names:
+        raise DataError(f"{where}: has no list b'label_names', as that of CIFAR-10 does; is it of another data set?")
+    classes = tuple(name.decode("latin1") for name in names)
+    if len(set(classes)) != CLASSES or len(classes) != CLASSES:
+        raise DataError(f"{where}: names {len(set(classes))} classes, CIFAR-10 has {CLASSES}; is it of another data "
+                        "set?")
+    for name in classes:
         if problem := class_problem(name):
             raise DataError(f"{where}: {problem}")
-    return tuple(names)
-
-
-def _named(batch: dict[object, object]) -> str:
-    return ", ".join(repr(key) for key in list(batch)[:6]) or "nothing"
+    return classes

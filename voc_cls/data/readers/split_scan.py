@@ -1,7 +1,12 @@
-"""What a reader found in a split: the pictures that are in order, and a sentence for everything that is not."""
+"""What a reader returns: a split as found on disk, with a sentence for everything that is wrong with it.
+
+Readers list the images with the names of their classes; here the names become labels and the headers are read.
+"""
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,58 +14,114 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.image_files import read_header
+from voc_cls.data.files import read_header
 from voc_cls.errors import DataError
 from voc_cls.image_header import ImageHeader
 
+UNWRITABLE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+"""Control characters, line ends, and Python's stand-ins for bytes that are not UTF-8: labels.txt has a name a line."""
+NAMED_CLASSES = 12
+"""Classes that an error names at most; ImageNet has 1,000."""
+
 
 @dataclass(frozen=True)
-class Scanned:
-    """`dataset` has the pictures without a problem; `problems` name file and, in lists and annotations, line."""
+class Box:
+    """Left, top, right and bottom edge in pixels, the outermost included; 1-based in VOC, sometimes fractional."""
 
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """One annotated object. `difficult`: VOC's evaluation ignores it. `truncated`: the box shows only a part of it."""
+
+    name: str
+    box: Box
+    difficult: bool = False
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class SplitScan:
+    """`dataset` has the images without a problem; `problems` name the file and, in lists and annotations, the line."""
+
+    split: str
     dataset: Dataset
     headers: tuple[ImageHeader, ...]
-    """Of its pictures."""
+    """One for each image of `dataset`."""
     problems: tuple[str, ...] = ()
+    objects: tuple[tuple[VocObject, ...], ...] | None = None
+    """The annotated objects of each image; None where the kind of data set has none."""
 
     def checked(self) -> Dataset:
-        """The data set; DataError with the first problem, which also says how many more there are."""
+        """The data set; DataError with the first problem and the number of the others."""
         raise_first(self.problems)
         return self.dataset
 
 
 def raise_first(problems: Sequence[str]) -> None:
-    """DataError with the first of the problems, if there is any, and how many more there are."""
+    """DataError with the first problem, if there is any, and the number of the others."""
     if problems:
         more = len(problems) - 1
         raise DataError(problems[0] + (f" (and {more:,} more: `voc-data check` lists them all)" if more else ""))
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A picture with the names of its classes, and of those for which it counts neither way."""
+class LabelledImage:
+    """An image with the names of its classes, and of those for which it counts neither way."""
 
     path: Path
     classes: tuple[str, ...]
     ignored: tuple[str, ...] = ()
     where: str = ""
-    """What a problem of the picture begins with, such as "train.csv:3: "."""
+    """What a problem of the image begins with, such as "train.csv:3: "."""
 
 
-def scanned(name: str, task: Task, classes: Sequence[str], pictures: Iterable[Labelled],
-            problems: Iterable[str] = ()) -> Scanned:
-    """The data set of `pictures`, whose headers are read; more `problems` for those that are no pictures."""
-    found, good, headers = list(problems), [], []
-    for picture in pictures:
+def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], images: Iterable[LabelledImage],
+                problems: Iterable[str] = ()) -> SplitScan:
+    """Reads the headers of `images`.
+
+    Args:
+        root: folder whose last part names the data set.
+        split: name of the split.
+        task: of the data set.
+        classes: all of them, in the order of the labels.
+        images: those of the split.
+        problems: what the reader found already; images that cannot be read are added.
+    """
+    all_problems, good, headers = list(problems), [], []
+    for image in images:
         try:
-            headers.append(read_header(picture.path))
-            good.append(picture)
+            headers.append(read_header(image.path))
+            good.append(image)
         except DataError as error:
-            found.append(f"{picture.where}{error}")
+            all_problems.append(f"{image.where}{error}")
     column = {label: number for number, label in enumerate(classes)}
     labels, ignored = np.zeros((len(good), len(column)), np.float32), np.zeros((len(good), len(column)), bool)
-    for row, picture in enumerate(good):
-        labels[row, [column[label] for label in picture.classes]] = 1
-        ignored[row, [column[label] for label in picture.ignored]] = True
-    dataset = Dataset(name, tuple(classes), tuple(picture.path for picture in good), labels, ignored, task=task)
-    return Scanned(dataset, tuple(headers), tuple(found))
+    for row, image in enumerate(good):
+        labels[row, [column[label] for label in image.classes]] = 1
+        ignored[row, [column[label] for label in image.ignored]] = True
+    dataset = Dataset(f"{root.resolve().name} {split}", tuple(classes), tuple(image.path for image in good), labels,
+                      ignored, task=task)
+    return SplitScan(split, dataset, tuple(headers), tuple(all_problems))
+
+
+def class_problem(name: str) -> str | None:
+    """What is wrong with the name of a class; None where it can be used."""
+    if not name:
+        return "has an empty class"
+    if UNWRITABLE.search(name) or name != name.strip():
+        return (f"has the class {name!r}, which begins or ends with white space or holds a control character or one "
+                "that is not UTF-8; rename it")
+    return None
+
+
+def unknown_class(name: str, classes: Sequence[str], where: str) -> str:
+    """The sentence about a class that is not among `classes`, the list `where`; it names similar ones."""
+    near = difflib.get_close_matches(name, classes, 3)
+    shown = ", ".join(classes[:NAMED_CLASSES]) + (", …" if len(classes) > NAMED_CLASSES else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {shown}"
+    return f"unknown class {name!r}, it is not in {where}; {hint}"

@@ -1,4 +1,4 @@
-"""Decoding pictures in full, as training does, to see which cannot be: on all cores, each file read once."""
+"""Decodes images completely, as training does, to find the broken ones: on all cores, each file read once."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 from voc_cls.data.preprocessing import Preprocessing, decode
 
 LARGE = 1 << 24
-"""Pixels. Larger pictures are decoded one after the other, so memory is bounded by cores × 50 MB and one of these."""
-TOGETHER = 16
-"""Pictures that leave tf.data in one piece; one by one, Python would be what all the cores wait for."""
+"""Pixels. Larger images are decoded one after the other, so memory is bounded by cores × 50 MB and one of these."""
+BATCH_SIZE = 16
+"""Images that leave tf.data together; one by one, all cores would wait for Python."""
 FINGERPRINTS = 2**63 - 1
 DECODING = Preprocessing(size=1, mean=(0.0, 0.0, 0.0))
-"""Decoding needs neither."""
+"""Decoding uses neither size nor mean."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Picture `number`: the FarmHash64 of its file, or what is wrong with it.
+    """Image `number`: the FarmHash64 of its file, or what is wrong with it.
 
-    Equal files have equal fingerprints; different files hardly ever, but on purpose (it is no cryptographic digest).
+    Equal files have equal fingerprints, different files almost never (unless made to: the hash is not cryptographic).
     """
 
     number: int
@@ -32,9 +32,9 @@ class Decoded:
 
 
 def decode_all(paths: Sequence[Path], pixels: Sequence[int]) -> Iterator[Decoded]:
-    """Decodes each of `paths`, which has so many `pixels`; yields what came of it in any order, as soon as it is known.
+    """Decodes each of `paths`; yields the results in any order, as soon as they are known.
 
-    Leaving the loop, or Ctrl-C, ends it at once.
+    `pixels`: the number of pixels of each image. Leaving the loop, or Ctrl-C, stops the decoding at once.
     """
     import tensorflow as tf
 
@@ -45,7 +45,7 @@ def decode_all(paths: Sequence[Path], pixels: Sequence[int]) -> Iterator[Decoded
 
 
 def _decoded(paths: Sequence[Path], numbers: list[int], parallel: int) -> Iterator[Decoded]:
-    """tf.data leaves out what raised an error and goes on; these are decoded once more by themselves, for the error."""
+    """tf.data drops what raised an error; such images are decoded once more, alone, to get the error."""
     import tensorflow as tf
 
     if not numbers:
@@ -60,7 +60,7 @@ def _decoded(paths: Sequence[Path], numbers: list[int], parallel: int) -> Iterat
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
     outcomes = tf.data.Dataset.from_tensor_slices(numbers).map(look, parallel, deterministic=False)
-    outcomes = outcomes.ignore_errors().batch(TOGETHER).with_options(options)
+    outcomes = outcomes.ignore_errors().batch(BATCH_SIZE).with_options(options)
     left = dict.fromkeys(numbers)
     for decoded, fingerprints in outcomes.as_numpy_iterator():
         for number, fingerprint in zip(decoded.tolist(), fingerprints.tolist(), strict=True):
