@@ -58,7 +58,7 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     from voc_cls.data.augmentation import AugmentationConfig
-    from voc_cls.data.image_cache import decoded_pictures
+    from voc_cls.data.image_cache import cached_images
     from voc_cls.data.pipeline import shuffled_order, training_batches
     from voc_cls.data.preprocessing import decode
     from voc_cls.nets.registry import net_spec
@@ -80,7 +80,7 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
              "--augment lecture": ours(augment="lecture"), "--augment randaugment": ours(augment="randaugment"),
              "--mixup 0.2 --cutmix 1": ours(mixup=0.2, cutmix=1.0)}
     for cache in ("memory", "disk"):
-        kept = decoded_pictures(paths, preprocessing, cache, folder / "cache", float("inf"), lambda _: None)
+        kept = cached_images(paths, preprocessing, cache, folder / "cache", float("inf"), lambda _: None)
         kinds[f"--cache {cache}"] = ours(kept)
         kinds[f"--cache {cache} --augment lecture"] = ours(kept, augment="lecture")
     return kinds

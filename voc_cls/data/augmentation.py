@@ -1,7 +1,4 @@
-"""How training pictures are varied: what can be asked for, and what it comes to.
-
-How a picture is varied stands in transforms.py, how a batch is mixed in mixup.py.
-"""
+"""The configuration of the augmentation, and what it resolves to (transforms.py and mixup.py apply it)."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ from voc_cls.errors import UsageError
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How training pictures are varied."""
+    """Random variation of training pictures."""
 
     augment: Literal["none", "flip", "lecture", "randaugment"] = "flip"
     """flip: mirror half of them. lecture: also zoom and shift by up to a tenth and rotate by up to 10 degrees.
-    randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below win over it."""
+    randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below override it."""
     horizontal_flip: bool | None = None
     """Mirror half of the pictures. Default: as --augment says."""
     vertical_flip: bool | None = None
@@ -30,26 +27,26 @@ class AugmentationConfig:
     rotation: Annotated[float | None, Range(0, 180)] = None
     """Rotate by up to this many degrees either way. Default: as --augment says."""
     mixup: Annotated[float, Range(0, 1e9)] = 0.0
-    """Alpha of mixup (Zhang et al. 2018), such as 0.2: each picture is mixed with another of its batch, labels too.
-    0: never."""
+    """Alpha of mixup (Zhang et al. 2018), such as 0.2: each picture is mixed with another of its batch, and so are
+    the labels. 0: never."""
     cutmix: Annotated[float, Range(0, 1)] = 0.0
     """Alpha of CutMix (Yun et al. 2019), at most 1: a rectangle of another picture is pasted in, labels by area. 0:
     never. With --mixup too, each batch gets one of the two."""
     views: Annotated[int | None, Range(1)] = None
-    """With a frozen trunk: draw so many variants of each picture once and train on those, instead of a new one every
-    time, so that the trunk's outputs can be kept. Default: all variants where flips are all there is, else none."""
+    """With a frozen backbone: number of variants of each picture that are drawn once and reused, instead of a new one
+    every time, so that the backbone's outputs can be cached. Default: all variants with flips alone, else none."""
 
     def resolved(self) -> Augmentation:
         """What the fields come to; UsageError names the one whose value cannot be used."""
         check_ranges(self)
-        asked: dict[str, Any] = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip, "zoom": self.zoom,
-                 "shift": self.shift, "rotation": self.rotation}
+        overrides: dict[str, Any] = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip,
+                                     "zoom": self.zoom, "shift": self.shift, "rotation": self.rotation}
         chosen = replace(PRESETS[self.augment], mixup=self.mixup, cutmix=self.cutmix,
-                         **{name: value for name, value in asked.items() if value is not None})
+                         **{name: value for name, value in overrides.items() if value is not None})
         return replace(chosen, views=self._views(chosen))
 
     def _views(self, chosen: Augmentation) -> int | None:
-        """The views to draw, checked."""
+        """The number of views to draw."""
         most = 2 ** len(chosen.flips)
         if self.views is None:
             return most if chosen.only_flips else None
@@ -57,49 +54,49 @@ class AugmentationConfig:
             raise UsageError(f"`views` {self.views}: cannot be combined with `mixup` or `cutmix`, which make every "
                              "picture anew from two; omit one of them")
         if chosen.only_flips and self.views > most:
-            raise UsageError(f"`views` {self.views}: flips alone make only {most} different views of a picture; ask "
-                             f"for {most} at most, or for more variation with `augment`")
+            raise UsageError(f"`views` {self.views}: flips alone make only {most} different views of a picture; "
+                             f"choose {most} at most, or more variation with `augment`")
         return self.views
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training picture; by default nothing. The fields are what the flags of the same names say."""
+    """What happens to a training image; by default nothing."""
 
     horizontal: bool = False
     vertical: bool = False
     zoom: float = 0.0
     """Fraction."""
     shift: float = 0.0
-    """Fraction of the picture's width and height."""
+    """Fraction of the image's width and height."""
     rotation: float = 0.0
     """Degrees."""
     randaugment: bool = False
     mixup: float = 0.0
-    """Alpha of the beta distribution that the weights come from; 0: never."""
+    """Alpha of the beta distribution of the weights; 0: never."""
     cutmix: float = 0.0
-    """Alpha of the beta distribution that the areas come from; 0: never."""
+    """Alpha of the beta distribution of the areas; 0: never."""
     views: int | None = None
-    """Variants of each picture that can be drawn beforehand; None: each one is new."""
+    """Number of variants of each image that are drawn beforehand; None: each one is new."""
 
     @property
     def flips(self) -> tuple[int, ...]:
-        """The axes of [H, W, 3] that are reversed at random; bit k of a draw is about the k-th of them."""
+        """The axes of [H, W, 3] that are reversed at random; bit k of a draw decides about the k-th of them."""
         return (1,) * self.horizontal + (0,) * self.vertical
 
     @property
     def resamples(self) -> bool:
-        """Whether pixels get new values, instead of only new places."""
+        """Whether pixels get new values, not only new places."""
         return bool(self.zoom or self.shift or self.rotation or self.randaugment)
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures of a batch are mixed with each other."""
+        """Whether images of a batch are mixed with each other."""
         return bool(self.mixup or self.cutmix)
 
     @property
     def only_flips(self) -> bool:
-        """Whether there are only so few variants of a picture: itself and its mirror images."""
+        """Whether the only variants of an image are itself and its mirror images."""
         return not self.resamples and not self.mixes
 
 

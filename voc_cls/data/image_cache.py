@@ -1,4 +1,4 @@
-"""Decoded and resized pictures, kept in memory or on disk: for machines that train faster than they decode."""
+"""A cache of decoded and resized images, in memory or on disk: for machines that train faster than they decode."""
 
 from __future__ import annotations
 
@@ -19,16 +19,25 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BATCH_SIZE = 64
-"""Pictures written to disk at a time."""
+"""Images written to disk at a time."""
 
 
-def decoded_pictures(paths: Sequence[Path], preprocessing: Preprocessing, cache: Literal["none", "memory", "disk"],
-                     folder: Path, limit_bytes: float, say: Callable[[str], object]
-                     ) -> npt.NDArray[np.float32] | Rows | None:
-    """float32 [N, size, size, 3], 0-255, of the pictures at `paths`, for `training_batches`; None for cache "none".
+def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Literal["none", "memory", "disk"],
+                  folder: Path, limit_bytes: float, say: Callable[[str], object]
+                  ) -> npt.NDArray[np.float32] | Rows | None:
+    """float32 [N, size, size, 3], 0-255, of the images at `paths`, for `training_batches`; None for cache "none".
 
-    memory: decoded now. disk: in a store below `folder` that later runs use too; `limit_bytes` and `say` as for
-    `cached_rows`. UsageError where the machine has too little memory, DataError where the disk has too little space.
+    Args:
+        paths: the image files.
+        preprocessing: of the network; only how images are decoded and resized matters.
+        cache: memory: decoded now. disk: in a store that later runs use too.
+        folder: where the store is.
+        limit_bytes: as for `cached_rows`.
+        say: is called with sentences for people.
+
+    Raises:
+        UsageError: the machine has too little memory.
+        DataError: the disk has too little space.
     """
     if cache == "none":
         return None
@@ -43,24 +52,24 @@ def decoded_pictures(paths: Sequence[Path], preprocessing: Preprocessing, cache:
     needed = len(paths) * int(np.prod(shape)) * np.dtype(np.float32).itemsize
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory / 2:  # the network, and everything else, needs some too
-        raise UsageError(f"--cache memory: {len(paths):,} pictures need {needed / 1e9:.1f} GB, more than half of this "
-                         f"machine's {memory / 1e9:.1f} GB; choose --cache disk")
-    pictures = np.empty((len(paths), *shape), np.float32)
+        raise UsageError(f"`cache` memory: {len(paths):,} pictures need {needed / 1e9:.1f} GB, more than half of this "
+                         f"machine's {memory / 1e9:.1f} GB; choose `cache` disk")
+    images = np.empty((len(paths), *shape), np.float32)
     done = 0
     for batch in _decode(paths, preprocessing):
-        pictures[done:done + len(batch)] = batch
+        images[done:done + len(batch)] = batch
         done += len(batch)
     say(f"decoded pictures: {len(paths):,} in memory ({needed / 1e9:.2f} GB)")
-    return pictures
+    return images
 
 
 def _decode(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
-    """The pictures in their order, in batches."""
+    """The images in their order, in batches."""
     import tensorflow as tf
 
-    def picture(path: tf.Tensor) -> tf.Tensor:
+    def image(path: tf.Tensor) -> tf.Tensor:
         return decoded(path, preprocessing)
 
     names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    pictures = names.map(picture, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    yield from pictures.batch(BATCH_SIZE).prefetch(1).as_numpy_iterator()
+    images = names.map(image, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    yield from images.batch(BATCH_SIZE).prefetch(1).as_numpy_iterator()

@@ -1,7 +1,7 @@
-"""The input pipeline: which picture comes when, and the tf.data graph that reads, decodes, varies and batches it.
+"""The input pipeline: the order of the images, and the tf.data graph that reads, decodes, varies and batches them.
 
 The order is a table computed beforehand from the seed alone, and everything random about an example follows from its
-number in that table. So nothing depends on threads, on how fast the disk is, or on whether a run was interrupted: step
+number in that table. So nothing depends on threads, on the speed of the disk, or on whether a run was interrupted: step
 k always sees the same pixels.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """What each training step sees: picture `index` as its `draw` makes it, both int64 [steps, batch], ≥ 0.
+    """The input of each training step: image `index`, varied by `draw`, both int64 [steps, batch], ≥ 0.
 
     A draw is the seed of everything random about an example; its lowest bits are the flips (transforms.py).
     """
@@ -45,28 +45,34 @@ class Order:
         return Order(self.index[first:last], self.draw[first:last])
 
     def shard(self, rank: int, hosts: int) -> Order:
-        """The part of every batch that host `rank` of `hosts` trains on: the rank-th block, as devices take them.
+        """The part of every batch that host `rank` of `hosts` trains on: the rank-th block, as on devices.
 
         UsageError where the batches cannot be split evenly. mixup and CutMix mix within a part.
         """
         batch_size = self.index.shape[1]
         if batch_size % hosts:
-            raise UsageError(f"--batch-size {batch_size}: cannot be split evenly among --hosts {hosts}; choose a "
+            raise UsageError(f"`batch_size` {batch_size}: cannot be split evenly among `hosts` {hosts}; choose a "
                              f"multiple of {hosts}")
         block = slice(rank * batch_size // hosts, (rank + 1) * batch_size // hosts)
         return Order(self.index[:, block], self.draw[:, block])
 
 
-def shuffled_order(pictures: int, steps: int, batch_size: int, seed: int) -> Order:
-    """Every picture once per epoch in a new random order, with new draws.
+def shuffled_order(images: int, steps: int, batch_size: int, seed: int) -> Order:
+    """Every image once per epoch, in a new random order and with new draws.
 
-    A batch may span two epochs, so each has `batch_size` pictures.
+    A batch may span two epochs, so each has `batch_size` images.
+
+    Args:
+        images: number of training images.
+        steps: number of training steps.
+        batch_size: images a step.
+        seed: the same seed gives the same order.
     """
     index, draws = [], []
-    for epoch in range(-(-steps * batch_size // pictures)):
+    for epoch in range(-(-steps * batch_size // images)):
         random = np.random.default_rng([seed, epoch])
-        index.append(random.permutation(pictures))
-        draws.append(random.integers(2**62, size=pictures))
+        index.append(random.permutation(images))
+        draws.append(random.integers(2**62, size=images))
 
     def batches(epochs: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
         return np.concatenate(epochs)[:steps * batch_size].reshape(steps, batch_size)
@@ -75,32 +81,38 @@ def shuffled_order(pictures: int, steps: int, batch_size: int, seed: int) -> Ord
 
 
 def decoded(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Path of a picture (string scalar) → float32 [size, size, 3], resized, 0-255."""
+    """Path of an image (string scalar) → float32 [size, size, 3], resized, 0-255."""
     import tensorflow as tf
 
     return resize(decode(tf.io.read_file(path), preprocessing), preprocessing)
 
 
 def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], order: Order,
-                     preprocessing: Preprocessing, augmentation: Augmentation, pictures: Any = None
+                     preprocessing: Preprocessing, augmentation: Augmentation, cached: Any = None
                      ) -> tf.data.Dataset:
-    """Batches of (float32 [B, size, size, 3], float32 [B, classes]) in `order`, made on all cores, prefetched.
+    """Batches of (float32 [B, size, size, 3], float32 [B, classes]), made on all cores and prefetched.
 
-    pictures: what `pictures[i]` gives instead of reading paths[i]: float32 [size, size, 3], resized, 0-255, as from
-    `decoded_pictures`; the batches are the same, bit for bit. With mixup or CutMix, targets are weights.
+    Args:
+        paths: the image files.
+        targets: float32 [N, classes]; with mixup or CutMix, those of a batch become weights.
+        order: which image comes when, and its draws.
+        preprocessing: of the network.
+        augmentation: how the images are varied.
+        cached: `cached[i]` is used instead of reading paths[i]: float32 [size, size, 3], resized, 0-255, as from
+            `cached_images`; the batches are the same, bit for bit.
     """
     import tensorflow as tf
 
     names, labels = tf.constant([str(path) for path in paths]), tf.constant(targets)
     vary = _variation(preprocessing, augmentation)
 
-    def kept(index: tf.Tensor) -> tf.Tensor:  # a copy: TensorFlow may write into what NumPy gives it
-        row = tf.numpy_function(lambda number: np.array(pictures[number]), [index], tf.float32, stateful=False)
+    def from_cache(index: tf.Tensor) -> tf.Tensor:  # a copy: TensorFlow may write into NumPy's memory
+        row = tf.numpy_function(lambda number: np.array(cached[number]), [index], tf.float32, stateful=False)
         return tf.ensure_shape(row, [preprocessing.size, preprocessing.size, 3])
 
     def example(index: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        picture = decoded(names[index], preprocessing) if pictures is None else kept(index)
-        return vary(picture, draw), labels[index], draw
+        image = decoded(names[index], preprocessing) if cached is None else from_cache(index)
+        return vary(image, draw), labels[index], draw
 
     flat = tf.data.Dataset.from_tensor_slices((order.index.ravel(), order.draw.ravel()))
     examples = flat.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -116,9 +128,14 @@ def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], or
 
 def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_size: int, preprocessing: Preprocessing,
                  augmentation: Augmentation) -> tf.data.Dataset:
-    """Batches of float32 [≤ batch_size, size, size, 3]: of paths[i] the variants draws[i], then of the next picture.
+    """Batches of float32 [≤ batch_size, size, size, 3]: the variants of the first image, then those of the next.
 
-    Each picture is decoded once. A draw of 0 is the picture as it is where flips are all there is.
+    Args:
+        paths: the image files; each is decoded once.
+        draws: for each of them, the draws of its variants; with flips alone, draw 0 is the unchanged image.
+        batch_size: variants a batch; the last one may have fewer.
+        preprocessing: of the network.
+        augmentation: how the images are varied.
     """
     import tensorflow as tf
 
@@ -126,19 +143,20 @@ def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_si
     shape = tf.TensorSpec([preprocessing.size, preprocessing.size, 3], tf.float32)
 
     def views(path: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        picture = decoded(path, preprocessing)
-        return tf.map_fn(lambda draw: vary(picture, draw), draws, fn_output_signature=shape)
+        image = decoded(path, preprocessing)
+        return tf.map_fn(lambda draw: vary(image, draw), draws, fn_output_signature=shape)
 
-    wanted = [str(path) for path in paths], tf.ragged.constant(draws, tf.int64, ragged_rank=1)
-    pictures = tf.data.Dataset.from_tensor_slices(wanted).map(views, tf.data.AUTOTUNE, deterministic=True)
-    batches = -(-sum(map(len, draws)) // batch_size)  # rebatch forgets how many, and Keras warns at the end
-    counted = pictures.rebatch(batch_size).apply(tf.data.experimental.assert_cardinality(batches))
+    names = [str(path) for path in paths]
+    images = tf.data.Dataset.from_tensor_slices((names, tf.ragged.constant(draws, tf.int64, ragged_rank=1)))
+    variants = images.map(views, tf.data.AUTOTUNE, deterministic=True)
+    batches = -(-sum(map(len, draws)) // batch_size)  # rebatch loses the number, and Keras would warn at the end
+    counted = variants.rebatch(batch_size).apply(tf.data.experimental.assert_cardinality(batches))
     return _one_thread_each(counted)
 
 
-def picture_batches(paths: Sequence[Path], batch_size: int, preprocessing: Preprocessing,
-                    mirrored: bool = False) -> tf.data.Dataset:
-    """Batches of float32 [≤ batch_size, size, size, 3] for inference: the pictures in the order of `paths`.
+def image_batches(paths: Sequence[Path], batch_size: int, preprocessing: Preprocessing,
+                  mirrored: bool = False) -> tf.data.Dataset:
+    """Batches of float32 [≤ batch_size, size, size, 3] for inference: the images in the order of `paths`.
 
     mirrored: each is followed by its mirror image.
     """
@@ -150,7 +168,7 @@ def _variation(preprocessing: Preprocessing, augmentation: Augmentation
                ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """(float32 [size, size, 3], 0-255, draw) → the variant with that draw, normalised as by `preprocess`.
 
-    Mean and divisor are pictures: to spread three numbers over a picture takes TensorFlow 0.3 ms instead of 0.1.
+    Mean and divisor are whole images: broadcasting three numbers takes TensorFlow 0.3 ms an image instead of 0.1.
     """
     import tensorflow as tf
 
@@ -161,15 +179,15 @@ def _variation(preprocessing: Preprocessing, augmentation: Augmentation
     mean = spread(preprocessing.mean)
     std = None if preprocessing.std == (1.0, 1.0, 1.0) else spread(preprocessing.std)
 
-    def vary(picture: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:  # flips last: what comes before works in place
-        shifted = resample(picture, draw, augmentation) - mean
+    def vary(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:  # flips last: what comes before works in place
+        shifted = resample(image, draw, augmentation) - mean
         return flip(shifted if std is None else shifted / std, draw, augmentation)
 
     return vary
 
 
 def _one_thread_each(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Prefetched. There is a picture for every core; to split one among them as well only costs (7 %)."""
+    """Prefetches, one image a core; splitting the work on an image among cores as well would cost 7 %."""
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -178,8 +196,8 @@ def _one_thread_each(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 @contextmanager
-def naming_broken_pictures(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[None]:
-    """Around code that reads `paths` through tf.data, which knows no file names: its decoding errors get one."""
+def naming_broken_images(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[None]:
+    """Around code that reads `paths` through tf.data: its decoding errors, which have no file name, get one."""
     import tensorflow as tf
 
     try:
@@ -191,6 +209,6 @@ def naming_broken_pictures(paths: Sequence[Path], preprocessing: Preprocessing) 
             except OSError as unreadable:
                 raise DataError(f"{path}: cannot be read ({unreadable.strerror})") from error
             except tf.errors.InvalidArgumentError:
-                raise DataError(f"{path}: not a whole JPEG, PNG, BMP or GIF picture; `voc-data check` lists every such "
+                raise DataError(f"{path}: is not a complete JPEG, PNG, BMP or GIF; `voc-data check` lists every such "
                                 "file") from error
         raise

@@ -1,6 +1,6 @@
-"""From the bytes of a picture to what a network takes: the one path of training, evaluation and the export.
+"""From the bytes of an image to the input of a network: the same code in training, evaluation and the export.
 
-Every op is TensorFlow's, so the export carries this very code in its graph and serving cannot drift from training.
+Every op is TensorFlow's, so the export has this code in its graph and serving cannot deviate from training.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens to a decoded picture before it enters the network; stored with every run and export."""
+    """What happens to a decoded image before it enters the network; stored with every run and export."""
 
     size: int
     """Height and width of the network's input, pixels."""
     mean: tuple[float, float, float]
     """Subtracted per channel, in grey levels 0-255, in the order of `channels`."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """What each channel is divided by afterwards, grey levels."""
+    """Divisor of each channel afterwards, grey levels."""
     channels: str = "RGB"
     """Order of the colour channels. Keras' own VGG-16 is BGR, TF-Slim's is RGB: recorded, never assumed."""
     resize: str = "bilinear"
@@ -47,8 +47,8 @@ def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Decodes one JPEG, PNG, BMP or GIF (its first frame) to uint8 [height, width, 3] RGB.
 
     The format is read from the bytes, not from a file name. Greyscale is repeated over the channels, alpha is
-    dropped, CMYK JPEGs are converted, 16-bit PNGs keep their upper 8 bits. Raises InvalidArgumentError when the
-    bytes are no such picture.
+    dropped, CMYK JPEGs are converted, 16-bit PNGs keep their upper 8 bits. Raises InvalidArgumentError where
+    the bytes are not such an image.
     """
     import tensorflow as tf
 
@@ -70,16 +70,16 @@ def resize(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return tf.image.resize(images, [size, size], preprocessing.resize)  # float32, also of uint8
 
 
-def normalise(pictures: Any, preprocessing: Preprocessing) -> Any:
-    """Grey levels float32 [..., size, size, 3], 0-255 → what the network takes: minus the mean, divided by `std`."""
+def normalise(images: Any, preprocessing: Preprocessing) -> Any:
+    """Grey levels float32 [..., size, size, 3], 0-255 → the network's input: minus the mean, divided by `std`."""
     import tensorflow as tf
 
-    shifted = pictures - tf.constant(preprocessing.mean, tf.float32)
+    shifted = images - tf.constant(preprocessing.mean, tf.float32)
     return shifted if preprocessing.std == (1.0, 1.0, 1.0) else shifted / tf.constant(preprocessing.std, tf.float32)
 
 
 def grey_levels(inputs: Any, preprocessing: Preprocessing) -> Any:
-    """The inverse of `normalise`, for NumPy arrays: what a person can look at."""
+    """The inverse of `normalise`, for NumPy arrays: an image to look at."""
     return inputs * preprocessing.std + preprocessing.mean
 
 

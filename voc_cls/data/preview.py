@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED, Dataset
-from voc_cls.data.pipeline import Order, naming_broken_pictures, training_batches
+from voc_cls.data.pipeline import Order, naming_broken_images, training_batches
 from voc_cls.data.preprocessing import Preprocessing, grey_levels
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
@@ -48,7 +48,7 @@ def preview(dataset: Dataset, pictures: int, variants: int, augmentation: Augmen
     chosen = np.sort(random.choice(len(dataset), min(pictures, len(dataset)), replace=False))
     draws = random.integers(2**62, size=(variants, len(chosen)))
     order = Order(np.tile(chosen, (variants, 1)), draws)
-    with naming_broken_pictures([dataset.paths[number] for number in chosen], preprocessing):
+    with naming_broken_images([dataset.paths[number] for number in chosen], preprocessing):
         batches = [batch for steps, applied in ((order.steps_between(0, 1), Augmentation()), (order, augmentation))
                    for batch in training_batches(dataset.paths, dataset.targets, steps, preprocessing, applied)]
     images = grey_levels(np.stack([images.numpy() for images, _ in batches]), preprocessing)

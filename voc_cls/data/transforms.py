@@ -1,31 +1,56 @@
-"""Variants of one picture: a pure function of the picture and of a number, the draw.
+"""Random variants of one image: a pure function of the image and of a number, the draw.
 
-Nothing random is kept between two calls, so that neither threads nor an interrupted run can change what a step sees.
-Zoom, shift and rotation are one affine map: interpolated once, a picture stays sharp, and OpenCV takes 0.6 ms for it
-where TensorFlow's ImageProjectiveTransformV3 takes 3.3 (a core, 224 × 224).
+Nothing random is kept between two calls, so neither threads nor an interrupted run can change what a step sees. Zoom,
+shift and rotation are one affine map: interpolated once, an image stays sharp, and OpenCV takes 0.6 ms for it where
+TensorFlow's ImageProjectiveTransformV3 takes 3.3 (a core, 224 × 224).
+
+RandAugment (Cubuk et al. 2020) applies two of 14 operations to every image, at a fixed strength. The colour operations
+are Pillow's, by which the paper defines them; the geometric ones join the affine map. Keras' RandAugment layer computes
+all operations for every image and drops all but two: 44 ms an image here, where this takes 1.5; its rotation goes to
+180 degrees, its contrast only up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageEnhance, ImageOps
 
 from voc_cls.data.augmentation import Augmentation
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Picture = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.float32]
 FLIP_BITS = 2
 """The lowest bits of a draw are the flips, the others seed the rest."""
+OPERATIONS = 2
+STRENGTH = 0.9
+"""The paper's N = 2 and M = 9 (of 10) for a ResNet-50 on ImageNet."""
+
+# What an operation does at strength 1: AutoAugment's table (Cubuk et al. 2019), in the authors' code
+# (tensorflow/tpu, efficientnet/autoaugment.py) for solarize, of which the paper leaves the direction open.
+GEOMETRIC = {"rotation": 30.0, "shear_x": 0.3, "shear_y": 0.3, "shift_x": 0.45, "shift_y": 0.45}
+"""The field of Geometry and how much is added to it, either way."""
+ENHANCED = {"color": ImageEnhance.Color, "contrast": ImageEnhance.Contrast, "brightness": ImageEnhance.Brightness,
+            "sharpness": ImageEnhance.Sharpness}
+"""Factor 0.1 to 1.9."""
+FIXED: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "autocontrast": ImageOps.autocontrast,
+    "equalize": ImageOps.equalize,
+    "solarize": lambda image: ImageOps.solarize(image, int(256 * STRENGTH)),  # inverts what is brighter
+    "posterize": lambda image: ImageOps.posterize(image, 8 - int(4 * STRENGTH)),  # 4 to 8 bits are kept
+}
+NAMES = ("identity", *GEOMETRIC, *ENHANCED, *FIXED)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a picture goes: zoomed, sheared and rotated about its centre, then shifted. By default it stays."""
+    """A movement of the image: zoomed, sheared and rotated about its centre, then shifted. By default, none."""
 
     zoom: float = 1.0
     """2: everything is twice as large."""
@@ -42,13 +67,13 @@ class Geometry:
 
     @classmethod
     def drawn(cls, augmentation: Augmentation, random: np.random.Generator) -> Geometry:
-        """Uniform within the ranges."""
+        """Draws uniformly within the ranges."""
         zoom, rotation, shift_x, shift_y = random.uniform(-1, 1, 4)
         return cls(zoom=1 + zoom * augmentation.zoom, rotation=rotation * augmentation.rotation,
                    shift_x=shift_x * augmentation.shift, shift_y=shift_y * augmentation.shift)
 
     def matrix(self, height: int, width: int) -> npt.NDArray[np.float64]:
-        """[2, 3]: from (x, y, 1), pixels, to where that point goes."""
+        """[2, 3]: from (x, y, 1), pixels, to the moved point."""
         angle = np.radians(self.rotation)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         linear = self.zoom * turn @ [[1, self.shear_x], [self.shear_y, 1]]
@@ -57,57 +82,72 @@ class Geometry:
         return np.column_stack([linear, centre + shift - linear @ centre])
 
 
-def augment(picture: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+def augment(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     """float32 [H, W, 3], 0-255, and an int64 scalar ≥ 0 → the variant with that number, same shape and range.
 
-    Where flips are all there is, the pixels are exactly the picture's. Works inside tf.data and eagerly.
+    With flips alone, the pixels are exactly the image's. Works inside tf.data and eagerly.
     """
-    return flip(resample(picture, draw, augmentation), draw, augmentation)
+    return flip(resample(image, draw, augmentation), draw, augmentation)
 
 
-def resample(picture: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+def resample(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     """All of `augment` but the flips."""
     import tensorflow as tf
 
-    def resample_array(values: Picture, number: np.int64) -> Picture:
+    def resample_array(values: Pixels, number: np.int64) -> Pixels:
         return resampled(values, int(number), augmentation)
 
     if not augmentation.resamples:
-        return picture
-    varied = tf.numpy_function(resample_array, [picture, draw], tf.float32, stateful=False)
-    return tf.ensure_shape(varied, picture.shape)
+        return image
+    varied = tf.numpy_function(resample_array, [image, draw], tf.float32, stateful=False)
+    return tf.ensure_shape(varied, image.shape)
 
 
-def flip(picture: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+def flip(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     """Reverses the axes [H, W, 3] whose bit in `draw` is set."""
     import tensorflow as tf
 
-    def flipped(axis: int, bit: int, picture: tf.Tensor) -> tf.Tensor:
+    def flipped(axis: int, bit: int, image: tf.Tensor) -> tf.Tensor:
         is_set = tf.bitwise.bitwise_and(draw, 1 << bit) > 0
-        return tf.cond(is_set, lambda: tf.reverse(picture, [axis]), lambda: picture)
+        return tf.cond(is_set, lambda: tf.reverse(image, [axis]), lambda: image)
 
     for bit, axis in enumerate(augmentation.flips):
-        picture = flipped(axis, bit, picture)
-    return picture
+        image = flipped(axis, bit, image)
+    return image
 
 
-def resampled(picture: Picture, draw: int, augmentation: Augmentation) -> Picture:
-    """`resample` of an array: always a new one, for TensorFlow may write into it."""
-    from voc_cls.data.randaugment import randaugment
-
+def resampled(image: Pixels, draw: int, augmentation: Augmentation) -> Pixels:
+    """`resample` of an array; returns a new one, because TensorFlow may write into it."""
     random = np.random.default_rng(draw >> FLIP_BITS)
     geometry = Geometry.drawn(augmentation, random)
     if augmentation.randaugment:
-        picture, geometry = randaugment(picture, geometry, random)
-    return picture.copy() if geometry == Geometry() else warped(picture, geometry)
+        image, geometry = randaugment(image, geometry, random)
+    return image.copy() if geometry == Geometry() else warped(image, geometry)
 
 
-def warped(picture: Picture, geometry: Geometry) -> Picture:
-    """Moves a float32 [H, W, 3] picture; interpolation is bilinear, beyond its edges the picture is reflected."""
+def randaugment(image: Pixels, geometry: Geometry, random: np.random.Generator) -> tuple[Pixels, Geometry]:
+    """Draws operations; returns the image with new colours (rounded to whole grey levels) and its new geometry."""
+    names = [NAMES[number] for number in random.integers(len(NAMES), size=OPERATIONS)]
+    for name, sign in zip(names, random.choice([-1, 1], OPERATIONS), strict=True):
+        if name in GEOMETRIC:
+            geometry = replace(geometry, **{name: getattr(geometry, name) + float(sign) * STRENGTH * GEOMETRIC[name]})
+        elif name != "identity":
+            image = recoloured(image, name, float(sign))
+    return image, geometry
+
+
+def recoloured(image: Pixels, name: str, sign: float) -> Pixels:
+    """Applies one colour operation to a float32 [H, W, 3] image, 0-255; sign -1 or 1: less or more of it."""
+    original = Image.fromarray(np.rint(image).astype(np.uint8))
+    changed = FIXED[name](original) if name in FIXED else ENHANCED[name](original).enhance(1 + sign * 0.9 * STRENGTH)
+    return np.asarray(changed, np.float32)
+
+
+def warped(image: Pixels, geometry: Geometry) -> Pixels:
+    """Moves a float32 [H, W, 3] image; interpolation is bilinear, beyond its edges the image is reflected."""
     import cv2
 
-    height, width = picture.shape[:2]
-    moved: Picture = cv2.warpAffine(picture, geometry.matrix(height, width), (width, height), flags=cv2.INTER_LINEAR,
+    height, width = image.shape[:2]
+    moved: Pixels = cv2.warpAffine(image, geometry.matrix(height, width), (width, height), flags=cv2.INTER_LINEAR,
                                     borderMode=cv2.BORDER_REFLECT)
     return moved
-

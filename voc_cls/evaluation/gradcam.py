@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.pipeline import naming_broken_pictures, picture_batches
+from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.evaluation.probabilities import Floats
 from voc_cls.nets.network import Network
 
@@ -29,8 +29,8 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int]) -
     preprocessing = network.spec.preprocessing
     trunk, rest = cut_after_convolutions(network)
     maps = [np.zeros((0, *trunk.output_shape[1:3]), np.float32)]
-    with naming_broken_pictures(paths, preprocessing):
-        for number, pictures in enumerate(picture_batches(paths, BATCH_SIZE, preprocessing) if paths else ()):
+    with naming_broken_images(paths, preprocessing):
+        for number, pictures in enumerate(image_batches(paths, BATCH_SIZE, preprocessing) if paths else ()):
             chosen = columns[number * BATCH_SIZE:(number + 1) * BATCH_SIZE]
             features = trunk(keras.ops.convert_to_tensor(pictures.numpy()), training=False)
             maps.append(grad_cam(rest, features, chosen))

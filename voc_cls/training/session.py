@@ -10,8 +10,8 @@ import keras
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.image_cache import decoded_pictures
-from voc_cls.data.pipeline import naming_broken_pictures, shuffled_order
+from voc_cls.data.image_cache import cached_images
+from voc_cls.data.pipeline import naming_broken_images, shuffled_order
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.evaluation.tasks import Assessment
 from voc_cls.files import write_aside
@@ -76,7 +76,7 @@ def train_joined(config: TrainConfig, folder: RunFolder, distribution: Distribut
         distribution.check_same(weights=weights)
         distribution.broadcast(lambda: start_folder(folder, config, splits, weights,
                                                     network.spec.preprocessing))
-        with naming_broken_pictures(splits.pictures, network.spec.preprocessing):
+        with naming_broken_images(splits.pictures, network.spec.preprocessing):
             return run(config, folder, splits, network, trained, preemption, console)
 
 
@@ -107,7 +107,7 @@ def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, 
 
     reason = why_not_cached(network, first, splits, augmentation, precision, compute.cache_gb)
     if reason:
-        pictures = decoded_pictures(splits.train.paths, network.spec.preprocessing, compute.cache, folder / "pictures",
+        pictures = cached_images(splits.train.paths, network.spec.preprocessing, compute.cache, folder / "pictures",
                                     compute.cache_gb * 1e9, say)
         part = whole_network(distribution, network, splits.train, augmentation, pictures)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import file_digests
-from voc_cls.data.pipeline import Order, picture_batches, training_batches
+from voc_cls.data.pipeline import Order, image_batches, training_batches
 from voc_cls.data.preprocessing import grey_levels
 from voc_cls.nets.network import Network
 from voc_cls.training.augmented_views import fixed_views, plain_view
@@ -52,7 +52,7 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
         model=network.model,
         whole=network.model,
         batches=batches,
-        inputs=lambda dataset: picture_batches(dataset.paths, BATCH_SIZE, preprocessing),
+        inputs=lambda dataset: image_batches(dataset.paths, BATCH_SIZE, preprocessing),
         description="the whole network, on pictures",
         pictures=lambda order: grey_levels(next(iter(batches(order.steps_between(0, 1))))[0].numpy(), preprocessing),
     )

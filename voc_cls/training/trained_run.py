@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.pipeline import naming_broken_pictures, picture_batches
+from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.errors import RunError
 from voc_cls.evaluation.augmented import Tta, at_any_size, views_of
 from voc_cls.evaluation.bootstrap import RESAMPLES
@@ -51,10 +51,10 @@ class TrainedRun:
         views = views_of(tta, preprocessing.size)
         model = self.network.model if views.sizes == (preprocessing.size,) else at_any_size(self.network)
         outputs = []
-        broken = naming_broken_pictures(paths, preprocessing)
+        broken = naming_broken_images(paths, preprocessing)
         with PredictionProgress(title, len(paths) * views.number) as progress, broken:
             for size in views.sizes:
-                batches = picture_batches(paths, BATCH_SIZE, replace(preprocessing, size=size), views.mirrored)
+                batches = image_batches(paths, BATCH_SIZE, replace(preprocessing, size=size), views.mirrored)
                 steps = -(-len(paths) * (1 + views.mirrored) // BATCH_SIZE)  # Keras warns where it has to find out
                 logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))

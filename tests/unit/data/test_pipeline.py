@@ -17,11 +17,11 @@ import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED
-from voc_cls.data.image_cache import decoded_pictures
+from voc_cls.data.image_cache import cached_images
 from voc_cls.data.pipeline import (
     Order,
-    naming_broken_pictures,
-    picture_batches,
+    image_batches,
+    naming_broken_images,
     shuffled_order,
     training_batches,
     view_batches,
@@ -74,7 +74,7 @@ def everything(paths: list[Path], pictures: Any = None) -> tf.data.Dataset:
 
 
 def test_every_epoch_has_each_picture_once_in_another_order():
-    order = shuffled_order(pictures=10, steps=6, batch_size=5, seed=0)
+    order = shuffled_order(images=10, steps=6, batch_size=5, seed=0)
     epochs = order.index.reshape(3, 10)
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
@@ -112,7 +112,7 @@ def test_hosts_share_every_batch_without_gap_or_overlap():
 
 
 def test_a_batch_that_cannot_be_split_evenly_is_refused():
-    with pytest.raises(UsageError, match="--batch-size 10: cannot be split evenly among --hosts 4; choose a multiple"):
+    with pytest.raises(UsageError, match="`batch_size` 10: cannot be split evenly among `hosts` 4; choose a multiple"):
         shuffled_order(100, 5, 10, seed=0).shard(0, 4)
 
 
@@ -176,7 +176,7 @@ def test_on_keras_jax_backend_the_batches_are_the_same_bits(photographs: list[Pa
 def test_decoded_pictures_that_are_kept_change_no_bit_however_often_they_are_read(photographs: list[Path], cache: Any,
                                                                                  tmp_path: Path):
     said: list[str] = []
-    kept = decoded_pictures(photographs, REAL, cache, tmp_path / "cache", 1e9, said.append)
+    kept = cached_images(photographs, REAL, cache, tmp_path / "cache", 1e9, said.append)
     from_files = digest(everything(photographs))
     assert [digest(everything(photographs, kept)) for _ in range(2)] == [from_files, from_files]
     assert "decoded pictures: " in said[0]
@@ -187,29 +187,29 @@ def test_decoded_pictures_that_are_kept_change_no_bit_however_often_they_are_rea
 
 def test_pictures_kept_on_disk_are_decoded_once_for_all_runs(photographs: list[Path], tmp_path: Path):
     said: list[str] = []
-    first = decoded_pictures(photographs[:7], REAL, "disk", tmp_path / "cache", 1e9, said.append)
-    second = decoded_pictures(photographs, REAL, "disk", tmp_path / "cache", 1e9, said.append)
+    first = cached_images(photographs[:7], REAL, "disk", tmp_path / "cache", 1e9, said.append)
+    second = cached_images(photographs, REAL, "disk", tmp_path / "cache", 1e9, said.append)
     assert first is not None
     assert second is not None
     assert np.array_equal(second[np.arange(7)], first[np.arange(7)])
     assert "7 from the cache, 3 to compute" in said[1]
-    assert decoded_pictures(photographs, REAL, "none", tmp_path, 1e9, said.append) is None
+    assert cached_images(photographs, REAL, "none", tmp_path, 1e9, said.append) is None
 
 
 def test_more_pictures_than_memory_are_refused_before_any_is_decoded(tmp_path: Path):
     huge, many = Preprocessing(size=10**5, mean=(0.0, 0.0, 0.0)), [tmp_path / "missing.jpg"] * 1000
-    with pytest.raises(UsageError, match=r"--cache memory: 1,000 pictures need 120000\.0 GB, more than half of this"):
-        decoded_pictures(many, huge, "memory", tmp_path, 1e9, print)
+    with pytest.raises(UsageError, match=r"`cache` memory: 1,000 pictures need 120000\.0 GB, more than half of this"):
+        cached_images(many, huge, "memory", tmp_path, 1e9, print)
 
 
 def test_inference_sees_every_picture_once_in_order(pictures: list[Path]):
-    batches = list(picture_batches(pictures, 4, SMALL))
+    batches = list(image_batches(pictures, 4, SMALL))
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert np.array_equal(np.concatenate(batches)[:, 0, 0, 0], np.arange(10) * 20)
 
 
 def test_inference_can_see_each_picture_followed_by_its_mirror_image(pictures: list[Path]):
-    rows = np.concatenate([batch[:, 0, :, 0] for batch in picture_batches(pictures, 4, SMALL, mirrored=True)])
+    rows = np.concatenate([batch[:, 0, :, 0] for batch in image_batches(pictures, 4, SMALL, mirrored=True)])
     assert np.array_equal(rows[0::2, 0], np.arange(10) * 20)
     assert np.array_equal(rows[1::2], rows[0::2, ::-1])
 
@@ -233,5 +233,5 @@ def test_the_views_of_a_picture_do_not_touch_each_other(photographs: list[Path])
 
 def test_a_broken_picture_is_named_although_tf_data_knows_no_names(pictures: list[Path]):
     pictures[7].write_bytes(pictures[7].read_bytes()[:40])
-    with pytest.raises(DataError, match=r"7\.png: not a whole"), naming_broken_pictures(pictures, SMALL):
-        list(picture_batches(pictures, 4, SMALL))
+    with pytest.raises(DataError, match=r"7\.png: is not a complete"), naming_broken_images(pictures, SMALL):
+        list(image_batches(pictures, 4, SMALL))

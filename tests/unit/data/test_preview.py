@@ -12,7 +12,7 @@ from PIL import Image
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import DifficultPolicy
 from voc_cls.data.load import read_dataset
-from voc_cls.data.pipeline import picture_batches
+from voc_cls.data.pipeline import image_batches
 from voc_cls.data.preprocessing import Preprocessing, grey_levels
 from voc_cls.data.preview import Preview, caption, draw_preview, preview
 from voc_cls.errors import DataError
@@ -39,7 +39,7 @@ def test_the_first_row_are_the_pictures_as_they_are_and_the_others_vary(drawn_de
     made = preview(dataset, 4, 3, Augmentation(rotation=90.0), NETWORK, seed=1)
     numbers = [[path.name for path in dataset.paths].index(name) for name in made.names]
     assert made.pictures.shape == (4, 4, 64, 64, 3)
-    plain = np.concatenate(list(picture_batches([dataset.paths[number] for number in numbers], 4, NETWORK)))
+    plain = np.concatenate(list(image_batches([dataset.paths[number] for number in numbers], 4, NETWORK)))
     assert np.array_equal(made.pictures[0], np.rint(grey_levels(plain, NETWORK)))
     assert np.array_equal(made.targets, np.tile(dataset.targets[numbers], (4, 1, 1)))
     assert all((made.pictures[0] != made.pictures[variant]).any() for variant in (1, 2, 3))

@@ -7,14 +7,13 @@ import pytest
 import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
-from voc_cls.data.randaugment import NAMES, randaugment, recoloured
-from voc_cls.data.transforms import Geometry, Picture, augment, resampled, warped
+from voc_cls.data.transforms import NAMES, Geometry, Pixels, augment, randaugment, recoloured, resampled, warped
 
 SIZE = 65
 
 
 @pytest.fixture
-def dot() -> Picture:
+def dot() -> Pixels:
     """Black, with a white dot of 3 × 3 at the centre."""
     picture = np.zeros((SIZE, SIZE, 3), np.float32)
     picture[31:34, 31:34] = 255
@@ -22,30 +21,30 @@ def dot() -> Picture:
 
 
 @pytest.fixture
-def noise() -> Picture:
+def noise() -> Pixels:
     return np.random.default_rng(0).uniform(0, 255, (32, 48, 3)).astype(np.float32)
 
 
-def centre(picture: Picture) -> tuple[float, float]:
+def centre(picture: Pixels) -> tuple[float, float]:
     """(x, y) of the centre of what is bright, pixels from the picture's centre."""
     weights = picture[..., 0] / picture[..., 0].sum()
     y, x = np.indices(weights.shape)
     return float((weights * x).sum()) - (SIZE - 1) / 2, float((weights * y).sum()) - (SIZE - 1) / 2
 
 
-def variant(picture: Picture, draw: int, augmentation: Augmentation) -> Picture:
-    result: Picture = augment(tf.constant(picture), tf.constant(draw, tf.int64), augmentation).numpy()
+def variant(picture: Pixels, draw: int, augmentation: Augmentation) -> Pixels:
+    result: Pixels = augment(tf.constant(picture), tf.constant(draw, tf.int64), augmentation).numpy()
     return result
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(horizontal=True, vertical=True)])
-def test_without_resampling_the_pixels_are_exactly_the_pictures(noise: Picture, augmentation: Augmentation):
+def test_without_resampling_the_pixels_are_exactly_the_pictures(noise: Pixels, augmentation: Augmentation):
     for draw in (0, 1, 2, 3, 4, 2**62 - 1):
         assert set(variant(noise, draw, augmentation).ravel()) == set(noise.ravel())
     assert np.array_equal(variant(noise, 4, augmentation), noise)
 
 
-def test_the_lowest_bits_of_a_draw_are_the_flips(noise: Picture):
+def test_the_lowest_bits_of_a_draw_are_the_flips(noise: Pixels):
     both, vertical = Augmentation(horizontal=True, vertical=True), Augmentation(vertical=True)
     assert np.array_equal(variant(noise, 1, both), noise[:, ::-1])
     assert np.array_equal(variant(noise, 2, both), noise[::-1])
@@ -53,7 +52,7 @@ def test_the_lowest_bits_of_a_draw_are_the_flips(noise: Picture):
     assert np.array_equal(variant(noise, 1, vertical), noise[::-1])
 
 
-def test_a_shift_moves_a_dot_by_at_most_its_range_in_all_directions(dot: Picture):
+def test_a_shift_moves_a_dot_by_at_most_its_range_in_all_directions(dot: Pixels):
     places = np.array([centre(resampled(dot, draw << 2, Augmentation(shift=0.2))) for draw in range(100)])
     assert np.abs(places).max() <= 0.2 * SIZE + 0.05  # OpenCV interpolates in 32nds of a pixel
     assert (np.abs(places).max(axis=0) > 0.18 * SIZE).all()
@@ -70,7 +69,7 @@ def test_a_zoom_makes_a_square_larger_or_smaller_within_its_range_where_it_is():
     assert np.allclose([centre(picture) for picture in shown], 0, atol=0.05)
 
 
-def test_a_rotation_turns_a_dot_about_the_centre_by_at_most_its_range(dot: Picture):
+def test_a_rotation_turns_a_dot_about_the_centre_by_at_most_its_range(dot: Pixels):
     beside = np.roll(dot, 20, axis=1)
     places = np.array([centre(resampled(beside, draw << 2, Augmentation(rotation=30.0))) for draw in range(100)])
     angles = np.degrees(np.arctan2(places[:, 1], places[:, 0]))
@@ -80,7 +79,7 @@ def test_a_rotation_turns_a_dot_about_the_centre_by_at_most_its_range(dot: Pictu
     assert angles.max() > 25
 
 
-def test_all_at_once_move_the_centre_by_the_shift_alone(dot: Picture):
+def test_all_at_once_move_the_centre_by_the_shift_alone(dot: Pixels):
     moved = warped(dot, Geometry(zoom=1.3, rotation=20, shear_x=0.2, shift_x=0.1, shift_y=-0.2))
     assert centre(moved) == pytest.approx((0.1 * SIZE, -0.2 * SIZE), abs=0.05)
 
@@ -91,7 +90,7 @@ def test_beyond_its_edges_a_picture_is_reflected():
     assert moved[0, :4, 0] == pytest.approx([1, 0, 0, 1], abs=1e-4)
 
 
-def test_the_same_draw_makes_the_same_pixels_and_another_draw_others(noise: Picture):
+def test_the_same_draw_makes_the_same_pixels_and_another_draw_others(noise: Pixels):
     everything = Augmentation(horizontal=True, zoom=0.1, shift=0.1, rotation=10.0, randaugment=True)
     first = variant(noise, 12345, everything)
     assert np.array_equal(first, variant(noise, 12345, everything))
@@ -117,15 +116,15 @@ def test_brightness_and_contrast_go_up_and_down():
     assert recoloured(grey, "contrast", -1).std() < grey.std() < recoloured(grey, "contrast", 1).std()
 
 
-def test_randaugment_draws_each_of_the_14_operations_about_equally_often(noise: Picture,
+def test_randaugment_draws_each_of_the_14_operations_about_equally_often(noise: Pixels,
                                                                        monkeypatch: pytest.MonkeyPatch):
     drawn: list[str] = []
 
-    def noted(picture: Picture, name: str, sign: float) -> Picture:
+    def noted(picture: Pixels, name: str, sign: float) -> Pixels:
         drawn.append(name)
         return recoloured(picture, name, sign)
 
-    monkeypatch.setattr("voc_cls.data.randaugment.recoloured", noted)
+    monkeypatch.setattr("voc_cls.data.transforms.recoloured", noted)
     moved = 0
     for seed in range(700):
         _, geometry = randaugment(noise, Geometry(), np.random.default_rng(seed))
