@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from difflib import get_close_matches
 from enum import Enum
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -78,8 +78,7 @@ class Setting:
         return next((mark for mark in self.marks if isinstance(mark, kind)), None)
 
 
-@cache
-def settings_of(group: Any) -> tuple[Setting, ...]:
+def settings_of(group: type) -> tuple[Setting, ...]:
     """The fields of a dataclass."""
     hints, marked = get_type_hints(group), get_type_hints(group, include_extras=True)
     return tuple(Setting(entry.name, hints[entry.name], getattr(marked[entry.name], "__metadata__", ()), entry.default)
