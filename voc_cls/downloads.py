@@ -1,42 +1,95 @@
-"""One file over HTTP, carried on where a broken download stopped."""
+"""Files over HTTP: carried on where a broken download stopped, checked, and archives unpacked."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
+import hashlib
 import re
 import sys
+import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from voc_cls.errors import DownloadError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TIMEOUT_S = (10, 30)
 """Seconds to connect, and between two pieces of the body."""
 BREAKS = 5
 """How often one call takes up a download that broke off before it gives up; the next call takes it up again."""
 PIECE = 1 << 16
+MOST_MEMBERS = 1_000_000
+"""More names in an archive would be a bomb; the largest official one, VOC2012's, has some 40,000."""
 
 
 class _BrokenOffError(Exception):
     """The body ended early, or has to be asked for once more."""
 
 
-def download(url: str, to: Path, magic: bytes = b"", size: int | None = None, pause_s: float = 1.0) -> None:
-    """Downloads `url` to the file `to`, with a progress bar on a terminal.
+@contextlib.contextmanager
+def fetched(url: str, to: Path, local: Path | None = None, sha256: str | None = None,
+            console: Console | None = None, **expected: Any) -> Iterator[Path]:
+    """A checked file, downloaded or brought by hand, for the time of a `with` block.
+
+    A download is removed after the block, also where it turns out to be wrong (DownloadError in the block), so that the
+    next call fetches it again. Other errors, such as a full disk, leave it.
+
+    Args:
+        url: Its address.
+        to: Where a download is put; what is there already is not downloaded again.
+        local: The file, where somebody has brought it; it stays.
+        sha256: Digest that it must have, if known.
+        console: For a progress bar, if it is a terminal.
+        expected: `magic` and `size` as `download` takes them.
+
+    Raises:
+        DownloadError: It does not come, or is another file.
+    """
+    file = local or to
+    if local is None and not to.exists():
+        download(url, to, console=console, **expected)
+    try:
+        if sha256 is not None:
+            check_sha256(file, sha256)
+        yield file
+    except DownloadError:
+        if local is None:
+            discard(to)
+        raise
+    if local is None:
+        discard(to)
+
+
+def download(url: str, to: Path, magic: bytes = b"", size: int | None = None, pause_s: float = 1.0,
+             console: Console | None = None) -> None:
+    """Downloads `url` to the file `to`.
 
     What has arrived lies in `to`.part, and beside it what identifies the version it belongs to (ETag or
     Last-Modified). A later call asks for the rest on condition that the file is still that one (RFC 9110, If-Range);
-    a server that cannot do that sends it whole. magic and size: the bytes the file must begin with, and how many it
-    must have where that is known, so that an HTML page is refused at once. pause_s: seconds before a download is taken
-    up again, doubled each time. Raises DownloadError.
+    a server that cannot do that sends it whole.
+
+    Args:
+        url: Address of the file.
+        to: Where it is put, whole or not at all; its folder is made.
+        magic: Bytes that the file must begin with, so that an HTML page is refused at once.
+        size: Bytes that it must have, if known.
+        pause_s: Seconds before a broken download is taken up again, doubled each time.
+        console: For a progress bar, if it is a terminal.
+
+    Raises:
+        DownloadError: It does not come, or is another file.
     """
     to.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(BREAKS + 1):
         try:
-            _fetch_rest(url, to, magic, size)
+            _fetch_rest(url, to, magic, size, console)
         except _BrokenOffError as broken:
             if attempt == BREAKS:
                 raise DownloadError(f"{url}: the download broke off {BREAKS + 1} times ({broken}); what arrived is "
@@ -46,6 +99,63 @@ def download(url: str, to: Path, magic: bytes = b"", size: int | None = None, pa
             _part(to).rename(to)
             _validator(to).unlink(missing_ok=True)
             return
+
+
+def check_sha256(file: Path, expected: str) -> None:
+    """DownloadError unless the content of `file` has this digest, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != expected.lower():
+        raise DownloadError(f"{file}: has {file.stat().st_size:,} bytes and the SHA-256 {digest}, expected "
+                            f"{expected.lower()}; it is damaged or another file, fetch it again")
+
+
+def unpack(archive: Path, folder: Path, limit: int, advance: Callable[[int], object] = lambda _: None,
+           only: str | None = None) -> None:
+    """Unpacks a `.tar` or `.tar.gz` from a stranger by Python's own extraction filter (PEP 706).
+
+    Where it fails, files may stay in `folder`: take an empty one, and remove it.
+
+    Args:
+        archive: The file.
+        folder: Where its files and folders are put; made if it is missing.
+        limit: Bytes that the files may have together, against bombs.
+        advance: Takes the bytes of each file.
+        only: Name of the only file that is wanted, at the top of the archive.
+
+    Raises:
+        DownloadError: It is damaged, too large, has a link or a device in it, a name that leads out of the folder, or
+            not the wanted file.
+    """
+    names, size = [], 0
+    try:
+        with tarfile.open(archive) as members:
+            for member in members:
+                names.append(member.name)
+                if len(names) > MOST_MEMBERS:
+                    raise DownloadError(f"{archive}: has more than {MOST_MEMBERS:,} files; fetch the official archive")
+                if only is not None and member.name.removeprefix("./") != only:
+                    continue
+                if not (member.isfile() or member.isdir()):
+                    raise DownloadError(f"{archive}: has {member.name!r} in it, which is not a file or a folder; fetch "
+                                        "the official archive")
+                size += member.size
+                if size > limit:
+                    raise DownloadError(f"{archive}: claims more than {limit:,} bytes unpacked; fetch the "
+                                        "official archive")
+                members.extract(member, folder, filter="data")
+                advance(member.size)
+            while members.fileobj is not None and members.fileobj.read(PIECE):  # for the checksum at the end of a .gz
+                pass
+    except tarfile.FilterError as error:
+        raise DownloadError(f"{archive}: has {error.tarinfo.name!r} in it, which leads out of the folder; fetch the "
+                            "official archive") from error
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError) as error:
+        reason = str(error).splitlines()[-1].strip("- ")  # where nothing fits, tarfile tells of each format it tried
+        raise DownloadError(f"{archive}: is not a whole .tar or .tar.gz ({reason}); fetch it again") from error
+    if only is not None and not (folder / only).is_file():
+        raise DownloadError(f"{archive}: has no {only} in it, only {', '.join(names[:5]) or 'nothing'}; fetch the "
+                            "official archive")
 
 
 def discard(to: Path) -> None:
@@ -62,7 +172,7 @@ def _validator(to: Path) -> Path:
     return to.with_name(f"{to.name}.part.version")
 
 
-def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None) -> None:
+def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Console | None) -> None:
     """One request; returns when the file is complete, raises _BrokenOffError when it makes sense to ask again."""
     part, version = _part(to), _validator(to)
     known = version.read_text() if version.is_file() else ""
@@ -78,7 +188,7 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None) -> None:
             raise _BrokenOffError("the file on the server has become shorter")
         if response.status_code not in (200, 206):
             raise DownloadError(f"{url}: the server answered {response.status_code} {response.reason}; give the "
-                                "address of a mirror with --url, or the file with --archive")
+                                "address of a mirror with `url`, or the file with `archive`")
         resumed = response.status_code == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             discard(to)
@@ -89,7 +199,8 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None) -> None:
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
         most = size or sys.maxsize
-        with part.open("ab" if resumed else "wb") as file, _progress(to.name.lstrip("."), have, total) as advance:
+        with (part.open("ab" if resumed else "wb") as file,
+              byte_bar(to.name.lstrip("."), total, console, have) as advance):
             for piece in _pieces(response):
                 if file.tell() == 0 and not (piece.startswith(magic) and (size is None or total in (None, size))):
                     discard(to)
@@ -97,7 +208,7 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None) -> None:
                 if file.tell() + len(piece) > most:
                     discard(to)
                     raise DownloadError(f"{url} is not the file it should be: it has more than {most:,} bytes; give "
-                                        "another address with --url, or the file with --archive")
+                                        "another address with `url`, or the file with `archive`")
                 file.write(piece)
                 advance(len(piece))
         expected = total if total is not None else size
@@ -130,7 +241,7 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[Any]:
             found = re.search(r"\[Errno [^\]]*\] [^'\"()]+|timed out|CERTIFICATE_VERIFY_FAILED", str(error))
             raise DownloadError(f"{url}: {urlsplit(url).hostname or 'the server'} cannot be reached "
                                 f"({found.group() if found else error}); check the network or the proxy settings, give "
-                                "another address with --url, or bring the file and give it with --archive") from error
+                                "another address with `url`, or bring the file and give it with `archive`") from error
         with response:
             yield response
 
@@ -152,14 +263,26 @@ def _strong_validator(headers: Any) -> str:
 
 
 @contextlib.contextmanager
-def _progress(name: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar with size, speed and time left, on a terminal only; yields what is told of each piece."""
-    from rich.console import Console
+def byte_bar(title: str, total: int | None, console: Console | None,
+             done: int = 0) -> Iterator[Callable[[int], object]]:
+    """A bar with size, speed and time left, if `console` is a terminal.
+
+    Args:
+        title: What is shown before it.
+        total: Bytes in all, if known.
+        console: Where it is shown; None: nowhere.
+        done: Bytes that are there already.
+
+    Yields:
+        A function that takes the number of bytes of each further piece.
+    """
+    if console is None or not console.is_terminal:
+        yield lambda _: None
+        return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=total, completed=have)
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total, completed=done)
         yield lambda size: progress.advance(task, size)

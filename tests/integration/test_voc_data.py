@@ -272,9 +272,8 @@ def test_download_takes_an_archive_brought_by_hand_only_if_it_is_the_official_on
     archive = pack_test_split(drawn, tmp_path / "VOCtest_06-Nov-2007.tar")
     refused = voc_data("download", "voc2007", "--archive", archive, "--out", tmp_path / "here")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert re.fullmatch(rf"voc-data: error: {archive}: has [\d,]+ bytes and the SHA-256 [0-9a-f]+, but "
-                        r"VOCtest_06-Nov-2007\.tar has 451,020,800 and 6836888e[0-9a-f]+; it is damaged or another "
-                        r"file, fetch it again\n", refused.stderr)
+    assert re.fullmatch(rf"voc-data: error: {archive}: has [\d,]+ bytes and the SHA-256 [0-9a-f]+, "
+                        r"expected 6836888e[0-9a-f]+; it is damaged or another file, fetch it again\n", refused.stderr)
     assert list((tmp_path / "here").iterdir()) == []
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     taken = voc_data("download", "voc2007", "--archive", archive, "--sha256", digest, "--out", tmp_path / "here")
@@ -284,7 +283,6 @@ def test_download_takes_an_archive_brought_by_hand_only_if_it_is_the_official_on
 
 @pytest.mark.parametrize(("args", "code", "said"), [
     (("voc2007", "--parts", "val"), 2, "--parts val: there is no such part; there is trainval and test"),
-    (("voc2012", "--format", "binary"), 2, "--format binary: only cifar10 comes in two formats; leave it away"),
     (("voc2007", "--sha256", "0" * 64), 2, f"--sha256 {'0' * 64}: is of one archive, but 2 are wanted; name the part "
                                            "with --parts"),
     (("voc2012", "--sha256", "abc"), 2, "--sha256 abc: a SHA-256 has 64 hexadecimal digits"),

@@ -121,7 +121,7 @@ def test_a_refusal_names_the_address_the_status_and_the_ways_out(status, body, f
     server = file_server(body)
     server.statuses = [status]
     with pytest.raises(DownloadError, match=rf"{server.url('gone.tar.gz')}: the server answered {status} .*"
-                                           "a mirror with --url, or the file with --archive"):
+                                           "a mirror with `url`, or the file with `archive`"):
         fetch(server.url("gone.tar.gz"), tmp_path / "gone.tar.gz")
     assert left_in(tmp_path) == []
 
@@ -148,7 +148,7 @@ def test_a_server_that_is_not_there_is_named_with_the_reason_and_the_ways_out(tm
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/vgg.tar.gz"
         with pytest.raises(DownloadError, match=rf"^{url}: 127\.0\.0\.1 cannot be reached \(\[Errno 111\] Connection "
-                                               r"refused\); check the network .* --url, .* --archive$"):
+                                               r"refused\); check the network .* `url`, .* `archive`$"):
             fetch(url, tmp_path / "vgg.tar.gz")
     assert left_in(tmp_path) == []
 

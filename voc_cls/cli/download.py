@@ -33,8 +33,6 @@ class Download:
     """Folder to unpack into; needs about twice the size of the archives while it works."""
     parts: tuple[str, ...] = ()
     """voc2007 only: trainval, test. Default: all."""
-    format: Literal["python", "binary"] = "python"
-    """cifar10 only: which of its two archives. Both hold the same pictures and are read alike."""
     url: str | None = None
     """A mirror: the folder of the archives, or the address of one. Default: the official servers."""
     archive: tuple[Path, ...] = ()
@@ -44,12 +42,11 @@ class Download:
 
     def run(self) -> None:
         """Fetches part by part, then prints how to train on it."""
-        from voc_cls.cli.progress import byte_bar
+        from rich.console import Console
+
         from voc_cls.data.official import OFFICIAL, chosen_parts, fetch_archive, mirrored
 
-        if self.format != "python" and self.name != "cifar10":
-            raise UsageError(f"--format {self.format}: only cifar10 comes in two formats; leave it away")
-        official = OFFICIAL["cifar10-binary" if self.format == "binary" else self.name]
+        official = OFFICIAL[self.name]
         archives = chosen_parts(official, self.parts)
         brought = self._brought(archives)
         if brought and not self.parts:
@@ -59,8 +56,7 @@ class Download:
         if self.sha256 is not None:
             archives = (self._repacked(archives),)
         for archive in archives:
-            with byte_bar(f"unpack {archive.part}", archive.unpacked) as advance:
-                fetch_archive(archive, self.out, brought.get(archive.name), print, advance)
+            fetch_archive(archive, self.out, brought.get(archive.name), print, Console(stderr=True))
         print(f"train on it: voc-train --data {official.data} --root {shlex.quote(str(self.out / official.root))} "
               f"{official.train} …")
 

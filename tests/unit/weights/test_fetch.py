@@ -97,7 +97,7 @@ def test_an_archive_brought_by_hand_needs_no_server(source, server, origin, tmp_
 
 def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WeightsError, match=r"file/weights: the weights cannot be written there .* with --out"):
+    with pytest.raises(WeightsError, match=r"file/weights: the weights cannot be written there .* with `out`"):
         fetch(source, tmp_path / "file/weights")
 
 
