@@ -18,7 +18,7 @@ from export.signatures import ENCODED_KEY
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.errors import ExportError
-from voc_cls.evaluation.probabilities import probabilities_of
+from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.nets.network import Network
 
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently

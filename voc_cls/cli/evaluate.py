@@ -97,10 +97,10 @@ def evaluate() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.evaluation.presentation import assessment_tables
+    from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision, on_accelerator
     from voc_cls.training.run_folder import RunFolder
-    from voc_cls.training.trained_run import ResultFiles, Variant, files_in, open_run, write_results
+    from voc_cls.training.trained_run import ResultFiles, files_in, open_run, write_results
 
     recorded = RunFolder(config.run).read_config()
     dataset = read(config, recorded["dataset"])
@@ -113,11 +113,10 @@ def evaluate() -> None:
         files.append(files_in(trained.folder))
         fitted = fit_where_missing(trained)
     logits = trained.logits(dataset.paths, "evaluate", config.tta)
-    assessment = write_results(trained, dataset, logits, files,
-                               Variant(config.weights, config.tta), config.classes, config.bootstrap)
+    report = write_results(trained, dataset, logits, files, config.tta, config.classes, config.bootstrap)
     console = Console()
-    console.print(assessment_tables(assessment))
-    for path in (*fitted, *(path for several in files for path in several)):
+    console.print(report_tables(report))
+    for path in (*fitted, *(path for result_files in files for path in result_files)):
         console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -156,13 +155,13 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
     """What the task fits, of a run that has a validation split but not its files; returns what was written."""
-    from voc_cls.evaluation.tasks import EVALUATION
+    from voc_cls.evaluation.tasks import is_fitted
     from voc_cls.training.config import DatasetConfig
     from voc_cls.training.splits import read_splits
     from voc_cls.training.trained_run import write_fitted
 
     pictures = trained.config["dataset"]
-    if (trained.folder.path / EVALUATION[trained.task].fitted).exists() or pictures["val_split"] == "none":
+    if is_fitted(trained.folder.path, trained.task) or pictures["val_split"] == "none":
         return ()
     chosen = DatasetConfig(**{**pictures, "root": Path(pictures["root"]),
                               "difficult": DifficultPolicy(pictures["difficult"])})

@@ -158,7 +158,7 @@ def predict() -> None:
     keep = succeeded if config.output.sheet is not None else None
     write_predictions(config.output, _reported(files, predictions, errors, keep), len(files))
     if config.output.sheet is not None and succeeded:
-        from voc_cls.evaluation.sheet import draw_sheet
+        from voc_cls.evaluation.contact_sheet import draw_sheet
 
         drawn = draw_sheet(config.output.sheet, [file for file, _ in succeeded],
                            [prediction for _, prediction in succeeded], config.output.threshold)
@@ -233,13 +233,9 @@ def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:
     for file in files:
         check_file(file)  # before TensorFlow starts, which takes seconds
     import_tensorflow()
-    from voc_cls.evaluation.probabilities import probabilities_of
     from voc_cls.training.trained_run import open_run
 
-    trained = open_run(folder)
-    name, activation = folder.resolve().name, trained.task.activation
-    return [Prediction.from_probabilities(row, trained.labels, name, activation, top_k)
-            for row in probabilities_of(trained.logits(files), trained.task)]
+    return list(open_run(folder).predict(files, top_k))
 
 
 def _reported(files: list[Path], predictions: Iterable[Prediction], errors: list[str],

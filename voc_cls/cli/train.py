@@ -54,15 +54,15 @@ def train() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.evaluation.presentation import assessment_tables
+    from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.session import train as train_run
 
     console = Console()
     with settings.explaining():
-        assessment = train_run(config, console)
-    if assessment is not None:
-        console.print(assessment_tables(assessment))
-    results = " (report.html shows the results)" if assessment is not None else ""
+        report = train_run(config, console)
+    if report is not None:
+        console.print(report_tables(report))
+    results = " (report.html shows the results)" if report is not None else ""
     console.print(f"run folder: {config.run.out}{results}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,1 +1,1 @@
-"""VOC average precision and the tables made of it."""
+"""Metrics of a model's logits on a labelled split, and the reports, tables and sheets that show them."""

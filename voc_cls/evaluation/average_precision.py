@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
+from voc_cls.evaluation.predictions import Bools, Floats
 
-Floats = npt.NDArray[np.floating[Any]]
 RECALLS_11PT = np.arange(11) / 10
-RECALL_ROUNDING = 1e-9  # 0.3 recalled must reach the 0.3 of the list, whatever the last bit says
+RECALL_ROUNDING = 1e-9  # a recall of 0.3 must reach the 0.3 of the list, whatever the last bit is
 
 
 @dataclass(frozen=True)
-class ClassResult:
-    """One row of the table; the average precisions are in 0-1, NaN where the class has no positives."""
+class ClassAveragePrecision:
+    """One class; the average precisions are in 0-1, NaN where the class has no positives."""
 
     name: str
     ap: float
@@ -33,13 +32,13 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class AveragePrecisions:
     """Average precisions of one model on one split, under one policy for `difficult` objects."""
 
     split: str
     pictures: int
     difficult: DifficultPolicy
-    classes: tuple[ClassResult, ...]
+    classes: tuple[ClassAveragePrecision, ...]
 
     @property
     def map(self) -> float:
@@ -52,22 +51,19 @@ class Evaluation:
         return _mean([result.ap_11pt for result in self.classes])
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; a class without positives has null, since JSON knows no NaN."""
+        """Plain values; NaN where a number is not defined."""
         return {
             "split": self.split,
             "pictures": self.pictures,
             "difficult": self.difficult.participle,
-            "map": _json(self.map),
-            "map_11pt": _json(self.map_11pt),
-            "classes": {
-                result.name: {"ap": _json(result.ap), "ap_11pt": _json(result.ap_11pt),
-                              "positives": result.positives, "ignored": result.ignored}
-                for result in self.classes
-            },
+            "map": self.map,
+            "map_11pt": self.map_11pt,
+            "classes": {result.name: {"ap": result.ap, "ap_11pt": result.ap_11pt, "positives": result.positives,
+                                      "ignored": result.ignored} for result in self.classes},
         }
 
 
-def precision_recall(truth: npt.NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats]:
+def precision_recall(truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
     """(precision, recall), highest score first, a point for every distinct score; `truth` needs a positive."""
     from sklearn.metrics import precision_recall_curve
 
@@ -76,7 +72,7 @@ def precision_recall(truth: npt.NDArray[np.bool_], scores: Floats) -> tuple[Floa
     return precision[-2::-1], recall[-2::-1]
 
 
-def average_precision(truth: npt.NDArray[np.bool_], scores: Floats) -> float:
+def average_precision(truth: Bools, scores: Floats) -> float:
     """Area under the curve whose precision is made monotone from the right (VOC2010+), 0-1; NaN without positives."""
     if not truth.any():
         return float("nan")
@@ -85,7 +81,7 @@ def average_precision(truth: npt.NDArray[np.bool_], scores: Floats) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * monotone))
 
 
-def average_precision_11pt(truth: npt.NDArray[np.bool_], scores: Floats) -> float:
+def average_precision_11pt(truth: Bools, scores: Floats) -> float:
     """Mean over the recalls 0, 0.1 … 1 of the best precision at that recall or beyond (VOC2007), 0-1."""
     if not truth.any():
         return float("nan")
@@ -94,26 +90,26 @@ def average_precision_11pt(truth: npt.NDArray[np.bool_], scores: Floats) -> floa
     return float(np.where(reached, precision, 0.0).max(axis=1).mean())
 
 
-def evaluate(dataset: Dataset, scores: Floats, only: Collection[str] = ()) -> Evaluation:
-    """Scores [N, classes] (any monotone function of the probability) against the labels; ignored entries left out.
+def average_precisions(dataset: Dataset, scores: Floats, classes: Collection[str] = ()) -> AveragePrecisions:
+    """Average precisions of scores against labels; ignored entries are left out.
 
-    only: the classes to report and to take the means over; all where it is empty.
+    Args:
+        dataset: The pictures and their labels.
+        scores: float [N, classes]: any monotone function of the probability.
+        classes: The classes to report and to average over; empty: all.
     """
     results = []
     for column, name in enumerate(dataset.classes):
-        if only and name not in only:
+        if classes and name not in classes:
             continue
         counted = ~dataset.ignored[:, column]
         truth, ranked = dataset.labels[counted, column] == 1, scores[counted, column]
-        results.append(ClassResult(name, average_precision(truth, ranked), average_precision_11pt(truth, ranked),
-                                   int(truth.sum()), int((~counted).sum())))
-    return Evaluation(dataset.name, len(dataset), dataset.difficult, tuple(results))
+        results.append(ClassAveragePrecision(name, average_precision(truth, ranked),
+                                             average_precision_11pt(truth, ranked), int(truth.sum()),
+                                             int((~counted).sum())))
+    return AveragePrecisions(dataset.name, len(dataset), dataset.difficult, tuple(results))
 
 
 def _mean(values: list[float]) -> float:
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
-
-
-def _json(value: float) -> float | None:
-    return None if np.isnan(value) else value

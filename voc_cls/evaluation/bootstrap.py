@@ -10,7 +10,6 @@ some pictures are there twice, and plain percentiles would pass this on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -20,9 +19,7 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import RECALL_ROUNDING, RECALLS_11PT
-from voc_cls.evaluation.multilabel import Bools, indicators, json_number, rates
-from voc_cls.evaluation.probabilities import Floats, log_softmax
-from voc_cls.evaluation.singlelabel import among, guesses, truth_of
+from voc_cls.evaluation.predictions import Bools, Floats
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -43,9 +40,9 @@ class Interval:
         """For a "±": half of the distance between the ends."""
         return (self.high - self.low) / 2
 
-    def to_list(self) -> list[float | None]:
-        """JSON-ready: [low, high]."""
-        return [json_number(self.low), json_number(self.high)]
+    def to_list(self) -> list[float]:
+        """[low, high]."""
+        return [self.low, self.high]
 
 
 UNKNOWN = Interval(float("nan"), float("nan"))
@@ -53,68 +50,18 @@ UNKNOWN = Interval(float("nan"), float("nan"))
 
 @dataclass(frozen=True)
 class Intervals:
-    """Of the means, of the F1s at the thresholds, and of every class's average precision (area) by its name."""
+    """Of the metrics, by their names, and of each class's average precision (area), by the class's name."""
 
     resamples: int
     seed: int
-    map: Interval
-    map_11pt: Interval
-    cf1: Interval
-    of1: Interval
+    metrics: dict[str, Interval]
     classes: dict[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"level": LEVEL, "resamples": self.resamples, "seed": self.seed, "map": self.map.to_list(),
-                "map_11pt": self.map_11pt.to_list(), "cf1": self.cf1.to_list(), "of1": self.of1.to_list(),
+        """Plain values; NaN where a number is not defined."""
+        return {"level": LEVEL, "resamples": self.resamples, "seed": self.seed,
+                **{name: interval.to_list() for name, interval in self.metrics.items()},
                 "classes": {name: interval.to_list() for name, interval in self.classes.items()}}
-
-
-@dataclass(frozen=True)
-class SinglelabelIntervals:
-    """Of the accuracies, of the macro F1 and of the average precisions; `top_k` is None where there is no such one."""
-
-    resamples: int
-    seed: int
-    accuracy: Interval
-    top_k: Interval | None
-    macro_f1: Interval
-    map: Interval
-    map_11pt: Interval
-    classes: dict[str, Interval]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, without top_k, whose name depends on k."""
-        return {"level": LEVEL, "resamples": self.resamples, "seed": self.seed, "accuracy": self.accuracy.to_list(),
-                "macro_f1": self.macro_f1.to_list(), "map": self.map.to_list(), "map_11pt": self.map_11pt.to_list(),
-                "classes": {name: interval.to_list() for name, interval in self.classes.items()}}
-
-
-def bootstrap(dataset: Dataset, scores: Floats, decided: Bools, resamples: int = RESAMPLES, seed: int = 0) -> Intervals:
-    """Scores [N, classes] give the average precisions, decisions bool [N, classes] the F1s.
-
-    A class without positives in a resample is left out of that resample's means, as in the evaluation itself.
-    """
-    drawn = draw(len(dataset), resamples, seed)
-    area, eleven = average_precisions(dataset, scores, drawn)
-    result = rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
-    return Intervals(resamples, seed, interval_of(_mean(area)), interval_of(_mean(eleven)), interval_of(result.cf1),
-                     interval_of(result.of1), _of_classes(dataset, area))
-
-
-def bootstrap_singlelabel(dataset: Dataset, logits: Floats, columns: Sequence[int], resamples: int = RESAMPLES,
-                          seed: int = 0) -> SinglelabelIntervals:
-    """Of logits [N, classes]; all but the accuracies is about the classes `columns`."""
-    drawn, truth = draw(len(dataset), resamples, seed), truth_of(dataset)
-    predicted, chosen = logits.argmax(axis=1), dataset.only(columns)
-    k = guesses(len(dataset.classes))
-    area, eleven = average_precisions(chosen, log_softmax(logits)[:, list(columns)], drawn)
-    decided = predicted[:, None] == np.asarray(columns)
-    f1 = rates(*(drawn @ indicator for indicator in indicators(chosen, decided))).f1
-    return SinglelabelIntervals(
-        resamples, seed, interval_of(drawn @ (predicted == truth) / len(dataset)),
-        None if k is None else interval_of(drawn @ among(truth, logits, k) / len(dataset)),
-        interval_of(_mean(f1)), interval_of(_mean(area)), interval_of(_mean(eleven)), _of_classes(chosen, area))
 
 
 def draw(pictures: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
@@ -123,7 +70,7 @@ def draw(pictures: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
     return np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])
 
 
-def average_precisions(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.int64]) -> Floats:
+def resampled_average_precisions(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.int64]) -> Floats:
     """float64 [2, 1 + resamples, classes]: area and 11-point, NaN where a class has no positives."""
     counts = np.ascontiguousarray(drawn.T, np.int32)
     precisions = np.empty((2, len(drawn), len(dataset.classes)))
@@ -132,12 +79,6 @@ def average_precisions(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.i
         precisions[:, :, column] = weighted_average_precisions(
             dataset.labels[counted, column] == 1, scores[counted, column], counts[counted])
     return precisions
-
-
-def _of_classes(dataset: Dataset, area: Floats) -> dict[str, Interval]:
-    rare = (dataset.labels == 1).sum(axis=0) < LEAST_POSITIVES
-    return {name: UNKNOWN if rare[column] else interval_of(area[:, column])
-            for column, name in enumerate(dataset.classes)}
 
 
 def weighted_average_precisions(truth: Bools, scores: Floats, counts: npt.NDArray[np.int32]) -> Floats:
@@ -165,12 +106,12 @@ def weighted_average_precisions(truth: Bools, scores: Floats, counts: npt.NDArra
     return defined
 
 
-def _mean(precisions: Floats) -> Floats:
-    """Over the classes that have positives in a resample, from [resamples, classes]."""
-    known = ~np.isnan(precisions)
+def mean_over_classes(values: Floats) -> Floats:
+    """Mean over the classes that are defined (not NaN) in a resample, from [resamples, classes]."""
+    known = ~np.isnan(values)
     number = known.sum(axis=1)
-    means: Floats = np.divide(np.where(known, precisions, 0.0).sum(axis=1), number,
-                              out=np.full(len(precisions), np.nan), where=number > 0)
+    means: Floats = np.divide(np.where(known, values, 0.0).sum(axis=1), number,
+                              out=np.full(len(values), np.nan), where=number > 0)
     return means
 
 
@@ -185,3 +126,10 @@ def interval_of(values: Floats) -> Interval:
     ends = [normal.cdf(2 * bias + normal.inv_cdf(tail)) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
     low, high = np.quantile(resampled, ends)
     return Interval(float(low), float(high))
+
+
+def class_intervals(dataset: Dataset, area: Floats) -> dict[str, Interval]:
+    """By class, of average precisions [1 + resamples, classes]; UNKNOWN for a class with too few positives."""
+    rare = (dataset.labels == 1).sum(axis=0) < LEAST_POSITIVES
+    return {name: UNKNOWN if rare[column] else interval_of(area[:, column])
+            for column, name in enumerate(dataset.classes)}

@@ -1,38 +1,50 @@
 """Whether a probability of 0.8 is right 8 times of 10, and the rescaling of logits under which it would be.
 
-Two rescalings are fitted to validation logits: a temperature, one for all classes (Guo et al. 2017, arXiv:1706.04599),
-and Platt's slope and offset per class (Platt 1999, with his smoothed targets, which keep the fit finite on separable
-data). Both are logistic regressions on the logit. Both rise with the logit, so neither changes a ranking, an average
-precision, or what a threshold decides that is moved along. So they are reported, and the probabilities that are served,
-and the thresholds, stay those of the network itself.
+Rescalings are fitted to validation logits: a temperature, one for all classes (Guo et al. 2017, arXiv:1706.04599), and
+in multi-label tasks also Platt's slope and offset per class (Platt 1999, with his smoothed targets, which keep the fit
+finite on separable data). Both rise with the logit, so neither changes a ranking, an average precision, or what a
+threshold decides that is moved along. They are therefore only reported: the served probabilities and the thresholds
+are the network's own.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from voc_cls.data.dataset import Dataset
+from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import RunError
-from voc_cls.evaluation.multilabel import Bools, json_number
-from voc_cls.evaluation.platt import fit_class_line, fit_line, read_fitted
-from voc_cls.evaluation.probabilities import Floats, sigmoid
+from voc_cls.evaluation.predictions import Bools, Floats, log_loss, sigmoid, softmax
 from voc_cls.files import write_json
 
 FILE = "calibration.json"
 """In the run folder."""
 BINS = 15
 """Of equal width, as in Guo et al. 2017."""
+LEAST_POSITIVES = 10
+"""Of a class in the validation split, and negatives too, for a line of its own."""
+TEMPERATURES = (0.02, 50.0)
+"""Range that is searched in single-label tasks: if all predictions are right the best temperature would be 0, and
+infinite for predictions by chance."""
+
+
+@dataclass(frozen=True)
+class PlattLine:
+    """Calibrated logit = slope × logit + offset."""
+
+    slope: float
+    offset: float
 
 
 @dataclass(frozen=True)
 class ClassPlatt:
-    """Calibrated logit = slope × logit + offset; `fitted` to the class itself or the shared temperature."""
+    """A class's line, `fitted` to the class itself, or the shared temperature."""
 
     name: str
     slope: float
@@ -42,11 +54,12 @@ class ClassPlatt:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Both rescalings, in the order of the network's outputs; `split` is what they were fitted to."""
+    """The fitted rescalings; `split` is what they were fitted to."""
 
     split: str
     temperature: float
-    classes: tuple[ClassPlatt, ...]
+    classes: tuple[ClassPlatt, ...] = ()
+    """Multi-label: Platt's line for each class, in the order of the network's outputs. Single-label: none."""
 
     def by_temperature(self, logits: Floats) -> Floats:
         """Logits [N, classes] divided by the temperature."""
@@ -59,15 +72,15 @@ class Calibration:
         return rescaled
 
     def of(self, names: Sequence[str]) -> Calibration:
-        """That of `names` alone, in that order."""
-        known = {line.name: line for line in self.classes}
-        return Calibration(self.split, self.temperature, tuple(known[name] for name in names))
+        """The same with the lines of `names` alone, in that order."""
+        lines = {line.name: line for line in self.classes}
+        return Calibration(self.split, self.temperature, tuple(lines[name] for name in names))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form, the inverse of `read_calibration`."""
-        return {"split": self.split, "temperature": self.temperature,
-                "classes": {line.name: {"slope": line.slope, "offset": line.offset, "fitted": line.fitted}
-                            for line in self.classes}}
+        """Plain values."""
+        lines = {line.name: {"slope": line.slope, "offset": line.offset, "fitted": line.fitted}
+                 for line in self.classes}
+        return {"split": self.split, "temperature": self.temperature, **({"classes": lines} if lines else {})}
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Expected calibration errors, 0-1: over all entries together with their bins, and class by class."""
+    """Expected calibration errors, 0-1: over all entries, with their bins, and for each class."""
 
     bins: tuple[Bin, ...]
     ece: float
@@ -98,28 +111,31 @@ class Reliability:
         return float(np.mean(known)) if known else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"ece": json_number(self.ece), "class_ece": json_number(self.class_ece),
-                "bins": [{"lower": bar.lower, "upper": bar.upper, "confidence": json_number(bar.confidence),
-                          "accuracy": json_number(bar.accuracy), "count": bar.count} for bar in self.bins]}
+        """Plain values; NaN where a number is not defined."""
+        return {"ece": self.ece, "class_ece": self.class_ece, "bins": [asdict(bar) for bar in self.bins]}
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The evaluated split's reliability as the network answers, and under both rescalings (None: none was fitted)."""
+    """Reliability on the evaluated split, without and with each rescaling that was fitted."""
 
     raw: Reliability
     temperature: Reliability | None
     platt: Reliability | None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Plain values; NaN where a number is not defined."""
         return {name: None if value is None else value.to_dict()
                 for name, value in (("raw", self.raw), ("temperature", self.temperature), ("platt", self.platt))}
 
 
 def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
-    """Fits both to the validation logits [N, classes]; None where it has no positive or no negative entry."""
+    """Fits the rescalings of the task to validation logits [N, classes].
+
+    None for a multi-label split that has no positive or no negative entry.
+    """
+    if validation.task is Task.SINGLE_LABEL:
+        return Calibration(validation.name, _best_temperature(validation, logits))
     counted, true = ~validation.ignored, validation.labels == 1
     pooled = true[counted]
     if pooled.all() or not pooled.any():
@@ -136,18 +152,64 @@ def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
     return Calibration(validation.name, 1 / slope, tuple(classes))
 
 
+def _best_temperature(validation: Dataset, logits: Floats) -> float:
+    """The temperature with the lowest log loss of single-label logits."""
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+    truth, exact = validation.labels.argmax(axis=1), np.asarray(logits, np.float64)
+    # as a function of log(temperature) the loss has one minimum: it is convex in 1 / temperature
+    best = minimize_scalar(lambda exponent: log_loss(truth, exact / np.exp(exponent)), bounds=np.log(TEMPERATURES),
+                           method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(best.x))
+
+
+def fit_line(truth: Bools, logits: Floats, offset: bool = True) -> PlattLine:
+    """Platt's logistic regression of `truth` [entries] on `logits` [entries]; `truth` needs both kinds.
+
+    The targets are Platt's (1999): (n + 1) / (n + 2) for n positives, 1 / (m + 2) for m negatives. They keep the fit
+    finite on separable data. Every entry is there as a positive and as a negative, weighted by its target.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    target = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    scores = np.concatenate([logits, logits]).astype(np.float64)[:, None]
+    model = LogisticRegression(C=np.inf, fit_intercept=offset, tol=1e-6, max_iter=1000)
+    model.fit(scores, np.repeat([1, 0], len(logits)), sample_weight=np.concatenate([target, 1 - target]))
+    return PlattLine(float(model.coef_[0, 0]), float(model.intercept_[0]) if offset else 0.0)
+
+
+def fit_class_line(truth: Bools, logits: Floats) -> PlattLine | None:
+    """A class's own line; None where it is too rare for one, or ranked worse than by chance."""
+    if min(truth.sum(), (~truth).sum()) < LEAST_POSITIVES:
+        return None
+    line = fit_line(truth, logits)
+    return line if line.slope > 0 else None
+
+
 def calibrated(dataset: Dataset, logits: Floats, calibration: Calibration | None) -> Calibrated:
-    """Reliability of the logits [N, classes], before and after."""
+    """Reliability of the logits [N, classes], and of the rescaled ones."""
+    raw = reliability(dataset, logits)
     if calibration is None:
-        return Calibrated(reliability(dataset, logits), None, None)
-    return Calibrated(reliability(dataset, logits), reliability(dataset, calibration.by_temperature(logits)),
-                      reliability(dataset, calibration.by_platt(logits)))
+        return Calibrated(raw, None, None)
+    return Calibrated(raw, reliability(dataset, calibration.by_temperature(logits)),
+                      reliability(dataset, calibration.by_platt(logits)) if calibration.classes else None)
 
 
 def reliability(dataset: Dataset, logits: Floats) -> Reliability:
-    """Of the sigmoid of the logits [N, classes], ignored entries left out."""
-    probabilities, counted, true = sigmoid(logits), ~dataset.ignored, dataset.labels == 1
-    bins = reliability_bins(true[counted], probabilities[counted])
+    """Of the probabilities that the logits [N, classes] mean.
+
+    Multi-label: all entries but the ignored ones. Single-label: the most probable class of each picture; `classes` are
+    one against the rest.
+    """
+    true, counted = dataset.labels == 1, ~dataset.ignored
+    if dataset.task is Task.MULTI_LABEL:
+        probabilities = sigmoid(logits)
+        bins = reliability_bins(true[counted], probabilities[counted])
+    else:
+        probabilities = softmax(np.asarray(logits, np.float64))
+        right = probabilities.argmax(axis=1) == dataset.labels.argmax(axis=1)
+        bins = reliability_bins(right, probabilities.max(axis=1))
     classes = {name: expected_error(reliability_bins(true[rows, column], probabilities[rows, column]))
                for column, name in enumerate(dataset.classes) for rows in [counted[:, column]]}
     return Reliability(bins, expected_error(bins), classes)
@@ -174,33 +236,47 @@ def expected_error(bins: tuple[Bin, ...]) -> float:
     return sum(bar.count * abs(bar.confidence - bar.accuracy) for bar in filled) / entries
 
 
-def write_calibration(run: Path, calibration: Calibration) -> None:
+def write_calibration(run: Path, calibration: Calibration, labels: Sequence[str]) -> None:
     """Writes calibration.json into the run folder, whole or not at all."""
-    write_json(run / FILE, calibration.to_dict())
+    write_json(run / FILE, {"classes": list(labels)} | calibration.to_dict())
 
 
-def read_calibration(run: Path, labels: Sequence[str]) -> Calibration | None:
-    """The run's calibration, None where none was fitted; RunError where the file is not about `labels`."""
+def read_calibration(run: Path, labels: Sequence[str], task: Task) -> Calibration | None:
+    """The run's calibration, None if none was fitted; RunError if the file is not of this task and these labels."""
     path = run / FILE
     values = read_fitted(path, labels)
     if values is None:
         return None
     try:
-        classes = tuple(ClassPlatt(name, above_zero(entry["slope"]), _finite(entry["offset"]), entry["fitted"])
-                        for name, entry in values["classes"].items())
-        return Calibration(values["split"], above_zero(values["temperature"]), classes)
+        lines = values["classes"].items() if task is Task.MULTI_LABEL else ()
+        classes = tuple(ClassPlatt(name, _above_zero(entry["slope"]), _finite(entry["offset"]), entry["fitted"])
+                        for name, entry in lines)
+        return Calibration(str(values["split"]), _above_zero(values["temperature"]), classes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: not the calibration of a run ({error!r}); delete it or repeat the run") from error
 
 
+def read_fitted(path: Path, labels: Sequence[str]) -> dict[str, Any] | None:
+    """A JSON file whose "classes", keys or a list, are `labels` in their order; None if it does not exist."""
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it or repeat the run") from error
+    classes = values.get("classes") if isinstance(values, dict) else None
+    if not isinstance(values, dict) or not isinstance(classes, dict | list) or list(classes) != list(labels):
+        raise RunError(f"{path}: its classes are not those of the run's labels.txt; delete it or repeat the run")
+    return values
+
+
 def _finite(value: Any) -> float:
     if not isinstance(value, float | int) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a finite number")
     return float(value)
 
 
-def above_zero(value: Any) -> float:
-    """A number from a file; ValueError where it is none, or not above 0."""
+def _above_zero(value: Any) -> float:
     if _finite(value) <= 0:
         raise ValueError(f"{value!r} is not above 0")
     return float(value)

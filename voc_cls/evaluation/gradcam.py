@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.pipeline import image_batches, naming_broken_images
-from voc_cls.evaluation.probabilities import Floats
 from voc_cls.nets.network import Network
 
 BATCH_SIZE = 8
@@ -69,17 +68,3 @@ def gradients(rest: keras.Model, features: Any, columns: Sequence[int]) -> Any:
         tape.watch(features)
         total = chosen(features)
     return tape.gradient(total, features)
-
-
-def overlay(picture: npt.NDArray[np.uint8], heat: Floats) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3] RGB: `picture` with `heat` [h, w] (0-1) laid over it, cold parts darkened, hot ones glowing."""
-    from matplotlib import colormaps
-    from PIL import Image
-
-    height, width = picture.shape[:2]
-    smooth = Image.fromarray(np.asarray(heat, np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-    strength = np.clip(np.asarray(smooth), 0, 1)[..., None]
-    colours = colormaps["inferno"](strength[..., 0])[..., :3] * 255
-    opacity = 0.25 + 0.4 * strength
-    mixed: npt.NDArray[np.uint8] = (picture * (1 - opacity) + colours * opacity).round().astype(np.uint8)
-    return mixed

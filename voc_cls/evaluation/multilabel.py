@@ -2,13 +2,12 @@
 
 The six numbers of the multi-label literature since Wang et al. 2016 (CNN-RNN, arXiv:1604.04573), with CF1 the harmonic
 mean of CP and CR, as ML-GCN computes it (Chen et al. 2019, arXiv:1904.03582). scikit-learn's macro F1 is another
-number, the mean of the classes' F1. Entries that are ignored count nowhere. The counts, not the pictures, are turned
-into rates, so that a bootstrap's thousand resamples go through the same formulas at once.
+number, the mean of the classes' F1. Ignored entries are left out. Rates are computed from counts, so that all resamples
+of a bootstrap go through the same formulas at once.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.probabilities import Floats
+from voc_cls.evaluation.bootstrap import (
+    RESAMPLES,
+    Intervals,
+    class_intervals,
+    draw,
+    interval_of,
+    mean_over_classes,
+    resampled_average_precisions,
+)
+from voc_cls.evaluation.predictions import Bools, Floats, top_k
 
-Bools = npt.NDArray[np.bool_]
 TOP_K = 3
 """Labels that each picture gets in the literature's top-k numbers (Wang et al. 2016)."""
 
@@ -53,10 +60,9 @@ class Overall:
     of1: float
     """Harmonic mean of op and or_."""
 
-    def to_dict(self) -> dict[str, float | None]:
-        """JSON-ready, under the literature's names in lower case."""
-        return {"cp": json_number(self.cp), "cr": json_number(self.cr), "cf1": json_number(self.cf1),
-                "op": json_number(self.op), "or": json_number(self.or_), "of1": json_number(self.of1)}
+    def to_dict(self) -> dict[str, float]:
+        """Plain values under the literature's names in lower case; NaN where a number is not defined."""
+        return {"cp": self.cp, "cr": self.cr, "cf1": self.cf1, "op": self.op, "or": self.or_, "of1": self.of1}
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class MultilabelScores:
 
 @dataclass(frozen=True)
 class Rates:
-    """What counts become, for any number of resamples at once: per class [..., classes], the six numbers [...]."""
+    """Rates of any number of resamples at once: by class [..., classes], the six numbers [...]."""
 
     precision: Floats
     recall: Floats
@@ -106,14 +112,6 @@ def decide(probabilities: Floats, thresholds: Floats) -> Bools:
     return probabilities >= thresholds
 
 
-def top_k(probabilities: Floats, k: int = TOP_K) -> Bools:
-    """bool [N, classes]: the k most probable labels of each picture; of equal ones the first in the label list."""
-    chosen = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    decided = np.zeros(probabilities.shape, bool)
-    np.put_along_axis(decided, chosen, True, axis=1)
-    return decided
-
-
 def multilabel_scores(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> MultilabelScores:
     """Probabilities [N, classes] against the labels, with thresholds [classes] that are probabilities too."""
     decided = decide(probabilities, thresholds)
@@ -124,7 +122,7 @@ def multilabel_scores(dataset: Dataset, probabilities: Floats, thresholds: Float
                        float(result.f1[column]), int(counts[1][column]), int(counts[2][column]))
         for column, name in enumerate(dataset.classes))
     few = len(dataset.classes) <= TOP_K
-    best = None if few else _overall(rates(*_counts(dataset, top_k(probabilities))))
+    best = None if few else _overall(rates(*_counts(dataset, top_k(probabilities, TOP_K))))
     return MultilabelScores(_overall(result), best, classes)
 
 
@@ -135,9 +133,26 @@ def indicators(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats
     return (true & predicted).astype(float), predicted.astype(float), true.astype(float)
 
 
-def json_number(value: float) -> float | None:
-    """JSON knows no NaN: null stands for a number that is not defined."""
-    return None if math.isnan(value) else value
+def multilabel_intervals(dataset: Dataset, scores: Floats, decided: Bools, resamples: int = RESAMPLES, seed: int = 0
+                         ) -> Intervals:
+    """Confidence intervals of map, map_11pt, cf1 and of1.
+
+    A class without positives in a resample is left out of that resample's means, as in the metrics themselves.
+
+    Args:
+        dataset: The pictures and their labels.
+        scores: float [N, classes], which give the average precisions.
+        decided: bool [N, classes], the predicted labels, which give the F1s.
+        resamples: Number of resamples.
+        seed: Of the resamples.
+    """
+    drawn = draw(len(dataset), resamples, seed)
+    area, eleven = resampled_average_precisions(dataset, scores, drawn)
+    result = rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
+    values = {"map": mean_over_classes(area), "map_11pt": mean_over_classes(eleven), "cf1": result.cf1,
+              "of1": result.of1}
+    return Intervals(resamples, seed, {name: interval_of(of_metric) for name, of_metric in values.items()},
+                     class_intervals(dataset, area))
 
 
 def _counts(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats]:

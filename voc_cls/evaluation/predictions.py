@@ -1,31 +1,130 @@
-"""predictions.csv: a row per picture, what was true, and its probability for every class."""
+"""From logits to predictions, in NumPy: probabilities by task, the most probable labels, records, CSV."""
 
 from __future__ import annotations
 
+import base64
 import csv
+import html
+import io
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.evaluation.multilabel import top_k
 from voc_cls.files import write_aside
+from voc_cls.prediction import Prediction
 
+Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
 SEPARATOR = "|"
-"""Between the names of several classes: a name may have spaces, as in "traffic light"."""
+"""Between the names of several classes in predictions.csv: a name may contain spaces, as in "traffic light"."""
+THUMBNAIL_SIZE = 256
+"""Pixels of the longer side: sharp on a dense screen at the 128 to 160 that the report gives it."""
+THUMBNAIL_QUALITY = 72
+"""JPEG; about 10 kB a picture."""
+NOTEBOOK_ROWS = 24
+"""Images that a notebook shows of one prediction call."""
 
 
-def write_predictions(path: Path, dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> None:
-    """Columns `file`, `truth`, `ignored` (single-label: `predicted`), then a probability [N, classes] per class.
+def sigmoid(logits: Floats) -> Floats:
+    """Probabilities of independent classes, without overflow for any logit; same shape and dtype."""
+    return np.exp(-np.logaddexp(logits.dtype.type(0), -logits))
 
-    file: from the folder that all the pictures have in common, so that two of the same name stay apart. truth and
-    ignored: names of classes with "|" between them. predicted: the most probable class.
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities of exclusive classes (the last axis), without overflow for any logit; same shape and dtype."""
+    return np.exp(log_softmax(logits))
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """The logarithm of `softmax`, exact where a probability underflows."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    logarithms: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return logarithms
+
+
+def probabilities_of(logits: Floats, task: Task) -> Floats:
+    """Logits [..., classes] → probabilities 0-1; in a single-label task each row sums to 1."""
+    return {"sigmoid": sigmoid, "softmax": softmax}[task.activation](logits)
+
+
+def log_loss(truth: npt.NDArray[np.intp], logits: Floats) -> float:
+    """Mean of `-log p` of the true columns [N], nats: the softmax cross-entropy without smoothing or weights."""
+    logarithms = log_softmax(np.asarray(logits, np.float64))
+    return float(-logarithms[np.arange(len(truth)), truth].mean())
+
+
+def top_k(scores: Floats, k: int) -> Bools:
+    """bool [N, classes]: the k highest scores of each row; of equal ones the first in the label list."""
+    chosen = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    selected = np.zeros(scores.shape, bool)
+    np.put_along_axis(selected, chosen, True, axis=1)
+    return selected
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predictions of a network for some images; iteration gives one `Prediction` for each image."""
+
+    paths: tuple[Path, ...]
+    classes: tuple[str, ...]
+    probabilities: Floats
+    """float [N, classes], 0 to 1, of all classes in the network's order."""
+    task: Task
+    model: str
+    """Name of the run."""
+    top_k: int = 0
+    """How many labels of each image records, iteration and notebooks show; 0: all."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Prediction:
+        return Prediction.from_probabilities(self.probabilities[row], self.classes, self.model, self.task.activation,
+                                             self.top_k)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return (self[row] for row in range(len(self)))
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One record for each image and label, the most probable first: for `pandas.DataFrame` and the like."""
+        return [{"file": str(path), "label": scored.label, "probability": scored.probability}
+                for path, prediction in zip(self.paths, self, strict=True) for scored in prediction.labels]
+
+    def _repr_html_(self) -> str:
+        """A row for each image, at most NOTEBOOK_ROWS, with a thumbnail; labels that count as seen are bold."""
+        rows = []
+        for path, prediction in zip(self.paths[:NOTEBOOK_ROWS], self, strict=False):
+            seen = prediction.seen()
+            labels = (f"{html.escape(scored.label)} {scored.probability:.1%}" for scored in prediction.labels)
+            cells = "<br>".join(f"<b>{text}</b>" if scored in seen else text
+                                for text, scored in zip(labels, prediction.labels, strict=True))
+            rows.append(f'<tr><td><img src="{data_uri(thumbnail(path))}" style="max-height:128px"></td>'
+                        f"<td>{html.escape(path.name)}</td><td>{cells}</td></tr>")
+        rest = len(self) - len(rows)
+        more = f"<p>and {rest:,} more images</p>" if rest > 0 else ""
+        return f"<table><tr><th></th><th>file</th><th>labels</th></tr>{''.join(rows)}</table>{more}"
+
+
+def write_predictions(path: Path, dataset: Dataset, probabilities: Floats) -> None:
+    """Writes predictions.csv, a row for each picture, whole or not at all.
+
+    Columns: `file`, relative to the folder that all pictures share, so that two of the same name stay apart; `truth`,
+    names of classes with "|" between them; `ignored` likewise (multi-label) or `predicted`, the most probable class
+    (single-label); then a probability for each class.
+
+    Args:
+        path: The file.
+        dataset: The pictures and their labels.
+        probabilities: float [N, classes], 0 to 1.
     """
     folder = os.path.commonpath([picture.parent for picture in dataset.paths]) if dataset.paths else "."
-
-    heading, beside = {Task.MULTI_LABEL: ("ignored", dataset.ignored),
+    heading, marked = {Task.MULTI_LABEL: ("ignored", dataset.ignored),
                        Task.SINGLE_LABEL: ("predicted", top_k(probabilities, 1))}[dataset.task]
 
     def write(aside: Path) -> None:
@@ -35,11 +134,35 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: npt.NDArray[n
             writer.writerow(["file", "truth", heading, *dataset.classes])
             for row, picture in enumerate(dataset.paths):
                 writer.writerow([picture.relative_to(folder).as_posix(), _names(dataset, dataset.labels[row] == 1),
-                                 _names(dataset, beside[row]),
+                                 _names(dataset, marked[row]),
                                  *(f"{probability:.6f}" for probability in probabilities[row])])
 
     write_aside(path, write)
 
 
-def _names(dataset: Dataset, chosen: npt.NDArray[np.bool_]) -> str:
+def thumbnail(path: Path) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3] RGB, THUMBNAIL_SIZE at most; the pixels as they are in the file, as the network gets them.
+
+    A picture of few pixels is enlarged, each pixel as a square: a browser would blur it.
+    """
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.draft("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE))  # JPEGs are decoded at a fraction of their size
+        small = image.convert("RGB")
+        small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+        scale = THUMBNAIL_SIZE // max(small.size)
+        return np.asarray(small.resize((small.width * scale, small.height * scale), Image.Resampling.NEAREST))
+
+
+def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    """uint8 [H, W, 3] RGB as a JPEG in a data: address."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _names(dataset: Dataset, chosen: Bools) -> str:
     return SEPARATOR.join(name for name, is_chosen in zip(dataset.classes, chosen, strict=True) if is_chosen)

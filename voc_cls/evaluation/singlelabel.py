@@ -1,11 +1,11 @@
-"""How often the most probable class is the right one: accuracy, per-class rates, and which classes are confused.
+"""Metrics of single-label predictions: accuracy, precision, recall and F1 by class, and the confusion matrix.
 
-For pictures of exactly one class each. Per class and macro: scikit-learn's.
+Rates by class and their macro means are scikit-learn's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.multilabel import json_number, top_k
-from voc_cls.evaluation.probabilities import Floats, log_softmax
+from voc_cls.evaluation.bootstrap import (
+    RESAMPLES,
+    Intervals,
+    class_intervals,
+    draw,
+    interval_of,
+    mean_over_classes,
+    resampled_average_precisions,
+)
+from voc_cls.evaluation.multilabel import indicators, rates
+from voc_cls.evaluation.predictions import Bools, Floats, log_loss, log_softmax, top_k
 
 TOP_K = 5
-"""Guesses that a picture has in the second accuracy, as in ImageNet's challenge; one fewer than the classes if these
-are not more."""
+"""Of the top-k accuracy, as in ImageNet's challenge; one fewer than the classes if there are no more than 5."""
+MOST_NAMED, MOST_NUMBERED = 40, 16
+"""Classes up to which the drawn confusion matrix has room for their names, and for numbers."""
+FIGURE_SIZE, FIGURE_DPI = 6.4, 110
+"""Of the drawn confusion matrix: inches, pixels an inch."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +47,12 @@ class ClassRates:
 
 @dataclass(frozen=True)
 class Macro:
-    """Means over the classes that have pictures, each as heavy as another; NaN where none has."""
+    """Unweighted means over the classes that have pictures; NaN where none has."""
 
     precision: float
     recall: float
     """Also called balanced accuracy."""
     f1: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """JSON-ready."""
-        return {"precision": json_number(self.precision), "recall": json_number(self.recall),
-                "f1": json_number(self.f1)}
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,15 @@ class TopK:
     k: int
     accuracy: float
 
+    @property
+    def name(self) -> str:
+        """Key of the metric, such as top_5."""
+        return f"top_{self.k}"
+
 
 @dataclass(frozen=True)
-class Confused:
-    """Pictures of class `truth` that were taken for class `predicted`; `share` of the class's pictures, 0-1."""
+class ConfusedPair:
+    """Pictures of class `truth` that were predicted as class `predicted` (columns); `share` of the class's pictures."""
 
     truth: int
     predicted: int
@@ -79,17 +91,17 @@ class Confusion:
         shares: Floats = self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
         return shares
 
-    def pairs(self, most: int | None = None) -> tuple[Confused, ...]:
-        """The classes that are taken for others, the most frequent first; of equal ones in the order of labels."""
+    def pairs(self, most: int | None = None) -> tuple[ConfusedPair, ...]:
+        """Classes that were predicted as others, the most frequent first; of equal ones in the order of labels."""
         wrong = self.counts.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:np.count_nonzero(wrong)][:most]
         rows, columns = np.unravel_index(order, wrong.shape)
-        return tuple(Confused(int(row), int(column), int(wrong[row, column]), float(self.shares[row, column]))
+        return tuple(ConfusedPair(int(row), int(column), int(wrong[row, column]), float(self.shares[row, column]))
                      for row, column in zip(rows, columns, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Plain values."""
         return {"labels": list(self.labels), "counts": self.counts.tolist()}
 
 
@@ -106,59 +118,92 @@ class SinglelabelScores:
     confusion: Confusion
 
 
-def truth_of(dataset: Dataset) -> npt.NDArray[np.intp]:
-    """The column of each picture's class, [N]."""
-    columns: npt.NDArray[np.intp] = dataset.labels.argmax(axis=1)
-    return columns
+def singlelabel_scores(dataset: Dataset, logits: Floats, classes: Collection[str] = ()) -> SinglelabelScores:
+    """Metrics of the most probable class of each picture.
 
-
-def singlelabel_scores(dataset: Dataset, logits: Floats, only: Collection[str] = ()) -> SinglelabelScores:
-    """Logits [N, classes] against the labels.
-
-    only: the classes that `classes` and `macro` are about; all where it is empty. The rest is about all pictures.
+    Args:
+        dataset: The pictures and their labels.
+        logits: float [N, classes].
+        classes: The classes that `classes` and `macro` are about; empty: all. The other numbers are about all pictures.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    truth, predicted, columns = truth_of(dataset), logits.argmax(axis=1), np.arange(len(dataset.classes))
-    rates = np.array(precision_recall_fscore_support(truth, predicted, labels=columns, zero_division=0)[:3])
+    truth, predicted = dataset.labels.argmax(axis=1), logits.argmax(axis=1)
+    columns = np.arange(len(dataset.classes))
+    by_class = np.array(precision_recall_fscore_support(truth, predicted, labels=columns, zero_division=0)[:3])
     counts = confusion_matrix(truth, predicted, labels=columns)
     pictures = counts.sum(axis=1)
-    rates[1:, pictures == 0] = np.nan
-    wanted = [column for column in columns if not only or dataset.classes[column] in only]
+    by_class[1:, pictures == 0] = np.nan
+    wanted = [column for column in columns if not classes or dataset.classes[column] in classes]
     present = [column for column in wanted if pictures[column]]
-    macro = rates[:, present].mean(axis=1) if present else np.full(3, np.nan)
+    macro = by_class[:, present].mean(axis=1) if present else np.full(3, np.nan)
+    k = top_k_of(len(dataset.classes))
     return SinglelabelScores(
-        accuracy=accuracy(truth, predicted), top_k=_top_k(truth, logits), log_loss=log_loss(truth, logits),
+        accuracy=float((truth == predicted).mean()),
+        top_k=None if k is None else TopK(k, float(in_top_k(truth, logits, k).mean())),
+        log_loss=log_loss(truth, logits),
         macro=Macro(*macro.tolist()),
-        classes=tuple(ClassRates(dataset.classes[column], float(rates[0, column]), float(rates[1, column]),
-                                 float(rates[2, column]), int(counts[:, column].sum()), int(pictures[column]))
+        classes=tuple(ClassRates(dataset.classes[column], float(by_class[0, column]), float(by_class[1, column]),
+                                 float(by_class[2, column]), int(counts[:, column].sum()), int(pictures[column]))
                       for column in wanted),
         confusion=Confusion(dataset.classes, counts))
 
 
-def accuracy(truth: npt.NDArray[np.intp], predicted: npt.NDArray[np.intp]) -> float:
-    """Share of columns [N] that are equal, 0-1."""
-    return float((truth == predicted).mean())
+def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[int], resamples: int = RESAMPLES,
+                          seed: int = 0) -> Intervals:
+    """Confidence intervals of accuracy, macro_f1, map, map_11pt and, where it is defined, top_<k>.
+
+    Args:
+        dataset: The pictures and their labels.
+        logits: float [N, classes].
+        columns: The classes that all but the accuracies are about.
+        resamples: Number of resamples.
+        seed: Of the resamples.
+    """
+    drawn, truth = draw(len(dataset), resamples, seed), dataset.labels.argmax(axis=1)
+    predicted, chosen = logits.argmax(axis=1), dataset.only(columns)
+    area, eleven = resampled_average_precisions(chosen, log_softmax(logits)[:, list(columns)], drawn)
+    decided = predicted[:, None] == np.asarray(columns)
+    f1 = rates(*(drawn @ indicator for indicator in indicators(chosen, decided))).f1
+    values = {"accuracy": drawn @ (predicted == truth) / len(dataset), "macro_f1": mean_over_classes(f1),
+              "map": mean_over_classes(area), "map_11pt": mean_over_classes(eleven)}
+    if k := top_k_of(len(dataset.classes)):
+        values[f"top_{k}"] = drawn @ in_top_k(truth, logits, k) / len(dataset)
+    return Intervals(resamples, seed, {name: interval_of(of_metric) for name, of_metric in values.items()},
+                     class_intervals(chosen, area))
 
 
-def log_loss(truth: npt.NDArray[np.intp], logits: Floats) -> float:
-    """Mean of `-log p` of the true columns [N], nats: the softmax cross-entropy without smoothing or weights."""
-    logarithms = log_softmax(np.asarray(logits, np.float64))
-    return float(-logarithms[np.arange(len(truth)), truth].mean())
-
-
-def guesses(classes: int) -> int | None:
-    """How many guesses top-k has with so many classes; None where it says nothing that accuracy does not."""
+def top_k_of(classes: int) -> int | None:
+    """The k of top-k accuracy for so many classes; None where it would be accuracy itself."""
     k = min(TOP_K, classes - 1)
     return k if k > 1 else None
 
 
-def among(truth: npt.NDArray[np.intp], logits: Floats, k: int) -> npt.NDArray[np.bool_]:
+def in_top_k(truth: npt.NDArray[np.intp], logits: Floats, k: int) -> Bools:
     """bool [N]: whether a picture's class is among its k most probable ones; of equal ones the first in the list."""
-    found: npt.NDArray[np.bool_] = top_k(logits, k)[np.arange(len(truth)), truth]
+    found: Bools = top_k(logits, k)[np.arange(len(truth)), truth]
     return found
 
 
-def _top_k(truth: npt.NDArray[np.intp], logits: Floats) -> TopK | None:
-    k = guesses(logits.shape[1])
-    return None if k is None else TopK(k, float(among(truth, logits, k).mean()))
+def confusion_figure(confusion: Confusion) -> npt.NDArray[np.uint8]:
+    """The confusion matrix drawn for TensorBoard, uint8 [H, W, 3] RGB: rows are true classes, colours are shares."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(FIGURE_SIZE, FIGURE_SIZE), dpi=FIGURE_DPI, facecolor="white", layout="constrained")
+    canvas, axes, classes = FigureCanvasAgg(figure), figure.add_subplot(), len(confusion.labels)
+    shares = confusion.shares
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true class")
+    named = range(classes) if classes <= MOST_NAMED else ()
+    size = 9 if classes <= MOST_NUMBERED else 6  # points
+    labels = [confusion.labels[number] for number in named]
+    axes.set_xticks(named, labels, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(named, labels, fontsize=size, parse_math=False)
+    if classes <= MOST_NUMBERED:
+        for row, column in np.argwhere(confusion.counts):
+            axes.text(column, row, str(confusion.counts[row, column]), ha="center", va="center", fontsize=8,
+                      color="white" if shares[row, column] > 0.5 else "black")
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]

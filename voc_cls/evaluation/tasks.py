@@ -1,100 +1,103 @@
-"""How models are evaluated, by the task of their data set: a row for each, and nothing else that knows both."""
+"""Evaluation by the task of the data set: what is fitted to a validation split, the score of a validation, reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.evaluation import calibration, singlelabel, temperature, thresholds
-from voc_cls.evaluation.average_precision import Evaluation, evaluate
-from voc_cls.evaluation.multilabel_assessment import assess_multilabel
-from voc_cls.evaluation.probabilities import Floats
-from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
-
-
-class Assessment(Protocol):
-    """What every assessment has, whatever the task."""
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """Average precisions, class by class."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, as `voc-eval --json` writes it."""
+from voc_cls.evaluation import calibration, thresholds
+from voc_cls.evaluation.average_precision import average_precisions
+from voc_cls.evaluation.bootstrap import RESAMPLES
+from voc_cls.evaluation.predictions import Floats
+from voc_cls.evaluation.report.multilabel import multilabel_report
+from voc_cls.evaluation.report.page import HeatMaps, Report, RunDetails
+from voc_cls.evaluation.report.singlelabel import singlelabel_report
+from voc_cls.evaluation.singlelabel import singlelabel_scores
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one validation found. The weights with the highest `rank` are the best; NaN: no telling."""
+    """The result of one validation. The weights with the highest `rank` are the best; NaN: not comparable."""
 
     rank: float
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     """For metrics.jsonl, the progress bar and TensorBoard."""
-    classes: Mapping[str, float] = field(default_factory=dict)
-    """For TensorBoard alone, by its tag."""
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    """For TensorBoard alone, by tag."""
 
 
 @dataclass(frozen=True)
-class TaskEvaluation:
-    """One task. Logits are float [N, classes]; a run folder is where what was fitted is kept."""
+class Fitted:
+    """What is fitted to the validation split of a run; None: nothing was."""
 
-    score: Callable[[Dataset, Floats], Score]
-    fit: Callable[[Path, Dataset, Floats], tuple[Path, ...]]
-    """(run folder, validation pictures, logits) → the files written."""
-    fitted: str
-    """Name of a file that `fit` always writes."""
-    assess: Callable[[Path, Dataset, Floats, Collection[str], int], Assessment]
-    """(run folder, pictures, logits, classes to report or none for all, resamples)."""
+    thresholds: thresholds.Thresholds | None = None
+    """Multi-label only."""
+    calibration: calibration.Calibration | None = None
 
 
-def score_multilabel(dataset: Dataset, logits: Floats) -> Score:
-    """By the mean average precision."""
-    found = evaluate(dataset, logits)
-    return Score(found.map, {"val_map": found.map},
-                 {f"average_precision/{result.name}": result.ap for result in found.classes if result.positives})
+def score(validation: Dataset, logits: Floats) -> Score:
+    """Multi-label: mean average precision. Single-label: accuracy, and of equal ones the lower log loss is better."""
+    if validation.task is Task.MULTI_LABEL:
+        result = average_precisions(validation, logits)
+        return Score(result.map, {"val_map": result.map},
+                     {f"average_precision/{of_class.name}": of_class.ap for of_class in result.classes
+                      if of_class.positives})
+    scores = singlelabel_scores(validation, logits)
+    right = scores.accuracy * len(validation)
+    return Score(right + 1 / (2 + scores.log_loss),  # the loss counts at most half a picture
+                 {"val_accuracy": scores.accuracy, "val_loss": scores.log_loss},
+                 {f"recall/{of_class.name}": of_class.recall for of_class in scores.classes if of_class.pictures})
 
 
-def score_singlelabel(dataset: Dataset, logits: Floats) -> Score:
-    """By accuracy; of two that are right equally often the one with the lower log loss is better."""
-    found = singlelabel.singlelabel_scores(dataset, logits)
-    right = found.accuracy * len(dataset)
-    return Score(right + 1 / (2 + found.log_loss),  # at most half a picture
-                 {"val_accuracy": found.accuracy, "val_loss": found.log_loss},
-                 {f"recall/{result.name}": result.recall for result in found.classes if result.pictures})
+def fit(validation: Dataset, logits: Floats) -> Fitted:
+    """Thresholds (multi-label) and calibration, where the validation pictures allow it, from logits [N, classes]."""
+    chosen = thresholds.choose_thresholds(validation, logits) if validation.task is Task.MULTI_LABEL else None
+    return Fitted(chosen, calibration.fit_calibration(validation, logits))
 
 
-def fit_multilabel(run: Path, validation: Dataset, logits: Floats) -> tuple[Path, ...]:
-    """Thresholds and, where the validation pictures allow it, calibration."""
-    thresholds.write_thresholds(run, thresholds.choose_thresholds(validation, logits))
-    fitted = calibration.fit_calibration(validation, logits)
-    if fitted is None:
-        (run / calibration.FILE).unlink(missing_ok=True)
-        return (run / thresholds.FILE,)
-    calibration.write_calibration(run, fitted)
-    return run / thresholds.FILE, run / calibration.FILE
+def write_fitted(run: Path, fitted: Fitted, labels: Collection[str]) -> tuple[Path, ...]:
+    """Writes thresholds.json and calibration.json into the run folder; returns the files."""
+    written = []
+    if fitted.thresholds is not None:
+        thresholds.write_thresholds(run, fitted.thresholds)
+        written.append(run / thresholds.FILE)
+    if fitted.calibration is not None:
+        calibration.write_calibration(run, fitted.calibration, tuple(labels))
+        written.append(run / calibration.FILE)
+    else:
+        (run / calibration.FILE).unlink(missing_ok=True)  # of an earlier fit
+    return tuple(written)
 
 
-def fit_singlelabel(run: Path, validation: Dataset, logits: Floats) -> tuple[Path, ...]:
-    """The temperature."""
-    temperature.write_temperature(run, temperature.fit_temperature(validation, logits), validation.classes)
-    return (run / calibration.FILE,)
+def read_fitted(run: Path, labels: Collection[str], task: Task) -> Fitted:
+    """What the run folder has; RunError if a file is not of this task and these labels."""
+    names = tuple(labels)
+    return Fitted(thresholds.read_thresholds(run, names) if task is Task.MULTI_LABEL else None,
+                  calibration.read_calibration(run, names, task))
 
 
-def _assess_multilabel(run: Path, dataset: Dataset, logits: Floats, only: Collection[str], resamples: int
-                       ) -> Assessment:
-    return assess_multilabel(dataset, logits, thresholds.read_thresholds(run, dataset.classes),
-                             calibration.read_calibration(run, dataset.classes), only, resamples)
+def is_fitted(run: Path, task: Task) -> bool:
+    """Whether the run folder has the file that a fit always writes."""
+    return (run / (thresholds.FILE if task is Task.MULTI_LABEL else calibration.FILE)).exists()
 
 
-def _assess_singlelabel(run: Path, dataset: Dataset, logits: Floats, only: Collection[str], resamples: int
-                        ) -> Assessment:
-    return assess_singlelabel(dataset, logits, temperature.read_temperature(run, dataset.classes), only, resamples)
+def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classes: Collection[str] = (),
+             resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None) -> Report:
+    """Evaluates a model's logits on a labelled split, by the task of the data set.
 
-
-EVALUATION: Mapping[Task, TaskEvaluation] = {
-    Task.MULTI_LABEL: TaskEvaluation(score_multilabel, fit_multilabel, thresholds.FILE, _assess_multilabel),
-    Task.SINGLE_LABEL: TaskEvaluation(score_singlelabel, fit_singlelabel, calibration.FILE, _assess_singlelabel),
-}
+    Args:
+        dataset: The pictures and their labels.
+        logits: float [N, classes].
+        fitted: What was fitted to the validation split; by default thresholds are 0.5 and nothing is calibrated.
+        classes: The classes to report and to average over; empty: all. Single-label: accuracy, log loss, confusion and
+            calibration are of all classes in any case.
+        resamples: Of the bootstrap for the 95 % intervals.
+        run: How the model was made, for the HTML page.
+        heat_maps: Grad-CAM of the network, for the HTML page.
+    """
+    if dataset.task is Task.MULTI_LABEL:
+        return multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples, run,
+                                 heat_maps)
+    return singlelabel_report(dataset, logits, fitted.calibration, classes, resamples, run, heat_maps)

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.errors import RunError
-from voc_cls.evaluation.platt import Line, fit_class_line, fit_line, read_fitted
-from voc_cls.evaluation.probabilities import Floats, sigmoid
+from voc_cls.evaluation.calibration import PlattLine, fit_class_line, fit_line, read_fitted
+from voc_cls.evaluation.predictions import Floats, sigmoid
 from voc_cls.files import write_json
 
 FILE = "thresholds.json"
@@ -75,7 +75,7 @@ def choose_thresholds(validation: Dataset, logits: Floats) -> Thresholds:
     """From the validation split's labels and logits [N, classes], ignored entries left out."""
     counted, true = ~validation.ignored, validation.labels == 1
     pooled = true[counted]
-    line = Line(0.0, 0.0) if pooled.all() or not pooled.any() else fit_line(pooled, logits[counted])
+    line = PlattLine(0.0, 0.0) if pooled.all() or not pooled.any() else fit_line(pooled, logits[counted])
     if line.slope <= 0:  # nothing to learn from, or a network worse than chance
         return default_thresholds(validation.classes)
     shared = best_f1_threshold(logits[counted], line)
@@ -89,7 +89,7 @@ def choose_thresholds(validation: Dataset, logits: Floats) -> Thresholds:
     return Thresholds(validation.name, shared, tuple(classes))
 
 
-def best_f1_threshold(logits: Floats, line: Line) -> float:
+def best_f1_threshold(logits: Floats, line: PlattLine) -> float:
     """The probability from which on entries with these logits should be positive, were `line` their calibration.
 
     Of the k most probable entries, q being the calibrated probabilities, 2 × (sum of their q) / (k + sum of all q) is

@@ -77,18 +77,18 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
         self.latest: tuple[Score, npt.NDArray[np.float32]] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Evaluates; callbacks after this one see the score's figures and its RANK."""
+        """Evaluates; callbacks after this one see the score's metrics and its RANK."""
         logits = self.predict()
         self.latest = score, _ = self.score(logits), logits
         if logs is not None:
-            logs.update(score.figures, **{RANK: score.rank})
+            logs.update(score.metrics, **{RANK: score.rank})
         if self.best is None or score.rank > self.best:
             self.best = score.rank if isfinite(score.rank) else None  # NaN, no telling: keep the latest weights
             self.save_best()
 
 
 class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Appends a line of JSON to metrics.jsonl after every interval: step, seconds, lr, loss, the score's figures."""
+    """Appends a line of JSON to metrics.jsonl after every interval: step, seconds, lr, loss, the score's metrics."""
 
     def __init__(self, folder: RunFolder, steps: Steps, seconds_before: float) -> None:
         super().__init__()

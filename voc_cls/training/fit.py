@@ -16,7 +16,7 @@ from rich.console import Console
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import Order
 from voc_cls.errors import RunError
-from voc_cls.evaluation.tasks import EVALUATION
+from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside
 from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, TrainingProgress, Validation
 from voc_cls.training.checkpoint import Checkpoint, Preemption, Saved, restore
@@ -128,7 +128,6 @@ def decisions(part: TrainablePart, plan: Plan, val: Dataset | None, folder: RunF
             with evaluated_weights(part.model, config):
                 save(part, folder.best)
 
-        score = EVALUATION[val.task].score
         chosen.append(Validation(predict, lambda logits: score(val, logits), save_best))
     watched: dict[str, Any] = ({"monitor": "loss", "mode": "min"} if val is None
                                else {"monitor": RANK, "mode": "max"})

@@ -13,7 +13,7 @@ from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.image_cache import cached_images
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.evaluation.tasks import Assessment
+from voc_cls.evaluation.report.page import Report
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.paths import cache_folder
@@ -39,8 +39,8 @@ LEAST_INTERVAL = 50
 """Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the trunk is frozen."""
 
 
-def train(config: TrainConfig, console: Console) -> Assessment | None:
-    """Trains as `config` says; returns the assessment of the best weights (None with --eval-split none).
+def train(config: TrainConfig, console: Console) -> Report | None:
+    """Trains as `config` says; returns the report on the best weights (None with --eval-split none).
 
     Raises UsageError, DataError, WeightsError or RunError before anything is written; from then on the run folder is
     whole at every moment, and --resume goes on from the last checkpoint. Interrupted where a signal came.
@@ -57,7 +57,7 @@ def train(config: TrainConfig, console: Console) -> Assessment | None:
 
 
 def train_joined(config: TrainConfig, folder: RunFolder, distribution: Distribution, console: Console
-                 ) -> Assessment | None:
+                 ) -> Report | None:
     """`train`, when all processes are there."""
     preemption = Preemption(distribution)
     with preemption.watching():
@@ -81,7 +81,7 @@ def train_joined(config: TrainConfig, folder: RunFolder, distribution: Distribut
 
 
 def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network, trained: Trained,
-        preemption: Preemption, console: Console) -> Assessment | None:
+        preemption: Preemption, console: Console) -> Report | None:
     """The run itself, in a folder that has been started."""
     training, pictures = config.training, len(splits.train)
     per_epoch = -(-pictures // training.batch_size)
@@ -117,7 +117,7 @@ def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, 
     return part
 
 
-def finish(part: TrainablePart, network: Network, splits: Splits, folder: RunFolder) -> Assessment | None:
+def finish(part: TrainablePart, network: Network, splits: Splits, folder: RunFolder) -> Report | None:
     """Thresholds and calibration from the validation split, results on the evaluation split, of the best weights."""
     distribution = part.distribution
     if splits.val is None and distribution.is_chief:
@@ -132,7 +132,7 @@ def finish(part: TrainablePart, network: Network, splits: Splits, folder: RunFol
         return None
     logits = predict_logits(part, shared_inputs(part, evaluated), len(evaluated))
 
-    def write() -> Assessment:
+    def write() -> Report:
         with distribution.alone(network.model):  # Grad-CAM computes too
             return write_results(trained, evaluated, logits, [files_in(folder)])
 

@@ -25,9 +25,8 @@ from tensorboard.plugins.pr_curve import metadata as pr_curve_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.evaluation.confusion_figure import confusion_figure
-from voc_cls.evaluation.probabilities import Floats, sigmoid
-from voc_cls.evaluation.singlelabel import singlelabel_scores
+from voc_cls.evaluation.predictions import Floats, sigmoid
+from voc_cls.evaluation.singlelabel import confusion_figure, singlelabel_scores
 from voc_cls.evaluation.tasks import Score
 from voc_cls.training.callbacks import UNSAID
 
@@ -77,7 +76,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         scalars["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         latest = self.latest()
         if latest is not None:
-            scalars |= latest[0].classes
+            scalars |= latest[0].per_class
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
         self.intervals_since_figures += 1
         if self.intervals_since_figures >= -(-(self.params or {}).get("epochs", 1) // FIGURES_A_RUN) or epoch == 0:

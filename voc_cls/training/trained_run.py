@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +14,15 @@ import numpy.typing as npt
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.errors import RunError
-from voc_cls.evaluation.augmented import Tta, at_any_size, views_of
 from voc_cls.evaluation.bootstrap import RESAMPLES
+from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
-from voc_cls.evaluation.predictions import write_predictions
-from voc_cls.evaluation.presentation import write_report
-from voc_cls.evaluation.probabilities import Floats, probabilities_of
-from voc_cls.evaluation.report import Run, Subject
-from voc_cls.evaluation.samples import draw_samples
-from voc_cls.evaluation.tasks import EVALUATION, Assessment
+from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of, write_predictions
+from voc_cls.evaluation.report.page import Report, RunDetails
+from voc_cls.evaluation.tasks import evaluate, fit, read_fitted
+from voc_cls.evaluation.tasks import write_fitted as write_fitted_files
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds, read_thresholds
+from voc_cls.evaluation.tta import Tta, at_any_size, views_of
 from voc_cls.files import write_json
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE
@@ -41,6 +40,24 @@ class TrainedRun:
     config: dict[str, Any]
     labels: tuple[str, ...]
     network: Network
+    weights: Literal["best", "last"] = "best"
+    """Which of the run's weights the network has."""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.resolve().name
+
+    def predict(self, paths: Sequence[Path | str], top_k: int = 0) -> Predictions:
+        """The probabilities of every label for some images.
+
+        Args:
+            paths: The images. DataError names one that cannot be decoded.
+            top_k: How many labels of each image the result shows; 0: all.
+        """
+        files = tuple(map(Path, paths))
+        return Predictions(files, self.labels, probabilities_of(self.logits(files), self.task), self.task, self.name,
+                           top_k)
 
     def logits(self, paths: Sequence[Path], title: str = "predict", tta: Tta = "none") -> npt.NDArray[np.float32]:
         """float32 [N, classes] for the pictures at `paths`, with a progress bar on a terminal.
@@ -83,7 +100,7 @@ def open_run(path: Path, precision: str = "float32", which: Literal["best", "las
     network = build_network(chosen["net"], chosen["head"], len(labels), policy(precision), chosen["image_size"],
                             chosen.get("normalisation", "auto"))
     load_weights(network, folder, which)
-    return TrainedRun(folder, config, labels, network)
+    return TrainedRun(folder, config, labels, network, which)
 
 
 def load_weights(network: Network, folder: RunFolder, which: Literal["best", "last"]) -> None:
@@ -114,14 +131,6 @@ class ResultFiles:
         return iter([path for path in (self.json, self.predictions, self.report, self.sheet) if path is not None])
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Which weights of the run were evaluated, and how."""
-
-    weights: Literal["best", "last"] = "best"
-    tta: Tta = "none"
-
-
 def files_in(folder: RunFolder) -> ResultFiles:
     """The run's own: evaluation.json, predictions.csv and report.html."""
     return ResultFiles(folder.evaluation, folder.path / "predictions.csv", folder.path / "report.html")
@@ -129,33 +138,42 @@ def files_in(folder: RunFolder) -> ResultFiles:
 
 def write_fitted(trained: TrainedRun, validation: Dataset, logits: Floats) -> tuple[Path, ...]:
     """Fits what the task has to fit to the validation logits [N, classes]; returns the files written."""
-    return EVALUATION[trained.task].fit(trained.folder.path, validation, logits)
+    return write_fitted_files(trained.folder.path, fit(validation, logits), trained.labels)
+
+
+def evaluate_run(trained: TrainedRun, dataset: Dataset, logits: Floats, tta: Tta = "none",
+                 classes: Collection[str] = (), resamples: int = RESAMPLES) -> Report:
+    """Evaluates a run's logits with the thresholds and the calibration that it chose on its validation split.
+
+    Args:
+        trained: The run, whose network explains pictures in the HTML page.
+        dataset: The pictures and their labels.
+        logits: float [N, classes], of the run's network.
+        tta: The test-time augmentation that gave the logits, for the page.
+        classes: The classes to report and to average over; empty: all.
+        resamples: Of the bootstrap.
+    """
+    run = RunDetails(trained.name, trained.config, read_metrics(trained.folder), trained.weights, tta)
+    return evaluate(dataset, logits, read_fitted(trained.folder.path, trained.labels, trained.task), classes, resamples,
+                    run, lambda paths, columns: heat_maps(trained.network, paths, columns))
 
 
 def write_results(trained: TrainedRun, dataset: Dataset, logits: Floats, files: Sequence[ResultFiles],
-                  variant: Variant = Variant(), only: Collection[str] = (),
-                  resamples: int = RESAMPLES) -> Assessment:
-    """Assesses the logits [N, classes] by what the run has fitted, and writes all of `files`.
-
-    only: the classes that table and report are about; all where it is empty. predictions.csv always has all.
-    resamples: of the bootstrap.
-    """
-    probabilities, name = probabilities_of(logits, trained.task), trained.folder.path.resolve().name
-    for several in files:
-        if several.predictions is not None:
-            write_predictions(several.predictions, dataset, probabilities)
-        if several.sheet is not None:
-            draw_samples(several.sheet, dataset, probabilities, name, several.samples,
+                  tta: Tta = "none", classes: Collection[str] = (), resamples: int = RESAMPLES) -> Report:
+    """Evaluates as `evaluate_run` and writes all of `files`; predictions.csv always has all classes."""
+    probabilities = probabilities_of(logits, trained.task)
+    report = evaluate_run(trained, dataset, logits, tta, classes, resamples)
+    for results in files:
+        if results.predictions is not None:
+            write_predictions(results.predictions, dataset, probabilities)
+        if results.sheet is not None:
+            draw_samples(results.sheet, dataset, probabilities, trained.name, results.samples,
                          trained.config["training"]["seed"])
-    assessment = EVALUATION[trained.task].assess(trained.folder.path, dataset, logits, only, resamples)
-    run = Run(name, trained.config, read_metrics(trained.folder), variant.weights, variant.tta)
-    subject = Subject(run, dataset, logits, lambda paths, columns: heat_maps(trained.network, paths, columns))
-    for several in files:
-        if several.json is not None:
-            write_json(several.json, assessment.to_dict() | asdict(variant))
-        if several.report is not None:
-            write_report(several.report, subject, assessment)
-    return assessment
+        if results.json is not None:
+            write_json(results.json, report.to_dict() | {"weights": trained.weights, "tta": tta})
+        if results.report is not None:
+            report.to_html(results.report)
+    return report
 
 
 def read_metrics(folder: RunFolder) -> tuple[dict[str, Any], ...]:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.average_precision import average_precision, average_precision_11pt, evaluate
+from voc_cls.evaluation.average_precision import average_precision, average_precision_11pt, average_precisions
 
 
 def truth(*values: int) -> np.ndarray:
@@ -61,19 +61,19 @@ def test_a_recall_of_three_tenths_counts_as_reached_in_spite_of_rounding():
 
 def test_a_class_without_positives_has_no_average_precision_and_stays_out_of_the_mean():
     labels = np.array([[1, 0], [0, 0]])
-    result = evaluate(dataset(labels, np.zeros((2, 2), bool)), np.array([[0.9, 0.1], [0.1, 0.9]]))
+    result = average_precisions(dataset(labels, np.zeros((2, 2), bool)), np.array([[0.9, 0.1], [0.1, 0.9]]))
     assert np.isnan(result.classes[1].ap)
     assert result.map == 1.0
-    assert result.to_dict()["classes"]["class1"]["ap"] is None
+    assert np.isnan(result.to_dict()["classes"]["class1"]["ap"])
 
 
 def test_ignored_entries_count_neither_way():
     labels, ignored = np.array([[1], [0], [0]]), np.array([[False], [True], [False]])
     scores = np.array([[0.5], [0.9], [0.1]])  # the ignored one is ranked first
-    result = evaluate(dataset(labels, ignored), scores)
+    result = average_precisions(dataset(labels, ignored), scores)
     assert result.classes[0].ap == 1.0
     assert (result.classes[0].positives, result.classes[0].ignored) == (1, 1)
-    assert evaluate(dataset(labels, np.zeros_like(ignored)), scores).classes[0].ap == 0.5
+    assert average_precisions(dataset(labels, np.zeros_like(ignored)), scores).classes[0].ap == 0.5
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -93,6 +93,6 @@ def test_the_mean_is_over_the_classes_asked_for():
     labels = np.array([[1, 0], [0, 1]])
     scores = np.array([[0.9, 0.9], [0.1, 0.1]])
     data = dataset(labels, np.zeros((2, 2), bool))
-    assert evaluate(data, scores).map == 0.75
-    assert [result.name for result in evaluate(data, scores, ["class1"]).classes] == ["class1"]
-    assert evaluate(data, scores, ["class1"]).map == 0.5
+    assert average_precisions(data, scores).map == 0.75
+    assert [result.name for result in average_precisions(data, scores, ["class1"]).classes] == ["class1"]
+    assert average_precisions(data, scores, ["class1"]).map == 0.5

@@ -11,7 +11,8 @@ from scipy.stats import norm
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.average_precision import average_precision, average_precision_11pt
-from voc_cls.evaluation.bootstrap import bootstrap, interval_of, weighted_average_precisions
+from voc_cls.evaluation.bootstrap import UNKNOWN, interval_of, weighted_average_precisions
+from voc_cls.evaluation.multilabel import multilabel_intervals
 
 
 def made(pictures: int, classes: int = 1, rate: float = 0.3, separation: float = 1.5,
@@ -49,9 +50,9 @@ def test_a_class_without_positives_leaves_the_mean_to_the_others():
     dataset, scores = made(60, classes=2)
     labels = dataset.labels.copy()
     labels[:, 1] = 0
-    intervals = bootstrap(replace(dataset, labels=labels), scores, scores > 0.5, resamples=50)
-    assert intervals.map == intervals.classes["class0"]
-    assert intervals.to_dict()["classes"]["class1"] == [None, None]
+    intervals = multilabel_intervals(replace(dataset, labels=labels), scores, scores > 0.5, resamples=50)
+    assert intervals.metrics["map"] == intervals.classes["class0"]
+    assert intervals.classes["class1"] is UNKNOWN
 
 
 def test_the_ends_move_away_from_where_the_resamples_lie():
@@ -69,9 +70,9 @@ def test_four_positives_are_too_few_for_an_interval_of_their_own():
     for number, known in ((5, True), (4, False)):
         labels = np.zeros((60, 1), np.float32)
         labels[positives[:number]] = 1
-        found = bootstrap(replace(dataset, labels=labels), scores, scores > 0.5, resamples=50)
-        assert (found.to_dict()["classes"]["class0"] != [None, None]) == known
-        assert found.map.low < found.map.high  # the mean has one all the same
+        found = multilabel_intervals(replace(dataset, labels=labels), scores, scores > 0.5, resamples=50)
+        assert (found.classes["class0"] is not UNKNOWN) == known
+        assert found.metrics["map"].low < found.metrics["map"].high  # the mean has one all the same
 
 
 def test_an_ignored_picture_does_not_move_its_class():
@@ -81,26 +82,28 @@ def test_an_ignored_picture_does_not_move_its_class():
     with_ignored = replace(dataset, ignored=ignored, labels=np.where(ignored, 0, dataset.labels).astype(np.float32))
     high = scores.copy()
     high[:5] = 100
-    first, second = (bootstrap(with_ignored, values, values > 0.5, resamples=50) for values in (scores, high))
+    first, second = (multilabel_intervals(with_ignored, values, values > 0.5, 50) for values in (scores, high))
     assert first == second
 
 
 def test_the_seed_decides_the_resamples():
     dataset, scores = made(60)
-    same, again, other = (bootstrap(dataset, scores, scores > 0.5, 50, seed) for seed in (1, 1, 2))
+    same, again, other = (multilabel_intervals(dataset, scores, scores > 0.5, 50, seed) for seed in (1, 1, 2))
     assert same == again
-    assert same.map != other.map
+    assert same.metrics["map"] != other.metrics["map"]
 
 
 def test_a_perfect_ranking_stays_perfect_in_every_resample():
     dataset, _ = made(60)
-    intervals = bootstrap(dataset, dataset.labels, dataset.labels == 1, resamples=50)
-    assert (intervals.map.low, intervals.map.high, intervals.of1.low, intervals.cf1.low) == (1, 1, 1, 1)
+    intervals = multilabel_intervals(dataset, dataset.labels, dataset.labels == 1, resamples=50)
+    assert [intervals.metrics[name].low for name in ("map", "of1", "cf1")] == [1, 1, 1]
+    assert intervals.metrics["map"].high == 1
 
 
 def test_four_times_the_pictures_make_the_interval_half_as_wide():
-    widths = [np.mean([bootstrap(*(data := made(n, seed=seed)), data[1] > 0.75, 200).map.half_width
-                       for seed in range(8)]) for n in (150, 600)]
+    widths = [np.mean([multilabel_intervals(dataset, scores, scores > 0.75, 200).metrics["map"].half_width
+                       for dataset, scores in (made(pictures, seed=seed) for seed in range(8))])
+              for pictures in (150, 600)]
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.25)
 
 
@@ -111,8 +114,9 @@ def test_the_interval_holds_the_true_value_about_95_times_of_100():
     hit, alarm = norm.sf(cut - separation), norm.sf(cut)
     f1 = 2 * rate * hit / (rate + rate * hit + (1 - rate) * alarm)
     drawn = [made(300, seed=seed, rate=rate, separation=separation) for seed in range(80)]
-    intervals = [bootstrap(dataset, scores, scores > cut, resamples=300) for dataset, scores in drawn]
-    for held in ([found.map.low <= area <= found.map.high for found in intervals],
-                 [found.of1.low <= f1 <= found.of1.high for found in intervals]):
+    intervals = [multilabel_intervals(dataset, scores, scores > cut, resamples=300) for dataset, scores in drawn]
+    maps, of1s = ([interval.metrics[name] for interval in intervals] for name in ("map", "of1"))
+    for held in ([interval.low <= area <= interval.high for interval in maps],
+                 [interval.low <= f1 <= interval.high for interval in of1s]):
         assert 0.9 <= np.mean(held) <= 1
-    assert any(found.map.low > area or found.map.high < area for found in intervals)  # not simply too wide
+    assert any(interval.low > area or interval.high < area for interval in maps)  # not simply too wide

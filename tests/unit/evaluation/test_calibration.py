@@ -10,17 +10,18 @@ import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.errors import RunError
-from voc_cls.evaluation.average_precision import evaluate
+from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import (
+    LEAST_POSITIVES,
     calibrated,
     expected_error,
     fit_calibration,
+    fit_line,
     read_calibration,
     reliability,
     reliability_bins,
     write_calibration,
 )
-from voc_cls.evaluation.platt import LEAST_POSITIVES, fit_line
 
 
 def made(pictures: int, overconfident: float = 1.0, offset: float = 0.0, classes: int = 3,
@@ -82,9 +83,9 @@ def test_no_rescaling_changes_an_average_precision():
     dataset, logits = made(300, overconfident=2)
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
-    before = evaluate(dataset, logits)
+    before = average_precisions(dataset, logits)
     for rescaled in (fitted.by_temperature(logits), fitted.by_platt(logits)):
-        assert evaluate(dataset, rescaled) == before
+        assert average_precisions(dataset, rescaled) == before
 
 
 def test_a_rare_class_and_one_ranked_worse_than_by_chance_keep_the_shared_temperature():
@@ -140,9 +141,9 @@ def test_what_is_read_is_what_was_written(tmp_path: Path):
     dataset, logits = made(200)
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
-    assert read_calibration(tmp_path, dataset.classes) is None
-    write_calibration(tmp_path, fitted)
-    assert read_calibration(tmp_path, dataset.classes) == fitted
+    assert read_calibration(tmp_path, dataset.classes, dataset.task) is None
+    write_calibration(tmp_path, fitted, dataset.classes)
+    assert read_calibration(tmp_path, dataset.classes, dataset.task) == fitted
 
 
 @pytest.mark.parametrize(("key", "value"), [("slope", -1), ("slope", "steep"), ("offset", float("inf"))])
@@ -150,9 +151,9 @@ def test_a_file_that_is_not_the_runs_calibration_is_named(tmp_path: Path, key: s
     dataset, logits = made(200)
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
-    write_calibration(tmp_path, fitted)
+    write_calibration(tmp_path, fitted, dataset.classes)
     values = json.loads((tmp_path / "calibration.json").read_text())
     values["classes"]["class1"][key] = value
     (tmp_path / "calibration.json").write_text(json.dumps(values))
     with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
-        read_calibration(tmp_path, dataset.classes)
+        read_calibration(tmp_path, dataset.classes, dataset.task)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from voc_cls.errors import DataError
-from voc_cls.evaluation.gradcam import cut_after_convolutions, grad_cam, heat_maps, overlay
+from voc_cls.evaluation.gradcam import cut_after_convolutions, grad_cam, heat_maps
+from voc_cls.evaluation.report.page import overlay
 from voc_cls.nets.network import Network, build_network
 
 

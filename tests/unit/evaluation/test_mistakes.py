@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.mistakes import class_mistakes, surest_hit
+from voc_cls.evaluation.report.multilabel import class_mistakes, surest_hit
 
 LABELS = np.array([[1], [0], [0], [1], [0], [1], [0]], np.float32)
 PROBABILITIES = np.array([[0.9], [0.8], [0.95], [0.1], [0.2], [0.3], [0.99]])
@@ -29,12 +29,12 @@ def test_an_ignored_picture_is_no_mistake():
 
 def test_all_are_counted_although_few_are_shown():
     mistakes = class_mistakes(DATASET, PROBABILITIES, np.array([0.15]), 0, most=1)
-    assert (len(mistakes.wrong), mistakes.wrong_in_all) == (1, 3)
-    assert (len(mistakes.missed), mistakes.missed_in_all) == (1, 1)
+    assert (len(mistakes.wrong), mistakes.all_wrong) == (1, 3)
+    assert (len(mistakes.missed), mistakes.all_missed) == (1, 1)
 
 
 def test_the_threshold_itself_counts_as_seen():
-    assert class_mistakes(DATASET, PROBABILITIES, np.array([0.8]), 0, most=5).wrong_in_all == 2
+    assert class_mistakes(DATASET, PROBABILITIES, np.array([0.8]), 0, most=5).all_wrong == 2
 
 
 def test_the_surest_hit_is_the_right_one_with_the_highest_probability():

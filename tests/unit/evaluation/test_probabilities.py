@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax as reference
 
 from voc_cls.data.dataset import Task
-from voc_cls.evaluation.probabilities import log_softmax, probabilities_of, softmax
+from voc_cls.evaluation.predictions import log_softmax, probabilities_of, softmax
 
 LOGITS = np.random.default_rng(0).normal(0, 5, (20, 6)).astype(np.float32)
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.evaluation.probabilities import softmax
+from voc_cls.evaluation.predictions import softmax
 from voc_cls.evaluation.singlelabel import singlelabel_scores
 
 NAMES = ("cat", "dog", "unicorn", "yak")
@@ -69,7 +69,7 @@ def test_few_classes_have_fewer_guesses_and_two_have_none(singlelabel: Callable[
 
 
 def test_some_classes_have_rows_and_means_of_their_own_and_accuracy_stays_that_of_all():
-    whole, some = singlelabel_scores(*made()), singlelabel_scores(*made(), only=["dog", "yak"])
+    whole, some = singlelabel_scores(*made()), singlelabel_scores(*made(), classes=["dog", "yak"])
     assert [rates.name for rates in some.classes] == ["dog", "yak"]
     assert some.macro.f1 == pytest.approx(1 / 5)
     assert (some.accuracy, some.log_loss) == (whole.accuracy, whole.log_loss)

@@ -1,110 +1,113 @@
-"""report.html about pictures of one class each: the matrix, the confusions, the pictures that were confused."""
+"""The report of a single-label model: the keys of `voc-eval --json`, the tables, and which weights are best."""
 
 from __future__ import annotations
 
+import io
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from lxml import html
-from PIL import Image
+from rich.console import Console
 
-from tests.unit.evaluation.test_report import CONFIG
-from voc_cls.evaluation.presentation import write_report
-from voc_cls.evaluation.report import Run, Subject
-from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
-from voc_cls.evaluation.temperature import fit_temperature
+from voc_cls.data.dataset import Task
+from voc_cls.evaluation.average_precision import average_precisions
+from voc_cls.evaluation.calibration import fit_calibration
+from voc_cls.evaluation.predictions import softmax, write_predictions
+from voc_cls.evaluation.report.singlelabel import singlelabel_report
+from voc_cls.evaluation.tables import report_tables
+from voc_cls.evaluation.tasks import score
 
-METRICS = tuple({"step": 50 * number, "seconds": number, "lr": 2e-3, "loss": 1 / number,
-                 "val_accuracy": 0.5 + number / 100, "val_loss": 1 / number} for number in range(1, 21))
-SECTIONS = ["Summary", "Classes", "Confusion", "Learning", "Reliability", "The worst mistakes", "What it looked at",
-            "How it was made"]
+Make = Callable[..., Any]
 
 
-def heat(paths: Sequence[Path], columns: Sequence[int]) -> npt.NDArray[np.float32]:
-    assert len(paths) == len(columns)
-    return np.tile(np.linspace(0, 1, 14, dtype=np.float32), (len(paths), 14, 1))
+def printed(result: Any) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80).print(report_tables(result))
+    return out.getvalue()
 
 
-@pytest.fixture
-def write(tmp_path: Path, singlelabel: Callable[..., Any]) -> Callable[..., tuple[html.HtmlElement, Any, Any]]:
-    """Writes the report: `write(classes, right)` gives the parsed page, the assessment and the data set."""
-    def page(classes: int = 5, right: bool = False) -> tuple[html.HtmlElement, Any, Any]:
-        random = np.random.default_rng(0)
-        paths = tuple(tmp_path / f"{number}.png" for number in range(150))
-        for path in paths:
-            Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(path)
-        dataset, logits = singlelabel(classes, 150, paths=paths)
-        logits = dataset.labels if right else logits
-        assessment = assess_singlelabel(dataset, logits, fit_temperature(dataset, logits), resamples=100)
-        subject = Subject(Run("cifar", CONFIG, METRICS), dataset, logits, heat)
-        write_report(tmp_path / "report.html", subject, assessment)
-        text = (tmp_path / "report.html").read_text()
-        assert not re.search(r"url\(|@import|https?:", text)
-        assert "nan" not in html.fromstring(text).text_content().lower()
-        return html.fromstring(text), assessment, dataset
-
-    return page
-
-
-def test_it_has_every_section_and_the_links_to_them(write: Callable[..., Any]):
-    tree, _, _ = write()
-    assert [heading.text_content() for heading in tree.iter("h2")] == SECTIONS
-    targets = {link.get("href").removeprefix("#") for link in tree.iter("a")}
-    assert targets == {section.get("id") for section in tree.iter("section")}
+def test_every_key_of_the_average_precisions_stays_and_the_rest_comes_beside_it(singlelabel: Make):
+    dataset, logits = singlelabel(classes=7, pictures=400)
+    result = singlelabel_report(dataset, logits, fit_calibration(*singlelabel(7, 400, seed=1)), resamples=200)
+    values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    before = average_precisions(dataset, softmax(logits.astype(np.float64))).to_dict()
+    assert {key: values[key] for key in before if key != "classes"} == {
+        key: before[key] for key in before if key != "classes"}
+    for name, entry in before["classes"].items():
+        assert {key: values['classes'][name][key] for key in entry} == entry
+    predicted, truth = logits.argmax(axis=1), dataset.labels.argmax(axis=1)
+    assert (values["task"], values["accuracy"]) == ("single-label", (predicted == truth).mean())
+    assert sum(map(sum, values["confusion"]["counts"])) == 400
+    assert values["accuracy"] < values["top_5"] < 1
+    for key in ("accuracy", "top_5", "map", "map_11pt", "macro_f1"):
+        low, high = values["intervals"][key]
+        assert low < values.get(key, values["macro"]["f1"]) < high, key
+    assert values["calibration"]["fitted"]["temperature"] > 0
+    assert "thresholds" not in values
 
 
-def test_the_matrix_has_every_count_and_says_what_was_taken_for_what(write: Callable[..., Any]):
-    tree, assessment, _ = write()
-    rows = tree.xpath("//table[contains(@class, 'confusion')]/tbody/tr")
-    counts = [[int(cell.text_content() or 0) for cell in row.findall("td")] for row in rows]
-    assert counts == assessment.scores.confusion.counts.tolist()
-    pair = assessment.scores.confusion.pairs(1)[0]
-    cell = rows[pair.truth].findall("td")[pair.predicted]
-    assert f"taken for class {pair.predicted}: {pair.count} ({100 * pair.share:.1f} %)" in cell.get("title")
-    assert "strong" in cell.get("class")  # the strongest confusion has the strongest colour
+def test_the_intervals_are_those_of_drawing_the_pictures_again(singlelabel: Make):
+    dataset, logits = singlelabel(classes=3, pictures=100)
+    found = singlelabel_report(dataset, logits, resamples=2000).intervals.metrics["accuracy"]
+    right = logits.argmax(axis=1) == dataset.labels.argmax(axis=1)
+    spread = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 100)
+    assert found.half_width == pytest.approx(spread, rel=0.1)
 
 
-def test_mistakes_are_shown_by_pair_with_the_pictures_that_were_confused(write: Callable[..., Any]):
-    tree, assessment, dataset = write()
-    shown = tree.xpath("//section[@id='mistakes']/details")
-    pairs = assessment.scores.confusion.pairs(12)
-    assert len(shown) == len(pairs)
-    truth = dict(zip((path.name for path in dataset.paths), dataset.labels.argmax(axis=1), strict=True))
-    for details, pair in zip(shown, pairs, strict=True):
-        assert details.xpath("summary/text()")[0] == f"class {pair.truth} → class {pair.predicted}"
-        files = details.xpath(".//span[@class='file']/text()")
-        assert len(files) == min(pair.count, 8)
-        assert {truth[file] for file in files} == {pair.truth}
+def test_asking_for_some_classes_leaves_the_accuracy_alone(singlelabel: Make):
+    dataset, logits = singlelabel()
+    whole = singlelabel_report(dataset, logits, resamples=100).to_dict()
+    some = singlelabel_report(dataset, logits, classes=["class 2"], resamples=100).to_dict()
+    assert list(some["classes"]) == ["class 2"]
+    assert some["map"] == whole["classes"]["class 2"]["ap"]
+    assert some["macro"]["f1"] == whole["classes"]["class 2"]["f1"]
+    for key in ("accuracy", "log_loss", "confusion", "calibration"):
+        assert some[key] == whole[key]
 
 
-def test_the_learning_curves_are_those_of_accuracy(write: Callable[..., Any]):
-    tree, _, _ = write()
-    titles = [caption.text_content() for caption in tree.xpath("//section[@id='learning']//figcaption")]
-    assert titles == ["loss", "validation accuracy", "validation log loss", "learning rate"]
+@pytest.mark.parametrize("classes", [2, 4, 12, 13, 100])
+def test_the_tables_fit_80_columns_with_any_number_of_classes(singlelabel: Make, classes: int):
+    text = printed(singlelabel_report(*singlelabel(classes=classes, pictures=5 * classes), resamples=100))
+    assert max(map(len, text.splitlines())) <= 80
+    assert ("Confusion, in pictures" in text) == (classes <= 12)
+    assert ("Most frequent confusions" in text) == (classes > 12)
 
 
-def test_what_is_right_and_what_is_wrong_is_explained(write: Callable[..., Any]):
-    kinds = [cam.get("class") for cam in write()[0].xpath("//li[starts-with(@class, 'cam')]")]
-    assert kinds == ["cam right"] * 4 + ["cam wrong"] * 4
+def test_the_table_says_accuracy_calibration_and_every_count(singlelabel: Make):
+    dataset, logits = singlelabel()
+    result = singlelabel_report(dataset, logits, fit_calibration(*singlelabel(seed=1)), resamples=100)
+    text = printed(result)
+    assert f"{100 * result.scores.accuracy:.1f} ± {100 * result.intervals.metrics['accuracy'].half_width:.1f}" in text
+    assert "→" in text
+    assert "top-3 accuracy" in text
+    matrix = [[int(word) if word.isdigit() else 0 for word in line.split()[-4:]]
+              for line in text.split("Confusion")[1].splitlines() if re.match(r"\s*\d+  ?class ", line)]
+    assert matrix == result.scores.confusion.counts.tolist()
 
 
-@pytest.mark.parametrize(("classes", "matrices"), [(24, 1), (40, 1), (61, 0), (120, 0)])
-def test_many_classes_have_their_most_frequent_confusions_instead_of_a_wall(write: Callable[..., Any], classes: int,
-                                                                           matrices: int):
-    tree, assessment, _ = write(classes)
-    assert len(tree.xpath("//table[contains(@class, 'confusion')]")) == matrices
-    assert len(tree.xpath("//table[contains(@class, 'many')]")) == (classes == 40)
-    rows = tree.xpath("//table[contains(@class, 'pairs')]/tbody/tr")
-    pairs = assessment.scores.confusion.pairs(12)
-    assert [int(row[2].text_content()) for row in rows] == [pair.count for pair in pairs]
+def test_predictions_name_the_most_probable_class(tmp_path: Path, singlelabel: Make):
+    dataset, logits = singlelabel(pictures=3)
+    write_predictions(tmp_path / "out.csv", dataset, softmax(logits))
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "file,truth,predicted,class 0,class 1,class 2,class 3"
+    for line, label, scores in zip(lines[1:], dataset.labels, logits, strict=True):
+        assert line.split(",")[1:3] == [f"class {label.argmax()}", f"class {scores.argmax()}"]
+        assert sum(map(float, line.split(",")[3:])) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_model_that_is_always_right_has_nothing_to_show_there(write: Callable[..., Any]):
-    tree, _, _ = write(right=True)
-    assert "Nothing was confused" in tree.get_element_by_id("confusion").text_content()
-    assert "None: every picture" in tree.get_element_by_id("mistakes").text_content()
+def test_of_equal_accuracies_the_lower_loss_is_better_and_one_picture_more_beats_any_loss(singlelabel: Make):
+    dataset, _ = singlelabel(pictures=5)
+    right, sure = dataset.labels, 5 * dataset.labels
+    one_wrong = sure.copy()
+    one_wrong[0] = np.roll(one_wrong[0], 1)
+    ranks = [score(dataset, logits).rank for logits in (sure, right, one_wrong)]
+    assert ranks[0] > ranks[1] > ranks[2]
+    badly_wrong = np.where(np.arange(5)[:, None] == 0, 1000 * one_wrong, sure)
+    assert score(dataset, 1e-3 * right).rank > score(dataset, badly_wrong).rank
+    assert set(score(dataset, right).metrics) == {"val_accuracy", "val_loss"}
+    assert set(score(replace(dataset, task=Task.MULTI_LABEL), right).metrics) == {"val_map"}

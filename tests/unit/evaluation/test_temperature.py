@@ -12,16 +12,16 @@ import pytest
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import RunError
-from voc_cls.evaluation.calibration import fit_calibration, write_calibration
-from voc_cls.evaluation.probabilities import softmax
-from voc_cls.evaluation.temperature import (
-    RANGE,
+from voc_cls.evaluation.calibration import (
+    TEMPERATURES,
+    Calibration,
     calibrated,
-    fit_temperature,
-    read_temperature,
+    fit_calibration,
+    read_calibration,
     reliability,
-    write_temperature,
+    write_calibration,
 )
+from voc_cls.evaluation.predictions import softmax
 
 
 def honest(pictures: int = 20000, seed: int = 0) -> tuple[Dataset, np.ndarray]:
@@ -34,10 +34,16 @@ def honest(pictures: int = 20000, seed: int = 0) -> tuple[Dataset, np.ndarray]:
                    np.zeros(labels.shape, bool), task=Task.SINGLE_LABEL), logits
 
 
+def temperature_of(dataset: Dataset, logits: np.ndarray) -> Calibration:
+    fitted = fit_calibration(dataset, logits)
+    assert fitted is not None
+    return fitted
+
+
 @pytest.mark.parametrize("factor", [0.25, 1.0, 4.0])
 def test_it_is_what_the_logits_were_multiplied_by(factor: float):
     dataset, logits = honest()
-    fitted = fit_temperature(dataset, (factor * logits).astype(np.float32))
+    fitted = temperature_of(dataset, (factor * logits).astype(np.float32))
     assert fitted.temperature == pytest.approx(factor, rel=0.05)
     after = calibrated(dataset, (factor * logits).astype(np.float32), fitted)
     assert after.temperature is not None
@@ -48,8 +54,9 @@ def test_it_is_what_the_logits_were_multiplied_by(factor: float):
 def test_pictures_that_are_all_right_have_a_temperature_all_the_same():
     labels = np.eye(3, dtype=np.float32)
     dataset = replace(honest(3)[0], labels=labels)
-    assert fit_temperature(dataset, labels).temperature == pytest.approx(RANGE[0], rel=0.5)  # a loss of 0 from there on
-    assert fit_temperature(dataset, -labels).temperature == pytest.approx(RANGE[1], rel=0.01)
+    lowest, highest = TEMPERATURES
+    assert temperature_of(dataset, labels).temperature == pytest.approx(lowest, rel=0.5)  # a loss of 0 from there on
+    assert temperature_of(dataset, -labels).temperature == pytest.approx(highest, rel=0.01)
 
 
 def test_the_error_is_that_of_the_most_probable_class():
@@ -63,29 +70,23 @@ def test_the_error_is_that_of_the_most_probable_class():
 
 def test_the_file_brings_it_back_and_must_be_about_the_same_classes(tmp_path: Path, singlelabel: Callable[..., Any]):
     dataset, logits = singlelabel()
-    assert read_temperature(tmp_path, dataset.classes) is None
-    fitted = fit_temperature(dataset, logits)
-    write_temperature(tmp_path, fitted, dataset.classes)
-    assert read_temperature(tmp_path, dataset.classes) == fitted
+    assert read_calibration(tmp_path, dataset.classes, dataset.task) is None
+    fitted = temperature_of(dataset, logits)
+    write_calibration(tmp_path, fitted, dataset.classes)
+    assert read_calibration(tmp_path, dataset.classes, dataset.task) == fitted
     with pytest.raises(RunError, match=r"calibration\.json: its classes are not those"):
-        read_temperature(tmp_path, ("a", "b"))
+        read_calibration(tmp_path, ("a", "b"), dataset.task)
 
 
 @pytest.mark.parametrize("damage", ['"temperature": -1', '"temperature": "hot"', '"other": 1'])
 def test_a_file_that_is_no_temperature_is_named(tmp_path: Path, damage: str):
     (tmp_path / "calibration.json").write_text(f'{{"split": "val", {damage}, "classes": ["a"]}}')
     with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
-        read_temperature(tmp_path, ("a",))
+        read_calibration(tmp_path, ("a",), Task.SINGLE_LABEL)
 
 
-def test_a_multi_label_runs_file_is_not_mistaken_for_one(tmp_path: Path, singlelabel: Callable[..., Any]):
-    from voc_cls.evaluation.calibration import read_calibration
-
+def test_a_file_of_the_other_task_is_refused(tmp_path: Path, singlelabel: Callable[..., Any]):
     dataset, logits = singlelabel()
-    write_temperature(tmp_path, fit_temperature(dataset, logits), dataset.classes)
+    write_calibration(tmp_path, temperature_of(dataset, logits), dataset.classes)
     with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
-        read_calibration(tmp_path, dataset.classes)
-    fitted = fit_calibration(dataset, logits)
-    assert fitted is not None
-    write_calibration(tmp_path, fitted)
-    assert read_calibration(tmp_path, dataset.classes) == fitted
+        read_calibration(tmp_path, dataset.classes, Task.MULTI_LABEL)

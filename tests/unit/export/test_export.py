@@ -17,8 +17,8 @@ from export.samples import encoded_samples
 from export.verify import SIGNATURES
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError
-from voc_cls.evaluation.probabilities import probabilities_of
-from voc_cls.evaluation.singlelabel_assessment import assess_singlelabel
+from voc_cls.evaluation.predictions import probabilities_of
+from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.files import write_json
 from voc_cls.nets.network import build_network
 from voc_cls.nets.registry import net_spec
@@ -72,7 +72,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
                          NetworkConfig(weights="none", head="gap", image_size=64, normalisation="torch"))
     labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     test = Dataset("pets test", LABELS, (Path("x.jpg"),) * 4, labels, labels > 1, task=Task.SINGLE_LABEL)
-    write_json(folder.evaluation, assess_singlelabel(test, labels, resamples=100).to_dict())
+    write_json(folder.evaluation, singlelabel_report(test, labels, resamples=100).to_dict())
     provenance = {"weights_digest": "abc", "train_pictures": 7, "task": "single-label"}
     folder.config.write_text(yaml.safe_dump(to_dict(config) | {"provenance": provenance}))
     return folder.path

@@ -19,7 +19,7 @@ from rich.console import Console
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.pipeline import Order, shuffled_order
 from voc_cls.errors import Interrupted, RunError
-from voc_cls.evaluation.tasks import score_singlelabel
+from voc_cls.evaluation.tasks import score
 from voc_cls.training.callbacks import RANK, Validation
 from voc_cls.training.checkpoint import Preemption, checkpoints
 from voc_cls.training.config import TrainingConfig
@@ -148,7 +148,7 @@ def test_a_single_label_run_keeps_the_weights_of_the_best_accuracy_and_of_equal_
     assert all(set(line) == {"step", "lr", "loss", "val_accuracy", "val_loss"} for line in written)
     best = max(written, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
     model.load_weights(tmp_path / "run/best.weights.h5")
-    found = score_singlelabel(single, model.predict(FEATURES, verbose=0)).figures
+    found = score(single, model.predict(FEATURES, verbose=0)).metrics
     assert found["val_accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-5)
     assert found["val_loss"] == pytest.approx(best["val_loss"], abs=1e-5)
 
@@ -157,7 +157,7 @@ def test_an_early_end_waits_while_the_loss_falls_at_the_same_accuracy():
     always = replace(VAL, labels=np.eye(3, dtype=np.float32)[np.zeros(30, int)], task=Task.SINGLE_LABEL)
     sure = np.repeat(np.array([[1.0, 0, 0]], np.float32), 30, axis=0)
     falling = iter([factor * sure for factor in (1, 2, 3, 3, 3, 3)])  # right from the start, and surer twice
-    validation = Validation(lambda: next(falling), lambda logits: score_singlelabel(always, logits), lambda: None)
+    validation = Validation(lambda: next(falling), lambda logits: score(always, logits), lambda: None)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     stop = keras.callbacks.EarlyStopping(patience=2, monitor=RANK, mode="max")

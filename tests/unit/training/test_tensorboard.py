@@ -21,9 +21,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 from tests.commands import BIN
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.evaluation.confusion_figure import confusion_figure
-from voc_cls.evaluation.singlelabel import Confusion
-from voc_cls.evaluation.tasks import score_multilabel, score_singlelabel
+from voc_cls.evaluation.singlelabel import Confusion, confusion_figure
+from voc_cls.evaluation.tasks import score
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.tensorboard import TensorBoardLog, graph, pr_curve_summary
 
@@ -55,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Path:
         log = TensorBoardLog(out,
                              lambda model=model, first=first: first * STEPS_AN_INTERVAL
                              + int(model.optimizer.iterations.numpy()),
-                             network.model, VAL, lambda: (score_multilabel(VAL, LOGITS), LOGITS), lambda: PICTURES)
+                             network.model, VAL, lambda: (score(VAL, LOGITS), LOGITS), lambda: PICTURES)
         model.fit(np.zeros((10, 2), np.float32), np.ones((10, 3), np.float32), batch_size=2, initial_epoch=first,
                   epochs=last, verbose=0, shuffle=False, callbacks=[log])
     return out
@@ -150,7 +149,7 @@ def test_a_single_label_run_shows_its_confusions_as_a_picture(tmp_path: Path, ne
     single = replace(VAL, labels=np.eye(3, dtype=np.float32)[np.arange(30) % 3], task=Task.SINGLE_LABEL)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.compile("sgd", "mse")
-    latest = score_singlelabel(single, LOGITS), LOGITS
+    latest = score(single, LOGITS), LOGITS
     log = TensorBoardLog(tmp_path, lambda: 1, network.model, single, lambda: latest)
     model.fit(np.zeros((2, 2)), np.zeros((2, 3)), verbose=0, callbacks=[log])
     events = [Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(
@@ -173,7 +172,7 @@ def test_the_confusions_of_any_number_of_classes_are_a_picture(classes: int):
 def test_an_interval_costs_a_few_milliseconds(tmp_path: Path, network: Network):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.compile("sgd", "mse")
-    latest = score_multilabel(VAL, LOGITS), LOGITS
+    latest = score(VAL, LOGITS), LOGITS
     log = TensorBoardLog(tmp_path, lambda: 0, network.model, VAL, lambda: latest)
     log.set_model(model)
     log.set_params({"epochs": 200})

@@ -11,9 +11,8 @@ from PIL import Image
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError
-from voc_cls.evaluation import sheet
-from voc_cls.evaluation.samples import draw_samples
-from voc_cls.evaluation.sheet import draw_sheet
+from voc_cls.evaluation import contact_sheet
+from voc_cls.evaluation.contact_sheet import draw_samples, draw_sheet
 from voc_cls.prediction import Prediction, ScoredLabel
 
 GREEN, GREY, RED = (0x1f, 0x8a, 0x5b), (0xae, 0xb8, 0xc2), (0xb3, 0x37, 0x2f)
@@ -92,7 +91,7 @@ def test_long_names_and_labels_are_shortened_in_the_middle(tmp_path: Path) -> No
 
 def test_more_pictures_than_a_viewer_takes_are_cut_off(pictures: list[Path], tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sheet, "MOST_PICTURES", 2)
+    monkeypatch.setattr(contact_sheet, "MOST_PICTURES", 2)
     assert draw_sheet(tmp_path / "sheet.png", pictures, [prediction(0.5)] * 4, threshold=0.5) == 2
 
 

@@ -9,11 +9,10 @@ import numpy as np
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.average_precision import evaluate
+from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import fit_calibration
-from voc_cls.evaluation.multilabel_assessment import assess_multilabel as assess
-from voc_cls.evaluation.presentation import assessment_tables
-from voc_cls.evaluation.table import evaluation_table
+from voc_cls.evaluation.report.multilabel import multilabel_report
+from voc_cls.evaluation.tables import average_precision_table, report_tables
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 
@@ -22,7 +21,7 @@ def test_the_table_fits_80_columns_and_names_the_policy():
     data = Dataset("VOC2007 test", ("cat", "pottedplant"), (Path("1.jpg"), Path("2.jpg")), labels,
                    np.zeros((2, 2), bool), DifficultPolicy.NEGATIVE)
     out = io.StringIO()
-    Console(file=out, width=80).print(evaluation_table(evaluate(data, labels)))
+    Console(file=out, width=80).print(average_precision_table(average_precisions(data, labels)))
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "difficult objects: negative" in text
@@ -43,25 +42,25 @@ def test_both_tables_fit_80_columns_and_have_intervals_thresholds_and_calibratio
     validation = made(1)
     fitted = fit_calibration(*validation)
     assert fitted is not None
-    result = assess(*made(0), choose_thresholds(*validation), fitted)
+    result = multilabel_report(*made(0), choose_thresholds(*validation), fitted)
     out = io.StringIO()
-    Console(file=out, width=80).print(assessment_tables(result))
+    Console(file=out, width=80).print(report_tables(result))
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines()) <= 80
     rows = {line.split("│")[1].strip(): line for line in text.splitlines() if line.startswith("│")}
     assert "traffic [red] light" in rows
     overall = result.scores.overall
-    assert f"{100 * overall.cf1:.1f} ± {100 * result.intervals.cf1.half_width:.1f}" in rows["by class"]
-    assert f"{100 * overall.of1:.1f} ± {100 * result.intervals.of1.half_width:.1f}" in rows["pooled"]
+    assert f"{100 * overall.cf1:.1f} ± {100 * result.intervals.metrics['cf1'].half_width:.1f}" in rows["by class"]
+    assert f"{100 * overall.of1:.1f} ± {100 * result.intervals.metrics['of1'].half_width:.1f}" in rows["pooled"]
     assert result.calibrated.temperature is not None
     assert f"{100 * result.calibrated.raw.ece:.1f} → {100 * result.calibrated.temperature.ece:.1f}" in rows["pooled"]
     assert f"temperature {fitted.temperature:.2f}" in text
-    assert f"{100 * result.evaluation.map:.1f} ± {100 * result.intervals.map.half_width:.1f}" in rows["mean"]
+    assert f"{100 * result.map:.1f} ± {100 * result.intervals.metrics['map'].half_width:.1f}" in rows["mean"]
     assert "dim: too few positives for a threshold of its own" in text  # the traffic light
 
 
 def test_without_a_validation_split_the_table_says_that_thresholds_are_one_half():
     out = io.StringIO()
-    Console(file=out, width=80).print(assessment_tables(assess(*made(0))))
+    Console(file=out, width=80).print(report_tables(multilabel_report(*made(0))))
     assert "Decisions by thresholds of 0.5" in out.getvalue()
     assert "→" not in out.getvalue()

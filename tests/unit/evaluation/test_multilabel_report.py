@@ -1,4 +1,4 @@
-"""The whole assessment: one call, one dictionary that keeps what `voc-eval --json` always had."""
+"""The report of a multi-label model: one call, one dictionary that keeps what `voc-eval --json` always had."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.average_precision import evaluate
+from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import fit_calibration
 from voc_cls.evaluation.multilabel import multilabel_scores
-from voc_cls.evaluation.multilabel_assessment import assess_multilabel as assess
-from voc_cls.evaluation.probabilities import sigmoid
+from voc_cls.evaluation.predictions import sigmoid
+from voc_cls.evaluation.report.multilabel import multilabel_report
+from voc_cls.evaluation.report.page import json_ready
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 NAMES = ("bus", "car", "cat", "dog", "traffic light")
@@ -33,9 +34,9 @@ def made(seed: int, pictures: int = 150) -> tuple[Dataset, np.ndarray]:
 def test_every_key_of_the_average_precisions_stays_and_the_rest_comes_beside_it():
     dataset, logits = made(0)
     validation = made(1)
-    result = assess(dataset, logits, choose_thresholds(*validation), fit_calibration(*validation))
+    result = multilabel_report(dataset, logits, choose_thresholds(*validation), fit_calibration(*validation))
     values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    before = evaluate(dataset, logits).to_dict()
+    before = json_ready(average_precisions(dataset, logits).to_dict())
     assert {key: values[key] for key in before if key != "classes"} == {
         key: before[key] for key in before if key != "classes"}
     for name, entry in before["classes"].items():
@@ -53,7 +54,7 @@ def test_every_key_of_the_average_precisions_stays_and_the_rest_comes_beside_it(
 
 def test_without_a_validation_split_thresholds_are_one_half_and_nothing_is_calibrated():
     dataset, logits = made(0)
-    result = assess(dataset, logits)
+    result = multilabel_report(dataset, logits)
     expected = multilabel_scores(dataset, sigmoid(logits), np.full(len(NAMES), 0.5))
     assert (result.scores.overall, result.scores.top_k) == (expected.overall, expected.top_k)
     values = result.to_dict()
@@ -68,7 +69,7 @@ def test_asking_for_some_classes_is_having_only_these():
     columns = [1, 2]
     alone = replace(dataset, classes=("car", "cat"), labels=dataset.labels[:, columns],
                     ignored=dataset.ignored[:, columns])
-    asked = assess(dataset, logits, thresholds, calibration, only=["cat", "car"])
-    assert asked == assess(alone, logits[:, columns], thresholds, calibration)
+    asked = multilabel_report(dataset, logits, thresholds, calibration, classes=["cat", "car"])
+    assert asked.to_dict() == multilabel_report(alone, logits[:, columns], thresholds, calibration).to_dict()
     assert [result.name for result in asked.scores.classes] == ["car", "cat"]
     assert asked.scores.top_k is None

@@ -1,6 +1,6 @@
-"""The report's charts: numbers turned into places on a small SVG, which templates/figures.html draws.
+"""The report's charts: numbers turned into positions on a small SVG, which templates/charts.html draws.
 
-Drawn as text instead of pictures, so that they take the page's colours (light, dark, print) and a few kB.
+SVG instead of pictures, so that they take the page's colours (light, dark, print) and a few kB.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from voc_cls.evaluation.average_precision import precision_recall
 from voc_cls.evaluation.calibration import Reliability
-from voc_cls.evaluation.probabilities import Floats
+from voc_cls.evaluation.predictions import Bools, Floats
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis, in SVG units, and what it says."""
+    """A mark on an axis, in SVG units, and its label."""
 
     at: float
     label: str
@@ -102,13 +101,13 @@ class Frame:
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
     def path(self, xs: Floats, ys: Floats) -> str:
-        """An SVG path through the points, to half a pixel; points that fall on the one before them are left out."""
-        places = np.round(2 * np.stack([self.x(xs), self.y(ys)], axis=1)) / 2
-        moved = np.append(True, (places[1:] != places[:-1]).any(axis=1))
-        return "M" + "L".join(f"{x:g} {y:g}" for x, y in places[moved])
+        """An SVG path through the points, to half a pixel; a point equal to the one before it is left out."""
+        points = np.round(2 * np.stack([self.x(xs), self.y(ys)], axis=1)) / 2
+        moved = np.append(True, (points[1:] != points[:-1]).any(axis=1))
+        return "M" + "L".join(f"{x:g} {y:g}" for x, y in points[moved])
 
 
-def precision_recall_chart(name: str, truth: npt.NDArray[np.bool_], scores: Floats, at: tuple[float, float],
+def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[float, float],
                            threshold: float) -> Chart:
     """The curve of one class with the area that its average precision is, and the point (recall, precision) `at` the
     threshold."""
@@ -126,17 +125,17 @@ def precision_recall_chart(name: str, truth: npt.NDArray[np.bool_], scores: Floa
                  lines=(Line("area", area), Line("line", line)), dots=dots)
 
 
-LEARNED = {"loss": "loss", "val_map": "validation mAP", "val_accuracy": "validation accuracy",
+LEARNING_CURVES = {"loss": "loss", "val_map": "validation mAP", "val_accuracy": "validation accuracy",
            "val_loss": "validation log loss", "lr": "learning rate"}
-"""Key of metrics.jsonl → what the page calls it."""
+"""Key of metrics.jsonl → title of its chart."""
 CHOSEN_BY = ("val_map", "val_accuracy")
-"""Those by which the best weights are chosen."""
+"""Metrics by which the best weights are chosen."""
 
 
 def learning_charts(metrics: Sequence[dict[str, Any]]) -> tuple[Chart, ...]:
-    """What LEARNED names over the steps, from the lines of metrics.jsonl; what is missing is left out."""
+    """LEARNING_CURVES over the steps, from the lines of metrics.jsonl; missing metrics are left out."""
     charts = []
-    for key, title in LEARNED.items():
+    for key, title in LEARNING_CURVES.items():
         points = [(line["step"], line[key]) for line in metrics if line.get(key) is not None]
         if not points:
             continue
@@ -160,19 +159,19 @@ def _over_steps(title: str, xs: Floats, ys: Floats, best: bool) -> Chart:
                  lines=(Line("line", frame.path(xs, ys)),), dots=dots if best else ())
 
 
-def reliability_chart(title: str, reliability: Reliability, things: str) -> Chart:
-    """How often one of `things` was true (bar) where its probability was in a range; on the diagonal both are equal."""
+def reliability_chart(title: str, reliability: Reliability, unit: str) -> Chart:
+    """Bars: the share of the entries (`unit` is their plural) in a range of probabilities that is true."""
     frame = Frame(34, 300, 8, 226, (0, 1), (0, 1))
     bars = []
     for bar in reliability.bins:
         if bar.count:
-            text = f"{bar.count:,} {things} at {bar.confidence:.1%} on average: {bar.accuracy:.1%} of them true"
+            text = f"{bar.count:,} {unit} at {bar.confidence:.1%} on average: {bar.accuracy:.1%} of them true"
             top = frame.y(bar.accuracy)
             bars.append(Bar("column", frame.x(bar.lower) + 1, top, frame.x(bar.upper) - frame.x(bar.lower) - 2,
                             frame.bottom - top, text))
     diagonal = frame.path(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
-    return Chart(title, f"share of true {things} over probability, {title}: expected calibration error "
+    return Chart(title, f"share of true {unit} over probability, {title}: expected calibration error "
                         f"{reliability.ece:.4f}", frame, tuple(Tick(frame.x(at), f"{at:g}") for at in ticks),
                  tuple(Tick(frame.y(at), f"{at:g}") for at in ticks), "probability", "share that is true",
                  bars=tuple(bars), lines=(Line("diagonal", diagonal),))

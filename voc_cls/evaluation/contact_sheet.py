@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from voc_cls.data.dataset import Dataset
 from voc_cls.errors import DataError
+from voc_cls.evaluation.predictions import Floats
 from voc_cls.files import write_aside
 from voc_cls.prediction import Prediction
 
@@ -20,6 +24,8 @@ MOST_COLUMNS = 5
 MOST_PICTURES = 200
 """More would make a PNG of over 100 megapixels, which viewers refuse."""
 MOST_LABELS = 8
+SAMPLE_LABELS = 3
+"""Bars below a picture of a sheet of samples."""
 CELL_WIDTH, PICTURE_HEIGHT, BAR_HEIGHT = 3.0, 2.35, 0.235
 """Inches."""
 TITLE_HEIGHT, GAP = 0.62, 0.22
@@ -31,11 +37,18 @@ INK, FAINT, SEEN, UNSEEN, TRACK, WRONG = "#1c2733", "#7b8794", "#1f8a5b", "#aeb8
 
 def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Prediction], threshold: float | None = None,
                truths: Sequence[frozenset[str]] | None = None) -> int:
-    """Draws the first MOST_PICTURES pictures with their first MOST_LABELS labels; those that are seen stand out.
+    """Draws the first MOST_PICTURES pictures with their first MOST_LABELS labels; those that count as seen stand out.
 
-    threshold: as for Prediction.seen. truths: what each picture really shows, where that is known: then it stands above
-    the picture, and what is seen but not there is red. Returns how many were drawn. The file appears whole; DataError
-    if it cannot be written or a picture not be read.
+    Args:
+        path: The PNG file; it appears whole. DataError if it cannot be written or a picture not be read.
+        files: The pictures.
+        predictions: One for each of the pictures that are drawn.
+        threshold: As for Prediction.seen.
+        truths: The labels of each picture, if they are known: they stand above the picture, and wrong predictions are
+            red.
+
+    Returns:
+        How many pictures were drawn.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,7 +65,7 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
     FigureCanvasAgg(figure)
     colours = f"green: {predictions[0].seen_rule(threshold)}"
     if truths is not None:
-        colours = f"above: what it is · {colours}, red: where that is wrong"
+        colours = f"above: true labels · {colours}, red: wrong"
     _title(figure, predictions[0], len(files), drawn, colours)
     offset = (figure.get_figwidth() - width) / 2
     for index in range(drawn):
@@ -73,6 +86,25 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from None
     return drawn
+
+
+def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str, pictures: int, seed: int) -> None:
+    """Draws randomly chosen pictures of a split with their labels and their most probable predictions.
+
+    Args:
+        path: The PNG file; it appears whole. DataError if it cannot be written or a picture not be read.
+        dataset: All pictures.
+        probabilities: float [N, classes], of all pictures.
+        model: Name that the title shows.
+        pictures: How many to draw, at most.
+        seed: Of the choice.
+    """
+    rows = np.random.default_rng(seed).choice(len(dataset), min(pictures, len(dataset)), replace=False)
+    predictions = [Prediction.from_probabilities(probabilities[row], dataset.classes, model, dataset.task.activation,
+                                                 SAMPLE_LABELS) for row in rows]
+    truths = [frozenset(name for name, label in zip(dataset.classes, dataset.labels[row], strict=True) if label == 1)
+              for row in rows]
+    draw_sheet(path, [dataset.paths[row] for row in rows], predictions, truths=truths)
 
 
 def _title(figure: Any, prediction: Prediction, pictures: int, drawn: int, colours: str) -> None:

@@ -20,9 +20,8 @@ from PIL import Image
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.calibration import fit_calibration
-from voc_cls.evaluation.multilabel_assessment import assess_multilabel as assess
-from voc_cls.evaluation.presentation import write_report
-from voc_cls.evaluation.report import Run, Subject
+from voc_cls.evaluation.report.multilabel import multilabel_report
+from voc_cls.evaluation.report.page import RunDetails
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 EVIL = "<script>alert(1)</script>"
@@ -38,7 +37,7 @@ CONFIG: dict[str, Any] = {
 METRICS = tuple({"step": 50 * number, "seconds": number, "lr": 2e-3, "loss": 1 / number, "val_map": 0.5 + number / 100}
                 for number in range(1, 21))
 SECTIONS = ["Summary", "Classes", "Precision and recall", "Learning", "Co-occurrence", "Reliability",
-            "The worst mistakes", "What it looked at", "How it was made"]
+            "The worst mistakes", "What it looked at", "Training run"]
 
 
 def dataset(folder: Path, classes: Sequence[str], pictures: int = 60, seed: int = 0) -> tuple[Dataset, np.ndarray]:
@@ -62,17 +61,18 @@ def heat(paths: Sequence[Path], columns: Sequence[int]) -> npt.NDArray[np.float3
 
 @pytest.fixture(scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    def page(classes: Sequence[str] = CLASSES, metrics: tuple[dict[str, Any], ...] = METRICS, fitted: bool = True,
+    def write_page(classes: Sequence[str] = CLASSES, metrics: tuple[dict[str, Any], ...] = METRICS, fitted: bool = True,
              hide: Sequence[int] = (), pictures: int = 60) -> Path:
         folder = tmp_path_factory.mktemp("report")
         made, logits = dataset(folder, classes, pictures)
         made.labels[:, list(hide)] = 0
-        assessment = assess(made, logits, choose_thresholds(made, logits) if fitted else None,
-                            fit_calibration(made, logits) if fitted else None)
-        write_report(folder / "report.html", Subject(Run("voc07", CONFIG, metrics), made, logits, heat), assessment)
+        report = multilabel_report(made, logits, choose_thresholds(made, logits) if fitted else None,
+                                   fit_calibration(made, logits) if fitted else None,
+                                   run=RunDetails("voc07", CONFIG, metrics), heat_maps=heat)
+        report.to_html(folder / "report.html")
         return folder / "report.html"
 
-    return page
+    return write_page
 
 
 @pytest.fixture(scope="module")
@@ -115,17 +115,17 @@ def test_names_from_files_stay_text(page: Path, tree: html.HtmlElement):
     assert any(EVIL.replace("/", "") in image.get("alt") for image in tree.iter("img"))
 
 
-def test_it_has_the_numbers_of_the_assessment(tree: html.HtmlElement, tmp_path: Path):
+def test_it_has_the_numbers_of_the_report(tree: html.HtmlElement, tmp_path: Path):
     made, logits = dataset(tmp_path, CLASSES)
-    assessment = assess(made, logits, choose_thresholds(made, logits), fit_calibration(made, logits))
+    report = multilabel_report(made, logits, choose_thresholds(made, logits), fit_calibration(made, logits))
     values = [" ".join(value.text_content().split()) for value in tree.xpath("//div[@class='value']")]
-    scores = assessment.scores.overall
-    assert values == [f"{100 * assessment.evaluation.map:.1f} %", f"{100 * assessment.evaluation.map_11pt:.1f} %",
+    scores = report.scores.overall
+    assert values == [f"{100 * report.map:.1f} %", f"{100 * report.average_precisions.map_11pt:.1f} %",
                       f"{100 * scores.cf1:.1f} %", f"{100 * scores.of1:.1f} %",
-                      f"{100 * assessment.calibrated.raw.ece:.2f} %"]
+                      f"{100 * report.calibrated.raw.ece:.2f} %"]
     rows = tree.xpath("//table[@class='classes']/tbody/tr")
     assert [row[0].text_content() for row in rows] == list(CLASSES)
-    for row, result, decisions in zip(rows, assessment.evaluation.classes, assessment.scores.classes, strict=True):
+    for row, result, decisions in zip(rows, report.average_precisions.classes, report.scores.classes, strict=True):
         texts = [cell.text_content().strip() for cell in row]
         assert texts[1] == f"{100 * result.ap:.1f}"
         assert texts[5:10] == [f"{decisions.threshold:.3f}", *(f"{100 * value:.1f}" for value in (
@@ -173,7 +173,7 @@ def test_the_config_is_in_it(tree: html.HtmlElement):
     made = tree.get_element_by_id("made")
     texts = [element.text_content() for element in made.iter("dt", "dd")]
     for key, value in (("head", "gap"), ("exclude", "fc6 fc7"), ("early_stopping", "none"), ("lr", "0.002"),
-                       ("weights it began with", "random")):
+                       ("initial weights", "random")):
         assert texts[texts.index(key) + 1] == value
     assert made.find("pre").text == "voc-train --out 'a b'"
 

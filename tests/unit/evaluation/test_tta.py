@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from voc_cls.data.preprocessing import Preprocessing
-from voc_cls.evaluation.augmented import at_any_size, views_of
+from voc_cls.evaluation.tta import at_any_size, views_of
 from voc_cls.nets import vgg
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec

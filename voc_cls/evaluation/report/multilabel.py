@@ -1,0 +1,199 @@
+"""The report of a multi-label model: average precisions, decisions by thresholds, co-occurrence, mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voc_cls.data.dataset import Dataset
+from voc_cls.evaluation.average_precision import average_precisions
+from voc_cls.evaluation.bootstrap import RESAMPLES
+from voc_cls.evaluation.calibration import Calibration, calibrated
+from voc_cls.evaluation.multilabel import MultilabelScores, decide, multilabel_intervals, multilabel_scores
+from voc_cls.evaluation.predictions import Bools, Floats, sigmoid
+from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
+from voc_cls.evaluation.report.page import (
+    MOST_OF_A_KIND,
+    Example,
+    HeatMaps,
+    MatrixRow,
+    Report,
+    RunDetails,
+    examples_of,
+    explained,
+    reliability_charts,
+    shown,
+)
+from voc_cls.evaluation.thresholds import Thresholds, default_thresholds
+
+MOST_THUMBNAILS = 160
+"""Of mistakes, in the whole page; about 14 kB each."""
+SECTIONS = {"summary": "Summary", "classes": "Classes", "curves": "Precision and recall", "learning": "Learning",
+            "together": "Co-occurrence", "reliability": "Reliability", "mistakes": "Mistakes", "where": "Grad-CAM",
+            "made": "Training run"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class MultilabelReport(Report):
+    """Average precisions, decisions by thresholds, calibration and confidence intervals."""
+
+    thresholds: Thresholds
+    scores: MultilabelScores
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """mAP of both kinds, CF1 and OF1."""
+        overall = self.scores.overall
+        return {"mAP": self.map, "11-point mAP": self.average_precisions.map_11pt, "CF1": overall.cf1,
+                "OF1": overall.of1}
+
+    def _class_rates(self) -> dict[str, dict[str, Any]]:
+        return {result.name: {"threshold": result.threshold, "precision": result.precision, "recall": result.recall,
+                              "f1": result.f1, "predicted": result.predicted} for result in self.scores.classes}
+
+    def _metrics(self) -> dict[str, Any]:
+        top_k = self.scores.top_k
+        return {**self.scores.overall.to_dict(), "top_3": None if top_k is None else top_k.to_dict(),
+                "thresholds": self.thresholds.to_dict()}
+
+    def _page(self) -> dict[str, Any]:
+        dataset, probabilities = self.dataset, sigmoid(self.logits)
+        mistakes = worst_mistakes(dataset, probabilities, self.thresholds.values)
+        decided = decide(probabilities, self.thresholds.values) & ~dataset.ignored
+        return {
+            "template": "multilabel.html", "sections": SECTIONS,
+            "classes": list(zip(self.average_precisions.classes, self.scores.classes, self.thresholds.classes,
+                                strict=True)),
+            "curves": curves(self),
+            "reliability": reliability(self),
+            "matrices": [("Labels", co_occurrence(dataset, (dataset.labels == 1) & ~dataset.ignored)),
+                         ("Predictions", co_occurrence(dataset, decided))],
+            "mistakes": [(dataset.classes[of_class.column], of_class,
+                          [shown(dataset, example, "wrong") for example in of_class.wrong],
+                          [shown(dataset, example, "missed") for example in of_class.missed]) for of_class in mistakes],
+            "verdicts": {"right": "recognised", "wrong": "not there", "missed": "missed", "truth": "on it"},
+            "cams": explained(self, kinds_of_examples(dataset, probabilities, self.thresholds.values, mistakes)),
+        }
+
+
+def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds | None = None,
+                      calibration: Calibration | None = None, classes: Collection[str] = (),
+                      resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None
+                      ) -> MultilabelReport:
+    """Evaluates multi-label logits.
+
+    Args:
+        dataset: The pictures and their labels.
+        logits: float [N, classes].
+        thresholds: Chosen on a validation split; None: 0.5 for every class.
+        calibration: Fitted to a validation split; None: calibrated errors are left out.
+        classes: The classes to report and to average over; empty: all.
+        resamples: Of the bootstrap.
+        run: How the model was made, for the page.
+        heat_maps: Grad-CAM of the network, for the page.
+    """
+    if classes:
+        columns = [column for column, name in enumerate(dataset.classes) if name in classes]
+        dataset, logits, all_classes = dataset.only(columns), logits[:, columns], heat_maps
+        if all_classes is not None:
+            heat_maps = lambda paths, chosen: all_classes(paths, [columns[column] for column in chosen])  # noqa: E731
+    thresholds = (thresholds or default_thresholds(dataset.classes)).of(dataset.classes)
+    calibration = None if calibration is None else calibration.of(dataset.classes)
+    probabilities = sigmoid(logits)
+    return MultilabelReport(
+        dataset=dataset, logits=logits,
+        average_precisions=average_precisions(dataset, logits),
+        thresholds=thresholds,
+        scores=multilabel_scores(dataset, probabilities, thresholds.values),
+        calibration=calibration,
+        calibrated=calibrated(dataset, logits, calibration),
+        intervals=multilabel_intervals(dataset, logits, decide(probabilities, thresholds.values), resamples),
+        run=run, heat_maps=heat_maps,
+    )
+
+
+def curves(report: MultilabelReport) -> list[tuple[Chart, float]]:
+    """(precision/recall curve, average precision) of the classes that have positives."""
+    charts = []
+    for column, (result, decisions) in enumerate(zip(report.average_precisions.classes, report.scores.classes,
+                                                     strict=True)):
+        counted = ~report.dataset.ignored[:, column]
+        if result.positives:
+            chart = precision_recall_chart(result.name, report.dataset.labels[counted, column] == 1,
+                                           report.logits[counted, column], (decisions.recall, decisions.precision),
+                                           decisions.threshold)
+            charts.append((chart, result.ap))
+    return charts
+
+
+def reliability(report: MultilabelReport) -> list[tuple[Chart, float]]:
+    """(reliability diagram, expected calibration error) of the network and of the rescalings that were fitted."""
+    errors, fitted = report.calibrated, report.calibration
+    return reliability_charts("labels", errors.raw, [] if fitted is None else [
+        (f"logits divided by {fitted.temperature:.2f}", errors.temperature),
+        ("Platt scaling, class by class", errors.platt)])
+
+
+def co_occurrence(dataset: Dataset, present: Bools) -> list[MatrixRow]:
+    """How often classes are on the same pictures, a row for each class."""
+    counts = present.T.astype(int) @ present
+    shares = counts / np.maximum(counts.diagonal(), 1)[:, None]
+    return [MatrixRow(name, tuple(counts[column].tolist()), *[tuple(shares[column].tolist())] * 2)
+            for column, name in enumerate(dataset.classes)]
+
+
+@dataclass(frozen=True)
+class ClassMistakes:
+    """A class's mistakes at its threshold: false positives, the most probable first; false negatives, the least."""
+
+    column: int
+    wrong: tuple[Example, ...]
+    missed: tuple[Example, ...]
+    all_wrong: int
+    all_missed: int
+
+    @property
+    def total(self) -> int:
+        """Mistakes of both kinds, shown or not."""
+        return self.all_wrong + self.all_missed
+
+
+def worst_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> list[ClassMistakes]:
+    """Of every class that has any, the class with the most of them first."""
+    most = max(1, min(MOST_OF_A_KIND, MOST_THUMBNAILS // (2 * len(dataset.classes))))
+    mistakes = [class_mistakes(dataset, probabilities, thresholds, column, most)
+                for column in range(len(dataset.classes))]
+    return sorted((of_class for of_class in mistakes if of_class.total), key=lambda of_class: -of_class.total)
+
+
+def class_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, column: int, most: int
+                   ) -> ClassMistakes:
+    """Up to `most` of either kind for class `column`; ignored entries are not mistakes."""
+    scores = probabilities[:, column]
+    counted, true = ~dataset.ignored[:, column], dataset.labels[:, column] == 1
+    seen = scores >= thresholds[column]
+    wrong, missed = np.flatnonzero(counted & ~true & seen), np.flatnonzero(counted & true & ~seen)
+    wrong, missed = wrong[np.argsort(-scores[wrong], kind="stable")], missed[np.argsort(scores[missed], kind="stable")]
+    return ClassMistakes(column, examples_of(wrong[:most], column, scores), examples_of(missed[:most], column, scores),
+                         len(wrong), len(missed))
+
+
+def surest_hit(dataset: Dataset, probabilities: Floats, thresholds: Floats, column: int) -> Example | None:
+    """The true positive of class `column` with the highest probability; None if there is none."""
+    scores = probabilities[:, column]
+    hits = np.flatnonzero((dataset.labels[:, column] == 1) & (scores >= thresholds[column]))
+    return examples_of(hits[np.argsort(-scores[hits], kind="stable")][:1], column, scores)[0] if len(hits) else None
+
+
+def kinds_of_examples(dataset: Dataset, probabilities: Floats, thresholds: Floats, mistakes: Sequence[ClassMistakes]
+                      ) -> dict[str, Sequence[Example]]:
+    """What was recognised, wrongly predicted and missed, the clearest cases first, every class at most once in each."""
+    hits = [surest_hit(dataset, probabilities, thresholds, column) for column in range(len(dataset.classes))]
+    return {"right": sorted((hit for hit in hits if hit), key=lambda hit: -hit.probability),
+            "wrong": sorted((of_class.wrong[0] for of_class in mistakes if of_class.wrong),
+                            key=lambda example: -example.probability),
+            "missed": sorted((of_class.missed[0] for of_class in mistakes if of_class.missed),
+                             key=lambda example: example.probability)}

@@ -1,0 +1,264 @@
+"""What reports of both tasks share: the report object, the page around its sections, and example pictures."""
+
+from __future__ import annotations
+
+import html
+import math
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.dataset import Dataset
+from voc_cls.evaluation.average_precision import AveragePrecisions
+from voc_cls.evaluation.bootstrap import Intervals
+from voc_cls.evaluation.calibration import Calibrated, Calibration, Reliability
+from voc_cls.evaluation.predictions import Floats, data_uri, thumbnail
+from voc_cls.evaluation.report.charts import Chart, learning_charts, reliability_chart
+from voc_cls.files import write_text
+from voc_cls.version import __version__
+
+MOST_OF_A_KIND = 8
+"""Thumbnails of one class's mistakes of one kind; about 14 kB each."""
+OPEN_MISTAKES = 6
+"""Classes, or pairs of them, whose mistakes are shown without a click: those with the most."""
+MOST_NUMBERED = 24
+"""Classes up to which a matrix has room for numbers."""
+MOST_HEAT_MAPS = 4
+"""Of each kind: recognised, wrongly predicted, missed."""
+
+HeatMaps = Callable[[Sequence[Path], Sequence[int]], npt.NDArray[np.float32]]
+"""(paths [n], columns [n]) → Grad-CAM of the class of each column, float32 [n, h, w] in 0-1."""
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """How the model was made: config.yaml and the lines of metrics.jsonl; and what of it was evaluated."""
+
+    name: str
+    config: dict[str, Any]
+    metrics: tuple[dict[str, Any], ...]
+    weights: str = "best"
+    tta: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Report(ABC):
+    """The evaluation of one model on one split.
+
+    dataset and logits, float [N, classes], are of the classes that are reported (multi-label) or of all (single-label).
+    """
+
+    dataset: Dataset
+    logits: Floats
+    average_precisions: AveragePrecisions
+    calibration: Calibration | None
+    """Fitted to the validation split; None: there was none."""
+    calibrated: Calibrated
+    intervals: Intervals
+    run: RunDetails | None = None
+    """None: the page has no sections about training."""
+    heat_maps: HeatMaps | None = None
+    """None: the page has no Grad-CAM."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "heat_maps": None}  # a report that is sent to other processes leaves the network here
+
+    @property
+    def map(self) -> float:
+        """Mean average precision (area, VOC2010+), 0-1."""
+        return self.average_precisions.map
+
+    @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """One record for each class, for `pandas.DataFrame` and the like; rates are in 0-1, NaN where not defined.
+
+        Keys: class, ap, ap_11pt, positives, ignored, threshold (multi-label), precision, recall, f1, predicted, ece,
+        and ap_low and ap_high, the 95 % interval of ap.
+        """
+        records = []
+        for name, values in self._classes().items():
+            low, high = values.pop("ap_interval")
+            records.append({"class": name, **values, "ap_low": low, "ap_high": high})
+        return records
+
+    @property
+    @abstractmethod
+    def headline(self) -> dict[str, float]:
+        """The most important metrics by the names that people give them, 0-1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, as `voc-eval --json` writes it; None for what is not defined."""
+        values: dict[str, Any] = json_ready(
+            self.average_precisions.to_dict() | {"classes": self._classes(), "task": self.dataset.task.value}
+            | self._metrics() | {"calibration": {
+                "fitted": None if self.calibration is None else self.calibration.to_dict(),
+                **self.calibrated.to_dict()}, "intervals": self.intervals.to_dict()})
+        return values
+
+    def to_html(self, path: Path | str | None = None) -> str:
+        """The report as one HTML page that loads no other file.
+
+        Args:
+            path: Where to write the page too, whole or not at all; None: nowhere.
+        """
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        environment = Environment(loader=PackageLoader("voc_cls.evaluation.report"), autoescape=True,
+                                  undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        environment.filters |= {"percent": percent, "number": "{:,}".format}
+        sections = self._page()
+        page = environment.get_template(sections["template"]).render({
+            "report": self, "run": self.run, "dataset": self.dataset, "version": __version__,
+            "numbered": len(self.dataset.classes) <= MOST_NUMBERED, "open_mistakes": OPEN_MISTAKES,
+            **(run_sections(self.run) if self.run is not None else {"learning": ()}), **sections})
+        if path is not None:
+            write_text(Path(path), page)
+        return page
+
+    def _repr_html_(self) -> str:
+        columns = ("ap", "precision", "recall", "f1")
+        heading = "".join(f"<th>{html.escape(name)}</th>" for name in ("class", *columns, "positives"))
+        rows = "".join(
+            f"<tr><td>{html.escape(record['class'])}</td>"
+            + "".join(f"<td>{percent(record[name])} %</td>" for name in columns)
+            + f"<td>{record['positives']:,}</td></tr>" for record in self.per_class)
+        return f"<p>{html.escape(repr(self))}</p><table><tr>{heading}</tr>{rows}</table>"
+
+    def __repr__(self) -> str:
+        metrics = ", ".join(f"{name} {percent(value)} %" for name, value in self.headline.items())
+        return f"{self.dataset.name}, {len(self.dataset):,} pictures: {metrics}"
+
+    def _classes(self) -> dict[str, dict[str, Any]]:
+        """By class: its average precisions, their interval, and what the task adds."""
+        values: dict[str, dict[str, Any]] = self.average_precisions.to_dict()["classes"]
+        rates = self._class_rates()
+        return {name: {**of_class, "ap_interval": self.intervals.classes[name].to_list(), **rates[name],
+                       "ece": self.calibrated.raw.classes[name]} for name, of_class in values.items()}
+
+    @abstractmethod
+    def _class_rates(self) -> dict[str, dict[str, Any]]:
+        """By class: precision, recall, f1, predicted, and a threshold if the task has them."""
+
+    @abstractmethod
+    def _metrics(self) -> dict[str, Any]:
+        """What `to_dict` has for this task alone."""
+
+    @abstractmethod
+    def _page(self) -> dict[str, Any]:
+        """What the task's template, whose name is "template", is filled with."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture and a class of it: `row` and `column` of the labels, and the class's probability, 0-1."""
+
+    row: int
+    column: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class ShownExample:
+    """An example as the page shows it: pictures as data: addresses, `truth` the picture's classes."""
+
+    file: str
+    picture: str
+    heat: str
+    name: str
+    probability: float
+    truth: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A class's row of a matrix of counts: their share of the class's pictures, and how strong a colour, 0-1."""
+
+    name: str
+    counts: tuple[int, ...]
+    shares: tuple[float, ...]
+    strengths: tuple[float, ...]
+
+
+def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats) -> tuple[Example, ...]:
+    """Examples of one class, whose probabilities are [N]."""
+    return tuple(Example(int(row), column, float(probabilities[row])) for row in rows)
+
+
+def shown(dataset: Dataset, example: Example, kind: str, heat: npt.NDArray[np.float32] | None = None) -> ShownExample:
+    """Reads the picture; `heat` [h, w] is laid over a second copy."""
+    path, small = dataset.paths[example.row], thumbnail(dataset.paths[example.row])
+    truth = [name for name, label in zip(dataset.classes, dataset.labels[example.row], strict=True) if label == 1]
+    return ShownExample(path.name, data_uri(small), "" if heat is None else data_uri(overlay(small, heat)),
+                        dataset.classes[example.column], example.probability, ", ".join(truth) or "none of the classes",
+                        kind)
+
+
+def overlay(pixels: npt.NDArray[np.uint8], heat: Floats) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3] RGB: `pixels` with `heat` [h, w] (0-1) laid over it, cold parts darkened, hot ones glowing."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    smooth = Image.fromarray(np.asarray(heat, np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    strength = np.clip(np.asarray(smooth), 0, 1)[..., None]
+    colours = colormaps["inferno"](strength[..., 0])[..., :3] * 255
+    opacity = 0.25 + 0.4 * strength
+    mixed: npt.NDArray[np.uint8] = (pixels * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+    return mixed
+
+
+def explained(report: Report, by_kind: dict[str, Sequence[Example]]) -> list[ShownExample]:
+    """The first examples of each kind with Grad-CAM; none if the report has no network."""
+    if report.heat_maps is None:
+        return []
+    dataset = report.dataset
+    chosen = [(kind, example) for kind, examples in by_kind.items() for example in examples[:MOST_HEAT_MAPS]]
+    maps = report.heat_maps([dataset.paths[example.row] for _, example in chosen],
+                            [example.column for _, example in chosen])
+    return [shown(dataset, example, kind, heat) for (kind, example), heat in zip(chosen, maps, strict=True)]
+
+
+def reliability_charts(unit: str, raw: Reliability, rescaled: Sequence[tuple[str, Reliability | None]]
+                       ) -> list[tuple[Chart, float]]:
+    """(reliability diagram, expected calibration error) of the network and of each rescaling that was fitted."""
+    stages = [("as the network answers", raw), *((title, stage) for title, stage in rescaled if stage is not None)]
+    return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages]
+
+
+def run_sections(run: RunDetails) -> dict[str, Any]:
+    """What the page says about the training."""
+    groups = {group: {key: _config_text(value) for key, value in values.items()}
+              for group, values in run.config.items() if group != "provenance"}
+    return {"learning": learning_charts(run.metrics), "config": groups,
+            "command": shlex.join(map(str, run.config["provenance"]["command"]))}
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A number in 0-1 in percent, without the sign; – for NaN and None."""
+    return "–" if value is None or np.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def json_ready(value: Any) -> Any:
+    """The same with None for every NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _config_text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,155 @@
+"""The report of a single-label model: accuracies, the confusion matrix, and the pictures that were confused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from voc_cls.data.dataset import Dataset
+from voc_cls.evaluation.average_precision import average_precisions
+from voc_cls.evaluation.bootstrap import RESAMPLES
+from voc_cls.evaluation.calibration import Calibration, calibrated
+from voc_cls.evaluation.predictions import Floats, log_softmax, softmax
+from voc_cls.evaluation.report.page import (
+    MOST_OF_A_KIND,
+    Example,
+    HeatMaps,
+    MatrixRow,
+    Report,
+    RunDetails,
+    examples_of,
+    explained,
+    reliability_charts,
+    shown,
+)
+from voc_cls.evaluation.singlelabel import (
+    ConfusedPair,
+    Confusion,
+    SinglelabelScores,
+    singlelabel_intervals,
+    singlelabel_scores,
+)
+
+MOST_DRAWN = 60
+"""Classes up to which the matrix is drawn; a larger one could not be read."""
+MOST_PAIRS = 12
+"""Of confused classes, in the list and with pictures."""
+SECTIONS = {"summary": "Summary", "classes": "Classes", "confusion": "Confusion", "learning": "Learning",
+            "reliability": "Reliability", "mistakes": "Mistakes", "where": "Grad-CAM", "made": "Training run"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SinglelabelReport(Report):
+    """Accuracies, confusions, calibration and confidence intervals.
+
+    The average precisions are of each class against the rest, the pictures ranked by its probability.
+    """
+
+    scores: SinglelabelScores
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the pictures whose most probable class is right, 0-1."""
+        return self.scores.accuracy
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """Accuracy, top-k accuracy, the macro mean of F1, and mAP."""
+        top_k = self.scores.top_k
+        return {"accuracy": self.accuracy, **({} if top_k is None else {f"top-{top_k.k} accuracy": top_k.accuracy}),
+                "macro F1": self.scores.macro.f1, "mAP": self.map}
+
+    def _class_rates(self) -> dict[str, dict[str, Any]]:
+        return {result.name: {"precision": result.precision, "recall": result.recall, "f1": result.f1,
+                              "predicted": result.predicted} for result in self.scores.classes}
+
+    def _metrics(self) -> dict[str, Any]:
+        scores = self.scores
+        return {"accuracy": scores.accuracy,
+                **({scores.top_k.name: scores.top_k.accuracy} if scores.top_k else {}),
+                "log_loss": scores.log_loss, "macro": asdict(scores.macro), "confusion": scores.confusion.to_dict()}
+
+    def _page(self) -> dict[str, Any]:
+        dataset, confusion, probabilities = self.dataset, self.scores.confusion, softmax(self.logits)
+        labels, fitted, errors = confusion.labels, self.calibration, self.calibrated
+        pairs = confusion.pairs(MOST_PAIRS)
+        mistakes = [worst_of_pair(dataset, probabilities, pair, MOST_OF_A_KIND) for pair in pairs]
+        return {
+            "template": "singlelabel.html", "sections": SECTIONS,
+            "log_loss_by_chance": math.log(len(labels)),
+            "classes": list(zip(self.average_precisions.classes, self.scores.classes, strict=True)),
+            "matrix": matrix(confusion) if len(labels) <= MOST_DRAWN else [],
+            "largest_share": largest_share(confusion),
+            "pairs": [(labels[pair.truth], labels[pair.predicted], pair) for pair in pairs],
+            "all_pairs": len(confusion.pairs()),
+            "reliability": reliability_charts("pictures", errors.raw, [] if fitted is None else [
+                (f"logits divided by {fitted.temperature:.2f}", errors.temperature)]),
+            "mistakes": [(labels[pair.truth], labels[pair.predicted], pair,
+                          [shown(dataset, example, "wrong") for example in worst])
+                         for pair, worst in zip(pairs, mistakes, strict=True)],
+            "verdicts": {"right": "recognised", "wrong": "wrong", "truth": "true class"},
+            "cams": explained(self, kinds_of_examples(dataset, probabilities, mistakes)),
+        }
+
+
+def singlelabel_report(dataset: Dataset, logits: Floats, calibration: Calibration | None = None,
+                       classes: Collection[str] = (), resamples: int = RESAMPLES, run: RunDetails | None = None,
+                       heat_maps: HeatMaps | None = None) -> SinglelabelReport:
+    """Evaluates single-label logits.
+
+    Args:
+        dataset: The pictures and their labels.
+        logits: float [N, classes].
+        calibration: The temperature fitted to a validation split; None: calibrated errors are left out.
+        classes: The classes to report and to average over; empty: all. Accuracy, log loss, confusion and calibration
+            are of all pictures and classes in any case.
+        resamples: Of the bootstrap.
+        run: How the model was made, for the page.
+        heat_maps: Grad-CAM of the network, for the page.
+    """
+    columns = [column for column, name in enumerate(dataset.classes) if not classes or name in classes]
+    return SinglelabelReport(
+        dataset=dataset, logits=logits,
+        average_precisions=average_precisions(dataset, log_softmax(logits), classes),
+        scores=singlelabel_scores(dataset, logits, classes),
+        calibration=calibration,
+        calibrated=calibrated(dataset, logits, calibration),
+        intervals=singlelabel_intervals(dataset, logits, columns, resamples),
+        run=run, heat_maps=heat_maps,
+    )
+
+
+def matrix(confusion: Confusion) -> list[MatrixRow]:
+    """Mistakes are coloured relative to the largest share of one, or most of them would look alike."""
+    strengths = np.minimum(confusion.shares / largest_share(confusion), 1)
+    np.fill_diagonal(strengths, confusion.shares.diagonal())
+    return [MatrixRow(name, tuple(counts), tuple(shares), tuple(strength)) for name, counts, shares, strength in zip(
+        confusion.labels, confusion.counts.tolist(), confusion.shares.tolist(), strengths.tolist(), strict=True)]
+
+
+def largest_share(confusion: Confusion) -> float:
+    """The largest share of a class that is predicted as one other class, 0-1; 1 if there are no mistakes."""
+    return max((pair.share for pair in confusion.pairs()), default=1.0)
+
+
+def worst_of_pair(dataset: Dataset, probabilities: Floats, pair: ConfusedPair, most: int) -> tuple[Example, ...]:
+    """Up to `most` pictures of one class that were predicted as another, the most probable first."""
+    scores = probabilities[:, pair.predicted]
+    rows = np.flatnonzero((dataset.labels[:, pair.truth] == 1) & (probabilities.argmax(axis=1) == pair.predicted))
+    return examples_of(rows[np.argsort(-scores[rows], kind="stable")][:most], pair.predicted, scores)
+
+
+def kinds_of_examples(dataset: Dataset, probabilities: Floats, mistakes: Sequence[Sequence[Example]]
+                      ) -> dict[str, Sequence[Example]]:
+    """The surest right predictions, every class at most once, and the surest wrong ones, every pair at most once."""
+    truth, predicted = dataset.labels.argmax(axis=1), probabilities.argmax(axis=1)
+    highest = probabilities.max(axis=1)
+    hits = [max(rows, key=lambda row: highest[row]) for column in range(len(dataset.classes))
+            if len(rows := np.flatnonzero((truth == column) & (predicted == column)))]
+    right = [Example(int(row), int(truth[row]), float(highest[row])) for row in hits]
+    return {"right": sorted(right, key=lambda example: -example.probability),
+            "wrong": sorted((worst[0] for worst in mistakes), key=lambda example: -example.probability)}

@@ -1,0 +1,196 @@
+"""The tables of a report, for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from math import isnan
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from voc_cls.evaluation.average_precision import AveragePrecisions
+from voc_cls.evaluation.bootstrap import Interval, Intervals
+from voc_cls.evaluation.multilabel import TOP_K, Overall
+from voc_cls.evaluation.report.multilabel import MultilabelReport
+from voc_cls.evaluation.report.page import Report, percent
+from voc_cls.evaluation.report.singlelabel import SinglelabelReport
+from voc_cls.evaluation.singlelabel import Confusion
+
+BAR_WIDTH = 14
+WIDEST_MATRIX = 12
+"""Classes up to which the confusion matrix fits into 80 columns; of more, the most frequent confusions are shown."""
+MOST_CONFUSIONS = 10
+NAME_WIDTH, CELL_WIDTH = 14, 4
+"""Characters of a class's name, and of a number of the matrix."""
+
+
+def report_tables(report: Report) -> Group:
+    """All that a terminal shows of a report."""
+    if isinstance(report, MultilabelReport):
+        tables = [average_precision_table(report.average_precisions, report.intervals), decisions_table(report)]
+    elif isinstance(report, SinglelabelReport):
+        tables = [summary_table(report), classes_table(report)]
+        confusion = report.scores.confusion
+        if confusion.pairs(1):
+            tables.append(matrix_table(confusion) if len(confusion.labels) <= WIDEST_MATRIX else
+                          confusions_table(confusion))
+    else:
+        raise TypeError(type(report))
+    return Group(*[part for table in tables for part in (table, "")][:-1])
+
+
+def average_precision_table(result: AveragePrecisions, intervals: Intervals | None = None) -> Table:
+    """Classes, both average precisions in percent, positives; the means and the `difficult` policy below."""
+    table = Table(
+        title=f"Average precision, {escape(result.split)} ({result.pictures:,} pictures)",
+        caption=f"area: VOC2010+, 11-point: VOC2007; difficult objects: {result.difficult.participle}"
+        + ("" if intervals is None else "\n±: half of the 95 % confidence interval"),
+    )
+    table.add_column("class")
+    table.add_column("AP area %", justify="right")
+    table.add_column("11-point %", justify="right")
+    table.add_column("positives", justify="right")
+    table.add_column("", min_width=BAR_WIDTH)
+    for of_class in result.classes:
+        interval = None if intervals is None else intervals.classes[of_class.name]
+        table.add_row(Text(of_class.name), with_interval(of_class.ap, interval), percent(of_class.ap_11pt),
+                      f"{of_class.positives:,}", bar(of_class.ap))
+    table.add_section()
+    metrics = {} if intervals is None else intervals.metrics
+    table.add_row("mean", with_interval(result.map, metrics.get("map")),
+                  with_interval(result.map_11pt, metrics.get("map_11pt")),
+                  f"{sum(of_class.positives for of_class in result.classes):,}", bar(result.map), style="bold")
+    return table
+
+
+def decisions_table(report: MultilabelReport) -> Table:
+    """Precision, recall and F1 in percent at every class's threshold, and the expected calibration error.
+
+    Below: averaged over classes (CP, CR, CF1), pooled (OP, OR, OF1), and with the TOP_K most probable labels each.
+    """
+    scores, thresholds, errors = report.scores, report.thresholds, report.calibrated
+    table = Table(
+        title="Decisions by thresholds " + ("of 0.5" if thresholds.split is None else
+                                            f"chosen on {escape(thresholds.split)}") + ", in percent",
+        caption="dim: too few positives for a threshold of its own\n" * any(
+            threshold.chosen == "shared" for threshold in thresholds.classes) + _calibration(report),
+    )
+    table.add_column("class")
+    for heading in ("threshold", "precision", "recall", "F1", "ECE"):
+        table.add_column(heading, justify="right")
+    stages = [stage for stage in (errors.raw, errors.temperature) if stage is not None]
+    for result, threshold in zip(scores.classes, thresholds.classes, strict=True):
+        table.add_row(Text(result.name),
+                      Text(f"{result.threshold:.3f}", style="dim" if threshold.chosen == "shared" else ""),
+                      percent(result.precision), percent(result.recall), percent(result.f1),
+                      arrow(*(stage.classes[result.name] for stage in stages)))
+    table.add_section()
+    _overall(table, ("by class", "pooled"), scores.overall,
+             (arrow(*(stage.class_ece for stage in stages)), arrow(*(stage.ece for stage in stages))),
+             (report.intervals.metrics["cf1"], report.intervals.metrics["of1"]))
+    if scores.top_k is not None:
+        _overall(table, (f"top {TOP_K} class", f"top {TOP_K} pooled"), scores.top_k)
+    return table
+
+
+def _overall(table: Table, names: tuple[str, str], overall: Overall, errors: tuple[str, str] = ("", ""),
+             intervals: tuple[Interval, Interval] | tuple[None, None] = (None, None)) -> None:
+    means, pooled = (overall.cp, overall.cr, overall.cf1), (overall.op, overall.or_, overall.of1)
+    for name, (precision, recall, f1), error, interval in zip(names, (means, pooled), errors, intervals, strict=True):
+        table.add_row(name, "", percent(precision), percent(recall), with_interval(f1, interval), error, style="bold")
+
+
+def _calibration(report: MultilabelReport) -> str:
+    fitted, platt = report.calibration, report.calibrated.platt
+    if fitted is None or platt is None:
+        return "ECE: expected calibration error"
+    return (f"ECE: expected calibration error → with temperature {fitted.temperature:.2f}\n"
+            f"(with Platt scaling {percent(platt.class_ece)} by class, {percent(platt.ece)} pooled)")
+
+
+def summary_table(report: SinglelabelReport) -> Table:
+    """The numbers about all pictures."""
+    ranking, scores, intervals = report.average_precisions, report.scores, report.intervals.metrics
+    table = Table(title=f"Accuracy, {escape(ranking.split)} ({ranking.pictures:,} pictures), in percent",
+                  caption="±: half of the 95 % confidence interval", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column("", min_width=2)
+    table.add_row("accuracy", with_interval(scores.accuracy, intervals["accuracy"]), bar(scores.accuracy), style="bold")
+    if scores.top_k is not None:
+        table.add_row(f"top-{scores.top_k.k} accuracy",
+                      with_interval(scores.top_k.accuracy, intervals[scores.top_k.name]), bar(scores.top_k.accuracy))
+    table.add_row("log loss (nats)", f"{scores.log_loss:.4f}", "")
+    stages = [stage for stage in (report.calibrated.raw, report.calibrated.temperature) if stage is not None]
+    fitted = report.calibration
+    table.add_row("calibration error (ECE)", arrow(*(stage.ece for stage in stages)),
+                  "" if fitted is None else f"with temperature {fitted.temperature:.2f}")
+    return table
+
+
+def classes_table(report: SinglelabelReport) -> Table:
+    """Precision, recall and F1 of the most probable class, and the average precision, in percent."""
+    scores, intervals = report.scores, report.intervals.metrics
+    table = Table(title="Classes, in percent",
+                  caption="AP: area (VOC2010+) of one class against the rest; mean: unweighted over classes")
+    table.add_column("class")
+    for heading in ("precision", "recall", "F1", "AP", "pictures"):
+        table.add_column(heading, justify="right")
+    for rates, ranked in zip(scores.classes, report.average_precisions.classes, strict=True):
+        table.add_row(Text(rates.name), percent(rates.precision), percent(rates.recall), percent(rates.f1),
+                      percent(ranked.ap), f"{rates.pictures:,}")
+    table.add_section()
+    macro = scores.macro
+    table.add_row("mean", percent(macro.precision), percent(macro.recall),
+                  with_interval(macro.f1, intervals["macro_f1"]),
+                  with_interval(report.average_precisions.map, intervals["map"]),
+                  f"{sum(rates.pictures for rates in scores.classes):,}", style="bold")
+    return table
+
+
+def matrix_table(confusion: Confusion) -> Table:
+    """Rows are true classes, columns, by number, predicted ones."""
+    table = Table(title="Confusion, in pictures", caption="row: true class; column: predicted class", padding=0,
+                  box=None, show_edge=False)
+    table.add_column("", justify="right", style="dim")
+    table.add_column("", width=NAME_WIDTH, no_wrap=True)
+    for number in range(1, len(confusion.labels) + 1):
+        table.add_column(Text(str(number), style="dim"), justify="right", min_width=CELL_WIDTH + 1, no_wrap=True)
+    for row, name in enumerate(confusion.labels):
+        table.add_row(str(row + 1), Text(f" {name}", overflow="ellipsis"),
+                      *(_count(int(count), right=row == column) for column, count in enumerate(confusion.counts[row])))
+    return table
+
+
+def confusions_table(confusion: Confusion) -> Table:
+    """The most frequent confusions: true class, predicted class, how many pictures."""
+    table = Table(title="Most frequent confusions", caption="share: of the pictures of the true class")
+    for heading in ("true class", "predicted"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("pictures", "share %"):
+        table.add_column(heading, justify="right")
+    for pair in confusion.pairs(MOST_CONFUSIONS):
+        table.add_row(Text(confusion.labels[pair.truth]), Text(confusion.labels[pair.predicted]), f"{pair.count:,}",
+                      percent(pair.share))
+    return table
+
+
+def arrow(*errors: float) -> str:
+    """Errors 0-1 in percent, before and after something."""
+    return " → ".join(percent(error) for error in errors)
+
+
+def with_interval(value: float, interval: Interval | None) -> str:
+    """A number in 0-1 in percent, without the sign, with half of its interval."""
+    spread = "" if interval is None or isnan(interval.low) else f" ± {100 * interval.half_width:.1f}"
+    return f"{percent(value)}{spread}"
+
+
+def bar(value: float) -> Text:
+    """A number in 0-1 as a bar."""
+    return Text("" if isnan(value) else "█" * round(value * BAR_WIDTH), style="cyan")
+
+
+def _count(count: int, *, right: bool) -> Text:
+    return Text(f"{count}" if count else "·", style="bold" if right else "red" if count else "dim")
