@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from voc_cls.console import hold_standard_streams, run
+from voc_cls.console import run
 
 
 def main() -> None:
@@ -19,6 +19,24 @@ def main() -> None:
     # A thread may still be inside TensorFlow, loading or computing what nobody waits for any more; the interpreter's
     # own way out would wait for it.
     os._exit(code)
+
+
+def hold_standard_streams() -> None:
+    """Puts /dev/null where a standard stream is closed: else a socket gets its number, and what is printed with it.
+
+    To be called before anything is opened.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so most often the very one
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as Python has it where the stream was closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _main() -> None:

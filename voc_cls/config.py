@@ -166,8 +166,8 @@ class Program:
             if HELP.isdisjoint(args):
                 raise
             below = Settings(self)  # whoever asks for help gets it, whatever is wrong
-        given = {argument.partition("=")[0].removeprefix("--").replace("-", "_") for argument in args}
-        below = below.without(self.replaced(given & self._group_of.keys()))
+        given = {argument[2:].partition("=")[0].replace("-", "_") for argument in args if argument.startswith("--")}
+        below = below.without(self.replaced(given))
         flags = self._parse_flags(args, below.values)
         return Settings(self, {**below.values, **flags}, {
             name: source for name, source in below.sources.items() if flags.get(name, below.values[name]) ==

@@ -80,24 +80,6 @@ def run(program: str, main: Callable[[], None]) -> int:
     return 0
 
 
-def hold_standard_streams() -> None:
-    """Puts /dev/null where a standard stream is closed: else a socket gets its number, and what is printed with it.
-
-    For programs that open sockets; to be called before anything is opened.
-    """
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so most often the very one
-            if null != fd:
-                os.dup2(null, fd)
-                os.close(null)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # as Python has it where the stream was closed
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-
-
 def with_flags(message: str) -> str:
     """A library's message with the parameters that it names in backticks as flags: `image_size` → --image-size."""
     return PARAMETER.sub(lambda match: f"--{match[1].replace('_', '-')}", message)
@@ -109,14 +91,23 @@ def _fail(program: str, message: str, code: int) -> int:
     return code
 
 
-def parse(config: Callable[..., Config], program: str, description: str, args: Sequence[str] | None = None,
-          **options: Any) -> Config:
-    """Parses the command line into `config`, a dataclass whose fields, defaults and docstrings are the flags."""
+def parse(config: Callable[..., Config], program: str, description: str, args: Sequence[str] | None = None) -> Config:
+    """Parses a command line.
+
+    Args:
+        config: A dataclass, whose fields, defaults and docstrings are the flags, or a union of them: subcommands.
+        program: Name of the command.
+        description: First lines of the help.
+        args: The command line; default: sys.argv.
+
+    Raises:
+        SystemExit: For --help, and for wrong flags.
+    """
     import tyro
 
     parsed: Config = tyro.cli(config, prog=program, description=description, args=args,
                               config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
-                                      tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone), **options)
+                                      tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone))
     return parsed
 
 

@@ -308,7 +308,7 @@ CLOSED = """
 import logging, os, sys
 from serving.config.config import ObservabilityConfig
 from serving.telemetry.logs import Logs
-from voc_cls.console import hold_standard_streams
+from serving.cli import hold_standard_streams
 hold_standard_streams()
 logs = Logs(ObservabilityConfig())
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
