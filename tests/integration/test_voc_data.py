@@ -57,7 +57,7 @@ def test_demo_prints_the_root_to_use_and_drawing_again_changes_nothing(tmp_path:
     assert again.stdout == first.stdout.replace("drawn", "already there")
     other = voc_data("demo", "here", "--pictures", 6, "--seed", 1, cwd=tmp_path)
     assert other.returncode == 1
-    assert other.stderr == ("voc-data: error: here/VOCdevkit: holds something else than the demo of 6 pictures and "
+    assert other.stderr == ("voc-data: error: here/VOCdevkit: is not the demo of 6 pictures and "
                             "seed 1; remove it or name another folder\n")
 
 

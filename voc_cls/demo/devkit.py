@@ -1,4 +1,4 @@
-"""Writes the demo devkit: `Annotations`, `ImageSets/Main` and `JPEGImages` as VOC2007 has them."""
+"""Writes the demo devkit: `Annotations`, `ImageSets/Main` and `JPEGImages` in the layout of VOC2007."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class Demo:
-    """A written demo devkit. `root` is what `--root` takes; `already_there`: it stood there byte for byte."""
+    """A written demo devkit. `root` is what `--root` takes; `already_there`: it existed already, byte for byte."""
 
     root: Path
     pictures: int
@@ -44,10 +44,17 @@ class Demo:
 
 def write_demo(folder: Path, pictures: int, seed: int, threads: int | None = None,
                done: Callable[[], None] = lambda: None) -> Demo:
-    """Draws `pictures` pictures and writes `folder`/VOCdevkit/VOC2007; calls `done` after each picture.
+    """Draws images and writes `folder`/VOCdevkit/VOC2007, atomically.
 
-    The same seed gives the same bytes, whatever the number of threads, and a larger number of pictures begins with
-    the same ones. Written aside and renamed. DataError if `folder` holds anything but the same demo.
+    Args:
+        folder: empty or new; it may also hold the same demo.
+        pictures: number of images; a larger number begins with the same ones.
+        seed: the same seed gives the same bytes, whatever the number of threads.
+        threads: by default one for each core.
+        done: is called after each image.
+
+    Raises:
+        DataError: `folder` holds anything else, or cannot be written.
     """
     devkit = folder / "VOCdevkit"
     demo = Demo(devkit / YEAR, pictures, already_there=devkit.exists())
@@ -58,8 +65,8 @@ def write_demo(folder: Path, pictures: int, seed: int, threads: int | None = Non
         if not demo.already_there:
             aside.rename(devkit)
         elif not _same_files(aside, devkit):
-            raise DataError(f"{devkit}: holds something else than the demo of {pictures:,} pictures and seed {seed}; "
-                            f"remove it or name another folder")
+            raise DataError(f"{devkit}: is not the demo of {pictures:,} pictures and seed {seed}; remove it or name "
+                            "another folder")
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
     finally:
@@ -68,7 +75,7 @@ def write_demo(folder: Path, pictures: int, seed: int, threads: int | None = Non
 
 
 def _check_target(folder: Path, devkit: Path, pictures: int) -> None:
-    """DataError if something stands where the demo is to be written; what it can tell before anything is drawn."""
+    """DataError where the target is not free, as far as it can be known before anything is drawn."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; name a folder that is empty or does not exist")
     if devkit.exists():
@@ -88,7 +95,7 @@ def _write(root: Path, pictures: int, seed: int, threads: int | None, done: Call
         (root / name).mkdir(parents=True)
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         truths = []
-        for truth in pool.map(lambda planned: _write_picture(root, seed, *planned), enumerate(_plan(pictures, seed))):
+        for truth in pool.map(lambda planned: _write_image(root, seed, *planned), enumerate(_plan(pictures, seed))):
             truths.append(truth)
             done()
     _write_lists(root / "ImageSets" / "Main", np.stack(truths))
@@ -116,13 +123,13 @@ def _deck(random: np.random.Generator, cards: Sequence[Card]) -> Iterator[Card]:
         yield from (cards[index] for index in random.permutation(len(cards)))
 
 
-def _write_picture(root: Path, seed: int, index: int, names: tuple[str, ...]) -> npt.NDArray[np.int8]:
+def _write_image(root: Path, seed: int, index: int, names: tuple[str, ...]) -> npt.NDArray[np.int8]:
     import cv2
 
-    scene, picture_id = compose(_random(seed, 1, index), names), _id(index)
-    encoded = cv2.imencode(".jpg", scene.picture[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
-    (root / "JPEGImages" / f"{picture_id}.jpg").write_bytes(encoded.tobytes())
-    (root / "Annotations" / f"{picture_id}.xml").write_text(_xml(picture_id, scene))
+    scene, image_id = compose(_random(seed, 1, index), names), _id(index)
+    encoded = cv2.imencode(".jpg", scene.image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
+    (root / "JPEGImages" / f"{image_id}.jpg").write_bytes(encoded.tobytes())
+    (root / "Annotations" / f"{image_id}.xml").write_text(_xml(image_id, scene))
     return ground_truth(scene.objects)
 
 
@@ -142,11 +149,11 @@ def _write_lists(folder: Path, truth: npt.NDArray[np.int8]) -> None:
             (folder / f"{name}_{split}.txt").write_text("".join(lines))
 
 
-def _xml(picture_id: str, scene: Scene) -> str:
-    height, width, depth = scene.picture.shape
+def _xml(image_id: str, scene: Scene) -> str:
+    height, width, depth = scene.image.shape
     return f"""<annotation>
 	<folder>{YEAR}</folder>
-	<filename>{picture_id}.jpg</filename>
+	<filename>{image_id}.jpg</filename>
 	<source>
 		<database>voc-cls demo</database>
 		<annotation>drawn, not photographed</annotation>

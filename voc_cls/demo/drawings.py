@@ -1,4 +1,4 @@
-"""The drawing of each VOC class: simple, recognisable, in colours that the random generator picks."""
+"""The drawing of each VOC class in a unit square: simple, recognisable, in random colours; animals face right."""
 
 from __future__ import annotations
 
@@ -6,30 +6,427 @@ from collections.abc import Callable
 
 import numpy as np
 
-from voc_cls.demo import creatures, indoor, vehicles
-from voc_cls.demo.canvas import Canvas
+from voc_cls.demo.canvas import (
+    BLACK,
+    BLUE,
+    BROWN,
+    GLASS,
+    GREEN,
+    GREY,
+    LAMP,
+    ORANGE,
+    PINK,
+    PURPLE,
+    RED,
+    WHITE,
+    WOOD,
+    YELLOW,
+    Canvas,
+    Colour,
+    arc,
+    pick,
+    shade,
+)
 
 Drawing = Callable[[Canvas, np.random.Generator], None]
 
+
+def _eye(draw: Canvas, x: float, y: float, radius: float = 0.018) -> None:
+    draw.ellipse(x, y, radius, radius, WHITE)
+    draw.ellipse(x + radius * 0.25, y, radius * 0.6, radius * 0.6, BLACK, outline=False)
+
+
+def _legs(draw: Canvas, xs: tuple[float, ...], top: float, bottom: float, width: float, colour: Colour,
+          hoof: Colour) -> None:
+    for number, x in enumerate(xs):
+        tone = shade(colour, 0.75 if number % 2 else 1.0)
+        draw.box(x - width / 2, top, x + width / 2, bottom, tone)
+        draw.box(x - width / 2, bottom - 0.04, x + width * 0.7, bottom, hoof)
+
+
+def bird(draw: Canvas, random: np.random.Generator) -> None:
+    plumage = pick(random, RED, BLUE, YELLOW, (60, 170, 190))
+    draw.line([(0.46, 0.7), (0.44, 0.9), (0.52, 0.9)], 0.018, ORANGE)
+    draw.line([(0.56, 0.7), (0.56, 0.9), (0.64, 0.9)], 0.018, ORANGE)
+    draw.shape([(0.02, 0.62), (0.1, 0.72), (0.38, 0.64), (0.34, 0.5)], shade(plumage, 0.7))
+    draw.ellipse(0.5, 0.56, 0.26, 0.18, plumage, turn=-20)
+    draw.ellipse(0.6, 0.62, 0.15, 0.12, shade(WHITE, 0.97), turn=-30, outline=False)
+    draw.ellipse(0.72, 0.32, 0.14, 0.14, plumage)
+    draw.shape([(0.84, 0.28), (0.99, 0.34), (0.84, 0.39)], ORANGE)
+    draw.shape([(0.62, 0.2), (0.58, 0.06), (0.68, 0.14), (0.7, 0.05), (0.75, 0.19)], shade(plumage, 0.75))
+    _eye(draw, 0.77, 0.29, 0.03)
+    for step in range(3):
+        draw.shape([(0.6 - 0.05 * step, 0.45 + 0.03 * step), (0.26 - 0.03 * step, 0.46 + 0.07 * step),
+                    (0.44 - 0.04 * step, 0.62 + 0.02 * step)], shade(plumage, 0.8 - 0.12 * step))
+
+
+def cat(draw: Canvas, random: np.random.Generator) -> None:
+    fur = pick(random, ORANGE, (120, 120, 128), (60, 58, 62), (215, 190, 150))
+    stripe = shade(fur, 0.6)
+    draw.line(arc(0.3, 0.66, 0.22, 0.22, 0, 60, 250), 0.06, fur)
+    draw.ellipse(0.5, 0.75, 0.24, 0.22, fur)
+    for y in (0.64, 0.72, 0.8):
+        draw.line([(0.28, y), (0.4, y + 0.02)], 0.025, stripe)
+        draw.line([(0.72, y), (0.6, y + 0.02)], 0.025, stripe)
+    draw.ellipse(0.5, 0.8, 0.1, 0.15, shade(fur, 1.35), outline=False)
+    for x in (0.4, 0.6):
+        draw.ellipse(x, 0.95, 0.08, 0.045, shade(fur, 1.2))
+    for side in (-1, 1):
+        draw.shape([(0.5 + side * 0.08, 0.22), (0.5 + side * 0.25, 0.02), (0.5 + side * 0.28, 0.34)], fur)
+        draw.shape([(0.5 + side * 0.14, 0.2), (0.5 + side * 0.225, 0.09), (0.5 + side * 0.24, 0.28)], PINK,
+                   outline=False)
+    draw.ellipse(0.5, 0.36, 0.29, 0.23, fur)
+    for x in (0.43, 0.5, 0.57):
+        draw.line([(x, 0.15), (x, 0.23)], 0.025, stripe)
+    for x in (0.39, 0.61):
+        draw.ellipse(x, 0.35, 0.065, 0.055, (190, 220, 80))
+        draw.ellipse(x, 0.35, 0.018, 0.05, BLACK, outline=False)
+    draw.ellipse(0.5, 0.47, 0.1, 0.06, WHITE, outline=False)
+    draw.shape([(0.46, 0.43), (0.54, 0.43), (0.5, 0.475)], (220, 110, 120))
+    for side in (-1, 1):
+        for dy in (-0.03, 0.01, 0.05):
+            draw.line([(0.5 + side * 0.1, 0.47), (0.5 + side * 0.36, 0.46 + dy)], 0.006, WHITE)
+
+
+def cow(draw: Canvas, random: np.random.Generator) -> None:
+    hide, patch = pick(random, WHITE, (240, 232, 220)), pick(random, BLACK, (120, 60, 35))
+    draw.line([(0.06, 0.35), (0.02, 0.6)], 0.022, patch)
+    _legs(draw, (0.16, 0.27, 0.56, 0.66), 0.55, 0.92, 0.07, hide, BLACK)
+    draw.ellipse(0.33, 0.62, 0.08, 0.06, PINK)
+    draw.box(0.06, 0.3, 0.74, 0.64, hide, corner=0.12)
+    for x, y, rx, ry in ((0.2, 0.4, 0.09, 0.08), (0.42, 0.5, 0.1, 0.09), (0.58, 0.38, 0.07, 0.06)):
+        draw.ellipse(x + random.uniform(-0.03, 0.03), y, rx, ry, patch, turn=random.uniform(0, 90), outline=False)
+    draw.shape([(0.66, 0.32), (0.8, 0.2), (0.86, 0.42), (0.72, 0.56)], hide)
+    for x in (0.76, 0.88):
+        draw.line([(x, 0.2), (x + 0.02 * (1 if x > 0.8 else -1), 0.08)], 0.03, (235, 220, 180))
+    draw.ellipse(0.7, 0.22, 0.07, 0.035, patch, turn=20)
+    draw.ellipse(0.83, 0.28, 0.11, 0.13, patch, turn=-15)
+    draw.ellipse(0.83, 0.25, 0.03, 0.09, hide, turn=-15, outline=False)
+    draw.ellipse(0.89, 0.42, 0.1, 0.075, PINK)
+    for x in (0.87, 0.93):
+        draw.ellipse(x, 0.42, 0.015, 0.02, BLACK, outline=False)
+    _eye(draw, 0.78, 0.26, 0.024)
+    _eye(draw, 0.89, 0.25, 0.024)
+
+
+def dog(draw: Canvas, random: np.random.Generator) -> None:
+    coat = pick(random, (190, 135, 75), (110, 70, 40), (225, 205, 170))
+    dark = shade(coat, 0.55)
+    draw.line([(0.12, 0.5), (0.03, 0.3), (0.07, 0.2)], 0.05, coat)
+    _legs(draw, (0.17, 0.27, 0.55, 0.65), 0.6, 0.95, 0.085, coat, shade(coat, 1.2))
+    draw.ellipse(0.4, 0.58, 0.31, 0.15, coat)
+    draw.shape([(0.52, 0.48), (0.66, 0.28), (0.8, 0.4), (0.7, 0.64)], coat)
+    draw.line([(0.575, 0.47), (0.72, 0.55)], 0.045, pick(random, RED, BLUE))
+    draw.ellipse(0.72, 0.3, 0.15, 0.14, coat)
+    draw.box(0.76, 0.3, 0.99, 0.43, shade(coat, 1.15), corner=0.055)
+    draw.ellipse(0.965, 0.33, 0.035, 0.03, BLACK)
+    draw.line([(0.86, 0.4), (0.97, 0.4)], 0.01, BLACK)
+    draw.box(0.88, 0.41, 0.93, 0.5, (225, 90, 105), corner=0.02)
+    draw.ellipse(0.62, 0.33, 0.065, 0.16, dark, turn=12)
+    _eye(draw, 0.78, 0.25, 0.026)
+
+
+def horse(draw: Canvas, random: np.random.Generator) -> None:
+    coat = pick(random, (125, 70, 35), (85, 50, 30), (165, 110, 60))
+    mane = shade(coat, 0.4)
+    draw.shape([(0.1, 0.42), (0.0, 0.55), (0.03, 0.8), (0.1, 0.6), (0.14, 0.48)], mane)
+    _legs(draw, (0.16, 0.25, 0.54, 0.62), 0.55, 0.98, 0.055, coat, BLACK)
+    draw.ellipse(0.38, 0.5, 0.29, 0.14, coat)
+    draw.shape([(0.5, 0.45), (0.68, 0.12), (0.8, 0.2), (0.66, 0.58)], coat)
+    draw.shape([(0.66, 0.1), (0.78, 0.08), (0.98, 0.3), (0.94, 0.37), (0.86, 0.36), (0.72, 0.26)], coat)
+    draw.shape([(0.74, 0.12), (0.8, 0.12), (0.93, 0.28), (0.89, 0.29)], WHITE, outline=False)
+    draw.shape([(0.68, 0.11), (0.69, 0.0), (0.75, 0.09)], coat)
+    draw.shape([(0.68, 0.08), (0.6, 0.12), (0.42, 0.42), (0.5, 0.44), (0.66, 0.2)], mane)
+    draw.ellipse(0.94, 0.32, 0.012, 0.016, BLACK, outline=False)
+    _eye(draw, 0.77, 0.17, 0.022)
+
+
+def person(draw: Canvas, random: np.random.Generator) -> None:
+    skin = pick(random, (225, 175, 140), (150, 100, 70), (95, 60, 40))
+    hair = pick(random, BLACK, BROWN, (215, 180, 100))
+    shirt = pick(random, RED, BLUE, GREEN, YELLOW, PURPLE)
+    trousers = pick(random, (45, 55, 90), BLACK, (150, 130, 100))
+    swing = random.uniform(-0.04, 0.06)
+    for side in (-1, 1):
+        hip, foot = 0.5 + side * 0.07, 0.5 + side * 0.1
+        draw.shape([(hip - 0.065, 0.56), (hip + 0.065, 0.56), (foot + 0.05, 0.93), (foot - 0.05, 0.93)], trousers)
+        draw.box(foot - 0.05, 0.92, foot + 0.08, 0.98, BLACK, corner=0.02)
+        elbow = 0.5 + side * (0.24 + swing)
+        draw.line([(0.5 + side * 0.14, 0.3), (elbow, 0.44), (0.5 + side * 0.22, 0.58)], 0.065, skin)
+        draw.line([(0.5 + side * 0.13, 0.29), (0.5 + side * (0.2 + swing), 0.4)], 0.085, shirt)
+    draw.box(0.46, 0.2, 0.54, 0.28, skin)
+    draw.box(0.35, 0.26, 0.65, 0.6, shirt, corner=0.05)
+    draw.line([(0.5, 0.3), (0.5, 0.58)], 0.01, shade(shirt, 0.6))
+    draw.ellipse(0.5, 0.13, 0.095, 0.115, skin)
+    draw.ellipse(0.5, 0.1, 0.105, 0.1, hair, start=180, end=360)
+    for x in (0.465, 0.535):
+        _eye(draw, x, 0.13, 0.014)
+    draw.line(arc(0.5, 0.17, 0.035, 0.022, 0, 20, 160), 0.01, (150, 40, 45))
+
+
+def sheep(draw: Canvas, random: np.random.Generator) -> None:
+    wool, face = pick(random, (240, 236, 225), (225, 215, 195)), pick(random, (50, 46, 46), (80, 66, 58))
+    _legs(draw, (0.24, 0.33, 0.56, 0.65), 0.6, 0.9, 0.05, face, BLACK)
+    draw.ellipse(0.44, 0.5, 0.32, 0.2, wool)
+    for angle in range(0, 360, 24):
+        x, y = arc(0.44, 0.5, 0.31, 0.19, 0, angle, angle + 1)[0]
+        draw.ellipse(x, y, 0.075, 0.075, shade(wool, 0.95))
+    draw.ellipse(0.44, 0.5, 0.3, 0.18, wool, outline=False)
+    for x, y in random.uniform((0.2, 0.37), (0.66, 0.62), (14, 2)):
+        draw.line(arc(x, y, 0.035, 0.03, 0, 20, 250), 0.012, shade(wool, 0.72))
+    draw.ellipse(0.72, 0.36, 0.08, 0.035, face, turn=-160)
+    draw.ellipse(0.83, 0.42, 0.1, 0.14, face, turn=-25)
+    for x, y in ((0.74, 0.29), (0.8, 0.26), (0.86, 0.29)):
+        draw.ellipse(x, y, 0.055, 0.05, wool)
+    _eye(draw, 0.82, 0.39, 0.024)
+
+
+def _wheel(draw: Canvas, x: float, y: float, radius: float) -> None:
+    draw.ellipse(x, y, radius, radius, BLACK)
+    draw.ellipse(x, y, radius * 0.55, radius * 0.55, (190, 190, 195))
+    draw.ellipse(x, y, radius * 0.18, radius * 0.18, BLACK)
+
+
+def _spoked_wheel(draw: Canvas, x: float, y: float, radius: float) -> None:
+    for angle in range(0, 180, 30):
+        ends = arc(x, y, radius, radius, 0, angle, angle + 180)
+        draw.line([ends[0], ends[-1]], 0.006, (190, 190, 195))
+    draw.ring(x, y, radius, 0.03, BLACK)
+    draw.ellipse(x, y, 0.02, 0.02, GREY)
+
+
+def aeroplane(draw: Canvas, random: np.random.Generator) -> None:
+    body, band = pick(random, WHITE, (215, 220, 228)), pick(random, RED, BLUE, ORANGE, GREEN)
+    draw.shape([(0.45, 0.47), (0.62, 0.47), (0.42, 0.22), (0.34, 0.22)], shade(body, 0.75))
+    draw.shape([(0.03, 0.28), (0.12, 0.28), (0.22, 0.46), (0.06, 0.48)], band)
+    draw.shape([(0.05, 0.46), (0.2, 0.42), (0.8, 0.42), (0.93, 0.46), (0.98, 0.52), (0.9, 0.57), (0.25, 0.58)], body)
+    draw.shape([(0.1, 0.5), (0.96, 0.5), (0.94, 0.535), (0.16, 0.535)], band, outline=False)
+    draw.shape([(0.86, 0.44), (0.92, 0.47), (0.86, 0.48)], BLACK, outline=False)
+    for x in np.arange(0.28, 0.82, 0.06):
+        draw.ellipse(x, 0.465, 0.014, 0.017, (70, 110, 150), outline=False)
+    draw.shape([(0.42, 0.54), (0.64, 0.54), (0.36, 0.82), (0.27, 0.82)], shade(body, 0.88))
+    draw.ellipse(0.5, 0.66, 0.07, 0.028, shade(band, 0.8))
+    draw.shape([(0.04, 0.46), (0.16, 0.46), (0.06, 0.56), (0.0, 0.56)], shade(body, 0.85))
+
+
+def bicycle(draw: Canvas, random: np.random.Generator) -> None:
+    frame = pick(random, RED, BLUE, GREEN, YELLOW, PURPLE)
+    for x in (0.2, 0.8):
+        _spoked_wheel(draw, x, 0.65, 0.19)
+    rear, crank, seat, fork, front = (0.2, 0.65), (0.46, 0.66), (0.38, 0.36), (0.7, 0.36), (0.8, 0.65)
+    draw.line([rear, crank, fork, seat, rear], 0.026, frame)
+    draw.line([seat, crank], 0.026, frame)
+    draw.line([(0.67, 0.26), front], 0.026, shade(frame, 0.8))
+    draw.line([seat, (0.36, 0.28)], 0.02, GREY)
+    draw.shape([(0.28, 0.25), (0.46, 0.26), (0.44, 0.29), (0.32, 0.3)], BLACK)
+    draw.line([(0.77, 0.22), (0.66, 0.25), (0.72, 0.3)], 0.024, BLACK)
+    draw.ring(0.46, 0.66, 0.055, 0.016, GREY)
+    draw.line([(0.42, 0.76), (0.5, 0.56)], 0.018, BLACK)
+
+
+def boat(draw: Canvas, random: np.random.Generator) -> None:
+    hull, sail = pick(random, RED, BLUE, BROWN, WHITE), pick(random, WHITE, (245, 225, 190), (240, 150, 130))
+    draw.line([(0.48, 0.05), (0.48, 0.72)], 0.022, BROWN)
+    draw.shape([(0.51, 0.08), (0.51, 0.62), (0.9, 0.62), (0.72, 0.36)], sail)
+    draw.shape([(0.45, 0.14), (0.45, 0.62), (0.12, 0.62)], shade(sail, 0.88))
+    for y in (0.28, 0.45):
+        draw.line([(0.52, y), (0.52 + (y - 0.08) * 0.6, y)], 0.008, shade(sail, 0.7))
+    draw.shape([(0.48, 0.03), (0.6, 0.06), (0.48, 0.1)], RED)
+    draw.shape([(0.03, 0.68), (0.97, 0.66), (0.82, 0.9), (0.18, 0.9)], hull)
+    draw.shape([(0.055, 0.72), (0.945, 0.71), (0.925, 0.75), (0.085, 0.76)], WHITE, outline=False)
+    for x in (0.3, 0.45, 0.6):
+        draw.ellipse(x, 0.81, 0.024, 0.024, GLASS)
+
+
+def bus(draw: Canvas, random: np.random.Generator) -> None:
+    paint = pick(random, RED, YELLOW, (40, 130, 90), ORANGE)
+    draw.box(0.02, 0.2, 0.98, 0.78, paint, corner=0.05)
+    draw.box(0.02, 0.58, 0.98, 0.64, WHITE, outline=False)
+    for x in np.arange(0.06, 0.7, 0.13):
+        draw.box(x, 0.28, x + 0.105, 0.5, GLASS)
+    draw.box(0.73, 0.28, 0.83, 0.76, shade(GLASS, 0.85))
+    draw.line([(0.78, 0.28), (0.78, 0.76)], 0.012, BLACK)
+    draw.shape([(0.86, 0.28), (0.96, 0.28), (0.975, 0.52), (0.86, 0.52)], GLASS)
+    draw.box(0.35, 0.215, 0.65, 0.26, BLACK)
+    draw.line([(0.4, 0.24), (0.6, 0.24)], 0.016, YELLOW)
+    for x in (0.2, 0.62):
+        _wheel(draw, x, 0.78, 0.085)
+    draw.ellipse(0.955, 0.69, 0.02, 0.025, LAMP)
+
+
+def car(draw: Canvas, random: np.random.Generator) -> None:
+    paint = pick(random, RED, BLUE, (190, 195, 205), (60, 65, 75), GREEN)
+    draw.shape([(0.2, 0.48), (0.32, 0.3), (0.62, 0.3), (0.77, 0.48)], paint)
+    draw.shape([(0.25, 0.48), (0.345, 0.335), (0.46, 0.335), (0.46, 0.48)], GLASS)
+    draw.shape([(0.49, 0.48), (0.49, 0.335), (0.605, 0.335), (0.71, 0.48)], GLASS)
+    draw.shape([(0.02, 0.52), (0.08, 0.47), (0.74, 0.47), (0.95, 0.53), (0.99, 0.66), (0.97, 0.71), (0.02, 0.71)],
+               paint)
+    draw.line([(0.475, 0.48), (0.475, 0.68)], 0.009, shade(paint, 0.5))
+    draw.line([(0.51, 0.54), (0.56, 0.54)], 0.014, BLACK)
+    draw.box(0.02, 0.65, 0.985, 0.71, shade(paint, 0.6), outline=False)
+    for x in (0.22, 0.77):
+        draw.ellipse(x, 0.7, 0.125, 0.12, BLACK)
+        _wheel(draw, x, 0.71, 0.1)
+    draw.ellipse(0.94, 0.57, 0.03, 0.028, LAMP)
+    draw.box(0.02, 0.53, 0.05, 0.59, (220, 40, 40))
+
+
+def motorbike(draw: Canvas, random: np.random.Generator) -> None:
+    paint = pick(random, RED, BLUE, ORANGE, (40, 45, 50))
+    draw.line([(0.66, 0.26), (0.82, 0.68)], 0.035, (185, 190, 195))
+    for x in (0.19, 0.82):
+        draw.ellipse(x, 0.7, 0.175, 0.175, BLACK)
+        draw.ellipse(x, 0.7, 0.1, 0.1, GREY)
+        draw.ellipse(x, 0.7, 0.045, 0.045, (215, 215, 220))
+    draw.shape([(0.33, 0.5), (0.66, 0.5), (0.62, 0.76), (0.38, 0.76)], (80, 82, 88))
+    for y in (0.56, 0.61, 0.66):
+        draw.line([(0.42, y), (0.6, y)], 0.016, (190, 192, 198))
+    draw.line([(0.5, 0.74), (0.3, 0.78), (0.04, 0.72)], 0.045, (200, 203, 208))
+    draw.shape([(0.4, 0.46), (0.46, 0.32), (0.64, 0.32), (0.7, 0.44), (0.6, 0.52)], paint)
+    draw.shape([(0.06, 0.36), (0.14, 0.34), (0.44, 0.4), (0.44, 0.48), (0.18, 0.46)], BLACK)
+    draw.shape([(0.02, 0.5), (0.1, 0.42), (0.3, 0.48), (0.34, 0.56), (0.19, 0.5)], paint)
+    draw.line(arc(0.82, 0.7, 0.2, 0.2, 0, 215, 320), 0.03, paint)
+    draw.line([(0.56, 0.22), (0.68, 0.24)], 0.028, BLACK)
+    draw.ellipse(0.73, 0.32, 0.05, 0.055, LAMP)
+
+
+def train(draw: Canvas, random: np.random.Generator) -> None:
+    paint, smoke = pick(random, (35, 90, 60), (150, 35, 35), (40, 60, 110), BLACK), (205, 205, 210)
+    for x, y, radius in ((0.72, 0.1, 0.07), (0.6, 0.07, 0.06), (0.5, 0.05, 0.045)):
+        draw.ellipse(x, y, radius, radius * 0.75, smoke, outline=False)
+    draw.box(0.0, 0.87, 1.0, 0.9, GREY)
+    draw.box(0.36, 0.38, 0.92, 0.66, paint, corner=0.06)
+    for x in (0.48, 0.64, 0.8):
+        draw.line([(x, 0.385), (x, 0.655)], 0.018, YELLOW)
+    draw.box(0.76, 0.18, 0.85, 0.4, BLACK)
+    draw.box(0.74, 0.16, 0.87, 0.21, shade(paint, 0.8))
+    draw.ellipse(0.58, 0.38, 0.06, 0.07, YELLOW, start=180, end=360)
+    draw.box(0.06, 0.2, 0.4, 0.7, paint)
+    draw.box(0.02, 0.14, 0.44, 0.22, shade(paint, 0.65))
+    draw.box(0.12, 0.28, 0.34, 0.46, GLASS)
+    draw.box(0.03, 0.64, 0.95, 0.73, shade(RED, 0.9))
+    for x, radius in ((0.16, 0.12), (0.42, 0.12), (0.64, 0.09), (0.84, 0.09)):
+        draw.ellipse(x, 0.87 - radius, radius, radius, BLACK)
+        draw.ring(x, 0.87 - radius, radius * 0.75, 0.014, RED)
+        draw.ellipse(x, 0.87 - radius, radius * 0.25, radius * 0.25, GREY)
+    draw.line([(0.16, 0.78), (0.42, 0.78), (0.84, 0.8)], 0.022, (200, 200, 205))
+    draw.shape([(0.93, 0.7), (1.0, 0.87), (0.9, 0.87)], shade(RED, 0.8))
+    draw.ellipse(0.93, 0.46, 0.03, 0.045, LAMP)
+
+
+def bottle(draw: Canvas, random: np.random.Generator) -> None:
+    glass, label = pick(random, (40, 105, 60), (105, 60, 25), (60, 120, 70)), pick(random, WHITE, (245, 230, 180))
+    draw.box(0.43, 0.02, 0.57, 0.1, pick(random, RED, YELLOW, WOOD))
+    draw.shape([(0.44, 0.09), (0.56, 0.09), (0.57, 0.28), (0.67, 0.4), (0.68, 0.95), (0.65, 0.98), (0.35, 0.98),
+                (0.32, 0.95), (0.33, 0.4), (0.43, 0.28)], glass)
+    draw.box(0.325, 0.52, 0.677, 0.82, label)
+    draw.box(0.325, 0.57, 0.677, 0.62, pick(random, RED, BLUE), outline=False)
+    for y in (0.68, 0.73, 0.77):
+        draw.line([(0.4, y), (0.6, y)], 0.012, GREY)
+    draw.line([(0.38, 0.43), (0.38, 0.5)], 0.025, shade(glass, 2.2))
+    draw.line([(0.47, 0.12), (0.47, 0.27), (0.4, 0.38)], 0.018, shade(glass, 2.0))
+
+
+def chair(draw: Canvas, random: np.random.Generator) -> None:
+    wood, seat = pick(random, WOOD, BROWN, (215, 175, 120)), pick(random, RED, BLUE, GREEN, (220, 200, 160))
+    for x in (0.3, 0.78):
+        draw.box(x, 0.58, x + 0.045, 0.9, shade(wood, 0.7))
+    for x in (0.2, 0.62):
+        draw.box(x, 0.05, x + 0.06, 0.62, wood)
+    for y in (0.1, 0.24, 0.38):
+        draw.box(0.24, y, 0.64, y + 0.07, shade(wood, 1.1))
+    draw.shape([(0.18, 0.64), (0.68, 0.64), (0.84, 0.56), (0.36, 0.56)], seat)
+    draw.box(0.18, 0.64, 0.68, 0.69, wood)
+    draw.shape([(0.68, 0.64), (0.84, 0.56), (0.84, 0.61), (0.68, 0.69)], shade(wood, 0.7))
+    for x in (0.2, 0.62):
+        draw.box(x, 0.69, x + 0.06, 0.98, wood)
+    draw.box(0.26, 0.82, 0.62, 0.85, shade(wood, 0.85))
+
+
+def diningtable(draw: Canvas, random: np.random.Generator) -> None:
+    wood, cloth = pick(random, BROWN, WOOD), pick(random, RED, BLUE, GREEN)
+    for x in (0.14, 0.82):
+        draw.box(x, 0.45, x + 0.05, 0.88, shade(wood, 0.7))
+    for x in (0.04, 0.89):
+        draw.box(x, 0.5, x + 0.07, 0.98, wood)
+    draw.shape([(0.18, 0.32), (0.82, 0.32), (0.99, 0.5), (0.01, 0.5)], WHITE)
+    for t in np.linspace(0.08, 0.92, 8):
+        draw.line([(0.18 + 0.64 * t, 0.325), (0.01 + 0.98 * t, 0.5)], 0.022, cloth)
+    for y in (0.36, 0.42):
+        draw.line([(0.18 - (y - 0.32) * 0.94, y), (0.82 + (y - 0.32) * 0.94, y)], 0.02, cloth)
+    draw.box(0.01, 0.5, 0.99, 0.58, WHITE)
+    for x in np.arange(0.03, 0.96, 0.075):
+        draw.box(x, 0.505, x + 0.037, 0.575, cloth, outline=False)
+    for x in (0.3, 0.7):
+        draw.ellipse(x, 0.41, 0.11, 0.04, WHITE)
+        draw.ellipse(x, 0.405, 0.06, 0.02, pick(random, ORANGE, GREEN, YELLOW))
+    draw.shape([(0.46, 0.2), (0.54, 0.2), (0.52, 0.4), (0.48, 0.4)], GLASS)
+
+
+def pottedplant(draw: Canvas, random: np.random.Generator) -> None:
+    pot, leaf = pick(random, (190, 95, 60), (205, 120, 80)), pick(random, (55, 140, 60), (90, 160, 50), (35, 110, 70))
+    flower = pick(random, RED, PINK, YELLOW, PURPLE)
+    for turn in (-155, -25, -130, -50, -105, -75, -90):
+        length = random.uniform(0.3, 0.4)
+        x, y = 0.5 + length * np.cos(np.radians(turn)) * 0.62, 0.6 + length * np.sin(np.radians(turn)) * 0.75
+        draw.ellipse(x, y, length * 0.62, 0.075, shade(leaf, random.uniform(0.75, 1.2)), turn=turn)
+        draw.line([(0.5, 0.62), (2 * x - 0.5, 2 * y - 0.62)], 0.008, shade(leaf, 0.55))
+    for x, y in ((0.3, 0.25), (0.5, 0.12), (0.7, 0.25)):
+        for petal in range(0, 360, 72):
+            draw.ellipse(*arc(x, y, 0.045, 0.045, 0, petal, petal + 1)[0], 0.035, 0.035, flower)
+        draw.ellipse(x, y, 0.026, 0.026, YELLOW)
+    draw.shape([(0.27, 0.66), (0.73, 0.66), (0.65, 0.98), (0.35, 0.98)], pot)
+    draw.box(0.24, 0.6, 0.76, 0.7, shade(pot, 1.15))
+
+
+def sofa(draw: Canvas, random: np.random.Generator) -> None:
+    cover = pick(random, (120, 60, 70), (70, 95, 130), (110, 130, 90), (160, 120, 85), PURPLE)
+    for x in (0.1, 0.84):
+        draw.box(x, 0.78, x + 0.06, 0.87, BROWN)
+    draw.box(0.08, 0.28, 0.92, 0.66, cover, corner=0.07)
+    draw.line([(0.5, 0.31), (0.5, 0.58)], 0.012, shade(cover, 0.55))
+    for x in (0.2, 0.36, 0.64, 0.8):
+        draw.ellipse(x, 0.42, 0.014, 0.014, shade(cover, 0.5), outline=False)
+    for left, right in ((0.14, 0.5), (0.5, 0.86)):
+        draw.box(left, 0.55, right, 0.69, shade(cover, 1.2), corner=0.04)
+    draw.box(0.1, 0.68, 0.9, 0.79, shade(cover, 0.85))
+    for left in (0.01, 0.85):
+        draw.box(left, 0.44, left + 0.14, 0.8, shade(cover, 1.05), corner=0.06)
+    draw.shape([(0.2, 0.4), (0.36, 0.44), (0.33, 0.59), (0.17, 0.56)], pick(random, YELLOW, WHITE, ORANGE))
+
+
+def tvmonitor(draw: Canvas, random: np.random.Generator) -> None:
+    case, sky = pick(random, BLACK, (55, 55, 60), (190, 190, 195)), pick(random, (90, 160, 230), (70, 120, 210))
+    draw.shape([(0.42, 0.7), (0.58, 0.7), (0.62, 0.86), (0.38, 0.86)], shade(case, 0.8))
+    draw.box(0.25, 0.84, 0.75, 0.91, case, corner=0.025)
+    draw.box(0.03, 0.1, 0.97, 0.74, case, corner=0.03)
+    draw.box(0.08, 0.15, 0.92, 0.66, sky)
+    draw.shape([(0.08, 0.66), (0.08, 0.52), (0.3, 0.36), (0.48, 0.52), (0.64, 0.42), (0.92, 0.6), (0.92, 0.66)],
+               pick(random, GREEN, PURPLE, ORANGE))
+    draw.ellipse(0.76, 0.27, 0.06, 0.06, YELLOW)
+    draw.shape([(0.1, 0.17), (0.3, 0.17), (0.1, 0.42)], shade(sky, 1.35), outline=False)
+    draw.ellipse(0.9, 0.7, 0.014, 0.014, (90, 230, 110))
+
+
 DRAWINGS: dict[str, Drawing] = {
-    "aeroplane": vehicles.aeroplane,
-    "bicycle": vehicles.bicycle,
-    "bird": creatures.bird,
-    "boat": vehicles.boat,
-    "bottle": indoor.bottle,
-    "bus": vehicles.bus,
-    "car": vehicles.car,
-    "cat": creatures.cat,
-    "chair": indoor.chair,
-    "cow": creatures.cow,
-    "diningtable": indoor.diningtable,
-    "dog": creatures.dog,
-    "horse": creatures.horse,
-    "motorbike": vehicles.motorbike,
-    "person": creatures.person,
-    "pottedplant": indoor.pottedplant,
-    "sheep": creatures.sheep,
-    "sofa": indoor.sofa,
-    "train": vehicles.train,
-    "tvmonitor": indoor.tvmonitor,
+    "aeroplane": aeroplane,
+    "bicycle": bicycle,
+    "bird": bird,
+    "boat": boat,
+    "bottle": bottle,
+    "bus": bus,
+    "car": car,
+    "cat": cat,
+    "chair": chair,
+    "cow": cow,
+    "diningtable": diningtable,
+    "dog": dog,
+    "horse": horse,
+    "motorbike": motorbike,
+    "person": person,
+    "pottedplant": pottedplant,
+    "sheep": sheep,
+    "sofa": sofa,
+    "train": train,
+    "tvmonitor": tvmonitor,
 }

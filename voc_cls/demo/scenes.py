@@ -1,30 +1,35 @@
-"""Composes one picture of the demo: objects drawn over a background, and where each of them can be seen."""
+"""Composes one image of the demo: objects drawn over a background, and the visible box of each of them.
+
+Backgrounds are textured: a landscape, the sea, a room, or a cloth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.readers.split_scan import Box, VocObject
-from voc_cls.demo.backgrounds import Pixels, background, noise
-from voc_cls.demo.canvas import Canvas
+from voc_cls.demo.canvas import Canvas, Colour, pick
 from voc_cls.demo.drawings import DRAWINGS
 
+Pixels = npt.NDArray[np.float32]
+"""[height, width] or [height, width, 3], grey levels 0-255 where nothing else is said."""
 SIZES = ((375, 500), (333, 500), (500, 375), (500, 334))
-"""(height, width), those that most VOC2007 pictures have."""
+"""(height, width), those that most VOC2007 images have."""
 LANDSCAPE_CHANCE = 0.7
 MAX_OBJECTS = 4
 DIFFICULT_CHANCE = 0.3
 """Of an additional object that is tiny or mostly hidden, where there is room for one."""
 CUT_CHANCE = 0.2
-"""Of an object pushed over the picture's edge."""
+"""Of an object pushed over the image's edge."""
 TINY = (18.0, 30.0)
 """Side of a tiny object, pixels."""
 TRUNCATED_FROM = 0.05
-"""Part of an object outside the picture from which on it counts as truncated."""
+"""Part of an object outside the image from which on it counts as truncated."""
 DIFFICULT_BELOW = 0.35
 """Visible part of an object below which it counts as difficult; VOC's annotators judged this by eye."""
 DROPPED_BELOW = 0.06
@@ -32,19 +37,29 @@ DROPPED_BELOW = 0.06
 OPAQUE = 128
 SHADOW_REACH = 30
 """Pixels around an object that its shadow may darken."""
+INDOOR = ("bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor")
+CLOTH_CHANCE = 0.2
+
+GROUNDS = ((95, 140, 65), (150, 165, 90), (205, 180, 135), (125, 125, 128), (225, 230, 235), (140, 110, 80))
+"""Meadow, dry grass, sand, asphalt, snow, soil."""
+SKIES = ((120, 170, 225), (175, 200, 225), (200, 205, 210), (235, 190, 150))
+WALLS = ((215, 205, 185), (170, 190, 175), (190, 175, 195), (160, 180, 200), (210, 185, 165))
+FLOORS = ((160, 115, 75), (190, 150, 105), (120, 110, 105), (150, 75, 70))
+SEAS = ((40, 95, 130), (60, 130, 150), (75, 105, 125))
+CLOTHS = ((120, 140, 120), (160, 130, 110), (110, 125, 155), (175, 165, 140), (145, 110, 125))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, uint8 [height, width, 3] RGB, and its objects."""
+    """A image, uint8 [height, width, 3] RGB, and its objects."""
 
-    picture: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
     objects: tuple[VocObject, ...]
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One object on a layer, uint8 [rows, columns, 4] premultiplied, whose corner is at (left, top) of the picture."""
+    """One object on a layer, uint8 [rows, columns, 4] premultiplied, whose corner is at (left, top) of the image."""
 
     name: str
     layer: npt.NDArray[np.uint8]
@@ -53,7 +68,7 @@ class Sprite:
     tiny: bool
 
     def overlap(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where layer and picture lie over each other: (rows, columns) of the layer, (rows, columns) of the picture."""
+        """Where layer and image lie over each other: (rows, columns) of the layer, (rows, columns) of the image."""
         tall, broad = self.layer.shape[:2]
         rows = slice(*np.clip((self.top, self.top + tall), 0, height).tolist())
         columns = slice(*np.clip((self.left, self.left + broad), 0, width).tolist())
@@ -62,17 +77,17 @@ class Sprite:
 
 
 def compose(random: np.random.Generator, names: Sequence[str]) -> Scene:
-    """A picture that clearly shows `names`, one to four of VOC's classes, perhaps with a difficult object more."""
+    """A image that clearly shows `names`, one to four of VOC's classes, perhaps with a difficult object more."""
     landscape = random.random() < LANDSCAPE_CHANCE
     height, width = SIZES[random.integers(2) + (0 if landscape else 2)]
     sprites = [draw_sprite(random, name, *place)
                for name, place in zip(names, _places(random, len(names), height, width), strict=True)]
     if len(names) < MAX_OBJECTS and random.random() < DIFFICULT_CHANCE:
         sprites.insert(0, _difficult(random, sprites, height, width))
-    picture = background(random, names[0], height, width)
+    image = background(random, names[0], height, width)
     for sprite in sprites:
-        _paint(random, picture, sprite)
-    return Scene(_develop(random, picture), visible_objects(sprites, height, width))
+        _paint(random, image, sprite)
+    return Scene(_develop(random, image), visible_objects(sprites, height, width))
 
 
 def _places(random: np.random.Generator, count: int, height: int, width: int) -> list[tuple[float, float, float]]:
@@ -131,26 +146,26 @@ def _difficult(random: np.random.Generator, others: Sequence[Sprite], height: in
                    random.uniform(0.6, 0.9) * max(broad, high))
 
 
-def _paint(random: np.random.Generator, picture: Pixels, sprite: Sprite) -> None:
-    """Lays `sprite` over `picture`, in place: lit from above, slightly grainy, with a soft shadow."""
+def _paint(random: np.random.Generator, image: Pixels, sprite: Sprite) -> None:
+    """Lays `sprite` over `image`, in place: lit from above, slightly grainy, with a soft shadow."""
     import cv2
 
-    on_layer, on_picture = sprite.overlap(*picture.shape[:2])
+    on_layer, on_image = sprite.overlap(*image.shape[:2])
     rows, columns = sprite.layer.shape[:2]
     alpha = sprite.layer[..., 3:].astype(np.float32) / 255
     shadow = cv2.stackBlur(np.roll(alpha[..., 0], (7, 5), (0, 1)), (31, 31))[..., None]
     light = np.linspace(1.1, 0.9, rows, dtype=np.float32)[:, None] + 0.08 * noise(random, rows, columns, 6, 3)
     lit = np.minimum(sprite.layer[..., :3] * light[..., None], 255 * alpha)
-    below = picture[on_picture]
+    below = image[on_image]
     below *= ((1 - 0.35 * shadow) * (1 - alpha))[on_layer]
     below += lit[on_layer]
 
 
-def _develop(random: np.random.Generator, picture: Pixels) -> npt.NDArray[np.uint8]:
+def _develop(random: np.random.Generator, image: Pixels) -> npt.NDArray[np.uint8]:
     """What a camera adds: exposure, white balance and noise."""
-    picture *= (random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)).astype(np.float32)
-    picture += random.standard_normal((*picture.shape[:2], 1), np.float32) * np.float32(random.uniform(1, 4))
-    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
+    image *= (random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)).astype(np.float32)
+    image += random.standard_normal((*image.shape[:2], 1), np.float32) * np.float32(random.uniform(1, 4))
+    return np.clip(image, 0, 255, out=image).astype(np.uint8)
 
 
 def visible_objects(sprites: Sequence[Sprite], height: int, width: int) -> tuple[VocObject, ...]:
@@ -161,15 +176,102 @@ def visible_objects(sprites: Sequence[Sprite], height: int, width: int) -> tuple
     free = np.ones((height, width), bool)
     for sprite in reversed(sprites):
         solid = sprite.layer[..., 3] >= OPAQUE
-        on_layer, on_picture = sprite.overlap(height, width)
-        visible = solid[on_layer] & free[on_picture]
+        on_layer, on_image = sprite.overlap(height, width)
+        visible = solid[on_layer] & free[on_image]
         whole, inside, seen = (int(np.count_nonzero(mask)) for mask in (solid, solid[on_layer], visible))
-        free[on_picture] &= ~solid[on_layer]
+        free[on_image] &= ~solid[on_layer]
         if seen < DROPPED_BELOW * whole:
             continue
         left, top, broad, high = cv2.boundingRect(visible.astype(np.uint8))
-        left, top = left + on_picture[1].start, top + on_picture[0].start
+        left, top = left + on_image[1].start, top + on_image[0].start
         objects.append(VocObject(sprite.name, Box(left + 1, top + 1, left + broad, top + high),
                                  difficult=sprite.tiny or seen < DIFFICULT_BELOW * whole,
                                  truncated=whole - inside >= TRUNCATED_FROM * whole))
     return tuple(reversed(objects))
+
+
+def background(random: np.random.Generator, name: str, height: int, width: int) -> Pixels:
+    """float32 [height, width, 3] RGB: where `name` is often found, or a cloth; colours and texture from `random`.
+
+    Made at half the size and enlarged: as good, being soft anyway, and four times as fast.
+    """
+    import cv2
+
+    if random.random() < CLOTH_CHANCE:
+        surroundings = _cloth
+    elif name in INDOOR:
+        surroundings = _room
+    else:
+        surroundings = _sea if name == "boat" else _landscape
+    small = np.clip(surroundings(random, height // 2, width // 2), 0, 255)
+    enlarged: Pixels = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return enlarged
+
+
+def noise(random: np.random.Generator, height: int, width: int, cells: float, octaves: int = 4,
+          stretch: float = 1.0) -> Pixels:
+    """float32 [height, width], about -1 to 1: smooth noise of `cells` per height, and finer octaves of half the weight.
+
+    stretch: how many times longer than high the grain is.
+    """
+    import cv2
+
+    total = np.zeros((height, width), np.float32)
+    for octave in range(octaves):
+        rows = max(2, min(height, round(cells * 2**octave)))
+        columns = max(2, min(width, round(cells * 2**octave * width / height / stretch)))
+        grid = random.uniform(-1, 1, (rows, columns)).astype(np.float32)
+        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 0.5**octave
+    return total
+
+
+def _plain(colour: Colour, texture: Pixels) -> Pixels:
+    return np.asarray(colour, np.float32) + texture[..., None]
+
+
+def _ramp(height: int, start: float, end: float) -> Pixels:
+    return np.linspace(start, end, height, dtype=np.float32)[:, None]
+
+
+def _horizon(upper: Pixels, lower: Pixels, edge: Any) -> Pixels:
+    """`upper` above the line `edge` (a row for each column), `lower` below it."""
+    below = np.arange(len(upper))[:, None] >= np.asarray(edge)[None]
+    return np.where(below[..., None], lower, upper)
+
+
+def _sky(random: np.random.Generator, height: int, width: int) -> Pixels:
+    clouds = np.clip(noise(random, height, width, 2.5, 5, 2.0) - 0.1, 0, 1) * 70
+    return _plain(pick(random, *SKIES), clouds + _ramp(height, -25, 25))
+
+
+def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
+    ground = _plain(pick(random, *GROUNDS), noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
+    hills = _plain(pick(random, (90, 115, 95), (110, 120, 140), (70, 95, 70)), noise(random, height, width, 20, 3) * 10)
+    edge = random.uniform(0.15, 0.4) * height
+    ridge = edge - height * (0.06 + 0.07 * noise(random, 8, width, 0.7, 3)[0])
+    return _horizon(_horizon(_sky(random, height, width), hills, ridge), ground, np.full(width, edge))
+
+
+def _sea(random: np.random.Generator, height: int, width: int) -> Pixels:
+    waves = noise(random, height, width, 16, 4, 5.0) * _ramp(height, 5, 35)
+    water = _plain(pick(random, *SEAS), waves + _ramp(height, 25, -10))
+    return _horizon(_sky(random, height, width), water, np.full(width, random.uniform(0.2, 0.45) * height))
+
+
+def _room(random: np.random.Generator, height: int, width: int) -> Pixels:
+    columns, rows = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
+    period = random.uniform(12, 30)
+    stripes = np.where((columns / period) % 1 < random.uniform(0.2, 0.6), random.uniform(0, 16), 0).astype(np.float32)
+    wall = _plain(pick(random, *WALLS), stripes + noise(random, height, width, 6, 4) * 6)
+    gaps = np.where((rows / random.uniform(8, 14)) % 1 < 0.1, np.float32(-35), np.float32(0))
+    grain = noise(random, height, width, 20, 3, 8.0) * 12
+    floor = _plain(pick(random, *FLOORS), gaps + grain + _ramp(height, 0, 15))
+    edge = random.uniform(0.45, 0.7) * height
+    skirting = _plain((235, 232, 225), np.zeros((height, width), np.float32))
+    return _horizon(_horizon(wall, skirting, np.full(width, edge - 5)), floor, np.full(width, edge))
+
+
+def _cloth(random: np.random.Generator, height: int, width: int) -> Pixels:
+    columns, rows = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
+    weave = 7 * (np.sin(columns * random.uniform(0.6, 2.0)) + np.sin(rows * random.uniform(0.6, 2.0)))
+    return _plain(pick(random, *CLOTHS), weave.astype(np.float32) + noise(random, height, width, 2, 6) * 22)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voc_cls.data import decode_check
-from voc_cls.data.decode_check import Decoded, decode_all
+from voc_cls.data import check as check_module
+from voc_cls.data.check import Decoded, decode_all
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def in_order(paths: list[Path], pixels: int = 768) -> list[Decoded]:
     return sorted(decode_all(paths, [pixels] * len(paths)), key=lambda decoded: decoded.number)
 
 
-@pytest.mark.parametrize("pixels", [768, decode_check.LARGE + 1])
+@pytest.mark.parametrize("pixels", [768, check_module.LARGE + 1])
 def test_every_picture_is_told_once_and_what_is_wrong_with_it(pictures: list[Path], pixels: int):
     outcomes = in_order(pictures, pixels)
     assert [outcome.number for outcome in outcomes] == list(range(40))

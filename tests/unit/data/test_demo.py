@@ -117,7 +117,7 @@ def test_scenes_show_what_was_asked_for_and_have_difficult_and_truncated_objects
         random = np.random.default_rng(seed)
         names = [CLASSES[index] for index in random.integers(len(CLASSES), size=1 + seed % 4)]
         scene = compose(random, names)
-        height, width = scene.picture.shape[:2]
+        height, width = scene.image.shape[:2]
         assert (height, width) in ((375, 500), (333, 500), (500, 375), (500, 334))
         assert 1 <= len(scene.objects) <= 4
         clear = [item.name for item in scene.objects if not item.difficult]
@@ -184,7 +184,7 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "full/thesis.tex").touch()
     before = digest(tmp_path)
     for folder, seed, pictures, said in (
-            ("demo", 1, 4, "demo/VOCdevkit: holds something else than the demo of 4 pictures and seed 1; remove it"),
+            ("demo", 1, 4, "demo/VOCdevkit: is not the demo of 4 pictures and seed 1; remove it"),
             ("demo", 0, 5, "demo/VOCdevkit: exists and holds 4 pictures where 5 are to be written; remove it"),
             ("full", 0, 4, r"full: is not empty \(it holds thesis\.tex\); name a folder that is empty"),
             ("full/thesis.tex", 0, 4, r"thesis\.tex: is a file; name a folder that is empty or does not exist"),
@@ -198,7 +198,7 @@ def test_a_damaged_demo_is_not_taken_for_the_same(tmp_path: Path) -> None:
     root = write_demo(tmp_path, pictures=4, seed=0).root
     with (root / "ImageSets/Main/test.txt").open("a") as file:
         file.write("000001\n")
-    with pytest.raises(DataError, match="holds something else"):
+    with pytest.raises(DataError, match="is not the demo of"):
         write_demo(tmp_path, pictures=4, seed=0)
 
 

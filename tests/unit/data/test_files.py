@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voc_cls.data.decode_check import decode_all
+from voc_cls.data.check import decode_all
 from voc_cls.data.files import read_header
 from voc_cls.errors import DataError
 from voc_cls.image_header import ImageHeader
