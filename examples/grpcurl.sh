@@ -1,8 +1,8 @@
 #!/bin/sh
-# Asks voc-serve from a shell with grpcurl; pictures travel as base64 in JSON.
+# Calls voc-serve from a shell with grpcurl; pictures are sent as base64 in JSON.
 #
 #   examples/grpcurl.sh 127.0.0.1:8500 a.jpg                        by reflection: grpcurl learns the API from the server
-#   PROTO=proto examples/grpcurl.sh 127.0.0.1:8500 a.jpg            by the proto file, where the server reflects nothing
+#   PROTO=proto examples/grpcurl.sh 127.0.0.1:8500 a.jpg            with the proto file, if the server has no reflection
 #   FLAGS='-cacert ca.pem' examples/grpcurl.sh box.example:8500 a.jpg          with TLS
 #   VOC_TOKEN=… FLAGS='-cacert ca.pem' examples/grpcurl.sh box.example:8500 a.jpg
 set -eu
@@ -12,7 +12,7 @@ picture=$2
 flags=${FLAGS:--plaintext}
 api=${PROTO:+-import-path $PROTO -proto voc_cls/v1/classifier.proto}
 
-ask() { # -expand-headers takes the token from the environment: everybody may read a command line
+ask() { # -expand-headers reads the token from the environment: all users can read command lines
     # shellcheck disable=SC2016,SC2086 # grpcurl expands the token; flags and api are lists of words
     grpcurl $flags $api -max-time 10 -expand-headers ${VOC_TOKEN:+-H 'authorization: Bearer ${VOC_TOKEN}'} "$@"
 }

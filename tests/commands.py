@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 BIN = Path(sys.executable).parent
 """Where the console scripts of this installation are."""
@@ -16,6 +22,44 @@ def command(program: str, *args: object, cwd: Path | None = None,
     """Runs an installed command and returns how it ended, with its output."""
     return subprocess.run([str(BIN / program), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600,
                           check=False, env={**os.environ, "COLUMNS": "100", **environment})
+
+
+def command_in_process(program: str, *args: object, cwd: Path | None = None,
+                       **environment: str) -> subprocess.CompletedProcess[str]:
+    """As `command`, without the start of a process: for what does not depend on having one."""
+    main = next(iter(importlib.metadata.entry_points(group="console_scripts", name=program))).load()
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    arguments = [program, *map(str, args)]
+    code: object = 0
+    with (mock.patch.object(sys, "argv", arguments), mock.patch.dict(os.environ, {"COLUMNS": "100", **environment}),
+          contextlib.chdir(cwd or Path.cwd()), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr),
+          signal_handlers_kept()):
+        try:
+            main()
+        except SystemExit as ending:
+            code = ending.code or 0
+    printed, errors = (stream.buffer.getvalue().decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
+                       for stream in (stdout, stderr))
+    return subprocess.CompletedProcess(arguments, int(str(code)), printed, errors)
+
+
+@contextlib.contextmanager
+def signal_handlers_kept() -> Iterator[None]:
+    """Restores the handlers of SIGINT and SIGTERM at the end."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interruptible_children() -> Iterator[None]:
+    """Processes that are started within obey SIGINT, which a shell's background jobs, and their children, ignore."""
+    with signal_handlers_kept():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
 
 
 def shell(script: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Classifies picture files in one call, with everything that a careful caller sets.
+"""Classifies picture files in one call, with a deadline, TLS, a token and error handling.
 
     pip install voc-cls                                        # without extras: no TensorFlow
     python examples/python/classify.py 127.0.0.1:8500 a.jpg b.jpg

@@ -1,4 +1,4 @@
-"""Classifies all pictures below a folder over one stream, with asyncio; prints each answer as it comes.
+"""Classifies all pictures below a folder over one stream, with asyncio; prints each prediction as it arrives.
 
     pip install voc-cls
     python examples/python/stream.py 127.0.0.1:8500 holiday/
@@ -15,7 +15,7 @@ from voc_cls.client import AsyncClient
 async def main(address: str, folder: str) -> None:
     files = sorted(Path(folder).rglob("*.jpg"))
     async with AsyncClient(address, wait=30) as client:
-        answers = client.classify_stream(files, exported_thresholds=True)  # only what the model is sure enough of
+        answers = client.classify_stream(files, exported_thresholds=True)  # the labels above the model's own thresholds
         async with contextlib.aclosing(answers):  # ends the call, however the loop is left
             async for position, prediction in answers:
                 seen = ", ".join(scored.label for scored in prediction.labels)

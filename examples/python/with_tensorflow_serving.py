@@ -1,4 +1,4 @@
-"""Asks voc-serve as any TensorFlow Serving client does: Predict, with the protos of TensorFlow Serving.
+"""Calls Predict of voc-serve with the protos of TensorFlow Serving, as any of its clients does.
 
     pip install tensorflow-serving-api                         # brings TensorFlow
     python examples/python/with_tensorflow_serving.py 127.0.0.1:8500 voc a.jpg     # voc: name of the model

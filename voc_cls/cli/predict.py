@@ -22,15 +22,23 @@ from voc_cls.prediction import Prediction
 PROGRAM = "voc-predict"
 DESCRIPTION = """Predict what pictures show: labels with their probabilities.
 
-  voc-predict a.jpg b.jpg                            asks the server at 127.0.0.1:8500
-  voc-predict holiday/ --server gpu-box:8500         all pictures of a folder
-  voc-predict a.jpg --run runs/voc07                 without a server: loads a trained run, needs TensorFlow
-  voc-predict archive/ --recursive --csv out.csv     a folder with subfolders, any size, into a CSV file
-  voc-predict holiday/ --sheet sheet.png             also draws the pictures with their labels
-  voc-predict a.jpg --tls --server box.example:443   encrypted; the token comes from VOC_TOKEN
-  voc-predict a.jpg | cut -f 2                       piped: file, label and probability, separated by tabs
+Ask a server (voc-serve), by default the one at 127.0.0.1:8500:
+  voc-predict a.jpg b.jpg
+  voc-predict holiday/ --server gpu-box:8500
+  VOC_TOKEN=... voc-predict a.jpg --server box.example:443 --tls
 
-Failures are reported on stderr, and the other pictures are still predicted; the exit code is 1 then."""
+Without a server, load a run of voc-train (needs TensorFlow):
+  voc-predict a.jpg --run runs/voc07
+
+A folder of any size, with its subfolders, into a file:
+  voc-predict archive/ --recursive --csv labels.csv
+  voc-predict holiday/ --sheet sheet.png
+
+Good to know:
+  - On a terminal it prints tables; piped, file, label and probability, with
+    tabs between them.
+  - Failures are reported on stderr, and the other pictures are still
+    predicted; the exit code is then 1."""
 DEFAULT_SERVER = "127.0.0.1:8500"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 """Of pictures in a folder; a file that is named on the command line may have any suffix."""

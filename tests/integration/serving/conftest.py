@@ -21,6 +21,7 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.integration.serving.secured import Files, flags_of, make_certificates
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2_grpc
 
@@ -156,6 +157,21 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     """A server that lives as long as the tests."""
     starter = Start(tmp_path_factory.mktemp("server"))
     yield starter(model, "--queue-size", 40, "--max-message-mb", 4, "--max-megapixels", 2).wait_until_ready()
+    starter.end_all()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A certificate authority, a certificate of it for servers and clients, and a keys file."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def secured_server(certificates: Files, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with TLS, keys and reflection that lives as long as the tests; no client certificate is needed."""
+    starter = Start(tmp_path_factory.mktemp("secured"))
+    flags = flags_of(certificates, client_certificates=False)
+    yield starter(model, *flags, "--reflection", "on").wait_until_ready()
     starter.end_all()
 
 

@@ -1,7 +1,9 @@
-"""A real gRPC server whose answers are told beforehand, for what voc-serve cannot be brought to do at will."""
+"""A real gRPC server with scripted answers, for what voc-serve cannot be brought to do at will, or not as quickly."""
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +30,7 @@ class Refusal:
 
 
 class Scripted(classifier_pb2_grpc.ClassifierServicer):  # type: ignore[misc]
-    """Refuses as often as it has refusals, then answers that there are no labels, `seconds` later."""
+    """Refuses as often as it has refusals, then answers without labels, `seconds` later."""
 
     def __init__(self, *refusals: Refusal, seconds: float = 0) -> None:
         self.refusals, self.seconds = list(refusals), seconds
@@ -93,3 +95,8 @@ def serving(servicer: Scripted, port: int = 0) -> Iterator[str]:
         finally:
             servicer.released.set()
             server.stop(None).wait()
+
+
+if __name__ == "__main__":
+    with serving(Scripted(seconds=0.01), int(sys.argv[1])):
+        signal.pause()

@@ -191,7 +191,7 @@ def test_a_server_that_is_not_ready_is_asked_again(to: Connect, files: list[Path
         with to(address) as client:
             assert len(client.classify(files[:1])) == 1
         assert len(servicer.calls) == 3
-        servicer.calls, servicer.refusals = [], [Refusal()] * 100
+        servicer.calls, servicer.refusals = [], [Refusal(after_ms=10)] * 100
         with to(address) as client, pytest.raises(ClientError, match="UNAVAILABLE: model 'tiny' is not ready yet"):
             client.classify(files[:1])
         assert len(servicer.calls) == 5
@@ -218,7 +218,7 @@ def test_a_full_server_is_asked_again_when_it_says(to: Connect, files: list[Path
 
 
 def test_a_server_that_stays_away_longer_is_waited_for_as_long_as_was_said(to: Connect, files: list[Path]) -> None:
-    servicer = Scripted(*[Refusal()] * 7)  # more than gRPC's own five attempts
+    servicer = Scripted(*[Refusal(after_ms=10)] * 7)  # more than gRPC's own five attempts
     begun: list[float] = []
     with serving(servicer) as address, \
             to(address, wait=20, on_wait=lambda: begun.append(time.monotonic())) as client:

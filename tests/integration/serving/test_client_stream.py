@@ -5,10 +5,13 @@ Each test is run with Client and with AsyncClient.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,22 +120,39 @@ def test_answers_come_while_the_source_waits(client: Any, pictures: list[bytes])
     assert position == 3
 
 
-@pytest.mark.parametrize(("kind", "number"), [("blocking", signal.SIGTERM), ("asynchronous", signal.SIGKILL)])
-def test_what_a_stopped_server_had_not_answered_is_sent_to_its_successor(
-        kind: str, number: signal.Signals, start: Start, model: Path, pictures: list[bytes]) -> None:
+def test_what_a_stopped_server_had_not_answered_is_sent_to_its_successor(to: Connect, start: Start, model: Path,
+                                                                        pictures: list[bytes]) -> None:
     port = free_port()
-    first = start(model, "--port", port).wait_until_ready()
+    first, successor = start(model, "--port", port).wait_until_ready(), contextlib.ExitStack()
 
     def sources() -> Iterator[bytes]:
         yield from pictures[:40]
-        first.end(number)
-        start(model, "--port", port)
+        first.end(signal.SIGTERM)
+        time.sleep(0.5)
+        successor.enter_context(serving(Scripted(), port))
         yield from pictures[40:]
 
-    with connect(kind)(f"127.0.0.1:{port}", wait=200) as client:
-        seen = [position for position, prediction in client.classify_stream(sources(), ordered=True)
-                if len(prediction.labels) == 20]
-    assert seen == list(range(70))
+    with successor, to(f"127.0.0.1:{port}", wait=100) as client:
+        answers = list(client.classify_stream(sources(), ordered=True))
+    assert [position for position, _ in answers] == list(range(70))
+    servers = [prediction.model for _, prediction in answers]
+    assert servers == sorted(servers, reverse=True)
+    assert set(servers) == {"tiny", "scripted"}
+
+
+def test_and_what_a_killed_server_had_not_answered_too(to: Connect, pictures: list[bytes]) -> None:
+    port, successor = free_port(), contextlib.ExitStack()
+    first = subprocess.Popen([sys.executable, "-m", "tests.integration.serving.scripted_server", str(port)])
+
+    def sources() -> Iterator[bytes]:
+        yield from pictures[:40]
+        first.kill()
+        first.wait()
+        successor.enter_context(serving(Scripted(), port))
+        yield from pictures[40:]
+
+    with successor, to(f"127.0.0.1:{port}", wait=100) as client:
+        assert [position for position, _ in client.classify_stream(sources(), ordered=True)] == list(range(70))
 
 
 def test_a_loop_that_is_left_ends_the_call_and_its_threads(to: Connect, pictures: list[bytes]) -> None:
@@ -210,9 +230,9 @@ def test_a_refused_picture_is_sent_again_when_the_server_says_and_not_for_ever(t
 
 
 def test_a_model_that_still_loads_is_waited_for_as_long_as_was_said(to: Connect, pictures: list[bytes]) -> None:
-    servicer, told = Scripted(*[Refusal()] * 7), list[float]()
+    servicer, waits = Scripted(*[Refusal()] * 2), list[float]()
     servicer.in_stream = [Refusal(after_ms=50)] * 12
     with serving(servicer) as address, \
-            to(address, wait=20, on_wait=lambda: told.append(time.monotonic())) as client:
+            to(address, wait=20, on_wait=lambda: waits.append(time.monotonic())) as client:
         assert len(list(client.classify_stream(pictures[:2]))) == 2
-    assert len(told) == 1
+    assert len(waits) == 1

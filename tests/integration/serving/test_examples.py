@@ -8,14 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.commands import BIN
-from tests.integration.serving.conftest import Server, Start, jpeg
-from tests.integration.serving.secured import TOKEN, Files, flags_of, make_certificates
+from tests.integration.serving.conftest import Server, jpeg
+from tests.integration.serving.secured import TOKEN, Files
 from voc_cls.client import Client
 
 ROOT = Path(__file__).parents[3]
@@ -43,19 +42,6 @@ def best(server: Server, folder: Path) -> dict[str, list[str]]:
     with Client(server.address) as client:
         return {str(file): [scored.label for scored in prediction.labels]
                 for file, prediction in zip(files, client.classify(files, top_k=3), strict=True)}
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
-def secured(files: Files, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with TLS and keys, and reflection."""
-    starter = Start(tmp_path_factory.mktemp("secured"))
-    yield starter(model, *flags_of(files, client_certificates=False), "--reflection", "on").wait_until_ready()
-    starter.end_all()
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +77,12 @@ def test_classify_py(server: Server, folder: Path, best: dict[str, list[str]]) -
 
 
 @needs_openssl
-def test_classify_py_with_tls_and_a_token(secured: Server, files: Files, best: dict[str, list[str]]) -> None:
-    asked = (sys.executable, EXAMPLES / "python/classify.py", secured.address, next(iter(best)))
-    done = run(*asked, VOC_CA=str(files.ca), VOC_TOKEN=TOKEN)
+def test_classify_py_with_tls_and_a_token(secured_server: Server, certificates: Files,
+                                          best: dict[str, list[str]]) -> None:
+    asked = (sys.executable, EXAMPLES / "python/classify.py", secured_server.address, next(iter(best)))
+    done = run(*asked, VOC_CA=str(certificates.ca), VOC_TOKEN=TOKEN)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "tiny, version 10: 20 labels"), done.stderr
-    refused = run(*asked, VOC_CA=str(files.ca))
+    refused = run(*asked, VOC_CA=str(certificates.ca))
     assert refused.returncode == 1
     assert "(UNAUTHENTICATED, request " in refused.stderr
 
@@ -142,12 +129,13 @@ def test_stream_js(node: Path, server: Server, folder: Path, best: dict[str, lis
 
 @needs_node
 @needs_openssl
-def test_node_with_tls_and_a_token(node: Path, secured: Server, files: Files, best: dict[str, list[str]]) -> None:
+def test_node_with_tls_and_a_token(node: Path, secured_server: Server, certificates: Files,
+                                   best: dict[str, list[str]]) -> None:
     file = next(iter(best))
     for program in ("classify.js", "stream.js"):
-        done = run("node", node / program, secured.address, file, VOC_CA=str(files.ca), VOC_TOKEN=TOKEN)
+        done = run("node", node / program, secured_server.address, file, VOC_CA=str(certificates.ca), VOC_TOKEN=TOKEN)
         assert (done.returncode, answers(done.stdout)) == (0, {file: best[file]}), done.stderr
-        refused = run("node", node / program, secured.address, file, VOC_CA=str(files.ca))
+        refused = run("node", node / program, secured_server.address, file, VOC_CA=str(certificates.ca))
         assert refused.returncode == 1
         assert "16 UNAUTHENTICATED" in refused.stderr
 
@@ -172,12 +160,13 @@ def test_grpcurl_sh_by_reflection_and_by_the_proto_file(proto: dict[str, str], s
 
 
 @needs_openssl
-def test_grpcurl_sh_with_tls_and_a_token(secured: Server, files: Files, best: dict[str, list[str]]) -> None:
+def test_grpcurl_sh_with_tls_and_a_token(secured_server: Server, certificates: Files,
+                                         best: dict[str, list[str]]) -> None:
     file = next(iter(best))
-    asked = (EXAMPLES / "grpcurl.sh", secured.address, file)
-    done = run(*asked, FLAGS=f"-cacert {files.ca}", VOC_TOKEN=TOKEN)
+    asked = (EXAMPLES / "grpcurl.sh", secured_server.address, file)
+    done = run(*asked, FLAGS=f"-cacert {certificates.ca}", VOC_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
     assert re.findall(r'"label": "(\w+)"', done.stdout) == best[file]
-    refused = run(*asked, FLAGS=f"-cacert {files.ca}", PROTO=str(ROOT / "proto"))
+    refused = run(*asked, FLAGS=f"-cacert {certificates.ca}", PROTO=str(ROOT / "proto"))
     assert refused.returncode != 0
     assert "Unauthenticated" in refused.stderr

@@ -11,14 +11,14 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.commands import BIN, command
-from tests.integration.serving.conftest import Server, Start, jpeg
-from tests.integration.serving.tiny_model import export_tiny_model
+from tests.commands import BIN, interruptible_children
+from tests.commands import command_in_process as command
+from tests.integration.serving.conftest import Server, jpeg
+from tests.integration.serving.scripted_server import Scripted, serving
 from voc_cls.client import Client, Prediction
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -42,16 +42,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (below := folder / f"{number % 3}").mkdir(exist_ok=True)
         (below / f"{number:02}.jpg").write_bytes(jpeg(number))
     return folder
-
-
-@pytest.fixture(scope="module")
-def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Takes 0.2 s for a batch."""
-    folder = tmp_path_factory.mktemp("slow")
-    export_tiny_model(folder / "tiny" / "1", seconds=0.2)
-    starter = Start(folder)
-    yield starter(folder / "tiny", "--max-batch-size", 1).wait_until_ready()
-    starter.end_all()
 
 
 @pytest.fixture(scope="module")
@@ -189,40 +179,42 @@ def test_a_file_of_json_or_csv_has_what_is_printed_otherwise(server: Server, man
 
 @pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"),
                                                       (signal.SIGTERM, 143, "stopped by SIGTERM")])
-def test_stopped_it_leaves_no_half_written_file(slow_server: Server, many: Path, tmp_path: Path,
-                                                number: signal.Signals, code: int, said: str) -> None:
+def test_stopped_it_leaves_no_half_written_file(many: Path, tmp_path: Path, number: signal.Signals, code: int,
+                                                said: str) -> None:
     (tmp_path / "old.csv").write_text("what was there\n")
-    process = subprocess.Popen([BIN / "voc-predict", many, "--recursive", "--server", slow_server.address, "--csv",
-                                tmp_path / "old.csv"], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 20
-    while len(os.listdir(tmp_path)) < 2:  # the file that is being written
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=10)
-    assert process.returncode == code
-    assert said in told
-    assert "Traceback" not in told
-    assert os.listdir(tmp_path) == ["old.csv"]
-    assert (tmp_path / "old.csv").read_text() == "what was there\n"
+    with serving(Scripted(seconds=0.2)) as address, interruptible_children():
+        process = subprocess.Popen([BIN / "voc-predict", many, "--recursive", "--server", address, "--csv",
+                                    tmp_path / "old.csv"], stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while len(os.listdir(tmp_path)) < 2:  # the file that is being written
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=10)
+        assert process.returncode == code
+        assert said in told
+        assert "Traceback" not in told
+        assert os.listdir(tmp_path) == ["old.csv"]
+        assert (tmp_path / "old.csv").read_text() == "what was there\n"
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(server: Server, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
     one = tmp_path / "0.jpg"
     one.write_bytes(jpeg(0) + bytes(300_000))  # what follows the end of a JPEG is ignored
     for number in range(1, 1000):
         os.link(one, tmp_path / f"{number}.jpg")
 
-    def most_memory(pictures: str) -> int:
+    def most_memory(pictures: str, address: str) -> int:
         """MiB."""
-        process = subprocess.Popen([BIN / "voc-predict", *sorted(tmp_path.glob(pictures)), "--server", server.address],
+        process = subprocess.Popen([BIN / "voc-predict", *sorted(tmp_path.glob(pictures)), "--server", address],
                                    stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0
         return usage.ru_maxrss // 1024
 
-    few, all_of_them = most_memory("1?.jpg"), most_memory("*.jpg")  # 3 MB and 300 MB
+    with serving(Scripted()) as address:
+        few, all_of_them = most_memory("1?.jpg", address), most_memory("*.jpg", address)  # 3 MB and 300 MB
     assert all_of_them < few + 60
 
 
