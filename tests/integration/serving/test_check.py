@@ -6,11 +6,15 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.commands import BIN, command
+from serving.cli import _main
+from tests.commands import BIN
+from voc_cls.console import run
 
 
 @pytest.fixture
@@ -32,22 +36,56 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def refused(*flags: object, code: int = 1, **environment: str) -> str:
-    done = command("voc-serve", "--check", *flags, **environment)
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert done.stderr.count("\n") == 1
-    return done.stderr.removeprefix("voc-serve: error: ").strip()
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Serve = Callable[..., Done]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def serve(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Runs voc-serve in this process."""
+    def run_in(*flags: object, cwd: Path | None = None, **environment: str) -> Done:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["voc-serve", *map(str, flags)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            if cwd is not None:
+                patch.chdir(cwd)
+            code = run("voc-serve", _main)
+        return Done(code, *capsys.readouterr())
+
+    return run_in
+
+
+@pytest.fixture
+def refused(serve: Serve) -> Refused:
+    """The sentence with which --check ends."""
+    def refusal(*flags: object, code: int = 1, **environment: str) -> str:
+        done = serve("--check", *flags, **environment)
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert done.stderr.count("\n") == 1
+        return done.stderr.removeprefix("voc-serve: error: ").strip()
+
+    return refusal
 
 
 @pytest.mark.usefixtures("certificate")
-def test_what_would_be_served_is_shown(models: Path, tmp_path: Path) -> None:
+def test_what_would_be_served_is_shown(models: Path, tmp_path: Path, serve: Serve) -> None:
     (tmp_path / "keys.yaml").write_text("keys: []\n")
     (tmp_path / "keys.yaml").chmod(0o600)
     (tmp_path / "serve.yaml").write_text(
         "models: {model_dir: models/tiny, versions: all, version_labels: [stable=9, canary=10]}\n"
         "ports: {port: 0, http_port: -1}\nbatching: {max_batch_size: 6}\npictures: {max_megapixels: 12}\n"
         "security: {tls_cert: server.pem, tls_key: server.key, keys_file: keys.yaml, client_rate: 5}\n")
-    done = command("voc-serve", "--config", tmp_path / "serve.yaml", "--check", "--threads", 3)
+    done = serve("--config", tmp_path / "serve.yaml", "--check", "--threads", 3)
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines() if line}
     assert lines["tiny"] == f"9 10 stable=9 canary=10 tiny 8 px 20 yes {models}"
@@ -60,10 +98,11 @@ def test_what_would_be_served_is_shown(models: Path, tmp_path: Path) -> None:
     assert lines["voc-serve:"] == "nothing wrong was found"
 
 
-def test_a_port_that_is_taken_is_shown_and_one_that_cannot_be_is_refused(models: Path) -> None:
+def test_a_port_that_is_taken_is_shown_and_one_that_cannot_be_is_refused(models: Path, refused: Refused,
+                                                                         serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = command("voc-serve", "--check", "--model-dir", models, "--host", "127.0.0.1", "--port", port,
+        done = serve("--check", "--model-dir", models, "--host", "127.0.0.1", "--port", port,
                        "--http-port", 0)
     assert done.returncode == 0
     assert f"127.0.0.1:{port}, which is taken at the moment" in done.stdout
@@ -73,20 +112,20 @@ def test_a_port_that_is_taken_is_shown_and_one_that_cannot_be_is_refused(models:
         "VOC_SERVE_HOST no.host.invalid --port 8500 cannot be listened on (")
 
 
-def test_every_version_that_is_wanted_must_be_there_and_whole(models: Path) -> None:
+def test_every_version_that_is_wanted_must_be_there_and_whole(models: Path, refused: Refused, serve: Serve) -> None:
     assert refused("--model-dir", models, "--versions", "9,11").startswith(
         f"model 'tiny': {models} has no version 11 (it has 9, 10): export it, or change --versions")
     assert refused("--model-dir", models, "--version-labels", "stable=9").startswith(
         "model 'tiny': the label 'stable' is version 9, which is not served (on disk: 9, 10; --versions latest)")
     (models / "9" / "variables" / "variables.index").unlink()
-    assert command("voc-serve", "--check", "--model-dir", models).returncode == 0
+    assert serve("--check", "--model-dir", models).returncode == 0
     assert refused("--model-dir", models, "--versions", "all").startswith(
         f"{models}/9 has no variables/variables.index: export the model again")
     (models / "10" / "assets" / "voc_cls.json").write_text("{}")
     assert refused("--model-dir", models).startswith(f"{models}/10/assets/voc_cls.json has no number as its")
 
 
-def test_files_and_folders_of_the_configuration_must_be_usable(models: Path, tmp_path: Path,
+def test_files_and_folders_of_the_configuration_must_be_usable(models: Path, tmp_path: Path, refused: Refused,
                                                                certificate: tuple[Path, Path]) -> None:
     pem, key = certificate
     assert refused("--model-dir", tmp_path / "none").startswith(f"--model-dir {tmp_path}/none is not there")
@@ -97,7 +136,7 @@ def test_files_and_folders_of_the_configuration_must_be_usable(models: Path, tmp
     assert refused("--model-dir", models, "--port-file", "none/port").startswith("--port-file: there is no folder")
 
 
-def test_wrong_usage_is_told_from_what_lies_on_disk(models: Path, tmp_path: Path) -> None:
+def test_wrong_usage_is_told_from_what_lies_on_disk(models: Path, tmp_path: Path, refused: Refused) -> None:
     assert refused(code=2).startswith("no model to serve: pass --model-dir models/voc")
     assert refused("--model-dir", models, "--queue-size", 1, code=2).startswith("--queue-size 1 is below --max-batch")
     assert refused("--model-dir", models, VOC_SERVE_PROT="1", code=2) == (
@@ -115,12 +154,12 @@ def test_nothing_of_it_imports_tensorflow(models: Path) -> None:
     assert done.stdout.splitlines()[-2:] == ["voc-serve: nothing wrong was found", "False False"]
 
 
-def test_the_printed_configuration_can_be_served_from(models: Path, tmp_path: Path) -> None:
-    printed = command("voc-serve", "--model-dir", "tiny", "--print-config", cwd=models.parent, VOC_SERVE_PORT="0",
+def test_the_printed_configuration_can_be_served_from(models: Path, tmp_path: Path, serve: Serve) -> None:
+    printed = serve("--model-dir", "tiny", "--print-config", cwd=models.parent, VOC_SERVE_PORT="0",
                       VOC_SERVE_HTTP_PORT="0", VOC_SERVE_QUEUE_SIZE="99")
     assert printed.returncode == 0
     (tmp_path / "serve.yaml").write_text(printed.stdout)
-    done = command("voc-serve", "--config", "serve.yaml", "--check", cwd=tmp_path)
+    done = serve("--config", "serve.yaml", "--check", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "at most 99 in the server" in done.stdout
 
