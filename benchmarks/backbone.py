@@ -1,11 +1,11 @@
-"""How much of plain inference's speed is left when a frozen trunk's outputs are computed from picture files.
+"""How much of plain inference's speed is left when a frozen backbone's features are computed from image files.
 
     python benchmarks/backbone.py [PICTURES]    # a multiple of 64
 
-Ours: what voc-train does before it trains: JPEG files with their mirror images → digests → trunk → a cache on disk. The
-peer: the same layers as one compiled TensorFlow function on tensors that lie ready in memory, at the batch size at
-which that is quickest. Both run in bfloat16 where the processor has it, in turn, in one process; the verdict is about
-the median of the rounds. Read the ratio, not the times. Exit code 1 below the bar.
+Ours: what voc-train does before it trains: JPEG files with their mirror images → digests → backbone → a cache on disk.
+The peer: the same layers as one compiled TensorFlow function on tensors in memory, at the batch size at which that is
+quickest. Both run in bfloat16 where the processor has it, in turn, in one process; the verdict is about the median of
+the rounds. Compare ratios, not absolute times. Exit code 1 below the bar.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ def main(pictures: int) -> int:
     import numpy as np
 
     from voc_cls.data.augmentation import Augmentation
-    from voc_cls.data.feature_cache import file_digests
+    from voc_cls.data.feature_cache import FeatureCache
     from voc_cls.data.load import read_dataset
     from voc_cls.demo.devkit import write_demo
+    from voc_cls.files import file_digests
     from voc_cls.nets.network import build_network
     from voc_cls.training.augmented_views import fixed_views
-    from voc_cls.training.backbone import RowCache, frozen_backbone
+    from voc_cls.training.backbone import frozen_backbone
     from voc_cls.training.devices import inference_precision
 
     accelerated = bool(tf.config.list_physical_devices("GPU"))
     precision = inference_precision("auto", accelerated)
     network = build_network("vgg_16", "gap", 20)
-    trunk = frozen_backbone(network, network.scopes[-1], precision)
-    bare = tf.function(lambda inputs: trunk.model(inputs, training=False), jit_compile=accelerated)
+    backbone = frozen_backbone(network, network.scopes[-1], precision)
+    bare = tf.function(lambda inputs: backbone.model(inputs, training=False), jit_compile=accelerated)
     ready = np.random.default_rng(0).normal(0, 50, (max(BATCH_SIZES), 224, 224, 3)).astype(np.float32)
 
     def peer(batch_size: int, views: int) -> Callable[[], None]:
@@ -65,7 +66,7 @@ def main(pictures: int) -> int:
             with tempfile.TemporaryDirectory() as cache:
                 views = [view for path, digest in zip(paths, file_digests(paths), strict=True)
                          for view in fixed_views(path, digest, Augmentation(horizontal=True, views=2), seed=0)]
-                trunk.rows(views, RowCache(Path(cache), 1.0, lambda _: None))
+                backbone.features(views, FeatureCache(Path(cache), 1.0, lambda _: None))
 
         def speed(run: Callable[[], None], views: int) -> float:
             started = time.perf_counter()

@@ -3,7 +3,7 @@
     python benchmarks/exercises.py [NAME ...] [--precision bfloat16]    # such as voc2007_vgg16; ten minutes in all
 
 A step (forward, backward, Adam) on random pictures in the config's network, batch and precision; the better of two.
-Left out are configs that train the head alone: they run the frozen layers once over all pictures, see trunk.py.
+Left out are configs that train the head alone: they run the frozen layers once over all pictures, see backbone.py.
 """
 
 from __future__ import annotations

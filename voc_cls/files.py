@@ -1,12 +1,16 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and files known by their content."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from voc_cls.errors import DataError
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,3 +32,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes `values` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def file_digests(paths: Sequence[Path]) -> list[str]:
+    """SHA-256 of the content of each file, hexadecimal; DataError names one that cannot be read."""
+    def digest(path: Path) -> str:
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(digest, paths))

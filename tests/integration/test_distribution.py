@@ -29,7 +29,7 @@ needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None,
 
 @pytest.fixture(scope="module")
 def jax_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Programs that JAX has compiled, and trunk outputs, serve all the processes here."""
+    """Programs that JAX has compiled, and features, serve all the processes here."""
     shared = tmp_path_factory.mktemp("shared")
     return {"KERAS_BACKEND": "jax", "VOC_CACHE_DIR": str(shared / "voc"), "COLUMNS": "100",
             "JAX_COMPILATION_CACHE_DIR": str(shared / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}

@@ -17,7 +17,7 @@ RESULTS = ("evaluation.json", "predictions.csv", "report.html", "thresholds.json
 
 @pytest.fixture(scope="module")
 def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A head trained for a moment on the frozen trunk, with a validation split."""
+    """A head trained for a moment on the frozen backbone, with a validation split."""
     folder = tmp_path_factory.mktemp("runs")
     done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", "--head", "gap",
                    "--trainable", "head", "--weights", "none", "--steps", 60, "--batch-size", 8, "--out",

@@ -23,7 +23,7 @@ HEAD = ("--head", "gap", "--trainable", "head", "--weights", "none", "--steps", 
 
 @pytest.fixture(scope="module")
 def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A head trained on the frozen trunk, with a validation split."""
+    """A head trained on the frozen backbone, with a validation split."""
     out = tmp_path_factory.mktemp("runs") / "head"
     done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", *HEAD, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -134,7 +134,7 @@ def test_all_layers_train_with_everything_there_is_to_ask_for(devkit: Path, tmp_
     assert (tmp_path / "all/last.raw.weights.h5").is_file()
 
 
-def test_sigterm_saves_and_leaves_with_143_and_a_second_run_uses_the_cached_trunk(devkit: Path, tmp_path: Path):
+def test_sigterm_saves_and_leaves_with_143_and_a_second_run_uses_the_cached_features(devkit: Path, tmp_path: Path):
     flags = ["--root", devkit, "--train-split", "train", "--eval-split", "none", *HEAD[:-4], "--steps", 100000,
              "--batch-size", 8, "--out", tmp_path / "run", "--cache-dir", tmp_path / "cache"]
     process = subprocess.Popen([str(BIN / "voc-train"), *map(str, flags)], stdout=subprocess.PIPE,
@@ -152,7 +152,7 @@ def test_sigterm_saves_and_leaves_with_143_and_a_second_run_uses_the_cached_trun
     again = command("voc-train", *flags[:-4], "--steps", 50, "--out", tmp_path / "other", "--cache-dir",
                     tmp_path / "cache")
     assert again.returncode == 0, again.stderr
-    assert re.search(r"trunk outputs: \d+ from the cache", again.stdout)
+    assert re.search(r"features of the frozen layers: \d+ from the cache", again.stdout)
     assert "to compute" not in again.stdout
 
 

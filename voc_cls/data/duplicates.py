@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.data.feature_cache import file_digests
 from voc_cls.data.readers.split_scan import SplitScan
+from voc_cls.files import file_digests
 
 FOLD = re.compile(r".*_(\d+)")
 """The lists of a fold, such as train_2 and val_2 (voc-data split --folds)."""

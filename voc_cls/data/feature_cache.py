@@ -1,165 +1,270 @@
-"""Rows of numbers kept on disk between runs: a frozen trunk's outputs, decoded pictures.
+"""Arrays kept on disk between runs: the features of a frozen backbone, decoded images.
 
-Everything but the pictures goes into the key of a store (data/row_store.py); its rows are looked up by picture, so runs
-on other splits and folds share them. No file is trusted: every opening checks all bytes (zlib.crc32, 2.9 GB/s a core
-here; sha256: 1.0), and a kill or a power cut at any moment costs what came after the last whole block, nothing else.
+The cache has a folder for everything that a row depends on but the image (a key), and in it blocks: .npy files that
+hold some hundred rows and their names. A block is written aside and renamed, and never changes afterwards: a kill at
+any moment leaves whole blocks only. A run maps the blocks it reads, so that it keeps its rows when another run deletes
+them to make room. A block that is damaged is deleted and its rows are computed again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.row_store import Array, RowStore, acquire, delete_unused, is_used, stored_bytes, stores
 from voc_cls.errors import DataError
+from voc_cls.files import write_aside
 
-FORMAT = 1
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Array = npt.NDArray[Any]
 
-Compute = Callable[[list[int]], Iterable[Array]]
+FORMAT = 2
+BLOCK_BYTES = 128e6
+"""Rows are written when they are so many: each block that is read takes one open file."""
+BLOCK_SECONDS = 120.0
+"""… or when the first of them is so old: what a kill costs at most."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """[N, …] on disk, in the order asked for: `rows[3]` and `rows[[7, 3]]` read just these, as from an array.
+class CachedRows:
+    """[N, …] on disk, in the order asked for: `rows[3]` and `rows[[7, 3]]` read just these, as from an array."""
 
-    As long as it lives, or a part of it, no process deletes the store to make room for others.
-    """
-
-    stored: Array
-    """All rows of the store, memory-mapped, read-only."""
+    blocks: tuple[Array, ...]
+    """Memory-mapped, read-only."""
     positions: npt.NDArray[np.int64]
-    """Where in it the N rows lie."""
+    """[N, 2]: the block of each row, and its place there."""
+    shape: tuple[int, ...]
+    """(N, …)."""
+    dtype: np.dtype[Any]
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, index: Any) -> Array:
-        rows: Array = self.stored[self.positions[index]]
-        return rows
+        picked = self.positions[index]
+        blocks, places = picked.reshape(-1, 2).T
+        rows = np.empty((len(blocks), *self.shape[1:]), self.dtype)
+        for block in np.unique(blocks):
+            rows[blocks == block] = self.blocks[block][places[blocks == block]]
+        return rows.reshape(*picked.shape[:-1], *self.shape[1:])
 
-    def part(self, index: Any) -> Rows:
+    def part(self, index: Any) -> CachedRows:
         """Only the rows `index`, in that order; nothing is read."""
-        return replace(self, positions=self.positions[index])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, …)."""
-        return len(self), *self.stored.shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the numbers."""
-        return self.stored.dtype
+        positions = self.positions[index]
+        return replace(self, positions=positions, shape=(len(positions), *self.shape[1:]))
 
 
-def cached_rows(folder: Path, key: Mapping[str, Any], items: Sequence[str], shape: tuple[int, ...],
-                dtype: npt.DTypeLike, compute: Compute, limit_bytes: float, title: str,
-                say: Callable[[str], object]) -> Rows:
-    """The rows of `items`, each [*shape] of `dtype` (bfloat16 too), from the store for `key` below `folder`.
+@dataclass(frozen=True)
+class FeatureCache:
+    """A folder for blocks, the space that all of them may take (GB), and who is told where rows come from."""
 
-    items: what each row is made of, such as the digest of a picture; equal items are computed once. key: JSON values,
-    everything else that a row depends on. compute: gets the indices into `items` of the rows that are missing, and
-    yields them in that order in batches of any size; each batch is kept from then on, whatever happens to the run.
-    limit_bytes: of all stores in `folder` together; those used longest ago are deleted, none that is in use. title:
-    what the rows are, for the lines that `say` gets: where they come from, and why if a store had to be rebuilt.
+    folder: Path
+    limit_gb: float
+    report: Callable[[str], object]
 
-    Where another process fills the store, this one waits and takes what that one computed. DataError names the folder
-    when the disk is full, the limit too low or the folder not writable; then nothing new is left on the disk.
-    """
-    head = json.loads(json.dumps({"format": FORMAT, "byteorder": sys.byteorder, "key": dict(key), "shape": shape,
-                                  "dtype": np.dtype(dtype).name}))
-    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()
-    store = RowStore(folder / digest[:20], head, shape, np.dtype(dtype))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with store.locked(lambda: say(f"{title}: waiting for another process that computes them")):
-            damage = store.read()
-            if damage:
-                say(f"{title}: {store.path} is made anew, {damage}")
-                store.clear()
-            if all(item in store.where for item in items):
-                say(f"{title}: {len(items):,} from the cache {store.path}")
-            else:
-                _fill(store, items, compute, limit_bytes, title, say)
-            return _opened(store, items)
-    except OSError as error:
-        size = len(set(items)) * store.row_bytes / 1e9
-        raise DataError(f"{folder}: {error.strerror or error}, while keeping {title} that need {size:.2f} GB; make "
-                        "room there, or choose another folder with --cache-dir") from error
+    def rows(self, key: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...], dtype: npt.DTypeLike,
+             compute: Callable[[list[int]], Iterable[Array]], title: str) -> CachedRows:
+        """The rows called `names`, each [*shape] of `dtype`, from the cache as far as they are in it.
 
+        Where another process computes rows for the same key, this one waits and takes them.
 
-def file_digests(paths: Sequence[Path]) -> list[str]:
-    """SHA-256 of the content of each file, hexadecimal; DataError names one that cannot be read."""
-    def digest(path: Path) -> str:
+        Args:
+            key: JSON values: everything that a row depends on but what its name says.
+            names: what each row is made of, such as the digest of an image; equal names are computed once.
+            shape: of one row.
+            dtype: of the numbers; bfloat16 too.
+            compute: gets the indices into `names` of the rows that are missing, and yields these rows in that order in
+                batches of any size. What it has yielded when it raises is kept.
+            title: what the rows are, for messages.
+
+        Raises:
+            DataError: names the folder when the disk is full, the limit too low or the folder not writable.
+        """
+        kind = json.dumps({"format": FORMAT, "byteorder": sys.byteorder, "key": key, "shape": shape,
+                           "dtype": np.dtype(dtype).name}, sort_keys=True)
+        store = _Store(self.folder / hashlib.sha256(kind.encode()).hexdigest()[:20], shape, np.dtype(dtype))
+        digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
         try:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            store.path.mkdir(parents=True, exist_ok=True)
+            with _locked(store.path / "lock", lambda: self.report(f"{title}: waiting for another process that computes "
+                                                                  "them")):
+                for damaged in store.read():
+                    self.report(f"{title}: {damaged} is damaged and computed again")
+                if all(digest in store.positions for digest in digests):
+                    self.report(f"{title}: {len(names):,} from the cache {store.path}")
+                else:
+                    self._compute(store, digests, compute, title)
+                return store.rows(digests)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+            size = len(set(digests)) * store.row_bytes / 1e9
+            raise DataError(f"{self.folder}: {error.strerror or error}, while keeping {title} that need {size:.2f} GB; "
+                            "make room there, or choose another folder with `cache_dir`") from error
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(digest, paths))
-
-
-def _opened(store: RowStore, items: Sequence[str]) -> Rows:
-    stored, lock = store.open()
-    weakref.finalize(stored, os.close, lock)
-    return Rows(stored, np.array([store.where[item] for item in items], np.int64))
-
-
-def _fill(store: RowStore, items: Sequence[str], compute: Compute, limit_bytes: float, title: str,
-          say: Callable[[str], object]) -> None:
-    """Makes room for the rows that are missing and computes them."""
-    with (store.path.parent / "lock").open("ab") as room:  # so that no two processes count on the same
-        acquire(room)
-        _make_room(store, items, limit_bytes, title)
-        first = {item: number for number, item in reversed(list(enumerate(items)))}
-        missing = sorted(number for item, number in first.items() if item not in store.where)
-        store.reserve(len(missing))
-    say(f"{title}: {len(items) - len(missing):,} from the cache, {len(missing):,} to compute and keep in {store.path} "
-        f"({len(missing) * store.row_bytes / 1e9:.2f} GB)")
-    done = 0
-    try:
-        for batch in compute(missing):
-            store.append([items[number] for number in missing[done:done + len(batch)]], batch)
-            done += len(batch)
+    def _compute(self, store: _Store, digests: Sequence[str], compute: Callable[[list[int]], Iterable[Array]],
+                 title: str) -> None:
+        """Makes room for the rows that are missing, and computes them."""
+        whole = len(set(digests)) * store.row_bytes
+        if whole > self.limit_gb * 1e9:
+            raise DataError(f"{self.folder}: {title} need {whole / 1e9:.2f} GB, more than the limit of "
+                            f"{self.limit_gb:g} GB; raise `cache_gb`")
+        missing = store.missing(digests)
+        if not self._make_room(len(missing) * store.row_bytes, store.used(digests)):
+            store.clear()  # its blocks are full of other images
+            missing = store.missing(digests)
+            self._make_room(whole, set())
+        size = len(missing) * store.row_bytes
+        with tempfile.TemporaryFile(dir=store.path):  # what cannot be kept is known before anything is computed
+            if size > shutil.disk_usage(store.path).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.report(f"{title}: {len(digests) - len(missing):,} from the cache, {len(missing):,} to compute and keep in "
+                    f"{store.path} ({size / 1e9:.2f} GB)")
+        done = 0
+        try:
+            for batch in compute(missing):
+                store.add([digests[number] for number in missing[done:done + len(batch)]], batch)
+                done += len(batch)
+        finally:
+            store.write()
         if done != len(missing):
-            raise ValueError(f"{title}: {done} rows were computed where {len(missing)} were asked for")
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            store.forget()
-        raise
-    finally:
-        store.trim()
+            raise ValueError(f"{title}: {done} rows were computed where {len(missing)} are missing")
+
+    def _make_room(self, size: int, kept: set[Path]) -> bool:
+        """Deletes the blocks used longest ago, but none of `kept`, until there is room for `size` bytes more."""
+        blocks = []
+        for path in self.folder.glob("*/*block-*.npy"):  # those that a killed process has half written, too
+            with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
+                blocks.append((path.stat().st_mtime, path.stat().st_size, path))
+        room = self.limit_gb * 1e9 - sum(bytes_ for _, bytes_, _ in blocks)
+        for _, bytes_, path in sorted(blocks):
+            if room < size and path not in kept:
+                path.unlink(missing_ok=True)
+                room += bytes_
+        return room >= size
 
 
-def _make_room(store: RowStore, items: Sequence[str], limit_bytes: float, title: str) -> None:
-    """Deletes stores that nobody uses, the one used longest ago first, until the missing rows fit."""
-    wanted = len(set(items)) * store.row_bytes
-    folder = store.path.parent
-    others = [other for other in stores(folder) if other != store.path]
+@dataclass
+class _Store:
+    """The blocks for one key."""
 
-    def fits() -> bool:
-        missing = len(set(items) - store.where.keys()) * store.row_bytes
-        return sum(map(stored_bytes, others)) + store.bytes + missing <= limit_bytes
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    positions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Digest of a row's name → its block and place."""
+    blocks: list[Array] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    pending: list[tuple[list[str], Array]] = field(default_factory=list)
+    """Computed, not yet written."""
+    started: float = 0.0
 
-    for other in others if wanted <= limit_bytes else ():
-        if not fits():
-            delete_unused(other)
-    if not fits() and wanted <= limit_bytes and not is_used(store.path):
-        store.clear()  # it is full of other pictures
-    if not fits():
-        raise DataError(f"{folder}: {title} need {wanted / 1e9:.2f} GB, more than is left of the limit of "
-                        f"{limit_bytes / 1e9:g} GB beside the caches in use; raise --cache-gb or end the other runs")
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def read(self) -> Iterator[Path]:
+        """Maps all blocks; yields those that are damaged, which are gone then."""
+        for path in sorted(self.path.glob("block-*.npy")):
+            try:
+                self._map(path)
+            except FileNotFoundError:
+                continue  # another process has just deleted it
+            except (ValueError, EOFError, IndexError):
+                path.unlink(missing_ok=True)
+                yield path
+
+    def _map(self, path: Path) -> None:
+        # NumPy checks the file's size; names and rows are one record, so that they cannot be of different blocks
+        record = np.load(path, mmap_mode="r")
+        names, rows = record["names"][0], record["rows"][0]
+        if rows.dtype != np.uint8 or rows.shape != (len(names), self.row_bytes):
+            raise ValueError(f"{path}: {rows.dtype} {rows.shape}")
+        for place, name in enumerate(names.tolist()):
+            self.positions[name.decode("ascii")] = len(self.blocks), place
+        self.blocks.append(rows.view(self.dtype).reshape(-1, *self.shape))
+        self.paths.append(path)
+
+    def add(self, digests: list[str], batch: Array) -> None:
+        """Keeps rows, and writes a block once there is enough for one."""
+        if batch.shape != (len(digests), *self.shape) or batch.dtype != self.dtype:
+            raise ValueError(f"{self.dtype} {[len(digests), *self.shape]} expected, got {batch.dtype} "
+                             f"{list(batch.shape)}")
+        if not self.pending:
+            self.started = time.monotonic()
+        self.pending.append((digests, batch))
+        rows = sum(len(batch) for _, batch in self.pending)
+        if rows * self.row_bytes >= BLOCK_BYTES or time.monotonic() - self.started >= BLOCK_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Writes what was added since the last block as the next one."""
+        pending, self.pending = self.pending, []
+        names = [name for digests, _ in pending for name in digests]
+        if not names:
+            return
+        record = np.empty(1, [("names", "S64", (len(names),)), ("rows", np.uint8, (len(names), self.row_bytes))])
+        record["names"][0] = names
+        np.concatenate([batch for _, batch in pending], out=record["rows"][0].view(self.dtype).reshape(-1, *self.shape))
+
+        def save(aside: Path) -> None:
+            with aside.open("wb") as file:
+                # np.save would lose the end without an error where the disk is full: C's fclose is not checked
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(record))
+                file.write(record.view(np.uint8).data)
+                file.flush()
+                os.fsync(file.fileno())
+
+        path = self.path / f"block-{uuid.uuid4().hex}.npy"
+        write_aside(path, save)
+        self._map(path)
+
+    def missing(self, digests: Sequence[str]) -> list[int]:
+        """Where in `digests` the rows stand that are not there, each once."""
+        first = {digest: number for number, digest in reversed(list(enumerate(digests)))}
+        return sorted(number for digest, number in first.items() if digest not in self.positions)
+
+    def clear(self) -> None:
+        """Deletes all blocks."""
+        for path in self.paths:
+            path.unlink(missing_ok=True)
+        self.positions, self.blocks, self.paths = {}, [], []
+
+    def used(self, digests: Sequence[str]) -> set[Path]:
+        """The blocks that have some of these rows."""
+        return {self.paths[self.positions[digest][0]] for digest in digests if digest in self.positions}
+
+    def rows(self, digests: Sequence[str]) -> CachedRows:
+        """These rows; marks their blocks as just used."""
+        for path in self.used(digests):
+            with contextlib.suppress(OSError):  # deleted by another process, or of somebody else: no matter
+                os.utime(path)
+        positions = np.array([self.positions[digest] for digest in digests], np.int64).reshape(-1, 2)
+        wanted, positions[:, 0] = np.unique(positions[:, 0], return_inverse=True)
+        return CachedRows(tuple(self.blocks[block] for block in wanted), positions, (len(positions), *self.shape),
+                          self.dtype)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Only one process at a time; the kernel unlocks when a process ends, however it does. waiting: told at most once
+    that another process has the lock."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.feature_cache import Rows, cached_rows, file_digests
+from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import decoded
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError
+from voc_cls.files import file_digests
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,15 +25,15 @@ BATCH_SIZE = 64
 
 def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Literal["none", "memory", "disk"],
                   folder: Path, limit_bytes: float, say: Callable[[str], object]
-                  ) -> npt.NDArray[np.float32] | Rows | None:
+                  ) -> npt.NDArray[np.float32] | CachedRows | None:
     """float32 [N, size, size, 3], 0-255, of the images at `paths`, for `training_batches`; None for cache "none".
 
     Args:
         paths: the image files.
         preprocessing: of the network; only how images are decoded and resized matters.
-        cache: memory: decoded now. disk: in a store that later runs use too.
-        folder: where the store is.
-        limit_bytes: as for `cached_rows`.
+        cache: memory: decoded now. disk: in a cache that later runs use too.
+        folder: of that cache.
+        limit_bytes: of everything in the folder.
         say: is called with sentences for people.
 
     Raises:
@@ -46,9 +47,9 @@ def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Li
     shape = preprocessing.size, preprocessing.size, 3
     if cache == "disk":
         key = {"decoded": {**preprocessing.to_dict(), "mean": None}, "tensorflow": tf.__version__}
-        return cached_rows(folder, key, file_digests(paths), shape, np.float32,
-                           lambda missing: _decode([paths[number] for number in missing], preprocessing),
-                           limit_bytes, "decoded pictures", say)
+        return FeatureCache(folder, limit_bytes / 1e9, say).rows(
+            key, file_digests(paths), shape, np.float32,
+            lambda missing: _decode([paths[number] for number in missing], preprocessing), "decoded pictures")
     needed = len(paths) * int(np.prod(shape)) * np.dtype(np.float32).itemsize
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory / 2:  # the network, and everything else, needs some too

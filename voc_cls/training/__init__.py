@@ -1,1 +1,1 @@
-"""The training run: its config, what is trained, the loss, the trunk cache, callbacks, the run folder."""
+"""The training run: its config, what is trained, the loss, the frozen backbone, callbacks, the run folder."""

@@ -1,4 +1,4 @@
-"""The views of a picture that a frozen trunk sees: as it is, or augmented by a draw that stays the same."""
+"""The views of an image that a frozen backbone sees: as it is, or augmented by a draw that stays the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voc_cls.data.transforms import FLIP_BITS
 
 @dataclass(frozen=True)
 class View:
-    """One way to see the picture at `path`. `item` names by content what is seen, for a cache."""
+    """One way to see the image at `path`. `item` names by content what is seen, for a cache."""
 
     path: Path
     augmentation: Augmentation
@@ -22,15 +22,15 @@ class View:
 
 
 def plain_view(path: Path, digest: str) -> View:
-    """The picture as it is; `digest` is that of its file."""
+    """The image as it is; `digest` is that of its file."""
     return View(path, Augmentation(), 0, digest)
 
 
 def fixed_views(path: Path, digest: str, augmentation: Augmentation, seed: int) -> list[View]:
-    """`augmentation.views` views of a picture; the seed matters where there is more than flips.
+    """`augmentation.views` views of an image; the seed matters where there is more than flips.
 
     With flips alone view v is the one of draw v, so that `draw % views` says which view a draw means. Otherwise its
-    draw comes from the seed, the picture and v, but for the bits that flip: these are v's, so all are equally many.
+    draw comes from the seed, the image and v, but for the bits that flip: these are v's, so all are equally many.
     """
     view = _flipped if augmentation.only_flips else _varied
     return [view(path, digest, augmentation, seed, number) for number in range(augmentation.views or 0)]

@@ -1,12 +1,11 @@
-"""A frozen trunk's outputs, computed once and kept on disk: afterwards only what is trained has to run."""
+"""The features of a frozen backbone, computed once and kept on disk: afterwards only what is trained has to run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from voc_cls.data.feature_cache import Rows, cached_rows
+from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import view_batches
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.nets.network import Network, build_network
@@ -28,54 +27,35 @@ BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class RowCache:
-    """Where rows are kept, how much space they may take (GB), and who hears where they come from."""
-
-    folder: Path
-    limit_gb: float
-    say: Callable[[str], object]
-
-
-@dataclass(frozen=True)
 class FrozenBackbone:
-    """`model` maps preprocessed pictures, float32 [N, size, size, 3], to what enters the first trained scope."""
+    """`model` maps preprocessed images, float32 [N, size, size, 3], to what enters the first trained scope."""
 
     model: keras.Model
     preprocessing: Preprocessing
     key: dict[str, Any]
-    """Everything but the picture that decides its outputs, to the last bit."""
+    """Everything but the image that decides its features, to the last bit."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one output."""
-        return tuple(self.model.output_shape[1:])
+    def features(self, views: Sequence[View], cache: FeatureCache) -> CachedRows:
+        """The features of `views`, [N, …], in the format that the backbone computes in; from the cache as far as they
+        are in it. DataError as from `FeatureCache.rows`."""
+        return cache.rows(self.key, [view.item for view in views], tuple(self.model.output_shape[1:]),
+                          self.model.output.dtype, lambda missing: self._compute([views[number] for number in missing]),
+                          "features of the frozen layers")
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the outputs: the format that the trunk computes in."""
-        dtype: np.dtype[Any] = np.dtype(self.model.output.dtype)
-        return dtype
-
-    def rows(self, views: Sequence[View], cache: RowCache) -> Rows:
-        """The outputs for `views`, [N, …], from the cache as far as they are in it."""
-        return cached_rows(cache.folder, self.key, [view.item for view in views], self.shape, self.dtype,
-                           lambda missing: self.outputs([views[number] for number in missing]), cache.limit_gb * 1e9,
-                           "trunk outputs", cache.say)
-
-    def outputs(self, views: Sequence[View]) -> Iterator[npt.NDArray[Any]]:
-        """The outputs for `views`, in batches, with a progress bar on a terminal.
+    def _compute(self, views: Sequence[View]) -> Iterator[npt.NDArray[Any]]:
+        """The features of `views`, in batches, with a progress bar on a terminal.
 
         Every batch is filled up to the same size: TensorFlow's mean over the grid gives other last bits in smaller
-        ones, and an output must not depend on what else is computed.
+        ones, and features must not depend on what else is computed.
         """
         done, started = 0, time.monotonic()
         with progress_bar(Console(stderr=True)) as progress:
-            task = progress.add_task("trunk", total=len(views), note="")
-            for pictures in _pictures(views, self.preprocessing):
-                full = np.concatenate([pictures, np.repeat(pictures[-1:], BATCH_SIZE - len(pictures), axis=0)])
+            task = progress.add_task("features", total=len(views), note="")
+            for images in _batches(views, self.preprocessing):
+                full = np.concatenate([images, np.repeat(images[-1:], BATCH_SIZE - len(images), axis=0)])
                 # a tf.distribute.Strategy would give the batch to every device and return all of their answers
-                yield self.model.predict_on_batch(full)[:len(pictures)]
-                done += len(pictures)
+                yield self.model.predict_on_batch(full)[:len(images)]
+                done += len(images)
                 speed = done / (time.monotonic() - started)
                 progress.update(task, completed=done, note=f"{speed:.0f} pictures/s")
 
@@ -101,10 +81,10 @@ def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackb
         "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices})
 
 
-def _pictures(views: Sequence[View], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
-    """Batches of at most BATCH_SIZE pictures in the order of `views`; a picture's successive views are decoded once."""
+def _batches(views: Sequence[View], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
+    """Batches of at most BATCH_SIZE images in the order of `views`; an image's successive views are decoded once."""
     for augmentation, alike in groupby(views, lambda view: view.augmentation):
-        by_picture = [(path, [view.draw for view in same]) for path, same in groupby(alike, lambda view: view.path)]
-        paths, draws = zip(*by_picture, strict=True)
+        by_image = [(path, [view.draw for view in same]) for path, same in groupby(alike, lambda view: view.path)]
+        paths, draws = zip(*by_image, strict=True)
         for batch in view_batches(paths, draws, BATCH_SIZE, preprocessing, augmentation):
             yield batch.numpy()

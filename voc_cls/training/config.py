@@ -194,13 +194,13 @@ class ComputeConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the layers that are trained; the weights, the head and the loss are float32 in each."""
     inference_precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """The same for layers that only run forward (a frozen trunk, evaluation); auto: bfloat16 where the hardware has
+    """The same for layers that only run forward (a frozen backbone, evaluation); auto: bfloat16 where the hardware has
     it."""
     cache: Literal["none", "memory", "disk"] = "none"
     """Keep the decoded and resized pictures (0.6 MB each): worth it where decoding cannot keep up with training."""
     cache_gb: Annotated[float, Range(0, 1e9)] = 16.0
-    """Space on disk (GB) for caches in --cache-dir. The outputs of a frozen trunk are always kept there, for later runs
-    too, if they fit; 0: compute them in every step."""
+    """Space on disk (GB) for caches in --cache-dir. The features of a frozen backbone are always kept there, for later
+    runs too, if they fit; 0: compute them in every step."""
 
 
 @dataclass(frozen=True)

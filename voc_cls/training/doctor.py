@@ -28,7 +28,7 @@ SEEN_DIFFERENCE = {"float32": 1e-3, "bfloat16": 4e-2, "float16": 4e-2}
 """By how much it may be off at a largest value near 1; a multiple of 2^-8, bfloat16's step, for the narrow formats
 (float32 may be TensorFloat-32 on a GPU)."""
 LEAST_FREE_GIB = 5.0
-"""Free disk below which a cache of trunk outputs or pictures hardly fits."""
+"""Free disk below which a cache of features or images hardly fits."""
 
 
 def doctor(console: Console, cache: Path | None = None) -> bool:

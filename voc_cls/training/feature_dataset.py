@@ -1,4 +1,4 @@
-"""Batches of a frozen trunk's outputs, for training and for prediction."""
+"""Batches of a frozen backbone's features, for training and for prediction."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.feature_cache import Rows
+from voc_cls.data.feature_cache import CachedRows
 from voc_cls.data.pipeline import Order
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 HELD_BYTES = 1e9
-"""Up to this size the outputs are held in memory; larger ones are read from disk batch by batch."""
+"""Up to this size the features are held in memory; larger ones are read from disk batch by batch."""
 
 
-def feature_batches(features: Rows | npt.NDArray[Any], targets: npt.NDArray[np.float32],
+def feature_batches(features: CachedRows | npt.NDArray[Any], targets: npt.NDArray[np.float32],
                     order: Order) -> tf.data.Dataset:
-    """Like `training_batches`, on trunk outputs: batches of ([B, …], float32 [B, classes]) in `order`.
+    """Like `training_batches`, on features: batches of ([B, …], float32 [B, classes]) in `order`.
 
-    features: [N · views, …], the views of a picture side by side. Seen is view `draw % views`.
+    features: [N · views, …], the views of an image side by side. Seen is view `draw % views`.
     """
     import tensorflow as tf
 
@@ -33,7 +33,7 @@ def feature_batches(features: Rows | npt.NDArray[Any], targets: npt.NDArray[np.f
                        deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
-def feature_rows(features: Rows | npt.NDArray[Any], batch_size: int) -> tf.data.Dataset:
+def feature_rows(features: CachedRows | npt.NDArray[Any], batch_size: int) -> tf.data.Dataset:
     """Batches of [≤ batch_size, …] for inference: all rows in their order."""
     import tensorflow as tf
 
@@ -41,7 +41,7 @@ def feature_rows(features: Rows | npt.NDArray[Any], batch_size: int) -> tf.data.
     return tf.data.Dataset.range(len(features)).batch(batch_size).map(gather).prefetch(tf.data.AUTOTUNE)
 
 
-def _gather(features: Rows | npt.NDArray[Any]) -> Any:
+def _gather(features: CachedRows | npt.NDArray[Any]) -> Any:
     """Row numbers, int64 [B] → their rows [B, …]."""
     import tensorflow as tf
 

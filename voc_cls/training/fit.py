@@ -118,7 +118,7 @@ def decisions(part: TrainablePart, plan: Plan, val: Dataset | None, folder: RunF
     """The callbacks that look at an interval's figures and decide: the best weights, a lower rate, an early end."""
     config, chosen = plan.config, []
     if val is not None:
-        inputs = shared_inputs(part, val)  # computed once where a trunk is frozen
+        inputs = shared_inputs(part, val)  # computed once where a backbone is frozen
 
         def predict() -> npt.NDArray[np.float32]:
             with evaluated_weights(part.model, config):

@@ -10,6 +10,7 @@ import keras
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.image_cache import cached_images
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
 from voc_cls.errors import UsageError, WeightsError
@@ -17,7 +18,6 @@ from voc_cls.evaluation.report.page import Report
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.paths import cache_folder
-from voc_cls.training.backbone import RowCache
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import TrainConfig
 from voc_cls.training.devices import compiles, inference_precision, on_accelerator, policy
@@ -36,7 +36,7 @@ from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.restore import network_digest, restore
 
 LEAST_INTERVAL = 50
-"""Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the trunk is frozen."""
+"""Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the backbone is frozen."""
 
 
 def train(config: TrainConfig, console: Console) -> Report | None:
@@ -98,7 +98,7 @@ def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network
 
 def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, network: Network, first: str,
                console: Console) -> TrainablePart:
-    """What `fit` runs on: what is trained alone, on the frozen trunk's outputs, where these can be kept."""
+    """What `fit` runs on: what is trained alone, on the frozen backbone's features, where these can be kept."""
     augmentation, compute, folder = config.augmentation.resolved(), config.compute, cache_folder(config.run.cache_dir)
     precision = inference_precision(compute.inference_precision, on_accelerator())
 
@@ -107,12 +107,12 @@ def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, 
 
     reason = why_not_cached(network, first, splits, augmentation, precision, compute.cache_gb)
     if reason:
-        pictures = cached_images(splits.train.paths, network.spec.preprocessing, compute.cache, folder / "pictures",
+        pictures = cached_images(splits.train.paths, network.spec.preprocessing, compute.cache, folder / "arrays",
                                     compute.cache_gb * 1e9, say)
         part = whole_network(distribution, network, splits.train, augmentation, pictures)
     else:
         part = on_backbone_features(distribution, network, first, splits, augmentation, config.training.seed, precision,
-                                RowCache(folder / "trunks", compute.cache_gb, say))
+                                    FeatureCache(folder / "arrays", compute.cache_gb, say))
     say(f"training {part.description}" + (f": {reason}" if reason else ""))
     return part
 

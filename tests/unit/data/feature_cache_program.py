@@ -2,7 +2,8 @@
 
     python feature_cache_program.py FOLDER [SECONDS_PER_ROW] [LARGEST_FILE_IN_BYTES]
 
-Prints each line of `cached_rows`, `row N` before row N is computed, and the sum of all numbers at the end.
+Every row is a block. Prints each line of the cache's report, `row N` before row N is computed, and the sum of all
+numbers at the end.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.feature_cache import cached_rows
+from voc_cls.data import feature_cache
 from voc_cls.errors import DataError
 
-ITEMS = [f"picture {number}" for number in range(20)]
+NAMES = [f"picture {number}" for number in range(20)]
 
 
 def main(folder: Path, pause_s: float, largest_file: int) -> None:
+    feature_cache.BLOCK_SECONDS = 0
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
@@ -33,8 +35,8 @@ def main(folder: Path, pause_s: float, largest_file: int) -> None:
             yield np.full((1, 100), number, np.float32)
 
     try:
-        rows = cached_rows(folder, {"of": "numbers"}, ITEMS, (100,), np.float32, compute, 1e6, "numbers",
-                           lambda line: print(line, flush=True))
+        cache = feature_cache.FeatureCache(folder, 1, lambda line: print(line, flush=True))
+        rows = cache.rows({"of": "numbers"}, NAMES, (100,), np.float32, compute, "numbers")
     except DataError as error:
         sys.exit(str(error))
     print(f"sum {rows[:].sum():g}")

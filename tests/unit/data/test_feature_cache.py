@@ -1,8 +1,8 @@
-"""Rows kept between runs: every damage is noticed, nothing is computed twice, no process harms another."""
+"""Arrays kept between runs: damage is noticed, nothing is computed twice, no process harms another."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import signal
 import subprocess
@@ -17,42 +17,46 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from voc_cls.data.feature_cache import Rows, cached_rows, file_digests
+from voc_cls.data import feature_cache
+from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.errors import DataError
+from voc_cls.files import file_digests
 
 PROGRAM = Path(__file__).with_name("feature_cache_program.py")
 SUM = 100 * sum(range(20))
-ROW = 64 * 4
-"""Bytes of a row."""
+ROW_GB = 64 * 4 / 1e9
 
 
 class Computer:
-    """Computes a row from its item, as float32 [64], three at a time, and remembers for which."""
+    """Computes a row from its name, as float32 [64], three at a time, and remembers for which."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.computed: list[str] = []
-        self.said: list[str] = []
+        self.lines: list[str] = []
 
-    def rows(self, items: Sequence[str], limit: float = 1e9, dtype: Any = np.float32, **key: Any) -> Rows:
-        self.computed, self.said = [], []
+    def rows(self, names: Sequence[str], limit_gb: float = 1.0, dtype: Any = np.float32, **key: Any) -> CachedRows:
+        self.computed, self.lines = [], []
 
         def compute(missing: list[int]) -> Iterator[npt.NDArray[Any]]:
             for start in range(0, len(missing), 3):
-                batch = [items[number] for number in missing[start:start + 3]]
+                batch = [names[number] for number in missing[start:start + 3]]
                 self.computed += batch
-                yield np.stack([value(item) for item in batch]).astype(dtype)
+                yield np.stack([value(name) for name in batch]).astype(dtype)
 
-        return cached_rows(self.folder, key or {"net": "a"}, items, (64,), dtype, compute, limit, "numbers",
-                           self.said.append)
+        return FeatureCache(self.folder, limit_gb, self.lines.append).rows(key or {"net": "a"}, names, (64,), dtype,
+                                                                           compute, "numbers")
+
+    def blocks(self) -> list[Path]:
+        return sorted(self.folder.glob("*/*.npy"))
 
 
-def value(item: str) -> npt.NDArray[np.float32]:
-    return np.random.default_rng(list(item.encode())).normal(size=64).astype(np.float32)
+def value(name: str) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(list(name.encode())).normal(size=64).astype(np.float32)
 
 
-def values(items: Sequence[str]) -> npt.NDArray[np.float32]:
-    return np.stack([value(item) for item in items])
+def values(names: Sequence[str]) -> npt.NDArray[np.float32]:
+    return np.stack([value(name) for name in names])
 
 
 @pytest.fixture
@@ -60,32 +64,30 @@ def computer(tmp_path: Path) -> Computer:
     return Computer(tmp_path / "cache")
 
 
-def stored(computer: Computer, name: str = "rows.bin") -> Path:
-    [path] = computer.folder.glob(f"*/{name}")
-    return path
-
-
-def size(computer: Computer) -> int:
-    return sum(path.stat().st_size for path in computer.folder.glob("*/rows.bin"))
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch is a block."""
+    monkeypatch.setattr(feature_cache, "BLOCK_BYTES", 1)
 
 
 def test_what_was_computed_once_is_only_opened(computer: Computer):
-    items = list("abcdefgh")
-    assert np.array_equal(computer.rows(items)[:], values(items))
-    assert computer.computed == items
-    assert np.array_equal(computer.rows(items)[:], values(items))
+    names = list("abcdefgh")
+    assert np.array_equal(computer.rows(names)[:], values(names))
+    assert computer.computed == names
+    assert np.array_equal(computer.rows(names)[:], values(names))
     assert computer.computed == []
-    assert computer.said == [f"numbers: 8 from the cache {stored(computer).parent}"]
+    [block] = computer.blocks()
+    assert computer.lines == [f"numbers: 8 from the cache {block.parent}"]
 
 
-def test_another_list_of_the_same_pictures_computes_only_what_is_new(computer: Computer):
+def test_another_list_of_the_same_images_computes_only_what_is_new(computer: Computer):
     computer.rows(list("abcdef"))
-    items = list("xfbya")
-    assert np.array_equal(computer.rows(items)[:], values(items))
+    names = list("xfbya")
+    assert np.array_equal(computer.rows(names)[:], values(names))
     assert computer.computed == ["x", "y"]
 
 
-def test_equal_pictures_are_computed_once(computer: Computer):
+def test_equal_images_are_computed_once(computer: Computer):
     assert np.array_equal(computer.rows(list("aba"))[:], values(list("aba")))
     assert computer.computed == ["a", "b"]
 
@@ -100,106 +102,48 @@ def test_another_key_shares_nothing(computer: Computer):
     assert computer.computed == []
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_rows_are_read_by_index_like_an_array(computer: Computer):
-    items = list("dacb")
-    rows, array = computer.rows(items), values(items)
+    names = list("dacb")
+    rows, array = computer.rows(names), values(names)
+    assert len(computer.blocks()) == 2
     assert len(rows) == 4
     assert rows.shape == (4, 64)
     assert rows.dtype == np.float32
     assert np.array_equal(rows[2], array[2])
     assert np.array_equal(rows[1:3], array[1:3])
     assert np.array_equal(rows[np.array([3, 0, 0])], array[[3, 0, 0]])
-    assert not rows[2].flags.writeable
+    assert np.array_equal(rows.part([3, 1])[:], array[[3, 1]])
+    assert rows.part(slice(0)).shape == (0, 64)
 
 
 def test_bfloat16_is_kept_as_it_is(computer: Computer):
-    items = list("abcd")
-    computer.rows(items, dtype=ml_dtypes.bfloat16)
-    again = computer.rows(items, dtype=ml_dtypes.bfloat16)
-    assert again.dtype == ml_dtypes.bfloat16
-    assert np.array_equal(again[:], values(items).astype(ml_dtypes.bfloat16))
-    assert size(computer) == 4 * 64 * 2
-
-
-def damage_by_cutting(computer: Computer) -> None:
-    os.truncate(stored(computer), stored(computer).stat().st_size - 1)
-
-
-def damage_by_one_bit(computer: Computer) -> None:
-    content = bytearray(stored(computer).read_bytes())
-    content[5 * ROW + 17] ^= 0x10
-    stored(computer).write_bytes(content)
-
-
-def damage_by_other_items(computer: Computer) -> None:
-    index = stored(computer, "index.jsonl")
-    index.write_text(index.read_text().replace('"b"', '"q"'))
-
-
-def damage_by_a_broken_index(computer: Computer) -> None:
-    index = stored(computer, "index.jsonl")
-    index.write_text(index.read_text().replace('"crc32"', '"crc\x00'))
-
-
-def damage_by_an_index_of_numbers(computer: Computer) -> None:
-    index = stored(computer, "index.jsonl")
-    index.write_text(index.read_text().replace('"b"', "7"))
-
-
-def damage_by_taking_the_index_away(computer: Computer) -> None:
-    stored(computer, "index.jsonl").unlink()
-
-
-def damage_by_taking_the_rows_away(computer: Computer) -> None:
-    stored(computer).unlink()
-
-
-def damage_by_another_caches_files(computer: Computer) -> None:
-    other = Computer(computer.folder.with_name("other"))
-    other.rows(list("abcdefgh"), net="b")
-    for name in ("rows.bin", "index.jsonl"):
-        stored(computer, name).write_bytes(stored(other, name).read_bytes())
-
-
-@pytest.mark.parametrize(("damage", "reason"), [
-    (damage_by_cutting, "cut short: 2,047 of 2,048 bytes"),
-    (damage_by_one_bit, "a checksum differs"),
-    (damage_by_other_items, "a checksum differs"),
-    (damage_by_a_broken_index, "its index is damaged"),
-    (damage_by_an_index_of_numbers, "a checksum differs"),
-    (damage_by_taking_the_index_away, "its index is missing"),
-    (damage_by_taking_the_rows_away, "cut short: 0 of 2,048 bytes"),
-    (damage_by_another_caches_files, "for something else"),
-])
-def test_a_damaged_cache_is_made_anew_and_one_line_says_why(computer: Computer, damage: Any, reason: str):
-    items = list("abcdefgh")
-    computer.rows(items)
-    damage(computer)
-    assert np.array_equal(computer.rows(items)[:], values(items))
-    assert computer.computed == items
-    assert reason in computer.said[0]
-    computer.rows(items)
+    names = list("abcd")
+    computer.rows(names, dtype=ml_dtypes.bfloat16)
+    again = computer.rows(names, dtype=ml_dtypes.bfloat16)
     assert computer.computed == []
+    assert again.dtype == ml_dtypes.bfloat16
+    assert np.array_equal(again[:], values(names).astype(ml_dtypes.bfloat16))
 
 
-def test_a_run_keeps_its_rows_when_another_finds_the_cache_damaged(computer: Computer):
-    rows = computer.rows(list("abc"))
-    damage_by_other_items(computer)
-    again = computer.rows(list("cba"))
-    assert computer.computed == list("cba")
-    assert np.array_equal(rows[:], values("abc"))
-    assert np.array_equal(again[:], values("cba"))
-
-
-def test_half_a_line_at_the_end_costs_nothing_before_it(computer: Computer):
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("content", [
+    lambda content: content[:-1],
+    lambda content: content[:50],
+    lambda _: b"",
+    lambda content: b"\0" * len(content),
+    lambda content: content.replace(b"'names'", b"'nomes'"),
+], ids=["cut short", "half a header", "empty", "zeros", "of something else"])
+def test_a_damaged_block_is_computed_again_and_one_line_says_so(computer: Computer, content: Any):
     computer.rows(list("abcdef"))
-    index = stored(computer, "index.jsonl")
-    index.write_bytes(index.read_bytes()[:-5])
+    name = hashlib.sha256(b"f").hexdigest().encode()
+    [block] = [path for path in computer.blocks() if name in path.read_bytes()]
+    block.write_bytes(content(block.read_bytes()))
     assert np.array_equal(computer.rows(list("abcdef"))[:], values("abcdef"))
     assert computer.computed == ["d", "e", "f"]
-    assert np.array_equal(computer.rows(list("abcdef"))[:], values("abcdef"))
+    assert computer.lines[0] == f"numbers: {block} is damaged and computed again"
+    computer.rows(list("abcdef"))
     assert computer.computed == []
-    assert size(computer) == 6 * ROW
 
 
 def test_an_error_while_computing_keeps_what_was_done(computer: Computer):
@@ -208,72 +152,61 @@ def test_an_error_while_computing_keeps_what_was_done(computer: Computer):
         raise DataError("c.jpg: broken")
 
     with pytest.raises(DataError, match=r"c\.jpg"):
-        cached_rows(computer.folder, {"net": "a"}, list("abcd"), (64,), np.float32, compute, 1e9, "numbers", print)
-    assert size(computer) == 2 * ROW
+        FeatureCache(computer.folder, 1, print).rows({"net": "a"}, list("abcd"), (64,), np.float32, compute, "numbers")
     computer.rows(list("abcd"))
     assert computer.computed == ["c", "d"]
 
 
-def test_an_error_before_the_first_row_leaves_no_store(computer: Computer):
-    def compute(_: list[int]) -> Iterator[npt.NDArray[np.float32]]:
-        raise DataError("a.jpg: broken")
-        yield
-
-    with pytest.raises(DataError, match=r"a\.jpg"):
-        cached_rows(computer.folder, {"net": "a"}, ["a"], (64,), np.float32, compute, 1e9, "numbers", print)
-    assert not [path for path in computer.folder.iterdir() if path.is_dir()]
-
-
-@pytest.mark.parametrize("wrong", [np.zeros((2, 63), np.float32), np.zeros((2, 64), np.float64)])
-def test_rows_of_another_shape_or_type_are_refused(computer: Computer, wrong: npt.NDArray[Any]):
-    with pytest.raises(ValueError, match="expected"):
-        cached_rows(computer.folder, {}, ["a", "b"], (64,), np.float32, lambda _: [wrong], 1e9, "numbers", print)
+@pytest.mark.parametrize(("computed", "message"), [
+    (np.zeros((2, 63), np.float32), "expected"),
+    (np.zeros((2, 64), np.float64), "expected"),
+    (np.zeros((1, 64), np.float32), "1 rows were computed where 2 are missing"),
+])
+def test_rows_of_another_shape_type_or_number_are_refused(computer: Computer, computed: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        FeatureCache(computer.folder, 1, print).rows({}, ["a", "b"], (64,), np.float32, lambda _: [computed], "numbers")
 
 
-def test_too_few_rows_are_refused(computer: Computer):
-    with pytest.raises(ValueError, match="1 rows were computed where 2"):
-        cached_rows(computer.folder, {}, ["a", "b"], (64,), np.float32, lambda _: [values("a")], 1e9, "numbers", print)
-
-
-def test_the_caches_used_longest_ago_make_room(computer: Computer):
+def test_blocks_used_longest_ago_make_room(computer: Computer):
+    blocks = {}
     for age, net in ((300, "old"), (100, "new"), (200, "middle")):
         computer.rows(list("ab"), net=net)
-        [index] = [path for path in computer.folder.glob("*/index.jsonl") if f'"{net}"' in path.read_text()]
-        os.utime(index, (time.time() - age,) * 2)
-    computer.rows(list("ab"), limit=6 * ROW, net="fourth")
-    assert size(computer) == 6 * ROW
-    assert {json.loads(path.read_text().splitlines()[0])["key"]["net"]
-            for path in computer.folder.glob("*/index.jsonl")} == {"new", "middle", "fourth"}
+        [blocks[net]] = set(computer.blocks()) - set(blocks.values())
+        os.utime(blocks[net], (time.time() - age,) * 2)
+    computer.rows(list("ab"), net="old")  # used again
+    size = sum(block.stat().st_size for block in blocks.values())
+    computer.rows(list("ab"), limit_gb=size / 1e9, net="last")
+    assert {net for net, block in blocks.items() if block.exists()} == {"new", "old"}
+    assert len(computer.blocks()) == 3
 
 
-def test_a_cache_in_use_is_never_deleted(computer: Computer):
-    rows = computer.rows(list("ab"), net="used")
-    with pytest.raises(DataError, match="beside the caches in use"):
-        computer.rows(list("ab"), limit=3 * ROW, net="other")
+def test_a_run_keeps_its_rows_when_another_deletes_them(computer: Computer):
+    rows = computer.rows(list("ab"), net="first")
+    computer.rows(list("ab"), limit_gb=3 * ROW_GB, net="other")
+    assert len(computer.blocks()) == 1
     assert np.array_equal(rows[:], values("ab"))
-    del rows
-    computer.rows(list("ab"), limit=3 * ROW, net="other")
-    assert size(computer) == 2 * ROW
 
 
-def test_rows_of_other_pictures_make_room_too(computer: Computer):
+def test_blocks_full_of_other_images_make_room_too(computer: Computer):
     computer.rows(list("abcd"))
-    computer.rows(list("efg"), limit=5 * ROW)
-    assert size(computer) == 3 * ROW
+    names = list("aefg")
+    assert np.array_equal(computer.rows(names, limit_gb=5 * ROW_GB)[:], values(names))
+    assert computer.computed == names
+    assert len(computer.blocks()) == 1
 
 
 def test_rows_that_can_never_fit_delete_nothing(computer: Computer):
     computer.rows(list("ab"), net="old")
-    with pytest.raises(DataError, match=r"need 0\.00 GB, more than is left"):
-        computer.rows(list("abcde"), limit=4 * ROW, net="new")
-    assert size(computer) == 2 * ROW
+    with pytest.raises(DataError, match=r"numbers need 0\.00 GB, more than the limit of .*; raise `cache_gb`"):
+        computer.rows(list("abcde"), limit_gb=4 * ROW_GB, net="new")
+    assert len(computer.blocks()) == 1
 
 
 def test_files_of_others_in_the_folder_are_left_alone(computer: Computer):
     (computer.folder / "mine").mkdir(parents=True)
-    (computer.folder / "mine/rows.bin").write_bytes(b"x" * 10_000)
-    computer.rows(list("ab"), limit=3 * ROW)
-    assert (computer.folder / "mine/rows.bin").stat().st_size == 10_000
+    (computer.folder / "mine/rows.npy").write_bytes(b"x" * 10_000)
+    computer.rows(list("ab"), limit_gb=3 * ROW_GB)
+    assert (computer.folder / "mine/rows.npy").stat().st_size == 10_000
 
 
 def program(folder: Path, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -303,23 +236,30 @@ def test_two_processes_at_once_compute_each_row_once(tmp_path: Path):
     assert sorted(line for line in lines if line.startswith("row")) == sorted(f"row {n}" for n in range(20))
 
 
-def test_a_full_disk_is_one_sentence_and_nothing_is_left(tmp_path: Path):
-    full = program(tmp_path, 0, 5_000)
-    output, error = full.communicate()
+def test_a_disk_that_fills_up_is_one_sentence(tmp_path: Path):
+    full = program(tmp_path, 0, 500)
+    _, error = full.communicate()
     assert full.returncode == 1
     assert error.count("\n") == 1
     assert error.startswith(f"{tmp_path}: File too large, while keeping numbers that need 0.00 GB; make room there")
-    assert "row" not in output
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert not list(tmp_path.glob("*/*.npy"))
+
+
+def test_a_disk_with_too_little_space_is_told_before_anything_is_computed(computer: Computer,
+                                                                          monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    with pytest.raises(DataError, match=r"cache: No space left on device, while keeping numbers .*`cache_dir`"):
+        computer.rows(["a"])
+    assert computer.computed == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/cache: Not a directory.*--cache-dir"):
+    with pytest.raises(DataError, match=r"file/cache: Not a directory.*`cache_dir`"):
         Computer(tmp_path / "file" / "cache").rows(["a"])
 
 
-def test_a_picture_replaced_under_the_same_name_has_another_digest(tmp_path: Path):
+def test_an_image_replaced_under_the_same_name_has_another_digest(tmp_path: Path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"first")
     [before] = file_digests([path])

@@ -36,8 +36,8 @@ def test_the_two_halves_of_every_cut_are_the_whole(net: str):
     whole = np.asarray(network.model(given))
     assert whole.shape == (2, 3)
     for scope in (network.scopes[1], network.scopes[len(network.scopes) // 2], network.scopes[-1]):
-        trunk, rest = network.cut(scope)
-        np.testing.assert_allclose(np.asarray(rest(trunk(given))), whole, rtol=1e-4, atol=1e-5)
+        backbone, rest = network.cut(scope)
+        np.testing.assert_allclose(np.asarray(rest(backbone(given))), whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("net", "scopes"), [
@@ -94,7 +94,7 @@ def test_in_bfloat16_the_logits_are_float32_and_close_to_those_of_float32(net: s
     assert {str(variable.dtype) for variable in rounded.variables().values()} == {"float32"}
 
 
-def test_a_heads_name_is_told_from_the_trunks():
+def test_a_heads_name_is_told_from_the_backbones():
     network = small("inception_v1")
     assert network.is_head("InceptionV1/m_logits/weights")
     assert network.is_head("InceptionV1/Logits/Conv2d_0c_1x1/biases")

@@ -42,15 +42,15 @@ def test_the_two_halves_of_a_cut_are_the_whole(gap):
     pictures = np.random.default_rng(0).normal(0, 50, (2, 224, 224, 3)).astype(np.float32)
     whole = np.asarray(gap.model(pictures))
     for scope in ("m_fc8", "conv5"):
-        trunk, rest = gap.cut(scope)
-        np.testing.assert_allclose(np.asarray(rest(trunk(pictures))), whole, rtol=1e-4, atol=1e-5)
+        backbone, rest = gap.cut(scope)
+        np.testing.assert_allclose(np.asarray(rest(backbone(pictures))), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_the_gap_head_sees_features_of_one_length(gap):
     from voc_cls.nets.network import GAP_SCALE
 
-    trunk, _ = gap.cut("m_fc8")
-    features = np.asarray(trunk(np.random.default_rng(0).normal(0, 50, (2, 224, 224, 3)).astype(np.float32)))
+    backbone, _ = gap.cut("m_fc8")
+    features = np.asarray(backbone(np.random.default_rng(0).normal(0, 50, (2, 224, 224, 3)).astype(np.float32)))
     assert features.shape == (2, 1, 1, 512)
     np.testing.assert_allclose(np.linalg.norm(features, axis=-1), GAP_SCALE, rtol=1e-5)
 

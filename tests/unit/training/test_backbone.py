@@ -1,4 +1,4 @@
-"""The frozen trunk's outputs: the network's own, computed once, anew whenever anything they depend on changes."""
+"""Features of a frozen backbone: the network's own, computed once, anew whenever anything they depend on changes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pytest
 
 from voc_cls.data.augmentation import PRESETS, Augmentation, AugmentationConfig
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.feature_cache import file_digests
+from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.pipeline import shuffled_order
+from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.augmented_views import fixed_views
-from voc_cls.training.backbone import RowCache, frozen_backbone
+from voc_cls.training.backbone import frozen_backbone
 from voc_cls.training.distribution import SINGLE
 from voc_cls.training.splits import Splits
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
@@ -39,17 +40,17 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, said: list[str]) -> RowCache:
-    return RowCache(tmp_path / "cache", 1.0, said.append)
+def cache(tmp_path: Path, said: list[str]) -> FeatureCache:
+    return FeatureCache(tmp_path / "cache", 1.0, said.append)
 
 
-def part(network: Network, splits: Splits, cache: RowCache, first: str = "conv3", augmentation: Augmentation = FLIPS,
-         seed: int = 0, precision: str = "float32") -> TrainablePart:
+def part(network: Network, splits: Splits, cache: FeatureCache, first: str = "conv3",
+         augmentation: Augmentation = FLIPS, seed: int = 0, precision: str = "float32") -> TrainablePart:
     return on_backbone_features(SINGLE, network, first, splits, augmentation, seed, precision, cache)
 
 
 def computed(said: list[str]) -> int:
-    """How many outputs the last line says were computed."""
+    """How many features the last line says were computed."""
     found = re.search(r"(\d+) to compute", said[-1])
     return int(found[1]) if found else 0
 
@@ -58,10 +59,10 @@ def test_training_and_prediction_see_what_the_whole_network_sees(small_network, 
     network = small_network()
     cached, whole = part(network, splits, cache), whole_network(SINGLE, network, splits.train, FLIPS)
     order = shuffled_order(20, 4, 6, seed=1)
-    trunk = frozen_backbone(network, "conv3", "float32").model
+    backbone = frozen_backbone(network, "conv3", "float32").model
     for (ours, targets), (pictures, wanted) in zip(cached.batches(order), whole.batches(order), strict=True):
         assert np.array_equal(targets, wanted)
-        np.testing.assert_allclose(ours, trunk(pictures), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(ours, backbone(pictures), rtol=1e-4, atol=1e-3)
     for dataset in (splits.val, splits.eval):
         logits = [some.model.predict(some.inputs(dataset), verbose=0) for some in (cached, whole)]
         assert len(logits[0]) == len(dataset)
@@ -73,7 +74,7 @@ def test_the_same_run_again_computes_nothing(small_network, splits, cache, said)
     assert computed(said) == 2 * 20 + 7 + 5
     part(small_network(), splits, cache)
     assert computed(said) == 0
-    assert said[-1].startswith("trunk outputs: 52 from the cache ")
+    assert said[-1].startswith("features of the frozen layers: 52 from the cache ")
 
 
 def test_other_splits_of_the_same_pictures_compute_only_views_that_are_new(small_network, splits, cache, said):
@@ -87,21 +88,21 @@ def test_other_splits_of_the_same_pictures_compute_only_views_that_are_new(small
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_output_is_the_same_bits_whatever_is_computed_with_it(small_network, splits, cache, tmp_path, precision):
-    trunk = frozen_backbone(small_network(), "m_fc8", precision)  # its mean depends on the size of a batch
+def test_a_feature_is_the_same_bits_whatever_is_computed_with_it(small_network, splits, cache, tmp_path, precision):
+    backbone = frozen_backbone(small_network(), "m_fc8", precision)  # its mean depends on the size of a batch
     digests = file_digests(splits.train.paths)
     views = [view for path, digest in zip(splits.train.paths, digests, strict=True)
              for view in fixed_views(path, digest, LECTURE, seed=0)]
-    rows = trunk.rows(views, cache)
+    rows = backbone.features(views, cache)
     assert len(rows) == 60
-    again = RowCache(tmp_path / "again", 1.0, print)
+    again = FeatureCache(tmp_path / "again", 1.0, print)
     for some in (views[7:9], views[20:31], views[45:], views[::-1]):
-        trunk.rows(some, again)
-    assert np.array_equal(trunk.rows(views, again)[:], rows[:])
-    assert np.array_equal(trunk.rows(views, cache)[:], rows[:])
+        backbone.features(some, again)
+    assert np.array_equal(backbone.features(views, again)[:], rows[:])
+    assert np.array_equal(backbone.features(views, cache)[:], rows[:])
 
 
-def test_anything_an_output_depends_on_makes_it_another(small_network, splits, cache, said):
+def test_anything_a_feature_depends_on_makes_it_another(small_network, splits, cache, said):
     part(small_network(), splits, cache)
     for other in ({"network": small_network(seed=1)}, {"network": small_network(mean=99.0)}, {"first": "conv2"},
                   {"precision": "bfloat16"}):
@@ -112,7 +113,7 @@ def test_anything_an_output_depends_on_makes_it_another(small_network, splits, c
         assert computed(said) == 0, other
 
 
-def test_what_an_output_does_not_depend_on_changes_nothing(small_network, splits, cache, said):
+def test_what_a_feature_does_not_depend_on_changes_nothing(small_network, splits, cache, said):
     network = small_network()
     part(network, splits, cache)
     for name, variable in network.variables().items():
@@ -159,11 +160,11 @@ def test_a_picture_replaced_by_another_of_the_same_name_is_computed_anew(small_n
     assert changed == 1
 
 
-def test_bfloat16_outputs_take_two_bytes_and_train_the_rest(small_network, splits, cache):
+def test_bfloat16_features_take_two_bytes_and_train_the_rest(small_network, splits, cache):
     network = small_network()
     trained = part(network, splits, cache, precision="bfloat16")
-    [file] = cache.folder.glob("*/rows.bin")
-    assert file.stat().st_size == 52 * 8 * 8 * 16 * 2
+    [file] = cache.folder.glob("*/block-*.npy")
+    assert 52 * 8 * 8 * 16 * 2 <= file.stat().st_size < 52 * 8 * 8 * 16 * 3
     order = shuffled_order(20, 4, 6, seed=0)
     assert next(iter(trained.batches(order)))[0].numpy().dtype == ml_dtypes.bfloat16
     trained.model.compile(keras.optimizers.Adam(1e-3), keras.losses.BinaryCrossentropy(from_logits=True),
@@ -173,7 +174,7 @@ def test_bfloat16_outputs_take_two_bytes_and_train_the_rest(small_network, split
     assert trained.model.predict(trained.inputs(splits.val), verbose=0).dtype == np.float32
 
 
-def test_why_a_trunk_cannot_be_cached_is_said(small_network, splits):
+def test_why_features_cannot_be_cached_is_said(small_network, splits):
     network = small_network()
 
     def why(first: str = "conv3", augmentation: Augmentation = FLIPS, limit_gb: float = 1.0) -> str:
@@ -185,6 +186,6 @@ def test_why_a_trunk_cannot_be_cached_is_said(small_network, splits):
     assert why("conv1") == "all layers are trained"
     assert why(augmentation=AugmentationConfig(mixup=0.2).resolved()).startswith("mixup")
     assert "--views" in why(augmentation=AugmentationConfig(augment="randaugment").resolved())
-    outputs = 52 * 8 * 8 * 16 * 4 / 1e9
-    assert why(limit_gb=outputs) == ""
-    assert "more than --cache-gb" in why(limit_gb=0.99 * outputs)
+    features = 52 * 8 * 8 * 16 * 4 / 1e9
+    assert why(limit_gb=features) == ""
+    assert "more than --cache-gb" in why(limit_gb=0.99 * features)

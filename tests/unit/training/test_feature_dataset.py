@@ -1,4 +1,4 @@
-"""Batches of trunk outputs: the view that the draw means, the same from memory and from disk."""
+"""Batches of features: the view that the draw means, the same from memory and from disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from voc_cls.data.feature_cache import Rows, cached_rows
+from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, shuffled_order
 from voc_cls.training import feature_dataset
 from voc_cls.training.feature_dataset import feature_batches, feature_rows
@@ -20,18 +20,20 @@ TARGETS = np.arange(PICTURES, dtype=np.float32)[:, None]
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Rows:
-    """VALUES, kept on disk in another order."""
+def rows(tmp_path: Path) -> CachedRows:
+    """VALUES, kept on disk in two blocks, in another order."""
     def compute(missing: list[int]) -> list[npt.NDArray[ml_dtypes.bfloat16]]:
         return [VALUES[missing]]
 
     items = [str(number) for number in range(len(VALUES))]
-    cached_rows(tmp_path, {}, items[::-1], (2, 2), ml_dtypes.bfloat16, lambda _: [VALUES[::-1]], 1e9, "rows", print)
-    return cached_rows(tmp_path, {}, items, (2, 2), ml_dtypes.bfloat16, compute, 1e9, "rows", print)
+    cache = FeatureCache(tmp_path, 1, print)
+    cache.rows({}, items[:9:-1], (2, 2), ml_dtypes.bfloat16, lambda _: [VALUES[:9:-1]], "rows")
+    return cache.rows({}, items, (2, 2), ml_dtypes.bfloat16, compute, "rows")
 
 
 @pytest.mark.parametrize("held_bytes", [1e9, 0])
-def test_the_view_seen_is_the_draw_modulo_the_views(rows: Rows, held_bytes: float, monkeypatch: pytest.MonkeyPatch):
+def test_the_view_seen_is_the_draw_modulo_the_views(rows: CachedRows, held_bytes: float,
+                                                    monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(feature_dataset, "HELD_BYTES", held_bytes)
     order = shuffled_order(PICTURES, 20, 5, seed=3)
     batches = list(feature_batches(rows, TARGETS, order))
@@ -44,7 +46,7 @@ def test_the_view_seen_is_the_draw_modulo_the_views(rows: Rows, held_bytes: floa
 
 
 @pytest.mark.parametrize("held_bytes", [1e9, 0])
-def test_for_inference_all_rows_come_in_order_as_often_as_asked(rows: Rows, held_bytes: float,
+def test_for_inference_all_rows_come_in_order_as_often_as_asked(rows: CachedRows, held_bytes: float,
                                                                monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(feature_dataset, "HELD_BYTES", held_bytes)
     batches = feature_rows(rows.part(slice(3, 14)), 4)
