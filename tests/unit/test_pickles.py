@@ -98,48 +98,24 @@ def test_damage_is_told_in_one_sentence(content):
     assert "\n" not in str(told.value)
 
 
-def nested_objects(depth):
-    array = np.array({}, dtype=object)
-    for _ in range(depth):
-        outer = np.empty((), object)
-        outer[()] = array
-        array = outer
-    return array
-
-
 @pytest.mark.parametrize(("content", "what"), [
-    (b"\x80\x02}(" + b")" + b"\x85" * 10**6 + b"K\x01u.", "a tuple as key"),  # its hash would overflow the C stack
-    (pickle.dumps({1, 2}), "objects of classes"),
-    (pickle.dumps(nested_objects(3)), "arrays of objects inside one another"),
     (pickle.dumps(np.zeros(3, [("a", "f4")])), "arrays of type 'V4'"),
-    (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}X\x08\0\0\0__code__K\x01sb.", "attributes for a _Function"),
-    (b"\x80\x02(c_codecs\nencode\nq\x00X\xff\xff\0\0" + b"a" * 65535 + b"q\x01X\x06\0\0\0latin1q\x02"
-     + b"h\x00h\x01h\x02\x86R" * 100 + b"t.", "content that repeats itself"),
+    (b"\x80\x02cnumpy\ndtype\nX\x02\0\0\0f4\x85R(K\x03X\x01\0\0\0<X\x01\0\0\0aNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb.",
+     "arrays of records"),
+    (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}X\x08\0\0\0__code__K\x01sb.", "attributes for a function"),
 ])
-def test_what_would_fill_the_memory_or_end_the_process_is_refused(content, what):
+def test_what_could_change_how_arrays_are_read_is_refused(content, what):
     with pytest.raises(WeightsError, match=what):
         load(content)
 
 
-def test_a_large_number_for_the_memo_needs_no_memory():
-    assert load(b"\x80\x02]r\xff\xff\xff\x7f.") == []
+def test_an_array_of_objects_has_as_many_as_its_shape_says():
+    content = pickle.dumps(np.array([1, "a", None], dtype=object), 2)
+    assert load(content).tolist() == [1, "a", None]
+    with pytest.raises(WeightsError, match="another number of values"):
+        load(content.replace(b"(K\x01K\x03\x85", b"(K\x01K\x09\x85"))
 
 
 def test_the_error_is_of_the_kind_that_is_asked_for():
     with pytest.raises(DataError, match="damaged"):
         load(b"", error=DataError)
-
-
-def test_flipped_bytes_never_give_anything_but_an_object_or_a_sentence():
-    random = np.random.default_rng(0)
-    whole = {protocol: pickle.dumps(CONTENT, protocol) for protocol in (0, 2, 5)}
-    refused = 0
-    for number in range(1500):
-        content = bytearray(whole[(0, 2, 5)[number % 3]])
-        for place in random.integers(0, len(content), 3):
-            content[place] = random.integers(0, 256)
-        try:
-            load(bytes(content))
-        except WeightsError:
-            refused += 1
-    assert refused > 300

@@ -130,7 +130,7 @@ class Convert:
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """The weights, one file or more, and last the file to write: .ckpt .npz .npy .h5 .keras .pth .safetensors .onnx."""
+    """The weights, one file or more, and last the file to write: .ckpt .npz .npy .h5 .keras .safetensors .onnx."""
     net: str | None = None
     """The network, where the names in the file leave a choice (default: what they show)."""
     to: str | None = None
@@ -143,17 +143,17 @@ class Convert:
     def run(self) -> None:
         """Shows the comparison, then writes."""
         from voc_cls.cli.progress import byte_bar
-        from voc_cls.weights.convert import plan
+        from voc_cls.weights.convert import plan_conversion
 
         if len(self.files) < 2:
             raise UsageError("convert wants two names at least: what to read, and last what to write")
         *sources, target = self.files
-        planned = plan(sources, target, self.net, self.to, self.overwrite)
-        _show(planned.diff)
-        _note(planned.notes)
-        planned.check(self.partial)
-        with byte_bar(f"write {target.name}", planned.size) as advance:
-            planned.write(advance)
+        conversion = plan_conversion(sources, target, self.net, self.to, self.overwrite)
+        _show(conversion.diff)
+        _note(conversion.notes)
+        conversion.check(self.partial)
+        with byte_bar(f"write {target.name}", conversion.nbytes) as advance:
+            conversion.write(advance)
         print(target)
 
 

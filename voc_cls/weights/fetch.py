@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published
 from voc_cls.weights.archive import Archive
+from voc_cls.weights.formats import tf_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint
 from voc_cls.weights.imagenet import check_imagenet, known_by
-from voc_cls.weights.slim import find_checkpoint, move_checkpoint, open_checkpoint
 from voc_cls.weights.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class Origin(Protocol):
 
 
 def check_digest(checkpoint: Path, expected: str) -> None:
-    """Raises WeightsError unless the checkpoint's content has this digest (`Checkpoint.digest`)."""
-    found = open_checkpoint(checkpoint).digest()
+    """Raises WeightsError unless the checkpoint's content has this digest (`WeightFile.digest`)."""
+    found = tf_checkpoint.read(checkpoint).digest()
     if found != expected:
         raise WeightsError(f"{checkpoint.name} does not hold the expected weights: its digest is {found}, expected "
                            f"{expected}")

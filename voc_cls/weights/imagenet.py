@@ -9,8 +9,8 @@ import numpy as np
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import net_spec
 from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.restore import read_weights
-from voc_cls.weights.slim import open_checkpoint
 from voc_cls.weights.tensors import Array
 
 TOLERANCE = 1e-4
@@ -60,7 +60,7 @@ def check_imagenet(checkpoint: Path, net: str) -> None:
     Every variable is there in TF-Slim's shape and finite; VGG-16's convolutions have the known values (PROJECTIONS).
     All else has no such reference: what protects it is the archive's own CRC, and TLS.
     """
-    opened, spec = open_checkpoint(checkpoint), net_spec(net)
+    opened, spec = tf_checkpoint.read(checkpoint), net_spec(net)
     for name, shape in slim_shapes(spec).items():
         if opened.shapes.get(name) != shape:
             has = f"has {name} as {list(opened.shapes[name])}" if name in opened.shapes else f"lacks {name}"

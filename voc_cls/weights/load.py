@@ -8,10 +8,12 @@ from pathlib import Path
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Normalisation, net_spec
-from voc_cls.weights.naming import Dialect, Row, dialects
-from voc_cls.weights.recognise import recognise
-from voc_cls.weights.slim import tensors_digest
-from voc_cls.weights.tensors import Array, Shape, TensorInfo, WeightFile
+from voc_cls.weights.formats import recognise
+from voc_cls.weights.naming import NamingScheme, keras, torchvision, vgg_numpy
+from voc_cls.weights.tensors import Array, Shape, TensorInfo, WeightFile, damage_reported, tensors_digest
+
+SCHEMES = (keras.SCHEME, torchvision.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
+"""Every naming scheme beside TF-Slim's own, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class NamedWeights:
     path: Path
     format: str
     net: str | None
-    """The network that the names belong to (nets/registry.py); None where they are of none that is known."""
+    """The network that the names belong to (nets/registry.py); None where they are not of one that is known."""
     normalisation: Normalisation
-    """What the pictures went through that the weights were trained with; "auto": as TF-Slim's own."""
+    """What the images went through that the weights were trained with; "auto": as TF-Slim's own."""
     note: str
     """Where the same values do not make the same function; empty where they do."""
     tensors: Mapping[str, TensorInfo]
@@ -46,51 +48,49 @@ class NamedWeights:
 
 
 def load_weights_file(path: Path, net: str | None = None) -> NamedWeights:
-    """Opens the weights that `path` means: a file of one of the formats of recognise.py, or a checkpoint's prefix.
+    """Opens the weights that `path` means; a tensor is read when it is asked for.
 
-    net: the network that they are for, where the names in the file leave a choice (a file with fc6 alone may be of
-    VGG-16 or VGG-19). Raises WeightsError for a path that is none, a damaged file, and one of another format than its
-    name says; UsageError for a network that is not known.
+    Args:
+        path: a file of one of the formats of formats/__init__.py, or a TF-Slim checkpoint's prefix or folder.
+        net: the network that they are for, where the names in the file leave a choice (a file with fc6 alone may be of
+            VGG-16 or VGG-19).
+
+    Raises:
+        WeightsError: for a path that is not one, a damaged file, and one of another format than its name says.
+        UsageError: for a network that is not known.
     """
     if net is not None:
         net_spec(net)  # is known
-    file = recognise(path).open(path)
-    named = next((spec.name for spec in NETS.values() if any(below(name, spec) for name in file.tensors)), None)
-    for dialect in dialects() if named is None else ():
+    file = recognise(path).read(path)
+    slim = next((spec.name for spec in NETS.values()
+                 if any(name.startswith(f"{spec.scope}/") for name in file.tensors)), None)
+    for scheme in SCHEMES if slim is None else ():
         try:
-            found = dialect.recognise(file.tensors)
+            recognised = scheme.recognise(file.tensors)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from error
-        if found is not None:
-            return _translated(file, dialect, _chosen(file, dialect, found, net))
-    return NamedWeights(file.path, file.format, named, "auto", "", file.tensors, {}, file.read)
+        if recognised is not None:
+            with damage_reported(f"{path}"):  # impossible shapes
+                return _translated(file, scheme, _chosen(file, scheme, recognised, net))
+    return NamedWeights(file.path, file.format, slim, "auto", "", file.tensors, {}, file.read)
 
 
-def digest(path: Path, net: str | None = None) -> str:
-    """`NamedWeights.digest` of the file at `path`."""
-    return load_weights_file(path, net).digest()
-
-
-def below(name: str, spec: NetSpec) -> bool:
-    """Whether a tensor's name lies in TF-Slim's scope of a network."""
-    return name.startswith(f"{spec.scope}/")
-
-
-def _chosen(file: WeightFile, dialect: Dialect, found: str, net: str | None) -> NetSpec:
-    """The network `net` where it has a place for all that `found`, which the names show, has a place for."""
-    spec = net_spec(found)
-    if net is None or net == found:
+def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | None) -> NetSpec:
+    """The network `net` where it has a place for all that the `recognised` one has a place for."""
+    spec = net_spec(recognised)
+    if net is None or net == recognised:
         return spec
     wanted = net_spec(net)
-    theirs, ours = ({row.foreign for row in dialect.rows(s, file.tensors)} for s in (spec, wanted))
-    return wanted if theirs <= ours else spec
+    placed, wanted_placed = ({mapping.foreign for mapping in scheme.mappings(spec_, file.tensors)}
+                             for spec_ in (spec, wanted))
+    return wanted if placed <= wanted_placed else spec
 
 
-def _translated(file: WeightFile, dialect: Dialect, spec: NetSpec) -> NamedWeights:
-    rows: dict[str, Row] = {row.slim: row for row in dialect.rows(spec, file.tensors)}
-    used = {name for row in rows.values() for name in row.names}
+def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec) -> NamedWeights:
+    mappings = {mapping.slim: mapping for mapping in scheme.mappings(spec, file.tensors)}
+    used = {name for mapping in mappings.values() for name in mapping.names}
     return NamedWeights(
-        file.path, f"{file.format}, names of {dialect.name}", spec.name, dialect.normalisation, dialect.note(spec),
-        {name: rows[name].info(file.tensors) for name in sorted(rows)},
+        file.path, f"{file.format}, names of {scheme.name}", spec.name, scheme.normalisation, scheme.note(spec),
+        {name: mappings[name].info(file.tensors) for name in sorted(mappings)},
         {name: info for name, info in file.tensors.items() if name not in used},
-        lambda name: rows[name].read(file) if name in rows else file.read(name))
+        lambda name: mappings[name].read(file) if name in mappings else file.read(name))

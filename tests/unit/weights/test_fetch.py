@@ -10,8 +10,9 @@ import pytest
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.weights.archive import Archive
 from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source
-from voc_cls.weights.load import digest
-from voc_cls.weights.slim import open_checkpoint, write_checkpoint
+from voc_cls.weights.formats import tf_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.load import load_weights_file
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def source(origin, server):
     """A row of the table for that checkpoint."""
     return FetchSource(file="small.ckpt", what="a small checkpoint", where="from here", attribution="by nobody",
                        origin=Archive(server.url("small.tar.gz"), "small.ckpt"),
-                       check=partial(check_digest, expected=digest(origin)))
+                       check=partial(check_digest, expected=load_weights_file(origin).digest()))
 
 
 def test_fetched_weights_are_put_in_place_and_can_be_read(source, server, origin, tmp_path):
@@ -63,7 +64,7 @@ def test_a_file_that_is_not_good_is_fetched_anew(damage, source, server, origin,
     said = []
     fetch(source, tmp_path / "cache", say=said.append)
     assert len(server.requests) == 2
-    assert open_checkpoint(path).digest() == digest(origin)
+    assert tf_checkpoint.read(path).digest() == load_weights_file(origin).digest()
     assert any(line.startswith("fetched anew: ") for line in said)
 
 

@@ -6,13 +6,14 @@ import pytest
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
 from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.formats import tf_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.imagenet import check_imagenet, projection
-from voc_cls.weights.slim import open_checkpoint, write_checkpoint
 
 
 def rewritten(source, target, **changes):
     """A copy of a checkpoint in which some layers went through a function."""
-    opened = open_checkpoint(source)
+    opened = tf_checkpoint.read(source)
     arrays = {name: opened.read(name) for name in opened.tensors}
     for layer, change in changes.items():
         name = next(name for name in arrays if name.endswith(f"/{layer}/weights"))

@@ -7,18 +7,24 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.torch_files import save_state_dict
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.weights.convert import plan
-from voc_cls.weights.load import digest, load_weights_file
-from voc_cls.weights.recognise import format_to_write
-from voc_cls.weights.slim import write_checkpoint
+from voc_cls.weights.convert import plan_conversion
+from voc_cls.weights.formats import format_to_write, safetensors
+from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.load import load_weights_file
 
 NORMALISATIONS = {"a.npz": "auto", "a.npy": "auto", "a.h5": "auto", "a.weights.h5": "auto", "a.pth": "torch",
                   "a.safetensors": "torch", "a.onnx": "torch", "a.ckpt": "auto"}
 
 
-def convert(source, target, **options):
-    plan([source], target, **options).write()
+def convert(source, target):
+    """Writes `target`; for .pth, which is not written, as torch.save does."""
+    if target.suffix == ".pth":
+        plan_conversion([source], target.with_name("torch.safetensors")).write()
+        file = safetensors.read(target.with_name("torch.safetensors"))
+        return save_state_dict(target, {name: file.read(name) for name in file.tensors})
+    plan_conversion([source], target).write()
     return target
 
 
@@ -39,7 +45,7 @@ def test_the_same_weights_have_the_same_names_values_and_digest_in_every_format(
     assert opened.shapes == {name: value.shape for name, value in values.items()}
     for variable, value in values.items():
         np.testing.assert_array_equal(opened.read(variable), value)
-    assert opened.digest() == digest(checkpoint)
+    assert opened.digest() == load_weights_file(checkpoint).digest()
 
 
 @pytest.mark.parametrize("net", ["vgg_19", "resnet_v1_50", "resnet_v1_101", "resnet_v2_50", "inception_v1"])
@@ -48,7 +54,7 @@ def test_every_network_is_recognised_again(net, name, tmp_path, small_weights):
     write_checkpoint(tmp_path / "net.ckpt", small_weights(net))
     opened = load_weights_file(convert(tmp_path / "net.ckpt", tmp_path / name))
     assert opened.net == net
-    assert opened.digest() == digest(tmp_path / "net.ckpt")
+    assert opened.digest() == load_weights_file(tmp_path / "net.ckpt").digest()
 
 
 def test_the_lectures_npz_gives_tf_slims_shapes(tmp_path):
@@ -90,7 +96,7 @@ def test_what_has_no_counterpart_is_kept_apart(tmp_path, vgg):
     assert dict(opened.unnamed).keys() == {"mystery"}
     assert opened.shapes["mystery"] == (2,)
     assert opened.read("mystery").tolist() == [1, 1]
-    assert opened.digest() == digest(vgg[0])
+    assert opened.digest() == load_weights_file(vgg[0]).digest()
 
 
 @pytest.mark.parametrize(("written", "called", "message"), [
@@ -111,7 +117,7 @@ def test_a_file_that_its_name_does_not_fit_is_told_for_what_it_is(written, calle
 def test_a_name_that_claims_nothing_is_enough(tmp_path, vgg):
     for name in ("a.npz", "a.h5", "a.pth", "a.safetensors", "a.npy"):
         convert(vgg[0], tmp_path / name).rename(tmp_path / "weights.bin")
-        assert load_weights_file(tmp_path / "weights.bin").digest() == digest(vgg[0])
+        assert load_weights_file(tmp_path / "weights.bin").digest() == load_weights_file(vgg[0]).digest()
 
 
 def zipped(**members):
@@ -130,9 +136,9 @@ def zipped(**members):
     ("a.onnx", b"version https://git-lfs.github.com/spec/v1\noid", "is a pointer of Git LFS"),
     ("a.h5", b"", "is not a Keras HDF5 file, or a damaged one: fetch it again"),
     ("a.npy", b"\0" * 100, "is not a NumPy .npy file, or a damaged one"),
-    ("a.ckpt", b"\0" * 100, "is no checkpoint, or only the beginning of one"),
-    ("a.bin", b"what is this", "is no checkpoint, or only the beginning of one"),
-])
+    ("a.ckpt", b"\0" * 100, "is not a checkpoint, or only the beginning of one"),
+    ("a.bin", b"what is this", "is not a checkpoint, or only the beginning of one"),
+], ids=lambda value: value if isinstance(value, str) else "")
 def test_what_is_no_weights_is_told_for_what_it_is(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError) as told:
@@ -152,5 +158,8 @@ def test_half_a_download_is_refused(name, tmp_path, vgg):
 def test_a_format_that_is_not_known_lists_those_that_are(tmp_path):
     with pytest.raises(UsageError, match=r"a\.caffemodel: no format of weights .* known are \.ckpt, \.npz, \.npy"):
         format_to_write(tmp_path / "a.caffemodel")
-    with pytest.raises(UsageError, match="--to mat: no format of weights"):
+    with pytest.raises(UsageError, match="`to` mat: no format of weights"):
         format_to_write(tmp_path / "a.npz", "mat")
+    for name in ("a.pth", "a.pt"):
+        with pytest.raises(UsageError, match=r"a\.pth?: a PyTorch file is read but not written; write \.safetensors"):
+            format_to_write(tmp_path / name)

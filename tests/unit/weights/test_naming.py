@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +12,31 @@ import pytest
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
 from voc_cls.nets.shapes import slim_shapes
-from voc_cls.weights.naming import Dialect, Layout, dialects, keras, tf2onnx, torchvision
-from voc_cls.weights.naming.layout import KERNEL, OIHW
-from voc_cls.weights.tensors import TensorInfo
+from voc_cls.weights.load import SCHEMES
+from voc_cls.weights.naming import KERNEL, OIHW, Layout, NamingScheme, keras, torchvision
+from voc_cls.weights.tensors import TensorInfo, WeightFile, arrays_file
 
 RESNETS_V1 = ("resnet_v1_50", "resnet_v1_101", "resnet_v1_152")
-MAPPED = [(keras.DIALECT, net) for net in keras.MODELS] \
-    + [(torchvision.DIALECT, net) for net in ("vgg_16", "vgg_19", *RESNETS_V1)]
+MAPPED = [(keras.SCHEME, net) for net in keras.MODELS] \
+    + [(torchvision.SCHEME, net) for net in ("vgg_16", "vgg_19", *RESNETS_V1)]
 
 
-@dataclass(frozen=True)
-class Tensors:
+def dictionary(arrays: dict[str, np.ndarray[Any, Any]]) -> WeightFile:
     """A weight file that is a dictionary."""
-
-    arrays: dict[str, np.ndarray[Any, Any]]
-    path: Path = Path("dictionary")
-    format: str = "dictionary"
-
-    @property
-    def tensors(self) -> dict[str, TensorInfo]:
-        return {name: TensorInfo(value.shape, value.dtype.name) for name, value in sorted(self.arrays.items())}
-
-    def read(self, name: str) -> np.ndarray[Any, Any]:
-        return self.arrays[name].copy()
+    return arrays_file(Path("dictionary"), "dictionary", arrays)
 
 
 def infos(shapes: dict[str, tuple[int, ...]]) -> dict[str, TensorInfo]:
     return {name: TensorInfo(tuple(shape), "float32") for name, shape in shapes.items()}
 
 
-def written(dialect: Dialect, net: str, tensors: dict[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
+def written(scheme: NamingScheme, net: str, tensors: dict[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
     """Foreign name → shape of what is written for TF-Slim's `tensors`."""
-    return {outgoing.name: outgoing.info.shape for row in dialect.rows(NETS[net], tensors)
-            for outgoing in row.outgoing(tensors[row.slim], lambda: np.zeros(0))}
+    found = {}
+    for mapping in scheme.mappings(NETS[net], tensors):
+        array = np.broadcast_to(np.float32(0), tensors[mapping.slim].shape)
+        found.update({name: read().shape for name, read in mapping.to_foreign(lambda array=array: array).items()})
+    return found
 
 
 def layouts() -> Iterator[tuple[Layout, tuple[int, ...]]]:
@@ -62,11 +53,8 @@ def test_every_layout_is_undone_by_its_inverse_bit_for_bit():
     for layout, shape in layouts():
         slim = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
         foreign = layout.from_slim(slim)
-        assert foreign.shape == layout.foreign_shape(shape)
         assert layout.slim_shape(foreign.shape) == shape
         assert np.array_equal(layout.to_slim(np.ascontiguousarray(foreign)), slim), layout
-        assert layout.arranged(slim).tobytes() == foreign.tobytes()
-        assert np.shares_memory(layout.arranged(slim), slim)
 
 
 def test_a_dense_kernel_of_pytorch_has_its_inputs_in_the_order_channel_height_width():
@@ -83,26 +71,26 @@ def test_a_tensor_of_another_rank_stays_as_it_is_for_the_diff_to_show(shape: tup
     for layout in (Layout(OIHW), Layout(OIHW, grid=3), Layout(KERNEL, bgr=True)):
         assert layout.slim_shape(shape) == layout.to_slim(array).shape == shape
         if len(shape) != 4:
-            assert layout.foreign_shape(shape) == layout.from_slim(array).shape == shape
+            assert layout.from_slim(array).shape == shape
 
 
-@pytest.mark.parametrize(("dialect", "net"), MAPPED, ids=lambda value: getattr(value, "name", value))
-def test_every_variable_of_tf_slims_network_has_one_place_and_the_file_is_recognised(dialect: Dialect, net: str):
+@pytest.mark.parametrize(("scheme", "net"), MAPPED, ids=lambda value: getattr(value, "name", value))
+def test_every_variable_of_tf_slims_network_has_one_place_and_the_file_is_recognised(scheme: NamingScheme, net: str):
     slim = infos(slim_shapes(NETS[net]))
-    rows = dialect.rows(NETS[net], slim)
+    rows = scheme.mappings(NETS[net], slim)
     assert {row.slim for row in rows} == set(slim)
-    foreign = written(dialect, net, slim)
+    foreign = written(scheme, net, slim)
     assert len(foreign) == sum(len(row.names) for row in rows), "two tensors with one name"
-    assert dialect.recognise(foreign) == net
-    back = {row.slim: row.info(infos(foreign)) for row in dialect.rows(NETS[net], infos(foreign))}
+    assert scheme.recognise(foreign) == net
+    back = {row.slim: row.info(infos(foreign)) for row in scheme.mappings(NETS[net], infos(foreign))}
     assert back == slim
-    assert [other.name for other in dialects() if other.recognise(foreign)] == [dialect.name]
+    assert [other.name for other in SCHEMES if other.recognise(foreign)] == [scheme.name]
 
 
 def test_what_keras_writes_of_a_network_is_what_keras_itself_calls_it(applications: Callable[..., Any]):
     for net in ("vgg_19", "resnet_v1_50", "resnet_v2_50"):
         theirs = {variable.path: tuple(variable.shape) for variable in applications(net).weights}
-        ours = written(keras.DIALECT, net, infos(slim_shapes(NETS[net], 1000)))
+        ours = written(keras.SCHEME, net, infos(slim_shapes(NETS[net], 1000)))
         convolutions = {name: shape for name, shape in theirs.items() if not name.startswith(("fc", "predictions"))}
         assert {name: shape for name, shape in ours.items() if name in convolutions} == convolutions
         assert not {name for name in ours if name not in theirs}
@@ -124,14 +112,14 @@ def applications() -> Callable[..., Any]:
 def test_a_file_without_dense_layers_gives_rows_for_what_it_has():
     names = infos({"features.28.weight": (512, 512, 3, 3), "features.0.weight": (64, 3, 3, 3)})
     assert torchvision.recognise(names) == "vgg_16"
-    assert [row.slim for row in torchvision.rows(NETS["vgg_16"], names)] == [
+    assert [row.slim for row in torchvision.mappings(NETS["vgg_16"], names)] == [
         "vgg_16/conv1/conv1_1/weights", "vgg_16/conv5/conv5_3/weights"]
 
 
-def test_a_new_head_keeps_its_name_in_every_dialect():
+def test_a_new_head_keeps_its_name_in_every_scheme():
     tensors = infos({"vgg_16/m_fc8/weights": (1, 1, 4096, 20), "vgg_16/m_fc8/biases": (20,)})
-    assert written(keras.DIALECT, "vgg_16", tensors) == {"m_fc8/kernel": (4096, 20), "m_fc8/bias": (20,)}
-    assert written(torchvision.DIALECT, "vgg_16", tensors) == {"m_fc8.weight": (20, 4096), "m_fc8.bias": (20,)}
+    assert written(keras.SCHEME, "vgg_16", tensors) == {"m_fc8/kernel": (4096, 20), "m_fc8/bias": (20,)}
+    assert written(torchvision.SCHEME, "vgg_16", tensors) == {"m_fc8.weight": (20, 4096), "m_fc8.bias": (20,)}
 
 
 @pytest.mark.parametrize("names", [
@@ -139,7 +127,7 @@ def test_a_new_head_keeps_its_name_in_every_dialect():
     ["layer3.5.conv1.weight", "layer3.5.conv2.weight"],  # ResNet-34
     ["conv2d/kernel"], ["vgg_16/conv1/conv1_1/weights"], []])
 def test_files_of_other_networks_are_not_recognised(names: list[str]):
-    assert [dialect.recognise(names) for dialect in (keras.DIALECT, torchvision.DIALECT, tf2onnx.DIALECT)] == [None] * 3
+    assert [scheme.recognise(names) for scheme in (keras.SCHEME, torchvision.SCHEME, keras.TF2ONNX)] == [None] * 3
 
 
 def test_a_vgg_with_batch_normalisation_is_refused_in_a_sentence():
@@ -148,14 +136,14 @@ def test_a_vgg_with_batch_normalisation_is_refused_in_a_sentence():
 
 
 def test_keras_biases_before_a_batch_normalisation_go_into_its_mean_and_come_out_as_zeros():
-    file = Tensors({"conv1_bn/moving_mean": np.array([3.0, 1.0], np.float32),
+    file = dictionary({"conv1_bn/moving_mean": np.array([3.0, 1.0], np.float32),
                     "conv1_conv/bias": np.array([1.0, -2.0], np.float32)})
-    (row,) = keras.rows(NETS["resnet_v1_50"], file.tensors)
+    (row,) = keras.mappings(NETS["resnet_v1_50"], file.tensors)
     assert row.slim == "resnet_v1_50/conv1/BatchNorm/moving_mean"
     assert row.read(file).tolist() == [2.0, 3.0]
-    mean, bias = row.outgoing(row.info(file.tensors), lambda: np.array([2.0, 3.0], np.float32))
-    assert (mean.name, mean.read().tolist()) == ("conv1_bn/moving_mean", [2.0, 3.0])
-    assert (bias.name, bias.read().tolist(), bias.info.shape) == ("conv1_conv/bias", [0.0, 0.0], (2,))
+    written = {name: read().tolist() for name, read in
+               row.to_foreign(lambda: np.array([2.0, 3.0], np.float32)).items()}
+    assert written == {"conv1_bn/moving_mean": [2.0, 3.0], "conv1_conv/bias": [0.0, 0.0]}
 
 
 def test_keras_names_of_2015_are_read_for_resnet_50():
@@ -164,7 +152,7 @@ def test_keras_names_of_2015_are_read_for_resnet_50():
                    "bn3a_branch1/gamma": (512,), "fc1000/bias": (1000,)})
     assert keras.recognise(found) == "resnet_v1_50"
     unit = "resnet_v1_50/block1/unit_1/bottleneck_v1"
-    rows = {row.slim: row.names for row in keras.rows(NETS["resnet_v1_50"], found)}
+    rows = {row.slim: row.names for row in keras.mappings(NETS["resnet_v1_50"], found)}
     assert rows[f"{unit}/conv1/BatchNorm/moving_mean"] == ("bn2a_branch2a/moving_mean", "res2a_branch2a/bias")
     assert rows["resnet_v1_50/block4/unit_3/bottleneck_v1/conv3/weights"] == ("res5c_branch2c/kernel",)
     assert rows["resnet_v1_50/block2/unit_1/bottleneck_v1/shortcut/BatchNorm/gamma"] == ("bn3a_branch1/gamma",)
@@ -174,15 +162,15 @@ def test_keras_names_of_2015_are_read_for_resnet_50():
 def test_initialisers_that_tf2onnx_made_of_keras_vgg_16_are_read_as_its_kernels():
     random = np.random.default_rng(0)
     blocks = NETS["vgg_16"].blocks
-    file = Tensors({
+    file = dictionary({
         **{f"functional_1/block{block}_conv{unit}_1/{what}": np.zeros(shape, np.float32)
            for block, (filters, units) in enumerate(blocks, 1) for unit in range(1, units + 1)
            for what, shape in (("convolution/ReadVariableOp:0", (filters, 1, 3, 3)), ("Squeeze:0", (filters,)))},
         "functional_1/block1_conv1_1/convolution/ReadVariableOp:0": random.standard_normal((64, 3, 3, 3)),
         "functional_1/fc1_1/MatMul/ReadVariableOp:0": random.standard_normal((2048, 6)),
         "const_fold_opt__12": np.zeros(2)})
-    assert tf2onnx.recognise(file.tensors) == "vgg_16"
-    rows = {row.slim: row for row in tf2onnx.rows(NETS["vgg_16"], file.tensors)}
+    assert keras.recognise_tf2onnx(file.tensors) == "vgg_16"
+    rows = {row.slim: row for row in keras.tf2onnx_mappings(NETS["vgg_16"], file.tensors)}
     assert len(rows) == 27
     kernel = rows["vgg_16/conv1/conv1_1/weights"].read(file)
     given = file.read("functional_1/block1_conv1_1/convolution/ReadVariableOp:0")
@@ -191,9 +179,9 @@ def test_initialisers_that_tf2onnx_made_of_keras_vgg_16_are_read_as_its_kernels(
 
 
 def test_a_note_says_where_the_same_values_make_another_function():
-    assert "last unit" in torchvision.DIALECT.note(NETS["resnet_v1_50"])
-    assert "224 pixels" in keras.DIALECT.note(NETS["resnet_v1_50"])
-    assert keras.DIALECT.note(NETS["vgg_16"]) == torchvision.DIALECT.note(NETS["vgg_16"]) == ""
+    assert "last unit" in torchvision.SCHEME.note(NETS["resnet_v1_50"])
+    assert "224 pixels" in keras.SCHEME.note(NETS["resnet_v1_50"])
+    assert keras.SCHEME.note(NETS["vgg_16"]) == torchvision.SCHEME.note(NETS["vgg_16"]) == ""
 
 
 FUNCTION = {"vgg_16": ("vgg16", 32, "block5_conv3"), "resnet_v1_50": ("resnet", 65, "conv5_block3_out")}
@@ -217,8 +205,8 @@ def test_keras_network_and_ours_say_the_same_of_a_picture_preprocessed_for_each(
             variable.assign(random.normal(0, 0.1, variable.shape))
         elif variable.path.endswith(("gamma", "moving_variance")):
             variable.assign(random.uniform(0.5, 1.5, variable.shape))
-    file = Tensors({variable.path: np.asarray(variable) for variable in theirs.weights})
-    rows = {row.slim: row for row in keras.rows(NETS[net], file.tensors)}
+    file = dictionary({variable.path: np.asarray(variable) for variable in theirs.weights})
+    rows = {row.slim: row for row in keras.mappings(NETS[net], file.tensors)}
     ours = build_network(net, "gap", 2, image_size=size)
     assert {name for name in ours.variables() if not ours.is_head(name)} == set(rows)
     for name, row in rows.items():

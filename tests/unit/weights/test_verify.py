@@ -13,7 +13,7 @@ from rich.console import Console
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, net_spec
 from voc_cls.nets.shapes import slim_shapes
-from voc_cls.weights.slim import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.slim_reference import GRIDS, Outputs, filler, reference
 from voc_cls.weights.verify import TOLERANCE, Verification, compared, port_outputs, random_pictures, verify
 

@@ -1,13 +1,215 @@
-"""The name maps: one table per pair of formats, between TF-Slim's names and another library's."""
+"""Naming schemes: what another library calls the tensors of TF-Slim's networks, and how it stores them.
 
-from voc_cls.weights.naming.dialect import Dialect, Row
-from voc_cls.weights.naming.layout import Layout
+A scheme is data: a table with a row for each kind of layer, written out for every block and unit of a network.
+"""
 
-__all__ = ["Dialect", "Layout", "Row", "dialects"]
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from math import isqrt, prod
+from typing import Literal
+
+import numpy as np
+
+from voc_cls.nets.registry import NetSpec, Normalisation
+from voc_cls.weights.tensors import Array, Shape, TensorInfo, WeightFile
+
+KERNEL = (0, 1, 2, 3)
+"""Axes of a convolution in TF-Slim and Keras: height, width, input, output."""
+OIHW = (3, 2, 0, 1)
+"""Those axes in the order of PyTorch and ONNX: output, input, height, width."""
+OUTPUT = 3
+Kind = Literal["convolution", "unbiased", "dense", "norm"]
+"""Of a layer. "unbiased": a convolution without biases in TF-Slim; "dense": a matrix elsewhere, a convolution there."""
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+KINDS: dict[Kind, tuple[str, ...]] = {"convolution": ("weights", "biases"), "unbiased": ("weights",),
+                                      "dense": ("weights", "biases"), "norm": NORM}
+"""Kind of a layer → its variables in TF-Slim."""
 
 
-def dialects() -> tuple[Dialect, ...]:
-    """Every dialect, in the order in which they are tried."""
-    from voc_cls.weights.naming import keras, npz, tf2onnx, torchvision
+@dataclass(frozen=True)
+class Layout:
+    """From TF-Slim's layout to another format's, and back. A tensor of a rank that does not fit stays as it is, so that
+    a diff can show its shape. Nothing is computed with the values: both ways give views where they can."""
 
-    return keras.DIALECT, torchvision.DIALECT, tf2onnx.DIALECT, npz.DIALECT
+    axes: tuple[int, ...] = ()
+    """The other format's axes, as positions in TF-Slim's; empty: the same."""
+    grid: int = 0
+    """Where the other format has a matrix: height and width of TF-Slim's kernel; 0: it has none. Its rows (or columns)
+    are the kernel's three input axes in the order of `axes`, which is what differs in fc6 of VGG."""
+    bgr: bool = False
+    """Whether the other format's input channels are blue, green, red."""
+
+    def from_slim(self, array: Array) -> Array:
+        """The other format's array."""
+        if array.ndim != len(self.axes or array.shape):
+            return array
+        array = array[:, :, ::-1] if self.bgr else array
+        array = array.transpose(self.axes) if self.axes else array
+        if not self.grid:
+            return array
+        shape = array.shape
+        return array.reshape((shape[0], prod(shape[1:])) if self._output_first else (prod(shape[:-1]), shape[-1]))
+
+    def to_slim(self, array: Array) -> Array:
+        """The inverse of `from_slim`."""
+        if self.grid:
+            if array.ndim != 2:
+                return array
+            outputs, inputs = array.shape if self._output_first else array.shape[::-1]
+            if inputs % self.grid**2:
+                return array
+            kernel = (self.grid, self.grid, inputs // self.grid**2, outputs)
+            array = array.reshape([kernel[axis] for axis in self.axes])
+        if array.ndim != len(self.axes or array.shape):
+            return array
+        array = array.transpose(np.argsort(self.axes)) if self.axes else array
+        return array[:, :, ::-1] if self.bgr else array
+
+    def slim_shape(self, shape: Shape) -> Shape:
+        """TF-Slim's shape of a tensor that has `shape` in the other format."""
+        return self.to_slim(np.broadcast_to(np.uint8(0), shape)).shape
+
+    @property
+    def _output_first(self) -> bool:
+        return self.axes[0] == OUTPUT
+
+
+@dataclass(frozen=True)
+class TensorMapping:
+    """One tensor: its name in TF-Slim, in the other library, and how it lies there."""
+
+    slim: str
+    """With the network's scope: vgg_16/conv1/conv1_1/weights."""
+    foreign: str
+    layout: Layout
+    folded: str = ""
+    """Of a moving mean: the bias of the convolution before, which Keras' ResNets have and TF-Slim's do not. It is
+    subtracted from the mean on the way in, which is the same function, and is 0 on the way out."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor of the other format that goes into this one."""
+        return (self.foreign, self.folded) if self.folded else (self.foreign,)
+
+    def info(self, tensors: Mapping[str, TensorInfo]) -> TensorInfo:
+        """TF-Slim's shape, and the dtype, of this tensor in a file that has `tensors`."""
+        return TensorInfo(self.layout.slim_shape(tensors[self.foreign].shape), tensors[self.foreign].dtype)
+
+    def read(self, file: WeightFile) -> Array:
+        """This tensor of an opened file as TF-Slim has it; it may be a view of what the file gave."""
+        value = self.layout.to_slim(file.read(self.foreign))
+        if not self.folded or self.folded not in file.tensors:
+            return value
+        bias = file.read(self.folded)
+        return value - bias if bias.shape == value.shape and bias.any() else value
+
+    def to_foreign(self, read: Callable[[], Array]) -> dict[str, Callable[[], Array]]:
+        """Name in the other library → what gives its values, for TF-Slim's tensor that `read` gives."""
+        written = {self.foreign: lambda: self.layout.from_slim(read())}
+        if self.folded:
+            written[self.folded] = lambda: np.zeros_like(read())
+        return written
+
+
+def _no_note(_: NetSpec) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class NamingScheme:
+    """The names of one library."""
+
+    name: str
+    """"keras", "torchvision", "npz": for a person."""
+    normalisation: Normalisation
+    """What the images went through that its weights were trained with; "auto": as TF-Slim's own."""
+    recognise: Callable[[Iterable[str]], str | None]
+    """Names of a file → the network that they are of (nets/registry.py); None: of another library. WeightsError for a
+    network that is known and has no counterpart here."""
+    mappings: Callable[[NetSpec, Mapping[str, TensorInfo]], tuple[TensorMapping, ...]]
+    """The tensors among `tensors`, which are a file's under its own names (in) or under TF-Slim's (out), in the order
+    of the network's layers and their variables."""
+    note: Callable[[NetSpec], str] = _no_note
+    """One sentence where the same values do not make the same function; empty where they do."""
+
+
+@dataclass(frozen=True)
+class LayerName:
+    """A layer's scope in TF-Slim (below the network's) and its name in the other library. {block} and {unit} count from
+    1, {stage} is block + 1, {index} is unit - 1, {letter} is a for unit 1, and {feature} is the place of a convolution
+    of VGG where activations and poolings are counted too."""
+
+    slim: str
+    foreign: str
+    kind: Kind
+    folds: str = ""
+    """"norm": the layer whose bias its moving mean takes in (`TensorMapping.folded`)."""
+
+    def written_out(self, spec: NetSpec) -> list[LayerName]:
+        """This row for every block and unit."""
+        before = [sum(units for _, units in spec.blocks[:number]) for number in range(len(spec.blocks))]
+        places = [{"block": block, "unit": unit, "stage": block + 1, "index": unit - 1,
+                   "letter": chr(ord("a") + unit - 1), "feature": 2 * (before[block - 1] + unit - 1) + block - 1}
+                  for block, (_, units) in enumerate(spec.blocks, 1) for unit in range(1, units + 1)]
+        return [LayerName(self.slim.format(**place), self.foreign.format(**place), self.kind,
+                          self.folds.format(**place)) for place in places]
+
+
+def layers(table: Iterable[LayerName], spec: NetSpec) -> list[LayerName]:
+    """Every layer of `spec`, in the order of `table`; rows of units that follow one another are written out together,
+    unit by unit, as the layers follow one another in the network."""
+    named: list[LayerName] = []
+    together: list[list[LayerName]] = []
+    for row in (*table, None):
+        if row is not None and "{block}" in row.slim:
+            together.append(row.written_out(spec))
+            continue
+        named.extend(layer for unit in zip(*together, strict=True) for layer in unit)
+        together = []
+        if row is not None:
+            named.append(row)
+    return named
+
+
+def map_tensors(spec: NetSpec, table: Iterable[LayerName], tensors: Mapping[str, TensorInfo],
+                variables: Mapping[str, str], axes: tuple[int, ...] = KERNEL,
+                bgr: Collection[str] = ()) -> tuple[TensorMapping, ...]:
+    """The mappings of `spec` without what `tensors` lacks.
+
+    Args:
+        spec: the network.
+        table: its layers.
+        tensors: of a file, under the other library's names or TF-Slim's.
+        variables: TF-Slim's variable → what follows a layer's name in the other library, such as "/kernel".
+        axes: the other library's order of a kernel's axes.
+        bgr: TF-Slim's scopes of layers whose input is blue, green, red there.
+    """
+    mappings = []
+    for layer in layers(table, spec):
+        for variable in KINDS[layer.kind]:
+            slim, foreign = f"{spec.scope}/{layer.slim}/{variable}", f"{layer.foreign}{variables[variable]}"
+            if slim not in tensors and foreign not in tensors:
+                continue
+            layout = Layout()
+            if variable == "weights" and layer.kind == "dense":
+                channels = spec.blocks[-1][0]
+                layout = Layout(axes, _grid(slim, foreign, tensors, axes, channels) if layer.slim == "fc6" else 1)
+            elif variable == "weights":
+                layout = Layout(axes, bgr=layer.slim in bgr)
+            folded = f"{layer.folds}{variables['biases']}" if layer.folds and variable == "moving_mean" else ""
+            mappings.append(TensorMapping(slim, foreign, layout, folded))
+    return tuple(mappings)
+
+
+def _grid(slim: str, foreign: str, tensors: Mapping[str, TensorInfo], axes: tuple[int, ...], channels: int) -> int:
+    """Height and width of a dense layer's kernel in TF-Slim, for `Layout.grid`: from TF-Slim's own shape, or from the
+    matrix, whose inputs come from a grid of `channels` channels; 1 where neither fits."""
+    if slim in tensors:
+        shape = tensors[slim].shape
+        return max(1, shape[0]) if len(shape) == len(axes) else 1
+    shape = tensors[foreign].shape
+    inputs = shape[1 if axes[0] == OUTPUT else 0] if len(shape) == 2 else 0
+    side = isqrt(inputs // channels)
+    return side if side and side * side * channels == inputs else 1

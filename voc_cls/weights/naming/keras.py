@@ -2,69 +2,71 @@
 
 Its VGG and ResNet (v1) take blue, green, red ("caffe" mode), so the input channels of the first kernel are reversed; V2
 takes RGB from -1 to 1 ("tf" mode). Kernels are stored as TF-Slim's; dense layers are matrices with rows in the order
-height, width, channel. ResNet's convolutions have biases, which TF-Slim's lack: see `Row.folded`.
+height, width, channel. ResNet's convolutions have biases, which TF-Slim's lack: see `TensorMapping.folded`.
 
 With the same random weights and picture, the largest difference of the logits, relative to the largest logit: VGG16
 8e-6; ResNet50 2e-6 at 65 pixels, where both pad the first grid alike, and 0.03 at 224; ResNet50V2 0.003 and 0.015.
+
+tf2onnx has its own names for the initialisers that it makes of Keras' VGG16 and VGG19: kernels are output, input,
+height, width there, dense layers Keras' matrices. It merges the batch normalisation of a ResNet into the convolutions,
+so those networks do not come back.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
-from voc_cls.nets.registry import NETS, NetSpec
-from voc_cls.weights.naming.dialect import Dialect, Row
-from voc_cls.weights.naming.layout import KERNEL
-from voc_cls.weights.naming.table import NORM, Line, dense_grid, layers, layout
+from voc_cls.nets.registry import NetSpec
+from voc_cls.weights.naming import NORM, OIHW, LayerName, Layout, NamingScheme, TensorMapping, map_tensors
 from voc_cls.weights.tensors import TensorInfo
 
-VARIABLES = {"convolution": {"weights": "kernel", "biases": "bias"}, "unbiased": {"weights": "kernel"},
-             "dense": {"weights": "kernel", "biases": "bias"}, "norm": {name: name for name in NORM}}
+VARIABLES = {"weights": "/kernel", "biases": "/bias", **{name: f"/{name}" for name in NORM}}
 
 VGG = (
-    Line("conv{block}/conv{block}_{unit}", "block{block}_conv{unit}", "convolution"),
-    Line("fc6", "fc1", "dense"),
-    Line("fc7", "fc2", "dense"),
-    Line("fc8", "predictions", "dense"),
-    Line("m_fc8", "m_fc8", "dense"),
+    LayerName("conv{block}/conv{block}_{unit}", "block{block}_conv{unit}", "convolution"),
+    LayerName("fc6", "fc1", "dense"),
+    LayerName("fc7", "fc2", "dense"),
+    LayerName("fc8", "predictions", "dense"),
+    LayerName("m_fc8", "m_fc8", "dense"),
 )
 _V1, _V2 = "block{block}/unit_{unit}/bottleneck_v1", "block{block}/unit_{unit}/bottleneck_v2"
 _UNIT = "conv{stage}_block{unit}"
 RESNET_V1 = (  # in the order of the model's layers, which the legacy .h5 depends on
-    Line("conv1", "conv1_conv", "unbiased"),
-    Line("conv1/BatchNorm", "conv1_bn", "norm", folds="conv1_conv"),
-    Line(f"{_V1}/conv1", f"{_UNIT}_1_conv", "unbiased"),
-    Line(f"{_V1}/conv1/BatchNorm", f"{_UNIT}_1_bn", "norm", folds=f"{_UNIT}_1_conv"),
-    Line(f"{_V1}/conv2", f"{_UNIT}_2_conv", "unbiased"),
-    Line(f"{_V1}/conv2/BatchNorm", f"{_UNIT}_2_bn", "norm", folds=f"{_UNIT}_2_conv"),
-    Line(f"{_V1}/shortcut", f"{_UNIT}_0_conv", "unbiased"),
-    Line(f"{_V1}/conv3", f"{_UNIT}_3_conv", "unbiased"),
-    Line(f"{_V1}/shortcut/BatchNorm", f"{_UNIT}_0_bn", "norm", folds=f"{_UNIT}_0_conv"),
-    Line(f"{_V1}/conv3/BatchNorm", f"{_UNIT}_3_bn", "norm", folds=f"{_UNIT}_3_conv"),
-    Line("logits", "predictions", "dense"),
-    Line("m_logits", "m_logits", "dense"),
+    LayerName("conv1", "conv1_conv", "unbiased"),
+    LayerName("conv1/BatchNorm", "conv1_bn", "norm", folds="conv1_conv"),
+    LayerName(f"{_V1}/conv1", f"{_UNIT}_1_conv", "unbiased"),
+    LayerName(f"{_V1}/conv1/BatchNorm", f"{_UNIT}_1_bn", "norm", folds=f"{_UNIT}_1_conv"),
+    LayerName(f"{_V1}/conv2", f"{_UNIT}_2_conv", "unbiased"),
+    LayerName(f"{_V1}/conv2/BatchNorm", f"{_UNIT}_2_bn", "norm", folds=f"{_UNIT}_2_conv"),
+    LayerName(f"{_V1}/shortcut", f"{_UNIT}_0_conv", "unbiased"),
+    LayerName(f"{_V1}/conv3", f"{_UNIT}_3_conv", "unbiased"),
+    LayerName(f"{_V1}/shortcut/BatchNorm", f"{_UNIT}_0_bn", "norm", folds=f"{_UNIT}_0_conv"),
+    LayerName(f"{_V1}/conv3/BatchNorm", f"{_UNIT}_3_bn", "norm", folds=f"{_UNIT}_3_conv"),
+    LayerName("logits", "predictions", "dense"),
+    LayerName("m_logits", "m_logits", "dense"),
 )
 RESNET_50_OF_2015 = (  # the names before keras-applications 1.0.8
-    Line("conv1", "conv1", "unbiased"),
-    Line("conv1/BatchNorm", "bn_conv1", "norm", folds="conv1"),
-    *(line for ours, theirs in (("conv1", "2a"), ("conv2", "2b"), ("conv3", "2c"), ("shortcut", "1")) for line in (
-        Line(f"{_V1}/{ours}", f"res{{stage}}{{letter}}_branch{theirs}", "unbiased"),
-        Line(f"{_V1}/{ours}/BatchNorm", f"bn{{stage}}{{letter}}_branch{theirs}", "norm",
-             folds=f"res{{stage}}{{letter}}_branch{theirs}"))),
-    Line("logits", "fc1000", "dense"),
+    LayerName("conv1", "conv1", "unbiased"),
+    LayerName("conv1/BatchNorm", "bn_conv1", "norm", folds="conv1"),
+    *(row for slim, foreign in (("conv1", "2a"), ("conv2", "2b"), ("conv3", "2c"), ("shortcut", "1")) for row in (
+        LayerName(f"{_V1}/{slim}", f"res{{stage}}{{letter}}_branch{foreign}", "unbiased"),
+        LayerName(f"{_V1}/{slim}/BatchNorm", f"bn{{stage}}{{letter}}_branch{foreign}", "norm",
+             folds=f"res{{stage}}{{letter}}_branch{foreign}"))),
+    LayerName("logits", "fc1000", "dense"),
 )
 RESNET_V2 = (
-    Line("conv1", "conv1_conv", "convolution"),
-    Line(f"{_V2}/preact", f"{_UNIT}_preact_bn", "norm"),
-    Line(f"{_V2}/conv1", f"{_UNIT}_1_conv", "unbiased"),
-    Line(f"{_V2}/conv1/BatchNorm", f"{_UNIT}_1_bn", "norm"),
-    Line(f"{_V2}/conv2", f"{_UNIT}_2_conv", "unbiased"),
-    Line(f"{_V2}/conv2/BatchNorm", f"{_UNIT}_2_bn", "norm"),
-    Line(f"{_V2}/shortcut", f"{_UNIT}_0_conv", "convolution"),
-    Line(f"{_V2}/conv3", f"{_UNIT}_3_conv", "convolution"),
-    Line("postnorm", "post_bn", "norm"),
-    Line("logits", "predictions", "dense"),
-    Line("m_logits", "m_logits", "dense"),
+    LayerName("conv1", "conv1_conv", "convolution"),
+    LayerName(f"{_V2}/preact", f"{_UNIT}_preact_bn", "norm"),
+    LayerName(f"{_V2}/conv1", f"{_UNIT}_1_conv", "unbiased"),
+    LayerName(f"{_V2}/conv1/BatchNorm", f"{_UNIT}_1_bn", "norm"),
+    LayerName(f"{_V2}/conv2", f"{_UNIT}_2_conv", "unbiased"),
+    LayerName(f"{_V2}/conv2/BatchNorm", f"{_UNIT}_2_bn", "norm"),
+    LayerName(f"{_V2}/shortcut", f"{_UNIT}_0_conv", "convolution"),
+    LayerName(f"{_V2}/conv3", f"{_UNIT}_3_conv", "convolution"),
+    LayerName("postnorm", "post_bn", "norm"),
+    LayerName("logits", "predictions", "dense"),
+    LayerName("m_logits", "m_logits", "dense"),
 )
 TABLES = {"vgg": VGG, "resnet_v1": RESNET_V1, "resnet_v2": RESNET_V2}
 BGR = ("vgg", "resnet_v1")
@@ -82,37 +84,22 @@ MARKS = {"block5_conv4": "vgg_19", "block5_conv3": "vgg_16", "conv4_block36_prea
 """A layer that the network has and the ones after it here have not."""
 POOL = ("Keras' ResNets pad the grid before their first max-pooling on both sides and TF-Slim's on one, so that at "
         "{size} pixels everything behind is shifted by half a place: the weights are the same, the outputs not quite")
+TF2ONNX_NAME = re.compile(r"(?:.*/)?(?P<layer>block\d_conv\d|fc1|fc2|predictions)(?:_\d+)?/"
+                          r"(?P<what>(?:convolution|Conv2D)/ReadVariableOp|MatMul/ReadVariableOp|"
+                          r"Squeeze|(?:Reshape|BiasAdd|Add|add)/ReadVariableOp)(?::0)?")
+"""Such as functional_1/block1_conv1_1/convolution/ReadVariableOp:0 (Keras 3) or vgg16/fc1/MatMul/ReadVariableOp:0."""
 
 
 def recognise(names: Iterable[str]) -> str | None:
     """The network whose layers a file has; None where it is of another library."""
-    found = {name.rpartition("/")[0] for name in names}
-    return next((net for layer, net in MARKS.items() if layer in found), None)
+    layers = {name.rpartition("/")[0] for name in names}
+    return next((net for layer, net in MARKS.items() if layer in layers), None)
 
 
-def rows(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[Row, ...]:
-    """The map of `spec`, without what `tensors` lacks; in the order of Keras' layers and their variables."""
-    found = []
+def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
+    """The tensors of `spec`, without what `tensors` lacks; in the order of Keras' layers and their variables."""
     table = RESNET_50_OF_2015 if "res2a_branch2a/kernel" in tensors else TABLES.get(spec.family, ())
-    for line in layers(table, spec):
-        for slim, foreign in VARIABLES[line.kind].items():
-            ours, theirs = f"{spec.scope}/{line.slim}/{slim}", f"{line.foreign}/{foreign}"
-            if ours not in tensors and theirs not in tensors:
-                continue
-            grid = dense_grid(ours, theirs, tensors, KERNEL, spec.blocks[-1][0]) if line.slim == "fc6" else 1
-            how = layout(line.kind, slim, KERNEL, grid, bgr=spec.family in BGR and line.slim in FIRST)
-            found.append(Row(ours, theirs, how, f"{line.folds}/bias" if line.folds and slim == "moving_mean" else ""))
-    return tuple(found)
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Layers' names as they follow one another in keras.applications' model; of another model, as they come."""
-    given = list(dict.fromkeys(names))
-    net = recognise(f"{name}/" for name in given)
-    if net not in NETS:
-        return given
-    model = [line.foreign for line in layers(TABLES[NETS[net].family], NETS[net])]
-    return [name for name in model if name in given] + [name for name in given if name not in model]
+    return map_tensors(spec, table, tensors, VARIABLES, bgr=FIRST if spec.family in BGR else ())
 
 
 def note(spec: NetSpec) -> str:
@@ -120,4 +107,32 @@ def note(spec: NetSpec) -> str:
     return "" if spec.family == "vgg" else POOL.format(size=spec.preprocessing.size)
 
 
-DIALECT = Dialect("keras", "auto", recognise, rows, note)
+def recognise_tf2onnx(names: Iterable[str]) -> str | None:
+    """The network whose initialisers a file has; None where it was not made by tf2onnx."""
+    return recognise(_keras_names(names))
+
+
+def tf2onnx_mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
+    """The tensors of `spec`, without what `tensors` lacks: only in, nothing is written in these names."""
+    initialisers = _keras_names(tensors)
+    named = {name: tensors[initialiser] for name, initialiser in initialisers.items()}
+    found = []
+    for mapping in mappings(spec, named):
+        kernel = len(named[mapping.foreign].shape) == 4
+        layout = Layout(OIHW, bgr=mapping.layout.bgr) if kernel else mapping.layout
+        found.append(TensorMapping(mapping.slim, initialisers[mapping.foreign], layout))
+    return tuple(found)
+
+
+def _keras_names(names: Iterable[str]) -> dict[str, str]:
+    """Keras' name → tf2onnx's."""
+    named = {}
+    for name in names:
+        if match := TF2ONNX_NAME.fullmatch(name):
+            variable = "kernel" if match["what"].startswith(("convolution/", "Conv2D/", "MatMul/")) else "bias"
+            named[f"{match['layer']}/{variable}"] = name
+    return named
+
+
+SCHEME = NamingScheme("keras", "auto", recognise, mappings, note)
+TF2ONNX = NamingScheme("tf2onnx", "auto", recognise_tf2onnx, tf2onnx_mappings)

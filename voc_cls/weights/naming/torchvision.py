@@ -14,33 +14,30 @@ from collections.abc import Iterable, Mapping
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming.dialect import Dialect, Row
-from voc_cls.weights.naming.layout import OIHW
-from voc_cls.weights.naming.table import NORM, Line, dense_grid, layers, layout
+from voc_cls.weights.naming import NORM, OIHW, LayerName, NamingScheme, TensorMapping, map_tensors
 from voc_cls.weights.tensors import TensorInfo
 
-VARIABLES = {"convolution": {"weights": "weight", "biases": "bias"}, "unbiased": {"weights": "weight"},
-             "dense": {"weights": "weight", "biases": "bias"},
-             "norm": dict(zip(NORM, ("weight", "bias", "running_mean", "running_var"), strict=True))}
+VARIABLES = {"weights": ".weight", "biases": ".bias",
+             **dict(zip(NORM, (".weight", ".bias", ".running_mean", ".running_var"), strict=True))}
 
 VGG = (
-    Line("conv{block}/conv{block}_{unit}", "features.{feature}", "convolution"),
-    Line("fc6", "classifier.0", "dense"),
-    Line("fc7", "classifier.3", "dense"),
-    Line("fc8", "classifier.6", "dense"),
-    Line("m_fc8", "m_fc8", "dense"),
+    LayerName("conv{block}/conv{block}_{unit}", "features.{feature}", "convolution"),
+    LayerName("fc6", "classifier.0", "dense"),
+    LayerName("fc7", "classifier.3", "dense"),
+    LayerName("fc8", "classifier.6", "dense"),
+    LayerName("m_fc8", "m_fc8", "dense"),
 )
 _SLIM, _TORCH = "block{block}/unit_{unit}/bottleneck_v1", "layer{block}.{index}"
 RESNET_V1 = (
-    Line("conv1", "conv1", "unbiased"),
-    Line("conv1/BatchNorm", "bn1", "norm"),
-    *(line for number in (1, 2, 3) for line in (
-        Line(f"{_SLIM}/conv{number}", f"{_TORCH}.conv{number}", "unbiased"),
-        Line(f"{_SLIM}/conv{number}/BatchNorm", f"{_TORCH}.bn{number}", "norm"))),
-    Line(f"{_SLIM}/shortcut", f"{_TORCH}.downsample.0", "unbiased"),
-    Line(f"{_SLIM}/shortcut/BatchNorm", f"{_TORCH}.downsample.1", "norm"),
-    Line("logits", "fc", "dense"),
-    Line("m_logits", "m_logits", "dense"),
+    LayerName("conv1", "conv1", "unbiased"),
+    LayerName("conv1/BatchNorm", "bn1", "norm"),
+    *(row for number in (1, 2, 3) for row in (
+        LayerName(f"{_SLIM}/conv{number}", f"{_TORCH}.conv{number}", "unbiased"),
+        LayerName(f"{_SLIM}/conv{number}/BatchNorm", f"{_TORCH}.bn{number}", "norm"))),
+    LayerName(f"{_SLIM}/shortcut", f"{_TORCH}.downsample.0", "unbiased"),
+    LayerName(f"{_SLIM}/shortcut/BatchNorm", f"{_TORCH}.downsample.1", "norm"),
+    LayerName("logits", "fc", "dense"),
+    LayerName("m_logits", "m_logits", "dense"),
 )
 TABLES = {"vgg": VGG, "resnet_v1": RESNET_V1}
 
@@ -55,23 +52,16 @@ STRIDE = ("torchvision's ResNets (v1.5) halve the grid in the 3 × 3 convolution
 def recognise(names: Iterable[str]) -> str | None:
     """The network whose tensors a file has; None where it is of another library; WeightsError for VGG with batch
     normalisation."""
-    found = set(names)
-    if VGG_NORM in found and "features.0.weight" in found:
+    tensors = set(names)
+    if VGG_NORM in tensors and "features.0.weight" in tensors:
         raise WeightsError("the file is of a VGG with batch normalisation (torchvision's vgg16_bn, vgg19_bn), which "
                            "TF-Slim does not have: take the weights of vgg16 or vgg19")
-    return next((net for name, net in MARKS.items() if name in found), None)
+    return next((net for name, net in MARKS.items() if name in tensors), None)
 
 
-def rows(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[Row, ...]:
-    """The map of `spec`, without what `tensors` lacks."""
-    found = []
-    for line in layers(TABLES.get(spec.family, ()), spec):
-        for slim, foreign in VARIABLES[line.kind].items():
-            ours, theirs = f"{spec.scope}/{line.slim}/{slim}", f"{line.foreign}.{foreign}"
-            if ours in tensors or theirs in tensors:
-                grid = dense_grid(ours, theirs, tensors, OIHW, spec.blocks[-1][0]) if line.slim == "fc6" else 1
-                found.append(Row(ours, theirs, layout(line.kind, slim, OIHW, grid)))
-    return tuple(found)
+def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
+    """The tensors of `spec`, without what `tensors` lacks."""
+    return map_tensors(spec, TABLES.get(spec.family, ()), tensors, VARIABLES, OIHW)
 
 
 def note(spec: NetSpec) -> str:
@@ -79,4 +69,4 @@ def note(spec: NetSpec) -> str:
     return STRIDE if spec.family == "resnet_v1" else ""
 
 
-DIALECT = Dialect("torchvision", "torch", recognise, rows, note)
+SCHEME = NamingScheme("torchvision", "torch", recognise, mappings, note)

@@ -1,0 +1,78 @@
+"""NumPy's files: an .npz archive of arrays, such as the lectures' vgg16_weights.npz, or a dictionary in an .npy.
+
+A dictionary is a pickle behind a short header. It is read by an unpickler that knows arrays and containers alone
+(voc_cls/pickles.py); `numpy.load(path, allow_pickle=True).item()` reads what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voc_cls.errors import WeightsError
+from voc_cls.pickles import load_pickle
+from voc_cls.weights.tensors import NUMBERS, Array, WeightFile, arrays_file, damage_reported
+
+OUTPUT = ":0"
+"""What TensorFlow 1 wrote behind a variable's name: the first output of an operation."""
+MOST_NESTED = 3
+
+
+def read_npz(path: Path) -> WeightFile:
+    """Reads an .npz; WeightsError where it is damaged, or holds anything but arrays of numbers."""
+    with damage_reported(f"{path}"), np.load(path, allow_pickle=False) as archive:
+        arrays = {name: _number_array(path, name, archive[name]) for name in archive.files}
+    return arrays_file(path, "NumPy .npz", arrays)
+
+
+def read_npy(path: Path) -> WeightFile:
+    """Reads an .npy dictionary; WeightsError where it is damaged or holds anything but arrays of numbers.
+
+    Nested dictionaries and lists get names such as conv1_1/weights and conv1_1/0.
+    """
+    with damage_reported(f"{path}"), path.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = (np.lib.format.read_array_header_1_0 if version == (1, 0)
+                       else np.lib.format.read_array_header_2_0)
+        shape, _, dtype = read_header(stream)
+        if not dtype.hasobject:
+            raise WeightsError(f"{path} is one array of {list(shape)}, where weights are a dictionary of name to "
+                               "array: save that with numpy.save, or numpy.savez")
+        content = load_pickle(stream, str(path), encoding="bytes")
+    if not isinstance(content, np.ndarray) or content.shape != () or not isinstance(content.item(), dict):
+        raise WeightsError(f"{path} does not hold a dictionary of name to array: save one with numpy.save, or "
+                           "numpy.savez")
+    arrays = {name.removesuffix(OUTPUT): array for name, array in _flattened(path, content.item())}
+    return arrays_file(path, "NumPy .npy dictionary", arrays)
+
+
+def write_npz(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Writes an uncompressed .npz."""
+    arrays: dict[str, Any] = dict(tensors)
+    np.savez(path, **arrays)
+
+
+def write_npy(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Writes a dictionary of `NAME:0` → array."""
+    dictionary = {f"{name}{OUTPUT}": array for name, array in tensors.items()}
+    np.save(path, np.array(dictionary, object), allow_pickle=True)
+
+
+def _flattened(path: Path, content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Array]]:
+    """(name, array) of everything below `content`."""
+    if isinstance(content, (dict, list, tuple)) and depth < MOST_NESTED:
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            part = key.decode("latin1") if isinstance(key, bytes) else str(key)
+            yield from _flattened(path, value, f"{name}/{part}" if name else part, depth + 1)
+    else:
+        yield name, _number_array(path, name, content)
+
+
+def _number_array(path: Path, name: str, value: object) -> Array:
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.name in NUMBERS:
+        return np.asarray(value)
+    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    raise WeightsError(f"{path} holds {kind} as {name[:80]}, where an array of numbers belongs: leave it out")
