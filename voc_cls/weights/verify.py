@@ -15,11 +15,8 @@ import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
-<<<<<<< HEAD
 from voc_cls.nets.shapes import slim_shapes
-=======
 from voc_cls.weights.formats import tf_checkpoint
->>>>>>> 51b6d90 (Weight formats are read and written by their libraries; one small unpickler; naming schemes as data in one place)
 from voc_cls.weights.restore import read_weights
 from voc_cls.weights.slim_reference import MOVING, Array, Outputs, filler
 from voc_cls.weights.tensors import WeightFile
