@@ -11,21 +11,21 @@ from serving.config.config import ServeConfig
 from serving.config.models import ModelSettings, replaced_models
 from voc_cls.config import FlagOnly, Program, Settings, YamlOnly, settings_of
 
-DESCRIPTION = """A predictor for exported models, over gRPC and HTTP, until SIGTERM or SIGINT.
+DESCRIPTION = """Serve exported models over gRPC and HTTP until SIGTERM or SIGINT.
 
 One model, its highest version:
   voc-serve --model-dir models/voc
 
-Two versions, which callers may name stable and canary:
+Two versions, with the labels stable and canary:
   voc-serve --model-dir models/voc --versions 3,4 \\
             --version-labels stable=3 canary=4
 
-Every flag is also a variable of the environment, and a key of a YAML file:
+Every flag is also an environment variable and a key of a YAML file:
   VOC_SERVE_MAX_BATCH_SIZE=8 voc-serve --model-dir models/voc
   voc-serve --model-dir models/voc --print-config > serve.yaml
   voc-serve --config serve.yaml --check
 
-Flags win over the environment, the environment over the file."""
+Flags win over variables, variables over the file."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a server is set up: every default once, with its reason. Flags, environment and YAML file are these fields."""
+"""The configuration of a server: every default once, with its reason. Its fields are flags, variables and YAML keys."""
 
 from __future__ import annotations
 
@@ -16,109 +16,109 @@ CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 @dataclass(frozen=True)
 class PortsConfig:
-    """Where to listen, and what a connection may do."""
+    """Where to listen, and limits of connections."""
 
     host: str = "0.0.0.0"
-    """Address to listen on. The default is every one of the machine's, as a container needs."""
+    """Address to listen on. The default is all addresses of the machine, as a container needs."""
     port: Annotated[int, Range(0, 65535)] = 8500
-    """Port of the gRPC API; 0 picks a free one, printed at the start. 8500 is TensorFlow Serving's."""
+    """Port of the gRPC API; 0: a free one, printed at the start. The default is TensorFlow Serving's."""
     http_port: Annotated[int, Range(-1, 65535)] = 8501
-    """Port of REST, /healthz and /metrics; 0 picks a free one, -1 opens none. 8501 is TensorFlow Serving's."""
+    """Port of REST, /healthz and /metrics; 0: a free one; -1: none. The default is TensorFlow Serving's."""
     port_file: Path | None = None
     """File to write the number of the gRPC port into once the server is ready; removed when it stops."""
     max_message_mb: Annotated[int, Range(1, 2047)] = 64
-    """Largest message accepted and sent, MiB. gRPC's own limit of 4 is one photograph."""
+    """Largest message that is accepted and sent, MiB. gRPC's own limit of 4 is one photograph."""
     max_calls: Annotated[int, Range(1, 1e6)] = 1000
-    """Calls being received or answered at a time; more are refused at once, before their message is read."""
+    """Largest number of calls at a time; further ones are refused before their message is read."""
     max_connection_age: Annotated[float, Range(0, 1e6)] = 0
-    """Seconds after which a connection is asked to open anew, so that clients behind a balancer of connections spread
-    over new servers; 0: never. Calls that run are finished."""
+    """Seconds after which a client is asked to reconnect, so that clients behind a load balancer spread over new
+    servers; 0: never. Running calls are finished."""
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the network is computed."""
+    """Precision and threads of the network."""
 
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """In what the network is computed. float32: the probabilities of training. bfloat16: about twice as fast on a CPU
-    that has the instructions, probabilities within 0.001 or so. auto: bfloat16 where the CPU has them."""
+    """Number format of the network. float32: the same probabilities as in training. bfloat16: about twice as fast on a
+    CPU with the instructions, probabilities differ by about 0.001. auto: bfloat16 where the CPU supports it."""
     threads: Annotated[int, Range(0, 1024)] = 0
-    """Threads of the engine, and as many that decode pictures. 0: the CPU cores that this process may use."""
+    """Threads that compute, and as many that decode images. 0: the number of CPU cores that this process may use."""
 
 
 @dataclass(frozen=True)
 class BatchingConfig:
-    """How pictures of different callers come together."""
+    """How images of different callers become batches."""
 
     max_batch_size: Annotated[int, Range(1, 4096)] = 16
-    """Pictures per batch at most. More gain nothing on a CPU and make everybody in the batch wait longer."""
+    """Largest number of images in a batch. Larger batches gain nothing on a CPU and increase the latency."""
     batch_timeout_ms: Annotated[float, Range(0, 10000)] = 0
-    """How long the first picture of a batch that is not full waits for others, ms. 0: a batch is what queued while the
-    engine was busy, which costs a lone caller nothing; some ms may pay on a GPU."""
+    """How long the first image of a batch waits for others, ms. 0: a batch is what was queued while the engine was
+    busy, which adds no latency; a few ms may increase the throughput of a GPU."""
     queue_size: Annotated[int, Range(1, 1e6)] = 128
-    """Pictures in the server at a time - being decoded, waiting, in the engine. Calls beyond get RESOURCE_EXHAUSTED;
-    one call may not bring more than this."""
+    """Largest number of images in the server: being decoded, waiting, in the engine. Further calls get
+    RESOURCE_EXHAUSTED; one call may not have more images than this."""
 
 
 @dataclass(frozen=True)
 class PicturesConfig:
-    """What is decoded at all."""
+    """Limits of images."""
 
     max_megapixels: Annotated[float, Range(0.001, 10000)] = 64
-    """Largest picture decoded, by its header; all frames of a GIF count. Decoding takes up to 15 bytes a pixel. The
-    default lets every 35 mm camera's pictures through."""
+    """Largest image that is decoded, by its header; all frames of a GIF count. Decoding takes up to 15 bytes a pixel.
+    The default is enough for the photographs of every 35 mm camera."""
     max_picture_mb: Annotated[float, Range(0.001, 2047)] = 32
-    """Largest picture file accepted, MiB."""
+    """Largest image file, MiB."""
 
 
 @dataclass(frozen=True)
 class SecurityConfig:
-    """Who may ask what, and how much."""
+    """Encryption, authentication and rate limits."""
 
     tls_cert: Path | None = None
-    """Certificate chain, PEM, for both ports; read again when it changes. Without it nothing is encrypted."""
+    """Certificate chain, PEM, for both ports; reloaded when it changes. Default: no encryption."""
     tls_key: Path | None = None
     """Private key of --tls-cert, PEM."""
     client_ca: Path | None = None
-    """Certificates, PEM, of those who may sign client certificates: with it every client must show one (mTLS)."""
+    """CA certificates, PEM: every client must have a certificate that one of them signed (mTLS)."""
     keys_file: Path | None = None
-    """YAML file of bearer tokens and API keys and the methods each may call; read again when it changes. Health checks
-    need none."""
+    """YAML file of bearer tokens and API keys, with the methods that each may call; reloaded when it changes. Health
+    checks need no key."""
     reflection: Literal["auto", "on", "off"] = "auto"
-    """Whether grpcurl and its like may ask for the services. auto: on, but off with --keys-file or --client-ca."""
+    """Server reflection, for grpcurl and similar tools. auto: on, but off with --keys-file or --client-ca."""
     client_rate: Annotated[float, Range(0, 1e6)] = 0
-    """Calls per second that one client may make in the long run; 0: any number."""
+    """Calls per second of one client, on average; 0: no limit."""
     client_burst: Annotated[int, Range(1, 1e6)] = 20
-    """Calls that one client may make at once before --client-rate counts."""
+    """Calls that one client may make at once before --client-rate applies."""
     client_concurrency: Annotated[int, Range(0, 1e6)] = 0
-    """Calls that one client may have running at a time; 0: any number."""
+    """Concurrent calls of one client; 0: no limit."""
 
 
 @dataclass(frozen=True)
 class ObservabilityConfig:
-    """What the server tells of itself."""
+    """Logs and traces."""
 
     log_format: Literal["text", "json"] = "text"
-    """json: one object a line, for machines."""
+    """json: one object a line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least important message that is logged."""
+    """Lowest level that is logged."""
     access_log: Annotated[float, Range(0, 1)] = 0
-    """Share, 0 to 1, of the calls that are logged with status and times; failures of the server itself always are."""
+    """Share of the calls that are logged with status and times, 0 to 1; internal errors always are."""
     trace_to: str | None = None
-    """OTLP/gRPC endpoint, such as http://127.0.0.1:4317, to send OpenTelemetry traces to; needs the extra `trace`."""
+    """OTLP/gRPC endpoint for OpenTelemetry traces, such as http://127.0.0.1:4317; needs the extra `trace`."""
     trace_sampling: Annotated[float, Range(0, 1)] = 1
-    """Share, 0 to 1, of the traces that start here; a caller's own decision (traceparent) is followed."""
+    """Share of the calls that are traced, 0 to 1; the decision of a caller (traceparent) is followed."""
 
 
 @dataclass(frozen=True)
 class LifeCycleConfig:
-    """How a server stops."""
+    """How the server stops."""
 
     grace_seconds: Annotated[float, Range(0, 86400)] = 30
-    """After SIGTERM or SIGINT, how long calls that run may take to finish. A second signal ends them at once."""
+    """How long running calls may take to finish after SIGTERM or SIGINT, seconds. A second signal ends them at once."""
     lame_duck_seconds: Annotated[float, Range(0, 3600)] = 0
-    """After the first signal, how long calls are still taken while health says NOT_SERVING, so that balancers notice
-    before anybody is refused. Kubernetes: 5 or so."""
+    """How long calls are still accepted after the first signal while health is NOT_SERVING, seconds, so that load
+    balancers notice before calls are refused. Kubernetes: about 5."""
 
 
 @dataclass(frozen=True)

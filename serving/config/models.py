@@ -1,4 +1,4 @@
-"""Which models a server is to have, and which versions of each: what flags and files say, checked."""
+"""Which models are served, and which versions of each."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class ModelsConfig:
-    """Which versions of which model."""
+    """Models and their versions."""
 
     model_dir: Path | None = None
     """Folder of the model's versions, as voc-export wrote it, such as models/voc. Several models: --models-file."""
     model_name: str | None = None
-    """Name by which callers ask for the model. Default: the name of the folder."""
+    """Name of the model in requests. Default: the name of the folder."""
     versions: str = "latest"
     """Which versions to serve: latest, latest:N (the N highest), all, or numbers such as 3,7."""
     version_labels: tuple[str, ...] = ()
-    """Names for versions, such as stable=3 canary=4: callers may ask for a version by its label."""
+    """Labels of versions, such as stable=3 canary=4, which requests may use instead of numbers."""
     models_file: Path | None = None
     """YAML file with several models, instead of --model-dir: a list of {name, path, versions, labels}."""
     models_root: Path | None = None
@@ -75,7 +75,7 @@ class ModelsConfig:
     served: Annotated[tuple[ModelSettings, ...], YamlOnly(read_models)] = ()
     """The same list within the file of --config."""
     poll_seconds: Annotated[float, Range(0, 86400)] = 2
-    """How often to look for new and removed versions, seconds; 0: never."""
+    """Seconds between two checks for new and removed versions; 0: never."""
 
 
 def model_settings(config: ModelsConfig) -> tuple[ModelSettings, ...]:
