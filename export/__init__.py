@@ -1,1 +1,1 @@
-"""voc-export: a run folder becomes a versioned, verified SavedModel."""
+"""Exports a run as a versioned, verified SavedModel."""

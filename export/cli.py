@@ -1,4 +1,4 @@
-"""voc-export: a run folder becomes a versioned SavedModel."""
+"""voc-export: exports a run as a versioned SavedModel."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ DESCRIPTION = """Export a trained run as a TensorFlow SavedModel that voc-serve 
 
   voc-export runs/voc07 models/voc             writes models/voc/1, the next time models/voc/2
 
-The export is reloaded and compared with the trained network before it gets its name; a version that exists is never
+The export is reloaded and compared with the trained network before it is moved into place; an existing version is never
 overwritten."""
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to export, and where to."""
+    """What to export, and where."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run: the --out of voc-train."""
     models: Annotated[Path, tyro.conf.Positional]
-    """Folder of the model, which holds its versions; its name is the model's."""
+    """Folder of the model, which holds its versions; its name is the name of the model."""
     version: int | None = None
     """Version number. Default: the next one."""
 
 
 def main() -> None:
     """Entry point."""
-    sys.exit(run(PROGRAM, export_run))
+    sys.exit(run(PROGRAM, export))
 
 
-def export_run() -> None:
-    """Parses the command line, exports, says where and how exact."""
+def export() -> None:
+    """Parses the command line and exports."""
     config = parse(ExportConfig, PROGRAM, DESCRIPTION)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()
-    from export.export import export
+    from rich.console import Console
 
-    exported = export(config.run, config.models, config.version)
-    print(f"{exported.path}: exported and verified (probabilities within {exported.difference:.1e} of the trained "
-          "network's)")
+    from export.savedmodel import export_run
+
+    export_run(config.run, config.models, config.version, Console())

@@ -1,4 +1,4 @@
-"""assets/voc_cls.json: what a server or a client needs to know of an exported model beyond its graph."""
+"""assets/voc_cls.json: what a server or a client needs to know about an exported model beyond its graph."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Metadata:
-    """The content of assets/voc_cls.json; thresholds are probabilities, none where a picture has one
-    class, metrics what `voc-eval --json` writes."""
+    """The content of assets/voc_cls.json."""
 
     net: str
     head: str
     labels: tuple[str, ...]
     activation: str
-    """sigmoid, each label on its own, or softmax, they sum to 1."""
+    """sigmoid (labels are independent) or softmax (probabilities sum to 1)."""
     thresholds: dict[str, float]
+    """By label, 0 to 1; empty in single-label tasks."""
     preprocessing: Preprocessing
     weights_digest: str
     """SHA-256 over the exported weights, by TF-Slim name."""
     pretrained_digest: str | None
     """Of the checkpoint that training started from."""
     trained_on: dict[str, Any]
-    """The run's dataset config, and how many pictures it had."""
+    """The run's dataset config, and its number of pictures."""
     metrics: dict[str, Any] | None
+    """What `voc-eval --json` writes; None: the run was not evaluated."""
     voc_cls_version: str
 
     def to_json(self) -> str:

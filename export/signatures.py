@@ -13,14 +13,21 @@ from voc_cls.nets.network import Network
 
 ACTIVATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
 """By Task.activation: logits [N, C] → probabilities [N, C]."""
-ENCODED_KEY = "image/encoded"  # TF-Slim's and the Object Detection API's name of the picture in a tf.Example
+SIGNATURES = {  # name → (inputs, outputs), each name → dtype
+    "serving_default": ({"image_bytes": tf.string}, {"probabilities": tf.float32}),
+    "predict_images": ({"images": tf.uint8}, {"probabilities": tf.float32}),
+    "predict_tensors": ({"inputs": tf.float32}, {"probabilities": tf.float32, "logits": tf.float32}),
+    "preprocess": ({"image_bytes": tf.string}, {"inputs": tf.float32}),
+    "classify": ({"examples": tf.string}, {"scores": tf.float32, "classes": tf.string}),
+}
+ENCODED_KEY = "image/encoded"  # the image's key in a tf.Example, as in TF-Slim and the Object Detection API
 
 
 class ExportedModel(tf.Module):  # type: ignore[misc]
-    """What is saved: the network's variables, and the assets as files that travel with them.
+    """The module that is saved: the network's variables, the assets, and the functions of the signatures.
 
-    The variables are tracked as TensorFlow's own, not through the Keras model: that way each would get two nodes in the
-    graph, and loaders that go by the graph (TensorFlow Serving's) would restore the one that no signature reads.
+    The variables are tracked as TensorFlow's own, not through the Keras model: through it each would get two nodes in
+    the graph, and loaders that go by the graph (TensorFlow Serving's) would restore the one that no signature reads.
     """
 
     def __init__(self, network: Network, labels: tuple[str, ...], activation: str, labels_file: Path,
@@ -34,7 +41,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         self._preprocessing = network.spec.preprocessing
 
     def signatures(self) -> dict[str, Any]:
-        """Name → concrete function; their inputs and outputs are those of `export.verify.SIGNATURES`."""
+        """Name → concrete function; their inputs and outputs are those of SIGNATURES."""
         size = self._preprocessing.size
         encoded = tf.TensorSpec([None], tf.string, "image_bytes")
         return {
@@ -60,11 +67,11 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         return {"probabilities": self._activation(logits), "logits": logits}
 
     def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Encoded pictures [N] → inputs float32 [N, size, size, 3]."""
+        """Encoded images [N] → inputs float32 [N, size, size, 3]."""
         return {"inputs": self._decoded(image_bytes)}
 
     def classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized tf.Examples [N] with the picture under `image/encoded` → scores and classes [N, C]."""
+        """Serialized tf.Examples [N] with the image under `image/encoded` → scores and classes [N, C]."""
         features = tf.io.parse_example(examples, {ENCODED_KEY: tf.io.FixedLenFeature([], tf.string)})
         scores = self._probabilities(self._decoded(features[ENCODED_KEY]))
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
@@ -74,7 +81,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
 
     def _decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
         settings: Preprocessing = self._preprocessing
-        return tf.map_fn(lambda one: preprocess(decode(one, settings), settings), image_bytes,
+        return tf.map_fn(lambda encoded: preprocess(decode(encoded, settings), settings), image_bytes,
                          fn_output_signature=tf.TensorSpec([settings.size, settings.size, 3], tf.float32))
 
 

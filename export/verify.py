@@ -1,4 +1,4 @@
-"""Is what was written the model that was trained? Asked of the files on disk, before they get their name."""
+"""Verifies an exported SavedModel against the trained network, before it gets its name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from export.samples import encoded_samples, scene
-from export.signatures import ENCODED_KEY
+from export.signatures import ENCODED_KEY, SIGNATURES
+from export.warmup import encoded_images, random_image
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.errors import ExportError
@@ -22,14 +22,6 @@ from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.nets.network import Network
 
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently
-SIGNATURES = {  # name → (inputs, outputs), each name → dtype
-    "serving_default": ({"image_bytes": tf.string}, {"probabilities": tf.float32}),
-    "predict_images": ({"images": tf.uint8}, {"probabilities": tf.float32}),
-    "predict_tensors": ({"inputs": tf.float32}, {"probabilities": tf.float32, "logits": tf.float32}),
-    "preprocess": ({"image_bytes": tf.string}, {"inputs": tf.float32}),
-    "classify": ({"examples": tf.string}, {"scores": tf.float32, "classes": tf.string}),
-}
-
 
 Array = npt.NDArray[Any]
 Caller = Callable[[str, Array], dict[str, Array]]
@@ -37,25 +29,37 @@ Caller = Callable[[str, Array], dict[str, Array]]
 
 
 def verify(version: Path, network: Network, labels: tuple[str, ...], task: Task) -> float:
-    """Reloads the SavedModel in `version` and runs the same pictures through it and through `network`.
+    """Reloads a SavedModel and runs the same images through it and through the trained network.
 
-    Both ways of loading are tried: TensorFlow 2's, by objects, and TensorFlow Serving's, by the graph (a model can be
-    well by the one and broken by the other). Returns the largest difference of an output over all signatures;
-    ExportError where it is above 1e-5 or the signatures, labels or activation are not what they should be.
+    It is loaded in both ways, because a model can work in one and be broken in the other: by objects, as TensorFlow 2
+    does, and by the graph, as TensorFlow Serving does.
+
+    Args:
+        version: The folder of the SavedModel.
+        network: The trained network.
+        labels: Its labels, in the order of its outputs.
+        task: Decides the activation.
+
+    Returns:
+        The largest difference of an output over all signatures.
+
+    Raises:
+        ExportError: The difference is above 1e-5, or the signatures, labels or activation are wrong.
     """
     loaded = tf.saved_model.load(str(version))
     for name, (inputs, outputs) in SIGNATURES.items():
         signature = loaded.signatures.get(name)
         if signature is None:
             raise ExportError(f"{version}: the signature {name} is missing after reloading")
-        found = ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},
-                 {key: spec.dtype for key, spec in signature.structured_outputs.items()})
-        if found != (inputs, outputs):
-            raise ExportError(f"{version}: the signature {name} has {found}, expected {(inputs, outputs)}")
+        dtypes = ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},
+                  {key: spec.dtype for key, spec in signature.structured_outputs.items()})
+        if dtypes != (inputs, outputs):
+            raise ExportError(f"{version}: the signature {name} has {dtypes}, expected {(inputs, outputs)}")
     metadata = json.loads((version / "assets" / "voc_cls.json").read_text(encoding="utf-8"))
-    written = metadata["labels"]
-    if tuple(written) != labels or (version / "assets" / "labels.txt").read_text().split("\n")[:-1] != list(labels):
-        raise ExportError(f"{version}: its labels are {written}, the run has {list(labels)}")
+    exported_labels = metadata["labels"]
+    lines = (version / "assets" / "labels.txt").read_text().split("\n")[:-1]
+    if not list(labels) == exported_labels == lines:
+        raise ExportError(f"{version}: its labels are {exported_labels}, the run has {list(labels)}")
     if metadata["activation"] != task.activation:
         raise ExportError(f"{version}: its activation is {metadata['activation']}, the run's is {task.activation}")
     expected = _expected(network, task)
@@ -83,7 +87,7 @@ def _by_objects(loaded: Any) -> Caller:
 
 @contextmanager
 def _by_graph(version: Path) -> Iterator[Caller]:
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # or it warns that sessions are of the old world
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # it warns that sessions are deprecated
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(version)).signature_def
 
@@ -98,38 +102,37 @@ def _by_graph(version: Path) -> Iterator[Caller]:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What output `output` of `signature` should be for `value`."""
+    """The right value of the output `output` of `signature` for the input `value`."""
 
     signature: str
     value: Array
     output: str
-    wanted: Array
+    expected: Array
 
 
 def _expected(network: Network, task: Task) -> list[Expectation]:
-    """The trained network's answers, by way of the training pipeline's functions."""
+    """The trained network's outputs, computed with the functions of the training pipeline."""
     settings = network.spec.preprocessing
 
-    def probable(inputs: Any) -> Array:  # as voc-eval has them
+    def probabilities_for(inputs: Any) -> Array:  # as voc-eval computes them
         return probabilities_of(network.model(inputs, training=False).numpy(), task)
 
-    pictures = encoded_samples()
-    encoded = np.array(pictures, object)
-    inputs = tf.stack([preprocess(decode(tf.constant(picture), settings), settings) for picture in pictures]).numpy()
-    probabilities = probable(inputs)
-    image = scene(300, 400, 4)[None]
+    images = encoded_images()
+    encoded = np.array(images, object)
+    inputs = tf.stack([preprocess(decode(tf.constant(image), settings), settings) for image in images]).numpy()
+    probabilities = probabilities_for(inputs)
+    decoded = random_image(300, 400, 4)[None]
     examples = [tf.train.Example(features=tf.train.Features(feature={
-        ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))})).SerializeToString()
-        for picture in pictures]
+        ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))})).SerializeToString()
+        for image in images]
     return [
         Expectation("serving_default", encoded, "probabilities", probabilities),
         Expectation("predict_tensors", inputs, "probabilities", probabilities),
         Expectation("classify", np.array(examples, object), "scores", probabilities),
         Expectation("preprocess", encoded, "inputs", inputs),
-        Expectation("predict_images", image, "probabilities",
-                    probable(preprocess(image, settings))),
+        Expectation("predict_images", decoded, "probabilities", probabilities_for(preprocess(decoded, settings))),
     ]
 
 
 def _largest_difference(call: Caller, expected: list[Expectation]) -> float:
-    return max(float(np.abs(call(case.signature, case.value)[case.output] - case.wanted).max()) for case in expected)
+    return max(float(np.abs(call(case.signature, case.value)[case.output] - case.expected).max()) for case in expected)

@@ -11,10 +11,10 @@ import tensorflow as tf
 import yaml
 
 from export.card import model_card
-from export.export import export, next_version
 from export.metadata import Metadata
-from export.samples import encoded_samples
-from export.verify import SIGNATURES
+from export.savedmodel import export_run, next_version
+from export.signatures import SIGNATURES
+from export.warmup import encoded_images
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError
 from voc_cls.evaluation.predictions import probabilities_of
@@ -33,11 +33,11 @@ LABELS = ("cat", "dog", "cow")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a VGG-16 of random weights for three classes."""
     folder = RunFolder(tmp_path_factory.mktemp("run"))
-    network = build_network("vgg_16", "gap", len(LABELS))
+    network = build_network("vgg_16", "gap", len(LABELS), image_size=64)
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
-    config = TrainConfig(DatasetConfig(root=Path("devkit")), NetworkConfig(weights="none", head="gap"))
+    config = TrainConfig(DatasetConfig(root=Path("devkit")), NetworkConfig(weights="none", head="gap", image_size=64))
     folder.config.write_text(yaml.safe_dump(to_dict(config.resolved())
                                             | {"provenance": {"weights_digest": None, "train_pictures": 7}}))
     return folder.path
@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(run, tmp_path_factory.mktemp("models") / "pets").path
+    return export_run(run, tmp_path_factory.mktemp("models") / "pets").path
 
 
 def test_it_has_the_files_that_servers_look_for(exported: Path):
@@ -55,7 +55,7 @@ def test_it_has_the_files_that_servers_look_for(exported: Path):
         assert (exported / name).is_file(), name
     metadata = json.loads((exported / "assets/voc_cls.json").read_text())
     assert metadata["labels"] == list(LABELS)
-    assert metadata["preprocessing"] == {"size": 224, "mean": [123.68, 116.78, 103.94], "std": [1.0, 1.0, 1.0],
+    assert metadata["preprocessing"] == {"size": 64, "mean": [123.68, 116.78, 103.94], "std": [1.0, 1.0, 1.0],
                                          "channels": "RGB", "resize": "bilinear", "jpeg_dct": "INTEGER_ACCURATE"}
     assert "# pets, version 1" in (exported / "MODEL_CARD.md").read_text()
 
@@ -79,11 +79,11 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_single_label_export_has_softmax_in_its_graph_and_says_so(single: Path, tmp_path: Path):
-    exported = export(single, tmp_path / "pets").path
+    exported = export_run(single, tmp_path / "pets").path
     metadata = json.loads((exported / "assets/voc_cls.json").read_text())
     assert (metadata["activation"], metadata["thresholds"]) == ("softmax", {})
     assert metadata["preprocessing"]["std"] == [58.395, 57.12, 57.375]
-    pictures, files = encoded_samples(), []
+    pictures, files = encoded_images(), []
     for number, picture in enumerate(pictures):
         files.append(tmp_path / f"{number}.jpg")
         files[-1].write_bytes(picture)
@@ -107,11 +107,11 @@ def test_an_export_whose_graph_has_the_other_activation_is_refused(single: Path,
 
     monkeypatch.setattr(signatures, "ACTIVATIONS", {"softmax": tf.sigmoid})
     with pytest.raises(ExportError, match="differ by"):
-        export(single, tmp_path / "pets")
+        export_run(single, tmp_path / "pets")
 
 
 @pytest.mark.parametrize(("net", "said"), [("vgg_19", "Simonyan & Zisserman, CC BY 4.0"),
-                                           ("resnet_v1_50", "licence of whoever published it")])
+                                           ("resnet_v1_50", "licence of its publisher")])
 def test_the_card_claims_no_licence_that_it_does_not_know(net: str, said: str):
     metadata = Metadata(net, "fc", LABELS, "softmax", {}, net_spec(net).preprocessing, "1", "2",
                         {"data": "cifar10", "train_split": "train", "difficult": "ignore", "pictures": 7}, None, "0")
@@ -126,7 +126,7 @@ def test_a_run_of_a_task_that_nobody_knows_is_named(single: Path, tmp_path: Path
     config = tmp_path / "config.yaml"
     config.write_text(config.read_text().replace("single-label", "no-label"))
     with pytest.raises(RunError, match=r"config\.yaml: provenance\.task is 'no-label', expected multi-label or single"):
-        export(tmp_path, tmp_path / "pets")
+        export_run(tmp_path, tmp_path / "pets")
 
 
 def test_the_five_signatures_have_their_names_and_dtypes(exported: Path):
@@ -135,7 +135,7 @@ def test_the_five_signatures_have_their_names_and_dtypes(exported: Path):
 
 
 def test_every_signature_answers_as_the_trained_network(exported: Path, run: Path, tmp_path: Path):
-    pictures = encoded_samples()
+    pictures = encoded_images()
     files = []
     for number, picture in enumerate(pictures):
         files.append(tmp_path / f"{number}.jpg")
@@ -168,7 +168,7 @@ def test_the_warm_up_records_run(exported: Path):
 def test_an_existing_version_is_never_overwritten(run: Path, exported: Path):
     before = (exported / "saved_model.pb").stat()
     with pytest.raises(ExportError, match="never overwritten"):
-        export(run, exported.parent, version=1)
+        export_run(run, exported.parent, version=1)
     assert (exported / "saved_model.pb").stat() == before
 
 
@@ -186,7 +186,7 @@ def test_an_export_that_differs_from_the_trained_network_is_refused_and_leaves_n
     honest = signatures.preprocess
     monkeypatch.setattr(signatures, "preprocess", lambda *args: honest(*args)[..., ::-1])  # BGR for RGB
     with pytest.raises(ExportError, match="differ by"):
-        export(run, tmp_path / "pets")
+        export_run(run, tmp_path / "pets")
     assert list((tmp_path / "pets").iterdir()) == []
 
 
@@ -196,13 +196,13 @@ def test_a_run_that_is_not_finished_is_named(run: Path, tmp_path: Path):
     for name in ("config.yaml", "labels.txt"):
         (unfinished / name).write_bytes((run / name).read_bytes())
     with pytest.raises(RunError, match="not finished"):
-        export(unfinished, tmp_path / "pets")
+        export_run(unfinished, tmp_path / "pets")
     assert not (tmp_path / "pets").exists()
 
 
 def test_it_also_runs_the_way_tensorflow_serving_loads_it(exported: Path):
     # by the graph, not by objects: variables that are tracked through Keras get a second node, which is not restored
-    pictures = encoded_samples()
+    pictures = encoded_images()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         signature = tf.compat.v1.saved_model.load(session, ["serve"], str(exported)).signature_def["serving_default"]
         answer = session.run(signature.outputs["probabilities"].name,

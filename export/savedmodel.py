@@ -8,7 +8,9 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import keras
 import tensorflow as tf
 
 from export.card import model_card
@@ -22,43 +24,61 @@ from voc_cls.training.trained_run import TrainedRun, open_run
 from voc_cls.version import __version__
 from voc_cls.weights.restore import network_digest
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the model is, and by how much its probabilities differ from the trained network's."""
+    """The exported version, and by how much its probabilities differ from the trained network's."""
 
     path: Path
     difference: float
 
 
-def export(run: Path, models: Path, version: int | None = None) -> Exported:
-    """Exports the best weights of `run` as the next version (or `version`) below `models`.
+def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int | None = None,
+               console: Console | None = None) -> Exported:
+    """Exports the best weights of a run, in float32, as a verified SavedModel. It appears whole or not at all.
 
-    Raises RunError for a run that is none or unfinished, ExportError for a version that exists already or an export
-    that is not the trained network. A version folder appears whole or not at all.
+    Args:
+        run: A run or its folder.
+        model_dir: The folder of the model, whose name is the model's; the version becomes a folder in it.
+        version: From 1; None: one above the highest that exists.
+        console: Where to print the result; None: nowhere.
+
+    Raises:
+        RunError: The folder is not a run, or the run is not finished.
+        ExportError: The version exists already, cannot be written, or does not answer as the trained network.
     """
+    folder, models = run.folder.path if isinstance(run, TrainedRun) else Path(run), Path(model_dir)
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(f"KERAS_BACKEND={keras.backend.backend()}: a SavedModel is exported by TensorFlow; set "
+                         "KERAS_BACKEND=tensorflow before Keras is imported")
     name = models.resolve().name
     number = next_version(models) if version is None else version
     target = models / str(number)
     if number < 1:
-        raise UsageError(f"--version {number}: versions are whole numbers from 1")
+        raise UsageError(f"`version` {number}: must be at least 1")
     if target.exists():
-        raise ExportError(f"{target}: exists already and is never overwritten; leave --version away for the next one")
-    trained = open_run(run)
+        raise ExportError(f"{target}: exists already and is never overwritten; omit `version` for the next one")
+    trained = open_run(folder)
     try:
         models.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".aside-", dir=models) as folder:
-            aside = Path(folder) / "model"
+        with tempfile.TemporaryDirectory(prefix=".aside-", dir=models) as parent:
+            aside = Path(parent) / "model"
             write(aside, trained, name, number)
             difference = verify(aside, trained.network, trained.labels, trained.task)
             os.rename(aside, target)
     except OSError as error:
         raise ExportError(f"{models}: cannot be written ({error.strerror or error}); nothing was exported") from error
+    if console is not None:
+        console.print(f"{target}: exported and verified (probabilities within {difference:.1e} of the trained "
+                      "network's)", highlight=False, markup=False, soft_wrap=True)
     return Exported(target, difference)
 
 
 def write(folder: Path, trained: TrainedRun, name: str, version: int) -> None:
-    """Writes the SavedModel, its assets, the warm-up records and the card into the new folder `folder`."""
+    """Writes the SavedModel, its assets, the warm-up records and the card into `folder`, which must not exist."""
     metadata = metadata_of(trained)
     with tempfile.TemporaryDirectory() as assets:
         labels_file, metadata_file = Path(assets) / "labels.txt", Path(assets) / "voc_cls.json"
@@ -73,7 +93,7 @@ def write(folder: Path, trained: TrainedRun, name: str, version: int) -> None:
 
 
 def metadata_of(trained: TrainedRun) -> Metadata:
-    """What voc_cls.json says of a run."""
+    """The content of voc_cls.json for a run."""
     config, spec = trained.config, trained.network.spec
     evaluation = trained.folder.evaluation
     provenance = config["provenance"]
@@ -95,8 +115,8 @@ def metadata_of(trained: TrainedRun) -> Metadata:
 
 
 def next_version(models: Path) -> int:
-    """One above the highest version below `models`; 1 where there is none."""
+    """One above the highest version below `models`; 1 if there is none."""
     if models.exists() and not models.is_dir():
-        raise ExportError(f"{models}: is a file, expected the folder that holds the model's versions")
+        raise ExportError(f"{models}: is a file; expected the folder of the model, which holds its versions")
     names = [path.name for path in models.iterdir()] if models.exists() else []
     return max((int(name) for name in names if re.fullmatch(r"\d+", name)), default=0) + 1
