@@ -1,4 +1,4 @@
-"""Bars for work on many pictures or many bytes, on a terminal only."""
+"""A bar for work on many images, on a terminal only."""
 
 from __future__ import annotations
 
@@ -17,16 +17,3 @@ def picture_bar(title: str, enabled: bool = True) -> Iterator[tuple[Callable[[in
                   console=console, transient=True, disable=not (enabled and console.is_terminal)) as progress:
         task = progress.add_task(title, total=None)
         yield lambda pictures: progress.update(task, total=pictures), lambda: progress.advance(task)
-
-
-@contextmanager
-def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """(so many bytes more are done) of a bar on stdout, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console()
-    with Progress(TextColumn(title), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console,
-                  transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda size: progress.advance(task, size)

@@ -47,8 +47,8 @@ class Fetch:
         from rich.console import Console
 
         from voc_cls.paths import weights_folder
-        from voc_cls.weights.archive import Archive
         from voc_cls.weights.fetch import fetch, fetch_source
+        from voc_cls.weights.origins import Archive
 
         source = fetch_source(self.name)
         if isinstance(source.origin, Archive):
@@ -142,7 +142,9 @@ class Convert:
 
     def run(self) -> None:
         """Shows the comparison, then writes."""
-        from voc_cls.cli.progress import byte_bar
+        from rich.console import Console
+
+        from voc_cls.downloads import byte_bar
         from voc_cls.weights.convert import plan_conversion
 
         if len(self.files) < 2:
@@ -152,7 +154,7 @@ class Convert:
         _show(conversion.diff)
         _note(conversion.notes)
         conversion.check(self.partial)
-        with byte_bar(f"write {target.name}", conversion.nbytes) as advance:
+        with byte_bar(f"write {target.name}", conversion.nbytes, Console()) as advance:
             conversion.write(advance)
         print(target)
 

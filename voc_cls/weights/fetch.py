@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published
-from voc_cls.weights.archive import Archive
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint
 from voc_cls.weights.imagenet import check_imagenet, known_by
-from voc_cls.weights.wheel import Wheel
+from voc_cls.weights.origins import Archive, Wheel
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import DownloadError, UsageError, WeightsError
-from voc_cls.weights.archive import Archive
 from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import load_weights_file
+from voc_cls.weights.origins import Archive
 
 
 @pytest.fixture

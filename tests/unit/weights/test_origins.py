@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import DownloadError
-from voc_cls.weights.archive import LARGEST, Archive
+from voc_cls.weights.origins import LARGEST, Archive
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

