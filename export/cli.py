@@ -13,12 +13,13 @@ import tyro
 from voc_cls.console import import_tensorflow, parse, run
 
 PROGRAM = "voc-export"
-DESCRIPTION = """Export a trained run as a TensorFlow SavedModel that voc-serve and TensorFlow Serving understand.
+DESCRIPTION = """Export a trained run as a SavedModel for voc-serve and TensorFlow Serving.
 
-  voc-export runs/voc07 models/voc             writes models/voc/1, the next time models/voc/2
+  voc-export runs/voc07 models/voc        writes models/voc/1, then 2, 3, ...
+  voc-serve --model-dir models/voc
 
-The export is reloaded and compared with the trained network before it is moved into place; an existing version is never
-overwritten."""
+Before the new version appears, the export is loaded and its probabilities are
+  compared with the trained network. Existing versions are never overwritten."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class ExportConfig:
     """What to export, and where."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run: the --out of voc-train."""
+    """Run folder: the --out of voc-train."""
     models: Annotated[Path, tyro.conf.Positional]
-    """Folder of the model, which holds its versions; its name is the name of the model."""
+    """Folder of the model, one subfolder per version; its name is the name of the model."""
     version: int | None = None
-    """Version number. Default: the next one."""
+    """Version number. Default: the highest existing one plus 1."""
 
 
 def main() -> None:

@@ -10,23 +10,19 @@ by the variable or the key, and what is left becomes flags (console.with_flags).
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import inspect
 import math
 import re
-import textwrap
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from voc_cls.console import PARAMETER, parse
+from voc_cls.console import PARAMETER, default_hint, field_docs, parse
 from voc_cls.errors import UsageError, VocError
 
 HELP = frozenset({"-h", "--help"})
@@ -370,27 +366,14 @@ def _flags(group: type, values: Mapping[str, Any]) -> type:
     """`group` for tyro: with `values` for defaults, and the docstrings of its fields for help."""
     import tyro
 
-    docs = _docstrings(group)
+    docs = field_docs(group)
     entries = []
     for setting in settings_of(group):
         if setting.mark(YamlOnly):
             continue
         default = values.get(setting.name, tyro.MISSING if setting.default is MISSING else setting.default)
-        kind: Any = Annotated[setting.type, tyro.conf.arg(help=docs[setting.name], help_behavior_hint=_default_hint)]
+        kind: Any = Annotated[setting.type, tyro.conf.arg(help=docs[setting.name], help_behavior_hint=default_hint)]
         if setting.mark(FlagOnly):
             kind = tyro.conf.FlagCreatePairsOff[kind]
         entries.append((setting.name, kind, field(default=default)))
     return make_dataclass(group.__name__, entries, namespace={"__doc__": group.__doc__})
-
-
-def _default_hint(value: str) -> str:
-    return "" if value in ("None", "False", "") else f"(default: {value})"
-
-
-def _docstrings(group: type) -> dict[str, str]:
-    """What is written below each field, on one line: tyro would keep the line breaks of the source."""
-    definition = ast.parse(textwrap.dedent(inspect.getsource(group))).body[0]
-    assert isinstance(definition, ast.ClassDef)
-    return {ast.unparse(entry.target): " ".join(ast.literal_eval(doc.value).split())
-            for entry, doc in pairwise(definition.body)
-            if isinstance(entry, ast.AnnAssign) and isinstance(doc, ast.Expr)}

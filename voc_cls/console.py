@@ -6,13 +6,18 @@ that every `--help` stays quick.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import os
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
 
@@ -105,10 +110,46 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
     """
     import tyro
 
+    _set_help(config)
     parsed: Config = tyro.cli(config, prog=program, description=description, args=args,
                               config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
                                       tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone))
     return parsed
+
+
+def _set_help(config: Any) -> None:
+    """Sets the help of all fields of a dataclass, of those within, or of a union of them."""
+    import tyro
+
+    if not (isinstance(config, type) and is_dataclass(config)):
+        for part in get_args(config):
+            _set_help(part)
+        return
+    kinds, docs = get_type_hints(config, include_extras=True), field_docs(config)
+    for entry in fields(config):
+        if is_dataclass(kinds[entry.name]):
+            _set_help(kinds[entry.name])
+        elif entry.name in docs:
+            text = tyro.conf.arg(help=docs[entry.name], help_behavior_hint=default_hint)
+            config.__annotations__[entry.name] = Annotated[kinds[entry.name], text]
+
+
+def default_hint(default: str) -> str:
+    """How help shows a default; empty ones are left to the text of the flag."""
+    return "" if default in ("None", "False", "", "''") else f"(default: {default})"
+
+
+def field_docs(group: type) -> dict[str, str]:
+    """The docstring of each field, on one line: tyro would keep the line breaks of the source."""
+    try:
+        source = inspect.getsource(group)
+    except OSError:
+        return {}  # made at run time, with help of its own
+    definition = ast.parse(textwrap.dedent(source)).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    return {ast.unparse(entry.target): " ".join(ast.literal_eval(doc.value).split())
+            for entry, doc in pairwise(definition.body)
+            if isinstance(entry, ast.AnnAssign) and isinstance(doc, ast.Expr)}
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
     "voc_cls/evaluation": EVALUATION,
     "voc_cls/training": TRAINING,
     "voc_cls/v1": {"voc_cls.v1"},
+    "voc_cls/prediction": set(),
     "voc_cls/client": {*SHARED, "voc_cls.v1", "voc_cls.prediction", "voc_cls.client"},
     "voc_cls/cli": {*TRAINING, "voc_cls.client", "voc_cls.demo", "voc_cls.cli"},
     "export": {*TRAINING, "export"},

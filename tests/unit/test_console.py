@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from voc_cls.console import with_flags
+from voc_cls.console import parse, with_flags
 
 PROGRAM = """
 import sys
@@ -41,3 +43,29 @@ def test_other_ways_to_leave_keep_their_code():
 def test_parameters_that_a_library_error_names_are_shown_as_flags():
     text = with_flags("`image_size` 12: must be at least 32; choose `head` gap, see `voc-nets`")
     assert text == "--image-size 12: must be at least 32; choose --head gap, see `voc-nets`"
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Part of a command line."""
+
+    path: Path | None = None
+    """A file. Default: none."""
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A command line."""
+
+    inner: Inner = field(default_factory=Inner)
+    number: int = 3
+    """A number."""
+
+
+def test_help_shows_defaults_but_not_empty_ones(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(Outer, "voc-x", "Does x.", ["--help"])
+    printed = capsys.readouterr().out
+    assert "(default: 3)" in printed
+    assert "None" not in printed
+    assert parse(Outer, "voc-x", "Does x.", ["--path", "a"]) == Outer(Inner(Path("a")))

@@ -21,31 +21,33 @@ from voc_cls.data.dataset import DataKind
 from voc_cls.errors import DataError, UsageError
 
 PROGRAM = "voc-data"
-DESCRIPTION = """Check, count, show, split, download and draw data sets.
+DESCRIPTION = """Prepare data sets: download, check, count, preview and split them.
 
   voc-data download voc2007
   voc-data check --root VOCdevkit/VOC2007
   voc-data stats --root VOCdevkit/VOC2007 --plot stats.png
   voc-data preview --root VOCdevkit/VOC2007 --augment lecture --out preview.png
   voc-data split --data folder --root PetImages --out lists --folds 5
-  voc-data demo demo --pictures 480"""
+  voc-data demo demo --pictures 480
+
+Help for a subcommand: voc-data check --help"""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Find everything that is wrong with a data set; exit code 1 if there is a problem.
+    """Find the problems of a data set; the exit code is 1 if there are any.
 
-    All is read as in training, and each picture is decoded in full. Problems:
-    - files that cannot be read or decoded, or have no counterpart
-    - unknown classes, and classes without any picture
-    - the same picture in two splits, by name or byte for byte
+    Labels are read as in training, and every picture is decoded. Problems:
+    - files that cannot be read or decoded, or whose counterpart is missing
+    - unknown classes, and classes without pictures
+    - the same picture in two splits, by name or by content
     - the same picture twice, with different labels
 
-    Warnings, which leave the exit code 0:
+    Warnings, which do not change the exit code:
     - the same picture twice in one split, with the same labels
     - classes that a split lacks; test pictures without classes
 
-    Every kind of data set is checked alike.
+    Examples:
       voc-data check --root VOCdevkit/VOC2007 --split trainval
       voc-data check --data cifar10 --root cifar-10-batches-py
       voc-data check --data csv --root lists
@@ -53,13 +55,13 @@ class Check:
     """
 
     root: Path
-    """Where the data set is. voc: the folder of one year, such as VOCdevkit/VOC2007. cifar10: cifar-10-batches-py,
-    cifar-10-batches-bin or an official archive. csv: the folder of the lists, or one list. folder: what holds the
-    folders of the classes, or of the splits."""
+    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007. cifar10: cifar-10-batches-py or the
+    .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each
+    class, or for each split."""
     data: DataKind = "voc"
     """Kind of data set."""
     split: str | None = None
-    """The split to check. Default: all of them; for voc also files that are in no list."""
+    """The split to check. Default: all; for voc also the files that no list mentions."""
     json: bool = False
     """Print JSON."""
 
@@ -89,23 +91,25 @@ class Check:
 
 @dataclass(frozen=True)
 class Stats:
-    """Count the pictures of each class, which classes come together, and sizes.
+    """Count pictures per class, classes per picture, pairs of classes, and sizes.
 
-    Reads labels and the headers of the pictures, and decodes nothing.
+    Reads the labels and the headers of the pictures only, so it is fast.
+
+    Examples:
       voc-data stats --root VOCdevkit/VOC2007 --split test
       voc-data stats --data folder --root PetImages --plot stats.png
     """
 
     root: Path
-    """Where the data set is: see voc-data check --help."""
+    """Path of the data set; see voc-data check --help."""
     split: str | None = None
-    """The split to count, with its objects if it is VOC's. Default: all splits side by side."""
+    """The split to count; for voc with its objects. Default: all splits, side by side."""
     data: DataKind = "voc"
     """Kind of data set."""
     plot: Path | None = None
-    """Draw a figure too: a PNG file to write."""
+    """Also draw the numbers into this PNG file."""
     json: bool = False
-    """Print JSON: of one split its numbers, else {"splits": [...]}."""
+    """Print JSON: one object with --split, otherwise {"splits": [...]}."""
 
     def run(self) -> None:
         """Prints the table."""
@@ -131,14 +135,19 @@ class Stats:
 
 @dataclass(frozen=True)
 class Demo:
-    """Draw a small VOC2007 devkit with VOC's 20 classes, to try everything without a download."""
+    """Generate a small devkit like VOC2007, with its 20 classes, to try everything.
+
+    Example:
+      voc-data demo demo --pictures 480
+      voc-train --root demo/VOCdevkit/VOC2007 --weights none --out runs/demo
+    """
 
     folder: tyro.conf.Positional[Path]
-    """Folder to write into, empty or new; the devkit is FOLDER/VOCdevkit/VOC2007."""
+    """New or empty folder; the devkit is written to FOLDER/VOCdevkit/VOC2007."""
     pictures: int = 480
-    """Number of pictures: a third each for train, val and test (from 30 on each of them shows every class)."""
+    """Number of pictures, a third each for train, val and test. With 30 or more, each split has every class."""
     seed: int = 0
-    """The same seed gives the same bytes, and more pictures begin with the same ones."""
+    """Random seed: the same seed gives the same files, and a larger number of pictures starts with the same ones."""
 
     def run(self) -> None:
         """Draws, then prints how to use it."""

@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Download:
-    """Fetch an official data set, check its digest and unpack it.
+    """Download an official data set, verify its digest and unpack it.
 
-    What broke off is carried on, and what is there is not fetched again.
-      voc-data download voc2007        0.9 GB, VOCdevkit/VOC2007
-      voc-data download voc2012        2.0 GB, VOCdevkit/VOC2012
-      voc-data download cifar10        0.2 GB, cifar-10-batches-py
+    Interrupted downloads are resumed; complete ones are not repeated.
+
+    Examples:
+      voc-data download voc2007    0.9 GB, VOCdevkit/VOC2007
+      voc-data download voc2012    2.0 GB, VOCdevkit/VOC2012
+      voc-data download cifar10    0.2 GB, cifar-10-batches-py
       voc-data download voc2007 --archive VOC*_06-Nov-2007.tar
     """
 
     name: tyro.conf.Positional[Literal["voc2007", "voc2012", "cifar10"]]
     """The data set."""
     out: Path = Path(".")
-    """Folder to unpack into; needs about twice the size of the archives while it works."""
+    """Folder to unpack into; needs about twice the size of the archives while unpacking."""
     parts: tuple[str, ...] = ()
-    """voc2007 only: trainval, test. Default: all."""
+    """voc2007 only: trainval, test or both. Default: both."""
     url: str | None = None
-    """A mirror: the folder of the archives, or the address of one. Default: the official servers."""
+    """URL of a mirror: of the folder with the archives, or of one archive. Default: the official servers."""
     archive: tuple[Path, ...] = ()
-    """Archives that have been brought by hand, under their official names; they are not downloaded and stay."""
+    """Archives that you downloaded yourself, under their official names: unpacked, and not deleted."""
     sha256: str | None = None
-    """What the archive must have as SHA-256, where a mirror has packed it anew. Default: the official digest."""
+    """Expected SHA-256 of the archive, if a mirror has repacked it. Default: the official digest."""
 
     def run(self) -> None:
         """Fetches part by part, then prints how to train on it."""

@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from voc_cls.training.trained_run import TrainedRun
 
 PROGRAM = "voc-eval"
-DESCRIPTION = """How good a trained run is, class by class.
+DESCRIPTION = """Evaluate a trained run: scores per class, with 95 % confidence intervals.
 
-Any number of classes on a picture: average precision of both kinds, area
-(VOC2010+) and 11-point (VOC2007); decisions by thresholds chosen on validation
-data. One class a picture: accuracy, top-5, precision, recall and F1 by class,
-what is taken for what. Both with 95 % intervals and calibration.
-  voc-eval runs/voc07           on the run's own evaluation split; renews evaluation.json,
-                                predictions.csv and report.html in the run folder
-  voc-eval runs/voc07 --split val --json out.json --report val.html
+- Multi-label: average precision (VOC2010+, 11-point), decisions at thresholds.
+- Single-label: accuracy, top-5, precision, recall, F1, the confusion matrix.
+
+On the run's own evaluation split; updates evaluation.json, predictions.csv
+  and report.html in the run folder:
+  voc-eval runs/voc07
+
+On another split, into other files:
+  voc-eval runs/voc07 --split val --json val.json --report val.html
+
+With test-time augmentation; for two classes; with a sheet of sample pictures:
   voc-eval runs/voc07 --tta flip --predictions out.csv
-  voc-eval runs/voc07 --classes cat dog       mean over these two
-  voc-eval runs/cifar --sheet sample.png      ten pictures, what they are and
-                                              what they are taken for"""
+  voc-eval runs/voc07 --classes cat dog
+  voc-eval runs/cifar --sheet samples.png"""
 LEAST_RESAMPLES = 100
 """Of fewer, the ends of a 95 % interval would be single draws."""
 
@@ -39,38 +42,39 @@ class EvalConfig:
     """What to evaluate, on what."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run: the --out of voc-train."""
+    """Run folder: the --out of voc-train."""
     data: Literal["voc", "cifar10", "csv", "folder"] | None = None
     """Kind of data set. Default: the run's."""
     root: Path | None = None
     """Folder of the data set. Default: the run's."""
     split: str | None = None
-    """Pictures to evaluate. Default: the run's --eval-split."""
+    """The split to evaluate. Default: the run's --eval-split."""
     difficult: DifficultPolicy | None = None
-    """Pictures with only difficult objects of a class: ignore, positive or negative. Default: the run's."""
+    """voc only: how to label a picture that contains only difficult objects of a class. Default: the run's."""
     classes: tuple[str, ...] = ()
-    """Classes to report and to take the means over. Default: all. Where every picture is of one class, accuracy and
-    confusions are about all of them in any case."""
+    """Classes to report and to average over. Default: all. Single-label accuracy and confusion matrix always cover all
+    classes."""
     weights: Literal["best", "last"] = "best"
-    """best: those that validated best, by mAP or accuracy. last: those after the last step."""
+    """best: the weights with the best validation score (mAP or accuracy). last: those after the last step."""
     tta: Literal["none", "flip", "multi-scale", "both"] = "none"
-    """Test-time augmentation, the mean over views of each picture: its mirror image too, and two larger sizes."""
+    """Test-time augmentation: average over views of each picture. flip: also its mirror image. multi-scale: also two
+    larger sizes. both: all of them."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
-    """Number format of the network. Default: the run's --inference-precision."""
+    """Number format of the computation. Default: the run's --inference-precision."""
     write: bool = True
-    """Renew the files in the run folder, where no flag above makes it another evaluation than the run's own."""
+    """Update the files in the run folder. Skipped if a flag above changes what is evaluated."""
     bootstrap: int = 1000
-    """Resamples of the pictures for the confidence intervals."""
+    """Number of bootstrap resamples for the confidence intervals."""
     json: Path | None = None
-    """Write all numbers to this file, as JSON (0-1)."""
+    """Write all scores to this JSON file, 0 to 1."""
     predictions: Path | None = None
-    """Write every picture's probabilities to this file, as CSV."""
+    """Write the probabilities of every picture to this CSV file."""
     report: Path | None = None
-    """Write the report to this file: one HTML page with tables, curves, pictures of the worst mistakes, Grad-CAM."""
+    """Write an HTML report to this file: tables, curves, the worst mistakes with Grad-CAM."""
     sheet: Path | None = None
-    """Draw sample pictures into this PNG file, with what they really show above and the most probable labels below."""
+    """Draw sample pictures into this PNG file, with their true labels above and the predicted ones below."""
     samples: int = 10
-    """Pictures on the sheet, drawn from the run's --seed."""
+    """Number of pictures on the sheet, chosen by the run's --seed."""
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from voc_cls.console import parse, run
 
 PROGRAM = "voc-nets"
-DESCRIPTION = """The networks that voc-train --net takes: size, input, accuracy, and where their weights come from.
+DESCRIPTION = """List the networks: size, input, ImageNet accuracy, pretrained weights.
 
   voc-nets
   weights=$(voc-weights fetch resnet_v1_50)
@@ -19,10 +19,10 @@ DESCRIPTION = """The networks that voc-train --net takes: size, input, accuracy,
 
 @dataclass(frozen=True)
 class Nets:
-    """What is shown."""
+    """How to print the list."""
 
     json: bool = False
-    """Print JSON: a list with an object per network."""
+    """Print a JSON list with one object per network."""
 
     def run(self) -> None:
         """Prints the table."""

@@ -13,27 +13,31 @@ from voc_cls.errors import UsageError
 
 @dataclass(frozen=True)
 class Preview:
-    """Draw a sheet of training pictures with their labels: as they are, and augmented as training would."""
+    """Draw training pictures into a PNG file, original and augmented.
+
+    Example:
+      voc-data preview --root VOCdevkit/VOC2007 --augment lecture
+    """
 
     root: Path
-    """Where the data set is: see voc-data check --help."""
+    """Path of the data set; see voc-data check --help."""
     data: DataKind = "voc"
     """Kind of data set."""
     split: str | None = None
-    """The split to take pictures from. Default: the one that voc-train would train on."""
+    """The split of the pictures. Default: the training split of voc-train."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
-    """voc only: what a picture is for a class of which it holds only difficult objects."""
+    """voc only: how to label a picture that contains only difficult objects of a class."""
     net: str = "vgg_16"
-    """Network whose input is shown."""
+    """Network whose input size is used."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     pictures: int = 6
-    """Rows of the sheet, chosen at random; mixup and CutMix mix them with each other."""
+    """Number of pictures, one per row, chosen at random; mixup and CutMix combine them with each other."""
     variants: int = 5
-    """Augmented variants of each."""
+    """Augmented variants of each picture."""
     seed: int = 0
-    """The same seed gives the same sheet."""
+    """Random seed: the same seed draws the same sheet."""
     out: Path = Path("preview.png")
-    """The PNG file to write."""
+    """PNG file to write."""
 
     def run(self) -> None:
         """Draws, then prints where."""

@@ -16,35 +16,37 @@ MOST_FOLDS = 100
 
 @dataclass(frozen=True)
 class Split:
-    """Draw lists to train, validate and test on, or folds; no picture is copied.
+    """Split a data set into CSV lists for training, validation and test, or folds.
 
-    - every class goes to each list by its share, also where pictures have several
-    - pictures with the same bytes go to the same list
-    - the same seed draws the same lists, CSVs for `voc-train --data csv`
+    - No picture is copied: the lists contain paths, for `voc-train --data csv`.
+    - Stratified: each list gets its share of every class.
+    - Pictures with the same content go to the same list.
+
+    Examples:
       voc-data split --data folder --root PetImages --out lists
       voc-data split --data folder --root PetImages --out lists --folds 5
     """
 
     root: Path
-    """Where the data set is: see voc-train --help."""
+    """Path of the data set; see voc-data check --help."""
     out: Path
-    """New folder for the lists: train.csv, val.csv, test.csv, or with --folds train_1.csv, val_1.csv and so on; and
+    """New folder for the lists: train.csv, val.csv and test.csv, or with --folds train_1.csv, val_1.csv and so on; and
     classes.txt."""
     data: DataKind = "folder"
     """Kind of data set."""
     split: str | None = None
-    """The split to draw from. Default: the one that voc-train would train on."""
+    """The split to divide. Default: the training split of voc-train."""
     val: float | None = None
-    """Fraction of all pictures for val.csv; 0: none. Default: 0.15. Not with --folds."""
+    """Fraction of the pictures for val.csv, 0 to 1; 0: no such list. Default: 0.15. Not with --folds."""
     test: float = 0.15
-    """Fraction of all pictures for test.csv, with --folds too; 0: none."""
+    """Fraction of the pictures for test.csv, 0 to 1; 0: no such list."""
     folds: int | None = None
-    """So many pairs of lists: each picture that is not in test.csv is in exactly one val_K.csv, and in the train_K.csv
-    of all the others. `voc-train --fold K` takes a pair."""
+    """Number of folds: each picture outside test.csv is in exactly one val_K.csv, and in the train_K.csv of the other
+    folds. Train on one with `voc-train --fold K`."""
     seed: int = 0
-    """Draws the lists."""
+    """Random seed: the same seed gives the same lists."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
-    """voc only: what a picture is for a class of which it holds only difficult objects."""
+    """voc only: how to label a picture that contains only difficult objects of a class."""
 
     def run(self) -> None:
         """Draws, writes, then prints the table and how to go on."""
