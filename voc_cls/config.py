@@ -138,7 +138,7 @@ class Program:
     groups: Mapping[str, type]
     """Name of a group → its dataclass. VOC_SERVE_CONFIG and the field `config` name the YAML file."""
     ignored: tuple[str, ...] = ()
-    """Groups of the YAML file that are no settings."""
+    """Groups of the YAML file that are not settings."""
     relative_to_file: bool = False
     """Whether relative paths of the YAML file are relative to it, not to the working directory."""
     replaced: Callable[[Collection[str]], Collection[str]] = lambda _: ()
@@ -161,7 +161,7 @@ class Program:
         except UsageError:
             if HELP.isdisjoint(args):
                 raise
-            below = Settings(self)  # whoever asks for help gets it, whatever is wrong
+            below = Settings(self)  # help is shown whatever is wrong
         given = {argument[2:].partition("=")[0].replace("-", "_") for argument in args if argument.startswith("--")}
         below = below.without(self.replaced(given))
         flags = self._parse_flags(args, below.values)
@@ -234,7 +234,7 @@ class Program:
         return {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
 
     def _hint(self, key: str, groups: Iterable[str]) -> str:
-        """What somebody may have meant by a key that is not a group."""
+        """A suggestion for a key that is not a group."""
         name = key.replace("-", "_")
         if name in self._group_of:
             return f" (write it below {self._group_of[name]}:)"

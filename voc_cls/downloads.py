@@ -30,7 +30,7 @@ MOST_MEMBERS = 1_000_000
 
 
 class _BrokenOffError(Exception):
-    """The body ended early, or has to be asked for once more."""
+    """The body ended early, or has to be requested again."""
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def fetched(url: str, to: Path, local: Path | None = None, sha256: str | None = 
     Args:
         url: Its address.
         to: Where a download is put; what is there already is not downloaded again.
-        local: The file, where somebody has brought it; it stays.
+        local: The file, where it has been brought by hand; it stays.
         sha256: Digest that it must have, if known.
         console: For a progress bar, if it is a terminal.
         expected: `magic` and `size` as `download` takes them.
@@ -177,7 +177,7 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
     part, version = _part(to), _validator(to)
     known = version.read_text() if version.is_file() else ""
     have = part.stat().st_size if known and part.is_file() else 0
-    if have and have == size:  # killed before it got its name; servers answer 416 to being asked for nothing
+    if have and have == size:  # killed before the rename; servers answer 416 to an empty range
         return
     headers = {"Accept-Encoding": "identity"}
     if have:
@@ -192,7 +192,7 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
         resumed = response.status_code == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             discard(to)
-            raise _BrokenOffError("the server sent another part than was asked for")
+            raise _BrokenOffError("the server sent another part than the requested one")
         have = have if resumed else 0
         if not resumed:
             version.write_text(_strong_validator(response.headers))

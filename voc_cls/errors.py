@@ -38,7 +38,7 @@ class DataError(VocError):
 
 
 class DownloadError(VocError):
-    """A file cannot be fetched, or is another one than was asked for."""
+    """A file cannot be fetched, is damaged, or is another one than expected."""
 
 
 class WeightsError(VocError):
@@ -58,7 +58,7 @@ class ClientError(VocError):
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to leave. As KeyboardInterrupt it is no Exception: Keras would wrap it in another."""
+    """A signal asked the process to end. Not an Exception, like KeyboardInterrupt: Keras would wrap it in another."""
 
     def __init__(self, number: Signals, then: str) -> None:
         super().__init__(f"stopped by {number.name}; {then}")

@@ -1,1 +1,1 @@
-"""What a server is told: flags, environment, file, and whether they make sense."""
+"""The configuration of a server: fields, command line, models, and --check."""

@@ -100,11 +100,11 @@ def model_settings(config: ModelsConfig) -> tuple[ModelSettings, ...]:
 
 
 def replaced_models(names: Collection[str]) -> set[str]:
-    """Fields that no longer count where fields above them, `names`, name one model and they several, or the reverse."""
-    one, several = {"model_dir", "model_name", "versions", "version_labels"}, {"models_file", "served"}
-    if not several.isdisjoint(names):
-        return one | several
-    return several if "model_dir" in names else set()
+    """Fields that the fields in `names` override as a whole: a single model several ones, and the reverse."""
+    single_model, many_models = {"model_dir", "model_name", "versions", "version_labels"}, {"models_file", "served"}
+    if not many_models.isdisjoint(names):
+        return single_model | many_models
+    return many_models if "model_dir" in names else set()
 
 
 def _of_folder(config: ModelsConfig, folder: Path) -> ModelSettings:
@@ -139,7 +139,7 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
         raise UsageError(f"{where}.path: must be the folder of a model's versions, such as models/voc, found {path!r}")
     name = entry.get("name")
     if name is not None and not isinstance(name, str):
-        raise UsageError(f"{where}.name: {name!r} is no text: write it in quotation marks")
+        raise UsageError(f"{where}.name: {name!r} is not a text: write it in quotation marks")
     resolved = folder / path
     place = f"{where}.path has no name beside it, and its own" if name is None else f"{where}.name"
     name = resolved.resolve().name if name is None else name
@@ -147,7 +147,7 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
     policy = _policy_of(entry.get("versions", "latest"), f"{where}.versions")
     labels = entry.get("labels") or {}
     if not isinstance(labels, dict):
-        raise UsageError(f"{where}.labels: {labels!r} are no labels: write them as {{stable: 3, canary: 4}}")
+        raise UsageError(f"{where}.labels: {labels!r} are not labels: write them as {{stable: 3, canary: 4}}")
     for label, version in labels.items():
         _check_label(label, version, policy, f"{where}.labels")
     return ModelSettings(name, resolved, policy, dict(labels))
@@ -182,7 +182,7 @@ def parse_labels(assignments: Iterable[str], policy: VersionPolicy, where: str =
     for assignment in assignments:
         label, equals, number = assignment.partition("=")
         if not equals or len(number) > 19 or not is_version(number):
-            raise UsageError(f"{where} {assignment!r} is no label of a version: write it as stable=3")
+            raise UsageError(f"{where} {assignment!r} is not a label of a version: write it as stable=3")
         if label in labels:
             raise UsageError(f"{where} {assignment!r}: the label {label!r} is version {labels[label]} already; a label "
                              "is one version, a version may have several labels")

@@ -166,7 +166,7 @@ class LineListener(QueueListener):
     def _write_some(self, data: bytes) -> int:
         try:
             return os.write(self._fd, data)
-        except BlockingIOError:  # whoever started the server made the stream non-blocking
+        except BlockingIOError:  # the stream was made non-blocking by the process that started the server
             ready = select.poll()
             ready.register(self._fd, select.POLLOUT)
             if not ready.poll(STUCK_SECONDS * 1000):

@@ -63,7 +63,7 @@ class Download:
               f"{official.train} …")
 
     def _brought(self, archives: tuple[OfficialArchive, ...]) -> dict[str, Path]:
-        """Name of an archive → the file; one that is asked for alone may be called anything."""
+        """Name of an archive → the file; a single one may have any name."""
         brought = {}
         for file in self.archive:
             names = [archive.name for archive in archives]

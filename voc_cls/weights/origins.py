@@ -37,7 +37,7 @@ class Archive:
     member: str
     """Name of the v1 checkpoint inside, at the top."""
     sha256: str | None = None
-    """Of the archive, where somebody knows it."""
+    """Of the archive, if known."""
 
     def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
         """Puts the member at `checkpoint`; the download lies beside that file's folder until it is unpacked.
@@ -51,7 +51,7 @@ class Archive:
             DownloadError: The archive does not come, is damaged or another one.
         """
         name = PurePosixPath(urlsplit(self.url).path).name
-        aside = checkpoint.parent.parent / f".{name}"  # hidden: a visible one is somebody's, not ours
+        aside = checkpoint.parent.parent / f".{name}"  # hidden: a visible one belongs to the user
         with fetched(self.url, aside, local, self.sha256, console, magic=GZIP_MAGIC) as archive:
             unpack(archive, checkpoint.parent, LARGEST, only=self.member)
             (checkpoint.parent / self.member).replace(checkpoint)
