@@ -13,8 +13,8 @@ from rich.console import Console
 
 from voc_cls.training.config import DatasetConfig, NetworkConfig, RunConfig, TrainConfig, TrainingConfig
 from voc_cls.training.distribution import mirrored
-from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.session import train_joined
+from voc_cls.training.initial_weights import WeightsSource
+from voc_cls.training.session import train_distributed
 
 
 def main(devices: int, root: Path, out: Path) -> None:
@@ -29,8 +29,8 @@ def main(devices: int, root: Path, out: Path) -> None:
         training=TrainingConfig(steps=3, batch_size=8, lr=1e-3, l2=1e-3, ema=0.9, clip_norm=1.0,
                                 head_lr_multiplier=2.0),
         run=RunConfig(out),
-    ).resolved()
-    train_joined(config, RunFolder(out), distribution, Console(quiet=True))
+    ).checked()
+    train_distributed(config, WeightsSource.open("none", "vgg_16"), distribution, Console(quiet=True))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def train() -> None:
 
     console = Console()
     with settings.explaining():
-        report = train_run(config, console)
+        report = train_run(config, console, sys.argv, handle_signals=True).report
     if report is not None:
         console.print(report_tables(report))
     results = " (report.html shows the results)" if report is not None else ""

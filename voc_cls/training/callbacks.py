@@ -60,7 +60,7 @@ class FiniteLoss(keras.callbacks.Callback):  # type: ignore[misc]
         if not isfinite(loss):
             names = ", ".join(self.pictures[index].name for index in self.order.index[self.steps.done - 1])
             raise RunError(f"the training diverged: the loss is {loss} at step {self.steps.done}, whose pictures are "
-                           f"{names}; start anew with a lower --lr or with --clip-norm, or look at these pictures")
+                           f"{names}; start again with a lower `lr` or with `clip_norm`, or look at these pictures")
 
 
 class Validation(keras.callbacks.Callback):  # type: ignore[misc]

@@ -44,9 +44,10 @@ class Preemption:
         self._deferred = False
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, handle_signals: bool = True) -> Iterator[None]:
         """Inside, a signal raises Interrupted, or is noted in `requested` below `deferred`; a second one kills."""
-        if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread alone
+        main = threading.current_thread() is threading.main_thread()  # Python gives signals to it alone
+        if not (handle_signals and main):
             yield
             return
         mine = SIGNALS if self.distribution.hosts == 1 else ()
@@ -66,7 +67,7 @@ class Preemption:
         finally:
             self._deferred = False
         if self.requested:
-            raise Interrupted(self.requested, "all steps are done and saved, --resume writes the results")
+            raise Interrupted(self.requested, "all steps are done and saved, `resume` writes the results")
 
     def asked(self, step: int) -> bool:
         """Whether the run is to stop after `step`; to be asked after every step."""
@@ -78,7 +79,7 @@ class Preemption:
         signal.signal(number, signal.SIG_DFL)
         self.requested = signal.Signals(number)
         if not self._deferred:
-            raise Interrupted(self.requested, "go on with --resume if the run folder exists already")
+            raise Interrupted(self.requested, "continue with `resume` if the run folder exists already")
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             old.unlink()
 
     def _leave(self, number: Any) -> None:
-        raise Interrupted(number, f"step {self.steps.done} of {self.steps.last} is saved, go on with voc-train --out "
-                                  f"{self.folder.path} --resume")
+        raise Interrupted(number, f"step {self.steps.done} of {self.steps.last} is saved, continue with `resume` "
+                                  f"`out` {self.folder.path}")
 
 
 def _plain(value: Any) -> Any:

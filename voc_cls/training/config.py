@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from voc_cls.config import FlagOnly, Range, check_ranges
-from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.data.dataset import DataKind, DifficultPolicy, Task
+from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
+from voc_cls.data.augmentation import Augmentation, AugmentationConfig
+from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Task
 from voc_cls.data.load import NONE, default_splits, folds_of
 from voc_cls.errors import UsageError
+from voc_cls.paths import cache_folder
+from voc_cls.training.devices import inference_precision
 
 AUTO = "auto"
-"""How --val-split says: a part of what is trained on."""
+"""The `val_split` that is a part of the training split."""
+UNKNOWN = Path("unknown")
+"""What a run from Python records as `root` or `weights` where it cannot be repeated: its provenance says why."""
+LEAST_INTERVAL = 50
+"""Steps between two checkpoints at least, by default: with a frozen backbone an epoch may take milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,12 @@ class DatasetConfig:
     """voc only: what a picture is for a class of which it holds only difficult objects (the VOC protocol ignores
     it)."""
 
-    def resolved(self) -> DatasetConfig:
-        """With the splits named that are meant; what is resolved already stays as it is.
+    def checked(self) -> DatasetConfig:
+        """With its splits named and its root absolute; what is named already stays as it is.
 
-        Raises UsageError for a fold that does not exist or contradicts other flags, DataError where `root` has to be
-        looked at and holds no such data set.
+        Raises:
+            UsageError: for a fold that does not exist or contradicts the splits.
+            DataError: where `root` has to be read for its splits and holds no such data set.
         """
         chosen = replace(self, root=self.root.absolute())  # a run is used from other folders too
         if self.fold is not None:
@@ -68,17 +76,17 @@ class DatasetConfig:
         """(to train on, to watch)."""
         train, val = f"train_{fold}", f"val_{fold}"
         if self.data != "csv":
-            raise UsageError(f"--fold {fold}: not for --data {self.data}; make lists with `voc-data split --folds 5`, "
-                             "which --data csv reads")
-        for flag, given, harmless in (("--train-split", self.train_split, (None, train)),
-                                      ("--val-split", self.val_split, (AUTO, val))):
+            raise UsageError(f"`fold` {fold}: not for `data` {self.data}; make lists with `voc-data split --folds 5`, "
+                             "which `data` csv reads")
+        for name, given, harmless in (("train_split", self.train_split, (None, train)),
+                                      ("val_split", self.val_split, (AUTO, val))):
             if given not in harmless:
-                raise UsageError(f"--fold {fold}: takes {train} and {val}, not {flag} {given}; leave one of them away")
+                raise UsageError(f"`fold` {fold}: takes {train} and {val}, not `{name}` {given}; omit one of them")
         known = folds_of(self.root)
         if fold not in known:
-            found = f"the folds {', '.join(map(str, known))}; choose one of them" if known else (
+            existing = f"the folds {', '.join(map(str, known))}; choose one of them" if known else (
                 "no folds (train_1.csv with val_1.csv); make some with `voc-data split --folds 5`")
-            raise UsageError(f"--fold {fold}: {self.root} has {found}")
+            raise UsageError(f"`fold` {fold}: {self.root} has {existing}")
         return train, val
 
 
@@ -180,10 +188,10 @@ class LossConfig:
         if self.loss == "auto":
             return replace(self, loss="sigmoid" if task is Task.MULTI_LABEL else "softmax")
         if (self.loss == "softmax") != (task.activation == "softmax"):
-            pictures = {Task.SINGLE_LABEL: "every picture is of exactly one class",
-                        Task.MULTI_LABEL: "a picture may show any number of classes"}[task]
-            raise UsageError(f"--loss {self.loss}: not for a {task.value} data set, in which {pictures}; leave it away "
-                             f"for {task.activation}")
+            images = {Task.SINGLE_LABEL: "every picture is of exactly one class",
+                      Task.MULTI_LABEL: "a picture may show any number of classes"}[task]
+            raise UsageError(f"`loss` {self.loss}: not for a {task.value} data set, in which {images}; omit it for "
+                             f"{task.activation}")
         return self
 
 
@@ -238,27 +246,78 @@ class TrainConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
-    def resolved(self) -> TrainConfig:
-        """With the defaults that depend on other values filled in, and every value checked."""
+    def checked(self) -> TrainConfig:
+        """With the defaults that depend on other values filled in, and every value checked; reads no images.
+
+        Raises:
+            UsageError: for a value that cannot be used, and for values that contradict each other.
+            DataError: where the splits have to be looked up and there is no such data set.
+        """
         default = recipe(self.network.trainable, self.network.head)
         training = replace(self.training, **{name: value for name, value in asdict(default).items()
                                              if getattr(self.training, name) is None})
         if training.eval_weights is None:
             training = replace(training, eval_weights="raw" if training.ema is None else "ema")
         check_ranges(self.dataset, training, self.loss, self.compute)
-        check_combinations(training, self.dataset)
+        check_combinations(training, self.dataset.val_split)
         self.augmentation.resolved()
         weights = self.network.weights
         return replace(
             self,
-            dataset=self.dataset.resolved(),
+            dataset=self.dataset.checked(),
             network=replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute())),
             training=training,
         )
 
+    def resolved(self, train: Dataset, accelerator: bool) -> ResolvedConfig:
+        """What training on `train` goes by, from a config that was `checked`: nothing in it is left open.
 
-def check_combinations(training: TrainingConfig, dataset: DatasetConfig) -> None:
-    """UsageError where two parameters contradict each other."""
+        Args:
+            train: the images to train on; their task decides the loss, their number the default interval.
+            accelerator: whether a GPU or TPU computes, which decides the number format of frozen layers.
+
+        Raises:
+            UsageError: where the loss is for the other task.
+        """
+        given = self.training
+        epoch = -(-len(train) // given.batch_size)
+        interval = given.interval or epoch * -(-LEAST_INTERVAL // epoch)
+        training = ResolvedTraining(**{entry.name: getattr(given, entry.name) for entry in fields(given)}
+                                    | {"interval": interval})
+        return ResolvedConfig(self, training, self.augmentation.resolved(), self.loss.for_task(train.task),
+                              inference_precision(self.compute.inference_precision, accelerator),
+                              cache_folder(self.run.cache_dir))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTraining(TrainingConfig):
+    """How long and how fast, with every default filled in."""
+
+    steps: int
+    lr: float
+    l2: float
+    eval_weights: Literal["raw", "ema"]
+    interval: int
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """What a run goes by; made once, by `TrainConfig.resolved`."""
+
+    settings: TrainConfig
+    """What it was made of: for config.yaml, and for all that has no default to be resolved."""
+    training: ResolvedTraining
+    augmentation: Augmentation
+    loss: LossConfig
+    """Its `loss` is never "auto"."""
+    inference_precision: str
+    """float32, bfloat16 or float16: for layers that only run forward."""
+    cache: Path
+    """Folder of caches."""
+
+
+def check_combinations(training: TrainingConfig, val_split: str) -> None:
+    """UsageError where two settings contradict each other."""
     if training.eval_weights == "ema" and training.ema is None:
         raise UsageError("`eval_weights` ema: there is no average to evaluate; set `ema` to 0.999, or omit it")
     if training.warmup_steps and training.schedule == "plateau":
@@ -266,7 +325,7 @@ def check_combinations(training: TrainingConfig, dataset: DatasetConfig) -> None
                          "itself; choose cosine or constant")
     if training.warmup_steps >= (training.steps or 0):
         raise UsageError(f"`warmup_steps` {training.warmup_steps}: must be below `steps` {training.steps}")
-    if training.early_stopping is not None and dataset.val_split == "none":
+    if training.early_stopping is not None and val_split == NONE:
         raise UsageError(f"`early_stopping` {training.early_stopping}: nothing is validated with `val_split` none; "
                          "omit one of them")
 
@@ -286,6 +345,24 @@ def recipe(trainable: str, head: str) -> Recipe:
         return Recipe(steps=6000, lr=1e-5, l2=0.0)  # the lecture's
     # docs/decisions.md: chosen by cross-validation on trainval of the real VOC2007 part
     return Recipe(steps=3000, lr=2e-3, l2=0.0 if head == "fc" else 5e-4)
+
+
+OPTION_GROUPS: Mapping[str, Any] = {"training": TrainingConfig, "loss": LossConfig, "augmentation": AugmentationConfig,
+                 "compute": ComputeConfig}
+"""The groups whose settings are options of a training from Python."""
+
+
+def option_groups(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by name, such as steps=500, as the groups that they belong to; UsageError names one that is wrong."""
+    settings = {setting.name: (group, setting.type) for group, kind in OPTION_GROUPS.items()
+                for setting in settings_of(kind) if setting.name != "precision"}  # the network has that
+    values: dict[str, dict[str, Any]] = {group: {} for group in OPTION_GROUPS}
+    for name, value in options.items():
+        if name not in settings:
+            raise UsageError(f"`{name}`: there is no such option; known are {', '.join(sorted(settings))}")
+        group, kind = settings[name]
+        values[group][name] = typed(value, kind, f"`{name}`")
+    return {group: kind(**values[group]) for group, kind in OPTION_GROUPS.items()}
 
 
 def to_dict(config: Any) -> Any:

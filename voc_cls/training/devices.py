@@ -218,7 +218,7 @@ def inference_precision(asked: str, on_accelerator: bool) -> str:
 def policy(precision: str) -> str:
     """Keras' dtype policy for `precision`; variables are float32 in each of them."""
     if precision not in POLICIES:
-        raise UsageError(f"--precision {precision}: not one of {', '.join(POLICIES)}")
+        raise UsageError(f"`precision` {precision}: not one of {', '.join(POLICIES)}")
     return POLICIES[precision]
 
 

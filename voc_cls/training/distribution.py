@@ -58,12 +58,12 @@ class Distribution:
     def check(self, batch_size: int, accumulate: int) -> None:
         """UsageError where these devices cannot train so."""
         if batch_size % self.replicas:
-            raise UsageError(f"--batch-size {batch_size}: must be a multiple of the {self.replicas} devices that share "
+            raise UsageError(f"`batch_size` {batch_size}: must be a multiple of the {self.replicas} devices that share "
                              "it; choose another size, or hide devices with CUDA_VISIBLE_DEVICES")
         if accumulate > 1 and self.replicas > 1 and keras.backend.backend() == "tensorflow":
             # Keras 3.15 adds gradients up inside tf.cond, where tf.distribute allows no exchange between replicas
-            raise UsageError(f"--accumulate {accumulate}: not on several devices with the TensorFlow backend; set "
-                             "KERAS_BACKEND=jax, or choose a larger --batch-size")
+            raise UsageError(f"`accumulate` {accumulate}: not on several devices with the TensorFlow backend; set "
+                             "KERAS_BACKEND=jax, or choose a larger `batch_size`")
 
     @contextmanager
     def alone(self, *models: keras.Model) -> Iterator[None]:

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from voc_cls.console import quiet_stderr
+from voc_cls.console import quiet_stderr, with_flags
 from voc_cls.training import devices
 from voc_cls.training.devices import POLICIES, cpu_has_bfloat16
 from voc_cls.version import __version__
@@ -44,9 +44,9 @@ def doctor(console: Console, cache: Path | None = None) -> bool:
     broken = [name for name, (_, works) in results.items() if not works]
     if broken:
         problems.append(f"{', '.join(broken)} cannot be computed: reinstall {devices.backend()} and the driver, or "
-                        "train with another --precision")
+                        "train with another `precision`")
     for advice in [*problems, *advices(cache)]:
-        console.print(f"[yellow]![/yellow] {advice}", highlight=False)
+        console.print(f"[yellow]![/yellow] {with_flags(advice)}", highlight=False)
     works = results["float32"][1]
     console.print("training can work here" if works else "[red]training cannot work here[/red]")
     return works
@@ -116,7 +116,7 @@ def advices(cache: Path | None) -> list[str]:
     if devices.backend() == "tensorflow" and devices.installed("jax") is None:
         found.append('training on several hosts needs JAX: pip install "voc-cls[jax]"')
     if cache is not None and free_gib(cache) < LEAST_FREE_GIB:
-        found.append(f"{cache} has less than {LEAST_FREE_GIB:.0f} GiB free: give another --cache-dir, or --cache-gb 0")
+        found.append(f"{cache} has less than {LEAST_FREE_GIB:.0f} GiB free: give another `cache_dir`, or `cache_gb` 0")
     return found
 
 

@@ -20,7 +20,7 @@ from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside
 from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, TrainingProgress, Validation
 from voc_cls.training.checkpoint import Checkpoint, Preemption, Saved, restore
-from voc_cls.training.config import TrainingConfig
+from voc_cls.training.config import ResolvedTraining
 from voc_cls.training.optimizer import averaged_weights, build_optimizer
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.tensorboard import TensorBoardLog
@@ -31,7 +31,7 @@ from voc_cls.training.trainable_part import TrainablePart
 class Plan:
     """What is trained how: `factors` are of the learning rate, one for each trained variable of the part."""
 
-    config: TrainingConfig
+    config: ResolvedTraining
     order: Order
     pictures: Sequence[Path]
     """Of the training split: what `order.index` counts."""
@@ -139,8 +139,8 @@ def decisions(part: TrainablePart, plan: Plan, val: Dataset | None, folder: RunF
     return chosen
 
 
-def evaluated_weights(model: keras.Model, config: TrainingConfig) -> AbstractContextManager[None]:
-    """Inside, `model` has the weights that `--eval-weights` names."""
+def evaluated_weights(model: keras.Model, config: ResolvedTraining) -> AbstractContextManager[None]:
+    """Inside, `model` has the weights that `eval_weights` names."""
     return averaged_weights(model.optimizer) if config.eval_weights == "ema" else nullcontext()
 
 
@@ -160,5 +160,6 @@ def predict_logits(part: TrainablePart, inputs: object, count: int) -> npt.NDArr
 def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """`logits` as they are; RunError if training has blown them up."""
     if not np.isfinite(logits).all():
-        raise RunError("the training diverged, the network's outputs are NaN or infinite; start anew with a lower --lr")
+        raise RunError("the training diverged, the network's outputs are NaN or infinite; start again with a lower "
+                       "`lr`")
     return logits

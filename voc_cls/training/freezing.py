@@ -1,4 +1,4 @@
-"""What is trained and how fast: `--trainable` and the rates' factors turned into a table of layers."""
+"""What is trained and how fast: `trainable` and the rates' factors turned into a table of layers."""
 
 from __future__ import annotations
 
@@ -111,28 +111,28 @@ def trained_layers(network: Network, trainable: str) -> frozenset[str]:
     try:
         chosen = frozenset(path for path in paths if re.search(trainable, path))
     except re.error as error:
-        raise UsageError(f"--trainable {trainable}: neither head, all, nor {scopes[0]}+ and so on, and no regular "
+        raise UsageError(f"`trainable` {trainable}: neither head, all, nor {scopes[0]}+ and so on, and no regular "
                          f"expression ({error})") from error
     if not chosen:
         known = ", ".join(f"{scope}+" for scope in scopes[:-1])
         shown = paths if len(paths) <= MOST_ROWS else [*paths[:MOST_NAMES], "…", *paths[-MOST_NAMES:]]
-        raise UsageError(f"--trainable {trainable}: matches no layer; give head, all, {known}, or a regular expression "
+        raise UsageError(f"`trainable` {trainable}: matches no layer; give head, all, {known}, or a regular expression "
                          f"over {', '.join(shown)}")
     if scopes[-1] not in chosen:
-        raise UsageError(f"--trainable {trainable}: leaves out {scopes[-1]}, which is new and would stay random; write "
+        raise UsageError(f"`trainable` {trainable}: leaves out {scopes[-1]}, which is new and would stay random; write "
                          f"{trainable}|{scopes[-1]}, or a scope with a + behind it for all that follow too")
     return chosen
 
 
 def rate_factors(network: Network, config: TrainingConfig, new_scopes: Sequence[str]) -> dict[str, float]:
-    """Scope → factor of the learning rate: --head-lr-multiplier for new layers, --layer-decay for each scope below."""
+    """Scope → factor of the learning rate: `head_lr_multiplier` for new layers, `layer_decay` for each scope below."""
     old = [scope for scope in network.scopes if scope not in new_scopes]
     decayed = {scope: config.layer_decay ** distance for distance, scope in enumerate(reversed(old))}
     return {scope: decayed.get(scope, config.head_lr_multiplier) for scope in network.scopes}
 
 
 def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Sequence[str] = ()) -> Trained:
-    """Freezes what `trainable` does not name, and puts --l2 on the kernels of the rest.
+    """Freezes what `trainable` does not name, and puts `l2` on the kernels of the rest.
 
     A frozen batch normalisation goes by its moving averages and leaves them as they are. exclude: scopes that were not
     restored: they are new layers as the head is. The L2 factor is of the sum of squares, as `keras.regularizers.L2` has
@@ -147,20 +147,19 @@ def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Se
     rows = []
     for path, layer in layers(network).items():
         layer.trainable = path in chosen
-        if layer.trainable and config.l2:
-            _penalise(layer, config.l2)
+        _penalise(layer, config.l2 if layer.trainable else None)
         factor = config.head_lr_multiplier if new(path) else factors[path.split("/")[0]]
         rows.append(LayerRow(path, _parameters(layer), layer.trainable, factor))
     return Trained(next(row.scope for row in rows if row.trained), tuple(rows))
 
 
-def _penalise(layer: Any, l2: float) -> None:
+def _penalise(layer: Any, l2: float | None) -> None:
     """As TF-Slim's argument scopes do: on kernels alone, not on biases, nor on what batch normalisation learns."""
     import keras
 
     for variable in layer.weights:
         if variable.name.endswith("kernel"):
-            variable.regularizer = keras.regularizers.L2(l2)
+            variable.regularizer = keras.regularizers.L2(l2) if l2 else None  # also after an earlier training
 
 
 def _parameters(layer: Any) -> int:

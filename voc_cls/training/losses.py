@@ -89,11 +89,7 @@ class SingleLabelLoss(keras.losses.Loss):  # type: ignore[misc]
 
 
 def build_loss(config: LossConfig, train: Dataset) -> MultiLabelLoss | SingleLabelLoss:
-    """The loss that `config` names for the task of `train`, whose labels give the class weights.
-
-    UsageError where the loss is for the other task.
-    """
-    config = config.for_task(train.task)
+    """The loss that a resolved `config` names, for the task of `train`, whose labels give the class weights."""
     balanced = config.class_weights == "balanced"
     if train.task is Task.SINGLE_LABEL:
         return SingleLabelLoss(config.label_smoothing, balanced_class_weights(train) if balanced else None)

@@ -50,7 +50,7 @@ def joined(hosts: int = 1, rank: int | None = None, coordinator: str | None = No
         if not isinstance(error, LOST_ERRORS) or not re.search(LOST_WORDS, text, re.IGNORECASE):
             raise
         raise RunError(f"rank {distribution.rank} lost the others ({text[:200]}); see what they say, then start all of "
-                       "them again with --resume") from error
+                       "them again with `resume`") from error
     except BaseException:
         _leave_at_once(1)
         raise
@@ -69,11 +69,11 @@ def _leave_at_once(code: int) -> None:
 def join(hosts: int, rank: int | None, coordinator: str | None) -> Distribution:
     """What `joined` yields."""
     if hosts < 1:
-        raise UsageError(f"--hosts {hosts}: must be at least 1")
+        raise UsageError(f"`hosts` {hosts}: must be at least 1")
     backend = keras.backend.backend()
     if hosts > 1:
         if backend != "jax":
-            raise UsageError(f"--hosts {hosts}: several processes train together on Keras' JAX backend, this is "
+            raise UsageError(f"`hosts` {hosts}: several processes train together on Keras' JAX backend, this is "
                              f"{backend}; set KERAS_BACKEND=jax on every host")
         rank = rank_of(rank, hosts, os.environ)
         connect(address_of(coordinator, os.environ), hosts, rank)
@@ -86,14 +86,14 @@ def join(hosts: int, rank: int | None, coordinator: str | None) -> Distribution:
 
 def rank_of(given: int | None, hosts: int, environment: Mapping[str, str]) -> int:
     """This process's number, from the flag or what its launcher set."""
-    where, text = "--rank", "" if given is None else str(given)
+    where, text = "`rank`", "" if given is None else str(given)
     for name in RANK_VARIABLES:
         if not text and environment.get(name):
             where, text = f"${name}", environment[name]
     if not text:
-        raise UsageError(f"--hosts {hosts}: which of them is this? give --rank, or set {', '.join(RANK_VARIABLES)}")
+        raise UsageError(f"`hosts` {hosts}: which of them is this? give `rank`, or set {', '.join(RANK_VARIABLES)}")
     if not text.isdecimal() or int(text) >= hosts:
-        raise UsageError(f"{where} {text}: must be a whole number from 0 to {hosts - 1}, with --hosts {hosts}")
+        raise UsageError(f"{where} {text}: must be a whole number from 0 to {hosts - 1}, with `hosts` {hosts}")
     return int(text)
 
 
@@ -102,9 +102,9 @@ def address_of(given: str | None, environment: Mapping[str, str]) -> str | None:
     address = given or environment.get(COORDINATOR_VARIABLE)
     if address is None and environment.get("SLURM_JOB_ID"):
         return None
-    where = f"--coordinator {given}" if given else f"${COORDINATOR_VARIABLE} {address}"
+    where = f"`coordinator` {given}" if given else f"${COORDINATOR_VARIABLE} {address}"
     if address is None:
-        raise UsageError(f"--hosts: where is rank 0? give --coordinator HOST:PORT or set {COORDINATOR_VARIABLE}, the "
+        raise UsageError(f"`hosts`: where is rank 0? give `coordinator` HOST:PORT or set {COORDINATOR_VARIABLE}, the "
                          "same for every process")
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:

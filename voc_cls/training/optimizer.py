@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from voc_cls.training.config import TrainingConfig
+from voc_cls.training.config import ResolvedTraining
 
 
 @keras.saving.register_keras_serializable("voc_cls")
@@ -66,7 +66,7 @@ def _replicas() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
-def build_optimizer(config: TrainingConfig, factors: Sequence[float], float16: bool) -> keras.optimizers.Optimizer:
+def build_optimizer(config: ResolvedTraining, factors: Sequence[float], float16: bool) -> keras.optimizers.Optimizer:
     """Adam with the schedule, clipping, accumulation and averaging of `config`; for float16 with loss scaling."""
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema is not None else {}
     optimizer = Adam(learning_rate(config), factors, global_clipnorm=config.clip_norm,
@@ -74,9 +74,9 @@ def build_optimizer(config: TrainingConfig, factors: Sequence[float], float16: b
     return keras.optimizers.LossScaleOptimizer(optimizer) if float16 else optimizer
 
 
-def learning_rate(config: TrainingConfig) -> Any:
+def learning_rate(config: ResolvedTraining) -> Any:
     """The rate of every step: a number where a callback may change it, else a schedule over all steps."""
-    rate, steps, warmup = config.lr or 0.0, config.steps or 0, config.warmup_steps
+    rate, steps, warmup = config.lr, config.steps, config.warmup_steps
     if config.schedule == "cosine" or warmup:
         start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
         # alpha is the share of the rate that is left at the end: 1 makes the cosine a constant
@@ -86,7 +86,7 @@ def learning_rate(config: TrainingConfig) -> Any:
 
 
 def averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
-    """(variable, its moving average) of everything that is trained; empty without --ema."""
+    """(variable, its moving average) of everything that is trained; empty without `ema`."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not inner.use_ema:
         return []

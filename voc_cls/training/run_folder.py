@@ -43,12 +43,12 @@ class RunFolder:
         return self.path / "last.weights.h5"
 
     def last_of(self, kind: str) -> Path:
-        """The last weights that `--eval-weights` did not choose, `raw` or `ema`; only in a run with --ema."""
+        """The last weights that `eval_weights` did not choose, `raw` or `ema`; only in a run with `ema`."""
         return self.path / f"last.{kind}.weights.h5"
 
     @property
     def checkpoints(self) -> Path:
-        """What `--resume` goes on from: step-<steps done>.npz."""
+        """What `resume` continues from: step-<steps done>.npz."""
         return self.path / "checkpoints"
 
     @property
@@ -71,14 +71,22 @@ class RunFolder:
         import yaml
 
         if not self.config.is_file():
-            raise RunError(f"{self.path}: no run folder, it has no config.yaml; give the --out of a voc-train run")
+            raise RunError(f"{self.path}: not a run folder, it has no config.yaml; give the folder of a voc-train run")
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.config}: no YAML file ({' '.join(str(error).split())}); repeat the run") from error
+            text = " ".join(str(error).split())
+            raise RunError(f"{self.config}: not a YAML file ({text}); repeat the run") from error
         if not isinstance(values, dict) or not all(isinstance(values.get(group), dict) for group in CONFIG_GROUPS):
             raise RunError(f"{self.config}: not the config of a voc-train run; repeat the run")
         return values
+
+    def check_repeatable(self) -> None:
+        """RunError where the run was trained from Python objects that its config cannot create again."""
+        reasons = self.read_config()["provenance"].get("not_repeatable", {})
+        if reasons:
+            raise RunError(f"{self.path}: cannot be repeated, {' and '.join(reasons.values())}; continue it from "
+                           "Python")
 
     def read_labels(self) -> tuple[str, ...]:
         """The class names of the run."""
@@ -87,12 +95,16 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{self.labels}: cannot be read ({error.strerror}); is the run complete?") from error
 
-    def rewind_metrics(self, step: int) -> list[dict[str, Any]]:
-        """Drops the lines of metrics.jsonl after `step`, which a resumed run writes again; returns those kept."""
-        if not self.metrics.exists():
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; nothing where there is none."""
+        if not self.metrics.is_file():
             return []
         lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-        write_text(self.metrics, "".join(kept))
-        return [json.loads(line) for line in kept]
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+
+    def rewind_metrics(self, step: int) -> list[dict[str, Any]]:
+        """Drops the lines of metrics.jsonl after `step`, which a resumed run writes again; returns those kept."""
+        kept = [line for line in self.read_metrics() if line["step"] <= step]
+        if self.metrics.exists():
+            write_text(self.metrics, "".join(f"{json.dumps(line)}\n" for line in kept))
+        return kept

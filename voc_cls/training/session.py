@@ -1,188 +1,214 @@
-"""A training run, from its config to evaluated weights."""
+"""A training run, from its settings to evaluated weights: `train` from a config, `train_network` from objects."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import keras
 from rich.console import Console
 
-from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.image_cache import cached_images
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
-from voc_cls.errors import UsageError, WeightsError
+from voc_cls.errors import UsageError
 from voc_cls.evaluation.report.page import Report
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
-from voc_cls.paths import cache_folder
 from voc_cls.training.checkpoint import Preemption
-from voc_cls.training.config import TrainConfig
-from voc_cls.training.devices import compiles, inference_precision, on_accelerator, policy
-from voc_cls.training.distribution import Distribution
+from voc_cls.training.config import ResolvedConfig, RunConfig, TrainConfig, option_groups
+from voc_cls.training.devices import compiles, on_accelerator, policy
+from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.fit import Plan, fit, predict_logits, shared_inputs
 from voc_cls.training.freezing import Trained, freeze
+from voc_cls.training.initial_weights import WeightsSource, describe_network, seeded
 from voc_cls.training.losses import build_loss
 from voc_cls.training.multihost import joined
-from voc_cls.training.resume import check_folder, pictures_digest, start_folder
+from voc_cls.training.resume import check_folder, describe_start, images_digest, start_folder
 from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.splits import Splits, read_splits
+from voc_cls.training.splits import Splits, check_splits, dataset_config, read_splits
 from voc_cls.training.summary import show_start
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
-from voc_cls.training.trained_run import TrainedRun, files_in, load_weights, write_fitted, write_results
-from voc_cls.weights.load import load_weights_file
-from voc_cls.weights.restore import network_digest, restore
-
-LEAST_INTERVAL = 50
-"""Steps between two checkpoints at least: a pass over a few pictures takes milliseconds when the backbone is frozen."""
+from voc_cls.training.trained_run import TrainedRun, files_in, write_fitted, write_results
 
 
-def train(config: TrainConfig, console: Console) -> Report | None:
-    """Trains as `config` says; returns the report on the best weights (None with --eval-split none).
+@dataclass(frozen=True)
+class Session:
+    """One run: what is trained on what, how, on which devices, and where it is written and shown."""
 
-    Raises UsageError, DataError, WeightsError or RunError before anything is written; from then on the run folder is
-    whole at every moment, and --resume goes on from the last checkpoint. Interrupted where a signal came.
+    config: ResolvedConfig
+    folder: RunFolder
+    splits: Splits
+    network: Network
+    trained: Trained
+    console: Console
+    """Text about the start, and a line where something is noteworthy."""
+    progress: Console
+    """The progress bar; where it is not a terminal, some twenty lines instead."""
+    distribution: Distribution = SINGLE
+    preemption: Preemption = field(default_factory=Preemption)
+
+    def run(self, provenance: Mapping[str, Any]) -> TrainedRun:
+        """Starts the folder or continues in it, trains, and evaluates the best weights.
+
+        provenance: what `describe_start` gave.
+        """
+        settings, classes = self.config.settings, self.splits.train.classes
+        self.distribution.broadcast(lambda: start_folder(self.folder, settings, classes, provenance))
+        with naming_broken_images(self.splits.pictures, self.network.spec.preprocessing):
+            show_start(self.config, self.splits, self.trained, self.distribution, self.console)
+            part = self._part()
+            fit(part, self._plan(part), self.splits.val, self.folder, self.preemption, self.progress)
+            return self._finish(part)
+
+    def _part(self) -> TrainablePart:
+        """What `fit` runs on: what is trained alone, on the features of the frozen backbone, where they can be kept."""
+        config, first, compute = self.config, self.trained.first, self.config.settings.compute
+
+        def say(line: str) -> None:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        reason = why_not_cached(self.network, first, self.splits, config.augmentation, config.inference_precision,
+                                compute.cache_gb)
+        if reason:
+            images = cached_images(self.splits.train.paths, self.network.spec.preprocessing, compute.cache,
+                                   config.cache / "arrays", compute.cache_gb * 1e9, say)
+            part = whole_network(self.distribution, self.network, self.splits.train, config.augmentation, images)
+        else:
+            part = on_backbone_features(self.distribution, self.network, first, self.splits, config.augmentation,
+                                        config.training.seed, config.inference_precision,
+                                        FeatureCache(config.cache / "arrays", compute.cache_gb, say))
+        say(f"training {part.description}" + (f": {reason}" if reason else ""))
+        return part
+
+    def _plan(self, part: TrainablePart) -> Plan:
+        train, training = self.splits.train, self.config.training
+        order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)
+        factors = self.trained.factors(part.model.trainable_variables, self.network.spec.scope)
+        return Plan(training, order, train.paths, training.interval, build_loss(self.config.loss, train), factors,
+                    jit=compiles(part.distribution.replicas))
+
+    def _finish(self, part: TrainablePart) -> TrainedRun:
+        """Of the best weights: thresholds and calibration on the validation split, results on the evaluation split."""
+        distribution, folder = self.distribution, self.folder
+        if self.splits.val is None and distribution.is_chief:
+            write_aside(folder.best, lambda aside: shutil.copyfile(folder.last, aside))
+        distribution.load_weights(self.network.model, folder.best)
+        recorded = distribution.broadcast(folder.read_config)
+        trained = TrainedRun(folder, recorded, self.splits.train.classes, self.network)
+        if (val := self.splits.val) is not None:
+            logits = predict_logits(part, shared_inputs(part, val), len(val))
+            distribution.broadcast(lambda: write_fitted(trained, val, logits))
+        if (evaluated := self.splits.eval) is None:
+            return trained
+        logits = predict_logits(part, shared_inputs(part, evaluated), len(evaluated))
+
+        def write() -> Report:
+            with distribution.alone(self.network.model):  # Grad-CAM computes too
+                return write_results(trained, evaluated, logits, [files_in(folder)])
+
+        return replace(trained, report=distribution.broadcast(write))
+
+
+def train(config: TrainConfig, console: Console, command: Sequence[str] = (), handle_signals: bool = False
+          ) -> TrainedRun:
+    """Trains as `config` says; from the moment that the run folder exists it is whole at every moment.
+
+    Args:
+        config: the settings, as the command line or a file gives them.
+        console: where it prints; made quiet on all processes but the first.
+        command: the command line, for config.yaml.
+        handle_signals: whether SIGTERM and Ctrl-C save a checkpoint and raise Interrupted.
+
+    Returns:
+        The run with its best weights, and the report on the evaluation split where there is one.
+
+    Raises:
+        UsageError, DataError, WeightsError, RunError: before anything is written, unless the training fails later.
+        Interrupted: where a signal came.
     """
-    config = with_normalisation(config.resolved())
     folder = RunFolder(config.run.out)
+    if config.run.resume and folder.config.is_file():
+        folder.check_repeatable()
+    config = config.checked()
+    network = config.network
+    weights = WeightsSource.open(network.weights, network.net)
+    if network.normalisation == "auto":
+        config = replace(config, network=replace(network, normalisation=weights.normalisation(network.net)))
     with joined(config.run.hosts, config.run.rank, config.run.coordinator) as distribution:
-        console.quiet = not distribution.is_chief
+        if not distribution.is_chief:
+            console.quiet = True
         distribution.check(config.training.batch_size, config.training.accumulate)
         distribution.check_same(flags=[config.network, config.augmentation, config.training, config.loss,
                                        config.compute])
         distribution.broadcast(lambda: check_folder(folder, config))
-        return train_joined(config, folder, distribution, console)
+        return train_distributed(config, weights, distribution, console, command, handle_signals)
 
 
-def train_joined(config: TrainConfig, folder: RunFolder, distribution: Distribution, console: Console
-                 ) -> Report | None:
-    """`train`, when all processes are there."""
-    preemption = Preemption(distribution)
-    with preemption.watching():
+def train_distributed(config: TrainConfig, weights: WeightsSource, distribution: Distribution, console: Console,
+                      command: Sequence[str] = (), handle_signals: bool = False) -> TrainedRun:
+    """`train` from a checked config, when all processes are there."""
+    chosen, preemption = config.network, Preemption(distribution)
+    with preemption.watching(handle_signals):
         splits = read_splits(config.dataset, config.training.seed)
-        config.loss.for_task(splits.train.task)  # refuses a loss that does not fit, before anything is written
-        distribution.check_same(pictures=[pictures_digest(split) for split in (splits.train, splits.val, splits.eval)
-                                          if split])
-        keras.utils.set_random_seed(config.training.seed)
-        with distribution.scope():
-            network = build_network(config.network.net, config.network.head, len(splits.train.classes),
-                                    policy(config.compute.precision), config.network.image_size,
-                                    config.network.normalisation)
-        trained = freeze(network, config.network.trainable, config.training, config.network.exclude)
-        policy(inference_precision(config.compute.inference_precision, on_accelerator()))  # told before all else
-        weights = restore_weights(network, config, splits.train, console)
-        distribution.check_same(weights=weights)
-        distribution.broadcast(lambda: start_folder(folder, config, splits, weights,
-                                                    network.spec.preprocessing))
-        with naming_broken_images(splits.pictures, network.spec.preprocessing):
-            return run(config, folder, splits, network, trained, preemption, console)
+        resolved = config.resolved(splits.train, on_accelerator())  # a loss that does not fit is refused here
+        distribution.check_same(pictures=[images_digest(split) for split in splits.all])
+        with seeded(config.training.seed), distribution.scope():
+            network = build_network(chosen.net, chosen.head, len(splits.train.classes),
+                                    policy(config.compute.precision), chosen.image_size, chosen.normalisation)
+        trained = freeze(network, chosen.trainable, resolved.training, chosen.exclude)
+        digest = weights.restore(network, chosen.exclude, splits.train.classes, splits.task, console)
+        distribution.check_same(weights=digest)
+        provenance = describe_start(command, digest, splits.train, network.spec.preprocessing, {})
+        session = Session(resolved, RunFolder(config.run.out), splits, network, trained, console, console, distribution,
+                          preemption)
+        return session.run(provenance)
 
 
-def run(config: TrainConfig, folder: RunFolder, splits: Splits, network: Network, trained: Trained,
-        preemption: Preemption, console: Console) -> Report | None:
-    """The run itself, in a folder that has been started."""
-    training, pictures = config.training, len(splits.train)
-    per_epoch = -(-pictures // training.batch_size)
-    interval = training.interval or per_epoch * -(-LEAST_INTERVAL // per_epoch)
-    show_start(config, splits, trained, interval, preemption.distribution, console)
-    part = build_part(config, preemption.distribution, splits, network, trained.first, console)
-    plan = Plan(training, shuffled_order(pictures, training.steps or 0, training.batch_size, training.seed),
-                splits.train.paths, interval, build_loss(config.loss, splits.train),
-                trained.factors(part.model.trainable_variables, network.spec.scope),
-                jit=compiles(part.distribution.replicas))
-    fit(part, plan, splits.val, folder, preemption, console)
-    return finish(part, network, splits, folder)
+def train_network(network: Network, splits: Splits, out: Path | str, *, trainable: str = "all", resume: bool = False,
+                  cache_dir: Path | None = None, console: Console | None = None, progress: bool = True, **options: Any
+                  ) -> TrainedRun:
+    """Trains a network that exists, in this process and on one device. Leaves signals and global seeds alone.
 
+    Args:
+        network: what is trained, in place; afterwards it has the best weights.
+        splits: the images to train on, to validate on (or None), and to report results on (or None).
+        out: the run folder.
+        trainable: "head", "all", "<scope>+" or a regular expression over the layers, as `trainable` of voc-train.
+        resume: continue the run in `out`, from the same network and images.
+        cache_dir: folder of caches, such as the outputs of frozen layers; None: $VOC_CACHE_DIR or the user's.
+        console: where the settings are printed; None: nowhere.
+        progress: whether a progress bar is shown, on a terminal or in a notebook.
+        options: any other setting of voc-train about the training, loss, augmentation and caches, such as steps=500,
+            lr=1e-3, augment="lecture", loss="focal", seed=1.
 
-def build_part(config: TrainConfig, distribution: Distribution, splits: Splits, network: Network, first: str,
-               console: Console) -> TrainablePart:
-    """What `fit` runs on: what is trained alone, on the frozen backbone's features, where these can be kept."""
-    augmentation, compute, folder = config.augmentation.resolved(), config.compute, cache_folder(config.run.cache_dir)
-    precision = inference_precision(compute.inference_precision, on_accelerator())
+    Returns:
+        The run, with its history.
 
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    reason = why_not_cached(network, first, splits, augmentation, precision, compute.cache_gb)
-    if reason:
-        pictures = cached_images(splits.train.paths, network.spec.preprocessing, compute.cache, folder / "arrays",
-                                    compute.cache_gb * 1e9, say)
-        part = whole_network(distribution, network, splits.train, augmentation, pictures)
-    else:
-        part = on_backbone_features(distribution, network, first, splits, augmentation, config.training.seed, precision,
-                                    FeatureCache(folder / "arrays", compute.cache_gb, say))
-    say(f"training {part.description}" + (f": {reason}" if reason else ""))
-    return part
-
-
-def finish(part: TrainablePart, network: Network, splits: Splits, folder: RunFolder) -> Report | None:
-    """Thresholds and calibration from the validation split, results on the evaluation split, of the best weights."""
-    distribution = part.distribution
-    if splits.val is None and distribution.is_chief:
-        write_aside(folder.best, lambda aside: shutil.copyfile(folder.last, aside))
-    distribution.load_weights(network.model, folder.best)
-    config = distribution.broadcast(folder.read_config)
-    trained = TrainedRun(folder, config, splits.train.classes, network)
-    if (val := splits.val) is not None:
-        fitted = predict_logits(part, shared_inputs(part, val), len(val))
-        distribution.broadcast(lambda: write_fitted(trained, val, fitted))
-    if (evaluated := splits.eval) is None:
-        return None
-    logits = predict_logits(part, shared_inputs(part, evaluated), len(evaluated))
-
-    def write() -> Report:
-        with distribution.alone(network.model):  # Grad-CAM computes too
-            return write_results(trained, evaluated, logits, [files_in(folder)])
-
-    return distribution.broadcast(write)
-
-
-def restore_weights(network: Network, config: TrainConfig, train: Dataset, console: Console) -> str | None:
-    """Gives `network` what --weights names and prints what that was; returns its digest, None for `none`."""
-    if config.network.weights == "none":
-        console.print("weights: random (--weights none)")
-        return None
-    path = Path(config.network.weights)
-    if RunFolder(path).config.is_file():
-        return continue_run(network, RunFolder(path), config, train, console)
-    weights = load_weights_file(path, config.network.net)
-    restore(network, weights, config.network.exclude, show=console.print)
-    return weights.digest()
-
-
-def with_normalisation(config: TrainConfig) -> TrainConfig:
-    """`--normalisation auto` replaced by what the weights were trained with; stays auto where they do not say."""
-    chosen = config.network
-    if chosen.normalisation != "auto" or chosen.weights == "none":
-        return config
-    earlier = RunFolder(Path(chosen.weights))
-    if earlier.config.is_file():
-        found = earlier.read_config()["network"].get("normalisation", "auto")
-    else:
-        found = load_weights_file(Path(chosen.weights), chosen.net).normalisation
-    return replace(config, network=replace(chosen, normalisation=found))
-
-
-def continue_run(network: Network, earlier: RunFolder, config: TrainConfig, train: Dataset, console: Console) -> str:
-    """Gives `network` the best weights of the run `earlier`, head and all; returns their digest."""
-    chosen, before = config.network, earlier.read_config()
-    task = before["provenance"].get("task", Task.MULTI_LABEL)  # not recorded before 0.4.0
-    for key, ours, theirs in (("--net", chosen.net, before["network"]["net"]),
-                              ("--head", chosen.head, before["network"]["head"]),
-                              ("the task", train.task.value, str(task)),
-                              ("classes", train.classes, earlier.read_labels())):
-        if ours != theirs:
-            raise WeightsError(f"--weights {earlier.path}: that run has {key} {_said(theirs)}, this one {_said(ours)}; "
-                               "start from a run of the same kind, or from a checkpoint")
-    if chosen.exclude:
-        raise UsageError(f"--exclude {' '.join(chosen.exclude)}: an earlier run's weights are taken whole; leave it "
-                         "away")
-    load_weights(network, earlier, "best")
-    console.print(f"weights: the best of {earlier.path}, with its head", highlight=False, markup=False, soft_wrap=True)
-    return network_digest(network)
-
-
-def _said(value: object) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    Raises:
+        UsageError: for an option that does not exist or cannot be used.
+        DataError: for an image that cannot be decoded.
+        RunError: where the loss is NaN or infinite, or `out` cannot be written.
+    """
+    check_splits(splits)
+    if network.classes != len(splits.train.classes):
+        raise UsageError(f"`train`: has {len(splits.train.classes)} classes, the network {network.classes} outputs; "
+                         "create it with classes=train.classes")
+    groups = option_groups(options)
+    seed = groups["training"].seed
+    initial, (dataset, unreadable) = describe_network(network, trainable, seed), dataset_config(splits, seed)
+    groups["compute"] = replace(groups["compute"], precision=initial.precision)
+    settings = TrainConfig(dataset, initial.config, **groups, run=RunConfig(Path(out), resume, cache_dir=cache_dir))
+    settings = settings.checked()
+    reasons = {"dataset": unreadable, "network": initial.not_repeatable}
+    folder = RunFolder(settings.run.out)
+    check_folder(folder, settings)
+    config = settings.resolved(splits.train, on_accelerator())
+    trained = freeze(network, trainable, config.training, settings.network.exclude)
+    provenance = describe_start((), initial.digest, splits.train, network.spec.preprocessing,
+                                {group: reason for group, reason in reasons.items() if reason})
+    bars = Console(stderr=True)
+    bars.quiet = not (progress and (bars.is_terminal or bars.is_jupyter))
+    return Session(config, folder, splits, network, trained, console or Console(quiet=True), bars).run(provenance)

@@ -1,30 +1,35 @@
-"""The pictures of a run: what it trains on, what it watches, what it reports."""
+"""The images of a run: what it trains on, what it validates on, what it reports results on."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.dataset import Dataset, Draw, Source, Task
 from voc_cls.data.load import NONE, read_dataset
 from voc_cls.errors import DataError, UsageError
-from voc_cls.training.config import AUTO, DatasetConfig
+from voc_cls.training.config import AUTO, UNKNOWN, DatasetConfig
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The pictures of a run; `val` and `eval` are None where none was asked for."""
+    """The images of a run; `val` and `eval` may be None."""
 
     train: Dataset
-    val: Dataset | None
-    eval: Dataset | None
+    val: Dataset | None = None
+    eval: Dataset | None = None
+
+    @property
+    def all(self) -> tuple[Dataset, ...]:
+        """Those that there are."""
+        return tuple(split for split in (self.train, self.val, self.eval) if split is not None)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
         """All of them."""
-        return tuple(path for split in (self.train, self.val, self.eval) if split for path in split.paths)
+        return tuple(path for split in self.all for path in split.paths)
 
     @property
     def task(self) -> Task:
@@ -33,61 +38,107 @@ class Splits:
 
 
 def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
-    """Reads the training, validation and evaluation pictures; UsageError where they overlap, or their classes differ.
+    """Reads the training, validation and evaluation images.
 
-    seed: draws the validation pictures of `--val-split auto`; the same seed draws the same ones.
+    Args:
+        chosen: where they are, as `DatasetConfig.checked` returns it.
+        seed: draws the validation images of `val_split` auto; the same seed draws the same ones.
+
+    Raises:
+        UsageError: where splits overlap, or their classes differ.
+        DataError: for a split that does not exist or cannot be read.
     """
-    chosen = chosen.resolved()
-
-    def read(flag: str, split: str | None) -> Dataset | None:
+    def read(parameter: str, split: str | None) -> Dataset | None:
         if split in (None, NONE):
             return None
         try:
             return read_dataset(chosen.data, chosen.root, str(split), chosen.difficult)
         except DataError as error:
-            raise DataError(f"{flag} {split}: {error}") from error
+            raise DataError(f"`{parameter}` {split}: {error}") from error
 
-    training = read("--train-split", chosen.train_split)
+    training = read("train_split", chosen.train_split)
     if training is None:
-        raise UsageError("--train-split none: there is nothing to train on; name a split")
-    if training.task is Task.SINGLE_LABEL and len(training.classes) < 2:
-        raise UsageError(f"--train-split {chosen.train_split}: has the class {training.classes[0]!r} alone, so there "
-                         "is nothing to tell apart; add pictures of another class")
-    carved = chosen.val_split == AUTO
-    validation = None if carved else read("--val-split", chosen.val_split)
-    splits = Splits(training, validation, read("--eval-split", chosen.eval_split))
-    for flag, name, split in (("--val-split", chosen.val_split, splits.val),
-                              ("--eval-split", chosen.eval_split, splits.eval)):
-        if split:
-            check_same_classes(f"{flag} {name}", split, f"--train-split {chosen.train_split}", training)
-            check_apart(f"{flag} {name}", split, f"--train-split {chosen.train_split}", training)
-    if not carved:
+        raise UsageError("`train_split` none: there is nothing to train on; name a split")
+    validation = None if chosen.val_split == AUTO else read("val_split", chosen.val_split)
+    splits = Splits(training, validation, read("eval_split", chosen.eval_split))
+    check_splits(splits, f"`train_split` {chosen.train_split}", f"`val_split` {chosen.val_split}",
+                 f"`eval_split` {chosen.eval_split}")
+    if chosen.val_split != AUTO:
         return splits
     return Splits(*training.split(chosen.val_fraction, seed, parameter="val_fraction"), splits.eval)
 
 
-def check_same_classes(flag: str, split: Dataset, other_flag: str, other: Dataset) -> None:
+def check_splits(splits: Splits, train: str = "`train`", val: str = "`val`", evaluated: str = "`eval`") -> None:
+    """UsageError where splits share images, or their tasks or classes differ; the names are those of the parameters."""
+    if splits.task is Task.SINGLE_LABEL and len(splits.train.classes) < 2:
+        raise UsageError(f"{train}: has the class {splits.train.classes[0]!r} alone, so there is nothing to "
+                         "distinguish; add pictures of another class")
+    for name, split in ((val, splits.val), (evaluated, splits.eval)):
+        if split is not None:
+            check_same_classes(name, split, train, splits.train)
+            check_apart(name, split, train, splits.train)
+
+
+def check_same_classes(name: str, split: Dataset, other_name: str, other: Dataset) -> None:
     """UsageError where two splits are of different tasks or have different classes."""
     if split.task is not other.task:
-        raise UsageError(f"{flag}: is {split.task.value}, {other_flag} is {other.task.value}; choose splits of one "
+        raise UsageError(f"{name}: is {split.task.value}, {other_name} is {other.task.value}; choose splits of one "
                          "kind")
     only = sorted(set(split.classes) ^ set(other.classes))
     if only:
-        raise UsageError(f"{flag}: does not have the classes of {other_flag}, {only[0]!r} is in one alone; "
+        raise UsageError(f"{name}: does not have the classes of {other_name}, {only[0]!r} is in one alone; "
                          "give both the same list of classes")
     if split.classes != other.classes:
-        raise UsageError(f"{flag}: has the classes of {other_flag} in another order; give both the same list of "
+        raise UsageError(f"{name}: has the classes of {other_name} in another order; give both the same list of "
                          "classes")
 
 
-def check_apart(flag: str, split: Dataset, other_flag: str, other: Dataset) -> None:
-    """UsageError where two splits share pictures, under whatever paths."""
+def check_apart(name: str, split: Dataset, other_name: str, other: Dataset) -> None:
+    """UsageError where two splits share images, under whatever paths."""
     shared = set(real_paths(other.paths)) & set(real_paths(split.paths))
     if shared:
-        raise UsageError(f"{flag}: {len(shared):,} of its {len(split):,} pictures are in {other_flag} too, so its "
+        raise UsageError(f"{name}: {len(shared):,} of its {len(split):,} pictures are in {other_name} too, so its "
                          "numbers would mean nothing; choose splits apart")
 
 
 def real_paths(paths: Iterable[Path]) -> list[str]:
     """Where the files really are, behind links and `..`."""
     return [os.path.realpath(path) for path in paths]
+
+
+def dataset_config(splits: Splits, seed: int) -> tuple[DatasetConfig, str]:
+    """(the settings that read the same splits again, why there are none): one of the two is empty.
+
+    Args:
+        splits: data sets from Python.
+        seed: that of the training, from which `val_split` auto is drawn.
+    """
+    names = tuple(split.name if split is not None else NONE for split in (splits.train, splits.val, splits.eval))
+    unknown = DatasetConfig(UNKNOWN, train_split=names[0], val_split=names[1], eval_split=names[2],
+                            difficult=splits.train.difficult)
+    train = splits.train.source
+    if train is None or any(split.source is None for split in splits.all):
+        return unknown, "its data sets were made in Python and cannot be read again"
+    places = {(split.source.kind, split.source.root, split.source.difficult) for split in splits.all if split.source}
+    if len(places) > 1:
+        return unknown, "its data sets come from different places"
+    val = splits.val.source if splits.val is not None else None
+    evaluated = splits.eval.source if splits.eval is not None else None
+    known = DatasetConfig(train.root.absolute(), train.kind, train.split, evaluated.split if evaluated else NONE,
+                          difficult=train.difficult)
+    if evaluated is not None and evaluated.draws:
+        return unknown, "it is evaluated on a part of a split"
+    if not train.draws and not (val and val.draws):
+        return replace(known, val_split=val.split if val else NONE), ""
+    if val is not None and _is_drawn(train, val, seed):
+        return replace(known, val_split=AUTO, val_fraction=val.draws[0].fraction), ""
+    return unknown, (f"it trains on a part of a split; `train, val = dataset.split(fraction, seed={seed})`, with the "
+                     "seed of the training, can be repeated")
+
+
+def _is_drawn(train: Source, val: Source, seed: int) -> bool:
+    """Whether the two are what `val_split` auto draws."""
+    if train.split != val.split or len(val.draws) != 1:
+        return False
+    fraction = val.draws[0].fraction
+    return (train.draws, val.draws) == ((Draw(fraction, seed, taken=False),), (Draw(fraction, seed, taken=True),))

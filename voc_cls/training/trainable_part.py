@@ -95,10 +95,10 @@ def why_not_cached(network: Network, first: str, splits: Splits, augmentation: A
     if augmentation.mixes:
         return "mixup and cutmix make every picture anew"
     if augmentation.views is None:
-        return "every augmented picture is new; --views makes them so many that they can be kept"
+        return "every augmented picture is new; with a number of views they can be kept"
     outputs = len(splits.train) * augmentation.views + len(splits.pictures) - len(splits.train)
     numbers = outputs * int(np.prod(network.entries[first].shape[1:]))
     size = numbers * (4 if precision == "float32" else 2) / 1e9
     if size > limit_gb:
-        return f"the frozen layers' features take {size:.1f} GB, more than --cache-gb {limit_gb:g}"
+        return f"the frozen layers' features take {size:.1f} GB, more than the cache may take, {limit_gb:g} GB"
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.dataset import Dataset, Task, html_table
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.errors import RunError
 from voc_cls.evaluation.bootstrap import RESAMPLES
@@ -32,6 +31,19 @@ from voc_cls.training.fit import finite
 from voc_cls.training.run_folder import RunFolder
 
 
+class History(list[dict[str, Any]]):
+    """Records of metrics.jsonl: step, seconds, lr, loss and the metrics of the validation; a table in Jupyter."""
+
+    def _repr_html_(self) -> str:
+        columns = list(dict.fromkeys(name for record in self for name in record))
+        rows = [[_number(record.get(name)) for name in columns] for record in self]
+        return html_table("history", columns, rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """`network` holds weights of the run in `folder`; `config` is its config.yaml."""
@@ -42,6 +54,8 @@ class TrainedRun:
     network: Network
     weights: Literal["best", "last"] = "best"
     """Which of the run's weights the network has."""
+    report: Report | None = None
+    """On the evaluation split, where the run has just been trained and has one."""
 
     @property
     def name(self) -> str:
@@ -78,6 +92,11 @@ class TrainedRun:
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
 
     @property
+    def history(self) -> History:
+        """The metrics after every interval: a list of records, for pandas.DataFrame(run.history)."""
+        return History(self.folder.read_metrics())
+
+    @property
     def task(self) -> Task:
         """That of the data set it was trained on; runs before 0.4.0 do not say, they were all multi-label."""
         recorded = self.config["provenance"].get("task", Task.MULTI_LABEL.value)
@@ -107,8 +126,8 @@ def load_weights(network: Network, folder: RunFolder, which: Literal["best", "la
     """Gives `network` the best or last weights of a finished run; RunError where it is not, or they do not fit."""
     for weights in (folder.last, folder.best):
         if not weights.is_file():
-            raise RunError(f"{folder.path}: the run is not finished, it has no {weights.name}; go on with voc-train "
-                           f"--resume --out {folder.path}")
+            raise RunError(f"{folder.path}: the run is not finished, it has no {weights.name}; continue with "
+                           f"`resume` `out` {folder.path}")
     weights = folder.best if which == "best" else folder.last
     try:
         network.model.load_weights(weights)
@@ -153,7 +172,7 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, logits: Floats, tta: Tta
         classes: The classes to report and to average over; empty: all.
         resamples: Of the bootstrap.
     """
-    run = RunDetails(trained.name, trained.config, read_metrics(trained.folder), trained.weights, tta)
+    run = RunDetails(trained.name, trained.config, tuple(trained.folder.read_metrics()), trained.weights, tta)
     return evaluate(dataset, logits, read_fitted(trained.folder.path, trained.labels, trained.task), classes, resamples,
                     run, lambda paths, columns: heat_maps(trained.network, paths, columns))
 
@@ -174,11 +193,3 @@ def write_results(trained: TrainedRun, dataset: Dataset, logits: Floats, files: 
         if results.report is not None:
             report.to_html(results.report)
     return report
-
-
-def read_metrics(folder: RunFolder) -> tuple[dict[str, Any], ...]:
-    """The lines of metrics.jsonl; nothing where there is none."""
-    if not folder.metrics.is_file():
-        return ()
-    lines = folder.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    return tuple(json.loads(line) for line in lines if line.endswith("\n"))

@@ -185,7 +185,7 @@ def test_why_features_cannot_be_cached_is_said(small_network, splits):
     assert why(augmentation=AugmentationConfig(augment="none").resolved()) == ""
     assert why("conv1") == "all layers are trained"
     assert why(augmentation=AugmentationConfig(mixup=0.2).resolved()).startswith("mixup")
-    assert "--views" in why(augmentation=AugmentationConfig(augment="randaugment").resolved())
+    assert "a number of views" in why(augmentation=AugmentationConfig(augment="randaugment").resolved())
     features = 52 * 8 * 8 * 16 * 4 / 1e9
     assert why(limit_gb=features) == ""
-    assert "more than --cache-gb" in why(limit_gb=0.99 * features)
+    assert "more than the cache may take" in why(limit_gb=0.99 * features)

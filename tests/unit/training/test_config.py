@@ -18,16 +18,16 @@ def config(**training: object) -> TrainConfig:
 
 
 def test_fine_tuning_everything_has_the_lectures_defaults():
-    training = config().resolved().training
+    training = config().checked().training
     assert (training.steps, training.lr, training.batch_size, training.l2) == (6000, 1e-5, 32, 0.0)
 
 
 def test_the_head_alone_has_defaults_of_its_own_and_given_values_win():
     head = replace(config(), network=NetworkConfig(weights="none", head="gap", trainable="head"))
-    assert head.resolved().training.lr > 1e-4
+    assert head.checked().training.lr > 1e-4
     for name, l2 in (("fc", 0.0), ("gap", 5e-4), ("gap+max", 5e-4)):
-        assert replace(head, network=replace(head.network, head=name)).resolved().training.l2 == l2
-    assert replace(head, training=TrainingConfig(lr=0.5)).resolved().training.lr == 0.5
+        assert replace(head, network=replace(head.network, head=name)).checked().training.l2 == l2
+    assert replace(head, training=TrainingConfig(lr=0.5)).checked().training.lr == 0.5
 
 
 @pytest.mark.parametrize("wrong", [
@@ -37,22 +37,22 @@ def test_the_head_alone_has_defaults_of_its_own_and_given_values_win():
     {"plateau_factor": 1.0}, {"eval_weights": "ema"}, {"warmup_steps": 6000},
     {"warmup_steps": 5, "schedule": "plateau"},
 ])
-def test_a_value_that_cannot_be_is_named(wrong: dict[str, object]):
+def test_a_value_that_cannot_be_used_names_its_parameter(wrong: dict[str, object]):
     with pytest.raises(UsageError, match=f"^`{next(iter(wrong))}` "):
-        config(**wrong).resolved()
+        config(**wrong).checked()
 
 
 def test_early_stopping_wants_something_to_watch():
     early = config(early_stopping=3)
-    early.resolved()
+    early.checked()
     with pytest.raises(UsageError, match="`early_stopping` 3: nothing is validated with `val_split` none"):
-        replace(early, dataset=replace(early.dataset, val_split="none")).resolved()
+        replace(early, dataset=replace(early.dataset, val_split="none")).checked()
 
 
 def test_the_average_is_evaluated_where_there_is_one():
-    assert config().resolved().training.eval_weights == "raw"
-    assert config(ema=0.9).resolved().training.eval_weights == "ema"
-    assert config(ema=0.9, eval_weights="raw").resolved().training.eval_weights == "raw"
+    assert config().checked().training.eval_weights == "raw"
+    assert config(ema=0.9).checked().training.eval_weights == "ema"
+    assert config(ema=0.9, eval_weights="raw").checked().training.eval_weights == "raw"
 
 
 def test_a_yaml_file_gives_values_and_leaves_the_rest_to_the_defaults(tmp_path: Path):
@@ -114,7 +114,7 @@ def test_a_value_that_cannot_be_is_named_by_where_it_stands(tmp_path: Path):
                                   f"{file}: training.warmup_steps 9: must be below VOC_TRAIN_STEPS 8")):
         settings = read_settings(["--config", str(file)], environment)
         with pytest.raises(UsageError) as error, settings.explaining():
-            settings.config(TrainConfig).resolved()
+            settings.config(TrainConfig).checked()
         assert str(error.value).startswith(message)
 
 

@@ -1,4 +1,4 @@
-"""--trainable and the learning rates: which layers are trained, and how fast."""
+"""`trainable` and the learning rates: which layers are trained, and how fast."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_all_trains_all(network: Network):
 
 @pytest.mark.parametrize("wrong", ["conv6+", "everything", "conv5_9"])
 def test_an_unknown_scope_is_refused_with_the_known_ones(network: Network, wrong: str):
-    with pytest.raises(UsageError, match=r"--trainable .*matches no layer; give head, all, conv1\+.*conv5/conv5_3"):
+    with pytest.raises(UsageError, match=r"`trainable` .*matches no layer; give head, all, conv1\+.*conv5/conv5_3"):
         freeze(network, wrong, TrainingConfig())
 
 

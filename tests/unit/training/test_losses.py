@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,8 +28,12 @@ def dataset(labels: object) -> Dataset:
                    DifficultPolicy.IGNORE)
 
 
+def loss_of(config: LossConfig, train: Dataset) -> Any:
+    return build_loss(config.for_task(train.task), train)
+
+
 def loss(targets: object, logits: object, **config: object) -> float:
-    built = build_loss(LossConfig(**config), dataset(TARGETS))  # type: ignore[arg-type]
+    built = loss_of(LossConfig(**config), dataset(TARGETS))  # type: ignore[arg-type]
     return float(built(np.asarray(targets, np.float32), np.asarray(logits, np.float32)))
 
 
@@ -73,7 +78,7 @@ def test_smoothing_moves_targets_in_from_both_ends():
 
 def test_balanced_positives_of_a_class_weigh_as_much_as_its_negatives():
     labels = [[1, 1, 0], [0, 1, 0], [0, 1, IGNORED], [0, 0, 0]]
-    weights = build_loss(LossConfig(class_weights="balanced"), dataset(labels)).weights
+    weights = loss_of(LossConfig(class_weights="balanced"), dataset(labels)).weights
     assert weights is not None
     np.testing.assert_allclose(weights, [[4 / 6, 4 / 2, 1], [4 / 2, 4 / 6, 1]], rtol=1e-6)  # the last has no positive
 
@@ -87,7 +92,7 @@ def single(labels: object) -> Dataset:
 
 
 def softmax(targets: object, logits: object, train: object = ONE_HOT, **config: object) -> float:
-    built = build_loss(LossConfig(**config), single(train))  # type: ignore[arg-type]
+    built = loss_of(LossConfig(**config), single(train))  # type: ignore[arg-type]
     return float(built(np.asarray(targets, np.float32), np.asarray(logits, np.float32)))
 
 
@@ -112,7 +117,7 @@ def test_balanced_classes_weigh_alike_however_many_pictures_they_have():
     from sklearn.utils.class_weight import compute_class_weight
 
     wanted = compute_class_weight("balanced", classes=np.arange(2), y=train.argmax(axis=1))
-    found = build_loss(LossConfig(class_weights="balanced"), single(train)).weights
+    found = loss_of(LossConfig(class_weights="balanced"), single(train)).weights
     np.testing.assert_allclose(found, [*wanted, 1.0], rtol=1e-6)  # the third has no picture
     alike = softmax(train, np.zeros((4, 3)), train, class_weights="balanced")
     assert alike == pytest.approx(np.log(3), rel=1e-6)
@@ -129,8 +134,8 @@ def test_a_single_label_batch_in_two_parts_has_the_mean_of_their_losses(config: 
 @pytest.mark.parametrize(("name", "task"), [("sigmoid", Task.SINGLE_LABEL), ("focal", Task.SINGLE_LABEL),
                                             ("asymmetric", Task.SINGLE_LABEL), ("softmax", Task.MULTI_LABEL)])
 def test_a_loss_for_the_other_task_is_refused_in_one_sentence(name: str, task: Task):
-    with pytest.raises(UsageError, match=f"^--loss {name}: not for a {task.value} data set, in which .* leave it away"):
-        build_loss(LossConfig(loss=name), replace(dataset(ONE_HOT), task=task))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=f"^`loss` {name}: not for a {task.value} data set, in which .* omit it for"):
+        loss_of(LossConfig(loss=name), replace(dataset(ONE_HOT), task=task))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "focal", "asymmetric"])
@@ -138,7 +143,7 @@ def test_gradients_are_numbers_at_both_ends(name: str):
     import tensorflow as tf
 
     logits = tf.constant([[100.0, -100.0, 100.0, -100.0, 0.0]])
-    built: MultiLabelLoss = build_loss(LossConfig(loss=name), dataset([[1]]))  # type: ignore[arg-type]
+    built: MultiLabelLoss = loss_of(LossConfig(loss=name), dataset([[1]]))  # type: ignore[arg-type]
     with tf.GradientTape() as tape:
         tape.watch(logits)
         value = built(keras.ops.convert_to_tensor([[1.0, 1.0, 0.0, 0.0, IGNORED]]), logits)

@@ -24,7 +24,7 @@ def test_a_flag_wins_over_the_launcher_and_ours_over_slurms():
 
 
 @pytest.mark.parametrize(("given", "environment", "named"), [
-    (None, {}, "--rank"), (4, {}, "--rank 4"), (-1, {}, "--rank -1"), (None, {"SLURM_PROCID": "x"}, "$SLURM_PROCID x")])
+    (None, {}, "`rank`"), (4, {}, "`rank` 4"), (-1, {}, "`rank` -1"), (None, {"SLURM_PROCID": "x"}, "$SLURM_PROCID x")])
 def test_a_rank_that_is_none_is_named(given: int | None, environment: dict[str, str], named: str):
     with pytest.raises(UsageError, match=named.replace("$", r"\$")):
         rank_of(given, 4, environment)
@@ -36,7 +36,7 @@ def test_the_address_is_a_host_and_a_port():
     for wrong in ("node01", "node01:", ":12345", "node01:99999", "node01:http"):
         with pytest.raises(UsageError, match="HOST:PORT"):
             address_of(wrong, {})
-    with pytest.raises(UsageError, match="--coordinator"):
+    with pytest.raises(UsageError, match="`coordinator`"):
         address_of(None, {})
 
 
@@ -71,5 +71,5 @@ def test_shares_are_even_and_complete():
 
 def test_a_batch_has_to_be_divisible_among_the_devices():
     Distribution(replicas=4).check(32, 1)
-    with pytest.raises(UsageError, match=r"--batch-size 30.*4 devices"):
+    with pytest.raises(UsageError, match=r"`batch_size` 30.*4 devices"):
         Distribution(replicas=4).check(30, 1)

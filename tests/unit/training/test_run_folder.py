@@ -26,7 +26,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path):
-    with pytest.raises(RunError, match=r"no run folder, it has no config\.yaml"):
+    with pytest.raises(RunError, match=r"not a run folder, it has no config\.yaml"):
         RunFolder(tmp_path).read_config()
 
 

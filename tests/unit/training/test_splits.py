@@ -23,8 +23,8 @@ def chosen(devkit: Path) -> DatasetConfig:
 
 
 def test_the_parts_are_apart_and_together_the_whole_split(chosen: DatasetConfig):
-    whole = read_splits(replace(chosen, val_split="none"), seed=0)
-    carved = read_splits(chosen, seed=0)
+    whole = read_splits(replace(chosen, val_split="none").checked(), seed=0)
+    carved = read_splits(chosen.checked(), seed=0)
     assert carved.val is not None
     assert whole.val is None
     assert set(carved.train.paths).isdisjoint(carved.val.paths)
@@ -35,14 +35,14 @@ def test_the_parts_are_apart_and_together_the_whole_split(chosen: DatasetConfig)
 
 
 def test_every_class_is_split_by_about_the_fraction(chosen: DatasetConfig):
-    carved = read_splits(chosen, seed=0)
+    carved = read_splits(chosen.checked(), seed=0)
     assert carved.val is not None
     all_positives = carved.train.labels.sum(axis=0) + carved.val.labels.sum(axis=0)
     assert np.abs(carved.val.labels.sum(axis=0) - 0.3 * all_positives).max() <= 1.5
 
 
 def test_the_seed_decides_which(chosen: DatasetConfig):
-    first, again, other = (read_splits(chosen, seed).val for seed in (0, 0, 1))
+    first, again, other = (read_splits(chosen.checked(), seed).val for seed in (0, 0, 1))
     assert first is not None
     assert again is not None
     assert other is not None
@@ -52,7 +52,7 @@ def test_the_seed_decides_which(chosen: DatasetConfig):
 @pytest.mark.parametrize("fraction", [0.0, 0.001, 1.0, -1.0, float("nan")])
 def test_a_fraction_that_leaves_nothing_on_one_side_is_refused(chosen: DatasetConfig, fraction: float):
     with pytest.raises(UsageError, match="`val_fraction`"):
-        read_splits(replace(chosen, val_fraction=fraction), seed=0)
+        read_splits(replace(chosen, val_fraction=fraction).checked(), seed=0)
 
 
 @pytest.fixture
@@ -81,12 +81,12 @@ def names(dataset: Dataset | None) -> set[str]:
 
 
 def test_the_task_is_that_of_the_data_set(chosen: DatasetConfig, lists: Path):
-    assert read_splits(chosen, seed=0).task is Task.MULTI_LABEL
-    assert read_splits(csv(lists, train_split="a"), seed=0).task is Task.SINGLE_LABEL
+    assert read_splits(chosen.checked(), seed=0).task is Task.MULTI_LABEL
+    assert read_splits(csv(lists, train_split="a").checked(), seed=0).task is Task.SINGLE_LABEL
 
 
 def test_a_single_label_split_is_carved_by_class(lists: Path):
-    splits = read_splits(csv(lists, train_split="a", val_fraction=0.3), seed=0)
+    splits = read_splits(csv(lists, train_split="a", val_fraction=0.3).checked(), seed=0)
     assert splits.val is not None
     assert splits.val.labels.sum(axis=0).tolist() == [3, 3]
     assert names(splits.val) | names(splits.train) == {str(number) for number in range(20)}
@@ -96,13 +96,13 @@ def test_a_single_label_split_is_carved_by_class(lists: Path):
 def test_a_picture_that_is_listed_twice_stays_on_one_side_of_the_carving(lists: Path):
     once = [f"{number}.png,{'cat' if number % 2 else 'dog'}" for number in range(20)]
     write(lists / "twice.csv", *once, *once)
-    splits = read_splits(csv(lists, train_split="twice", val_fraction=0.3), seed=0)
+    splits = read_splits(csv(lists, train_split="twice", val_fraction=0.3).checked(), seed=0)
     assert names(splits.train).isdisjoint(names(splits.val))
     assert len(splits.train) == 28
 
 
 def test_a_fold_trains_on_one_list_and_watches_the_other(lists: Path):
-    splits = read_splits(csv(lists, fold=2), seed=0)
+    splits = read_splits(csv(lists, fold=2).checked(), seed=0)
     assert names(splits.train) == {str(number) for number in range(8, 20)}
     assert names(splits.val) == {str(number) for number in range(8)}
     assert names(splits.eval) == {"25", "26", "27", "28", "29"}
@@ -114,27 +114,27 @@ def test_what_is_resolved_names_its_splits_and_stays_as_it_is(lists: Path, devki
                              (csv(lists / "a.csv"), ("a", "none", "auto")),
                              (csv(lists, train_split="test"), ("test", "none", "auto")),
                              (csv(lists, train_split="a", eval_split="b"), ("a", "b", "auto"))):
-        resolved = config.resolved()
+        resolved = config.checked()
         assert (resolved.train_split, resolved.eval_split, resolved.val_split) == expected
-        assert resolved.resolved() == resolved
+        assert resolved.checked() == resolved
 
 
 def test_a_recorded_fold_is_read_back_as_the_same(lists: Path, tmp_path: Path):
-    config = TrainConfig(csv(lists, fold=2), NetworkConfig(weights="none")).resolved()
+    config = TrainConfig(csv(lists, fold=2), NetworkConfig(weights="none")).checked()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(
         {"dataset": to_dict(config.dataset), "network": to_dict(config.network)}))
-    assert PROGRAM.read_file(tmp_path / "config.yaml", "file").config(TrainConfig).resolved().dataset == config.dataset
+    assert PROGRAM.read_file(tmp_path / "config.yaml", "file").config(TrainConfig).checked().dataset == config.dataset
 
 
 @pytest.mark.parametrize(("values", "found"), [
-    ({"fold": 3}, r"--fold 3: .*lists has the folds 1, 2; choose one of them"),
-    ({"fold": 1, "train_split": "a"}, r"--fold 1: takes train_1 and val_1, not --train-split a"),
-    ({"fold": 1, "val_split": "b"}, r"--fold 1: takes train_1 and val_1, not --val-split b"),
-    ({"fold": 1, "data": "folder"}, r"--fold 1: not for --data folder; make lists with `voc-data split --folds 5`"),
-    ({"train_split": "a", "val_split": "a"}, r"--val-split a: 20 of its 20 pictures are in --train-split a too"),
-    ({"train_split": "a", "val_split": "linked"}, r"--val-split linked: 1 of its 1 pictures are in --train-split a"),
-    ({"train_split": "a", "eval_split": "labels"}, r"--eval-split labels: is multi-label, --train-split a is single"),
-    ({"train_split": "none"}, r"--train-split none: there is nothing to train on"),
+    ({"fold": 3}, r"`fold` 3: .*lists has the folds 1, 2; choose one of them"),
+    ({"fold": 1, "train_split": "a"}, r"`fold` 1: takes train_1 and val_1, not `train_split` a"),
+    ({"fold": 1, "val_split": "b"}, r"`fold` 1: takes train_1 and val_1, not `val_split` b"),
+    ({"fold": 1, "data": "folder"}, r"`fold` 1: not for `data` folder; make lists with `voc-data split --folds 5`"),
+    ({"train_split": "a", "val_split": "a"}, r"`val_split` a: 20 of its 20 pictures are in `train_split` a too"),
+    ({"train_split": "a", "val_split": "linked"}, r"`val_split` linked: 1 of its 1 pictures are in `train_split` a"),
+    ({"train_split": "a", "eval_split": "labels"}, r"`eval_split` labels: is multi-label, `train_split` a is single"),
+    ({"train_split": "none"}, r"`train_split` none: there is nothing to train on"),
     ({"train_split": "one"}, r"`val_fraction` 0.15: .* single picture of the class 'cat'"),
 ])
 def test_splits_that_cannot_be_are_one_sentence(lists: Path, values: dict[str, object], found: str):
@@ -143,34 +143,34 @@ def test_splits_that_cannot_be_are_one_sentence(lists: Path, values: dict[str, o
     write(lists / "labels.csv", "21.png,cat|dog", header="path,labels")
     write(lists / "one.csv", "1.png,cat", *(f"{number}.png,dog" for number in range(2, 20)))
     with pytest.raises(UsageError, match=found):
-        read_splits(replace(csv(lists), **values), seed=0)  # type: ignore[arg-type]
+        read_splits(replace(csv(lists), **values).checked(), seed=0)  # type: ignore[arg-type]
 
 
 def test_lists_without_folds_say_how_to_make_some(lists: Path):
     for file in lists.glob("*_?.csv"):
         file.unlink()
     with pytest.raises(UsageError, match=r"has no folds \(train_1.csv with val_1.csv\); make some with"):
-        csv(lists, fold=1).resolved()
+        csv(lists, fold=1).checked()
 
 
 def test_an_unknown_split_names_its_flag_and_those_that_exist(lists: Path):
-    with pytest.raises(DataError, match=r"--eval-split x: .*no split 'x'; the splits of .* are: a, b, test, train_1"):
-        read_splits(csv(lists, train_split="a", eval_split="x"), seed=0)
+    with pytest.raises(DataError, match=r"`eval_split` x: .*no split 'x'; the splits of .* are: a, b, test, train_1"):
+        read_splits(csv(lists, train_split="a", eval_split="x").checked(), seed=0)
 
 
 def test_a_single_class_cannot_be_told_from_anything(lists: Path):
     for file in lists.glob("*.csv"):
         file.unlink()
     write(lists / "train.csv", "1.png,cat", "2.png,cat")
-    with pytest.raises(UsageError, match="--train-split train: has the class 'cat' alone, so there is nothing to tell"):
-        read_splits(csv(lists), seed=0)
+    with pytest.raises(UsageError, match="`train_split` train: has the class 'cat' alone, so there is nothing to"):
+        read_splits(csv(lists).checked(), seed=0)
 
 
 def test_different_lists_of_classes_are_refused(lists: Path):
-    one, other = (read_splits(csv(lists, train_split="a", val_split="none", eval_split="none"), 0).train
+    one, other = (read_splits(csv(lists, train_split="a", val_split="none", eval_split="none").checked(), 0).train
                   for _ in range(2))
-    check_same_classes("--val-split b", one, "--train-split a", other)
-    for classes, found in ((("cat", "emu"), "does not have the classes of --train-split a, 'dog' is in one alone"),
-                           (("dog", "cat"), "has the classes of --train-split a in another order")):
-        with pytest.raises(UsageError, match=f"--val-split b: {found}"):
-            check_same_classes("--val-split b", replace(one, classes=classes), "--train-split a", other)
+    check_same_classes("`val_split` b", one, "`train_split` a", other)
+    for classes, found in ((("cat", "emu"), "does not have the classes of `train_split` a, 'dog' is in one alone"),
+                           (("dog", "cat"), "has the classes of `train_split` a in another order")):
+        with pytest.raises(UsageError, match=f"`val_split` b: {found}"):
+            check_same_classes("`val_split` b", replace(one, classes=classes), "`train_split` a", other)
