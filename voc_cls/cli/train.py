@@ -15,21 +15,22 @@ from voc_cls.errors import RunError
 from voc_cls.nets.registry import networks_as_text
 from voc_cls.training.config import TrainConfig
 
-DESCRIPTION = f"""Fine-tune an ImageNet network to tell the classes of your pictures.
+DESCRIPTION = f"""Fine-tune an ImageNet network on your own pictures.
 
-The lecture's fine-tuning of everything, from TF-Slim's checkpoint:
+All layers, from a TF-Slim checkpoint, as in the lecture:
   voc-train --root VOCdevkit/VOC2007 --weights vgg_16.ckpt --out runs/voc07
 
-Minutes instead of hours, without a GPU: the classifier alone, on frozen layers:
+Only the classifier, on frozen layers: minutes instead of hours without a GPU:
   weights=$(voc-weights fetch vgg_16_conv)
   voc-train --root VOCdevkit/VOC2007 --weights $weights --head gap \\
             --trainable head --out runs/head
 
-Another network, another data set, one class a picture:
+Another network and a single-label data set:
   voc-train --data cifar10 --root cifar-10-batches-py --net resnet_v1_50 \\
             --weights $(voc-weights fetch resnet_v1_50) --out runs/cifar10
 
-After an interruption: voc-train --out runs/head --resume
+Continue after an interruption:
+  voc-train --out runs/head --resume
 
 {indent(networks_as_text(), "  ")}"""
 PROGRAM = Program("voc-train", DESCRIPTION, get_type_hints(TrainConfig),

@@ -14,24 +14,24 @@ class AugmentationConfig:
     """Random variation of training pictures."""
 
     augment: Literal["none", "flip", "lecture", "randaugment"] = "flip"
-    """flip: mirror half of them. lecture: also zoom and shift by up to a tenth and rotate by up to 10 degrees.
-    randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below override it."""
+    """Preset. flip: mirror half of the pictures. lecture: also zoom and shift by up to 10 % and rotate by up to 10
+    degrees. randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below override it."""
     horizontal_flip: bool | None = None
-    """Mirror half of the pictures. Default: as --augment says."""
+    """Mirror half of the pictures. Default: see --augment."""
     vertical_flip: bool | None = None
     """Turn half of the pictures upside down. Default: no."""
     zoom: Annotated[float | None, Range(0, 0.9)] = None
-    """Zoom in or out by up to this fraction, such as 0.1. Default: as --augment says."""
+    """Zoom in or out by up to this fraction, such as 0.1. Default: see --augment."""
     shift: Annotated[float | None, Range(0, 0.9)] = None
-    """Shift by up to this fraction of the width and the height. Default: as --augment says."""
+    """Shift by up to this fraction of the width and height. Default: see --augment."""
     rotation: Annotated[float | None, Range(0, 180)] = None
-    """Rotate by up to this many degrees either way. Default: as --augment says."""
+    """Rotate by up to this many degrees in either direction. Default: see --augment."""
     mixup: Annotated[float, Range(0, 1e9)] = 0.0
-    """Alpha of mixup (Zhang et al. 2018), such as 0.2: each picture is mixed with another of its batch, and so are
-    the labels. 0: never."""
+    """Alpha of mixup (Zhang et al. 2018), such as 0.2: blend each picture and its labels with another one of the batch.
+    0: off."""
     cutmix: Annotated[float, Range(0, 1)] = 0.0
-    """Alpha of CutMix (Yun et al. 2019), at most 1: a rectangle of another picture is pasted in, labels by area. 0:
-    never. With --mixup too, each batch gets one of the two."""
+    """Alpha of CutMix (Yun et al. 2019), at most 1: paste a rectangle of another picture, and mix the labels by area.
+    0: off. With --mixup too, each batch uses one of the two at random."""
     views: Annotated[int | None, Range(1)] = None
     """With a frozen backbone: number of variants of each picture that are drawn once and reused, instead of a new one
     every time, so that the backbone's outputs can be cached. Default: all variants with flips alone, else none."""

@@ -26,33 +26,32 @@ LEAST_INTERVAL = 50
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """Which pictures. The kind of data set decides the task: voc is multi-label, cifar10 and folder are single-label, a
-    CSV is what its header says."""
+    """The data set. Its kind decides the task: voc is multi-label, cifar10 and folder are single-label, csv depends on
+    its header."""
 
     root: Path
-    """Where the data set is. voc: the folder of one year, with Annotations, ImageSets and JPEGImages. cifar10:
-    cifar-10-batches-py or -bin, or the .tar.gz. csv: the folder of train.csv, test.csv and so on, or one such file.
-    folder: the folder of the class folders, or of train and test with such folders in them."""
+    """Path of the data set. voc: the folder of one year, with Annotations, ImageSets and JPEGImages. cifar10:
+    cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that
+    contains a folder for each class, or train and test with such folders."""
     data: DataKind = "voc"
-    """Kind of data set. csv: lines of path,class (one class a picture) or path,labels (any number of them, separated by
-    |). folder: the class is the name of the folder, or, without folders, what stands before the first dot
+    """Kind of data set. csv: rows of path,class (single-label) or path,labels (multi-label, separated by |). folder:
+    the class is the name of the folder; without class folders, the part of the file name before the first dot
     (cat.0.jpg)."""
     train_split: str | None = None
-    """Pictures to train on. voc: ImageSets/Main/<split>.txt; csv: <split>.csv; folder: a folder of this name. Default:
-    trainval for voc, all for class folders without splits, else train."""
+    """Split to train on. voc: ImageSets/Main/<split>.txt; csv: <split>.csv; folder: a subfolder. Default: trainval for
+    voc, all pictures of a folder without splits, otherwise train."""
     eval_split: str | None = None
-    """Pictures to report the results on, once, at the end; none: skip it. Default: test, where there is one."""
+    """Split for the final results, evaluated once after training; none: skip it. Default: test, if there is one."""
     val_split: str = AUTO
-    """Pictures to watch while training: the best weights are those with the highest mean AP on them (with one class a
-    picture: accuracy), thresholds and calibration are fitted to them. auto: a part of --train-split, which is then not
-    trained on; none: watch nothing."""
+    """Split to validate on during training: it selects the best weights (by mean AP; single-label: accuracy), and
+    thresholds and calibration are fitted to it. auto: a part of --train-split, excluded from training; none: no
+    validation."""
     fold: Annotated[int | None, Range(1)] = None
-    """Of the lists of `voc-data split --folds`, train on train_K.csv and watch val_K.csv (csv only). Default: none."""
+    """Fold K of `voc-data split --folds`: train on train_K.csv, validate on val_K.csv (csv only). Default: no folds."""
     val_fraction: Annotated[float, Range(0, 1)] = 0.15
-    """How much of --train-split `--val-split auto` takes: stratified over the classes, drawn from --seed."""
+    """Fraction of --train-split that --val-split auto takes, 0 to 1; stratified over the classes, drawn with --seed."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
-    """voc only: what a picture is for a class of which it holds only difficult objects (the VOC protocol ignores
-    it)."""
+    """voc only: how to label a picture that contains only difficult objects of a class; the VOC protocol ignores it."""
 
     def checked(self) -> DatasetConfig:
         """With its splits named and its root absolute; what is named already stays as it is.
@@ -92,92 +91,95 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Which network, from which weights."""
+    """The network and its initial weights."""
 
     weights: str
-    """What to start from: a TF-Slim checkpoint, .npz, .npy, .h5, .keras, .pth, .safetensors or .onnx (`voc-weights
-    fetch` gets one, `voc-weights diff` compares one); the folder of an earlier run with the same --head, whose best
-    weights are taken with their head; or `none` for random weights."""
+    """Initial weights: a TF-Slim checkpoint, .npz, .npy, .h5, .keras, .pth, .safetensors or .onnx (voc-weights fetch
+    downloads one, voc-weights diff shows what fits); the folder of an earlier run with the same --head, whose best
+    weights are used, head included; or none for random weights."""
     net: str = "vgg_16"
-    """Network: see `voc-nets` for their sizes and accuracies."""
+    """Network; voc-nets lists their sizes and accuracies."""
     head: Literal["fc", "gap", "gap+max"] = "fc"
-    """fc: the paper's own (VGG, AlexNet: fc6, fc7, then m_fc8; ResNet, Inception: mean of the last grid, then
-    m_logits). gap: that mean L2-normalised, for weight files that hold the convolutions only. gap+max: the grid's
-    maximum too, better for small objects."""
+    """Classification head. fc: the network's own (VGG, AlexNet: fc6, fc7, m_fc8; ResNet, Inception: global average
+    pooling, m_logits). gap: L2-normalised global average pooling, for weight files that contain only the convolutions.
+    gap+max: also the maximum, better for small objects."""
     image_size: int | None = None
-    """Height and width of the network's input, pixels. Default: its own (VGG: 224). A larger one sees smaller objects
-    and costs its square; not for VGG and AlexNet with --head fc."""
+    """Height and width of the network's input, pixels. Default: the network's own (VGG: 224). A larger input shows
+    smaller objects and costs time with its square; not for VGG and AlexNet with --head fc."""
     normalisation: Literal["auto", "vgg", "inception", "torch"] = "auto"
-    """Mean and divisor of the pixels. auto: what the weights were trained with (torchvision's files: torch), else the
-    network's own."""
+    """Mean and divisor of the pixels. auto: those that the weights were trained with (torchvision's files: torch),
+    otherwise the network's own."""
     exclude: tuple[str, ...] = ()
-    """Scopes that are not restored from the file, such as fc6 fc7; the head never is."""
+    """Scopes that are not restored from the weight file, such as fc6 fc7. The head never is."""
     trainable: str = "all"
-    """head; all; <scope>+ such as conv5+: that scope and all that follow; or a regular expression that is searched in
-    the scopes' names, such as 'conv5|m_fc8'. What is not trained is frozen."""
+    """Layers to train: head; all; <scope>+ such as conv5+ for that scope and all later ones; or a regular expression
+    that is searched for in the names of the scopes, such as 'conv5|m_fc8'. All other layers are frozen."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how fast. Steps, rate and L2 follow from --trainable and --head where they are not given."""
+    """Duration and learning rate. The defaults of --steps, --lr and --l2 depend on --trainable and --head."""
 
     steps: Annotated[int | None, Range(1)] = None
-    """Training steps, a batch each. Default: 6000, the lecture's; 3000 for --trainable head."""
+    """Number of training steps, one batch each. Default: 6000, as in the lecture; 3000 for --trainable head."""
     batch_size: Annotated[int, Range(1)] = 32
-    """Pictures in a step."""
+    """Pictures per step."""
     lr: Annotated[float | None, Range(1e-30, 1e30)] = None
-    """Adam's learning rate. Default: 1e-5, the lecture's; 2e-3 for --trainable head."""
+    """Learning rate of Adam. Default: 1e-5, as in the lecture; 2e-3 for --trainable head."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    """cosine: down to 0 at the last step. plateau: times --plateau-factor whenever the validation (mean AP; with one
-    class a picture: accuracy) has not improved for --plateau-patience validations; without one, the loss."""
+    """Learning-rate schedule. cosine: falls to 0 at the last step. plateau: multiplied by --plateau-factor when the
+    validation score (mean AP; single-label: accuracy; without validation the loss) has not improved for
+    --plateau-patience validations."""
     warmup_steps: Annotated[int, Range(0)] = 0
-    """The rate rises linearly from 0 over so many steps before the schedule begins (not with plateau)."""
+    """Steps in which the learning rate rises linearly from 0, before the schedule starts (not with plateau)."""
     plateau_factor: Annotated[float, Range(1e-6, 0.999)] = 0.3
     """Factor of --schedule plateau, between 0 and 1."""
     plateau_patience: Annotated[int, Range(1)] = 5
-    """Validations without improvement before --schedule plateau lowers the rate."""
+    """Number of validations without improvement after which --schedule plateau lowers the learning rate."""
     early_stopping: Annotated[int | None, Range(1)] = None
-    """Stop after so many validations without a better one. Default: never."""
+    """Stop after this number of validations without improvement. Default: never."""
     head_lr_multiplier: Annotated[float, Range(0, 1e9)] = 1.0
-    """The new layers learn at so many times --lr. It scales Adam's rate, not the gradient, which Adam would undo."""
+    """Learning-rate multiplier for new layers. It scales Adam's rate, not the gradient, which Adam would normalise
+    away."""
     layer_decay: Annotated[float, Range(0, 1)] = 1.0
-    """Every scope learns at so many times the rate of the one after it, counted from the last below the new layers;
-    1: all alike."""
+    """Learning-rate multiplier from each scope to the one before it, counted back from the last scope below the new
+    layers; 1: the same rate everywhere."""
     l2: Annotated[float | None, Range(0, 1e9)] = None
-    """Factor of the squared kernels in the loss. Default: 0; 5e-4 for a gap head trained alone."""
+    """Factor of the L2 penalty on the kernels. Default: 0; 5e-4 for a gap head that is trained alone."""
     clip_norm: Annotated[float | None, Range(1e-30, 1e30)] = None
-    """Gradients are scaled down to this norm, taken over all layers together. Default: never."""
+    """Largest global norm of the gradients; larger ones are scaled down. Default: no clipping."""
     accumulate: Annotated[int, Range(1)] = 1
-    """Gradients of so many steps are averaged before the weights move: the effect of a larger batch in less memory."""
+    """Number of steps whose gradients are averaged before the weights are updated: a larger effective batch without
+    more memory."""
     ema: Annotated[float | None, Range(0, 0.999999)] = None
-    """Keep an exponential moving average of the weights with this momentum, such as 0.999. Default: none."""
+    """Momentum of an exponential moving average of the weights, such as 0.999. Default: no average."""
     eval_weights: Literal["raw", "ema"] | None = None
-    """Which weights are validated, kept and evaluated. Default: ema where --ema is given."""
+    """Which weights are validated, saved and evaluated. Default: ema with --ema, otherwise raw."""
     interval: Annotated[int | None, Range(1)] = None
-    """Steps between two validations with a checkpoint each. Default: an epoch, at least 50 steps."""
+    """Steps between two validations; each also writes a checkpoint. Default: one epoch, at least 50 steps."""
     keep_checkpoints: Annotated[int, Range(1)] = 1
-    """Checkpoints kept for --resume; an unreadable one falls back on the one before it."""
+    """Number of checkpoints to keep for --resume; if one is unreadable, the one before it is used."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0  # NumPy's legacy generator, which Keras seeds too
-    """Of the initial weights, the validation split, the order of the pictures, their augmentation and the dropout."""
+    """Random seed for the initial weights, the validation split, the order of the pictures, augmentation and
+    dropout."""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised: the mean over all pictures and, multi-label, over their classes that are not ignored."""
+    """The loss: the mean over the pictures and, for multi-label, over their classes that are not ignored."""
 
     loss: Literal["auto", "sigmoid", "softmax", "focal", "asymmetric"] = "auto"
-    """auto: by the data set, softmax where every picture is of exactly one class, else sigmoid. sigmoid: cross-entropy
-    of every class by itself. softmax: cross-entropy of the classes against each other. focal (Lin et al. 2017): as
-    sigmoid, but entries that are right already count less. asymmetric (Ridnik et al. 2021): only negatives count less,
-    and very easy ones nothing."""
+    """auto: softmax for single-label data sets, otherwise sigmoid. sigmoid: cross-entropy of each class independently.
+    softmax: cross-entropy over all classes. focal (Lin et al. 2017): sigmoid with a lower weight for labels that are
+    already predicted well. asymmetric (Ridnik et al. 2021): lower weights for negatives only, and none for very easy
+    ones."""
     focal_gamma: Annotated[float, Range(0, 100)] = 2.0
     """Exponent of --loss focal."""
     label_smoothing: Annotated[float, Range(0, 0.999)] = 0.0
-    """Share of certainty that is taken from the targets: sigmoid, half of this from either end; softmax, spread evenly
-    over the classes."""
+    """Label smoothing, 0 to 1. sigmoid: moves both targets by half of it; softmax: spreads it over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: sigmoid, the positives of a class weigh as much as its negatives; softmax, the pictures of one class
-    as much as those of another."""
+    """balanced: with sigmoid, the positives of a class get the same total weight as its negatives; with softmax, every
+    class gets the same total weight."""
 
     def for_task(self, task: Task) -> LossConfig:
         """With `auto` replaced by what the task takes; UsageError where the loss is for the other task.
@@ -197,46 +199,46 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """Number formats, and what is computed only once."""
+    """Number formats and caches."""
 
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number format of the layers that are trained; the weights, the head and the loss are float32 in each."""
+    """Number format of the layers that are trained; weights, head and loss are always float32."""
     inference_precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """The same for layers that only run forward (a frozen backbone, evaluation); auto: bfloat16 where the hardware has
-    it."""
+    """Number format of layers that only run forward (a frozen backbone, evaluation). auto: bfloat16 if the hardware
+    supports it."""
     cache: Literal["none", "memory", "disk"] = "none"
-    """Keep the decoded and resized pictures (0.6 MB each): worth it where decoding cannot keep up with training."""
+    """Cache the decoded and resized pictures (0.6 MB each); useful if decoding is slower than training."""
     cache_gb: Annotated[float, Range(0, 1e9)] = 16.0
-    """Space on disk (GB) for caches in --cache-dir. The features of a frozen backbone are always kept there, for later
-    runs too, if they fit; 0: compute them in every step."""
+    """Disk space for caches in --cache-dir, GB. The features of a frozen backbone are always cached there, also for
+    later runs, if they fit; 0: compute them in every step."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where it goes and where it computes; nothing here changes what a run computes."""
+    """Where the run is written and where it is computed; these flags do not change its result."""
 
     out: Path = Path("runs/voc")
-    """The run folder: config, weights, metrics."""
+    """Run folder, for the config, weights, metrics and report."""
     resume: bool = False
-    """Go on with the run in --out from its last checkpoint."""
+    """Continue the run in --out from its last checkpoint."""
     config: Annotated[Path | None, FlagOnly()] = None
-    """YAML file with values for any of these flags (a run's own config.yaml will do); flags and the variables
-    VOC_TRAIN_… win over it. Or $VOC_TRAIN_CONFIG."""
+    """YAML file with values for any of these flags, such as a run's config.yaml. Flags and the variables VOC_TRAIN_…
+    take precedence. Default: $VOC_TRAIN_CONFIG."""
     cache_dir: Path | None = None
-    """Where caches are kept. Default: $VOC_CACHE_DIR, else ~/.cache/voc-cls."""
+    """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
     hosts: int = 1
-    """Number of processes that train together, usually one on each machine (KERAS_BACKEND=jax; docs/distributed.md)."""
+    """Number of processes that train together, usually one per machine (KERAS_BACKEND=jax; docs/distributed.md)."""
     rank: int | None = None
-    """Which of them this one is, from 0. Default: $VOC_RANK, $SLURM_PROCID or $JOB_COMPLETION_INDEX."""
+    """Number of this process, from 0. Default: $VOC_RANK, $SLURM_PROCID or $JOB_COMPLETION_INDEX."""
     coordinator: str | None = None
     """HOST:PORT of rank 0, the same on every host. Default: $VOC_COORDINATOR."""
     doctor: Annotated[bool, FlagOnly()] = False
-    """Print versions, devices and what is missing, then stop; needs no other flag."""
+    """Print versions, devices and missing packages, then exit; no other flag is needed."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Fine-tune an ImageNet network to tell the classes of your pictures."""
+    """Everything that a training depends on."""
 
     dataset: DatasetConfig
     network: NetworkConfig
