@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast
@@ -14,7 +15,6 @@ import tyro
 
 from voc_cls.cli.download import Download
 from voc_cls.cli.preview import Preview
-from voc_cls.cli.progress import picture_bar
 from voc_cls.cli.split import Split
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
 from voc_cls.data.dataset import DataKind
@@ -163,6 +163,22 @@ class Demo:
             demo = write_demo(self.folder, self.pictures, self.seed, done=done)
         print(f"{'already there' if demo.already_there else 'drawn'}: {demo.pictures:,} pictures; use them with "
               f"--data voc --root {shlex.quote(str(demo.root))}")
+
+
+@contextmanager
+def picture_bar(title: str, enabled: bool = True) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """A progress bar on stdout, if that is a terminal.
+
+    Yields (function that sets the number of pictures, function that counts one picture).
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console()
+    with Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(),
+                  console=console, transient=True, disable=not (enabled and console.is_terminal)) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda pictures: progress.update(task, total=pictures), lambda: progress.advance(task)
 
 
 def _number(things: Sequence[object], name: str) -> str:

