@@ -102,7 +102,7 @@ def metadata_of(trained: TrainedRun) -> Metadata:
         head=trained.network.head,
         labels=trained.labels,
         activation=trained.task.activation,
-        thresholds={threshold.name: threshold.value for threshold in trained.thresholds().classes}
+        thresholds={label: of_label.threshold for label, of_label in trained.thresholds().classes.items()}
         if trained.task is Task.MULTI_LABEL else {},
         preprocessing=spec.preprocessing,
         weights_digest=network_digest(trained.network),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,16 +40,8 @@ class PlattLine:
 
     slope: float
     offset: float
-
-
-@dataclass(frozen=True)
-class ClassPlatt:
-    """A class's line, `fitted` to the class itself, or the shared temperature."""
-
-    name: str
-    slope: float
-    offset: float
-    fitted: Literal["class", "shared"]
+    fitted: Literal["class", "shared"] = "class"
+    """To the class itself, or to all classes together (the temperature)."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +50,15 @@ class Calibration:
 
     split: str
     temperature: float
-    classes: tuple[ClassPlatt, ...] = ()
-    """Multi-label: Platt's line for each class, in the order of the network's outputs. Single-label: none."""
+    classes: dict[str, PlattLine] = field(default_factory=dict)
+    """Multi-label: by class, in the order of the network's outputs. Single-label: empty."""
+
+    def __post_init__(self) -> None:
+        factors = [self.temperature, *(line.slope for line in self.classes.values())]
+        if not all(0 < factor < math.inf for factor in factors):
+            raise ValueError(f"temperature and slopes must be above 0, found {factors}")
+        if not all(math.isfinite(line.offset) for line in self.classes.values()):
+            raise ValueError("offsets must be finite")
 
     def by_temperature(self, logits: Floats) -> Floats:
         """Logits [N, classes] divided by the temperature."""
@@ -67,20 +66,17 @@ class Calibration:
 
     def by_platt(self, logits: Floats) -> Floats:
         """Logits [N, classes], each class by its own line."""
-        slopes, offsets = np.array([(line.slope, line.offset) for line in self.classes]).T
+        slopes, offsets = np.array([(line.slope, line.offset) for line in self.classes.values()]).T
         rescaled: Floats = logits * slopes + offsets
         return rescaled
 
     def of(self, names: Sequence[str]) -> Calibration:
         """The same with the lines of `names` alone, in that order."""
-        lines = {line.name: line for line in self.classes}
-        return Calibration(self.split, self.temperature, tuple(lines[name] for name in names))
+        return replace(self, classes={name: self.classes[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        lines = {line.name: {"slope": line.slope, "offset": line.offset, "fitted": line.fitted}
-                 for line in self.classes}
-        return {"split": self.split, "temperature": self.temperature, **({"classes": lines} if lines else {})}
+        return {name: value for name, value in asdict(self).items() if value}  # without empty `classes`
 
 
 @dataclass(frozen=True)
@@ -143,13 +139,9 @@ def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
     slope = fit_line(pooled, logits[counted], offset=False).slope
     if slope <= 0:  # a network worse than chance has no temperature
         slope = 1.0
-    classes = []
-    for column, name in enumerate(validation.classes):
-        of_class = counted[:, column]
-        own = fit_class_line(true[of_class, column], logits[of_class, column])
-        classes.append(ClassPlatt(name, slope, 0.0, "shared") if own is None else
-                       ClassPlatt(name, own.slope, own.offset, "class"))
-    return Calibration(validation.name, 1 / slope, tuple(classes))
+    lines = {name: fit_class_line(true[rows, column], logits[rows, column]) or PlattLine(slope, 0.0, "shared")
+             for column, (name, rows) in enumerate(zip(validation.classes, counted.T, strict=True))}
+    return Calibration(validation.name, 1 / slope, lines)
 
 
 def _best_temperature(validation: Dataset, logits: Floats) -> float:
@@ -211,7 +203,7 @@ def reliability(dataset: Dataset, logits: Floats) -> Reliability:
         right = probabilities.argmax(axis=1) == dataset.labels.argmax(axis=1)
         bins = reliability_bins(right, probabilities.max(axis=1))
     classes = {name: expected_error(reliability_bins(true[rows, column], probabilities[rows, column]))
-               for column, name in enumerate(dataset.classes) for rows in [counted[:, column]]}
+               for column, (name, rows) in enumerate(zip(dataset.classes, counted.T, strict=True))}
     return Reliability(bins, expected_error(bins), classes)
 
 
@@ -249,9 +241,7 @@ def read_calibration(run: Path, labels: Sequence[str], task: Task) -> Calibratio
         return None
     try:
         lines = values["classes"].items() if task is Task.MULTI_LABEL else ()
-        classes = tuple(ClassPlatt(name, _above_zero(entry["slope"]), _finite(entry["offset"]), entry["fitted"])
-                        for name, entry in lines)
-        return Calibration(str(values["split"]), _above_zero(values["temperature"]), classes)
+        return Calibration(values["split"], values["temperature"], {name: PlattLine(**line) for name, line in lines})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: not the calibration of a run ({error!r}); delete it or repeat the run") from error
 
@@ -268,15 +258,3 @@ def read_fitted(path: Path, labels: Sequence[str]) -> dict[str, Any] | None:
     if not isinstance(values, dict) or not isinstance(classes, dict | list) or list(classes) != list(labels):
         raise RunError(f"{path}: its classes are not those of the run's labels.txt; delete it or repeat the run")
     return values
-
-
-def _finite(value: Any) -> float:
-    if not isinstance(value, float | int) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
-    return float(value)
-
-
-def _above_zero(value: Any) -> float:
-    if _finite(value) <= 0:
-        raise ValueError(f"{value!r} is not above 0")
-    return float(value)

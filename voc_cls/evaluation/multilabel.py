@@ -31,11 +31,10 @@ TOP_K = 3
 
 
 @dataclass(frozen=True)
-class ClassDecisions:
-    """One class: precision, recall and F1 in 0-1; recall and F1 are NaN without positives."""
+class ClassRates:
+    """One class, 0-1: recall and F1 are NaN without positives, precision is 0 if the class is never predicted."""
 
     name: str
-    threshold: float
     precision: float
     recall: float
     f1: float
@@ -72,34 +71,26 @@ class MultilabelScores:
     overall: Overall
     top_k: Overall | None
     """None where there are no more than TOP_K classes: every picture would get all of them."""
-    classes: tuple[ClassDecisions, ...]
+    classes: tuple[ClassRates, ...]
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Rates of any number of resamples at once: by class [..., classes], the six numbers [...]."""
-
-    precision: Floats
-    recall: Floats
-    f1: Floats
-    cp: Floats
-    cr: Floats
-    cf1: Floats
-    op: Floats
-    or_: Floats
-    of1: Floats
+def class_rates(right: Floats, predicted: Floats, positives: Floats) -> tuple[Floats, Floats, Floats]:
+    """(precision, recall, F1) from counts [..., classes]: labels predicted and true, predicted, true."""
+    precision = _ratio(right, predicted)
+    recall = np.where(positives > 0, _ratio(right, positives), np.nan)
+    return precision, recall, harmonic(precision, recall)
 
 
-def rates(right: Floats, predicted: Floats, positives: Floats) -> Rates:
-    """From counts [..., classes]: labels predicted and true, predicted, true."""
+def overall_rates(right: Floats, predicted: Floats, positives: Floats) -> tuple[Floats, ...]:
+    """The six numbers of `Overall`, each [...], from counts [..., classes] as for `class_rates`."""
     present = positives > 0
-    precision, recall = _ratio(right, predicted), np.where(present, _ratio(right, positives), np.nan)
+    precision, recall, _ = class_rates(right, predicted, positives)
     number = present.sum(-1)
     cp = _mean(np.where(present, precision, 0.0).sum(-1), number)
     cr = _mean(np.where(present, recall, 0.0).sum(-1), number)
     op = _mean(right.sum(-1), predicted.sum(-1), number, otherwise=0.0)
     or_ = _mean(right.sum(-1), positives.sum(-1))
-    return Rates(precision, recall, harmonic(precision, recall), cp, cr, harmonic(cp, cr), op, or_, harmonic(op, or_))
+    return cp, cr, harmonic(cp, cr), op, or_, harmonic(op, or_)
 
 
 def harmonic(precision: Floats, recall: Floats) -> Floats:
@@ -114,16 +105,12 @@ def decide(probabilities: Floats, thresholds: Floats) -> Bools:
 
 def multilabel_scores(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> MultilabelScores:
     """Probabilities [N, classes] against the labels, with thresholds [classes] that are probabilities too."""
-    decided = decide(probabilities, thresholds)
-    counts = _counts(dataset, decided)
-    result = rates(*counts)
-    classes = tuple(
-        ClassDecisions(name, float(thresholds[column]), float(result.precision[column]), float(result.recall[column]),
-                       float(result.f1[column]), int(counts[1][column]), int(counts[2][column]))
-        for column, name in enumerate(dataset.classes))
-    few = len(dataset.classes) <= TOP_K
-    best = None if few else _overall(rates(*_counts(dataset, top_k(probabilities, TOP_K))))
-    return MultilabelScores(_overall(result), best, classes)
+    counts = _counts(dataset, decide(probabilities, thresholds))
+    by_class = zip(dataset.classes, *class_rates(*counts), *counts[1:], strict=True)
+    classes = tuple(ClassRates(name, float(precision), float(recall), float(f1), int(predicted), int(positives))
+                    for name, precision, recall, f1, predicted, positives in by_class)
+    best = None if len(dataset.classes) <= TOP_K else _overall(*_counts(dataset, top_k(probabilities, TOP_K)))
+    return MultilabelScores(_overall(*counts), best, classes)
 
 
 def indicators(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats]:
@@ -148,9 +135,8 @@ def multilabel_intervals(dataset: Dataset, scores: Floats, decided: Bools, resam
     """
     drawn = draw(len(dataset), resamples, seed)
     area, eleven = resampled_average_precisions(dataset, scores, drawn)
-    result = rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
-    values = {"map": mean_over_classes(area), "map_11pt": mean_over_classes(eleven), "cf1": result.cf1,
-              "of1": result.of1}
+    _, _, cf1, _, _, of1 = overall_rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
+    values = {"map": mean_over_classes(area), "map_11pt": mean_over_classes(eleven), "cf1": cf1, "of1": of1}
     return Intervals(resamples, seed, {name: interval_of(of_metric) for name, of_metric in values.items()},
                      class_intervals(dataset, area))
 
@@ -160,8 +146,8 @@ def _counts(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats]:
     return right.sum(0), predicted.sum(0), positives.sum(0)
 
 
-def _overall(result: Rates) -> Overall:
-    return Overall(*(float(value) for value in (result.cp, result.cr, result.cf1, result.op, result.or_, result.of1)))
+def _overall(*counts: Floats) -> Overall:
+    return Overall(*map(float, overall_rates(*counts)))
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

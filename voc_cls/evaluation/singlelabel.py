@@ -22,7 +22,7 @@ from voc_cls.evaluation.bootstrap import (
     mean_over_classes,
     resampled_average_precisions,
 )
-from voc_cls.evaluation.multilabel import indicators, rates
+from voc_cls.evaluation.multilabel import ClassRates, class_rates, indicators
 from voc_cls.evaluation.predictions import Bools, Floats, log_loss, log_softmax, top_k
 
 TOP_K = 5
@@ -31,18 +31,6 @@ MOST_NAMED, MOST_NUMBERED = 40, 16
 """Classes up to which the drawn confusion matrix has room for their names, and for numbers."""
 FIGURE_SIZE, FIGURE_DPI = 6.4, 110
 """Of the drawn confusion matrix: inches, pixels an inch."""
-
-
-@dataclass(frozen=True)
-class ClassRates:
-    """One class, 0-1: recall and F1 are NaN without pictures, precision is 0 where the class is never predicted."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    predicted: int
-    pictures: int
 
 
 @dataclass(frozen=True)
@@ -164,7 +152,7 @@ def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[in
     predicted, chosen = logits.argmax(axis=1), dataset.only(columns)
     area, eleven = resampled_average_precisions(chosen, log_softmax(logits)[:, list(columns)], drawn)
     decided = predicted[:, None] == np.asarray(columns)
-    f1 = rates(*(drawn @ indicator for indicator in indicators(chosen, decided))).f1
+    _, _, f1 = class_rates(*(drawn @ indicator for indicator in indicators(chosen, decided)))
     values = {"accuracy": drawn @ (predicted == truth) / len(dataset), "macro_f1": mean_over_classes(f1),
               "map": mean_over_classes(area), "map_11pt": mean_over_classes(eleven)}
     if k := top_k_of(len(dataset.classes)):

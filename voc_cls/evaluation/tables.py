@@ -9,8 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from voc_cls.evaluation.average_precision import AveragePrecisions
-from voc_cls.evaluation.bootstrap import Interval, Intervals
+from voc_cls.evaluation.bootstrap import Interval
 from voc_cls.evaluation.multilabel import TOP_K, Overall
 from voc_cls.evaluation.report.multilabel import MultilabelReport
 from voc_cls.evaluation.report.page import Report, percent
@@ -28,7 +27,7 @@ NAME_WIDTH, CELL_WIDTH = 14, 4
 def report_tables(report: Report) -> Group:
     """All that a terminal shows of a report."""
     if isinstance(report, MultilabelReport):
-        tables = [average_precision_table(report.average_precisions, report.intervals), decisions_table(report)]
+        tables = [average_precision_table(report), decisions_table(report)]
     elif isinstance(report, SinglelabelReport):
         tables = [summary_table(report), classes_table(report)]
         confusion = report.scores.confusion
@@ -40,26 +39,24 @@ def report_tables(report: Report) -> Group:
     return Group(*[part for table in tables for part in (table, "")][:-1])
 
 
-def average_precision_table(result: AveragePrecisions, intervals: Intervals | None = None) -> Table:
+def average_precision_table(report: MultilabelReport) -> Table:
     """Classes, both average precisions in percent, positives; the means and the `difficult` policy below."""
+    result, intervals = report.average_precisions, report.intervals
     table = Table(
         title=f"Average precision, {escape(result.split)} ({result.pictures:,} pictures)",
-        caption=f"area: VOC2010+, 11-point: VOC2007; difficult objects: {result.difficult.participle}"
-        + ("" if intervals is None else "\n±: half of the 95 % confidence interval"),
+        caption=f"area: VOC2010+, 11-point: VOC2007; difficult objects: {result.difficult.participle}\n"
+        "±: half of the 95 % confidence interval",
     )
     table.add_column("class")
-    table.add_column("AP area %", justify="right")
-    table.add_column("11-point %", justify="right")
-    table.add_column("positives", justify="right")
+    for heading in ("AP area %", "11-point %", "positives"):
+        table.add_column(heading, justify="right")
     table.add_column("", min_width=BAR_WIDTH)
     for of_class in result.classes:
-        interval = None if intervals is None else intervals.classes[of_class.name]
-        table.add_row(Text(of_class.name), with_interval(of_class.ap, interval), percent(of_class.ap_11pt),
-                      f"{of_class.positives:,}", bar(of_class.ap))
+        table.add_row(Text(of_class.name), with_interval(of_class.ap, intervals.classes[of_class.name]),
+                      percent(of_class.ap_11pt), f"{of_class.positives:,}", bar(of_class.ap))
     table.add_section()
-    metrics = {} if intervals is None else intervals.metrics
-    table.add_row("mean", with_interval(result.map, metrics.get("map")),
-                  with_interval(result.map_11pt, metrics.get("map_11pt")),
+    table.add_row("mean", with_interval(result.map, intervals.metrics["map"]),
+                  with_interval(result.map_11pt, intervals.metrics["map_11pt"]),
                   f"{sum(of_class.positives for of_class in result.classes):,}", bar(result.map), style="bold")
     return table
 
@@ -74,15 +71,15 @@ def decisions_table(report: MultilabelReport) -> Table:
         title="Decisions by thresholds " + ("of 0.5" if thresholds.split is None else
                                             f"chosen on {escape(thresholds.split)}") + ", in percent",
         caption="dim: too few positives for a threshold of its own\n" * any(
-            threshold.chosen == "shared" for threshold in thresholds.classes) + _calibration(report),
+            threshold.chosen == "shared" for threshold in thresholds.classes.values()) + _calibration(report),
     )
     table.add_column("class")
     for heading in ("threshold", "precision", "recall", "F1", "ECE"):
         table.add_column(heading, justify="right")
     stages = [stage for stage in (errors.raw, errors.temperature) if stage is not None]
-    for result, threshold in zip(scores.classes, thresholds.classes, strict=True):
+    for result, threshold in zip(scores.classes, thresholds.classes.values(), strict=True):
         table.add_row(Text(result.name),
-                      Text(f"{result.threshold:.3f}", style="dim" if threshold.chosen == "shared" else ""),
+                      Text(f"{threshold.threshold:.3f}", style="dim" if threshold.chosen == "shared" else ""),
                       percent(result.precision), percent(result.recall), percent(result.f1),
                       arrow(*(stage.classes[result.name] for stage in stages)))
     table.add_section()
@@ -139,13 +136,13 @@ def classes_table(report: SinglelabelReport) -> Table:
         table.add_column(heading, justify="right")
     for rates, ranked in zip(scores.classes, report.average_precisions.classes, strict=True):
         table.add_row(Text(rates.name), percent(rates.precision), percent(rates.recall), percent(rates.f1),
-                      percent(ranked.ap), f"{rates.pictures:,}")
+                      percent(ranked.ap), f"{rates.positives:,}")
     table.add_section()
     macro = scores.macro
     table.add_row("mean", percent(macro.precision), percent(macro.recall),
                   with_interval(macro.f1, intervals["macro_f1"]),
                   with_interval(report.average_precisions.map, intervals["map"]),
-                  f"{sum(rates.pictures for rates in scores.classes):,}", style="bold")
+                  f"{sum(rates.positives for rates in scores.classes):,}", style="bold")
     return table
 
 

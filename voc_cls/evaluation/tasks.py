@@ -48,7 +48,7 @@ def score(validation: Dataset, logits: Floats) -> Score:
     right = scores.accuracy * len(validation)
     return Score(right + 1 / (2 + scores.log_loss),  # the loss counts at most half a picture
                  {"val_accuracy": scores.accuracy, "val_loss": scores.log_loss},
-                 {f"recall/{of_class.name}": of_class.recall for of_class in scores.classes if of_class.pictures})
+                 {f"recall/{of_class.name}": of_class.recall for of_class in scores.classes if of_class.positives})
 
 
 def fit(validation: Dataset, logits: Floats) -> Fitted:

@@ -1,4 +1,4 @@
-"""From which probability on a label counts as seen: a threshold per class, for the highest F1.
+"""Thresholds: the probability from which on a label of a multi-label model counts as seen, for the highest F1.
 
 The threshold with the highest F1 on some tens of validation positives is largely chance: on other pictures of the real
 VOC2007 part it was worse than one threshold for all classes (docs/decisions.md). So a class's probabilities are first
@@ -11,7 +11,7 @@ there is no positive at all, it is 0.5. Thresholds are of the network's own prob
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,69 +28,66 @@ FILE = "thresholds.json"
 """In the run folder."""
 DEFAULT = 0.5
 
-Chosen = Literal["class", "shared", "default"]
-
 
 @dataclass(frozen=True)
 class ClassThreshold:
     """A probability, whether it is the class's own, and how many validation positives there were to choose it by."""
 
-    name: str
-    value: float
-    chosen: Chosen
+    threshold: float
+    chosen: Literal["class", "shared", "default"]
     positives: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"{self.threshold} is not a probability")
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """One a class, in the order of the network's outputs; `split` is what they were chosen on, None for the default."""
+    """One for each class, in the order of the network's outputs; `split` is what they were chosen on, None: nothing."""
 
     split: str | None
     shared: float
-    classes: tuple[ClassThreshold, ...]
+    classes: dict[str, ClassThreshold]
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
         """float64 [classes]."""
-        return np.array([threshold.value for threshold in self.classes])
+        return np.array([of_class.threshold for of_class in self.classes.values()])
 
     def of(self, names: Sequence[str]) -> Thresholds:
         """Those of `names` alone, in that order."""
-        known = {threshold.name: threshold for threshold in self.classes}
-        return Thresholds(self.split, self.shared, tuple(known[name] for name in names))
+        return replace(self, classes={name: self.classes[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form, the inverse of `read_thresholds`."""
-        return {"split": self.split, "shared": self.shared,
-                "classes": {threshold.name: {"threshold": threshold.value, "chosen": threshold.chosen,
-                                             "positives": threshold.positives} for threshold in self.classes}}
+        """Plain values, the inverse of `read_thresholds`."""
+        return asdict(self)
 
 
 def default_thresholds(labels: Sequence[str]) -> Thresholds:
     """0.5 for every class: for a run without a validation split."""
-    return Thresholds(None, DEFAULT, tuple(ClassThreshold(name, DEFAULT, "default", 0) for name in labels))
+    return Thresholds(None, DEFAULT, {name: ClassThreshold(DEFAULT, "default", 0) for name in labels})
 
 
 def choose_thresholds(validation: Dataset, logits: Floats) -> Thresholds:
-    """From the validation split's labels and logits [N, classes], ignored entries left out."""
+    """Thresholds from the validation split's labels and logits [N, classes]; ignored entries are left out."""
     counted, true = ~validation.ignored, validation.labels == 1
     pooled = true[counted]
     line = PlattLine(0.0, 0.0) if pooled.all() or not pooled.any() else fit_line(pooled, logits[counted])
     if line.slope <= 0:  # nothing to learn from, or a network worse than chance
         return default_thresholds(validation.classes)
     shared = best_f1_threshold(logits[counted], line)
-    classes = []
-    for column, name in enumerate(validation.classes):
-        of_class = counted[:, column]
-        truth, scores = true[of_class, column], logits[of_class, column]
+    classes = {}
+    for column, (name, rows) in enumerate(zip(validation.classes, counted.T, strict=True)):
+        truth, scores = true[rows, column], logits[rows, column]
         own = fit_class_line(truth, scores)
-        classes.append(ClassThreshold(name, shared if own is None else best_f1_threshold(scores, own),
-                                      "shared" if own is None else "class", int(truth.sum())))
-    return Thresholds(validation.name, shared, tuple(classes))
+        classes[name] = (ClassThreshold(shared, "shared", int(truth.sum())) if own is None else
+                         ClassThreshold(best_f1_threshold(scores, own), "class", int(truth.sum())))
+    return Thresholds(validation.name, shared, classes)
 
 
 def best_f1_threshold(logits: Floats, line: PlattLine) -> float:
-    """The probability from which on entries with these logits should be positive, were `line` their calibration.
+    """The best threshold for entries with these logits, if `line` is their calibration.
 
     Of the k most probable entries, q being the calibrated probabilities, 2 × (sum of their q) / (k + sum of all q) is
     the F1 to be expected; its highest value is twice the calibrated threshold.
@@ -107,21 +104,14 @@ def write_thresholds(run: Path, thresholds: Thresholds) -> None:
 
 
 def read_thresholds(run: Path, labels: Sequence[str]) -> Thresholds | None:
-    """The run's thresholds, None where it chose none; RunError where the file is not about `labels`."""
+    """The run's thresholds, None if it has none; RunError if the file is not of these labels."""
     path = run / FILE
     values = read_fitted(path, labels)
     if values is None:
         return None
     try:
-        classes = tuple(ClassThreshold(name, _probability(entry["threshold"]), entry["chosen"], int(entry["positives"]))
-                        for name, entry in values["classes"].items())
-        return Thresholds(values["split"], _probability(values["shared"]), classes)
+        classes = {name: ClassThreshold(**entry) for name, entry in values["classes"].items()}
+        return Thresholds(values["split"], values["shared"], classes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: not the thresholds of a run ({error!r}); delete it for the default of {DEFAULT}, or "
                        "repeat the run") from error
-
-
-def _probability(value: Any) -> float:
-    if not isinstance(value, float | int) or not 0 <= value <= 1:
-        raise ValueError(f"{value!r} is no probability")
-    return float(value)

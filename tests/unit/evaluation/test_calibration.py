@@ -65,8 +65,8 @@ def test_platt_finds_factor_and_offset_of_every_class():
     logits = logits * [2, 0.5, 1] + [1, 0, -1]
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
-    assert [line.slope for line in fitted.classes] == pytest.approx([1 / 2, 2, 1], rel=0.1)
-    assert [line.offset for line in fitted.classes] == pytest.approx([-1 / 2, 0, 1], abs=0.1)
+    assert [line.slope for line in fitted.classes.values()] == pytest.approx([1 / 2, 2, 1], rel=0.1)
+    assert [line.offset for line in fitted.classes.values()] == pytest.approx([-1 / 2, 0, 1], abs=0.1)
 
 
 def test_calibration_on_other_pictures_lowers_the_error():
@@ -95,9 +95,9 @@ def test_a_rare_class_and_one_ranked_worse_than_by_chance_keep_the_shared_temper
     logits[:, 1] *= -1
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
-    assert [line.fitted for line in fitted.classes] == ["shared", "shared", "class"]
-    assert fitted.classes[0].slope == fitted.classes[1].slope == pytest.approx(1 / fitted.temperature)
-    assert fitted.classes[0].offset == 0
+    assert [line.fitted for line in fitted.classes.values()] == ["shared", "shared", "class"]
+    assert fitted.classes["class0"].slope == fitted.classes["class1"].slope == pytest.approx(1 / fitted.temperature)
+    assert fitted.classes["class0"].offset == 0
 
 
 def test_perfectly_separated_logits_have_a_finite_fit_to_platts_targets():

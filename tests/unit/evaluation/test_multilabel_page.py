@@ -127,8 +127,9 @@ def test_it_has_the_numbers_of_the_report(tree: html.HtmlElement, tmp_path: Path
     assert [row[0].text_content() for row in rows] == list(CLASSES)
     for row, result, decisions in zip(rows, report.average_precisions.classes, report.scores.classes, strict=True):
         texts = [cell.text_content().strip() for cell in row]
+        threshold = report.thresholds.classes[result.name].threshold
         assert texts[1] == f"{100 * result.ap:.1f}"
-        assert texts[5:10] == [f"{decisions.threshold:.3f}", *(f"{100 * value:.1f}" for value in (
+        assert texts[5:10] == [f"{threshold:.3f}", *(f"{100 * value:.1f}" for value in (
             decisions.precision, decisions.recall, decisions.f1)), str(result.positives)]
 
 

@@ -33,9 +33,9 @@ def test_counts_and_rates_worked_by_hand():
     assert scores.accuracy == 2 / 6
     assert scores.confusion.counts.tolist() == [[1, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
     cat, dog, unicorn, yak = scores.classes
-    assert (cat.precision, cat.recall, cat.f1, cat.predicted, cat.pictures) == (1 / 2, 1 / 3, 2 / 5, 2, 3)
+    assert (cat.precision, cat.recall, cat.f1, cat.predicted, cat.positives) == (1 / 2, 1 / 3, 2 / 5, 2, 3)
     assert (dog.precision, dog.recall, dog.f1) == (1 / 3, 1 / 2, 2 / 5)
-    assert (unicorn.predicted, unicorn.pictures) == (1, 0)
+    assert (unicorn.predicted, unicorn.positives) == (1, 0)
     assert math.isnan(unicorn.recall)
     assert (yak.precision, yak.recall, yak.f1) == (0, 0, 0)
     assert (scores.macro.recall, scores.macro.f1) == pytest.approx((5 / 18, 4 / 15))  # without the unicorn

@@ -9,10 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import fit_calibration
 from voc_cls.evaluation.report.multilabel import multilabel_report
-from voc_cls.evaluation.tables import average_precision_table, report_tables
+from voc_cls.evaluation.tables import report_tables
 from voc_cls.evaluation.thresholds import choose_thresholds
 
 
@@ -21,7 +20,7 @@ def test_the_table_fits_80_columns_and_names_the_policy():
     data = Dataset("VOC2007 test", ("cat", "pottedplant"), (Path("1.jpg"), Path("2.jpg")), labels,
                    np.zeros((2, 2), bool), DifficultPolicy.NEGATIVE)
     out = io.StringIO()
-    Console(file=out, width=80).print(average_precision_table(average_precisions(data, labels)))
+    Console(file=out, width=80).print(report_tables(multilabel_report(data, labels, resamples=100)))
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "difficult objects: negative" in text

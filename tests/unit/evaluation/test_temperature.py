@@ -61,7 +61,7 @@ def test_pictures_that_are_all_right_have_a_temperature_all_the_same():
 
 def test_the_error_is_that_of_the_most_probable_class():
     labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]]
-    dataset = replace(honest(4)[0], classes=("a", "b"), labels=labels)
+    dataset = replace(honest(4)[0], classes=("a", "b"), labels=labels, ignored=np.zeros((4, 2), bool))
     sure = np.log(np.array([[0.9, 0.1]] * 4, np.float32))  # sure by 90 %, right in 75 %
     found = reliability(dataset, sure)
     assert found.ece == pytest.approx(0.15, abs=1e-6)

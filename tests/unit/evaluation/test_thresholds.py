@@ -93,13 +93,13 @@ def test_on_other_pictures_it_is_better_than_the_highest_f1_of_a_few():
 def test_a_class_with_few_positives_gets_the_threshold_that_is_best_for_all_together():
     dataset, logits = validation()
     chosen = choose_thresholds(dataset, logits)
-    common, rare = chosen.classes
+    common, rare = chosen.classes.values()
     assert (common.chosen, rare.chosen, rare.positives) == ("class", "shared", LEAST_POSITIVES - 1)
-    assert rare.value == chosen.shared
-    assert common.value == best_f1_threshold(logits[:, 0], fit_line(dataset.labels[:, 0] == 1, logits[:, 0]))
+    assert rare.threshold == chosen.shared
+    assert common.threshold == best_f1_threshold(logits[:, 0], fit_line(dataset.labels[:, 0] == 1, logits[:, 0]))
     assert chosen.shared == best_f1_threshold(logits.ravel(), fit_line(dataset.labels.ravel() == 1, logits.ravel()))
     enough, logits = validation((40, LEAST_POSITIVES))
-    assert choose_thresholds(enough, logits).classes[1].chosen == "class"
+    assert choose_thresholds(enough, logits).classes["rare"].chosen == "class"
 
 
 def test_a_validation_split_without_positives_and_a_network_worse_than_chance_leave_one_half():
@@ -122,7 +122,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path):
     assert read_thresholds(tmp_path, LABELS) is None
     write_thresholds(tmp_path, chosen)
     assert read_thresholds(tmp_path, LABELS) == chosen
-    assert chosen.of(["rare"]).classes == chosen.classes[1:]
+    assert chosen.of(["rare"]).classes == {"rare": chosen.classes["rare"]}
 
 
 def change(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -139,9 +139,9 @@ def change(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     (lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read"),
     (lambda path: path.write_text("[]"), "its classes are not those"),
     (change(lambda values: values["classes"].pop("rare")), "its classes are not those"),
-    (change(lambda values: values["classes"]["rare"].update(threshold=1.5)), "1.5 is no probability"),
-    (change(lambda values: values["classes"]["rare"].update(threshold="high")), "'high' is no probability"),
-    (change(lambda values: values["classes"]["rare"].update(threshold=float("nan"))), "nan is no probability"),
+    (change(lambda values: values["classes"]["rare"].update(threshold=1.5)), "1.5 is not a probability"),
+    (change(lambda values: values["classes"]["rare"].update(threshold="high")), "not the thresholds of a run"),
+    (change(lambda values: values["classes"]["rare"].update(threshold=float("nan"))), "nan is not a probability"),
     (change(lambda values: values["classes"].update(rare=0.5)), "not the thresholds of a run"),
     (change(lambda values: values.pop("shared")), "not the thresholds of a run"),
 ])

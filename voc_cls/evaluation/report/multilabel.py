@@ -50,9 +50,9 @@ class MultilabelReport(Report):
         return {"mAP": self.map, "11-point mAP": self.average_precisions.map_11pt, "CF1": overall.cf1,
                 "OF1": overall.of1}
 
-    def _class_rates(self) -> dict[str, dict[str, Any]]:
-        return {result.name: {"threshold": result.threshold, "precision": result.precision, "recall": result.recall,
-                              "f1": result.f1, "predicted": result.predicted} for result in self.scores.classes}
+    def _classes(self) -> dict[str, dict[str, Any]]:
+        return {name: values | {"threshold": self.thresholds.classes[name].threshold}
+                for name, values in super()._classes().items()}
 
     def _metrics(self) -> dict[str, Any]:
         top_k = self.scores.top_k
@@ -65,8 +65,8 @@ class MultilabelReport(Report):
         decided = decide(probabilities, self.thresholds.values) & ~dataset.ignored
         return {
             "template": "multilabel.html", "sections": SECTIONS,
-            "classes": list(zip(self.average_precisions.classes, self.scores.classes, self.thresholds.classes,
-                                strict=True)),
+            "classes": list(zip(self.average_precisions.classes, self.scores.classes,
+                                self.thresholds.classes.values(), strict=True)),
             "curves": curves(self),
             "reliability": reliability(self),
             "matrices": [("Labels", co_occurrence(dataset, (dataset.labels == 1) & ~dataset.ignored)),
@@ -83,18 +83,7 @@ def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds |
                       calibration: Calibration | None = None, classes: Collection[str] = (),
                       resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None
                       ) -> MultilabelReport:
-    """Evaluates multi-label logits.
-
-    Args:
-        dataset: The pictures and their labels.
-        logits: float [N, classes].
-        thresholds: Chosen on a validation split; None: 0.5 for every class.
-        calibration: Fitted to a validation split; None: calibrated errors are left out.
-        classes: The classes to report and to average over; empty: all.
-        resamples: Of the bootstrap.
-        run: How the model was made, for the page.
-        heat_maps: Grad-CAM of the network, for the page.
-    """
+    """As `tasks.evaluate`, of multi-label logits."""
     if classes:
         columns = [column for column, name in enumerate(dataset.classes) if name in classes]
         dataset, logits, all_classes = dataset.only(columns), logits[:, columns], heat_maps
@@ -118,13 +107,12 @@ def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds |
 def curves(report: MultilabelReport) -> list[tuple[Chart, float]]:
     """(precision/recall curve, average precision) of the classes that have positives."""
     charts = []
-    for column, (result, decisions) in enumerate(zip(report.average_precisions.classes, report.scores.classes,
-                                                     strict=True)):
+    columns = zip(report.average_precisions.classes, report.scores.classes, report.thresholds.values, strict=True)
+    for column, (result, rates, threshold) in enumerate(columns):
         counted = ~report.dataset.ignored[:, column]
         if result.positives:
             chart = precision_recall_chart(result.name, report.dataset.labels[counted, column] == 1,
-                                           report.logits[counted, column], (decisions.recall, decisions.precision),
-                                           decisions.threshold)
+                                           report.logits[counted, column], (rates.recall, rates.precision), threshold)
             charts.append((chart, result.ap))
     return charts
 

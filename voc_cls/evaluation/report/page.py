@@ -18,8 +18,10 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import AveragePrecisions
 from voc_cls.evaluation.bootstrap import Intervals
 from voc_cls.evaluation.calibration import Calibrated, Calibration, Reliability
+from voc_cls.evaluation.multilabel import MultilabelScores
 from voc_cls.evaluation.predictions import Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.charts import Chart, learning_charts, reliability_chart
+from voc_cls.evaluation.singlelabel import SinglelabelScores
 from voc_cls.files import write_text
 from voc_cls.version import __version__
 
@@ -57,6 +59,7 @@ class Report(ABC):
     dataset: Dataset
     logits: Floats
     average_precisions: AveragePrecisions
+    scores: MultilabelScores | SinglelabelScores
     calibration: Calibration | None
     """Fitted to the validation split; None: there was none."""
     calibrated: Calibrated
@@ -136,14 +139,11 @@ class Report(ABC):
 
     def _classes(self) -> dict[str, dict[str, Any]]:
         """By class: its average precisions, their interval, and what the task adds."""
-        values: dict[str, dict[str, Any]] = self.average_precisions.to_dict()["classes"]
-        rates = self._class_rates()
-        return {name: {**of_class, "ap_interval": self.intervals.classes[name].to_list(), **rates[name],
-                       "ece": self.calibrated.raw.classes[name]} for name, of_class in values.items()}
-
-    @abstractmethod
-    def _class_rates(self) -> dict[str, dict[str, Any]]:
-        """By class: precision, recall, f1, predicted, and a threshold if the task has them."""
+        ranking = self.average_precisions.to_dict()["classes"]
+        return {rates.name: {**ranking[rates.name], "ap_interval": self.intervals.classes[rates.name].to_list(),
+                             "precision": rates.precision, "recall": rates.recall, "f1": rates.f1,
+                             "predicted": rates.predicted, "ece": self.calibrated.raw.classes[rates.name]}
+                for rates in self.scores.classes}
 
     @abstractmethod
     def _metrics(self) -> dict[str, Any]:

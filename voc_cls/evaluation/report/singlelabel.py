@@ -63,10 +63,6 @@ class SinglelabelReport(Report):
         return {"accuracy": self.accuracy, **({} if top_k is None else {f"top-{top_k.k} accuracy": top_k.accuracy}),
                 "macro F1": self.scores.macro.f1, "mAP": self.map}
 
-    def _class_rates(self) -> dict[str, dict[str, Any]]:
-        return {result.name: {"precision": result.precision, "recall": result.recall, "f1": result.f1,
-                              "predicted": result.predicted} for result in self.scores.classes}
-
     def _metrics(self) -> dict[str, Any]:
         scores = self.scores
         return {"accuracy": scores.accuracy,
@@ -99,18 +95,7 @@ class SinglelabelReport(Report):
 def singlelabel_report(dataset: Dataset, logits: Floats, calibration: Calibration | None = None,
                        classes: Collection[str] = (), resamples: int = RESAMPLES, run: RunDetails | None = None,
                        heat_maps: HeatMaps | None = None) -> SinglelabelReport:
-    """Evaluates single-label logits.
-
-    Args:
-        dataset: The pictures and their labels.
-        logits: float [N, classes].
-        calibration: The temperature fitted to a validation split; None: calibrated errors are left out.
-        classes: The classes to report and to average over; empty: all. Accuracy, log loss, confusion and calibration
-            are of all pictures and classes in any case.
-        resamples: Of the bootstrap.
-        run: How the model was made, for the page.
-        heat_maps: Grad-CAM of the network, for the page.
-    """
+    """As `tasks.evaluate`, of single-label logits."""
     columns = [column for column, name in enumerate(dataset.classes) if not classes or name in classes]
     return SinglelabelReport(
         dataset=dataset, logits=logits,
