@@ -302,7 +302,7 @@ def flag_value(args: Sequence[str], flag: str) -> str | None:
 
 
 def typed(value: Any, kind: Any, where: str) -> Any:
-    """A YAML value as type `kind`; YAML knows no paths, tuples or enums, and reads 1e-5 as a string.
+    """A value of YAML or Python as type `kind`; YAML has no paths, tuples or enums, and reads 1e-5 as a string.
 
     `kind` is bool, int, float, str, Path, an Enum, a Literal of strings, tuple[str, ...], or one of them | None.
     UsageError, beginning with `where`, for what it cannot be.
@@ -319,7 +319,7 @@ def typed(value: Any, kind: Any, where: str) -> Any:
             raise UsageError(f"{where}: {value!r} is not one of {', '.join(get_args(plain))}")
         return value
     if get_origin(plain) is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, (list, tuple)):
             raise UsageError(f"{where}: {value!r} is not a list")
         return tuple(typed(entry, str, where) for entry in value)
     if plain is bool:

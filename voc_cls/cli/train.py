@@ -77,8 +77,8 @@ def examine() -> None:
     from voc_cls.paths import cache_folder
     from voc_cls.training.doctor import doctor
 
-    given = flag_value(sys.argv[1:], "--cache-dir")
-    if not doctor(Console(), cache_folder(Path(given) if given else None)):
+    folder = flag_value(sys.argv[1:], "--cache-dir") or os.environ.get(PROGRAM.variable("cache_dir"))
+    if not doctor(Console(), cache_folder(Path(folder) if folder else None)):
         raise RunError("training cannot work here; follow the advice above")
 
 
