@@ -56,10 +56,10 @@ class CachedRows:
 
     def __getitem__(self, index: Any) -> Array:
         picked = self.positions[index]
-        blocks, places = picked.reshape(-1, 2).T
-        rows = np.empty((len(blocks), *self.shape[1:]), self.dtype)
-        for block in np.unique(blocks):
-            rows[blocks == block] = self.blocks[block][places[blocks == block]]
+        pairs = picked.reshape(-1, 2).tolist()
+        rows = np.empty((len(pairs), *self.shape[1:]), self.dtype)
+        for number, (block, place) in enumerate(pairs):
+            rows[number] = self.blocks[block][place]
         return rows.reshape(*picked.shape[:-1], *self.shape[1:])
 
     def part(self, index: Any) -> CachedRows:

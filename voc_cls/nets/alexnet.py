@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from keras import KerasTensor as Tensor
 
 from voc_cls.nets import layers
-from voc_cls.nets.layers import Backbone, conv, max_pool
+from voc_cls.nets.layers import Backbone, Padding, conv, max_pool
 from voc_cls.nets.registry import NetSpec
 
-CONVOLUTIONS: dict[str, tuple[int, int, int, Literal["same", "valid"]]] = {  # filters, kernel, stride, padding
+CONVOLUTIONS: dict[str, tuple[int, int, int, Padding]] = {  # filters, kernel, stride, padding
     "conv1": (64, 11, 4, "valid"),
     "conv2": (192, 5, 1, "same"),
     "conv3": (384, 3, 1, "same"),

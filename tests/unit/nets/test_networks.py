@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import UsageError
-from voc_cls.nets.network import Network, build, build_network
+from voc_cls.nets.network import GAP_SCALE, Network, build, build_network
 from voc_cls.nets.registry import NETS, net_spec
 
 SIZES = {"vgg_16": 32, "alexnet_v2": 67, "resnet_v1_50": 64, "resnet_v2_50": 64, "inception_v1": 32}
 
 
 def small(net: str, head: str = "gap", precision: str = "float32") -> Network:
-    """The network for small pictures, with two units a block where it is a ResNet."""
+    """The network for small pictures, with two units per block where it is a ResNet."""
     keras.utils.set_random_seed(0)
     spec = net_spec(net, SIZES[net])
     if spec.family.startswith("resnet"):
@@ -29,7 +29,7 @@ def pictures(network: Network, number: int = 2) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 1, (number, size, size, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("net", ["alexnet_v2", "resnet_v1_50", "resnet_v2_50", "inception_v1"])
+@pytest.mark.parametrize("net", ["vgg_16", "alexnet_v2", "resnet_v1_50", "resnet_v2_50", "inception_v1"])
 def test_the_two_halves_of_every_cut_are_the_whole(net: str):
     network = small(net)
     given = pictures(network)
@@ -40,7 +40,33 @@ def test_the_two_halves_of_every_cut_are_the_whole(net: str):
         np.testing.assert_allclose(np.asarray(rest(backbone(given))), whole, rtol=1e-4, atol=1e-5)
 
 
+def test_an_unknown_net_or_head_is_named_with_the_known_ones():
+    with pytest.raises(UsageError, match="`net` vgg_17: no such network; known are vgg_16"):
+        build_network("vgg_17", "fc", 20)
+    with pytest.raises(UsageError, match="`head` dense: no such head; known are fc, gap"):
+        build_network("vgg_16", "dense", 20)
+    with pytest.raises(UsageError, match="`classes` 0: a network needs at least one"):
+        build_network("vgg_16", "gap", 0)
+
+
+def test_the_gap_head_sees_features_of_one_length():
+    network = small("vgg_16")
+    backbone, _ = network.cut("m_fc8")
+    features = np.asarray(backbone(pictures(network)))
+    assert features.shape == (2, 1, 1, 512)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=-1), GAP_SCALE, rtol=1e-5)
+
+
+def test_dropout_is_active_in_training_only():
+    network = small("inception_v1", "fc")
+    _, head = network.cut("m_logits")
+    features = np.ones((1, 1, 1, 1024), np.float32)
+    assert np.array_equal(np.asarray(head(features)), np.asarray(head(features)))
+    assert not np.array_equal(np.asarray(head(features, training=True)), np.asarray(head(features, training=True)))
+
+
 @pytest.mark.parametrize(("net", "scopes"), [
+    ("vgg_16", "conv1 conv2 conv3 conv4 conv5 m_fc8"),
     ("alexnet_v2", "conv1 conv2 conv3 conv4 conv5 m_fc8"),
     ("resnet_v1_50", "conv1 block1 block2 block3 block4 m_logits"),
     ("resnet_v2_50", "conv1 block1 block2 block3 block4 postnorm m_logits"),

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from voc_cls.nets.layers import STATISTICS
-from voc_cls.nets.network import build_network
 from voc_cls.nets.registry import NETS, net_spec
 from voc_cls.nets.shapes import slim_shapes
 
@@ -60,16 +59,6 @@ def test_every_variable_is_tf_slims(net: str, slim):
 def test_the_registry_knows_the_number_of_parameters(net: str):
     trained = (shape for name, shape in slim_shapes(NETS[net]).items() if not name.endswith(STATISTICS))
     assert sum(map(prod, trained)) == NETS[net].parameters
-
-
-@pytest.mark.parametrize("net", ["alexnet_v2", "inception_v1"])  # the others: test_verify.py
-def test_the_keras_network_has_these_variables_but_the_auxiliary_classifier(net: str):
-    spec = NETS[net]
-    network = build_network(net, "fc", 7)
-    ours = {name.replace(f"/{spec.head}/", f"/{spec.slim_head}/"): tuple(variable.shape)
-            for name, variable in network.variables().items()}
-    wanted = {name: shape for name, shape in slim_shapes(spec, 7).items() if "/AuxLogits/" not in name}
-    assert ours == wanted
 
 
 def test_only_the_first_fully_connected_layer_and_the_classifier_depend_on_sizes():
