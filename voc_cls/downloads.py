@@ -34,8 +34,8 @@ class _BrokenOffError(Exception):
 
 
 @contextlib.contextmanager
-def fetched(url: str, to: Path, local: Path | None = None, sha256: str | None = None,
-            console: Console | None = None, **expected: Any) -> Iterator[Path]:
+def fetched(url: str, to: Path, local: Path | None = None, magic: bytes = b"", size: int | None = None,
+            sha256: str | None = None, console: Console | None = None) -> Iterator[Path]:
     """A checked file, downloaded or brought by hand, for the time of a `with` block.
 
     A download is removed after the block, also where it turns out to be wrong (DownloadError in the block), so that the
@@ -45,16 +45,17 @@ def fetched(url: str, to: Path, local: Path | None = None, sha256: str | None = 
         url: Its address.
         to: Where a download is put; what is there already is not downloaded again.
         local: The file, where it has been brought by hand; it stays.
+        magic: Bytes that it must begin with.
+        size: Bytes that it must have, if known.
         sha256: Digest that it must have, if known.
         console: For a progress bar, if it is a terminal.
-        expected: `magic` and `size` as `download` takes them.
 
     Raises:
         DownloadError: It does not come, or is another file.
     """
     file = local or to
     if local is None and not to.exists():
-        download(url, to, console=console, **expected)
+        download(url, to, magic, size, console=console)
     try:
         if sha256 is not None:
             check_sha256(file, sha256)

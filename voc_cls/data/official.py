@@ -136,7 +136,7 @@ def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None
                 say(f"{archive.name}: fetching{size} from {archive.url}")
             shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
             try:
-                with fetched(archive.url, download, local, archive.sha256, console, size=archive.size) as file:
+                with fetched(archive.url, download, local, b"", archive.size, archive.sha256, console) as file:
                     say(f"{archive.name}: SHA-256 as expected, unpacking")
                     with byte_bar(f"unpack {archive.part}", archive.unpacked, console) as advance:
                         unpack(file, aside, 2 * archive.unpacked, advance)

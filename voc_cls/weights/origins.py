@@ -52,7 +52,7 @@ class Archive:
         """
         name = PurePosixPath(urlsplit(self.url).path).name
         aside = checkpoint.parent.parent / f".{name}"  # hidden: a visible one belongs to the user
-        with fetched(self.url, aside, local, self.sha256, console, magic=GZIP_MAGIC) as archive:
+        with fetched(self.url, aside, local, GZIP_MAGIC, None, self.sha256, console) as archive:
             unpack(archive, checkpoint.parent, LARGEST, only=self.member)
             (checkpoint.parent / self.member).replace(checkpoint)
 
