@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from lxml import html
 
-from tests.commands import BIN, command
+from tests.commands import BIN
+from tests.commands import command_in_process as command
 
 RESULTS = ("evaluation.json", "predictions.csv", "report.html", "thresholds.json", "calibration.json")
 
@@ -20,8 +21,8 @@ def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A head trained for a moment on the frozen backbone, with a validation split."""
     folder = tmp_path_factory.mktemp("runs")
     done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", "--head", "gap",
-                   "--trainable", "head", "--weights", "none", "--steps", 60, "--batch-size", 8, "--out",
-                   folder / "head", VOC_CACHE_DIR=str(folder / "cache"))
+                   "--trainable", "head", "--weights", "none", "--image-size", 64, "--steps", 60,
+                   "--batch-size", 8, "--out", folder / "head", VOC_CACHE_DIR=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     return folder / "head"
 

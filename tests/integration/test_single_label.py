@@ -14,7 +14,7 @@ from lxml import html
 from PIL import Image
 from rich.console import Console
 
-from tests.commands import command
+from tests.commands import command_in_process as command
 from tests.integration.serving.conftest import Server, Start
 from voc_cls.client import Client
 from voc_cls.errors import UsageError

@@ -110,14 +110,12 @@ def evaluate() -> None:
     dataset = read(config, recorded["dataset"])
     asked = config.precision or recorded["compute"]["inference_precision"]
     trained = open_run(config.run, inference_precision(asked, on_accelerator()), config.weights)
-    check_classes(config, dataset, trained)
     files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples)]
     fitted: tuple[Path, ...] = ()
     if config.write and is_own(config, recorded):
         files.append(files_in(trained.folder))
         fitted = fit_where_missing(trained)
-    logits = trained.logits(dataset.paths, "evaluate", config.tta)
-    report = write_results(trained, dataset, logits, files, config.tta, config.classes, config.bootstrap)
+    report = write_results(trained, dataset, files, config.tta, config.classes, config.bootstrap)
     console = Console()
     console.print(report_tables(report))
     for path in (*fitted, *(path for result_files in files for path in result_files)):
@@ -133,18 +131,6 @@ def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
         raise UsageError("--split: the run has no evaluation split; name one")
     return read_dataset(config.data or recorded["data"], config.root or Path(recorded["root"]), split,
                         config.difficult or DifficultPolicy(recorded["difficult"]))
-
-
-def check_classes(config: EvalConfig, dataset: Dataset, trained: TrainedRun) -> None:
-    """UsageError where the pictures, or --classes, have other classes than the run."""
-    if dataset.classes != trained.labels:
-        raise UsageError(f"--root: has the classes {', '.join(dataset.classes)}, the run {', '.join(trained.labels)}")
-    if dataset.task is not trained.task:
-        raise UsageError(f"--data: {dataset.name} is a {dataset.task.value} data set, the run was trained on a "
-                         f"{trained.task.value} one; evaluate it on one of its kind")
-    unknown = [name for name in config.classes if name not in trained.labels]
-    if unknown:
-        raise UsageError(f"--classes {unknown[0]}: the run does not know it; it has {', '.join(trained.labels)}")
 
 
 def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:

@@ -1,11 +1,11 @@
-"""How much the numbers would move on other pictures: 95 % confidence intervals by bootstrap over the pictures.
+"""95 % confidence intervals by bootstrap over the pictures.
 
-A resample draws as many pictures as there are, with repetition (Efron 1979), so it is nothing but how often each
-picture counts. With these counts as weights every class is sorted once, and all resamples go through its curve
-together: 1,000 of VOC2007's 4,952 test pictures and 20 classes take seconds. `scipy.stats.bootstrap` would sort each.
+A resample draws as many pictures as there are, with repetition (Efron 1979), so it is a count for each picture. With
+these counts as weights every class is sorted once, and all resamples go through its curve together: 1,000 resamples of
+VOC2007's 4,952 test pictures and 20 classes take seconds. `scipy.stats.bootstrap` would sort each resample.
 
-Ends are the bias-corrected percentiles (Efron 1987): average precision comes out a little high in a resample, where
-some pictures are there twice, and plain percentiles would pass this on.
+Ends are the bias-corrected percentiles (Efron 1987): average precision is biased upwards in a resample, because some
+pictures occur twice, and plain percentiles would keep that bias.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from voc_cls.evaluation.predictions import Bools, Floats
 LEVEL = 0.95
 RESAMPLES = 1000
 LEAST_POSITIVES = 5
-"""For the interval of a class by itself: resamples of one or two positives hardly differ, and would look certain. Of 5,
-a resample has none in less than 1 % of the cases."""
+"""For the interval of a class: resamples of one or two positives hardly differ, and would look certain. With 5, less
+than 1 % of the resamples have none."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """From `low` to `high`, 0-1; NaN where the number is not defined, or rests on too few positives."""
+    """From `low` to `high`, 0-1; NaN if the number is not defined, or there are too few positives."""
 
     low: float
     high: float
@@ -65,7 +65,7 @@ class Intervals:
 
 
 def draw(pictures: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
-    """int64 [1 + resamples, pictures]: how often each picture counts; first the pictures themselves, each once."""
+    """int64 [1 + resamples, pictures]: how often each picture counts; the first row is the original split, all ones."""
     drawn = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
     return np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])
 
@@ -116,7 +116,7 @@ def mean_over_classes(values: Floats) -> Floats:
 
 
 def interval_of(values: Floats) -> Interval:
-    """Bias-corrected percentiles of [1 + resamples]: the value of the pictures themselves, then the resamples'."""
+    """Bias-corrected percentiles of [1 + resamples]: the value of the original split, then of the resamples."""
     value, resampled = values[0], values[1:][~np.isnan(values[1:])]
     if np.isnan(value) or not len(resampled):
         return UNKNOWN

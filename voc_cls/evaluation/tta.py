@@ -1,9 +1,9 @@
-"""Test-time augmentation: several views of each picture, and the mean of their logits.
+"""Test-time augmentation: the mean of the logits of several views of each image.
 
-flip: the picture and its mirror image (Simonyan & Zisserman 2014, section 3.2). multi-scale: the whole picture at
-several sizes. Nothing is cropped: all layers are convolutions, so a larger picture gives a larger grid. Where the head
-takes the mean of it (ResNet, Inception, gap) that is all; fc6 and fc7 give a grid of logits, whose mean is taken, the
-"dense evaluation" of the same section.
+flip: the image and its mirror image (Simonyan & Zisserman 2014, section 3.2). multi-scale: the whole image at
+several sizes. Nothing is cropped: all layers are convolutions, so a larger image gives a larger grid. Most heads take
+the mean of this grid (ResNet, Inception, gap); fc6 and fc7 give a grid of logits, whose mean is taken, the "dense
+evaluation" of the same section.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 Tta = Literal["none", "flip", "multi-scale", "both"]
 SCALES = (1, 8 / 7, 9 / 7)
-"""Of the size the network was trained at: of 224 pixels 224, 256 and 288. Smaller ones do not reach through fc6."""
+"""Relative to the training size: 224, 256 and 288 for 224 pixels. Smaller images would be too small for fc6."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """`sizes` in pixels, each of them mirrored too where `mirrored`."""
+    """`sizes` in pixels; with `mirrored` each of them also mirrored."""
 
     sizes: tuple[int, ...]
     mirrored: bool
@@ -35,7 +35,7 @@ class Views:
 
 
 def views_of(tta: Tta, size: int) -> Views:
-    """The views that `tta` asks for, of a network whose input has `size` pixels."""
+    """The views of `tta` for a network whose input has `size` pixels."""
     scales = SCALES if tta in ("multi-scale", "both") else (1,)
     return Views(tuple(round(size * scale) for scale in scales), tta in ("flip", "both"))
 

@@ -107,7 +107,7 @@ class Session:
 
         def write() -> Report:
             with distribution.alone(self.network.model):  # Grad-CAM computes too
-                return write_results(trained, evaluated, logits, [files_in(folder)])
+                return write_results(trained, evaluated, [files_in(folder)], logits=logits)
 
         return replace(trained, report=distribution.broadcast(write))
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task, html_table
 from voc_cls.data.pipeline import image_batches, naming_broken_images
-from voc_cls.errors import RunError
+from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
@@ -160,28 +160,50 @@ def write_fitted(trained: TrainedRun, validation: Dataset, logits: Floats) -> tu
     return write_fitted_files(trained.folder.path, fit(validation, logits), trained.labels)
 
 
-def evaluate_run(trained: TrainedRun, dataset: Dataset, logits: Floats, tta: Tta = "none",
-                 classes: Collection[str] = (), resamples: int = RESAMPLES) -> Report:
-    """Evaluates a run's logits with the thresholds and the calibration that it chose on its validation split.
+def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", classes: Collection[str] = (),
+                 resamples: int = RESAMPLES, logits: Floats | None = None) -> Report:
+    """Evaluates a run with the thresholds and the calibration that it chose on its validation split.
 
     Args:
-        trained: The run, whose network explains pictures in the HTML page.
+        trained: The run.
         dataset: The pictures and their labels.
-        logits: float [N, classes], of the run's network.
-        tta: The test-time augmentation that gave the logits, for the page.
+        tta: The views of each picture whose logits are averaged.
         classes: The classes to report and to average over; empty: all.
         resamples: Of the bootstrap.
+        logits: float [N, classes] of the run's network, where they are known already.
+
+    Raises:
+        UsageError: The run has other classes than `dataset` or than `classes` names, or another task.
     """
+    check_dataset(trained, dataset, classes)
+    if logits is None:
+        logits = trained.logits(dataset.paths, "evaluate", tta)
     run = RunDetails(trained.name, trained.config, tuple(trained.folder.read_metrics()), trained.weights, tta)
     return evaluate(dataset, logits, read_fitted(trained.folder.path, trained.labels, trained.task), classes, resamples,
                     run, lambda paths, columns: heat_maps(trained.network, paths, columns))
 
 
-def write_results(trained: TrainedRun, dataset: Dataset, logits: Floats, files: Sequence[ResultFiles],
-                  tta: Tta = "none", classes: Collection[str] = (), resamples: int = RESAMPLES) -> Report:
+def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str] = ()) -> None:
+    """UsageError if the run has other classes than `dataset` or than `classes` names, or another task."""
+    if dataset.classes != trained.labels:
+        raise UsageError(f"{dataset.name}: has the classes {', '.join(dataset.classes)}, the run "
+                         f"{', '.join(trained.labels)}; evaluate on a data set with the run's classes")
+    if dataset.task is not trained.task:
+        raise UsageError(f"{dataset.name}: is a {dataset.task.value} data set, the run was trained on a "
+                         f"{trained.task.value} one; evaluate on a {trained.task.value} data set")
+    for name in classes:
+        if name not in trained.labels:
+            raise UsageError(f"`classes` {name}: not a class of the run; choose from {', '.join(trained.labels)}")
+
+
+def write_results(trained: TrainedRun, dataset: Dataset, files: Sequence[ResultFiles], tta: Tta = "none",
+                  classes: Collection[str] = (), resamples: int = RESAMPLES, logits: Floats | None = None) -> Report:
     """Evaluates as `evaluate_run` and writes all of `files`; predictions.csv always has all classes."""
+    check_dataset(trained, dataset, classes)
+    if logits is None:
+        logits = trained.logits(dataset.paths, "evaluate", tta)
+    report = evaluate_run(trained, dataset, tta, classes, resamples, logits)
     probabilities = probabilities_of(logits, trained.task)
-    report = evaluate_run(trained, dataset, logits, tta, classes, resamples)
     for results in files:
         if results.predictions is not None:
             write_predictions(results.predictions, dataset, probabilities)

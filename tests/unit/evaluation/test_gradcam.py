@@ -18,7 +18,7 @@ from voc_cls.nets.network import Network, build_network
 @pytest.fixture(scope="module")
 def colours() -> Network:
     """VGG-16 whose convolutions pass red and green on, each in a channel; its classes are red and green."""
-    network = build_network("vgg_16", "gap", 2)
+    network = build_network("vgg_16", "gap", 2, image_size=112)
     for name, variable in network.variables().items():
         values = np.zeros(variable.shape, np.float32)
         if name.endswith("m_fc8/weights"):
@@ -41,9 +41,9 @@ def picture(tmp_path: Path) -> Path:
 
 def test_each_class_glows_where_it_is_and_nowhere_else(colours: Network, picture: Path):
     red, green = heat_maps(colours, [picture, picture], [0, 1])
-    assert red.shape == (14, 14)
+    assert red.shape == (7, 7)
     assert red.dtype == np.float32
-    corners = {"top left": np.s_[:4, :4], "bottom right": np.s_[10:, 10:]}
+    corners = {"top left": np.s_[:2, :2], "bottom right": np.s_[5:, 5:]}
     for heat, own, other in ((red, "top left", "bottom right"), (green, "bottom right", "top left")):
         assert heat[corners[own]].min() > 0.99
         assert heat[corners[other]].max() == 0
@@ -58,11 +58,11 @@ def test_a_class_without_any_evidence_has_an_empty_map(colours: Network, tmp_pat
 def test_more_pictures_than_a_batch_keep_their_order(colours: Network, picture: Path):
     columns = [0, 1, 1, 0, 0, 1, 0, 1, 1]
     maps = heat_maps(colours, [picture] * len(columns), columns)
-    assert [int(heat[13, 13] > heat[0, 0]) for heat in maps] == columns
+    assert [int(heat[6, 6] > heat[0, 0]) for heat in maps] == columns
 
 
 def test_no_pictures_have_no_maps(colours: Network):
-    assert heat_maps(colours, [], []).shape == (0, 14, 14)
+    assert heat_maps(colours, [], []).shape == (0, 7, 7)
 
 
 def test_a_broken_picture_is_named(colours: Network, tmp_path: Path):
@@ -73,7 +73,7 @@ def test_a_broken_picture_is_named(colours: Network, tmp_path: Path):
 
 def test_the_network_is_cut_at_the_input_of_pool5(colours: Network):
     trunk, rest = cut_after_convolutions(colours)
-    assert trunk.output_shape == (None, 14, 14, 512)
+    assert trunk.output_shape == (None, 7, 7, 512)
     assert rest.layers[1].name == "pool5"
 
 

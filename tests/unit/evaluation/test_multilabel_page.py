@@ -67,7 +67,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         made, logits = dataset(folder, classes, pictures)
         made.labels[:, list(hide)] = 0
         report = multilabel_report(made, logits, choose_thresholds(made, logits) if fitted else None,
-                                   fit_calibration(made, logits) if fitted else None,
+                                   fit_calibration(made, logits) if fitted else None, resamples=100,
                                    run=RunDetails("voc07", CONFIG, metrics), heat_maps=heat)
         report.to_html(folder / "report.html")
         return folder / "report.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,3 +74,22 @@ def test_asking_for_some_classes_is_having_only_these():
     assert asked.to_dict() == multilabel_report(alone, logits[:, columns], thresholds, calibration).to_dict()
     assert [result.name for result in asked.scores.classes] == ["car", "cat"]
     assert asked.scores.top_k is None
+
+
+def test_a_report_shows_itself_in_a_notebook_and_its_classes_are_records():
+    report = multilabel_report(*made(0), resamples=100)
+    records = report.per_class
+    assert [record["class"] for record in records] == list(NAMES)
+    assert records[0]["ap_low"] < records[0]["ap"] < records[0]["ap_high"]
+    assert np.mean([record["ap"] for record in records[:-1]]) == pytest.approx(report.map)
+    assert np.isnan(records[-1]["ap"])  # pandas knows NaN
+    assert repr(report).startswith(f"voc test, 150 pictures: mAP {100 * report.map:.1f} %")
+    assert "<td>traffic light</td><td>–</td>" in report._repr_html_()
+
+
+def test_a_report_can_be_sent_to_another_process_without_its_network():
+    report = multilabel_report(*made(0), resamples=100, heat_maps=lambda *_: np.zeros((0, 1, 1), np.float32))
+    assert report.heat_maps is not None
+    received = pickle.loads(pickle.dumps(report))
+    assert received.heat_maps is None
+    assert received.to_dict() == report.to_dict()

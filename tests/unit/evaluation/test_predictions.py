@@ -1,4 +1,4 @@
-"""predictions.csv can be read back whatever classes and files are called."""
+"""Predictions of images as records and tables; predictions.csv can be read back whatever names there are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,45 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import softmax as reference
 
-from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.predictions import write_predictions
+from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
+from voc_cls.evaluation.predictions import Predictions, log_softmax, probabilities_of, softmax, write_predictions
+
+LOGITS = np.random.default_rng(0).normal(0, 5, (20, 6)).astype(np.float32)
+
+
+def test_single_label_probabilities_sum_to_one_and_multi_label_ones_are_independent():
+    single, multi = (probabilities_of(LOGITS, task) for task in (Task.SINGLE_LABEL, Task.MULTI_LABEL))
+    assert single == pytest.approx(reference(LOGITS, axis=1), abs=1e-6)
+    assert single.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert multi == pytest.approx(1 / (1 + np.exp(-LOGITS)), abs=1e-6)
+
+
+def test_logits_of_any_size_give_numbers():
+    huge = np.array([[1e4, -1e4, 0], [-1e4, -1e4, -1e4]], np.float32)
+    assert softmax(huge) == pytest.approx(np.array([[1, 0, 0], [1 / 3] * 3]))
+    assert log_softmax(huge)[0].tolist() == [0, -2e4, -1e4]
+    assert softmax(huge).dtype == np.float32
+
+
+def test_predictions_are_one_for_each_image_and_records_of_their_most_probable_labels(tmp_path: Path):
+    paths = tuple(tmp_path / f"<{number}>.png" for number in range(30))
+    for path in paths:
+        Image.new("RGB", (4, 4)).save(path)
+    predictions = Predictions(paths, ("a", "b & c", "d"), np.tile(np.float32([0.25, 0.75, 0.5]), (30, 1)),
+                              Task.MULTI_LABEL, "run", top_k=2)
+    assert [scored.label for scored in next(iter(predictions)).labels] == ["b & c", "d"]
+    assert len(predictions) == len(list(predictions)) == 30
+    assert len(predictions.to_records()) == 60
+    assert predictions.to_records()[1] == {"file": str(paths[0]), "label": "d", "probability": 0.5}
+    shown = predictions._repr_html_()
+    assert shown.count("<img") == 24
+    assert "<b>b &amp; c 75.0%</b>" in shown
+    assert "&lt;0&gt;.png" in shown
+    assert "6 more images" in shown
 
 
 def written(folder: Path, names: tuple[str, ...], paths: tuple[Path, ...]) -> list[dict[str, str]]:

@@ -106,3 +106,15 @@ def test_a_model_that_is_always_right_has_nothing_to_show_there(write: Callable[
     tree, _, _ = write(right=True)
     assert "There are no confusions" in tree.get_element_by_id("confusion").text_content()
     assert "No mistakes" in tree.get_element_by_id("mistakes").text_content()
+
+
+def test_logits_alone_make_a_page_without_sections_about_a_run(tmp_path: Path, singlelabel: Callable[..., Any]):
+    paths = tuple(tmp_path / f"{number}.png" for number in range(30))
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    report = singlelabel_report(*singlelabel(3, 30, paths=paths), resamples=100)
+    tree = html.fromstring(report.to_html(tmp_path / "report.html"))
+    assert [heading.text_content() for heading in tree.iter("h2")] == [
+        section for section in SECTIONS if section not in ("Learning", "What it looked at", "Training run")]
+    assert report.to_html() == (tmp_path / "report.html").read_text()
+    assert repr(report).startswith(f"made test, 30 pictures: accuracy {100 * report.accuracy:.1f} %")

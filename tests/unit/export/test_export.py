@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from rich.console import Console
 
 from export.card import model_card
 from export.metadata import Metadata
@@ -16,7 +18,7 @@ from export.savedmodel import export_run, next_version
 from export.signatures import SIGNATURES
 from export.warmup import encoded_images
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.errors import ExportError, RunError
+from voc_cls.errors import ExportError, RunError, UsageError
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.files import write_json
@@ -45,7 +47,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_run(run, tmp_path_factory.mktemp("models") / "pets").path
+    shown = io.StringIO()
+    exported = export_run(open_run(run), tmp_path_factory.mktemp("models") / "pets",
+                          console=Console(file=shown, width=300))
+    assert f"{exported.path}: exported and verified" in shown.getvalue()
+    assert 0 <= exported.difference < 1e-5
+    return exported.path
 
 
 def test_it_has_the_files_that_servers_look_for(exported: Path):
@@ -163,6 +170,11 @@ def test_the_warm_up_records_run(exported: Path):
         answer = loaded.signatures[request.model_spec.signature_name](image_bytes=pictures)
         sizes.append(answer["probabilities"].shape[0])
     assert sizes == [1, 4]
+
+
+def test_a_version_below_one_is_refused(run: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="`version` 0: must be at least 1"):
+        export_run(run, tmp_path / "pets", version=0)
 
 
 def test_an_existing_version_is_never_overwritten(run: Path, exported: Path):

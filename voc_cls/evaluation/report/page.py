@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import shlex
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.dataset import Dataset
+from voc_cls.data.dataset import Dataset, html_table
 from voc_cls.evaluation.average_precision import AveragePrecisions
 from voc_cls.evaluation.bootstrap import Intervals
 from voc_cls.evaluation.calibration import Calibrated, Calibration, Reliability
@@ -126,12 +125,9 @@ class Report(ABC):
 
     def _repr_html_(self) -> str:
         columns = ("ap", "precision", "recall", "f1")
-        heading = "".join(f"<th>{html.escape(name)}</th>" for name in ("class", *columns, "positives"))
-        rows = "".join(
-            f"<tr><td>{html.escape(record['class'])}</td>"
-            + "".join(f"<td>{percent(record[name])} %</td>" for name in columns)
-            + f"<td>{record['positives']:,}</td></tr>" for record in self.per_class)
-        return f"<p>{html.escape(repr(self))}</p><table><tr>{heading}</tr>{rows}</table>"
+        rows = [[record["class"], *(percent(record[name]) for name in columns), f"{record['positives']:,}"]
+                for record in self.per_class]
+        return html_table(f"{self!r}; in percent:", ("class", *columns, "positives"), rows)
 
     def __repr__(self) -> str:
         metrics = ", ".join(f"{name} {percent(value)} %" for name, value in self.headline.items())
@@ -228,8 +224,8 @@ def explained(report: Report, by_kind: dict[str, Sequence[Example]]) -> list[Sho
 def reliability_charts(unit: str, raw: Reliability, rescaled: Sequence[tuple[str, Reliability | None]]
                        ) -> list[tuple[Chart, float]]:
     """(reliability diagram, expected calibration error) of the network and of each rescaling that was fitted."""
-    stages = [("as the network answers", raw), *((title, stage) for title, stage in rescaled if stage is not None)]
-    return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages]
+    stages = [("probabilities of the network", raw), *rescaled]
+    return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages if stage is not None]
 
 
 def run_sections(run: RunDetails) -> dict[str, Any]:
