@@ -10,9 +10,9 @@ from typing import Any, Unpack
 import grpc
 
 from voc_cls.client.client import BaseClient
-from voc_cls.client.options import ClassifyOptions, classify_request, model_request
+from voc_cls.client.options import ClassifyOptions, model_request
 from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
-from voc_cls.client.types import ImageSource, ModelInfo, batches, check_file, load_image, model_info
+from voc_cls.client.types import ImageSource, ModelInfo, load_image, model_info
 from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2
 
@@ -42,14 +42,12 @@ class AsyncClient(BaseClient):
     async def classify(self, pictures: Sequence[ImageSource], *, raise_errors: bool = True,
                        request_id: str | None = None, **options: Unpack[ClassifyOptions]) -> list[Prediction]:
         """As Client.classify."""
-        for source in pictures if raise_errors else ():
-            await asyncio.to_thread(check_file, source)
         answers: list[Prediction] = []
-        remaining = batches(pictures, self._max_bytes, raise_errors=raise_errors)
-        while batch := await asyncio.to_thread(next, remaining, None):
-            request = classify_request(options, batch.sent)
-            answers += batch.predictions(
-                await self._call(self._stub.Classify, request, request_id) if batch.sent else None)
+        requests = self._batches(pictures, options, raise_errors)
+        while following := await asyncio.to_thread(next, requests, None):
+            request, batch = following
+            response = await self._call(self._stub.Classify, request, request_id) if request.pictures else None
+            answers += self._answers(response, batch, raise_errors)
         return answers
 
     def classify_stream(self, pictures: Iterable[ImageSource] | AsyncIterable[ImageSource], *, window: int = 32,

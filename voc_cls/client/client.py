@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Unpack
 
 import grpc
 
+from voc_cls.client import types
 from voc_cls.client.errors import ErrorTranslator
 from voc_cls.client.options import (
     MAX_MESSAGE_MB,
@@ -27,7 +28,7 @@ from voc_cls.client.options import (
 )
 from voc_cls.client.retry import Retries
 from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
-from voc_cls.client.types import ImageSource, ModelInfo, batches, check_file, load_image, model_info
+from voc_cls.client.types import Image, ImageSource, ModelInfo, load_image, model_info
 from voc_cls.errors import ClientError
 from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
@@ -86,6 +87,25 @@ class BaseClient:
         """The metadata of a call. Over TLS gRPC itself adds the keys, and sends them to the server alone."""
         return ("x-request-id", retries.errors.request_id), *(() if self._encrypted else self._keys.metadata())
 
+    def _batches(self, sources: Sequence[ImageSource], options: ClassifyOptions,
+                 raise_errors: bool) -> Iterator[tuple[classifier_pb2.ClassifyRequest, list[Image | Prediction]]]:
+        """The requests of `classify`, with the images that each stands for; ClientError for what cannot be sent."""
+        for source in sources if raise_errors else ():
+            types.check_file(source)
+        for batch in types.batches(sources, self._max_bytes):
+            if raise_errors:
+                types.raise_first(batch)
+            yield classify_request(options, batch), batch
+
+    @staticmethod
+    def _answers(response: classifier_pb2.ClassifyResponse | None, batch: list[Image | Prediction],
+                 raise_errors: bool) -> list[Prediction]:
+        """What the response means for a batch; None: nothing was sent."""
+        answers = types.predictions(response or classifier_pb2.ClassifyResponse(), batch)
+        if raise_errors:
+            types.raise_first(answers)
+        return answers
+
     def _stream(self, options: ClassifyOptions, window: int, ordered: bool,
                 request_id: str | None) -> tuple[StreamState, Callable[[Any], Any]]:
         """The state of a new stream, and what opens a call of its requests."""
@@ -126,12 +146,10 @@ class Client(BaseClient):
         Raises:
             CallError: If the server cannot be reached or refuses the call.
         """
-        for source in pictures if raise_errors else ():
-            check_file(source)
         answers: list[Prediction] = []
-        for batch in batches(pictures, self._max_bytes, raise_errors=raise_errors):
-            request = classify_request(options, batch.sent)
-            answers += batch.predictions(self._call(self._stub.Classify, request, request_id) if batch.sent else None)
+        for request, batch in self._batches(pictures, options, raise_errors):
+            response = self._call(self._stub.Classify, request, request_id) if request.pictures else None
+            answers += self._answers(response, batch, raise_errors)
         return answers
 
     def classify_stream(self, pictures: Iterable[ImageSource], *, window: int = 32, ordered: bool = False,

@@ -12,6 +12,7 @@ import grpc
 from voc_cls.client.retry import SERVICE_CONFIG
 from voc_cls.client.types import Image
 from voc_cls.errors import ClientError
+from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2
 from voc_cls.version import __version__
 
@@ -39,8 +40,9 @@ class ClassifyOptions(TypedDict, total=False):
     """A label of the version, such as stable, instead of its number."""
 
 
-def classify_request(options: ClassifyOptions, images: Iterable[Image] = ()) -> classifier_pb2.ClassifyRequest:
-    """The message; ClientError for options that no server could accept."""
+def classify_request(options: ClassifyOptions,
+                     batch: Iterable[Image | Prediction] = ()) -> classifier_pb2.ClassifyRequest:
+    """The message with the images of a batch; ClientError for options that no server could accept."""
     threshold, exported = options.get("threshold"), options.get("exported_thresholds", False)
     top_k, version = options.get("top_k", 0), options.get("version")
     if threshold is not None and not 0 <= threshold <= 1:
@@ -53,7 +55,7 @@ def classify_request(options: ClassifyOptions, images: Iterable[Image] = ()) -> 
     return classifier_pb2.ClassifyRequest(
         model=options.get("model", ""), version=version, version_label=options.get("version_label", ""), top_k=top_k,
         threshold=threshold, **({"exported_thresholds": True} if exported else {}),
-        pictures=[classifier_pb2.Picture(content=image.content) for image in images])
+        pictures=[classifier_pb2.Picture(content=image.content) for image in batch if isinstance(image, Image)])
 
 
 def model_request(model: str, version: int | None, version_label: str) -> classifier_pb2.GetModelRequest:

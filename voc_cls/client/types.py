@@ -74,57 +74,42 @@ def failed(error: str) -> Prediction:
     return Prediction((), "", error=error)
 
 
-class Batch:
-    """The images of one call, in the caller's order, and the predictions that its response means for them."""
-
-    def __init__(self, images: Sequence[Image | Prediction], *, raise_errors: bool) -> None:
-        self._images, self._raise_errors = images, raise_errors
-        self.sent = [image for image in images if isinstance(image, Image)]
-        """Those that go into the request."""
-        self._check(image for image in images if isinstance(image, Prediction))
-
-    def predictions(self, response: classifier_pb2.ClassifyResponse | None) -> list[Prediction]:
-        """One for each image; the response is None where nothing could be sent."""
-        received = iter(predictions(response, self.sent) if response is not None else ())
-        in_order = [image if isinstance(image, Prediction) else next(received) for image in self._images]
-        self._check(in_order)
-        return in_order
-
-    def _check(self, predictions: Iterable[Prediction]) -> None:
-        for prediction in predictions:
-            if prediction.error is not None and self._raise_errors:
-                raise ClientError(prediction.error)
-
-
-def batches(sources: Iterable[ImageSource], max_bytes: int, *, raise_errors: bool) -> Iterator[Batch]:
-    """The images in batches that fit into one message each, read only when their turn comes.
-
-    Args:
-        sources: The caller's images.
-        max_bytes: Largest message.
-        raise_errors: Whether the first image that fails raises ClientError; otherwise its prediction has the error.
-    """
-    images: list[Image | Prediction] = []
+def batches(sources: Iterable[ImageSource], max_bytes: int) -> Iterator[list[Image | Prediction]]:
+    """The images in batches that fit into one message each, read only when their turn comes."""
+    batch: list[Image | Prediction] = []
     size = 0
     for position, source in enumerate(sources):
         image = load_image(position, source, max_bytes)
         added = image.size if isinstance(image, Image) else 0
-        if images and (len(images) == IMAGES_PER_CALL or size + added > max_bytes):
-            yield Batch(images, raise_errors=raise_errors)
-            images, size = [], 0
-        images.append(image)
+        if batch and (len(batch) == IMAGES_PER_CALL or size + added > max_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(image)
         size += added
-    if images:
-        yield Batch(images, raise_errors=raise_errors)
+    if batch:
+        yield batch
 
 
-def predictions(response: classifier_pb2.ClassifyResponse, images: Sequence[Image]) -> list[Prediction]:
-    """One for each image, in their order."""
-    return [Prediction(tuple(ScoredLabel(scored.label, scored.probability) for scored in classification.labels),
-                       response.model, response.version,
-                       _with_name(image, classification.error.message) if classification.HasField("error") else None,
-                       response.activation)
-            for classification, image in zip(response.classifications, images, strict=True)]
+def predictions(response: classifier_pb2.ClassifyResponse, batch: Sequence[Image | Prediction]) -> list[Prediction]:
+    """One for each image of a batch, in order; the response is about those that were sent."""
+    sent = [image for image in batch if isinstance(image, Image)]
+    received = iter([_prediction(response, classification, image)
+                     for classification, image in zip(response.classifications, sent, strict=True)])
+    return [image if isinstance(image, Prediction) else next(received) for image in batch]
+
+
+def _prediction(response: classifier_pb2.ClassifyResponse, classification: classifier_pb2.Classification,
+                image: Image) -> Prediction:
+    labels = tuple(ScoredLabel(scored.label, scored.probability) for scored in classification.labels)
+    error = _with_name(image, classification.error.message) if classification.HasField("error") else None
+    return Prediction(labels, response.model, response.version, error, response.activation)
+
+
+def raise_first(batch: Sequence[Image | Prediction]) -> None:
+    """ClientError for the first image that has an error."""
+    for prediction in batch:
+        if isinstance(prediction, Prediction) and prediction.error is not None:
+            raise ClientError(prediction.error)
 
 
 def _with_name(image: Image, message: str) -> str:

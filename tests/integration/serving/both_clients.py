@@ -10,6 +10,7 @@ from typing import Any
 from voc_cls.client import AsyncClient, Client, ModelInfo, Prediction
 
 KINDS = ("blocking", "asynchronous")
+Connect = Callable[..., contextlib.AbstractContextManager[Any]]
 
 
 class InLoop:
@@ -64,6 +65,6 @@ async def in_a_thread(pictures: Iterable[Any]) -> AsyncIterator[Any]:
         yield picture
 
 
-def connect(kind: str) -> Callable[..., contextlib.AbstractContextManager[Any]]:
+def connect(kind: str) -> Connect:
     """Client, or what looks like one."""
     return Client if kind == "blocking" else InLoop

@@ -21,6 +21,7 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.integration.serving.both_clients import KINDS, Connect, connect
 from tests.integration.serving.secured import Files, flags_of, make_certificates
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2_grpc
@@ -173,6 +174,19 @@ def secured_server(certificates: Files, model: Path, tmp_path_factory: pytest.Te
     flags = flags_of(certificates, client_certificates=False)
     yield starter(model, *flags, "--reflection", "on").wait_until_ready()
     starter.end_all()
+
+
+@pytest.fixture(params=KINDS)
+def to(request: pytest.FixtureRequest) -> Connect:
+    """Connects with either client."""
+    return connect(request.param)
+
+
+@pytest.fixture
+def client(to: Connect, server: Server) -> Iterator[Any]:
+    """Either client, connected to the server that lives as long as the tests."""
+    with to(server.address, timeout=20) as client:
+        yield client
 
 
 def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -7,35 +7,19 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.integration.serving.both_clients import KINDS, connect
+from tests.integration.serving.both_clients import Connect
 from tests.integration.serving.conftest import Server, jpeg
 from tests.integration.serving.scripted_server import Refusal, Scripted, serving
 from tests.integration.serving.tiny_model import LABELS
 from voc_cls.client import CallError, Prediction, ScoredLabel
 from voc_cls.errors import ClientError
-
-Connect = Callable[..., AbstractContextManager[Any]]
-
-
-@pytest.fixture(params=KINDS)
-def to(request: pytest.FixtureRequest) -> Connect:
-    """Connects with either client."""
-    return connect(request.param)
-
-
-@pytest.fixture
-def client(to: Connect, server: Server) -> Iterator[Any]:
-    with to(server.address, timeout=20) as client:
-        yield client
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ Certificates are made by the command openssl.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import grpc
 import pytest
 
 from tests.commands import command_in_process
-from tests.integration.serving.both_clients import KINDS, connect
+from tests.integration.serving.both_clients import Connect
 from tests.integration.serving.conftest import Server, Start, jpeg
 from tests.integration.serving.scripted_server import Scripted, serving
 from tests.integration.serving.secured import TOKEN, Files, flags_of
@@ -23,7 +22,6 @@ from voc_cls.client import CallError, Client
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the command openssl makes the certificates")
 OTHER = "a-token-that-nobody-knows-at-all"
-Connect = Callable[..., AbstractContextManager[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +30,6 @@ def secured(certificates: Files, model: Path, tmp_path_factory: pytest.TempPathF
     starter = Start(tmp_path_factory.mktemp("secured"))
     yield starter(model, *flags_of(certificates)).wait_until_ready()
     starter.end_all()
-
-
-@pytest.fixture(params=KINDS)
-def to(request: pytest.FixtureRequest) -> Connect:
-    """Connects with either client."""
-    return connect(request.param)
 
 
 def tls_options(certificates: Files) -> dict[str, Any]:

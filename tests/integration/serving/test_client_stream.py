@@ -14,32 +14,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.integration.serving.both_clients import KINDS, connect
+from tests.integration.serving.both_clients import Connect
 from tests.integration.serving.conftest import Server, Start, jpeg
 from tests.integration.serving.scripted_server import Refusal, Scripted, serving
 from voc_cls.client import CallError, Client, Prediction
-
-Connect = Callable[..., AbstractContextManager[Any]]
-
-
-@pytest.fixture(params=KINDS)
-def to(request: pytest.FixtureRequest) -> Connect:
-    """Connects with either client."""
-    return connect(request.param)
-
-
-@pytest.fixture
-def client(to: Connect, server: Server) -> Iterator[Any]:
-    with to(server.address, timeout=20) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

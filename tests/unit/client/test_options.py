@@ -50,3 +50,8 @@ def test_keys_that_cross_a_network_unencrypted_cause_a_warning_where_the_client_
 def test_a_stream_without_room_for_a_picture_is_refused() -> None:
     with Client("box:1") as client, pytest.raises(ClientError, match="`window` 0 is below 1"):
         client.classify_stream([b"x"], window=0)
+
+
+def test_a_picture_that_cannot_be_sent_is_named_before_any_other_is_sent() -> None:
+    with Client("127.0.0.1:1", max_message_mb=1) as client, pytest.raises(ClientError, match="picture 1 has"):
+        client.classify([b"x", bytes(2**21)])

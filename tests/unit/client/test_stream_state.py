@@ -153,6 +153,15 @@ def test_a_call_that_breaks_without_an_answer_is_repeated_only_for_the_waiting_t
         new_stream(wait=60).call_ended(grpc.StatusCode.PERMISSION_DENIED, "not for you")
 
 
+def test_every_answer_restarts_the_waiting_time() -> None:
+    stream = new_stream(image(0), image(1), wait=0.1)
+    sent(stream)
+    time.sleep(0.11)
+    answer(stream, [0])
+    assert stream.call_ended(*UNAVAILABLE) == 0
+    assert stream.call_ended(*UNAVAILABLE) == 0.5
+
+
 def test_a_picture_above_the_servers_limit_fails_alone_once_the_limit_is_known() -> None:
     stream = new_stream(image(0, 5 * MIB), image(1))
     sent(stream)

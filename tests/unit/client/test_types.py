@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from voc_cls.client.types import IMAGES_PER_CALL, Batch, Image, batches, failed, load_image, model_info
+from voc_cls.client.types import (
+    IMAGES_PER_CALL,
+    Image,
+    batches,
+    failed,
+    load_image,
+    model_info,
+    predictions,
+    raise_first,
+)
 from voc_cls.errors import ClientError
 from voc_cls.prediction import Prediction, ScoredLabel
 from voc_cls.v1 import classifier_pb2
@@ -21,31 +30,29 @@ RESPONSE = classifier_pb2.ClassifyResponse(model="voc", version=2, classificatio
 
 
 def test_errors_stand_at_their_pictures_under_the_names_that_the_caller_knows() -> None:
-    batch = Batch([A, MISSING, C], raise_errors=False)
-    assert batch.sent == [A, C]
-    assert batch.predictions(RESPONSE) == [
+    assert predictions(RESPONSE, [A, MISSING, C]) == [
         Prediction((ScoredLabel("cat", 0.5),), "voc", 2), Prediction((), "", None, "b.jpg does not exist"),
         Prediction((), "voc", 2, "c.jpg is empty")]
 
 
 def test_or_the_first_is_raised_and_what_cannot_be_read_before_anything_is_sent() -> None:
-    with pytest.raises(ClientError, match=r"^b\.jpg does not exist$"):
-        Batch([A, MISSING, C], raise_errors=True)
+    with pytest.raises(ClientError, match=r"^b\.jpg does not exist"):
+        raise_first([A, MISSING, C])
     with pytest.raises(ClientError, match=r"^c\.jpg is empty$"):
-        Batch([A, C], raise_errors=True).predictions(RESPONSE)
+        raise_first(predictions(RESPONSE, [A, C]))
 
 
 def test_a_response_with_another_number_of_pictures_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
-        Batch([A], raise_errors=False).predictions(RESPONSE)
+        predictions(RESPONSE, [A])
 
 
 def test_an_answer_says_what_its_probabilities_mean() -> None:
     answered = classifier_pb2.ClassifyResponse(model="voc", version=2, activation="softmax",
                                                classifications=RESPONSE.classifications)
-    assert [prediction.activation for prediction in Batch([A, C], raise_errors=False).predictions(answered)] == [
+    assert [prediction.activation for prediction in predictions(answered, [A, C])] == [
         "softmax"] * 2
-    assert Batch([A, C], raise_errors=False).predictions(RESPONSE)[0].activation == ""
+    assert predictions(RESPONSE, [A, C])[0].activation == ""
 
 
 def test_what_is_unknown_of_a_model_is_none() -> None:
@@ -63,7 +70,7 @@ def test_what_is_unknown_of_a_model_is_none() -> None:
 
 def test_a_message_has_as_many_as_fit_by_number_and_by_size() -> None:
     def sizes(sources: list[bytes]) -> list[int]:
-        return [len(batch.sent) for batch in batches(sources, MIB, raise_errors=True)]
+        return [len(batch) for batch in batches(sources, MIB)]
 
     assert sizes([b"x"] * 20) == [IMAGES_PER_CALL, 4]
     assert sizes([bytes(MIB // 3)] * 5) == [2, 2, 1]
@@ -72,8 +79,8 @@ def test_a_message_has_as_many_as_fit_by_number_and_by_size() -> None:
 
 def test_a_picture_keeps_its_position_and_name(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"content")
-    (batch,) = batches([b"bytes", tmp_path / "a.jpg"], MIB, raise_errors=True)
-    assert batch.sent == [Image(0, "picture 0", b"bytes"), Image(1, f"{tmp_path}/a.jpg", b"content")]
+    (batch,) = batches([b"bytes", tmp_path / "a.jpg"], MIB)
+    assert batch == [Image(0, "picture 0", b"bytes"), Image(1, f"{tmp_path}/a.jpg", b"content")]
 
 
 def test_files_are_read_one_batch_at_a_time(tmp_path: Path) -> None:
@@ -83,7 +90,7 @@ def test_files_are_read_one_batch_at_a_time(tmp_path: Path) -> None:
             path.write_bytes(b"x")
             yield path
 
-    next(batches(sources(), MIB, raise_errors=True))
+    next(batches(sources(), MIB))
     assert len(list(tmp_path.iterdir())) == IMAGES_PER_CALL + 1
 
 
