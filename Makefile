@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test endurance exercises check proto image image-test clean
+.PHONY: help install demo test test-fast endurance exercises check reference proto image image-test clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,13 +20,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 install: $(INSTALLED)  ## Make .venv with everything, versions pinned
 
-demo: $(INSTALLED)  ## The whole way on generated pictures: train, evaluate, export, serve, ask
+demo: $(INSTALLED)  ## Everything on generated images: train, evaluate, export, serve, predict
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
-test: $(INSTALLED)  ## All tests (about half an hour on 2 cores)
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## The full test suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-exercises: $(INSTALLED)  ## Every file in configs/ as its header says, on a few pictures (a quarter of an hour)
+test-fast: $(INSTALLED)  ## The quick tests, to run before each commit (a minute and a half at most)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit
+
+exercises: $(INSTALLED)  ## Run the commands of every file in configs/, on a few images (a quarter of an hour)
 	$(BIN)/python -m pytest tests/exercises
 
 endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour of overload
@@ -36,6 +39,9 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy voc_cls serving export
 
+reference: $(INSTALLED)  ## Write the API reference to build/reference, from the docstrings
+	$(BIN)/pdoc --docformat google --output-directory build/reference voc_cls voc_cls.client voc_cls.errors
+
 proto: $(INSTALLED)  ## Generate voc_cls/v1 from proto/
 	$(BIN)/pip install --quiet --no-deps --upgrade --target build/protoc grpcio-tools==1.76.0  # fits the oldest protobuf
 	PYTHONPATH=build/protoc $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. \
@@ -44,7 +50,7 @@ proto: $(INSTALLED)  ## Generate voc_cls/v1 from proto/
 image:  ## Build the Docker image voc-cls:dev
 	DOCKER_BUILDKIT=1 $${DOCKER:-docker} build --network=host -t voc-cls:dev .
 
-image-test: $(INSTALLED)  ## Build the image, run it, ask it (needs a Docker engine)
+image-test: $(INSTALLED)  ## Build the image, run it, send it a request (needs a Docker engine)
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/image-test.sh
 
 clean:  ## Remove what make made
