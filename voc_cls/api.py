@@ -75,7 +75,8 @@ def fetch_weights(name: str = "vgg_16_conv", folder: str | os.PathLike[str] | No
 
 def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Literal["fc", "gap", "gap+max"] = "gap",
                    weights: str | os.PathLike[str] | None = None, image_size: int | None = None,
-                   normalisation: Normalisation = "auto", precision: Literal["float32", "bfloat16", "float16"] = "float32",
+                   normalisation: Normalisation = "auto",
+                   precision: Literal["float32", "bfloat16", "float16"] = "float32",
                    exclude: Sequence[str] = (), seed: int = 0) -> Network:
     """Builds a network with a new head for your classes and restores its weights. `net.model` is a `keras.Model`.
 
@@ -181,8 +182,8 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
 
     opened = run if isinstance(run, TrainedRun) else open_run(run)
     if dataset.classes != opened.labels or dataset.task is not opened.task:
-        raise UsageError(f"`dataset`: {dataset.name} is {dataset.task.value} with the classes "
-                         f"{', '.join(dataset.classes)}, the run is {opened.task.value} with {', '.join(opened.labels)}")
+        raise UsageError(f"`dataset` {dataset.name}: is {dataset.task.value} with {', '.join(dataset.classes)}, the run "
+                         f"is {opened.task.value} with {', '.join(opened.labels)}")
     unknown = [name for name in classes if name not in opened.labels]
     if unknown:
         raise UsageError(f"`classes` {unknown[0]}: is not a class of the run; it has {', '.join(opened.labels)}")
