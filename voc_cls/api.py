@@ -182,8 +182,8 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
 
     opened = run if isinstance(run, TrainedRun) else open_run(run)
     if dataset.classes != opened.labels or dataset.task is not opened.task:
-        raise UsageError(f"`dataset` {dataset.name}: is {dataset.task.value} with {', '.join(dataset.classes)}, the run "
-                         f"is {opened.task.value} with {', '.join(opened.labels)}")
+        raise UsageError(f"`dataset` {dataset.name}: is {dataset.task.value} with {', '.join(dataset.classes)}, the "
+                         f"run is {opened.task.value} with {', '.join(opened.labels)}")
     unknown = [name for name in classes if name not in opened.labels]
     if unknown:
         raise UsageError(f"`classes` {unknown[0]}: is not a class of the run; it has {', '.join(opened.labels)}")
