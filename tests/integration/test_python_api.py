@@ -31,7 +31,7 @@ def run(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     train, val = data["trainval"].split(0.25, seed=0)
     net = vc.create_network("vgg_16", classes=train.classes, head="gap", image_size=64)
     return vc.train(net, train, val, test=data["test"], trainable="head", steps=60, interval=20, progress=False,
-                    out=tmp_path_factory.mktemp("runs") / "run")
+                    inference_precision="float32", out=tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_the_library_is_imported_in_a_moment_and_without_tensorflow():
@@ -85,11 +85,11 @@ def test_a_run_is_exported_and_its_folder_is_numbered(run: Any, tmp_path: Path):
 
 
 def test_other_classes_than_the_runs_are_refused_by_the_name_of_the_parameter(run: Any, data: Any):
-    with pytest.raises(UsageError, match="`dataset` .*: is multi-label with"):
+    with pytest.raises(UsageError, match=r"`dataset` .*: is multi-label with"):
         vc.evaluate(run, data["test"].only([0, 1]))
     with pytest.raises(UsageError, match="`classes` unicorn: "):
         vc.evaluate(run, data["test"], classes=["unicorn"])
-    with pytest.raises(UsageError, match="unknown|no such|`stepz`"):
+    with pytest.raises(UsageError, match=r"`stepz`"):
         vc.train(run.network, data["trainval"], out="runs/never", stepz=3)
 
 
