@@ -211,4 +211,6 @@ def train_network(network: Network, splits: Splits, out: Path | str, *, trainabl
                                 {group: reason for group, reason in reasons.items() if reason})
     bars = Console(stderr=True)
     bars.quiet = not (progress and (bars.is_terminal or bars.is_jupyter))
-    return Session(config, folder, splits, network, trained, console or Console(quiet=True), bars).run(provenance)
+    session = Session(config, folder, splits, network, trained, console or Console(quiet=True), bars)
+    with seeded(seed):
+        return session.run(provenance)
