@@ -154,10 +154,10 @@ class Demo:
         from voc_cls.demo.devkit import SPLITS, write_demo
 
         if self.pictures < len(SPLITS):
-            raise UsageError(f"--pictures {self.pictures}: needs one for each of {', '.join(SPLITS)}, so at least "
-                             f"{len(SPLITS)}")
+            raise UsageError(f"--pictures {self.pictures}: must be at least {len(SPLITS)}, one for each of "
+                             f"{', '.join(SPLITS)}")
         if self.seed < 0:
-            raise UsageError(f"--seed {self.seed}: a seed is 0 or more")
+            raise UsageError(f"--seed {self.seed}: must be at least 0")
         with picture_bar("draw") as (start, done):
             start(self.pictures)
             demo = write_demo(self.folder, self.pictures, self.seed, done=done)

@@ -1,4 +1,4 @@
-"""voc-data preview: training pictures as the network gets to see them."""
+"""voc-data preview: training pictures as the network sees them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Preview:
 
 
 def _flags(config: AugmentationConfig) -> str:
-    """The command line that gives `config`, without what is not set."""
+    """The flags of `config`, without those that are not set."""
     default, given = AugmentationConfig(), []
     for name, value in vars(config).items():
         flag = name.replace("_", "-")

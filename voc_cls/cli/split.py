@@ -1,4 +1,4 @@
-"""voc-data split: lists for training, validation and test, or folds, out of any data set."""
+"""voc-data split: lists for training, validation and test, or folds, from any data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from voc_cls.data.dataset import DataKind, DifficultPolicy
 from voc_cls.errors import UsageError
 
 SEEDS = 2**32
-"""NumPy's legacy generator, which the splitters use, takes smaller ones."""
+"""Seeds must be smaller: the splitters use NumPy's legacy generator."""
 MOST_FOLDS = 100
 
 
@@ -71,10 +71,10 @@ class Split:
         """UsageError for values that cannot be."""
         for name, fraction in (("val", self.val), ("test", self.test)):
             if fraction is not None and not 0 <= fraction < 1:  # not: NaN
-                raise UsageError(f"--{name} {fraction:g}: is no fraction, 0 or more and below 1, such as 0.15")
+                raise UsageError(f"--{name} {fraction:g}: must be a fraction from 0 to below 1, such as 0.15")
         if self.folds is not None and self.val is not None:
-            raise UsageError(f"--val {self.val:g}: not with --folds, where the folds say what is validated on; leave "
-                             "one of them away")
+            raise UsageError(f"--val {self.val:g}: cannot be combined with --folds, which divide the pictures "
+                             "already; omit one of them")
         if self.folds is not None and not 2 <= self.folds <= MOST_FOLDS:
             raise UsageError(f"--folds {self.folds}: must be from 2 to {MOST_FOLDS}")
         if not 0 <= self.seed < SEEDS:

@@ -51,16 +51,22 @@ def read_bytes(path: Path, limit: int) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def read_text(path: Path) -> str:
+    """The content of a list in UTF-8, with or without a byte order mark; DataError names the line of another byte."""
+    content = read_bytes(path, LIST_LIMIT).removeprefix(b"\xef\xbb\xbf")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: holds the byte 0x{content[error.start]:02x}, which is not UTF-8 text; save "
+                        "the list as UTF-8") from None
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text without surrounding white space) of each line that is not blank; UTF-8, any newline."""
-    for number, raw in enumerate(read_bytes(path, LIST_LIMIT).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        try:
-            line = raw.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number}: holds the byte 0x{raw[error.start]:02x}, which is not UTF-8 text; "
-                            f"save the list as UTF-8") from None
-        if line:
-            yield number, line
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
 
 
 def read_header(path: Path) -> ImageHeader:

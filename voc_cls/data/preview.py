@@ -1,4 +1,4 @@
-"""A sheet of training pictures as the network gets to see them: each as it is, then variants of it, with labels."""
+"""A sheet of training images as the network sees them: each unchanged, then variants of it, with labels."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL, GAP, BETWEEN, TITLE, LINE, NAME = 1.75, 0.12, 0.3, 0.72, 0.17, 0.24
-"""Inches: a picture, the space between two, between the first column and the variants, and heights of text."""
+"""Inches: an image, the space between two, between the first column and the variants, and heights of text."""
 LABELS_WIDTH = 25
-"""Characters of labels in a line below a picture."""
+"""Characters of labels in a line below an image."""
 NAME_LENGTH = 26
 DPI = 110
 INK, FAINT = "#1c2733", "#7b8794"
@@ -31,39 +31,47 @@ INK, FAINT = "#1c2733", "#7b8794"
 
 @dataclass(frozen=True)
 class Preview:
-    """Pictures [V, P, H, W, 3] uint8 and targets [V, P, classes]: row 0 as they are, the others variants."""
+    """Images [V, P, H, W, 3] uint8 and targets [V, P, classes]: row 0 unchanged, the others variants."""
 
     names: tuple[str, ...]
-    pictures: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8]
     targets: npt.NDArray[np.float32]
 
 
-def preview(dataset: Dataset, pictures: int, variants: int, augmentation: Augmentation, preprocessing: Preprocessing,
+def preview(dataset: Dataset, images: int, variants: int, augmentation: Augmentation, preprocessing: Preprocessing,
             seed: int) -> Preview:
-    """Draws up to `pictures` pictures of `dataset` and varies them by the very pipeline that training uses.
+    """Draws images at random and varies them with the pipeline of the training.
 
-    The pictures that are shown together make up a batch, so they are mixed with each other.
+    The images of a sheet are one batch, so mixup and CutMix mix them with each other.
+
+    Args:
+        dataset: where the images come from.
+        images: number of images, at most.
+        variants: number of variants of each.
+        augmentation: how they are varied.
+        preprocessing: of the network.
+        seed: the same seed gives the same sheet.
     """
     random = np.random.default_rng(seed)
-    chosen = np.sort(random.choice(len(dataset), min(pictures, len(dataset)), replace=False))
+    chosen = np.sort(random.choice(len(dataset), min(images, len(dataset)), replace=False))
     draws = random.integers(2**62, size=(variants, len(chosen)))
     order = Order(np.tile(chosen, (variants, 1)), draws)
     with naming_broken_images([dataset.paths[number] for number in chosen], preprocessing):
         batches = [batch for steps, applied in ((order.steps_between(0, 1), Augmentation()), (order, augmentation))
                    for batch in training_batches(dataset.paths, dataset.targets, steps, preprocessing, applied)]
-    images = grey_levels(np.stack([images.numpy() for images, _ in batches]), preprocessing)
+    levels = grey_levels(np.stack([batch.numpy() for batch, _ in batches]), preprocessing)
     return Preview(names=tuple(dataset.paths[number].name for number in chosen),
-                   pictures=np.clip(np.rint(images), 0, 255).astype(np.uint8),
+                   images=np.clip(np.rint(levels), 0, 255).astype(np.uint8),
                    targets=np.stack([targets.numpy() for _, targets in batches]))
 
 
 def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: str, subtitle: str) -> None:
-    """Draws a PNG: a row for every picture, the picture itself on the left. Labels stand below; below the variants
-    only where they differ, with their weights. The file appears whole; DataError if it cannot be written."""
+    """Draws a PNG, written atomically: a row for every image, itself on the left, with its labels below; below the
+    variants only where they differ, with their weights. DataError where it cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns, rows = shown.pictures.shape[:2]
+    columns, rows = shown.images.shape[:2]
     captions = [[caption(shown.targets[column, row], classes, weights=column > 0) for column in range(columns)]
                 for row in range(rows)]
     mixed = [any(text != caption(shown.targets[0, row], classes, weights=True) for text in captions[row][1:])
@@ -81,7 +89,7 @@ def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: st
         for column in range(columns):
             left = GAP + column * (CELL + GAP) + (BETWEEN - GAP if column else 0)
             axes = figure.add_axes((left / width, (top - NAME - CELL) / height, CELL / width, CELL / height))
-            axes.imshow(shown.pictures[column, row], interpolation="antialiased")
+            axes.imshow(shown.images[column, row], interpolation="antialiased")
             axes.set_axis_off()
             if column == 0 or mixed[row]:
                 _text(figure, left, top - NAME - CELL - 0.05, "\n".join(captions[row][column]), fontsize=8.5,
@@ -90,11 +98,11 @@ def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: st
     try:
         write_aside(path, lambda aside: figure.savefig(aside, format="png"))
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 
 
 def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...], weights: bool) -> list[str]:
-    """The labels in lines, the heaviest first; with their weights where one is neither 0 nor 1."""
+    """The labels in lines, the largest weight first; with their weights where one is neither 0 nor 1."""
     fractions = weights and bool(((targets > 0) & (targets < 1)).any())
     present = sorted(np.flatnonzero(targets > 0), key=lambda number: -targets[number])
     labels = [f"{classes[number]} {targets[number]:.2f}" if fractions else classes[number] for number in present]

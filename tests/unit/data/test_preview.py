@@ -38,20 +38,20 @@ def test_the_first_row_are_the_pictures_as_they_are_and_the_others_vary(drawn_de
     dataset = read_dataset("voc", drawn_devkit, "trainval", DifficultPolicy.IGNORE)
     made = preview(dataset, 4, 3, Augmentation(rotation=90.0), NETWORK, seed=1)
     numbers = [[path.name for path in dataset.paths].index(name) for name in made.names]
-    assert made.pictures.shape == (4, 4, 64, 64, 3)
+    assert made.images.shape == (4, 4, 64, 64, 3)
     plain = np.concatenate(list(image_batches([dataset.paths[number] for number in numbers], 4, NETWORK)))
-    assert np.array_equal(made.pictures[0], np.rint(grey_levels(plain, NETWORK)))
+    assert np.array_equal(made.images[0], np.rint(grey_levels(plain, NETWORK)))
     assert np.array_equal(made.targets, np.tile(dataset.targets[numbers], (4, 1, 1)))
-    assert all((made.pictures[0] != made.pictures[variant]).any() for variant in (1, 2, 3))
+    assert all((made.images[0] != made.images[variant]).any() for variant in (1, 2, 3))
     again = preview(dataset, 4, 3, Augmentation(rotation=90.0), NETWORK, seed=1)
-    assert np.array_equal(made.pictures, again.pictures)
+    assert np.array_equal(made.images, again.images)
 
 
 def test_pictures_look_the_same_whatever_the_network_makes_of_their_grey_levels(drawn_devkit: Path):
     dataset = read_dataset("voc", drawn_devkit, "trainval", DifficultPolicy.IGNORE)
     inception = replace(NETWORK, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
     one, other = (preview(dataset, 2, 1, Augmentation(), network, seed=1) for network in (NETWORK, inception))
-    assert np.abs(one.pictures.astype(int) - other.pictures).max() <= 1
+    assert np.abs(one.images.astype(int) - other.images).max() <= 1
 
 
 def test_labels_have_weights_where_they_are_mixed_and_say_what_is_ignored():
@@ -79,5 +79,5 @@ def test_no_text_runs_over_the_edge_however_long(tmp_path: Path):
 
 
 def test_a_sheet_that_cannot_be_written_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match=r"none/sheet\.png cannot be written: No such file or directory"):
+    with pytest.raises(DataError, match=r"none/sheet\.png: cannot be written \(No such file or directory\)"):
         draw_preview(tmp_path / "none" / "sheet.png", shown([[1, 0, 0, 0]] * 2), CLASSES, "title", "subtitle")

@@ -170,13 +170,13 @@ def test_a_class_that_a_list_cannot_hold_leaves_nothing_behind(several: Dataset,
 @pytest.mark.parametrize(("flags", "found"), [
     ({"folds": 4}, "`folds` 4: the class 'rare' has 3 pictures, fewer than there are folds"),
     ({"folds": 1}, "--folds 1: must be from 2"),
-    ({"folds": 2, "val": 0.1}, "--val 0.1: not with --folds"),
+    ({"folds": 2, "val": 0.1}, "--val 0.1: cannot be combined with --folds"),
     ({"val": 0.5, "test": 0.5}, "`val` 0.5 and `test` 0.5: leave nothing to train on"),
     ({"val": 0.0, "test": 0.0}, "`val` 0 and `test` 0: leave one list of everything"),
     ({"test": 0.01}, "`test` 0.01: takes 0 of the 23 pictures"),
     ({"test": 0.03}, "`test` 0.03: leaves 1 of the pictures on one side, fewer than the 2 classes"),
-    ({"val": -0.1}, "--val -0.1: is no fraction"),
-    ({"test": float("nan")}, "--test nan: is no fraction"),
+    ({"val": -0.1}, "--val -0.1: must be a fraction"),
+    ({"test": float("nan")}, "--test nan: must be a fraction"),
     ({"seed": -1}, "--seed -1: must be from 0"),
 ])
 def test_what_cannot_be_drawn_is_said_and_nothing_is_written(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import logging
 import os
 import tarfile
 import zlib
@@ -50,6 +51,7 @@ AGAIN = "fetch it again with `voc-data download cifar10`"
 USAGE = f"`root` takes {FOLDER}, the folder above it, or {ARCHIVE}"
 
 Records = npt.NDArray[np.uint8]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,57 +141,32 @@ def unpack(batches: list[Batch]) -> tuple[Path, ...]:
         digits = len(str(len(batch.records) - 1))
         work += [(batch_folder / f"{batch.name}-{number:0{digits}}.png", record)
                  for number, record in enumerate(batch.records)]
+    logger.info("CIFAR-10: %s images below %s", f"{len(work):,}", folder)
     try:
         for batch_folder in {path.parent for path, _ in work}:
             batch_folder.mkdir(parents=True, exist_ok=True)
-        _write_missing(work)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(_write_chunk, (work[start:start + CHUNK] for start in range(0, len(work), CHUNK))))
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror or error}, while unpacking {len(work):,} pictures that need some "
-                        f"{len(work) * BLOCK / 1e6:.0f} MB; make room there, or name another folder in VOC_CACHE_DIR"
+                        f"{len(work) * BLOCK / 1e6:.0f} MB; make room there, or choose another folder in VOC_CACHE_DIR"
                         ) from error
     return tuple(path for path, _ in work)
 
 
-def _write_missing(work: list[tuple[Path, Records]]) -> None:
-    """Writes the files that are missing or differ, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console, chunks = Console(stderr=True), [work[start:start + CHUNK] for start in range(0, len(work), CHUNK)]
-    bar = Progress(TextColumn("unpack CIFAR-10"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"),
-                   TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
-    with bar as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
-        task = progress.add_task("", total=len(work))
-        for _ in pool.map(_write_chunk, chunks):
-            progress.advance(task, CHUNK)
-
-
 def _write_chunk(work: list[tuple[Path, Records]]) -> None:
+    """Writes the files that are missing or differ from their records."""
+    import cv2
+
     for path, record in work:
-        if not _is_written(path, record):
-            _write(path, record)
+        image = np.ascontiguousarray(record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)[:, :, ::-1])  # BGR for OpenCV
+        content = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
+        written = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+        if written is None or not np.array_equal(written, image):
+            _write(path, cv2.imencode(".png", image)[1].tobytes())
 
 
-def _image(record: Records) -> Records:
-    """[32, 32, 3], blue first, as OpenCV expects it."""
-    return np.ascontiguousarray(record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)[:, :, ::-1])
-
-
-def _is_written(path: Path, record: Records) -> bool:
-    import cv2
-
-    try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-    except FileNotFoundError:
-        return False
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    return image is not None and np.array_equal(image, _image(record))
-
-
-def _write(path: Path, record: Records) -> None:
-    import cv2
-
-    content = cv2.imencode(".png", _image(record))[1].tobytes()
+def _write(path: Path, content: bytes) -> None:
     write_aside(path, lambda aside: aside.write_bytes(content))
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.files import LIST_LIMIT, check_file, read_bytes, read_lines
+from voc_cls.data.files import check_file, read_lines, read_text
 from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, unknown_class
 from voc_cls.errors import DataError
 
@@ -97,7 +97,7 @@ def scan_csv(root: Path, split: str) -> SplitScan:
 
 def read_list(file: Path) -> ImageList:
     """The lines of one CSV; neither the classes nor the images are checked yet. DataError for a wrong header."""
-    rows = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    rows = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
     images: list[LabelledImage] = []
     problems: list[str] = []
     seen: dict[str, tuple[int, LabelledImage]] = {}
@@ -237,24 +237,6 @@ def _checked_task(file: Path, header: list[str]) -> Task:
         hint = ": save it with commas" if len(header) == 1 and re.search(r"[;\t]", header[0]) else ""
         raise DataError(f"{found} where {FORMS} is needed{hint}")
     return Task.SINGLE_LABEL if CLASS in header else Task.MULTI_LABEL
-
-
-def _text(file: Path) -> str:
-    """The content; DataError names line and byte of what is not UTF-8."""
-    content = read_bytes(file, LIST_LIMIT)
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{file}:1: is UTF-16; save the list as UTF-8")
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = content.decode("utf-8")
-        position = content.find(b"\0")
-    except UnicodeDecodeError as error:
-        position = error.start
-    if position >= 0:
-        line = content.count(b"\n", 0, position) + 1
-        raise DataError(f"{file}:{line}: holds the byte 0x{content[position]:02x}, which "
-                        "is not UTF-8 text; save the list as UTF-8")
-    return text
 
 
 def _listed(names: Iterable[str]) -> str:
