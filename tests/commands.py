@@ -35,7 +35,7 @@ def command_in_process(program: str, *args: object, cwd: Path | None = None,
           contextlib.chdir(cwd or Path.cwd()), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr),
           signal_handlers_kept()):
         try:
-            main()
+            code = main() or 0
         except SystemExit as ending:
             code = ending.code or 0
     printed, errors = (stream.buffer.getvalue().decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.cifar10 import NAMES, drawn, pack, write_python
-from tests.commands import command
+from tests.commands import command_in_process as command
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_fold_that_does_not_exist_names_those_that_do(folds: Path, tmp_path: P
 def test_lists_are_drawn_from_cifar_10_as_it_is_downloaded(tmp_path: Path):
     archive = pack(write_python(tmp_path, drawn(20)), tmp_path / "cifar-10-python.tar.gz")
     done = command("voc-data", "split", "--data", "cifar10", "--root", archive, "--val", 0.2, "--test", 0,
-                   "--out", tmp_path / "lists", VOC_CACHE_DIR=tmp_path / "cache")
+                   "--out", tmp_path / "lists", VOC_CACHE_DIR=str(tmp_path / "cache"))
     assert (done.returncode, done.stderr) == (0, "")
     lines = (tmp_path / "lists/train.csv").read_text().splitlines()
     assert len(lines) == 1 + 80
@@ -77,8 +77,9 @@ def half_an_archive(root: Path) -> None:
     os.truncate(root / "half.tar.gz", 9000)
 
 
-def hostile_archive(root: Path) -> None:
-    pack(write_python(root, drawn(2)), root / "hostile.tar.gz", {"../evil": b"evil"})
+def archive_of_something_else(root: Path) -> None:
+    (root / "pictures").mkdir()
+    pack(root / "pictures", root / "other.tar.gz", {"../evil": b"evil"})
 
 
 def lists(*lines: str, classes: str = "") -> Callable[[Path], object]:
@@ -92,10 +93,10 @@ def lists(*lines: str, classes: str = "") -> Callable[[Path], object]:
 
 @pytest.mark.parametrize(("make", "data", "root", "found"), [
     (half_an_archive, "cifar10", "half.tar.gz", "half.tar.gz: is cut short, damaged"),
-    (hostile_archive, "cifar10", "hostile.tar.gz", "hostile.tar.gz: holds '../evil', which leads out of its folder"),
+    (archive_of_something_else, "cifar10", "other.tar.gz", "other.tar.gz: has no cifar-10-batches-py/batches.meta"),
     (lists("file,class", "a.jpg,cat"), "csv", "", "train.csv:1: has the columns 'file', 'class'"),
     (lists("path,class", "a.jpg,cta", classes="cat\ndog\n"), "csv", "", "train.csv:2: unknown class 'cta', it is not"),
-    (lambda _: None, "folder", "", "is empty; --data folder takes class folders"),
+    (lambda _: None, "folder", "", "is empty; --root takes class folders"),
 ])
 def test_broken_data_sets_are_one_sentence_and_leave_nothing(tmp_path: Path, make: Callable[[Path], object], data: str,
                                                             root: str, found: str):
@@ -103,7 +104,7 @@ def test_broken_data_sets_are_one_sentence_and_leave_nothing(tmp_path: Path, mak
     make(tmp_path / "set")
     before = sorted(tmp_path.rglob("*"))
     done = command("voc-data", "split", "--data", data, "--root", tmp_path / "set" / root, "--out", tmp_path / "lists",
-                   VOC_CACHE_DIR=tmp_path / "cache")
+                   VOC_CACHE_DIR=str(tmp_path / "cache"))
     assert done.returncode == 1
     assert done.stderr.startswith("voc-data: error: ")
     assert found in done.stderr

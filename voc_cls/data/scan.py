@@ -5,15 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from voc_cls.data.dataset import DataKind
 from voc_cls.data.load import labelled_splits, scan_split, splits_of
 from voc_cls.data.readers.split_scan import SplitScan, raise_first
-from voc_cls.errors import DataError
+from voc_cls.errors import DataError, VocError
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,32 @@ def scan_in_background(kind: DataKind, root: Path, split: str | None = None) -> 
     each.
     """
     splits_of(kind, root)  # a root that is wrong is reported at once
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=signal.signal,
-                             initargs=(signal.SIGINT, signal.SIG_DFL)) as pool:  # on Ctrl-C it ends silently
-        yield pool.submit(scan_dataset, kind, root, split).result
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=_send_scan, args=(sending, kind, root, split),
+                                                           daemon=True)
+    process.start()
+    sending.close()
+
+    def wait() -> DatasetScan:
+        try:
+            result: DatasetScan | VocError = receiving.recv()
+        except EOFError:  # the process ended early: this one can report the reason better
+            return scan_dataset(kind, root, split)
+        if isinstance(result, VocError):
+            raise result
+        return result
+
+    try:
+        yield wait
+    finally:  # a process pool could not be stopped on Ctrl-C before the scan is done
+        process.kill()
+        process.join()
+        receiving.close()
+
+
+def _send_scan(connection: Connection, kind: DataKind, root: Path, split: str | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches this process too: it ends silently
+    try:
+        connection.send(scan_dataset(kind, root, split))
+    except VocError as error:
+        connection.send(error)
