@@ -20,7 +20,7 @@ import pytest
 from tests.commands import BIN, command
 
 FLAGS = ("--train-split", "train", "--eval-split", "none", "--weights", "none", "--head", "gap",
-         "--image-size", 96, "--batch-size", 8)
+         "--image-size", 64, "--batch-size", 8)
 HEAD = (*FLAGS, "--val-split", "val", "--trainable", "head", "--steps", 240, "--interval", 40,
         "--lr", 0.05, "--schedule", "plateau", "--plateau-patience", 1)
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None,

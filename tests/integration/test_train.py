@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.commands import BIN, command
+from tests.commands import BIN
+from tests.commands import command_in_process as command
 
-HEAD = ("--head", "gap", "--trainable", "head", "--weights", "none", "--steps", 130, "--batch-size", 8)
+HEAD = ("--head", "gap", "--image-size", 64, "--trainable", "head", "--weights", "none",
+        "--steps", 130, "--batch-size", 8)
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +122,11 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(devkit: Path, t
 
 
 def test_all_layers_train_with_everything_there_is_to_ask_for(devkit: Path, tmp_path: Path):
-    done = command("voc-train", "--root", devkit, "--weights", "none", "--head", "gap+max", "--image-size", 64,
-                   "--steps", 4, "--batch-size", 4, "--eval-split", "none", "--augment", "lecture", "--mixup", 0.2,
-                   "--cutmix", 1.0, "--loss", "asymmetric", "--class-weights", "balanced", "--label-smoothing", 0.1,
-                   "--accumulate", 2, "--clip-norm", 1, "--ema", 0.9, "--head-lr-multiplier", 10, "--layer-decay", 0.5,
+    done = command("voc-train", "--root", devkit, "--weights", "none", "--net", "alexnet_v2", "--head", "gap+max",
+                   "--image-size", 67, "--steps", 4, "--batch-size", 4, "--eval-split", "none", "--augment", "lecture",
+                   "--mixup", 0.2, "--cutmix", 1.0, "--loss", "asymmetric", "--class-weights", "balanced",
+                   "--label-smoothing", 0.1, "--accumulate", 2, "--clip-norm", 1, "--ema", 0.9,
+                   "--head-lr-multiplier", 10, "--layer-decay", 0.5,
                    "--cache", "disk", "--cache-dir", tmp_path / "cache", "--early-stopping", 3, "--val-fraction", 0.3,
                    "--precision", "bfloat16", "--interval", 2, "--out", tmp_path / "all")
     assert done.returncode == 0, done.stderr
@@ -147,7 +150,7 @@ def test_sigterm_saves_and_leaves_with_143_and_a_second_run_uses_the_cached_feat
     process.terminate()
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert re.search(r"stopped by SIGTERM; step \d+ of 100000 is saved, go on with voc-train --out .* --resume", errors)
+    assert re.search(r"stopped by SIGTERM; step \d+ of 100000 is saved, continue with --resume --out ", errors)
     assert "to compute and keep in" in said
     again = command("voc-train", *flags[:-4], "--steps", 50, "--out", tmp_path / "other", "--cache-dir",
                     tmp_path / "cache")
@@ -170,7 +173,7 @@ def test_a_run_is_never_overwritten_and_resume_wants_the_same_flags(run: Path, d
 def test_a_run_starts_from_an_earlier_one_with_its_head(run: Path, devkit: Path, tmp_path: Path):
     flags = ("--root", devkit, "--train-split", "train", "--val-split", "val", "--eval-split", "none", "--weights", run,
              "--trainable", "head", "--steps", 1, "--lr", 1e-12)
-    second = command("voc-train", *flags, "--head", "gap", "--out", tmp_path / "second")
+    second = command("voc-train", *flags, "--head", "gap", "--image-size", 64, "--out", tmp_path / "second")
     assert second.returncode == 0, second.stderr
     assert f"the best of {run}, with its head" in second.stdout
     for ours, theirs in zip(weights(tmp_path / "second"), weights(run, "best.weights.h5"), strict=True):

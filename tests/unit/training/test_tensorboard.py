@@ -17,14 +17,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.compat.proto.event_pb2 import Event
 
 from tests.commands import BIN
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.evaluation.singlelabel import Confusion, confusion_figure
 from voc_cls.evaluation.tasks import score
 from voc_cls.nets.network import Network, build_network
-from voc_cls.training.tensorboard import TensorBoardLog, graph, pr_curve_summary
+from voc_cls.training.tensorboard import TensorBoardLog, graph
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random((30, 3)) < 0.4).astype(np.float32)
@@ -111,12 +110,16 @@ def test_the_pr_curves_are_those_of_the_validation_split(ask: Callable[..., Any]
     assert curves[-1]["step"] == INTERVALS * STEPS_AN_INTERVAL
     assert max(curves[-1]["recall"]) == 1
     assert curves[-1]["true_positives"][0] == LABELS[:, 0].sum()
+    probabilities, truth = 1 / (1 + np.exp(-LOGITS[:, 0])), LABELS[:, 0] == 1
+    reached = probabilities >= curves[-1]["thresholds"][40]
+    assert curves[-1]["true_positives"][40] == (reached & truth).sum()
+    assert curves[-1]["precision"][40] == pytest.approx((reached & truth).sum() / reached.sum())
 
 
 def test_the_sample_pictures_are_pictures(ask: Callable[..., Any]):
     samples = ask("images/images", tag="training_batch", sample=3)
     body = ask("images/individualImage", blob_key=samples[0]["query"].removeprefix("blob_key="))
-    assert body.startswith(b"\xff\xd8")
+    assert body.startswith(b"\x89PNG")
     assert ask("images/tags")["."]["training_batch"]["samples"] == 16
 
 
@@ -134,17 +137,6 @@ def test_the_graph_is_a_chain_from_the_pictures_to_the_logits(network: Network):
     assert [size.size for size in nodes[1].attr["_output_shapes"].list.shape[0].dim] == [-1, 224, 224, 64]
 
 
-def test_a_curve_counts_what_is_at_or_above_each_threshold():
-    truth, probabilities = np.array([True, False, True, False]), np.array([1.0, 0.5, 0.5, 0.0])
-    value = pr_curve_summary("cat", truth, probabilities)
-    shape = [size.size for size in value.tensor.tensor_shape.dim]
-    counts = np.frombuffer(value.tensor.tensor_content, np.float32).reshape(shape)
-    middle = counts.shape[1] // 2
-    assert counts[:, 0].tolist() == [2, 2, 0, 0, 0.5, 1]
-    assert counts[:, middle].tolist() == [2, 1, 1, 0, np.float32(2 / 3), 1]
-    assert counts[:, -1].tolist() == [1, 0, 2, 1, 1, 0.5]
-
-
 def test_a_single_label_run_shows_its_confusions_as_a_picture(tmp_path: Path, network: Network):
     single = replace(VAL, labels=np.eye(3, dtype=np.float32)[np.arange(30) % 3], task=Task.SINGLE_LABEL)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -152,12 +144,13 @@ def test_a_single_label_run_shows_its_confusions_as_a_picture(tmp_path: Path, ne
     latest = score(single, LOGITS), LOGITS
     log = TensorBoardLog(tmp_path, lambda: 1, network.model, single, lambda: latest)
     model.fit(np.zeros((2, 2)), np.zeros((2, 3)), verbose=0, callbacks=[log])
-    events = [Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(
+    events = [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(
         [str(path) for path in tmp_path.iterdir()])]
     values = {value.tag: value for event in events for value in event.summary.value}
     assert set(values) == {"loss", "learning_rate", "validation/confusion", "recall/cat", "recall/dog",
                            "recall/unicorn"}
-    picture = tf.io.decode_jpeg(values["validation/confusion"].tensor.string_val[2])
+    assert values["loss"].metadata.plugin_data.plugin_name == "scalars"
+    picture = tf.io.decode_png(values["validation/confusion"].tensor.string_val[2])
     assert picture.shape[0] == picture.shape[1] > 500
 
 
@@ -169,7 +162,7 @@ def test_the_confusions_of_any_number_of_classes_are_a_picture(classes: int):
     assert (drawn != drawn[..., :1]).any()  # the diagonal is coloured
 
 
-def test_an_interval_costs_a_few_milliseconds(tmp_path: Path, network: Network):
+def test_an_interval_costs_milliseconds(tmp_path: Path, network: Network):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.compile("sgd", "mse")
     latest = score(VAL, LOGITS), LOGITS
@@ -180,5 +173,5 @@ def test_an_interval_costs_a_few_milliseconds(tmp_path: Path, network: Network):
     started = time.process_time()
     for epoch in range(200):
         log.on_epoch_end(epoch, {"loss": 1.0})
-    assert time.process_time() - started < 200 * 0.01
+    assert time.process_time() - started < 200 * 0.03
     log.on_train_end()
