@@ -230,7 +230,7 @@ def test_verify_agrees_with_tf_slims_own_network(capfd, imagenet_convolutions):
     (["fetch", "vgg_16_conv", "--url", "http://mirror"], 2, "--url and --sha256 are for archives"),
     (["diff", "{small}", "--net", "vgg_11"], 2, "--net vgg_11: no such network; known are vgg_16"),
     (["diff", "{small}", "--head", "gap", "--exclude", "fc9"], 2, "--exclude fc9: neither the network nor the file"),
-    (["diff", "{small}", "--head", "gap", "--classes", "0"], 2, "at least one class"),
+    (["diff", "{small}", "--head", "gap", "--classes", "0"], 2, "--classes 0: a network needs at least one"),
     (["inspect", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
     (["verify", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
     (["convert", "{small}"], 2, "convert wants two names at least"),

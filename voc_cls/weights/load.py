@@ -1,16 +1,22 @@
-"""A weight file of any format under TF-Slim's names and in TF-Slim's shapes."""
+"""A weight file of any format under TF-Slim's names and in TF-Slim's shapes, and a summary of what is in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Normalisation, net_spec
 from voc_cls.weights.formats import recognise
 from voc_cls.weights.naming import NamingScheme, keras, torchvision, vgg_numpy
 from voc_cls.weights.tensors import Array, Shape, TensorInfo, WeightFile, damage_reported, tensors_digest
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 SCHEMES = (keras.SCHEME, torchvision.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
 """Every naming scheme beside TF-Slim's own, in the order in which they are tried."""
@@ -45,6 +51,69 @@ class NamedWeights:
     def digest(self) -> str:
         """`tensors_digest` of `tensors`: the same weights have the same digest in every format."""
         return tensors_digest((name, self.read(name)) for name in self.tensors)
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """One tensor; minimum, mean and maximum of its finite values (None where it has none, or holds strings)."""
+
+    name: str
+    info: TensorInfo
+    minimum: float | None = None
+    mean: float | None = None
+    maximum: float | None = None
+    not_finite: int = 0
+    """Values that are NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class WeightsSummary:
+    """The tensors of a weight file under TF-Slim's names, then those that have none, and the digest of the former."""
+
+    path: Path
+    format: str
+    net: str | None
+    """The network that the names are of."""
+    digest: str
+    tensors: tuple[TensorSummary, ...]
+
+    @property
+    def elements(self) -> int:
+        """Number of values in all."""
+        return sum(tensor.info.elements for tensor in self.tensors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "path": str(self.path), "format": self.format, "net": self.net, "digest": self.digest,
+            "elements": self.elements,
+            "tensors": [{"name": tensor.name, "shape": list(tensor.info.shape), "dtype": tensor.info.dtype,
+                         "min": tensor.minimum, "mean": tensor.mean, "max": tensor.maximum,
+                         "not_finite": tensor.not_finite} for tensor in self.tensors],
+        }
+
+    def __rich__(self) -> Group:
+        """A table with a row per tensor."""
+        from rich.console import Group
+        from rich.markup import escape
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("name", overflow="fold", min_width=28)
+        for column in ("type", "shape"):
+            table.add_column(column, no_wrap=True)
+        for column in ("elements", "min", "max"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for tensor in self.tensors:
+            name = f"{tensor.name} ({tensor.not_finite:,} not finite)" if tensor.not_finite else tensor.name
+            table.add_row(escape(name), tensor.info.dtype, "×".join(map(str, tensor.info.shape)),
+                          f"{tensor.info.elements:,}",
+                          *("" if value is None else f"{value:.4g}" for value in (tensor.minimum, tensor.maximum)),
+                          style="bold red" if tensor.not_finite else "")
+        of = f" of {self.net}" if self.net else ""
+        return Group(Text(f"{self.path} ({self.format})"), table,
+                     Text(f"{len(self.tensors)} tensors{of}, {self.elements:,} values\ndigest sha256:{self.digest}"))
 
 
 def load_weights_file(path: Path, net: str | None = None) -> NamedWeights:
@@ -94,3 +163,23 @@ def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec) -> NamedW
         {name: mappings[name].info(file.tensors) for name in sorted(mappings)},
         {name: info for name, info in file.tensors.items() if name not in used},
         lambda name: mappings[name].read(file) if name in mappings else file.read(name))
+
+
+def summarise(path: Path) -> WeightsSummary:
+    """Reads every tensor for its statistics and for the digest; WeightsError as of `load_weights_file`."""
+    weights = load_weights_file(path)
+    tensors = tuple(_summarise_tensor(name, info, weights) for name, info in (
+        *weights.tensors.items(), *weights.unnamed.items()))
+    return WeightsSummary(weights.path, weights.format, weights.net, weights.digest(), tensors)
+
+
+def _summarise_tensor(name: str, info: TensorInfo, weights: NamedWeights) -> TensorSummary:
+    if info.dtype == "string":
+        return TensorSummary(name, info)
+    values = weights.read(name)
+    finite = values[np.isfinite(values)]
+    not_finite = values.size - finite.size
+    if not finite.size:
+        return TensorSummary(name, info, not_finite=not_finite)
+    return TensorSummary(name, info, float(finite.min()), float(finite.mean(dtype=np.float64)), float(finite.max()),
+                         not_finite)

@@ -36,7 +36,7 @@ MOVING = ("/moving_mean", "/moving_variance")
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network makes of the pictures, ours or TF-Slim's.
+    """What a network makes of the images, ours or TF-Slim's.
 
     grid: float32 [N, h, w, channels], logits: float32 [N, classes]. trained_logits: the same in training mode without
     dropout, where batch normalisation goes by the batch; None for a network that has none. moving: what one step adds
@@ -82,35 +82,40 @@ def filler(name: str, shape: tuple[int, ...]) -> Array:
     return values + np.float32(1) if word in ("gamma", "beta") else values
 
 
-def reference(net: str, pictures: Array, classes: int, slim_head: str, head: str, checkpoint: str | None) -> Outputs:
-    """TF-Slim's outputs for preprocessed pictures, float32 [N, size, size, 3].
+def reference(net: str, images: Array, classes: int, slim_head: str, head: str, checkpoint: str | None) -> Outputs:
+    """TF-Slim's outputs for preprocessed images, float32 [N, size, size, 3].
 
     slim_head: TF-Slim's path of the classifier; head: the path it has in the file. checkpoint: prefix, None where all
     values are filled in.
     """
-    plain, filled, _ = _run(net, pictures, classes, slim_head, head, checkpoint, training=False)
-    trained, _, moving = _run(net, pictures, classes, slim_head, head, checkpoint, training=True)
-    return Outputs(*plain, trained[1] if moving else None, moving, filled)
-
-
-def _run(net: str, pictures: Array, classes: int, slim_head: str, head: str, checkpoint: str | None,
-         training: bool) -> tuple[tuple[Array, Array], frozenset[str], dict[str, Array]]:
-    """((grid, logits), names of the filled variables, moving averages after a step of training)."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.Session() as session:
-        fed = v1.placeholder(tf.float32, pictures.shape)
-        logits, layers = _network(net)(fed, num_classes=classes, is_training=training)
-        grid = GRIDS[net][1]
+        fed = v1.placeholder(tf.float32, images.shape)
+        network = _network(net)
+        plain, layers = network(fed, num_classes=classes, is_training=False)
+        with v1.variable_scope(v1.get_variable_scope(), reuse=True):
+            trained, _ = network(fed, num_classes=classes, is_training=True)
         names = {variable: _in_file(variable.op.name, slim_head, head) for variable in v1.global_variables()}
         filled = _restore(names, checkpoint, session)
-        moving = [variable for variable in names if training and variable.op.name.endswith(MOVING)]
+        grid = GRIDS[net][1]
+        grid_values, logits = session.run(
+            [layers[grid] if grid in layers else graph.get_tensor_by_name(grid), _flat(plain)], {fed: images})
+        moving = [variable for variable in names if variable.op.name.endswith(MOVING)]
+        if not moving:
+            return Outputs(grid_values, logits, None, {}, filled)
         _assign({variable: np.zeros(variable.shape, np.float32) for variable in moving}, session)
-        logits = tf.reshape(logits, [len(pictures), classes])  # ResNet's are [N, 1, 1, classes]
-        fetched = [layers[grid] if grid in layers else graph.get_tensor_by_name(grid), logits]
-        *outputs, _ = session.run([*fetched, v1.get_collection(v1.GraphKeys.UPDATE_OPS)], {fed: pictures})
-        return tuple(outputs), filled, session.run({names[variable]: variable for variable in moving})
+        trained_logits, _ = session.run([_flat(trained), v1.get_collection(v1.GraphKeys.UPDATE_OPS)], {fed: images})
+        return Outputs(grid_values, logits, trained_logits,
+                       session.run({names[variable]: variable for variable in moving}), filled)
+
+
+def _flat(logits: Any) -> Any:
+    """[N, classes]; ResNet's are [N, 1, 1, classes]."""
+    import tensorflow as tf
+
+    return tf.reshape(logits, [logits.shape[0], -1])
 
 
 def _in_file(name: str, slim_head: str, head: str) -> str:
@@ -160,22 +165,23 @@ def _network(net: str) -> Any:
 def lend_batch_norm() -> None:
     """TensorFlow 2.21 looks for the layers that TF-Slim builds on where tf_keras 2.21 no longer has them."""
     for name in ("", ".base", ".convolutional", ".core", ".normalization", ".pooling"):
+        # Private, because tf_keras 2.21 exports these layers nowhere else.
         module = importlib.import_module(f"tf_keras.src.legacy_tf_layers{name}")
         sys.modules.setdefault(f"tf_keras.legacy_tf_layers{name}", module)
 
 
 def main() -> None:
-    """Reads pictures from an .npy, writes `Outputs` to an .npz."""
+    """Reads images from an .npy, writes `Outputs` to an .npz."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", help="prefix of the checkpoint; without it all values are filled in")
     parser.add_argument("--net", required=True, choices=GRIDS, help="the network")
     parser.add_argument("--slim-head", required=True, help="path of TF-Slim's classifier, such as fc8")
     parser.add_argument("--head", required=True, help="path of the classifier in the file, such as m_fc8")
     parser.add_argument("--classes", required=True, type=int, help="number of logits")
-    parser.add_argument("--pictures", required=True, type=Path, help=".npy, float32 [N, size, size, 3] preprocessed")
+    parser.add_argument("--images", required=True, type=Path, help=".npy, float32 [N, size, size, 3] preprocessed")
     parser.add_argument("--out", required=True, type=Path, help=".npz to write")
     options = parser.parse_args()
-    reference(options.net, np.load(options.pictures), options.classes, options.slim_head, options.head,
+    reference(options.net, np.load(options.images), options.classes, options.slim_head, options.head,
               options.checkpoint).save(options.out)
 
 

@@ -58,7 +58,7 @@ def test_optimizer_slots_and_counters_are_recognised(narrow_vgg):
 def test_a_layer_that_is_missing_stops_the_restore_and_names_the_ways_out(narrow_vgg):
     diff = compare(shapes_of(narrow_vgg("gap")), narrow_vgg("fc"), file="conv.ckpt")
     with pytest.raises(WeightsError, match=r"^conv\.ckpt does not have vgg_16/fc6/weights, .*"
-                                           r"vgg_16 \(fc head, 3 classes\) wants: .* --exclude fc6 fc7$"):
+                                           r"vgg_16 \(fc head, 3 classes\) wants: .* `exclude` fc6 fc7$"):
         diff.check()
 
 
@@ -79,7 +79,7 @@ def test_what_is_excluded_is_not_restored_though_it_is_there(narrow_vgg):
 
 @pytest.mark.parametrize("exclude", ["fc9", "conv", "conv5_3", "vgg_16/conv1/conv1_1/weight"])
 def test_an_exclude_that_matches_nothing_lists_the_scopes(exclude, narrow_vgg):
-    with pytest.raises(UsageError, match=f"--exclude {exclude}: .* conv1, conv2, conv3, conv4, conv5, m_fc8"):
+    with pytest.raises(UsageError, match=f"`exclude` {exclude}: .* conv1, conv2, conv3, conv4, conv5, m_fc8"):
         compare(shapes_of(narrow_vgg("gap")), narrow_vgg("gap"), [exclude])
 
 
@@ -90,7 +90,7 @@ def test_fc6_as_a_dense_layer_is_a_difference_of_shape_and_says_so(narrow_vgg):
     diff = compare(found, network)
     assert diff.shape_differs == ("vgg_16/fc6/weights",)
     with pytest.raises(WeightsError, match=r"as \[8, 4096\] and .* wants \[1, 1, 8, 4096\] \(there a dense layer, "
-                                           r"here a convolution; .* height, width, channel\).* --exclude fc6$"):
+                                           r"here a convolution; .* height, width, channel\).* `exclude` fc6$"):
         diff.check()
 
 

@@ -6,9 +6,9 @@ import pytest
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
 from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.fetch import check_imagenet, projection
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
-from voc_cls.weights.imagenet import check_imagenet, projection
 
 
 def rewritten(source, target, **changes):

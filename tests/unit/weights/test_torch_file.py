@@ -81,7 +81,7 @@ def test_a_storage_that_is_missing_or_of_another_length_is_refused(tmp_path: Pat
     with pytest.raises(WeightsError, match="missing"):
         torch.read(save(tmp_path / "w.pth", STATE, [NUMBERS]))
     large = Storage("0", NUMBERS.values, claimed=10**12)
-    with pytest.raises(WeightsError, match=r"4,000,000,000,000 bytes and has 48|is not what the list"):
+    with pytest.raises(WeightsError, match=r"4,000,000,000,000 bytes and has 48"):
         torch.read(save(tmp_path / "w.pth", {"a": Tensor(large, 0, (10**12,), (1,))}, [NUMBERS]))
 
 

@@ -15,7 +15,8 @@ from voc_cls.nets.registry import NETS, net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.slim_reference import GRIDS, Outputs, filler, reference
-from voc_cls.weights.verify import TOLERANCE, Verification, compared, port_outputs, random_pictures, verify
+from voc_cls.weights.tensors import arrays_file
+from voc_cls.weights.verify import TOLERANCE, Verification, compare_outputs, port_outputs, random_images, verify
 
 SIZES = {"alexnet_v2": 224, "resnet_v1_50": 64, "resnet_v2_50": 64, "inception_v2": 64, "inception_v3": 107}
 
@@ -27,11 +28,11 @@ def test_every_network_has_a_reference():
 @pytest.mark.parametrize("net", SIZES)
 def test_outputs_and_batch_statistics_equal_tf_slims(net: str):
     spec = net_spec(net, SIZES[net])
-    pictures = random_pictures(spec)
-    ours = port_outputs(None, spec, spec.slim_head, 5, pictures)
-    theirs = reference(net, pictures, 5, spec.slim_head, spec.slim_head, None)
+    images = random_images(spec)
+    ours = port_outputs(arrays_file(Path("none"), "", {}), spec, spec.slim_head, 5, images)
+    theirs = reference(net, images, 5, spec.slim_head, spec.slim_head, None)
     assert ours.filled == theirs.filled == {name for name in slim_shapes(spec) if "/AuxLogits/" not in name}
-    rows = {row.output: row for row in compared(ours, theirs, spec)}
+    rows = {row.output: row for row in compare_outputs(ours, theirs, spec)}
     trained = {"logits in training", "moving means", "moving variances"} if net != "alexnet_v2" else set()
     assert set(rows) == {"grid", "logits"} | trained
     for row in rows.values():
@@ -91,7 +92,7 @@ def test_a_difference_anywhere_is_found_and_named(changed: str, by: float):
         ours = replace(theirs, moving={**theirs.moving, name: theirs.moving[name] * np.float32(by)})
     else:
         ours = replace(theirs, **{field: getattr(theirs, field) * np.float32(by)})
-    rows = compared(ours, theirs, NETS["resnet_v1_50"])
+    rows = compare_outputs(ours, theirs, NETS["resnet_v1_50"])
     assert [row.output for row in rows if not row.equal] == [changed]
     with pytest.raises(WeightsError, match=rf"random values: {changed} of voc-cls' resnet_v1_50 differs from "):
         Verification("random values", "resnet_v1_50", 5, 224, (), ("a",), rows).check()

@@ -9,24 +9,24 @@ It is not written: PyTorch loads .safetensors by `safetensors.torch.load_file`.
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.pickles import load_pickle
-from voc_cls.weights.tensors import Array, Shape, TensorInfo, WeightFile, by_name, damage_reported, numpy_dtype
+from voc_cls.weights.tensors import Array, Shape, WeightFile, arrays_file, damage_reported, numpy_dtype
 
 STREAM_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first pickle of a stream, 0x1950A86A20F9469CFC6C."""
 STREAM_VERSION = 1001
 """The second."""
-COUNT = struct.Struct("<q")
+COUNT_BYTES = 8
+"""Of the number of elements before a storage."""
 STORAGES = {"HalfStorage": "float16", "BFloat16Storage": "bfloat16", "FloatStorage": "float32",
             "DoubleStorage": "float64", "CharStorage": "int8", "ShortStorage": "int16", "IntStorage": "int32",
             "LongStorage": "int64", "ByteStorage": "uint8", "BoolStorage": "bool"}
@@ -68,22 +68,31 @@ class StoredTensor:
 
 
 def read(path: Path) -> WeightFile:
-    """Opens a state_dict; WeightsError where it is damaged, holds something else, or wants code to be run."""
-    with path.open("rb") as stream:
-        start = stream.read(len(STREAM_MAGIC))
-    with damage_reported(f"{path}"):
-        if start == STREAM_MAGIC:
-            return _read_stream(path)
-        if start.startswith(b"PK\x03\x04"):
-            return _read_zip(path)
-    raise WeightsError(f"{path} is not a file of torch.save, or damaged at the start: fetch it again, or save a "
-                       "state_dict with torch.save")
-
-
-def _read_zip(path: Path) -> WeightFile:
+    """Reads a state_dict; WeightsError where it is damaged, holds something else, or wants code to be run."""
     storages: dict[str, Storage] = {}
+    with damage_reported(f"{path}"), path.open("rb") as stream:
+        start = stream.read(len(STREAM_MAGIC))
+        if start == STREAM_MAGIC:
+            kind = "PyTorch .pth (before 1.6)"
+            tensors, contents = _read_stream(path, stream, storages)
+        elif start.startswith(b"PK\x03\x04"):
+            kind = "PyTorch .pth"
+            tensors, contents = _read_zip(path, storages)
+        else:
+            raise WeightsError(f"{path} is not a file of torch.save, or damaged at the start: fetch it again, or save "
+                               "a state_dict with torch.save")
+        for key, storage in storages.items():
+            if len(contents.get(key, b"")) != storage.nbytes:
+                raise ValueError(f"the storage {key[:40]} should have {storage.nbytes:,} bytes and "
+                                 + (f"has {len(contents[key]):,}" if key in contents else "is missing"))
+        arrays = {name: tensor.view(contents[tensor.storage.key]) for name, tensor in tensors.items()}
+    return arrays_file(path, kind, arrays)
+
+
+def _read_zip(path: Path, storages: dict[str, Storage]) -> tuple[dict[str, StoredTensor], dict[str, bytes]]:
+    """Name → tensor, and key of a storage → its bytes."""
     with zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist()}
+        members = archive.namelist()
         pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise WeightsError(f"{path} is a ZIP archive but not one of torch.save (which has one data.pkl): save a "
@@ -93,56 +102,23 @@ def _read_zip(path: Path) -> WeightFile:
             raise WeightsError(f"{path} was saved on a big-endian machine: load and save it again with torch.save")
         with archive.open(pickles[0]) as stream:
             tensors = _state_dict(path, load_pickle(stream, str(path), NAMES, _storages_into(storages)))
-    for storage in storages.values():
-        member = members.get(f"{folder}data/{storage.key}")
-        if member is None or member.file_size != storage.nbytes:
-            size = "is missing" if member is None else f"has {member.file_size:,}"
-            raise WeightsError(f"{path}: the storage {storage.key[:40]} should have {storage.nbytes:,} bytes and "
-                               f"{size}: fetch the file again")
-
-    def read_tensor(name: str) -> Array:
-        with zipfile.ZipFile(path) as archive:
-            return tensors[name].view(archive.read(f"{folder}data/{tensors[name].storage.key}"))
-
-    return _weight_file(path, "PyTorch .pth", tensors, read_tensor)
+        values = {key: f"{folder}data/{key}" for key in storages}
+        return tensors, {key: archive.read(member) for key, member in values.items() if member in members}
 
 
-def _read_stream(path: Path) -> WeightFile:
-    storages: dict[str, Storage] = {}
-    starts: dict[str, int] = {}
-    with path.open("rb") as stream:
-        stream.seek(len(STREAM_MAGIC))
-        if load_pickle(stream, str(path)) != STREAM_VERSION:
-            raise WeightsError(f"{path} is of another version of PyTorch's old format than {STREAM_VERSION}: load and "
-                               "save it again with torch.save")
-        load_pickle(stream, str(path))  # the sizes of C types where it was written
-        tensors = _state_dict(path, load_pickle(stream, str(path), NAMES, _storages_into(storages)))
-        for key in load_pickle(stream, str(path)):
-            (elements,) = COUNT.unpack(stream.read(COUNT.size))
-            if elements != storages[key].elements:
-                raise ValueError(f"the storage {str(key)[:40]} is not what the list of tensors says it is")
-            starts[key] = stream.tell()
-            stream.seek(storages[key].nbytes, 1)
-        if missing := storages.keys() - starts.keys():
-            raise ValueError(f"{len(missing)} of {len(storages)} storages are missing")
-        if stream.tell() > path.stat().st_size:
-            raise EOFError("it ends within the values")
-
-    def read_tensor(name: str) -> Array:
-        storage = tensors[name].storage
-        with path.open("rb") as stream:
-            stream.seek(starts[storage.key])
-            content = stream.read(storage.nbytes)
-        if len(content) != storage.nbytes:
-            raise EOFError("it ends within the values")
-        return tensors[name].view(content)
-
-    return _weight_file(path, "PyTorch .pth (before 1.6)", tensors, read_tensor)
-
-
-def _weight_file(path: Path, kind: str, tensors: dict[str, StoredTensor], read: Callable[[str], Array]) -> WeightFile:
-    infos = {name: TensorInfo(tensor.shape, tensor.storage.dtype) for name, tensor in tensors.items()}
-    return WeightFile(path, kind, by_name(infos), read)
+def _read_stream(path: Path, stream: IO[bytes],
+                 storages: dict[str, Storage]) -> tuple[dict[str, StoredTensor], dict[str, bytes]]:
+    """The same, from behind the first pickle."""
+    if load_pickle(stream, str(path)) != STREAM_VERSION:
+        raise WeightsError(f"{path} is of another version of PyTorch's old format than {STREAM_VERSION}: load and "
+                           "save it again with torch.save")
+    load_pickle(stream, str(path))  # the sizes of C types where it was written
+    tensors = _state_dict(path, load_pickle(stream, str(path), NAMES, _storages_into(storages)))
+    contents = {}
+    for key in load_pickle(stream, str(path)):
+        stream.seek(COUNT_BYTES, 1)  # the number of elements, which the tensors have told already
+        contents[key] = stream.read(min(storages[key].nbytes, path.stat().st_size))
+    return tensors, contents
 
 
 def _storages_into(storages: dict[str, Storage]) -> Callable[[Any], Storage]:
