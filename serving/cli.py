@@ -49,7 +49,7 @@ def _main() -> None:
         if start["print_config"]:
             print(to_yaml(settings), end="")
         elif start["check"]:
-            from serving.config.check import check
+            from serving.check import check
 
             check(config)
         else:

@@ -21,7 +21,11 @@ import grpc
 from voc_cls.errors import VocError
 
 ShedReason = Literal["queue_full", "calls", "rate", "concurrency"]
-"""What a call was refused for, in the metrics."""
+"""Why a call was refused to protect the server, in the metrics."""
+
+
+class ImageDecodeError(ValueError):
+    """The decoder refused an image; the message says why, without the decoder's own stack."""
 
 
 class ServeError(VocError):
@@ -29,25 +33,33 @@ class ServeError(VocError):
 
 
 class StatusError(Exception):
-    """A call that is not answered; `status` and the message are what its caller gets."""
+    """A call that fails; `status` and the message are what its caller gets."""
 
     status: ClassVar[grpc.StatusCode]
-    http: ClassVar[int]
-    """The status of the same refusal over HTTP, as google.rpc.Code maps them."""
+    http: int
+    """The status over HTTP, as google.rpc.Code maps them."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, http: int | None = None) -> None:
+        """An answer to the caller.
+
+        Args:
+            message: one sentence.
+            retry_after: seconds after which trying again may help; None if that is not known.
+            http: the status over HTTP where it is a more precise one.
+        """
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds after which trying again may help; None where nothing is known."""
+        if http is not None:
+            self.http = http
 
     @property
     def retry_after_ms(self) -> int | None:
-        """The same in whole milliseconds, at least one."""
+        """`retry_after` in whole milliseconds, at least one."""
         return None if self.retry_after is None else max(1, round(1000 * self.retry_after))
 
 
 class InvalidArgument(StatusError):
-    """The call is wrong in itself."""
+    """The call itself is wrong."""
 
     status = grpc.StatusCode.INVALID_ARGUMENT
     http = 400
@@ -61,7 +73,7 @@ class NotFound(StatusError):
 
 
 class ResourceExhausted(StatusError):
-    """The server has as many pictures as it may hold, or the client as many calls as it may make."""
+    """The server holds as many images as it may, or the client makes more calls than it may."""
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
     http = 429
@@ -79,7 +91,7 @@ class Unavailable(StatusError):
 
 
 class DeadlineExceeded(StatusError):
-    """The caller has stopped waiting."""
+    """The caller's deadline has passed."""
 
     status = grpc.StatusCode.DEADLINE_EXCEEDED
     http = 504
@@ -93,14 +105,14 @@ class Unimplemented(StatusError):
 
 
 class Unauthenticated(StatusError):
-    """The caller did not say who it is, or not convincingly."""
+    """The call has no key, or an unknown one."""
 
     status = grpc.StatusCode.UNAUTHENTICATED
     http = 401
 
 
 class PermissionDenied(StatusError):
-    """The caller is known and may not do this."""
+    """The caller is known and may not call this method."""
 
     status = grpc.StatusCode.PERMISSION_DENIED
     http = 403

@@ -1,46 +1,116 @@
-"""HTTP calls on their way through the reception, by the same rules as gRPC's."""
+"""aiohttp's middlewares: the request middleware around HTTP requests, and errors as JSON: {"error": "one sentence"}."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
-from serving.request_middleware import REQUEST_ID, IncomingRequest, RequestMiddleware
+from serving.errors import InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
+from serving.request_context import FAILED, REQUEST_ID, current_request
+from serving.request_middleware import IncomingRequest, RequestMiddleware
 from serving.security.sanitize import printable
 from serving.security.tls import http_certificate_name
 
 HEALTH = "/healthz"
 METRICS = ("/metrics", "/monitoring/prometheus/metrics")
-"""The second is where TensorFlow Serving has them."""
+"""The second is TensorFlow Serving's."""
+ROUTES = ("POST /v1/models/NAME[/versions/NUMBER|/labels/LABEL]:predict, :classify; "
+          "GET /v1/models/NAME[/versions/NUMBER|/labels/LABEL], …/metadata; GET /healthz; GET /metrics")
 PATTERN = re.compile(r":\[[^]]*\][+*]?")
 """The regular expressions in aiohttp's routes: {name:[^/:]+} is shown as {name}."""
 
 
-class HttpMiddleware:
-    """Stands around every request but those of health checks; who reads metrics needs a key, but no place."""
+def write_json(content: Any) -> str:
+    """A line of JSON in which non-ASCII letters stay readable."""
+    return f"{json.dumps(content, ensure_ascii=False)}\n"
 
-    def __init__(self, reception: RequestMiddleware) -> None:
-        self._reception = reception
+
+class HttpMiddleware:
+    """Wraps every request but health checks; reading metrics needs a key, but is not limited or counted."""
+
+    def __init__(self, middleware: RequestMiddleware) -> None:
+        self._middleware = middleware
 
     @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Lets the request in, or raises the StatusError that it gets."""
+    async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Admits the request, or raises the StatusError that answers it."""
         if request.path == HEALTH:
             return await handler(request)
-        arrival = _arrival(request)
+        incoming = _incoming(request)
         if request.path in METRICS:
-            self._reception.access.client(arrival.method, arrival.headers, arrival.peer, arrival.certificate_name)
+            self._middleware.authenticator.client(incoming.method, incoming.headers, incoming.peer,
+                                                  incoming.certificate_name)
             return await handler(request)
-        with self._reception.around(arrival) as call:
+        with self._middleware.around(incoming) as context:
             response = await handler(request)
-            response.headers[REQUEST_ID] = call.id
+            response.headers[REQUEST_ID] = context.id
             return response
 
 
-def _arrival(request: web.Request) -> IncomingRequest:
+def _incoming(request: web.Request) -> IncomingRequest:
     resource = request.match_info.route.resource
     route = PATTERN.sub("", resource.canonical) if resource is not None else printable(request.path)
     return IncomingRequest(f"{request.method} {route}", "REST", tuple(request.headers.items()), request.remote or "",
-                   http_certificate_name(request.transport))
+                           http_certificate_name(request.transport))
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers StatusErrors with their HTTP status and other errors, which an inner middleware logs, with 500."""
+    try:
+        return await handler(request)
+    except StatusError as error:
+        return error_response(error)
+    except web.HTTPException:
+        raise
+    except Exception:
+        return web.json_response({"error": FAILED}, status=500, headers=_request_id(), dumps=write_json)
+
+
+def error_response(error: StatusError) -> web.Response:
+    """The response to a StatusError; Retry-After is in whole seconds, as HTTP has it."""
+    headers = _request_id()
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 demands it of a 401
+    return web.json_response({"error": str(error)}, status=error.http, headers=headers, dumps=write_json)
+
+
+def _request_id() -> dict[str, str]:
+    """The header by which the request is found in the log; none for health checks and metrics."""
+    try:
+        return {REQUEST_ID: current_request().id}
+    except LookupError:
+        return {}
+
+
+@web.middleware
+async def unknown_routes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns aiohttp's own 404 and 405 into StatusErrors."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        raise NotFound(f"there is no {printable(request.path)} here; there is: {ROUTES}") from None
+    except web.HTTPMethodNotAllowed as error:
+        allowed = " or ".join(sorted(error.allowed_methods - {"HEAD"}))
+        raise Unimplemented(f"{printable(request.path)} takes {allowed}, not {printable(request.method)}",
+                            http=405) from None
+
+
+async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Asks for the body that a client holds back. Not aiohttp's own handler, which fails on other than UTF-8."""
+    expectation = request.headers.get("Expect", "")
+    if request.version != HttpVersion11:
+        return None
+    if expectation.lower() != "100-continue":
+        return error_response(InvalidArgument(f"Expect '{printable(expectation)}' is unknown: send 100-continue or "
+                                                "omit it", http=417))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # no byte of the response itself has been sent
+    return None

@@ -1,4 +1,4 @@
-"""What happens around every call, by whichever port it came: who is it, may it come in, how did it end."""
+"""What happens around every request, by whichever port it came: authentication, limits, metrics, log and trace."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 
 from serving.errors import ResourceExhausted, StatusError, Unavailable
-from serving.request_context import RequestContext, Stage, set_current_request
+from serving.request_context import REQUEST_ID, Headers, RequestContext, Stage, set_current_request
 from serving.security.auth import Authenticator, identity
 from serving.security.limits import ClientLimits
 from serving.security.sanitize import printable
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Entrypoint, Metrics
-from serving.telemetry.tracing import Tracer
+
+if TYPE_CHECKING:
+    from serving.telemetry.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID = "x-request-id"
-RECEIVE_SECONDS = 60.0
-"""How long the message or body of a call may take to arrive: 64 MiB over 10 Mbit/s."""
 CLOSED_SECONDS = 0.3
-"""How long new calls are refused before the ports are closed. gRPC answers CANCELLED, which nobody sends again, to what
-arrives while it closes a connection; by then callers have been told UNAVAILABLE, and to come back later than that."""
-FAILED = "the server failed on this call; its log says why"
-"""All that a caller is told of an error of the server's own."""
-Headers = Sequence[tuple[str, str | bytes]]
+"""How long new requests are refused before the ports are closed. gRPC answers CANCELLED, which no client retries, to
+requests that arrive while it closes a connection; by then clients have been told UNAVAILABLE, and to wait longer."""
 
 
 @dataclass(frozen=True)
 class IncomingRequest:
-    """A call as it came in."""
+    """A request as it came in."""
 
     method: str
     """/voc_cls.v1.Classifier/Classify, or for HTTP POST /v1/models/{name}:predict."""
@@ -58,106 +55,113 @@ class RequestCounts:
     in_flight: int = 0
     answered: int = 0
     failed: int = 0
-    """Refused, cancelled, or broken by an error of the server's own."""
+    """Refused, cancelled, or failed by an internal error."""
 
 
 class RequestMiddleware:
-    """Stands around the calls of both ports."""
+    """Wraps the requests of both ports."""
 
-    def __init__(self, access: Authenticator, limits: ClientLimits, metrics: Metrics, logs: Logs, tracer: Tracer,
-                 max_calls: int) -> None:
+    def __init__(self, authenticator: Authenticator, limits: ClientLimits, metrics: Metrics, logs: Logs,
+                 tracer: Tracer | None, max_calls: int) -> None:
+        """`max_calls`: requests in flight at a time; grpc.aio's own limit can be exceeded (grpc#41531)."""
+        self.authenticator, self.limits = authenticator, limits
         self.counts = RequestCounts()
-        self._closed = False
-        self._max_calls = max_calls  # grpc.aio's own limit can be passed (grpc#41531)
-        self.access, self.limits = access, limits
         self._metrics, self._logs, self._tracer = metrics, logs, tracer
+        self._max_calls = max_calls
+        self._closed = False
 
     def close(self) -> None:
-        """From now on nobody is let in; calls that run go on."""
+        """Refuses new requests from now on; those in flight go on."""
         self._closed = True
 
     @contextlib.contextmanager
-    def around(self, arrival: IncomingRequest) -> Iterator[RequestContext]:
-        """Around the answering of a call; makes it the current one of the running task.
+    def around(self, incoming: IncomingRequest) -> Iterator[RequestContext]:
+        """Wraps the handling of a request and makes it the current one of the running task.
 
-        Raises StatusError if it may not come in. What the block raises passes through, counted and logged by its kind.
+        Raises StatusError if it is refused. What the block raises passes through, counted and logged by its kind.
         """
         begin = time.monotonic()
-        call = RequestContext(_request_id(arrival.headers), arrival.method, identity(arrival.peer,
-                              arrival.certificate_name),
-                    arrival.deadline)
-        times = _Times()
+        request = RequestContext(_request_id(incoming.headers), incoming.method,
+                                 identity(incoming.peer, incoming.certificate_name), incoming.deadline)
+        times = _StageTimes()
         self.counts.in_flight += 1
         status = grpc.StatusCode.OK
-        trace = self._tracer.begin(call, arrival.headers)
+        trace = None if self._tracer is None else self._tracer.begin(request, incoming.headers)
 
-        def on_stage(name: Stage, since: float, until: float) -> None:
-            self._metrics.stage(call.model, name, until - since)
-            times.stage(name, since, until)
-            trace.stage(name, since, until)
+        def on_stage(stage: Stage, since: float, until: float) -> None:
+            self._metrics.stage(request.model, stage, until - since)
+            times.add(stage, since, until)
+            if trace is not None:
+                trace.stage(stage, since, until)
 
-        call.on_stage = on_stage
-        set_current_request(call)
-        with self._metrics.in_flight(arrival.entrypoint):
+        request.on_stage = on_stage
+        set_current_request(request)
+        with self._metrics.in_flight(incoming.entrypoint):
             try:
-                call.client = self.access.client(arrival.method, arrival.headers, arrival.peer,
-                                                 arrival.certificate_name)
-                if self._closed:
-                    raise Unavailable("this server is stopping: send the call again, to another one",
-                                   random.uniform(1, 2) * CLOSED_SECONDS)
-                if self.counts.in_flight > self._max_calls:
-                    raise ResourceExhausted(f"this server answers {self._max_calls} calls at a time (--max-calls): "
-                                            f"try again "
-                                     "in a moment", random.uniform(0.5, 1), "calls")
-                with self.limits.admitted(call.client):
-                    yield call
-            except StatusError as refusal:
-                status = refusal.status
-                if isinstance(refusal, ResourceExhausted):
-                    self._metrics.shed(call.model, refusal.reason)
+                request.client = self.authenticator.client(incoming.method, incoming.headers, incoming.peer,
+                                                           incoming.certificate_name)
+                self._admit()
+                with self.limits.admitted(request.client):
+                    yield request
+            except StatusError as error:
+                status = error.status
+                if isinstance(error, ResourceExhausted):
+                    self._metrics.shed(request.model, error.reason)
                 raise
             except asyncio.CancelledError:
-                late = call.deadline is not None and time.monotonic() >= call.deadline
+                late = request.deadline is not None and time.monotonic() >= request.deadline
                 status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
                 raise
             except Exception:
                 status = grpc.StatusCode.INTERNAL
-                log.exception("%s failed", call.method)
+                log.exception("%s failed", request.method)
                 raise
             finally:
                 seconds = time.monotonic() - begin
                 self.counts.in_flight -= 1
-                self.counts.answered += status is grpc.StatusCode.OK
-                self.counts.failed += status is not grpc.StatusCode.OK
                 if status is grpc.StatusCode.OK:
-                    self._metrics.answered(call.model, times.computed)
-                self._metrics.request(call.model, arrival.method, arrival.entrypoint, status, seconds, times.runtime)
-                trace.end(call, status)
-                self._logs.access(call, status, seconds, times.spent)
+                    self.counts.answered += 1
+                    self._metrics.answered(request.model, times.images)
+                else:
+                    self.counts.failed += 1
+                self._metrics.request(request.model, incoming.method, incoming.entrypoint, status, seconds,
+                                      times.runtime)
+                if trace is not None:
+                    trace.end(request, status)
+                self._logs.access(request, status, seconds, times.spent)
+
+    def _admit(self) -> None:
+        if self._closed:
+            raise Unavailable("this server is stopping: send the call again, to another one",
+                              random.uniform(1, 2) * CLOSED_SECONDS)
+        if self.counts.in_flight > self._max_calls:
+            raise ResourceExhausted(f"this server answers {self._max_calls} calls at a time (`max_calls`): try again "
+                                    "in a moment", random.uniform(0.5, 1), "calls")
 
 
-class _Times:
-    """Where the time of one call went."""
+@dataclass
+class _StageTimes:
+    """Where the time of one request went."""
 
-    def __init__(self) -> None:
-        self.spent: dict[Stage, float] = {}
-        """Seconds of all its pictures in each stage."""
-        self.computed = 0
-        """Pictures that went through the engine."""
-        self._begin = self._end = 0.0
+    spent: dict[Stage, float] = field(default_factory=dict)
+    """Seconds of all its images in each stage."""
+    images: int = 0
+    """Images that went through the engine."""
+    begin: float = 0.0
+    end: float = 0.0
 
-    def stage(self, name: Stage, begin: float, end: float) -> None:
-        """A picture of the call went through a stage."""
-        self.spent[name] = self.spent.get(name, 0) + end - begin
-        self.computed += name == "engine"
-        if name != "decode":
-            self._begin = min(self._begin or begin, begin)
-            self._end = max(self._end, end)
+    def add(self, stage: Stage, begin: float, end: float) -> None:
+        """An image of the request went through a stage."""
+        self.spent[stage] = self.spent.get(stage, 0) + end - begin
+        self.images += stage == "engine"
+        if stage != "decode":
+            self.begin = min(self.begin or begin, begin)
+            self.end = max(self.end, end)
 
     @property
     def runtime(self) -> float | None:
-        """Seconds from the first picture's way into the queue to the last one's out of the engine, if any."""
-        return self._end - self._begin if self._end else None
+        """Seconds from the first image's entry into the queue to the last one's exit from the engine, if any."""
+        return self.end - self.begin if self.end else None
 
 
 def _request_id(headers: Headers) -> str:

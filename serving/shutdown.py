@@ -1,59 +1,107 @@
-"""How a server stops: the signals that ask for it, and the order in which things end."""
+"""How a server stops: the signals that ask for it, and how calls and streams end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from serving.errors import ServeError
-from serving.request_middleware import RequestCounts
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """SIGTERM and SIGINT: the first asks for an orderly stop, the second for a quick one."""
+    """SIGTERM and SIGINT: the first asks for an orderly stop, the second for an immediate one."""
 
     def __init__(self) -> None:
-        self.made, self.urgent = asyncio.Event(), asyncio.Event()
+        self.stop, self.stop_now = asyncio.Event(), asyncio.Event()
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:
-        (self.urgent if self.made.is_set() else self.made).set()
+        (self.stop_now if self.stop.is_set() else self.stop).set()
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, but no longer than until an immediate stop is asked for."""
+        if seconds:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stop_now.wait(), seconds)
 
 
-async def first(work: asyncio.Future[Any], event: asyncio.Event, timeout: float | None = None) -> None:
+class StopEvent:
+    """Set when the server stops; ends streams that would never end by themselves."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def is_set(self) -> bool:
+        """Whether the streams are to end."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Ends the streams."""
+        self._event.set()
+
+    async def run(self, work: Awaitable[Any]) -> None:
+        """Runs `work` to its end or until the server stops, whichever comes first."""
+        task = asyncio.ensure_future(work)
+        try:
+            await wait_first(task, self._event)
+            if task.done():
+                task.result()
+        finally:
+            task.cancel()
+
+    async def until(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The requests of a stream, as if the caller sent no more once the server stops."""
+        while True:
+            request = asyncio.ensure_future(anext(requests))
+            try:
+                await wait_first(request, self._event)
+                if not request.done():
+                    return
+                yield request.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                request.cancel()
+
+
+async def wait_first(work: asyncio.Future[Any], event: asyncio.Event, timeout: float | None = None) -> None:
     """Waits for the work, the event or the timeout, whichever comes first."""
     waiting: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
-    await asyncio.wait({work, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+    try:
+        await asyncio.wait({work, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
-async def pause(stop: StopSignals, seconds: float) -> None:
-    """Waits, but no longer than until a quick stop is asked for."""
-    if seconds:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.urgent.wait(), seconds)
-
-
-async def drain(ports: Sequence[Callable[[], Awaitable[Any]]], counts: RequestCounts, stop: StopSignals,
+async def drain(ports: Sequence[Callable[[], Awaitable[Any]]], in_flight: Callable[[], int], signals: StopSignals,
                 grace: float) -> None:
-    """Closes the ports: no new calls, those that run are finished; ServeError if some were not in time.
+    """Closes the ports: no new requests, and those in flight are finished.
 
-    Answers that nobody takes, or watchers of health that read nothing, can hold a port open, but are no failure.
+    Responses that nobody reads, or watchers of health, can hold a port open, but are not a failure.
+
+    Args:
+        ports: closes a port each.
+        in_flight: number of requests being answered.
+        signals: a second one ends the wait.
+        grace: how long to wait, seconds.
+
+    Raises:
+        ServeError: requests were still in flight when the wait ended.
     """
-    finished = asyncio.gather(*(close() for close in ports))
-    await first(finished, stop.urgent, grace)
-    if not finished.done():
-        unanswered = counts.in_flight
-        finished.cancel()
-        await asyncio.gather(finished, return_exceptions=True)
-        if not unanswered:
-            return
-        why = "a second signal came" if stop.urgent.is_set() else f"--grace-seconds {grace:g} had passed"
+    closing = asyncio.gather(*(close() for close in ports))
+    await wait_first(closing, signals.stop_now, grace)
+    if closing.done():
+        closing.result()
+        return
+    unanswered = in_flight()
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    if unanswered:
+        why = "a second signal came" if signals.stop_now.is_set() else f"`grace_seconds` {grace:g} had passed"
         raise ServeError(f"stopped with {unanswered} calls unanswered, as {why}")
-    finished.result()

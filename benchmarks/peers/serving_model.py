@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.tensorflow_decoder import TensorFlowDecoder
-from serving.engine.tensorflow_network import Precision, TensorFlowNetwork
+from serving.engine.tensorflow import Precision, TensorFlowDecoder, TensorFlowNetwork
 
 
 @dataclass(frozen=True)

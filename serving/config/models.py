@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from serving.models.model_folder import LARGEST_VERSION, is_version
-from serving.security.sanitize import RULE, check_model_name, is_safe_name
+from serving.security.sanitize import LARGEST_VERSION, RULE, check_model_name, is_safe_name, is_version
 from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
 from voc_cls.errors import UsageError
 

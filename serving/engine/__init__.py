@@ -1,1 +1,1 @@
-"""What computes: a version's network in a process of its own, its decoder, and the batches that they are given."""
+"""Computation: dynamic batching, and a version's network in a process of its own."""

@@ -1,6 +1,6 @@
-"""Pictures of all callers, in batches, to an engine that takes them one batch at a time.
+"""Dynamic batching: the images of all callers, to an engine that computes one batch at a time.
 
-By default there is no waiting for a batch to fill: a batch is what came in while the engine was busy. A lone caller is
+By default a batch does not wait until it is full: it is what arrived while the engine was busy. A single caller is
 answered at once, and under load the batches grow by themselves.
 """
 
@@ -13,109 +13,100 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
 
-from serving.engine.engine import EngineLost, Inputs, Scores
 from serving.engine.fair_queue import FairQueue
+from serving.engine.process import EngineLost, Inputs, Scores
 from serving.errors import DeadlineExceeded, Unavailable
 from serving.request_context import RequestContext
+from serving.telemetry.metrics import VersionMetrics
 
 log = logging.getLogger(__name__)
 
 CLOSED = "this version is no longer served: try again, or ask another server"
-
-Drop = Literal["expired", "cancelled"]
-"""Why a picture was not computed: its deadline had passed, or its caller had gone."""
-
-
-class BatchObserver(Protocol):
-    """Who is told what the batcher does."""
-
-    def batch(self, pictures: int, seconds: float) -> None:
-        """A batch has been computed, in so many seconds."""
-
-    def dropped(self, reason: Drop, pictures: int) -> None:
-        """Pictures were not computed."""
 
 
 @dataclass
 class BatchCounts:
     """What the batcher has done since it started."""
 
-    pictures: int = 0
+    images: int = 0
     batches: int = 0
     largest: int = 0
-    """Pictures in the largest batch."""
+    """Images in the largest batch."""
     dropped: int = 0
-    """Pictures whose caller had gone, or whose deadline had passed, when their turn came."""
+    """Images that were not computed: their caller had gone, or their deadline had passed."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
+class _QueuedImage:
     inputs: Inputs
-    call: RequestContext
+    request: RequestContext
     since: float = field(default_factory=time.monotonic)
-    answer: asyncio.Future[Scores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    result: asyncio.Future[Scores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 def batch_sizes(largest: int) -> tuple[int, ...]:
     """The batch sizes in use: the powers of two below `largest`, and `largest` itself.
 
-    An engine prepares itself for each size anew, so only sizes that were warmed up are ever run; with VGG-16 on a CPU
-    8 + 2 + 1 pictures take as long as 11 at once.
+    An engine optimises its graph for each size, so only sizes that were warmed up are run; with VGG-16 on a CPU
+    batches of 8, 2 and 1 images take as long as one of 11.
     """
     return (*(2**power for power in range((largest - 1).bit_length())), largest)
 
 
 class Batcher:
-    """Runs `predict` in a thread of its own, on batches of the pictures that callers hand in.
-
-    All methods belong to the event loop it was made in.
-    """
+    """Runs `predict` in a thread of its own, on batches of the queued images. Belongs to its event loop."""
 
     def __init__(self, predict: Callable[[Sequence[Inputs]], Scores], sizes: tuple[int, ...], timeout: float,
-                 observer: BatchObserver) -> None:
-        """`timeout` is how long, seconds, the first picture of a batch that is not full waits for others."""
+                 metrics: VersionMetrics) -> None:
+        """Starts the thread and the task that takes batches.
+
+        Args:
+            predict: images, each float32 [size, size, 3] → their scores.
+            sizes: the batch sizes to use, ascending.
+            timeout: how long the first image of a batch that is not full waits for others, seconds.
+            metrics: of the version.
+        """
         self.counts = BatchCounts()
         self.sizes = sizes
         self._predict = predict
         self._timeout = timeout
-        self._observer = observer
+        self._metrics = metrics
         self._closing = False
-        self._queue: FairQueue[_Waiting] = FairQueue()
+        self._queue: FairQueue[_QueuedImage] = FairQueue()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
-    async def predict(self, inputs: Sequence[Inputs], call: RequestContext) -> list[Scores]:
-        """Scores of pictures, each float32 [size, size, 3], one row each.
+    async def predict(self, inputs: Sequence[Inputs], request: RequestContext) -> list[Scores]:
+        """Scores of images, each float32 [size, size, 3], one row each.
 
-        Cancelling drops those that have not reached the engine. Raises Expired when the deadline passes before,
-        Unavailable once it is closed.
+        Cancelling drops those that have not reached the engine. Raises DeadlineExceeded when the deadline passes before
+        that, Unavailable once the batcher is closed.
         """
         if self._closing:
             raise Unavailable(CLOSED)
-        waiting = [_Waiting(picture, call) for picture in inputs]
-        for entry in waiting:
-            self._queue.add(call.client, call.id, entry)
+        queued = [_QueuedImage(image, request) for image in inputs]
+        for image in queued:
+            self._queue.add(request.client, request.id, image)
         self._arrived.set()
         if len(self._queue) >= self.sizes[-1]:
             self._full.set()
         try:
-            return await asyncio.gather(*(entry.answer for entry in waiting))
-        finally:  # whatever ended the wait, none of its pictures is worth a place in a batch any more
-            for entry in waiting:
-                entry.answer.cancel()
+            return await asyncio.gather(*(image.result for image in queued))
+        finally:  # however the wait ended, these images need not be computed any more
+            for image in queued:
+                image.result.cancel()
 
     async def close(self) -> None:
-        """Finishes the batch that runs and ends the thread; whoever still waits gets Unavailable."""
+        """Finishes the running batch and ends the thread; images that still wait get Unavailable."""
         self._closing = True
         self._arrived.set()
         self._full.set()
         await self._task
-        for entry in self._queue:
-            _fail(entry, Unavailable(CLOSED))
+        for image in self._queue:
+            _fail(image, Unavailable(CLOSED))
         self._thread.shutdown(wait=False)
 
     async def _serve(self) -> None:
@@ -129,65 +120,65 @@ class Batcher:
                 continue
             begin = time.monotonic()
             try:
-                scores = await loop.run_in_executor(self._thread, self._predict, [entry.inputs for entry in batch])
+                scores = await loop.run_in_executor(self._thread, self._predict, [image.inputs for image in batch])
             except EngineLost as error:
                 log.error("a batch of %d is lost: %s", len(batch), error)
                 lost = Unavailable("the engine of this version has ended and is being started again: try again")
-                for entry in batch:
-                    _fail(entry, lost)
+                for image in batch:
+                    _fail(image, lost)
                 continue
             except Exception as error:
                 log.exception("the engine failed on a batch of %d", len(batch))
-                for entry in batch:
-                    _fail(entry, error)
+                for image in batch:
+                    _fail(image, error)
                 continue
             end = time.monotonic()
-            self._observer.batch(len(batch), end - begin)
-            for row, entry in enumerate(batch):
-                entry.call.stage("queue", entry.since, begin)
-                entry.call.stage("engine", begin, end)
-                if not entry.answer.done():
-                    entry.answer.set_result(scores[row:row + 1])
+            self._metrics.batch(len(batch), end - begin)
+            for row, image in enumerate(batch):
+                image.request.on_stage("queue", image.since, begin)
+                image.request.on_stage("engine", begin, end)
+                if not image.result.done():
+                    image.result.set_result(scores[row:row + 1])
 
     async def _fill(self) -> None:
-        """Waits up to the timeout for a full batch, counted from when its first picture came."""
+        """Waits up to the timeout for a full batch, counted from the arrival of its first image."""
         if not self._timeout or not self._queue or self._closing:
             return
-        left = min(entry.since for entry in self._queue) + self._timeout - time.monotonic()
+        left = min(image.since for image in self._queue) + self._timeout - time.monotonic()
         if len(self._queue) < self.sizes[-1] and left > 0:
             self._full.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), left)
 
-    def _take(self) -> list[_Waiting]:
-        """The next batch: of those that are still wanted, as many as the largest size that they fill."""
+    def _take(self) -> list[_QueuedImage]:
+        """The next batch: as many of the images still wanted as fill the largest possible size."""
         self._drop()
         size = max((size for size in self.sizes if size <= len(self._queue)), default=0)
         batch = [self._queue.take() for _ in range(size)]
         if batch:
             self.counts.batches += 1
-            self.counts.pictures += size
+            self.counts.images += size
             self.counts.largest = max(self.counts.largest, size)
         return batch
 
     def _drop(self) -> None:
-        """Takes those out of the queue whose deadline has passed or whose caller has gone."""
+        """Removes the images whose deadline has passed or whose caller has gone."""
         now = asyncio.get_running_loop().time()
 
-        def expired(entry: _Waiting) -> bool:
-            return entry.call.deadline is not None and now >= entry.call.deadline
+        def expired(image: _QueuedImage) -> bool:
+            return image.request.deadline is not None and now >= image.request.deadline
 
-        dropped = self._queue.remove(lambda entry: entry.answer.done() or expired(entry))
-        for entry in dropped:
-            _fail(entry, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
+        dropped = self._queue.remove(lambda image: image.result.done() or expired(image))
+        for image in dropped:
+            _fail(image, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))
         self.counts.dropped += len(dropped)
         if late:
-            self._observer.dropped("expired", late)
+            self._metrics.dropped("expired", late)
         if len(dropped) > late:
-            self._observer.dropped("cancelled", len(dropped) - late)
+            self._metrics.dropped("cancelled", len(dropped) - late)
 
 
-def _fail(entry: _Waiting, error: Exception) -> None:
-    if not entry.answer.done():
-        entry.answer.set_exception(error)
+def _fail(image: _QueuedImage, error: Exception) -> None:
+    if not image.result.done():
+        image.result.set_exception(error)

@@ -1,4 +1,4 @@
-"""A queue that is fair: clients take turns, and so do the calls of one client; a call is served in its order."""
+"""A fair queue: clients take turns, and so do the requests of one client; a request keeps its order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """Items by client and call. A call with a hundred pictures delays another's single one by one place, not by all."""
+    """Items by client and request. A request with a hundred images delays another's single one by one place only."""
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, OrderedDict[str, deque[Item]]] = OrderedDict()
@@ -21,26 +21,26 @@ class FairQueue(Generic[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         """All items, in no order that matters."""
-        return (item for calls in self._clients.values() for items in calls.values() for item in items)
+        return (item for requests in self._clients.values() for items in requests.values() for item in items)
 
-    def add(self, client: str, call: str, item: Item) -> None:
-        """Puts an item behind those of its call."""
-        self._clients.setdefault(client, OrderedDict()).setdefault(call, deque()).append(item)
+    def add(self, client: str, request: str, item: Item) -> None:
+        """Appends an item to those of its request."""
+        self._clients.setdefault(client, OrderedDict()).setdefault(request, deque()).append(item)
         self._length += 1
 
     def take(self) -> Item:
         """The next item; IndexError if there is none."""
         if not self._clients:
             raise IndexError("no item waits")
-        client, calls = next(iter(self._clients.items()))
-        call, items = next(iter(calls.items()))
+        client, requests = next(iter(self._clients.items()))
+        request, items = next(iter(requests.items()))
         item = items.popleft()
         self._length -= 1
         if items:
-            calls.move_to_end(call)
+            requests.move_to_end(request)
         else:
-            del calls[call]
-        if calls:
+            del requests[request]
+        if requests:
             self._clients.move_to_end(client)
         else:
             del self._clients[client]
@@ -49,16 +49,16 @@ class FairQueue(Generic[Item]):
     def remove(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Takes out every item that is unwanted, and returns them."""
         removed: list[Item] = []
-        for client, calls in list(self._clients.items()):
-            for call, items in list(calls.items()):
+        for client, requests in list(self._clients.items()):
+            for request, items in list(requests.items()):
                 kept: deque[Item] = deque()
                 for item in items:
                     (removed if unwanted(item) else kept).append(item)
                 if kept:
-                    calls[call] = kept
+                    requests[request] = kept
                 else:
-                    del calls[call]
-            if not calls:
+                    del requests[request]
+            if not requests:
                 del self._clients[client]
         self._length -= len(removed)
         return removed

@@ -1,4 +1,7 @@
-"""The server's end of an engine: starts its process, hands batches over through shared memory, ends it."""
+"""A version's network in a process of its own: the server's end, and what both ends exchange.
+
+Batches are handed over through shared memory, everything else through a socket.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +12,100 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from serving.config.config import ServeConfig
-from serving.engine.engine import EngineLost, Inputs, Scores
-from serving.engine.messages import Failure, Loaded, LoadRequest
 from serving.errors import ServeError
-from serving.models.metadata import ModelMetadata
 
 END_SECONDS = 10
-"""How long an engine that was hung up on may take to end by itself: a batch of the largest network."""
+"""How long an engine may take to end by itself after its socket was closed: a batch of the largest network."""
+
+Inputs = npt.NDArray[np.float32]
+"""Preprocessed images, float32 [N, size, size, 3] or [size, size, 3]; the scale is the model's own."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The network's outputs for N images: two float32 arrays [N, C], columns in the order of the labels."""
+
+    probabilities: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+
+    def __getitem__(self, rows: slice) -> Scores:
+        return Scores(self.probabilities[rows], self.logits[rows])
+
+
+class EngineLost(Exception):
+    """The engine's process has ended."""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What a worker loads, and how; its first message."""
+
+    version_folder: Path
+    precision: str
+    """float32, bfloat16 or auto."""
+    threads: int
+    image_size: int
+    """Height and width of the network's input, pixels."""
+    labels: int
+    """Columns that `probabilities` must have."""
+    batch_sizes: tuple[int, ...]
+    """All that will ever be computed, ascending."""
+    background: bool
+    """Load on half of the cores only, because another version is answering on all of them."""
+
+    @property
+    def shared_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the shared memory, float32: the largest batch."""
+        return self.batch_sizes[-1], self.image_size, self.image_size, 3
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A worker's answer once the version is loaded and warmed up."""
+
+    description: str
+    """Library, device, precision and threads."""
+    warm_up_seconds: tuple[float, ...]
+    """For each batch size, how long its first batch took."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker could not load its version, or could not compute a batch."""
+
+    reason: str
 
 
 class EngineProcess:
-    """See serving.engine.engine.Engine for the methods.
+    """Starts the worker's process, computes batches in it and ends it. The methods block.
 
     Started by posix_spawn or vfork and exec of a new interpreter, never by fork alone: TensorFlow and gRPC do not
     survive that (grpc#16001, grpc#20967).
     """
 
-    def __init__(self, version_folder: Path, metadata: ModelMetadata, config: ServeConfig, sizes: tuple[int, ...],
-                 modest: bool) -> None:
-        self.version_folder = version_folder
-        shape = (sizes[-1], metadata.size, metadata.size, 3)
+    def __init__(self, request: LoadRequest) -> None:
+        self._version_folder = request.version_folder
         memory = os.memfd_create("voc-serve-batch")
-        os.truncate(memory, 4 * int(np.prod(shape)))
-        ours, theirs = socket.socketpair()
-        with theirs:
+        os.truncate(memory, 4 * int(np.prod(request.shared_shape)))
+        server_end, worker_end = socket.socketpair()
+        with worker_end:
             # the environment is a copy: TensorFlow, being imported in another thread, changes C's own under exec
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "serving.engine.worker", str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), memory), env=dict(os.environ))
-        self._connection = Connection(ours.detach())
-        self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(shape)
-        self._ready: Loaded | None = None
-        self._send(LoadRequest(version_folder.absolute(), config.engine.precision, config.resolved_threads,
-                   metadata.size,
-                         len(metadata.labels), sizes, memory, modest))
+                [sys.executable, "-m", "serving.engine.worker", str(worker_end.fileno()), str(memory)],
+                stdin=subprocess.DEVNULL, pass_fds=(worker_end.fileno(), memory), env=dict(os.environ))
+        self._connection = Connection(server_end.detach())
+        self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
         os.close(memory)
+        self._loaded: Loaded | None = None
+        self._send(request)
 
     @property
     def pid(self) -> int:
@@ -60,54 +115,55 @@ class EngineProcess:
     @property
     def description(self) -> str:
         """Library, device, precision and threads."""
-        return self._ready.description if self._ready else "loading"
+        return self._loaded.description if self._loaded else "loading"
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process exists."""
         return self._process.poll() is None
 
-    def on_end(self, told: Callable[[], object]) -> None:
-        """Has `told` called in the running event loop when the process ends."""
+    def on_end(self, listener: Callable[[], object]) -> None:
+        """Has `listener` called in the running event loop when the process ends."""
         descriptor = os.pidfd_open(self.pid)
+        loop = asyncio.get_running_loop()
 
         def ended() -> None:
             loop.remove_reader(descriptor)
             os.close(descriptor)
-            told()
+            listener()
 
-        loop = asyncio.get_running_loop()
         loop.add_reader(descriptor, ended)
 
-    def wait_until_ready(self) -> Loaded:
-        """Blocks until the version is loaded and every batch size warmed up. Raises ServeError."""
+    def wait_until_loaded(self) -> Loaded:
+        """Waits until the version is loaded and every batch size warmed up. Raises ServeError."""
         try:
             answer = self._receive()
         except EngineLost as error:
-            raise ServeError(f"{self.version_folder} cannot be loaded: {error}") from None
+            raise ServeError(f"{self._version_folder} cannot be loaded: {error}") from None
         if isinstance(answer, Failure):
             raise ServeError(answer.reason)
         assert isinstance(answer, Loaded)
-        self._ready = answer
+        self._loaded = answer
         return answer
 
     def predict(self, inputs: Sequence[Inputs]) -> Scores:
-        """Pictures, each float32 [size, size, 3], through the network."""
+        """Images, each float32 [size, size, 3], through the network. From one thread only. Raises EngineLost."""
         np.stack(inputs, out=self._shared[:len(inputs)])
         self._send(len(inputs))
         answer = self._receive()
         if isinstance(answer, Failure):
             raise RuntimeError(answer.reason)
-        return Scores(*answer)
+        assert isinstance(answer, Scores)
+        return answer
 
     def kill(self) -> None:
         """Ends the process at once; what it computes is lost."""
         self._process.kill()
 
     def close(self) -> None:
-        """Hangs up and waits for the process to end; one that is still loading is killed."""
-        if self._ready is None:
-            self._process.kill()  # before hanging up: a thread may be waiting for its word
+        """Closes the socket and waits for the process to end; one that is still loading is killed."""
+        if self._loaded is None:
+            self._process.kill()  # before the socket is closed: a thread may be waiting for an answer
             self._process.wait()
         self._connection.close()
         try:

@@ -1,7 +1,7 @@
-"""The process in which one version's network is loaded and computed; serving.engine.process starts it and talks to it.
+"""The process in which one version's network is loaded and computed; serving.engine.process starts it.
 
-A process of its own, so that loading a version takes no time from the one that answers (Python's lock, TensorFlow's
-shared thread pool), and so that its memory goes back as a whole when it is unloaded.
+A process of its own, so that loading a version does not slow down the one that answers (Python's lock, TensorFlow's
+shared thread pool), and so that all of its memory is freed when it is unloaded.
 """
 
 from __future__ import annotations
@@ -18,83 +18,87 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.engine.messages import Failure, Loaded, LoadRequest
+from serving.engine.process import Failure, Inputs, Loaded, LoadRequest
 from serving.errors import ServeError
 from voc_cls.console import import_tensorflow
 
 if TYPE_CHECKING:
-    from serving.engine.tensorflow_network import TensorFlowNetwork
+    from serving.engine.tensorflow import TensorFlowNetwork
 
 PARENT_INTERVAL = 1.0
-"""Seconds between two looks at whether the server is still there."""
+"""Seconds between two checks that the server still exists."""
 
 
-def main(connection: Connection) -> None:
-    """Loads, says Ready or Failed, then answers batch sizes with scores until the server hangs up."""
+def main(connection: Connection, memory: int) -> None:
+    """Loads a version, then computes batches until the server closes the connection.
+
+    Args:
+        connection: receives a LoadRequest, answers Loaded or Failure; then receives numbers of images in the shared
+            memory, answers Scores or Failure.
+        memory: file descriptor of the shared memory.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they go to the whole group; when to stop is the server's to say
-    threading.Thread(target=_leave_with_the_server, args=(os.getppid(),), daemon=True).start()
-    order: LoadRequest = connection.recv()
+        signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides when to stop
+    threading.Thread(target=_end_with_server, args=(os.getppid(),), daemon=True).start()
+    request: LoadRequest = connection.recv()
     try:
-        shared = np.frombuffer(mmap.mmap(order.memory, 0), np.float32).reshape(-1, order.size, order.size, 3)
-        network, ready = _load(order, shared)
+        shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
+        network, loaded = _load(request, shared)
     except ServeError as error:
         connection.send(Failure(str(error)))
         return
     except MemoryError:
-        connection.send(Failure(f"{order.version_folder} does not fit into memory"))
+        connection.send(Failure(f"{request.version_folder} does not fit into memory"))
         return
-    connection.send(ready)
+    connection.send(loaded)
     while True:
         try:
-            pictures = connection.recv()
+            images = connection.recv()
         except (EOFError, ConnectionError):
             return
         try:
-            scores = network.predict(shared[:pictures])
-            connection.send((scores.probabilities, scores.logits))
+            connection.send(network.predict(shared[:images]))
         except Exception as error:
             connection.send(Failure(f"{type(error).__name__}: {error}"))
 
 
-def _load(order: LoadRequest, shared: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[TensorFlowNetwork,
-                                                                                                  Loaded]:
-    """The network, after one batch of each size: an engine prepares itself for every size anew."""
+def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, Loaded]:
+    """The network, after one batch of each size: TensorFlow optimises its graph for every size anew."""
     import_tensorflow()
-    from serving.engine.tensorflow_network import Precision, TensorFlowNetwork, start_threads
+    from serving.engine.tensorflow import Precision, TensorFlowNetwork, start_threads
 
     cores = os.sched_getaffinity(0)
-    start_threads(order.threads)  # as many as there are cores at this moment, so before it becomes modest
-    if order.modest:
+    start_threads(request.threads)  # sized by the cores of this moment, so before they are restricted
+    if request.background:
         _use_cores(set(sorted(cores)[:max(1, len(cores) // 2)]))
-    network = TensorFlowNetwork(order.version_folder, Precision(order.precision), order.threads)
+    network = TensorFlowNetwork(request.version_folder, Precision(request.precision), request.threads)
     seconds = []
-    for size in order.batch_sizes:
+    for size in request.batch_sizes:
         started = time.monotonic()
         columns = network.predict(shared[:size]).probabilities.shape[1]
         seconds.append(time.monotonic() - started)
-        if columns != order.labels:
-            raise ServeError(f"{order.version_folder} answers {columns} probabilities but names {order.labels} labels "
-                             "in assets/voc_cls.json: export the model again with voc-export")
+        if columns != request.labels:
+            raise ServeError(f"{request.version_folder} answers {columns} probabilities but names {request.labels} "
+                             "labels in assets/voc_cls.json: export the model again with voc-export")
     _use_cores(cores)
-    _give_back_memory()
+    _trim_memory()
     return network, Loaded(network.description, tuple(seconds))
 
 
 def _use_cores(cores: set[int]) -> None:
-    """Lets every thread of this process run on all of `cores`; TensorFlow's have the affinity they were born with."""
+    """Lets every thread of this process run on all of `cores`; threads keep the affinity they were started with."""
     for thread in os.listdir("/proc/self/task"):
         os.sched_setaffinity(int(thread), cores)
 
 
-def _give_back_memory() -> None:
-    """Returns to the system what loading has left behind in the allocator; only glibc has the call."""
+def _trim_memory() -> None:
+    """Returns freed memory to the system after loading; only glibc has the call."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def _leave_with_the_server(parent: int) -> None:
+def _end_with_server(parent: int) -> None:
     """Ends this process when the server has been killed, whatever it is doing."""
     while os.getppid() == parent:
         time.sleep(PARENT_INTERVAL)
@@ -102,6 +106,6 @@ def _leave_with_the_server(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Connection(int(sys.argv[1])))
+    main(Connection(int(sys.argv[1])), int(sys.argv[2]))
     sys.stdout.flush()
-    os._exit(0)  # TensorFlow's threads need no farewell
+    os._exit(0)  # not waiting for TensorFlow's threads

@@ -1,1 +1,1 @@
-"""The gRPC services: what callers say, checked and translated, and what they are told."""
+"""The gRPC services."""

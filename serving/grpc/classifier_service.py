@@ -1,90 +1,281 @@
-"""voc_cls.v1.Classifier: the bytes of picture files in, labels with probabilities out."""
+"""voc_cls.v1.Classifier: the bytes of image files in, labels with probabilities out.
+
+A stream is read as far ahead as the server can use, and its requests are answered as they are ready.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 
 from serving.config.config import ServeConfig
-from serving.errors import InvalidArgument
-from serving.grpc.classify_stream import ClassifyStream
-from serving.grpc.model_description import describe
-from serving.grpc.selection import Selection, by_exported_thresholds, by_threshold
-from serving.grpc.streams import StopEvent
+from serving.errors import InvalidArgument, ResourceExhausted, StatusError, Unavailable
 from serving.models.metadata import ModelMetadata
+from serving.models.model import Version
 from serving.models.registry import ModelRegistry
+from serving.models.servable import Servable
 from serving.request_context import RequestContext, current_request
 from serving.security.sanitize import check_called_name
+from serving.shutdown import StopEvent
 from voc_cls.image_header import ImageError
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
+log = logging.getLogger(__name__)
+
+Classify = Callable[[classifier_pb2.ClassifyRequest], Awaitable[classifier_pb2.ClassifyResponse]]
+
 READ_AHEAD = 2
 """Batches that one stream may have in the server: one in the engine while the next is being decoded."""
+SOFTMAX = "softmax"
+"""The activation under which the probabilities of an image's labels sum to 1."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between two attempts to get places in a full server."""
+FAILED = "the server failed on this request; its log says why"
 
 
 class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore[misc]
     """See proto/voc_cls/v1/classifier.proto."""
 
-    def __init__(self, models: ModelRegistry, stopping: StopEvent, config: ServeConfig) -> None:
+    def __init__(self, models: ModelRegistry, stop_event: StopEvent, config: ServeConfig) -> None:
         self._models = models
-        self._stopping = stopping
+        self._stop_event = stop_event
         self._read_ahead = min(READ_AHEAD * config.batching.max_batch_size, config.batching.queue_size)
 
     async def Classify(self, request: classifier_pb2.ClassifyRequest, context: Any) -> classifier_pb2.ClassifyResponse:  # noqa: ARG002
-        """Classifies the pictures of one call."""
+        """Classifies the images of one call."""
         return await self._classify(request, current_request())
 
     async def ClassifyStream(self, request_iterator: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
                              context: Any) -> AsyncIterator[classifier_pb2.ClassifyStreamResponse]:
-        """Classifies the pictures of a stream of requests."""
+        """Classifies the images of a stream of requests."""
         call = current_request()
-        stream = ClassifyStream(lambda request: self._classify(request, call), call, self._read_ahead)
+        stream = ClassifyStream(lambda request: self._classify(request, call), call.deadline, self._read_ahead)
         context.add_done_callback(lambda _: stream.cancel())
-        async for response in stream.answers(request_iterator, self._stopping):
+        async for response in stream.responses(request_iterator, self._stop_event):
             yield response
 
     async def GetModel(self, request: classifier_pb2.GetModelRequest, context: Any) -> classifier_pb2.GetModelResponse:  # noqa: ARG002
         """Describes a model."""
-        with self._models.use(*_asked(request)) as servable:
-            return describe(servable, self._models.versions(servable.name))
+        with self._models.use(*_requested_version(request)) as servable:
+            return _description(servable, self._models.versions(servable.name))
 
     async def _classify(self, request: classifier_pb2.ClassifyRequest,
                         call: RequestContext) -> classifier_pb2.ClassifyResponse:
         if not request.pictures:
             raise InvalidArgument("pictures is empty: send at least one")
-        with self._models.use(*_asked(request)) as servable:
-            selection = _selection(request, servable.metadata)
+        with self._models.use(*_requested_version(request)) as servable:
+            selection = Selection.requested(request, servable.metadata)
             results = await servable.classify_each([picture.content for picture in request.pictures], call)
             metadata = servable.metadata
             return classifier_pb2.ClassifyResponse(
                 model=servable.name, version=servable.version, activation=metadata.activation, classifications=[
-                    _broken(index, result) if isinstance(result, ImageError)
+                    _error(index, result) if isinstance(result, ImageError)
                     else _classification(result.probabilities[0], metadata.labels, selection)
                     for index, result in enumerate(results)])
 
 
-def _asked(request: Any) -> tuple[str, int | None, str]:
+@dataclass(frozen=True)
+class Selection:
+    """Which labels of an image are answered."""
+
+    top_k: int = 0
+    """At most so many, the most probable ones; 0: all."""
+    thresholds: npt.NDArray[np.float32] | float = 0.0
+    """Least probability, of all labels or of each column."""
+
+    @classmethod
+    def requested(cls, request: classifier_pb2.ClassifyRequest, metadata: ModelMetadata) -> Selection:
+        """The selection that a request asks for; InvalidArgument if it is not possible."""
+        if request.HasField("threshold"):
+            if not 0 <= request.threshold <= 1:  # NaN too
+                raise InvalidArgument(f"threshold {request.threshold:g} is not a probability: send one from 0 to 1, or "
+                                      "none for all labels")
+            return cls(request.top_k, request.threshold)
+        return cls(request.top_k, _exported_thresholds(metadata) if request.exported_thresholds else 0.0)
+
+    def columns(self, probabilities: npt.NDArray[np.float32]) -> Iterator[int]:
+        """Columns of float32 [C], the most probable first, equally probable ones in their own order."""
+        passing = probabilities >= np.float32(self.thresholds)
+        order = np.argsort(-probabilities, kind="stable")
+        return (int(column) for column in order[passing[order]][:self.top_k or None])
+
+
+def _exported_thresholds(metadata: ModelMetadata) -> npt.NDArray[np.float32]:
+    """The thresholds exported with the model, by column; InvalidArgument if a label has none.
+
+    A softmax model has none: its answer is the most probable label.
+    """
+    if metadata.activation == SOFTMAX and not metadata.thresholds:
+        raise InvalidArgument("exported_thresholds: this model answers one label per picture (softmax) and has no "
+                              "thresholds: send top_k 1 for that label, or a threshold of your own")
+    missing = [label for label in metadata.labels if label not in metadata.thresholds]
+    if missing:
+        of = "any label" if len(missing) == len(metadata.labels) else f"the label '{missing[0]}'"
+        raise InvalidArgument(f"exported_thresholds: this model was exported without a threshold for {of}: send a "
+                              "threshold of your own")
+    return np.array([metadata.thresholds[label] for label in metadata.labels], np.float32)
+
+
+def _requested_version(request: Any) -> tuple[str, int | None, str]:
     """Name ("" for the server's only model), version number if one is given, version label if one is given."""
     return (check_called_name(request.model), request.version if request.HasField("version") else None,
             request.version_label)
-
-
-def _selection(request: classifier_pb2.ClassifyRequest, metadata: ModelMetadata) -> Selection:
-    if request.HasField("threshold"):
-        return by_threshold(request.top_k, request.threshold)
-    return by_exported_thresholds(request.top_k, metadata) if request.exported_thresholds else Selection(request.top_k)
 
 
 def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...],
                     selection: Selection) -> classifier_pb2.Classification:
     return classifier_pb2.Classification(labels=[
         classifier_pb2.ScoredLabel(label=labels[column], probability=probabilities[column])
-        for column in selection.of(probabilities)])
+        for column in selection.columns(probabilities)])
 
 
-def _broken(index: int, reason: ImageError) -> classifier_pb2.Classification:
+def _error(index: int, reason: ImageError) -> classifier_pb2.Classification:
     return classifier_pb2.Classification(error=classifier_pb2.Error(
         code=InvalidArgument.status.value[0], message=f"pictures[{index}] is {reason}"))
+
+
+def _description(servable: Servable, versions: Mapping[int, Version]) -> classifier_pb2.GetModelResponse:
+    """The metadata of a loaded version, and all versions that the server knows, the newest first."""
+    metadata = servable.metadata
+    return classifier_pb2.GetModelResponse(
+        model=servable.name,
+        version=servable.version,
+        net=metadata.net,
+        activation=metadata.activation,
+        labels=[classifier_pb2.Label(name=label, threshold=metadata.thresholds.get(label),
+                                     average_precision=metadata.average_precisions.get(label))
+                for label in metadata.labels],
+        preprocessing=classifier_pb2.Preprocessing(size=metadata.size, mean=metadata.mean, channels=metadata.channels,
+                                                   resize=metadata.resize, std=metadata.std),
+        metrics=metadata.metrics,
+        weights_digest=metadata.weights_digest,
+        versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
+                                              labels=version.labels, error=version.error)
+                  for number, version in sorted(versions.items(), reverse=True)],
+    )
+
+
+class ClassifyStream:
+    """One stream. A request that fails is answered with its error; the others are not affected."""
+
+    def __init__(self, classify: Classify, deadline: float | None, read_ahead: int) -> None:
+        """A stream of requests.
+
+        Args:
+            classify: answers one request.
+            deadline: of the stream, in the event loop's time, seconds.
+            read_ahead: images that may be read and not yet answered; a request with more of them goes alone.
+        """
+        self._classify = classify
+        self._deadline = deadline
+        self._window = _Window(read_ahead)
+        self._retrying = asyncio.Lock()
+        self._ready: asyncio.Queue[tuple[classifier_pb2.ClassifyStreamResponse, int] | None] = asyncio.Queue()
+        self._reading: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """The caller has gone: what was read is not computed any more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def responses(self, requests: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
+                        stop_event: StopEvent) -> AsyncIterator[classifier_pb2.ClassifyStreamResponse]:
+        """The response to each request, as it is ready.
+
+        Raises Unavailable after the last one if the server stops before the caller has sent everything.
+        """
+        self._reading = asyncio.create_task(self._read(requests, stop_event))
+        try:
+            while (ready := await self._ready.get()) is not None:
+                response, images = ready
+                yield response
+                self._window.leave(images)  # only now: from a caller that does not read no more requests are read
+            await self._reading
+        finally:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self, requests: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
+                    stop_event: StopEvent) -> None:
+        complete, unreadable = False, None
+
+        async def watched() -> AsyncIterator[classifier_pb2.ClassifyStreamRequest]:
+            nonlocal complete, unreadable
+            try:
+                async for request in requests:
+                    yield request
+                complete = True
+            except StatusError as error:  # of a message; those before it are answered first
+                unreadable = error
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                async for request in stop_event.until(watched()):
+                    images = max(1, len(request.request.pictures))
+                    await self._window.enter(images)
+                    tasks.create_task(self._answer(request, images))
+        finally:
+            self._ready.put_nowait(None)
+        if unreadable is not None:
+            raise unreadable
+        if not complete:
+            raise Unavailable("the server is stopping: send again, to another one, what has no answer")
+
+    async def _answer(self, request: classifier_pb2.ClassifyStreamRequest, images: int) -> None:
+        response = classifier_pb2.ClassifyStreamResponse(id=request.id)
+        try:
+            response.response.CopyFrom(await self._classify_when_possible(request.request))
+        except StatusError as error:
+            response.error.code, response.error.message = error.status.value[0], str(error)
+            if error.retry_after_ms is not None:
+                response.error.retry_after_ms = error.retry_after_ms
+        except Exception:
+            log.exception("request %d of a stream failed", request.id)
+            response.error.code, response.error.message = grpc.StatusCode.INTERNAL.value[0], FAILED
+        self._ready.put_nowait((response, images))
+
+    async def _classify_when_possible(self, request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        """Retries while the server is full, one request of the stream at a time, until the deadline."""
+        try:
+            return await self._classify(request)
+        except ResourceExhausted:
+            pass
+        async with self._retrying:
+            pause = SHORTEST_PAUSE
+            while True:
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    return await self._classify(request)
+                except ResourceExhausted:
+                    if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
+                        raise
+
+
+class _Window:
+    """Images in flight, up to a limit; a request with more than the limit may be in flight alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_flight = 0
+        self._left = asyncio.Event()
+
+    async def enter(self, number: int) -> None:
+        """Waits until `number` more fit."""
+        while self._in_flight and self._in_flight + number > self._limit:
+            self._left.clear()
+            await self._left.wait()
+        self._in_flight += number
+
+    def leave(self, number: int) -> None:
+        """Frees their places."""
+        self._in_flight -= number
+        self._left.set()

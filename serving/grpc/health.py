@@ -1,6 +1,6 @@
 """grpc.health.v1: whether the server, each of its services and each of its models can answer.
 
-Not grpcio-health-checking's servicer: it holds a lock while it writes to a watcher, so that one who takes no answers
+Not grpcio-health-checking's servicer: it holds a lock while it writes to a watcher, so that one that does not read
 keeps the status from changing, and with it models from loading and the server from stopping.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.errors import NotFound
-from serving.grpc.streams import StopEvent
 from serving.models.registry import ModelRegistry
 from serving.security.sanitize import printable
+from serving.shutdown import StopEvent
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -23,29 +23,31 @@ SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Check, List and Watch. "" and the services are SERVING while every model has a version that answers; a model by
-    its name while it has one itself."""
+    """Check, List and Watch.
 
-    def __init__(self, services: Sequence[str], models: ModelRegistry, stopping: StopEvent) -> None:
+    "" and the services are SERVING while every model has a version that answers; a model's name, while that has one.
+    """
+
+    def __init__(self, services: Sequence[str], models: ModelRegistry, stop_event: StopEvent) -> None:
         self._services = ("", *services)
         self._models = models
-        self._stopping = stopping
+        self._stop_event = stop_event
         self._statuses: dict[str, int] = {}
         self._changed = asyncio.Event()
         self._opened = False
 
     async def open(self) -> None:
-        """From now on says what is; until then NOT_SERVING."""
+        """Reports the state of the models from now on; before that everything is NOT_SERVING."""
         self._opened = True
         await self.refresh()
 
     async def enter_graceful_shutdown(self) -> None:
-        """From now on NOT_SERVING."""
+        """Everything is NOT_SERVING from now on."""
         self._opened = False
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Looks at the models anew."""
+        """Takes the status from the state of the models."""
         ready = {**dict.fromkeys(self._models.names, False), **dict.fromkeys(self._services, False)}
         if self._opened:
             ready |= {name: self._models.ready_model(name) for name in self._models.names}
@@ -57,7 +59,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """Status of one service, now."""
         if request.service not in self._statuses:
-            raise NotFound(f"nothing here is called '{printable(request.service)}'; ask for "
+            raise NotFound(f"no service or model is called '{printable(request.service)}'; ask for "
                            f"{', '.join(repr(name) for name in self._statuses)}")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
@@ -67,17 +69,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()})
 
     async def Watch(self, request: Any, context: Any) -> None:
-        """Status of one service, now and whenever it changes, up to the last word before the server stops."""
-        told = None
+        """Status of one service, now and whenever it changes, until the server stops."""
+        sent = None
         while True:
             changed, status = self._changed, self._statuses.get(request.service, SERVICE_UNKNOWN)
-            if status != told:
+            if status != sent:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
-            told = status
-            if self._stopping.begun:
+            sent = status
+            if self._stop_event.is_set():
                 return
-            await self._stopping.run(_until(changed))
-
-
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
+            await self._stop_event.run(changed.wait())

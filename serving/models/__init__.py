@@ -1,1 +1,1 @@
-"""Which models and versions there are: on disk, being loaded, answering, being unloaded."""
+"""Models and their versions: on disk, loading, answering, unloading."""

@@ -1,4 +1,4 @@
-"""assets/voc_cls.json: what an exported model says about itself."""
+"""assets/voc_cls.json: the metadata of an exported model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What the server and its callers need to know of a model besides its graph.
+    """What the server and its callers need to know about a model besides its graph.
 
-    Beyond the first three every field may be empty: exports of older versions, and those without an evaluation, say
-    less.
+    All fields but the first three may be empty, in exports of older versions and in those without an evaluation.
     """
 
     labels: tuple[str, ...]
@@ -29,9 +28,9 @@ class ModelMetadata:
     size: int
     """Height and width of the network's input, pixels."""
     activation: str = "sigmoid"
-    """What turned logits into probabilities: sigmoid, each label on its own, or softmax, they sum to 1."""
+    """From logits to probabilities: sigmoid, each label on its own, or softmax, they sum to 1."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Label → probability from which on it counts as seen."""
+    """Label → least probability with which it counts as present."""
     mean: tuple[float, ...] = ()
     """Subtracted from each channel, grey levels 0-255, in the order of `channels`."""
     channels: str = ""
@@ -39,9 +38,9 @@ class ModelMetadata:
     resize: str = ""
     """Such as bilinear."""
     std: tuple[float, ...] = ()
-    """What each channel is divided by afterwards, grey levels; empty: by nothing."""
+    """Each channel is then divided by it, grey levels; empty: no division."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """What was measured on the evaluation split, under the names of `voc-eval --json`: map, map_11pt, of1 and so on."""
+    """Results on the evaluation split, under the names of `voc-eval --json`: map, map_11pt, of1 and so on."""
     average_precisions: Mapping[str, float] = field(default_factory=dict)
     """Label → average precision on the evaluation split, 0-1; a label without positives there has none."""
     weights_digest: str = ""
@@ -49,7 +48,7 @@ class ModelMetadata:
 
 
 def read_metadata(version_folder: Path) -> ModelMetadata:
-    """Reads assets/voc_cls.json of an exported version; ServeError if it is missing, foreign, too new or damaged."""
+    """Reads assets/voc_cls.json of an exported version; ServeError if it is missing, too new or damaged."""
     path = version_folder / "assets" / "voc_cls.json"
     try:
         content = json.loads(path.read_bytes())
@@ -58,44 +57,44 @@ def read_metadata(version_folder: Path) -> ModelMetadata:
                          "export the run with voc-export RUN models/NAME") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ServeError(f"{path} cannot be read ({error}): export the model again with voc-export") from None
-    found = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(found, int):
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(version, int):
         raise ServeError(f"{path} has no number as its \"format\": it is not voc-export's; export the model again")
-    if found > FORMAT:
-        raise ServeError(f"{path} has format {found}, this voc-serve reads up to {FORMAT}: upgrade voc-cls")
+    if version > FORMAT:
+        raise ServeError(f"{path} has format {version}, this voc-serve reads up to {FORMAT}: upgrade voc-cls")
     return _metadata(_Section(path, "", content))
 
 
 @dataclass(frozen=True)
 class _Section:
-    """The keys and values of one place in a file; what is wrong there is a ServeError with the file and the key."""
+    """An object within the file; errors are ServeErrors that name the file and the key."""
 
     path: Path
     prefix: str
     values: dict[str, Any]
 
     def section(self, key: str) -> _Section:
-        """What is under `key`; empty if that is absent or null."""
-        found = self.values.get(key)
-        if found is not None and not isinstance(found, dict):
-            self.refuse(key, "have keys and values", found)
-        return _Section(self.path, f"{self.prefix}{key}.", found or {})
+        """The object under `key`; empty if it is absent or null."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            self.fail(key, "have keys and values", value)
+        return _Section(self.path, f"{self.prefix}{key}.", value or {})
 
     def text(self, key: str, default: str = "") -> str:
         """The text under `key`."""
-        found = self.values.get(key, default)
-        return found if isinstance(found, str) else self.refuse(key, "be text", found)
+        value = self.values.get(key, default)
+        return value if isinstance(value, str) else self.fail(key, "be text", value)
 
-    def share(self, key: str) -> float | None:
+    def fraction(self, key: str) -> float | None:
         """The number from 0 to 1 under `key`; None if it is absent or null."""
-        found = self.values.get(key)
-        if found is None or (_is_number(found) and 0 <= found <= 1):
-            return found
-        return self.refuse(key, "be from 0 to 1", found)
+        value = self.values.get(key)
+        if value is None or (_is_number(value) and 0 <= value <= 1):
+            return value
+        return self.fail(key, "be from 0 to 1", value)
 
-    def refuse(self, key: str, wanted: str, found: Any) -> NoReturn:
-        raise ServeError(f"{self.path}: \"{self.prefix}{key}\" must {wanted}, found {found!r}: export the model again "
-                         "with voc-export")
+    def fail(self, key: str, expected: str, value: Any) -> NoReturn:
+        raise ServeError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {value!r}: export the model "
+                         "again with voc-export")
 
 
 def _metadata(content: _Section) -> ModelMetadata:
@@ -120,36 +119,36 @@ def _metadata(content: _Section) -> ModelMetadata:
 def _labels(content: _Section) -> tuple[str, ...]:
     labels = content.values.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
-        content.refuse("labels", "be a list of names", labels)
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ServeError(f"{content.path}: \"labels\" has {', '.join(twice)} more than once")
+        content.fail("labels", "be a list of names", labels)
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ServeError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
     return tuple(labels)
 
 
 def _size(content: _Section, preprocessing: _Section) -> int:
     size = preprocessing.values.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        content.refuse("preprocessing", "have a \"size\" in pixels", preprocessing.values)
+        content.fail("preprocessing", "have a \"size\" in pixels", preprocessing.values)
     return size
 
 
 def _grey_levels(preprocessing: _Section, key: str) -> tuple[float, ...]:
-    found = preprocessing.values.get(key, [])
-    if not isinstance(found, list) or not all(map(_is_number, found)):
-        preprocessing.refuse(key, "be a list of grey levels", found)
-    return tuple(map(float, found))
+    levels = preprocessing.values.get(key, [])
+    if not isinstance(levels, list) or not all(map(_is_number, levels)):
+        preprocessing.fail(key, "be a list of grey levels", levels)
+    return tuple(map(float, levels))
 
 
 def _thresholds(section: _Section, labels: tuple[str, ...]) -> dict[str, float]:
-    found = {label: section.share(label) for label in section.values}
-    if unknown := [label for label in found if label not in labels]:
-        section.refuse(unknown[0], "be one of \"labels\"", unknown[0])
-    return {label: value for label, value in found.items() if value is not None}
+    thresholds = {label: section.fraction(label) for label in section.values}
+    if unknown := [label for label in thresholds if label not in labels]:
+        section.fail(unknown[0], "be one of \"labels\"", unknown[0])
+    return {label: value for label, value in thresholds.items() if value is not None}
 
 
 def _average_precisions(classes: _Section, labels: tuple[str, ...]) -> dict[str, float]:
-    found = {label: classes.section(label).share("ap") for label in labels}
-    return {label: value for label, value in found.items() if value is not None}
+    values = {label: classes.section(label).fraction("ap") for label in labels}
+    return {label: value for label, value in values.items() if value is not None}
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One model: the versions it has on disk and in memory, and how those in memory follow those on disk."""
+"""One model: its versions in memory, and how they follow those on disk."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from serving.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 LONGEST_BACKOFF = 60.0
-"""Seconds between two attempts to start an engine that keeps ending."""
+"""Longest time between two attempts to start an engine that keeps ending, seconds."""
 
 
 class VersionState(IntEnum):
-    """Where a version is in its life; names and numbers of TensorFlow Serving's ModelVersionStatus.State."""
+    """State of a version; names and numbers of TensorFlow Serving's ModelVersionStatus.State."""
 
     START = 10
     LOADING = 20
@@ -41,15 +41,15 @@ class Version:
 
     state: VersionState = VersionState.START
     error: str = ""
-    """Why it could not be loaded, or why it is loaded once more."""
+    """Why it could not be loaded, or why it is being loaded again."""
     labels: tuple[str, ...] = ()
     """Names by which callers may ask for it."""
     servable: Servable | None = None
-    """While it is AVAILABLE or UNLOADING, and until the rest of one whose engine has ended is cleared away."""
+    """While it is AVAILABLE or UNLOADING, and until one whose engine has ended is closed."""
     users: int = 0
     """Calls that hold it."""
     unused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the last call has let go of it."""
+    """Set when the last call that held it has ended."""
     losses: int = 0
     """How often its engine has ended by itself, soon after it was loaded."""
     available_since: float = 0
@@ -68,7 +68,7 @@ Load = Callable[[str, int, Path], Awaitable[Servable]]
 
 
 class Model:
-    """A model by its name. Only one method that changes versions runs at a time: Models sees to that."""
+    """A model by its name. ModelRegistry runs only one method that changes versions at a time."""
 
     def __init__(self, settings: ModelSettings, load: Load, on_change: Callable[[], Awaitable[None]],
                  metrics: Metrics) -> None:
@@ -79,7 +79,7 @@ class Model:
         self._on_change = on_change
         self._metrics = metrics
         self.problem = ""
-        """Why its folder could not be read at the last look."""
+        """Why its folder could not be read at the last look; else empty."""
 
     @property
     def available(self) -> list[int]:
@@ -89,33 +89,33 @@ class Model:
 
     @property
     def satisfied(self) -> bool:
-        """Whether a version answers that the policy wants."""
+        """Whether a version that the policy wants answers."""
         return bool(self.settings.policy.wanted(self.available))
 
     @property
-    def revival(self) -> float:
-        """Monotonic time, seconds, when the next version may be loaded again whose engine keeps ending; or infinity."""
+    def next_restart(self) -> float:
+        """Monotonic time, seconds, when an engine that keeps ending may be started again; infinity if there is none."""
         now = time.monotonic()
         return min((version.not_before for version in self.versions.values() if version.not_before > now), default=inf)
 
     @contextlib.contextmanager
     def use(self, version: int | None, label: str) -> Iterator[Servable]:
         """The version that answers a call, kept until the block ends. Raises NotFound, Unavailable."""
-        held = self.versions[self._choose(version, label)]
-        if held.state is not VersionState.AVAILABLE or held.servable is None:
+        answering = self.versions[self._choose(version, label)]
+        if answering.state is not VersionState.AVAILABLE or answering.servable is None:
             which = f" version {version}" if version is not None else f" version '{printable(label)}'" if label else ""
-            why = f" ({held.error})" if held.error else " yet"
+            why = f" ({answering.error})" if answering.error else " yet"
             raise Unavailable(f"model '{self.settings.name}'{which} is not ready{why}: try again in a moment")
-        held.users += 1
+        answering.users += 1
         try:
-            yield held.servable
+            yield answering.servable
         finally:
-            held.users -= 1
-            if not held.users:
-                held.unused.set()
+            answering.users -= 1
+            if not answering.users:
+                answering.unused.set()
 
     def _choose(self, version: int | None, label: str) -> int:
-        name, known = self.settings.name, ", ".join(map(str, sorted(self.versions))) or "none"
+        name, existing = self.settings.name, ", ".join(map(str, sorted(self.versions))) or "none"
         if label:
             if label not in self.settings.labels:
                 labels = ", ".join(sorted(self.settings.labels)) or "none"
@@ -124,7 +124,7 @@ class Model:
             version = self.settings.labels[label]
             if version not in self.versions:
                 raise NotFound(f"model '{name}' has no version {version}, which the label '{label}' stands for; this "
-                               f"server has {known}")
+                               f"server has {existing}")
             return version
         if version is None:
             available = self.available
@@ -132,26 +132,26 @@ class Model:
                 raise Unavailable(f"model '{name}' is not ready yet: try again in a moment")
             return available[0]
         if version not in self.versions:
-            raise NotFound(f"model '{name}' has no version {version}; this server has {known}")
+            raise NotFound(f"model '{name}' has no version {version}; this server has {existing}")
         return version
 
     async def follow(self, settled: bool) -> None:
-        """Makes the versions in memory those that the policy wants of those on disk.
+        """Loads and unloads versions until those in memory are the ones on disk that the policy wants.
 
         A new version is loaded before the one that it replaces is unloaded, and one that cannot be loaded replaces
-        none. `settled`: a folder is taken as complete although nobody has looked at it before; else it must be
-        unchanged since the last look, as it may be in the middle of being copied.
+        none. `settled`: folders that were not there before count as complete; else a folder must be unchanged since
+        the last look, as it may still be being copied.
         """
         try:
             await self._folders.look(settled)
         except (ServeError, OSError) as error:
-            self._complain(str(error))
+            self._report(str(error))
             return
-        self._complain("")
+        self._report("")
         await self.load_wanted()
 
     async def load_wanted(self) -> None:
-        """What `follow` does, by what it saw at its last look."""
+        """What `follow` does, by the folders as they were at the last look."""
         while True:
             wanted = self._wanted()
             missing = [number for number in reversed(wanted)
@@ -159,15 +159,15 @@ class Model:
             due = [number for number in missing if self._due(number)]
             if not due:
                 break
-            await self._try(due[0])
+            await self._load_version(due[0])
         if wanted and not missing:
             for number in self.available:
                 if number not in wanted:
                     await self.unload(number)
-            self._wanted()  # nobody need know of those any more
+            self._wanted()  # forgets those
 
     async def unload(self, number: int) -> None:
-        """Lets a version answer no more calls, waits for those it has, and gives its memory back."""
+        """Takes a version out of service, waits for its calls, and frees its memory."""
         version = self.versions[number]
         if version.servable is None:
             return
@@ -180,7 +180,7 @@ class Model:
         await self._on_change()
 
     def engine_ended(self, number: int, servable: Servable) -> None:
-        """The engine of a version has ended: takes the version out of service, unless that is why it ended."""
+        """Takes a version out of service whose engine has ended, unless it was being unloaded."""
         version = self.versions.get(number)
         if version is None or version.servable is not servable or version.state is not VersionState.AVAILABLE:
             return
@@ -191,8 +191,8 @@ class Model:
         version.losses = version.losses + 1 if now - version.available_since < LONGEST_BACKOFF else 1
         version.not_before = now + min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
 
-    async def clear_away(self) -> None:
-        """Closes what `engine_ended` took out of service, after the calls that hold it; load_wanted starts it again."""
+    async def close_lost(self) -> None:
+        """Closes the versions whose engine has ended, after their calls; load_wanted loads them again."""
         for version in list(self.versions.values()):
             if version.state is VersionState.START:
                 await self._close(version)
@@ -208,14 +208,15 @@ class Model:
         version.servable = None
 
     def _wanted(self) -> tuple[int, ...]:
-        """The versions that are to be in memory, ascending; makes `versions` those worth knowing."""
+        """The versions that are to be in memory, ascending; updates `versions` by them."""
         wanted = self.settings.policy.wanted(self._folders.loadable)
         for number in wanted:
             version = self.versions.setdefault(number, Version())
             if version.state is VersionState.END:  # unloaded, or its folder has changed since loading failed
                 version.state, version.error = VersionState.START, ""
         for number, version in list(self.versions.items()):
-            version.labels = tuple(label for label, of in self.settings.labels.items() if of == number)
+            version.labels = tuple(label for label, labelled in self.settings.labels.items()
+                                   if labelled == number)
             if version.servable is None and number not in wanted and not self._folders.failed(number):
                 del self.versions[number]
         return wanted
@@ -224,8 +225,8 @@ class Model:
         version = self.versions[number]
         return version.servable is None and self._folders.settled(number) and time.monotonic() >= version.not_before
 
-    async def _try(self, number: int) -> None:
-        """Loads a version; one that cannot be loaded is told why in `versions`."""
+    async def _load_version(self, number: int) -> None:
+        """Loads a version; `versions` then has it, or why it could not be loaded."""
         version = self.versions[number]
         version.state = VersionState.LOADING
         await self._on_change()
@@ -243,7 +244,7 @@ class Model:
             version.state, version.error, version.available_since = VersionState.AVAILABLE, "", time.monotonic()
         await self._on_change()
 
-    def _complain(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         """Logs a problem once, not at every look."""
         if problem and problem != self.problem:
             log.error("model %s: %s; its versions in memory stay", self.settings.name, problem)

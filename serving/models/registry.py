@@ -1,4 +1,4 @@
-"""All models of a server: which there are, who uses them, and one task at a time that changes them."""
+"""All models of a server: finding the version that answers a call, and one task at a time that changes versions."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import Literal
 
 from serving.config.models import ModelSettings
 from serving.errors import InvalidArgument, NotFound, ServeError
-from serving.models.loader import Loader
-from serving.models.model import Model, Version
-from serving.models.servable import Servable
-from serving.request_context import name_model
+from serving.models.model import Model, Version, VersionState
+from serving.models.servable import Loader, Servable
+from serving.request_context import set_model
 from serving.security.sanitize import printable
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LoadedVersion:
-    """A version that is in memory."""
+class VersionStatus:
+    """tensorflow.serving.ModelVersionStatus, before it is a message or JSON."""
 
-    servable: Servable
-    labels: tuple[str, ...]
-    """Names by which callers may ask for it."""
+    number: int
+    state: VersionState
+    error_code: Literal["OK", "UNKNOWN"]
+    """UNKNOWN, with a message, for a version that could not be loaded."""
+    error_message: str
 
 
 class ModelRegistry:
@@ -38,12 +40,12 @@ class ModelRegistry:
         """`root`: folder below which `reload` may name models that the server was not started with."""
         self._loader = loader
         self._root = root
-        self._models = {one.name: self._model(one) for one in settings}
-        self._joining: set[str] = set()
-        """Models that a reload is adding: nobody has been promised them yet."""
+        self._models = {model.name: self._model(model) for model in settings}
+        self._adding: set[str] = set()
+        """Names of models that a reload is adding: the server counts as ready without them."""
         self._changing = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._notifications: set[asyncio.Task[None]] = set()
         self._engine_ended = asyncio.Event()
         self._listeners: list[Callable[[], Awaitable[None]]] = []
 
@@ -55,7 +57,7 @@ class ModelRegistry:
     @property
     def ready(self) -> bool:
         """Whether every model has a version that answers."""
-        return all(model.available for name, model in self._models.items() if name not in self._joining)
+        return all(model.available for name, model in self._models.items() if name not in self._adding)
 
     def ready_model(self, name: str) -> bool:
         """Whether a model has a version that answers; False for unknown ones."""
@@ -65,47 +67,64 @@ class ModelRegistry:
     def use(self, name: str, version: int | None = None, label: str = "") -> Iterator[Servable]:
         """The version that answers a call, kept in memory until the block ends; "" is the server's only model.
 
-        Raises InvalidArgument, NotFound naming what there is, Unavailable while it loads or stops.
+        Raises InvalidArgument, NotFound listing what exists, Unavailable while it loads or stops.
         """
         if version is not None and label:
             raise InvalidArgument(f"both version {version} and label '{printable(label)}' are given: give one of them")
         model = self._get(name)
-        name_model(model.settings.name)
+        set_model(model.settings.name)
         with model.use(version, label) as servable:
             yield servable
 
     def versions(self, name: str) -> Mapping[int, Version]:
-        """The versions of a model that the server knows of; NotFound if there is no such model."""
+        """The versions of a model that the server knows; NotFound if there is no such model."""
         return self._get(name).versions
 
     def on_change(self, listener: Callable[[], Awaitable[None]]) -> None:
         """`listener` is awaited whenever a version has changed its state."""
         self._listeners.append(listener)
 
-    def loaded(self) -> Iterator[tuple[str, int, LoadedVersion]]:
-        """(model, version, what is loaded), models in the order they were named, versions ascending."""
-        for name, model in self._models.items():
-            for number, version in sorted(model.versions.items()):
-                if version.servable is not None:
-                    yield name, number, LoadedVersion(version.servable, version.labels)
+    def statuses(self, name: str, version: int | None = None, label: str = "") -> list[VersionStatus]:
+        """The states of a model's versions, ascending, or of the one with a number or label.
 
-    def engines(self) -> Mapping[tuple[str, int], int]:
-        """(model, version) → process id of its engine, for those that are loaded."""
-        return {(name, number): version.servable.engine.pid for name, number, version in self.loaded()}
+        "" is the server's only model. Raises NotFound listing what exists.
+        """
+        model = self._get(name)
+        name, versions = model.settings.name, dict(sorted(model.versions.items()))
+        if version is not None:
+            if version not in versions:
+                raise NotFound(f"model '{name}' has no version {version}; this server has "
+                               f"{', '.join(map(str, versions)) or 'none'}")
+            versions = {version: versions[version]}
+        if label:
+            labels = sorted({label for version in versions.values() for label in version.labels})
+            if label not in labels:
+                raise NotFound(f"model '{name}' has no version with the label '{printable(label)}'; its labels: "
+                               f"{', '.join(labels) or 'none'}")
+            versions = {number: version for number, version in versions.items() if label in version.labels}
+        return [VersionStatus(number, version.state, "UNKNOWN" if version.failed else "OK",
+                              version.error if version.failed else "") for number, version in versions.items()]
+
+    def loaded(self) -> Iterator[tuple[Servable, tuple[str, ...]]]:
+        """(version in memory, its labels), models in the order they were named, versions ascending."""
+        for model in self._models.values():
+            for _, version in sorted(model.versions.items()):
+                if version.servable is not None:
+                    yield version.servable, version.labels
 
     async def start(self) -> None:
-        """Loads what the policies want; ServeError if a model then has no version that answers."""
+        """Loads the wanted versions; ServeError if a model then has none that answers."""
         async with self._changing:
             for name, model in self._models.items():
                 await model.follow(settled=True)
                 if not model.available:
-                    raise ServeError(_why_not(name, model))
+                    raise ServeError(_failure(name, model))
 
     async def watch(self, seconds: float) -> None:
-        """Looks for new and removed versions every so many seconds (0: never) and revives engines; runs for ever."""
+        """Looks for new and removed versions every `seconds` (0: never) and restarts engines; runs for ever."""
         next_look = time.monotonic() + seconds if seconds else inf
         while True:
-            wake = min(next_look, *(model.revival for model in self._models.values()))
+            wake = min(next_look, *(model.next_restart for model in self._models.values()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._engine_ended.wait(),
                                        None if wake == inf else max(0.0, wake - time.monotonic()))
@@ -114,17 +133,17 @@ class ModelRegistry:
             async with self._changing:
                 for name, model in list(self._models.items()):
                     try:
-                        await model.clear_away()
+                        await model.close_lost()
                         await (model.follow(settled=False) if look else model.load_wanted())
-                    except Exception:  # or nothing would ever be loaded again
+                    except Exception:  # or no version would ever be loaded again
                         log.exception("model %s: its versions could not be brought up to date", name)
             if look:
                 next_look = time.monotonic() + seconds
 
     async def reload(self, settings: Sequence[ModelSettings]) -> None:
-        """Serves these models from now on, and no others. Raises InvalidArgument; then what was served still is.
+        """Serves these models from now on, and no others; completes even if the caller has gone.
 
-        Goes on to its end though whoever asked for it may have gone.
+        Raises InvalidArgument; then the models served before still are.
         """
         self._check(settings)
         task = asyncio.create_task(self._reload(settings))
@@ -152,20 +171,20 @@ class ModelRegistry:
     def _reloaded(self, task: asyncio.Task[None]) -> None:
         self._reloads.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("another configuration was refused: %s", error)
+            log.warning("the new configuration was refused: %s", error)
 
     async def _serve(self, settings: Sequence[ModelSettings]) -> None:
         """Serves these models and no others; InvalidArgument at the first that cannot be."""
-        for one in settings:
-            model = self._models.get(one.name)
-            if model is None or model.settings.folder.resolve() != one.folder.resolve():
-                await self._add(one)
+        for wanted in settings:
+            model = self._models.get(wanted.name)
+            if model is None or model.settings.folder.resolve() != wanted.folder.resolve():
+                await self._add(wanted)
                 continue
-            model.settings = one
+            model.settings = wanted
             await model.follow(settled=True)
             if not model.satisfied:
-                raise InvalidArgument(_why_not(one.name, model))
-        for name in set(self._models) - {one.name for one in settings}:
+                raise InvalidArgument(_failure(wanted.name, model))
+        for name in set(self._models) - {wanted.name for wanted in settings}:
             await _unload_all(self._models.pop(name))
         await self._changed()
 
@@ -174,34 +193,35 @@ class ModelRegistry:
         name, model = settings.name, self._model(settings)
         replaced = self._models.get(name)
         if replaced is None:
-            self._joining.add(name)
+            self._adding.add(name)
             self._models[name] = model
         try:
             await model.follow(settled=True)
             if not model.satisfied:
-                raise InvalidArgument(_why_not(name, model))
+                raise InvalidArgument(_failure(name, model))
         except BaseException:
             if replaced is None:
                 del self._models[name]
             await _unload_all(model)
             raise
         finally:
-            self._joining.discard(name)
+            self._adding.discard(name)
         self._models[name] = model
         if replaced is not None:
             await _unload_all(replaced)
 
     def _check(self, settings: Sequence[ModelSettings]) -> None:
-        """InvalidArgument unless every model lies where the server may look."""
+        """InvalidArgument unless every model is in a folder that the server may read."""
         if not settings:
             raise InvalidArgument("the new configuration has no models: name at least one")
         roots = [self._root.resolve()] if self._root is not None else []
-        for one in settings:
-            folder = one.folder.resolve()
+        for wanted in settings:
+            folder = wanted.folder.resolve()
             known = [model.settings.folder.resolve() for model in self._models.values()]
             if folder not in known and not any(folder.is_relative_to(root) for root in roots):
-                where = f"below {roots[0]}" if roots else "where this server's own models lie (see --models-root)"
-                raise InvalidArgument(f"model '{one.name}': base_path {printable(str(one.folder))} is not {where}")
+                where = f"below {roots[0]}" if roots else "a folder of this server's models (see `models_root`)"
+                raise InvalidArgument(f"model '{wanted.name}': base_path {printable(str(wanted.folder))} is not "
+                                      f"{where}")
 
     def _get(self, name: str) -> Model:
         if not name:
@@ -217,7 +237,7 @@ class ModelRegistry:
 
     def _model(self, settings: ModelSettings) -> Model:
         async def load(name: str, number: int, folder: Path) -> Servable:
-            servable = await self._loader.load(name, number, folder, modest=self._any_available)
+            servable = await self._loader.load(name, number, folder, background=self._any_available)
             servable.engine.on_end(lambda: self._on_engine_end(model, number, servable))
             return servable
 
@@ -225,12 +245,12 @@ class ModelRegistry:
         return model
 
     def _on_engine_end(self, model: Model, number: int, servable: Servable) -> None:
-        """Takes the version out of service at once; `watch`, which may be busy loading another, does the rest."""
+        """Takes the version out of service at once; `watch`, which may be busy loading another, restarts it."""
         model.engine_ended(number, servable)
         self._engine_ended.set()
-        telling = asyncio.create_task(self._changed())
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        notification = asyncio.create_task(self._changed())
+        self._notifications.add(notification)
+        notification.add_done_callback(self._notifications.discard)
 
     @property
     def _any_available(self) -> bool:
@@ -247,8 +267,8 @@ async def _unload_all(model: Model) -> None:
         await model.unload(number)
 
 
-def _why_not(name: str, model: Model) -> str:
+def _failure(name: str, model: Model) -> str:
     errors = [version.error for number, version in sorted(model.versions.items(), reverse=True)
               if version.failed and model.settings.policy.wanted([number])]
     return model.problem or (errors[0] if errors else f"model '{name}': none of its versions on disk is wanted "
-                                                      f"({model.settings.policy}): see --versions")
+                                                      f"({model.settings.policy}): see `versions`")

@@ -1,89 +1,89 @@
-"""One loaded version of a model: from what callers send to scores."""
+"""A loaded version of a model: how it is loaded and warmed up, and how it turns images into scores."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.engine.batcher import Batcher
-from serving.engine.engine import Decoder, ImageDecodeError, Inputs, Scores
-from serving.engine.process import END_SECONDS, EngineProcess
-from serving.errors import DeadlineExceeded, InvalidArgument
+from serving.config.config import ServeConfig
+from serving.engine.batcher import Batcher, batch_sizes
+from serving.engine.process import END_SECONDS, EngineProcess, Inputs, Loaded, LoadRequest, Scores
+from serving.errors import DeadlineExceeded, ImageDecodeError, InvalidArgument, ServeError
 from serving.models.capacity import Capacity
-from serving.models.metadata import ModelMetadata
+from serving.models.metadata import ModelMetadata, read_metadata
+from serving.models.signatures import read_graph
 from serving.request_context import RequestContext
+from serving.telemetry.metrics import Metrics, VersionMetrics
 from voc_cls.image_header import ImageError, image_format, pixels_to_decode
+
+if TYPE_CHECKING:
+    from serving.engine.tensorflow import TensorFlowDecoder
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class ImageLimits:
-    """What is decoded at all."""
-
-    pixels: int
-    """By the picture's header; --max-megapixels."""
-    bytes: int
-    """Of the file; --max-picture-mb."""
-
-
-@dataclass(frozen=True)
 class Servable:
-    """A version that answers. All refusals are those of serving.errors."""
+    """A version that answers. Errors are those of serving.errors."""
 
     name: str
     version: int
     metadata: ModelMetadata
     signatures: Mapping[str, Any]
     """signature_def of the SavedModel, as GetModelMetadata returns it."""
-    decoder: Decoder
+    decoder: TensorFlowDecoder
     engine: EngineProcess
     batcher: Batcher
-    decoders: Executor
-    """Threads that decode pictures, one picture at a time, so that a broken one fails nobody else."""
-    places: Capacity
-    limits: ImageLimits
+    threads: Executor
+    """Decode images, one image at a time, so that a damaged one fails no other caller."""
+    capacity: Capacity
+    max_pixels: int
+    """Largest image decoded, by its header."""
+    max_bytes: int
+    """Largest image file decoded."""
 
-    async def classify(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> Scores:
-        """Bytes of picture files → scores, of all or of none: InvalidArgument names a bad picture as `field`[its
-        index].
-        """
-        with self.places.taken_by(len(pictures)):
-            return _stacked(await self.batcher.predict(await self._decode_all(pictures, field, call), call))
+    async def classify(self, images: Sequence[bytes], field: str, request: RequestContext) -> Scores:
+        """Bytes of image files → scores, of all or none: InvalidArgument names an invalid image as `field`[index]."""
+        with self.capacity.reserve(len(images)):
+            return _stack(await self.batcher.predict(await self._decode_all(images, field, request), request))
 
-    async def classify_each(self, pictures: Sequence[bytes], call: RequestContext) -> list[Scores | ImageError]:
-        """Bytes of picture files → for each its scores, one row, or why it is no picture."""
-        with self.places.taken_by(len(pictures)):
-            decoded = await self._on_threads(self._decode, pictures, call)
-            readable = [result for result in decoded if not isinstance(result, ImageError)]
-            scores = iter(await self.batcher.predict(readable, call) if readable else ())
+    async def classify_each(self, images: Sequence[bytes], request: RequestContext) -> list[Scores | ImageError]:
+        """Bytes of image files → for each its scores, one row, or why it is not a valid image."""
+        with self.capacity.reserve(len(images)):
+            decoded = await self._on_threads(self._decode, images, request)
+            valid = [result for result in decoded if not isinstance(result, ImageError)]
+            scores = iter(await self.batcher.predict(valid, request) if valid else ())
             return [result if isinstance(result, ImageError) else next(scores) for result in decoded]
 
-    async def preprocess(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> Inputs:
-        """Bytes of picture files → float32 [N, size, size, 3], what the network takes."""
-        with self.places.taken_by(len(pictures)):
-            return np.stack(await self._decode_all(pictures, field, call))
+    async def preprocess(self, images: Sequence[bytes], field: str, request: RequestContext) -> Inputs:
+        """Bytes of image files → float32 [N, size, size, 3], what the network takes."""
+        with self.capacity.reserve(len(images)):
+            return np.stack(await self._decode_all(images, field, request))
 
-    async def classify_images(self, images: npt.NDArray[np.uint8], call: RequestContext) -> Scores:
+    async def classify_images(self, images: npt.NDArray[np.uint8], request: RequestContext) -> Scores:
         """uint8 [N, H, W, 3] RGB → scores."""
-        with self.places.taken_by(len(images)):
-            resized = await self._on_threads(self.decoder.resize, list(images), call)
-            return _stacked(await self.batcher.predict(resized, call))
+        with self.capacity.reserve(len(images)):
+            resized = await self._on_threads(self.decoder.resize, list(images), request)
+            return _stack(await self.batcher.predict(resized, request))
 
-    async def classify_tensors(self, inputs: Inputs, call: RequestContext) -> Scores:
+    async def classify_tensors(self, inputs: Inputs, request: RequestContext) -> Scores:
         """float32 [N, size, size, 3], preprocessed by the caller → scores."""
-        with self.places.taken_by(len(inputs)):
-            return _stacked(await self.batcher.predict(list(inputs), call))
+        with self.capacity.reserve(len(inputs)):
+            return _stack(await self.batcher.predict(list(inputs), request))
 
     async def close(self) -> None:
-        """Finishes the batch that runs, unless the engine is stuck, and gives the memory back."""
+        """Finishes the running batch, unless the engine is stuck, and frees the memory."""
         closing = asyncio.ensure_future(self.batcher.close())
         await asyncio.wait({closing}, timeout=END_SECONDS)
         if not closing.done():
@@ -92,8 +92,8 @@ class Servable:
         self.decoder.close()
         await asyncio.to_thread(self.engine.close)
 
-    async def _decode_all(self, pictures: Sequence[bytes], field: str, call: RequestContext) -> list[Inputs]:
-        decoded = await self._on_threads(self._decode, pictures, call)
+    async def _decode_all(self, images: Sequence[bytes], field: str, request: RequestContext) -> list[Inputs]:
+        decoded = await self._on_threads(self._decode, images, request)
         for index, result in enumerate(decoded):
             if isinstance(result, ImageError):
                 raise InvalidArgument(f"{field}[{index}] is {result}")
@@ -101,41 +101,104 @@ class Servable:
 
     def _decode(self, content: bytes) -> Inputs | ImageError:
         try:
-            if len(content) > self.limits.bytes:
+            if len(content) > self.max_bytes:
                 raise ImageError(f"too large: {len(content) / 2**20:.1f} MiB, this server takes pictures of up to "
-                                  f"{self.limits.bytes / 2**20:g} (--max-picture-mb)")
+                                 f"{self.max_bytes / 2**20:g} (`max_picture_mb`)")
             pixels = pixels_to_decode(content)
-            if pixels > self.limits.pixels:
+            if pixels > self.max_pixels:
                 raise ImageError(f"too large: {pixels / 1e6:.1f} megapixels, this server decodes up to "
-                                  f"{self.limits.pixels / 1e6:g} (--max-megapixels)")
+                                 f"{self.max_pixels / 1e6:g} (`max_megapixels`)")
             return self.decoder.decode(content)
         except ImageDecodeError as error:
             return ImageError(f"a damaged {image_format(content)} picture of {len(content)} bytes: {error}")
         except ImageError as error:
             return error
 
-    async def _on_threads(self, work: Callable[[Item], Any], items: Sequence[Item], call: RequestContext) -> list[Any]:
+    async def _on_threads(self, work: Callable[[Item], Any], items: Sequence[Item],
+                          request: RequestContext) -> list[Any]:
         """`work` on every item, in the threads; none is begun for a caller whose deadline has passed."""
         loop = asyncio.get_running_loop()
 
         def timed(item: Item) -> Any:
             begin = time.monotonic()
-            if call.deadline is not None and begin >= call.deadline:
+            if request.deadline is not None and begin >= request.deadline:
                 raise DeadlineExceeded("the deadline passed before the picture was decoded")
             result = work(item)
             return result, begin, time.monotonic()
 
-        waiting = [loop.run_in_executor(self.decoders, timed, item) for item in items]
+        running = [loop.run_in_executor(self.threads, timed, item) for item in items]
         try:
-            done = await asyncio.gather(*waiting)
-        finally:  # those that no thread has begun are not begun for nothing
-            for future in waiting:
+            done = await asyncio.gather(*running)
+        finally:  # those that no thread has begun are not begun in vain
+            for future in running:
                 future.cancel()
         for _, begin, end in done:
-            call.stage("decode", begin, end)
+            request.on_stage("decode", begin, end)
         return [result for result, _, _ in done]
 
 
-def _stacked(scores: Sequence[Scores]) -> Scores:
+def _stack(scores: Sequence[Scores]) -> Scores:
     return Scores(np.concatenate([score.probabilities for score in scores]),
                   np.concatenate([score.logits for score in scores]))
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads versions; what all versions of all models share."""
+
+    config: ServeConfig
+    capacity: Capacity
+    threads: Executor
+    metrics: Metrics
+    tensorflow: asyncio.Future[Any]
+    """Done when TensorFlow has been imported. Only once, by the server: meanwhile nothing reaches stderr."""
+
+    async def load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
+        """Loads a version and warms it up; cancelling ends the engine's process. Raises ServeError.
+
+        Args:
+            model: its name.
+            version: its number.
+            folder: of the version.
+            background: use half of the cores only, because another version is answering.
+        """
+        started = time.monotonic()
+        try:
+            servable, loaded = await self._load(model, version, folder, background)
+        except ServeError:
+            self.metrics.load(model, "failed", time.monotonic() - started)
+            raise
+        seconds = time.monotonic() - started
+        self.metrics.load(model, "loaded", seconds)
+        self.metrics.warm_up(str(folder), sum(loaded.warm_up_seconds))
+        log.info("model %s, version %d: loaded in %.1f s; first batches of %s pictures took %s s", model, version,
+                 seconds, " ".join(map(str, servable.batcher.sizes)),
+                 " ".join(f"{took:.2f}" for took in loaded.warm_up_seconds))
+        return servable
+
+    async def _load(self, model: str, version: int, folder: Path, background: bool) -> tuple[Servable, Loaded]:
+        config, metadata = self.config, read_metadata(folder)
+        sizes = batch_sizes(config.batching.max_batch_size)
+        engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
+                                           metadata.size, len(metadata.labels), sizes, background))
+        try:
+            await asyncio.shield(self.tensorflow)
+            decoder, signatures = await asyncio.to_thread(_load_decoder, folder, config.resolved_threads, metadata.size)
+            loaded = await asyncio.to_thread(engine.wait_until_loaded)
+        except BaseException:
+            await asyncio.to_thread(engine.close)
+            raise
+        batcher = Batcher(engine.predict, sizes, config.batching.batch_timeout_ms / 1000,
+                          VersionMetrics(self.metrics, model, version))
+        return Servable(model, version, metadata, signatures, decoder, engine, batcher, self.threads, self.capacity,
+                        config.max_pixels, int(config.pictures.max_picture_mb * 2**20)), loaded
+
+
+def _load_decoder(folder: Path, threads: int, image_size: int) -> tuple[TensorFlowDecoder, dict[str, object]]:
+    """The version's decoder, used once so that no caller waits for its first run, and its signatures."""
+    from serving.engine.tensorflow import TensorFlowDecoder
+
+    graph = read_graph(folder)
+    decoder = TensorFlowDecoder(graph, threads)
+    decoder.resize(np.zeros((image_size, image_size, 3), np.uint8))
+    return decoder, dict(graph.signature_def)

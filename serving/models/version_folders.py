@@ -1,63 +1,132 @@
-"""The folders of a model's versions on disk, looked at again and again: which are complete, and which can be loaded."""
+"""models/NAME/VERSION: the versions of a model on disk, and which of them are complete and loadable."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.models.model_folder import fingerprint, read_model_folder
+from serving.errors import ServeError
+from serving.security.sanitize import is_version
+
+SAVED_MODEL = "saved_model.pb"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """The contents of a model's folder at one moment."""
+
+    path: Path
+    versions: tuple[int, ...]
+    """Ascending."""
+    others: tuple[str, ...]
+    """Names that are not version numbers, so never served, such as voc-export's unfinished folders."""
+
+    def version(self, number: int) -> Path:
+        """The folder of one version."""
+        return self.path / str(number)
+
+
+def read_model_folder(path: Path) -> ModelFolder:
+    """Lists the versions in `path`; ServeError says what to pass instead if it is not a folder of versions."""
+    if not path.is_dir():
+        raise ServeError(f"`model_dir` {path} is {'a file' if path.exists() else 'not there'}: pass the folder that "
+                         "voc-export wrote, such as models/voc")
+    if (path / SAVED_MODEL).exists():
+        raise ServeError(_is_a_saved_model(path.resolve()))
+    children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+    versions = sorted(int(child.name) for child in children if child.is_dir() and is_version(child.name))
+    if not versions:
+        raise ServeError(_has_no_versions(path, children))
+    return ModelFolder(path, tuple(versions),
+                       tuple(child.name for child in children if not (child.is_dir() and is_version(child.name))))
+
+
+def _is_a_saved_model(path: Path) -> str:
+    if is_version(path.name):
+        return (f"`model_dir` {path} is one version of a model: pass the folder above it, {path.parent}, "
+                "and its highest version is served")
+    return (f"`model_dir` {path} is a SavedModel, not a folder of versions: move it to {path / '1'} "
+            f"(as voc-export does by itself) and pass {path}")
+
+
+def _has_no_versions(path: Path, children: list[Path]) -> str:
+    models = [child for child in children
+              if child.is_dir() and any(is_version(grandchild.name) for grandchild in child.iterdir())]
+    if models:
+        return f"`model_dir` {path} holds models, not the versions of one: pass {' or '.join(map(str, models))}"
+    if (path / "config.yaml").exists():
+        return f"`model_dir` {path} is a run folder: export it with voc-export {path} models/NAME and pass models/NAME"
+    content = f"only {', '.join(child.name for child in children[:5])}" if children else "nothing"
+    return (f"`model_dir` {path} has no version of a model in it (a folder named by a whole number), {content}: "
+            f"export one with voc-export RUN {path}")
+
+
+def fingerprint(version_folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """(path, bytes, time of change in ns) of every file of a version: equal if nothing was written in between."""
+    files = []
+    for folder, _, names in os.walk(version_folder):
+        for name in names:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):  # removed at this moment
+                status = os.stat(path)
+                files.append((os.path.relpath(path, version_folder), status.st_size, status.st_mtime_ns))
+    return tuple(sorted(files))
 
 
 @dataclass
-class _Seen:
+class _VersionFolder:
     """One version's folder as it was at the last look."""
 
-    content: object
+    fingerprint: object
     settled: bool
-    """Whether it was the same at the last two looks, so not in the middle of being copied."""
+    """Whether it was the same at the last two looks, so it is not being copied."""
     failed: bool = False
     """Whether it could not be loaded as it is."""
 
 
 class VersionFolders:
-    """What lies in a model's folder. A look takes the whole folder in, or raises and leaves what was known."""
+    """The version folders of a model, as they were at the last complete look."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen: dict[int, _Seen] = {}
-        self._away = False
+        self._folders: dict[int, _VersionFolder] = {}
+        self._unreadable = False
+        """Whether the last look failed."""
 
     async def look(self, settled: bool) -> None:
-        """Reads the folder; ServeError or OSError if it cannot be read.
+        """Reads the folder; ServeError or OSError if it cannot be read, and then nothing changes.
 
-        `settled`: what was never seen before is taken as complete.
+        `settled`: versions that were not there before count as complete.
         """
-        away, self._away = self._away, True
+        was_unreadable, self._unreadable = self._unreadable, True
         on_disk = await asyncio.to_thread(read_model_folder, self.path)
-        seen = {}
+        folders = {}
         for number in on_disk.versions:
             content = await asyncio.to_thread(fingerprint, on_disk.version(number))
-            before = self._seen.get(number)
-            same = before is not None and before.content == content
-            failed = before is not None and before.failed and same and not away  # or it was the disk that failed
-            seen[number] = _Seen(content, settled or same, failed)
-        self._seen, self._away = seen, False
+            before = self._folders.get(number)
+            same = before is not None and before.fingerprint == content
+            # after an unreadable folder failed versions are tried again: the disk may have been the reason
+            failed = before is not None and before.failed and same and not was_unreadable
+            folders[number] = _VersionFolder(content, settled or same, failed)
+        self._folders, self._unreadable = folders, False
 
     @property
     def loadable(self) -> list[int]:
-        """Versions that are there and have not failed as they are, ascending."""
-        return [number for number, seen in sorted(self._seen.items()) if not seen.failed]
+        """Versions that exist and have not failed as they are, ascending."""
+        return [number for number, folder in sorted(self._folders.items()) if not folder.failed]
 
     def settled(self, number: int) -> bool:
-        """Whether a version is complete, as far as one can tell."""
-        return number in self._seen and self._seen[number].settled
+        """Whether a version is complete, as far as can be known."""
+        return number in self._folders and self._folders[number].settled
 
     def failed(self, number: int) -> bool:
-        """Whether a version is there and could not be loaded as it is."""
-        return number in self._seen and self._seen[number].failed
+        """Whether a version exists and could not be loaded as it is."""
+        return number in self._folders and self._folders[number].failed
 
     def fail(self, number: int) -> None:
-        """A version could not be loaded; it is not tried again before something in its folder changes."""
-        if number in self._seen:
-            self._seen[number].failed = True
+        """Marks a version that could not be loaded; it is not tried again before its folder changes."""
+        if number in self._folders:
+            self._folders[number].failed = True

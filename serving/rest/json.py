@@ -1,46 +1,93 @@
-"""JSON of the REST API: bodies read strictly and within limits, numbers written as short as they can be read back.
+"""JSON of the REST API: bodies read strictly and within limits, numbers written with the fewest digits.
 
-Everything here blocks, so it runs on threads. json's C code keeps the other threads waiting while it parses, which is
-what MOST_VALUES is for; the base64 text of pictures is read about as fast as it is copied.
+Reading and writing JSON blocks, so it runs on threads. json's C code blocks the other threads while it parses, which
+MOST_VALUES limits; the base64 text of images is read about as fast as it is copied.
+
+TensorFlow Serving has two formats for Predict. Rows: "instances", one value or object for each image, answered by
+"predictions". Columns: "inputs", one tensor for all, answered by "outputs".
 """
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import json
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
 
 import grpc
 import numpy as np
 import numpy.typing as npt
+from aiohttp import web
 
-from serving.errors import InvalidArgument, StatusError
+from serving.errors import DeadlineExceeded, InvalidArgument, StatusError
+from serving.models.signatures import IMAGE_FEATURE, SIGNATURES, check_input
+from serving.request_context import RECEIVE_SECONDS
+from serving.security.sanitize import printable
 
 BASE64 = "b64"
 """{"b64": "…"} stands for bytes, in requests and in answers."""
 MOST_VALUES = 2**22
 """Values in one body: 27 pictures of 224 × 224 pixels as lists of numbers; half a second on one core, up to 400 MB."""
-AT_ONCE = 2**14
+CHUNK = 2**14
 """Numbers written before other threads get their turn."""
 WHITESPACE = b" \t\r\n"
+RESPONSE_KEYS = {"instances": "predictions", "inputs": "outputs"}
+BINARY = "_bytes"
+"""An output whose name ends so holds bytes, not text: TensorFlow has one type for both."""
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 AS_GZIP = 31
 """zlib's `wbits` for the largest window, in gzip's format."""
 
 
 class PayloadTooLarge(StatusError):
-    """A body beyond --max-message-mb."""
+    """A body larger than `max_message_mb`."""
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
     http = 413
 
 
-def too_large(max_bytes: int) -> PayloadTooLarge:
-    """Names the limit."""
+@dataclass(frozen=True)
+class Body:
+    """The body of a request, as received."""
+
+    content: bytes
+    gzipped: bool
+    max_bytes: int
+
+    def parsed(self) -> dict[str, Any]:
+        """The JSON object in it; blocks. Raises InvalidArgument or PayloadTooLarge."""
+        return parse(unzip(self.content, self.max_bytes) if self.gzipped else self.content)
+
+
+async def read_body(request: web.Request, max_bytes: int) -> Body:
+    """Reads up to `max_bytes`; refuses more, by Content-Length before anything is read."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise InvalidArgument(f"Content-Encoding '{printable(encoding)}' is not supported: send gzip, or none",
+                              http=415)
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
+    content = bytearray()
+    try:
+        async with asyncio.timeout(RECEIVE_SECONDS):
+            async for chunk in request.content.iter_any():
+                content += chunk
+                if len(content) > max_bytes:
+                    raise _too_large(max_bytes)
+    except TimeoutError:
+        raise DeadlineExceeded(f"the body did not arrive within {RECEIVE_SECONDS:g} s", http=408) from None
+    except web.RequestPayloadError as error:
+        raise InvalidArgument(f"the body could not be read: {error}") from None
+    return Body(bytes(content), encoding == "gzip", max_bytes)
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that this server takes "
-                           f"(--max-message-mb): send "
-                    "fewer pictures in one call")
+                           "(`max_message_mb`): send fewer pictures in one call")
 
 
 def unzip(body: bytes, max_bytes: int) -> bytes:
@@ -53,7 +100,7 @@ def unzip(body: bytes, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise InvalidArgument(f"the body is not gzip, though Content-Encoding says so: {error}") from None
     if len(unpacked) > max_bytes:
-        raise too_large(max_bytes)
+        raise _too_large(max_bytes)
     if not unpacking.eof or unpacking.unused_data:
         raise InvalidArgument("the body's gzip ends too early" if not unpacking.eof else "the body goes on after its "
                                                                                          "gzip")
@@ -61,11 +108,10 @@ def unzip(body: bytes, max_bytes: int) -> bytes:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The object that a body holds. InvalidArgument for what RFC 8259 does not allow, such as NaN and Infinity."""
+    """The object in a body. InvalidArgument for what RFC 8259 does not allow, such as NaN and Infinity."""
     if body.count(b",") >= MOST_VALUES:
         raise InvalidArgument(f"the body has more than {MOST_VALUES} values: send pictures as {{\"{BASE64}\": …}}, "
-                              f"fewer "
-                          "in one call, or arrays over gRPC")
+                              "fewer in one call, or arrays over gRPC")
     try:
         content = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
@@ -75,25 +121,25 @@ def parse(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise InvalidArgument("the body is nested too deeply: a tensor needs 4 levels of lists") from None
     except ValueError as error:  # a number of thousands of digits
-        raise InvalidArgument(f"the body has a number that nobody can read: {error}") from None
+        raise InvalidArgument(f"the body has a number that cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise InvalidArgument(f"the body must be a JSON object, found {kind(content)}")
     return content
 
 
 def _refuse_constant(name: str) -> None:
-    raise InvalidArgument(f"the body has {name}, which is no number in JSON and none that a picture has")
+    raise InvalidArgument(f"the body has {name}, which is not a number in JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise InvalidArgument("the body has an object with the same key twice: leave one of them out")
-    return found
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise InvalidArgument("the body has an object with the same key twice: omit one of them")
+    return content
 
 
 def kind(value: Any) -> str:
-    """What JSON calls a value, for messages."""
+    """The JSON type of a value, for messages."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     names = ((dict, "an object"), (list, "a list"), (str, "a string"))
@@ -106,7 +152,7 @@ def is_bytes(value: Any) -> bool:
 
 
 def read_bytes(value: Any, where: str) -> bytes:
-    """{"b64": "…"} → bytes, in the ordinary alphabet; line ends and missing padding are forgiven. InvalidArgument."""
+    """{"b64": "…"} → bytes, in the standard alphabet; line ends and missing padding are allowed. InvalidArgument."""
     if isinstance(value, str):
         raise InvalidArgument(f"{where} is a plain string: send the base64 of the bytes, as {{\"{BASE64}\": \"…\"}}")
     if not is_bytes(value) or not isinstance(value[BASE64], str):
@@ -119,11 +165,139 @@ def read_bytes(value: Any, where: str) -> bytes:
         raise InvalidArgument(f"{where} is not base64: {why}") from None
 
 
+@dataclass(frozen=True)
+class InputTensor:
+    """The input of a Predict call."""
+
+    array: npt.NDArray[Any]
+    form: Literal["instances", "inputs"]
+
+
+def read_signature_name(content: Mapping[str, Any]) -> str:
+    """"signature_name", "" if there is none."""
+    name = content.get("signature_name", "")
+    if not isinstance(name, str):
+        raise InvalidArgument(f"\"signature_name\" must be a string, found {kind(name)}")
+    return name
+
+
+def read_tensor(content: Mapping[str, Any], name: str, image_size: int) -> InputTensor:
+    """"instances" or "inputs" as the input of signature `name`, checked. Raises InvalidArgument.
+
+    Args:
+        content: the body.
+        name: of the signature.
+        image_size: height and width of the network's input, pixels.
+    """
+    signature = SIGNATURES[name]
+    if len(content.keys() & RESPONSE_KEYS.keys()) != 1:
+        raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "
+                          f"tensor for all), found {'both' if 'inputs' in content else 'neither'}")
+    form: Literal["instances", "inputs"] = "instances" if "instances" in content else "inputs"
+    value = _instances(content[form], signature.input) if form == "instances" else content[form]
+    if form == "inputs" and isinstance(value, dict) and not is_bytes(value):
+        value = _named(value, signature.input, form)
+    if signature.dtype == "string":
+        array = _read_strings(value, form)
+    else:
+        array = _read_numbers(value, signature.dtype, len(signature.shape), form)
+    check_input(name, signature.dtype, array.shape, image_size)
+    return InputTensor(array, form)
+
+
+def _instances(value: Any, name: str) -> list[Any]:
+    """Values of the rows, whether they are bare or objects with the input's name."""
+    if not isinstance(value, list) or not value:
+        raise InvalidArgument("\"instances\" must be a list with one value for each picture, found "
+                          f"{'an empty one' if value == [] else kind(value)}")
+    named = [isinstance(item, dict) and not is_bytes(item) for item in value]
+    if not any(named):
+        return value
+    if not all(named):
+        raise InvalidArgument(f"instances[{named.index(not named[0])}] is {'no ' if named[0] else 'an '}object by "
+                              "name, unlike those before it: write all the same way")
+    return [_named(item, name, f"instances[{index}]") for index, item in enumerate(value)]
+
+
+def _named(value: dict[str, Any], name: str, where: str) -> Any:
+    if set(value) != {name}:
+        names = ", ".join(repr(printable(key)) for key in sorted(value)[:5]) or "none"
+        raise InvalidArgument(f"{where} must have the one input '{name}', found {names}")
+    return value[name]
+
+
+def _read_strings(value: Any, where: str) -> npt.NDArray[np.object_]:
+    if not isinstance(value, list):
+        raise InvalidArgument(f"{where} must be a list of pictures, found {kind(value)}")
+    array = np.empty(len(value), dtype=object)
+    for index, item in enumerate(value):
+        array[index] = read_bytes(item, f"{where}[{index}]")
+    return array
+
+
+def _read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, where: str) -> npt.NDArray[Any]:
+    """Nested lists of the same length at each level → an array of `rank` dimensions."""
+    level: list[Any] = [value]
+    shape = []
+    for depth in range(rank):
+        if not set(map(type, level)) <= {list}:
+            wrong = next(item for item in level if type(item) is not list)
+            raise InvalidArgument(f"{where} must be lists nested {rank} deep, found {kind(wrong)} at depth {depth}")
+        lengths = set(map(len, level))
+        if len(lengths) > 1:
+            raise InvalidArgument(f"{where} has lists of {min(lengths)} and of {max(lengths)} elements at depth "
+                                  f"{depth}: they must be of one length")
+        shape.append(lengths.pop() if lengths else 0)
+        level = list(chain.from_iterable(level))
+    allowed = {int} if dtype == "uint8" else {int, float}
+    if not set(map(type, level)) <= allowed:
+        wrong = next(item for item in level if type(item) not in allowed)
+        found = f"the number {wrong:g}" if isinstance(wrong, float) else kind(wrong)
+        wanted = "whole numbers from 0 to 255" if dtype == "uint8" else "numbers"
+        raise InvalidArgument(f"{where} must be lists of {wanted}, nested {rank} deep, found {found}")
+    return _in_range(level, dtype, where).reshape(shape)
+
+
+def _in_range(numbers: Sequence[float], dtype: Literal["uint8", "float32"], where: str) -> npt.NDArray[Any]:
+    try:
+        array = np.array(numbers, dtype=np.float64)
+    except OverflowError:  # a whole number beyond float64's
+        array = np.array([np.inf])
+    low, high = (0.0, 255.0) if dtype == "uint8" else (-LARGEST_FLOAT32, LARGEST_FLOAT32)
+    if array.size and not (low <= array.min() and array.max() <= high):
+        wrong = array.min() if array.min() < low else array.max()
+        raise InvalidArgument(f"{where} has {wrong:g}, but {dtype} is from {low:g} to {high:g}")
+    return array.astype(dtype)
+
+
+def read_images(content: Mapping[str, Any]) -> list[bytes]:
+    """"examples" (and "context", for what an example lacks) → the bytes of their images. Raises InvalidArgument."""
+    examples, context = content.get("examples"), content.get("context", {})
+    if not isinstance(examples, list) or not examples:
+        found = "none" if examples is None else "an empty one" if examples == [] else kind(examples)
+        raise InvalidArgument("the body must have a list \"examples\", such as "
+                          f"[{{\"{IMAGE_FEATURE}\": {{\"b64\": \"…\"}}}}], found {found}")
+    if not isinstance(context, dict):
+        raise InvalidArgument(f"\"context\" must be an object of features, found {kind(context)}")
+    return [_image(example, context, f"examples[{index}]") for index, example in enumerate(examples)]
+
+
+def _image(example: Any, context: dict[str, Any], where: str) -> bytes:
+    if not isinstance(example, dict):
+        raise InvalidArgument(f"{where} must be an object of features, found {kind(example)}")
+    value = example.get(IMAGE_FEATURE, context.get(IMAGE_FEATURE, []))
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise InvalidArgument(f"{where} must have one bytes value as '{IMAGE_FEATURE}', found {len(value)}")
+        value = value[0]
+    return read_bytes(value, f"{where}['{IMAGE_FEATURE}']")
+
+
 def write_values(array: npt.NDArray[Any], as_bytes: bool = False) -> list[str]:
     """JSON of each element along the first axis of a float32 array, or of one of bytes objects.
 
-    Numbers have the fewest digits that give the same float32 again. What is not finite is written NaN, Infinity and
-    -Infinity, as TensorFlow Serving does. `as_bytes`: bytes as {"b64": …}, else as text.
+    Numbers have the fewest digits that give the same float32 again; other values are NaN, Infinity and -Infinity, as in
+    TensorFlow Serving. `as_bytes`: bytes as {"b64": …}, else as text.
     """
     values = [_text(value, as_bytes) for value in array.ravel()] if array.dtype == object else _numbers(array.ravel())
     for size in reversed(array.shape[1:]):
@@ -133,8 +307,8 @@ def write_values(array: npt.NDArray[Any], as_bytes: bool = False) -> list[str]:
 
 def _numbers(array: npt.NDArray[np.float32]) -> list[str]:
     values: list[str] = []
-    for at in range(0, len(array), AT_ONCE):
-        values += array[at:at + AT_ONCE].astype(np.str_).tolist()
+    for at in range(0, len(array), CHUNK):
+        values += array[at:at + CHUNK].astype(np.str_).tolist()
     if not np.isfinite(array).all():
         names = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
         values = [names.get(value, value) for value in values]
@@ -147,16 +321,35 @@ def _text(value: bytes, as_bytes: bool) -> str:
     return json.dumps(value.decode("utf-8", "replace"), ensure_ascii=False)
 
 
-def write_json(content: Any) -> str:
-    """A line of JSON in which letters beyond ASCII stay readable."""
-    return f"{json.dumps(content, ensure_ascii=False)}\n"
-
-
 def write_list(items: Sequence[str]) -> str:
-    """Texts of JSON values → text of the list of them."""
+    """JSON texts of values → JSON text of their list."""
     return f"[{','.join(items)}]"
 
 
 def write_object(items: dict[str, str]) -> str:
-    """Texts of JSON values by their keys → text of the object."""
+    """JSON texts of values by key → JSON text of the object."""
     return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in items.items()) + "}"
+
+
+def write_outputs(outputs: Mapping[str, npt.NDArray[Any]], form: Literal["instances", "inputs"]) -> bytes:
+    """The response in the form of the request; a single output is written without its name."""
+    columns = {name: write_values(array, name.endswith(BINARY)) for name, array in outputs.items()}
+    if len(columns) == 1:
+        (rows,) = columns.values()
+        text = write_list(rows)
+    elif form == "instances":
+        text = write_list([write_object(dict(zip(columns, row, strict=True)))
+                           for row in zip(*columns.values(), strict=True)])
+    else:
+        text = write_object({name: write_list(rows) for name, rows in columns.items()})
+    return f"{write_object({RESPONSE_KEYS[form]: text})}\n".encode()
+
+
+def write_classifications(labels: Sequence[str], scores: npt.NDArray[np.float32]) -> bytes:
+    """{"results": [[[label, score], …] of each example]}.
+
+    TensorFlow Serving's documentation says "result"; what it sends is "results".
+    """
+    names = write_values(np.array([label.encode() for label in labels], dtype=object))
+    pairs = [write_list([write_list(pair) for pair in zip(names, write_values(row), strict=True)]) for row in scores]
+    return f"{write_object({'results': write_list(pairs)})}\n".encode()

@@ -1,7 +1,7 @@
 """The HTTP port: TensorFlow Serving's REST API, /healthz for probes and /metrics for Prometheus.
 
 On aiohttp because its server is made to be embedded in an event loop that is not its own. The application reads bodies
-as they come, so its runner needs auto_decompress=False: gzip is unpacked here, on a thread and within the limit.
+as received, so its runner needs auto_decompress=False: gzip is unpacked here, on a thread and within the limit.
 """
 
 from __future__ import annotations
@@ -19,24 +19,17 @@ from google.protobuf.json_format import MessageToDict
 
 from serving.config.config import ServeConfig
 from serving.errors import InvalidArgument
-from serving.grpc.model_status import version_statuses
-from serving.http_middleware import HEALTH, METRICS
-from serving.inference import (
-    check_classification,
-    classify_examples,
-    predict,
-    refuse_regression,
-    signature_name,
-)
+from serving.http_middleware import HEALTH, METRICS, answer_expectation, errors_as_json, unknown_routes, write_json
+from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
+from serving.models.signatures import signature_name
 from serving.request_context import current_request
-from serving.rest.body import Body, read_body
-from serving.rest.error_handlers import answer_expectation, refusals_as_json, refuse_unknown_routes
-from serving.rest.json import write_json
-from serving.rest.tensors import (
-    Tensor,
-    read_pictures,
+from serving.rest.json import (
+    Body,
+    InputTensor,
+    read_body,
+    read_images,
     read_signature_name,
     read_tensor,
     write_classifications,
@@ -47,31 +40,31 @@ from serving.telemetry.metrics import Metrics
 
 MODEL = "/v1/models/{name:[^/:]+}"
 VERSIONS = (MODEL, MODEL + "/versions/{version:[^/:]+}", MODEL + "/labels/{label:[^/:]+}")
-"""How a URL names what it is about."""
+"""How a URL names a model, and a version of it by number or label."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Question:
-    """A Predict call, read and checked."""
+class PredictRequest:
+    """A Predict request, read and checked."""
 
     signature: str
-    tensor: Tensor
+    tensor: InputTensor
 
 
 class RestApi:
-    """The routes. JSON is read and written on the threads of `decoders`."""
+    """The routes. JSON is read and written on `threads`."""
 
-    def __init__(self, models: ModelRegistry, config: ServeConfig, decoders: Executor, metrics: Metrics) -> None:
+    def __init__(self, models: ModelRegistry, config: ServeConfig, threads: Executor, metrics: Metrics) -> None:
         self.open = False
         """Whether the server answers calls: not yet while it starts, no longer when it stops."""
-        self._models, self._decoders, self._metrics = models, decoders, metrics
+        self._models, self._threads, self._metrics = models, threads, metrics
         self._max_bytes = config.max_message_bytes
 
     def application(self, *middlewares: Middleware) -> web.Application:
-        """What aiohttp serves. The middlewares stand around every call; a StatusError that leaves them becomes JSON."""
-        application = web.Application(middlewares=[refusals_as_json, *middlewares, refuse_unknown_routes])
+        """For aiohttp's runner. The middlewares wrap every request; a StatusError that leaves them becomes JSON."""
+        application = web.Application(middlewares=[errors_as_json, *middlewares, unknown_routes])
         get = partial(application.router.add_get, expect_handler=answer_expectation)
         post = partial(application.router.add_post, expect_handler=answer_expectation)
         get(HEALTH, self._health)
@@ -94,32 +87,33 @@ class RestApi:
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _predict(self, request: web.Request) -> web.Response:
-        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_request()
-        with self._models.use(*asked) as servable:
-            question = await self._on_thread(lambda: _question(body, servable))
-            outputs = await predict(servable, question.signature, question.tensor.array, (), call, question.tensor.form)
-            return _json(await self._on_thread(lambda: write_outputs(outputs, question.tensor.form)))
+        version, body = _requested_version(request), await read_body(request, self._max_bytes)
+        with self._models.use(*version) as servable:
+            wanted = await self._on_thread(lambda: _predict_request(body, servable))
+            outputs = await predict(servable, wanted.signature, wanted.tensor.array, (), current_request(),
+                                    wanted.tensor.form)
+            return _json(await self._on_thread(lambda: write_outputs(outputs, wanted.tensor.form)))
 
     async def _classify(self, request: web.Request) -> web.Response:
-        asked, body, call = _asked(request), await read_body(request, self._max_bytes), current_request()
-        with self._models.use(*asked) as servable:
-            pictures = await self._on_thread(lambda: _pictures(body, servable))
-            scores = await classify_examples(servable, pictures, call)
+        version, body = _requested_version(request), await read_body(request, self._max_bytes)
+        with self._models.use(*version) as servable:
+            images = await self._on_thread(lambda: _images(body, servable))
+            scores = await classify_examples(servable, images, current_request())
             labels = servable.metadata.labels
             return _json(await self._on_thread(lambda: write_classifications(labels, scores)))
 
     async def _regress(self, request: web.Request) -> web.Response:
-        with self._models.use(*_asked(request)):
+        with self._models.use(*_requested_version(request)):
             refuse_regression()
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response({"model_version_status": [
             {"version": str(status.number), "state": status.state.name,
              "status": {"error_code": status.error_code, "error_message": status.error_message}}
-            for status in version_statuses(self._models, *_asked(request))]}, dumps=write_json)
+            for status in self._models.statuses(*_requested_version(request))]}, dumps=write_json)
 
     async def _metadata(self, request: web.Request) -> web.Response:
-        with self._models.use(*_asked(request)) as servable:
+        with self._models.use(*_requested_version(request)) as servable:
             signatures = {name: MessageToDict(signature, preserving_proto_field_name=True,
                                               always_print_fields_with_no_presence=True)
                           for name, signature in sorted(servable.signatures.items())}
@@ -128,29 +122,29 @@ class RestApi:
                 "metadata": {"signature_def": {"signature_def": signatures}}}, dumps=write_json)
 
     async def _on_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _asked(request: web.Request) -> tuple[str, int | None, str]:
+def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
     """Name, version and label of a URL."""
-    found: dict[str, Any] = dict(request.match_info)
-    version = found.get("version")
+    parts: dict[str, Any] = dict(request.match_info)
+    version = parts.get("version")
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < 20):
-        raise InvalidArgument(f"'{printable(version)}' in the URL is no version: write its number, or /labels/ for a "
-                              f"label")
-    return found["name"], None if version is None else int(version), found.get("label", "")
+        raise InvalidArgument(f"'{printable(version)}' in the URL is not a version: write its number, or /labels/ "
+                              "for a label")
+    return parts["name"], None if version is None else int(version), parts.get("label", "")
 
 
-def _question(body: Body, servable: Servable) -> Question:
+def _predict_request(body: Body, servable: Servable) -> PredictRequest:
     content = body.parsed()
-    name = signature_name(servable, read_signature_name(content))
-    return Question(name, read_tensor(content, name, servable.metadata.size))
+    name = signature_name(servable.name, read_signature_name(content))
+    return PredictRequest(name, read_tensor(content, name, servable.metadata.size))
 
 
-def _pictures(body: Body, servable: Servable) -> list[bytes]:
+def _images(body: Body, servable: Servable) -> list[bytes]:
     content = body.parsed()
-    check_classification(servable, read_signature_name(content))
-    return read_pictures(content)
+    check_classification(servable.name, read_signature_name(content))
+    return read_images(content)
 
 
 def _json(body: bytes) -> web.Response:

@@ -1,1 +1,1 @@
-"""Who may ask what, and how much; names and files that come from outside."""
+"""Authentication, limits for clients, TLS, and names from outside."""

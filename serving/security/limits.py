@@ -1,7 +1,7 @@
-"""How much one client may ask: calls per second as a token bucket, and calls at a time.
+"""How much one client may call: calls per second as a token bucket, and calls at a time.
 
-Used from the event loop only. A client with an IPv6 address counts by its /64 network, as whoever has one address there
-has 2**64 of them (RFC 6177).
+Used from the event loop only. Clients with IPv6 addresses are counted by their /64 network, as one host has 2**64
+addresses there (RFC 6177).
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from serving.config.config import SecurityConfig
 from serving.errors import ResourceExhausted
 
 MOST_CLIENTS = 10_000
-"""Clients remembered at a time, a few hundred bytes each. Beyond, the one that has been quiet longest starts anew."""
+"""Clients remembered at a time, a few hundred bytes each. Of more, the one that was silent longest is forgotten."""
 
 
 @dataclass(slots=True)
@@ -29,11 +28,20 @@ class Bucket:
 
 
 class ClientLimits:
-    """Counts for all clients; limits that are 0 cost and keep nothing."""
+    """The limits of every client; a limit of 0 is none."""
 
-    def __init__(self, config: SecurityConfig, most_clients: int = MOST_CLIENTS,
+    def __init__(self, rate: float, burst: int, concurrency: int, most_clients: int = MOST_CLIENTS,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._burst, self._concurrency = config.client_rate, config.client_burst, config.client_concurrency
+        """Limits for each client.
+
+        Args:
+            rate: calls per second in the long run.
+            burst: calls at once before `rate` counts.
+            concurrency: calls running at a time.
+            most_clients: how many to remember.
+            clock: seconds.
+        """
+        self._rate, self._burst, self._concurrency = rate, burst, concurrency
         self._most_clients = most_clients
         self._clock = clock
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()  # least recently used first
@@ -45,14 +53,13 @@ class ClientLimits:
 
     @contextmanager
     def admitted(self, client: str) -> Iterator[None]:
-        """Around one call, a stream included: counts it as running. Raises ResourceExhausted; a refused call costs
-        nothing.
+        """Wraps one call, a stream included: counts it as running. Raises ResourceExhausted; refused calls do not
+        count.
         """
         counted = _counted_as(client)
         if self._concurrency and self._running[counted] >= self._concurrency:
             raise ResourceExhausted(f"client '{client}' has {self._running[counted]} calls running, as many as this "
-                                    f"server "
-                             "allows one client: wait for one to end", reason="concurrency")
+                                    "server allows one client: wait for one to end", reason="concurrency")
         self._take(counted, client)
         if not self._concurrency:
             yield
@@ -66,7 +73,7 @@ class ClientLimits:
                 del self._running[counted]
 
     def take(self, client: str) -> None:
-        """For each message of a stream after its first, which its call has paid for. Raises ResourceExhausted."""
+        """Counts a message of a stream after the first, which its call has counted. Raises ResourceExhausted."""
         self._take(_counted_as(client), client)
 
     def _take(self, counted: str, client: str) -> None:

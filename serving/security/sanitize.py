@@ -1,4 +1,4 @@
-"""Names that come from outside: which may name a model, and how any other is written so that it can do no harm."""
+"""Names and version numbers that come from outside: which are valid, and how any other is made harmless."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from voc_cls.errors import UsageError
 
 LONGEST_NAME = 100
 NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
+LARGEST_VERSION = 2**63 - 1
+"""ModelSpec.version is an int64."""
 RULE = f"letters, digits, _ - and . (neither - nor . first), up to {LONGEST_NAME} characters"
 HARMLESS = "._-@:+/"
-"""Stay as they are in printable(), beside letters and digits: no space, quote, = or control character, which could end
-a field of a log line or start a line of their own."""
+"""Characters that printable() keeps beside letters and digits: no space, quote, = or control character, which could end
+a field of a log line or start a new line."""
 
 
 def is_safe_name(name: str) -> bool:
@@ -23,15 +25,20 @@ def is_safe_name(name: str) -> bool:
     return NAME.fullmatch(name) is not None
 
 
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a version: a whole number in its plain form (12, not 012, +12 or 1e3)."""
+    return name.isascii() and name.isdigit() and name == str(int(name)) and int(name) <= LARGEST_VERSION
+
+
 def check_model_name(name: str, where: str) -> None:
-    """UsageError, beginning with `where` (a flag, or a place in a file), if no model of a server may be called so."""
+    """UsageError, beginning with `where` (a parameter, or a place in a file), unless `name` may be a model's."""
     if not is_safe_name(name):
         shown = repr(name if len(name) <= LONGEST_NAME else f"{name[:20]}…")
         raise UsageError(f"{where} {shown} cannot be a model's name: use {RULE}")
 
 
 def check_called_name(name: str) -> str:
-    """The name of a model as a caller asks for it, "" for the server's only one. Raises InvalidArgument."""
+    """The name of a model in a request, "" for the server's only one. Raises InvalidArgument."""
     if name and not is_safe_name(name):
         raise InvalidArgument(f"'{printable(name)}' cannot be a model's name: names are {RULE}")
     return name
@@ -40,8 +47,8 @@ def check_called_name(name: str) -> str:
 def printable(name: str | bytes) -> str:
     """`name` in harmless ASCII, up to LONGEST_NAME characters, for logs, metrics and messages.
 
-    Other characters are percent-encoded UTF-8 and what is too long ends in # and a digest, so that two names are never
-    written alike and nobody can pass for another.
+    Other characters are percent-encoded UTF-8 and names that are too long end in # and a digest, so that two names
+    never look the same.
     """
     raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogatepass")
     written = quote(raw[:LONGEST_NAME], safe=HARMLESS)
@@ -52,9 +59,9 @@ def printable(name: str | bytes) -> str:
 
 
 def host_of(peer: str) -> str:
-    """The host of a caller: of gRPC's ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5 or unix:…, or of HTTP's plain address.
+    """The host of a caller, from gRPC's ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5 or unix:…, or from HTTP's plain address.
 
-    An IPv4 address that came in IPv6's form is written as IPv4, so that one host has one name on both ports.
+    An IPv4 address in IPv6 form is written as IPv4, so that a host has the same name on both ports.
     """
     kind, _, rest = unquote(peer).partition(":")
     if kind.startswith("unix"):

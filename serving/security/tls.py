@@ -1,7 +1,7 @@
-"""TLS for both ports from --tls-cert, --tls-key and --client-ca; new connections get what the files hold now.
+"""TLS for both ports; new connections get the certificate that the files hold at that moment.
 
 gRPC asks for the certificate before each handshake. OpenSSL, under aiohttp, asks for a context when a handshake begins
-(the callback meant for names of servers), so the context that is in use is never changed.
+(the callback meant for server names), so the context in use is never changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import grpc
 
-from serving.config.config import SecurityConfig
 from serving.errors import ServeError
 from serving.security.watched_files import LOOK_EVERY, WatchedFiles
 
@@ -25,47 +24,51 @@ log = logging.getLogger(__name__)
 NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, which Python does not name."""
 MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-"""OpenSSL's reasons when a key is not the certificate's."""
+"""OpenSSL's reasons when key and certificate do not belong together."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What the server shows, and whom it trusts, as read from the files at one moment; PEM."""
+    """The server's certificate and key, and whom it trusts, as read from the files at one moment; PEM."""
 
     certificate: bytes
     key: bytes = field(repr=False)
     client_ca: bytes | None
     context: ssl.SSLContext = field(compare=False, repr=False)
     expires: float | None = field(compare=False)
-    """Unix time; None if the certificate would not satisfy a client anyway."""
+    """Unix time; None if it is not known."""
 
 
 class Certificates:
-    """The files, read again when they change; what cannot be used is logged once and the last good stays in use.
+    """The files, read again when they change; unusable ones are logged once, and the last good ones stay in use.
 
-    Raises ServeError if they cannot be used at the start. Threads: any, as gRPC asks from its own.
+    May be used from any thread, as gRPC does.
     """
 
-    def __init__(self, config: SecurityConfig, look_every: float = LOOK_EVERY) -> None:
-        if config.tls_cert is None or config.tls_key is None:
-            raise ValueError("Certificates needs tls_cert and tls_key")
-        self._certificate, self._key, self._client_ca = config.tls_cert, config.tls_key, config.client_ca
-        paths = [path for path in (config.tls_cert, config.tls_key, config.client_ca) if path is not None]
+    def __init__(self, tls_cert: Path, tls_key: Path, client_ca: Path | None, look_every: float = LOOK_EVERY) -> None:
+        """Reads the files.
+
+        Args:
+            tls_cert: certificate chain, PEM.
+            tls_key: its private key, PEM.
+            client_ca: certificates, PEM, of those who may sign client certificates; then every client must show one.
+            look_every: seconds between two looks at the files.
+
+        Raises:
+            ServeError: the files cannot be used.
+        """
+        self._certificate, self._key, self._client_ca = tls_cert, tls_key, client_ca
+        paths = [path for path in (tls_cert, tls_key, client_ca) if path is not None]
         self._files = WatchedFiles(*paths, look_every=look_every)
         self._lock = Lock()
-        self._broken = ""
+        self._problem = ""
         self._identity = self._read()
-        self._of_grpc = self._identity
+        self._grpc_identity = self._identity
         """What gRPC was given last."""
-
-    @property
-    def expires(self) -> float | None:
-        """When the certificate in use ends, Unix time, for a metric to be warned by; None if that is not known."""
-        return self._identity.expires
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
         """For add_secure_port; the server must be the only one made from these certificates."""
-        return grpc.dynamic_ssl_server_credentials(_configuration(self._of_grpc), self._next_for_grpc,
+        return grpc.dynamic_ssl_server_credentials(_configuration(self._grpc_identity), self._next_for_grpc,
                                                    require_client_authentication=self._client_ca is not None)
 
     def http_context(self) -> ssl.SSLContext:
@@ -80,56 +83,56 @@ class Certificates:
             if not self._files.changed():
                 return
             try:
-                found = self._read()
+                identity = self._read()
             except ServeError as error:
-                if str(error) != self._broken:
+                if str(error) != self._problem:
                     log.error("%s; the certificate read before stays in use", error)
-                self._broken = str(error)
+                self._problem = str(error)
                 return
-            self._broken = ""
-            if found != self._identity:
-                self._identity = found
-                log.info("--tls-cert %s read anew; it ends on %s", self._certificate, _day(found.expires))
+            self._problem = ""
+            if identity != self._identity:
+                self._identity = identity
+                log.info("`tls_cert` %s read again; it expires on %s", self._certificate, _day(identity.expires))
 
     def _next_for_grpc(self) -> Any:
-        """gRPC's question before every handshake: a configuration, or None for no change."""
+        """Called by gRPC before every handshake: a configuration, or None for no change."""
         try:
             self.refresh()
             with self._lock:
-                if self._of_grpc is self._identity:
+                if self._grpc_identity is self._identity:
                     return None
-                self._of_grpc = self._identity
-                return _configuration(self._of_grpc)
+                self._grpc_identity = self._identity
+                return _configuration(self._grpc_identity)
         except Exception:
-            log.exception("the certificate could not be looked at; gRPC goes on with the last")
+            log.exception("the certificate could not be checked; gRPC keeps the last one")
             return None
 
     def _on_handshake(self, connection: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:  # noqa: ARG002
-        """OpenSSL's question at the beginning of every handshake, whether the client names a server or not."""
+        """Called by OpenSSL at the beginning of every handshake, whether the client names a server or not."""
         try:
             self.refresh()
         except Exception:
-            log.exception("the certificate could not be looked at; HTTP goes on with the last")
+            log.exception("the certificate could not be checked; HTTP keeps the last one")
         connection.context = self._identity.context
 
     def _read(self) -> Identity:
-        certificate = _pem(self._certificate, "--tls-cert", b"CERTIFICATE-----", "a certificate")
-        key = _pem(self._key, "--tls-key", b"PRIVATE KEY-----", "a private key")
+        certificate = _pem(self._certificate, "tls_cert", b"CERTIFICATE-----", "a certificate")
+        key = _pem(self._key, "tls_key", b"PRIVATE KEY-----", "a private key")
         if b"ENCRYPTED" in key:
-            raise ServeError(f"--tls-key {self._key} is encrypted and nobody can be asked for its password: decrypt it "
-                             "with openssl pkey, and let only this user read it")
+            raise ServeError(f"`tls_key` {self._key} is encrypted, and a server cannot ask for its password: decrypt "
+                             "it with openssl pkey, and let only this user read it")
         authority = (None if self._client_ca is None
-                     else _pem(self._client_ca, "--client-ca", b"CERTIFICATE-----", "a certificate"))
+                     else _pem(self._client_ca, "client_ca", b"CERTIFICATE-----", "a certificate"))
         context = _context(self._certificate, self._key, self._client_ca)
         identity = Identity(certificate, key, authority, context, _expires(self._certificate, self._key))
         if identity.expires is not None and identity.expires < time.time():
-            log.warning("--tls-cert %s has ended on %s, so clients will refuse it: renew it, and it is read again",
+            log.warning("`tls_cert` %s has expired on %s, so clients will refuse it: renew it, and it is read again",
                         self._certificate, _day(identity.expires))
         return identity
 
 
 def grpc_certificate_name(auth_context: dict[str, Any]) -> str | None:
-    """Who a gRPC caller is by its certificate, of context.auth_context(); None without one."""
+    """The name in a gRPC caller's certificate, from context.auth_context(); None without one."""
     for field_name in ("x509_common_name", "x509_subject_alternative_name"):
         for value in auth_context.get(field_name, ()):
             if value:
@@ -138,7 +141,7 @@ def grpc_certificate_name(auth_context: dict[str, Any]) -> str | None:
 
 
 def http_certificate_name(transport: Any) -> str | None:
-    """Who an HTTP caller is by its certificate, of aiohttp's request.transport: the same name as over gRPC."""
+    """The name in an HTTP caller's certificate, from aiohttp's request.transport: the same as over gRPC."""
     certificate = transport.get_extra_info("peercert") if transport is not None else None
     if not certificate:
         return None
@@ -158,12 +161,12 @@ def _context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLCon
         context.load_cert_chain(certificate, key, password=lambda: b"")  # without it OpenSSL asks on the terminal
     except ssl.SSLError as error:
         if error.reason in MISMATCHES:
-            raise ServeError(f"--tls-key {key} is not the key of --tls-cert {certificate}: pass the pair that was made "
+            raise ServeError(f"`tls_key` {key} is not the key of `tls_cert` {certificate}: pass the pair that was made "
                              "together, the server's own certificate first in its file") from None
-        raise ServeError(f"--tls-cert {certificate} and --tls-key {key} cannot be used ({_reason(error)}): make "
+        raise ServeError(f"`tls_cert` {certificate} and `tls_key` {key} cannot be used ({_reason(error)}): make "
                          "both again, RSA of 2048 bits or more or ECDSA P-256") from None
     except OSError as error:
-        raise ServeError(f"--tls-cert {certificate} or --tls-key {key} cannot be read ({error.strerror})") from None
+        raise ServeError(f"`tls_cert` {certificate} or `tls_key` {key} cannot be read ({error.strerror})") from None
     if client_ca is not None:
         _require_clients(context, client_ca)
     return context
@@ -171,18 +174,18 @@ def _context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLCon
 
 def _require_clients(context: ssl.SSLContext, client_ca: Path) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
-    # A resumed session would not be checked against a --client-ca that has changed since.
+    # A resumed session would not be checked against a `client_ca` that has changed since.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     try:
         context.load_verify_locations(client_ca)
     except OSError as error:  # SSLError is one
-        raise ServeError(f"--client-ca {client_ca} cannot be used ({_reason(error)}): pass the certificates, PEM, of "
+        raise ServeError(f"`client_ca` {client_ca} cannot be used ({_reason(error)}): pass the certificates, PEM, of "
                          "those who sign clients'") from None
 
 
 def _expires(certificate: Path, key: Path) -> float | None:
-    """Reads the end of a certificate by a handshake in memory, as Python's ssl decodes only those of a peer."""
+    """When a certificate expires, by a handshake in memory, as Python's ssl decodes only the peer's certificate."""
     server_in, client_in = ssl.MemoryBIO(), ssl.MemoryBIO()
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client_context.check_hostname = False
@@ -196,20 +199,20 @@ def _expires(certificate: Path, key: Path) -> float | None:
         except ssl.SSLWantReadError:
             continue
         except ssl.SSLError as error:
-            log.warning("--tls-cert %s may not satisfy clients (%s)", certificate, _reason(error))
+            log.warning("`tls_cert` %s may not satisfy clients (%s)", certificate, _reason(error))
             return None
-    found: Any = client.getpeercert()
-    return ssl.cert_time_to_seconds(found["notAfter"])
+    peer: Any = client.getpeercert()
+    return ssl.cert_time_to_seconds(peer["notAfter"])
 
 
-def _pem(path: Path, flag: str, marker: bytes, what: str) -> bytes:
+def _pem(path: Path, name: str, marker: bytes, what: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ServeError(f"{flag} {path} cannot be read ({error.strerror}): pass a file with {what}, PEM, that this "
+        raise ServeError(f"`{name}` {path} cannot be read ({error.strerror}): pass a file with {what}, PEM, that this "
                          "user may read") from None
     if marker not in content:
-        raise ServeError(f"{flag} {path} holds no {what.removeprefix('a ')} in PEM form: pass a file that has a line "
+        raise ServeError(f"`{name}` {path} holds no {what.removeprefix('a ')} in PEM form: pass a file that has a line "
                          "-----BEGIN … of it")
     return content
 
@@ -225,4 +228,4 @@ def _reason(error: OSError) -> str:
 
 
 def _day(moment: float | None) -> str:
-    return "a day not known" if moment is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
+    return "an unknown day" if moment is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))

@@ -1,1 +1,1 @@
-"""What the server tells of itself: metrics, log, traces."""
+"""Metrics, log and traces."""

@@ -7,21 +7,26 @@ What a caller sends never becomes a label: names of models that the server does 
 
 from __future__ import annotations
 
+import collections
+import os
 import platform
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics import disable_created_metrics
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 from serving.errors import ShedReason
 from serving.request_context import Stage
-from serving.telemetry.metrics_collectors import ExactCounter, ServerCollector, ServerSnapshot
 from voc_cls.version import __version__
 
 Entrypoint = Literal["GRPC", "REST"]
@@ -29,12 +34,16 @@ DropReason = Literal["expired", "cancelled"]
 Outcome = Literal["loaded", "failed"]
 
 UNCOUNTED = ("/grpc.", "GET /metrics", "GET /monitoring/")
-"""Beginnings of methods that are about no model; TensorFlow Serving does not count those either."""
+"""Prefixes of methods that are not about a model; TensorFlow Serving does not count those either."""
 OTHER = "other"
 MOST_APIS = 64
-"""Distinct API labels; the server has a dozen, and whatever goes wrong it does not grow without bound."""
+"""Limit of distinct API labels, against growth without bound; the server has a dozen."""
 RUNTIME = "TF1"
 """How TensorFlow Serving calls the runtime of SavedModels."""
+
+PROC = Path("/proc")
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
@@ -49,7 +58,39 @@ QUEUING_LATENCY = exponential(100, 1.2, 52)
 BATCH_SIZES = tuple(2**power for power in range(11))
 """The sizes that batches come in, see serving.engine.batcher.batch_sizes."""
 STAGE_SECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)
+STAGES: dict[Stage, str] = {
+    "decode": "How long a picture was decoded.",
+    "queue": "How long a picture waited for the engine.",
+    "engine": "How long a picture was in the engine, with those of its batch.",
+}
 LOAD_SECONDS = (.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+@dataclass(frozen=True)
+class VersionSnapshot:
+    """A version of a model at the moment of a scrape."""
+
+    state: str
+    """One of tensorflow.serving.ModelVersionStatus.State: START, LOADING, AVAILABLE, UNLOADING, END."""
+    failed: bool = False
+    """Whether it could not be loaded."""
+    engine_pid: int | None = None
+    """The process that computes it; None while there is none."""
+
+
+@dataclass(frozen=True)
+class ServerSnapshot:
+    """What the server is at the moment of a scrape."""
+
+    ready: bool
+    """Whether health says SERVING."""
+    pictures: int
+    """Being decoded, waiting and in the engines."""
+    queue_size: int
+    """How many there may be, `queue_size`."""
+    log_lines_lost: int = 0
+    versions: Mapping[tuple[str, int], VersionSnapshot] = field(default_factory=dict)
+    """(model, version) → its state."""
 
 
 class Metrics:
@@ -87,7 +128,7 @@ class Metrics:
         self._engines_lost = Counter("voc_serve_engines_lost", "Engine processes that ended by themselves.",
                                      ["model"], registry=registry)
         for reason in get_args(ShedReason):
-            self._shed.labels("", reason)  # before anybody knows which model the call is about
+            self._shed.labels("", reason)  # while the model of the call is not known
         self.serve(models)
 
     def _tensorflow_serving(self, registry: CollectorRegistry) -> None:
@@ -112,9 +153,9 @@ class Metrics:
             ["thread_pool_name"], buckets=QUEUING_LATENCY, registry=registry)
 
     def serve(self, models: Collection[str]) -> None:
-        """From now on these are the server's models.
+        """Sets the server's models.
 
-        What may happen to each begins at 0: Prometheus does not see a counter increase that begins at 1.
+        Their counters begin at 0: Prometheus does not see the increase of a counter that begins at 1.
         """
         self._models = frozenset(models)
         for model in self._models:
@@ -132,14 +173,14 @@ class Metrics:
             self._engines_lost.labels(model)
 
     def watch(self, read: Callable[[], ServerSnapshot]) -> None:
-        """Asks `read` at every scrape, in the thread that calls page(). To be called once."""
+        """Calls `read` at every scrape, in the thread that calls page(). To be called once."""
         self._registry.register(ServerCollector(read))
 
     def request(self, model: str, method: str, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,
                 runtime_seconds: float | None = None) -> None:
         """A call has ended. As in TensorFlow Serving, latencies are those of calls that were answered.
 
-        `runtime_seconds` is what of it passed in queue and engine; None for calls that ask for no computation.
+        `runtime_seconds`: the part in queue and engine; None for calls without computation.
         """
         if method.startswith(UNCOUNTED):
             return
@@ -178,7 +219,7 @@ class Metrics:
         self._dropped.labels(self._known(model), reason).inc(pictures)
 
     def shed(self, model: str, reason: ShedReason) -> None:
-        """A call was refused to protect the server; `model` is "" where that was before it was looked at."""
+        """A call was refused to protect the server; `model` is "" if it is not known yet."""
         self._shed.labels(self._known(model), reason).inc()
 
     def load(self, model: str, outcome: Outcome, seconds: float) -> None:
@@ -194,7 +235,7 @@ class Metrics:
         self._engines_lost.labels(self._known(model)).inc()
 
     def forget(self, model: str, version: int, model_path: str) -> None:
-        """Ends the series of a version that is gone, of which a server that reloads for months would have many."""
+        """Removes the series of an unloaded version, of which a server that reloads for months would have many."""
         for histogram in (self._batch_size, self._batch_seconds):
             histogram.remove(model, str(version))
         self._warmup_latency.remove(model_path, grpc.StatusCode.OK.name)
@@ -202,7 +243,7 @@ class Metrics:
     def page(self, accept: str = "") -> tuple[bytes, str]:
         """The page and its Content-Type: Prometheus' text, or OpenMetrics for an `Accept` header that asks for it."""
         if "application/openmetrics-text" in accept:
-            # not prometheus_client's choose_encoder: its escaping for OpenMetrics makes underscores of the colons
+            # not prometheus_client's choose_encoder: its escaping for OpenMetrics replaces the colons
             page = openmetrics.generate_latest(self._registry, openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
             return page, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
@@ -221,7 +262,7 @@ class Metrics:
 def api_of(method: str) -> str:
     """/tensorflow.serving.PredictionService/Predict and POST /v1/models/{name}:predict → Predict.
 
-    What HTTP's GET asks for has the names of the gRPC methods that tell the same.
+    HTTP's GET routes have the names of the corresponding gRPC methods.
     """
     if method.startswith("GET "):
         return "GetModelMetadata" if method.endswith("/metadata") else "GetModelStatus"
@@ -229,16 +270,9 @@ def api_of(method: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-STAGES: dict[Stage, str] = {
-    "decode": "How long a picture was decoded.",
-    "queue": "How long a picture waited for the engine.",
-    "engine": "How long a picture was in the engine, with those of its batch.",
-}
-
-
 @dataclass(frozen=True)
 class VersionMetrics:
-    """The metrics of one version; what serving.engine.batcher tells what it does."""
+    """The metrics of one version, for its batcher."""
 
     metrics: Metrics
     model: str
@@ -248,6 +282,92 @@ class VersionMetrics:
         """See Metrics.batch."""
         self.metrics.batch(self.model, self.version, pictures, seconds)
 
-    def dropped(self, reason: str, pictures: int) -> None:
+    def dropped(self, reason: DropReason, pictures: int) -> None:
         """See Metrics.dropped."""
-        self.metrics.dropped(self.model, cast(DropReason, reason), pictures)
+        self.metrics.dropped(self.model, reason, pictures)
+
+
+class ExactCounter(Collector):
+    """A counter whose name is shown as it is: prometheus_client appends _total, which TensorFlow Serving's names lack.
+
+    Its type is unknown: OpenMetrics allows no other for a cumulative number without that suffix.
+    """
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str] = ()) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = tuple(labels)
+        self._counts: collections.Counter[tuple[str, ...]] = collections.Counter()
+        self._lock = threading.Lock()
+
+    def increase(self, *labels: str, by: int = 1) -> None:
+        """Adds to the count; 0 starts the series."""
+        with self._lock:
+            self._counts[labels] += by
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        family = UnknownMetricFamily(self._name, self._documentation, labels=self._labels)
+        with self._lock:
+            counts = dict(self._counts)
+        for labels, count in counts.items() or [((), 0)] * (not self._labels):
+            family.add_metric(labels, count)
+        yield family
+
+
+class ServerCollector(Collector):
+    """Gauges of a server, and memory and CPU time of its engine processes, which ProcessCollector does not cover."""
+
+    def __init__(self, read: Callable[[], ServerSnapshot]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry at every scrape."""
+        server = self._read()
+        yield GaugeMetricFamily("voc_serve_ready", "1 while health says SERVING.", float(server.ready))
+        yield GaugeMetricFamily("voc_serve_pictures_in_server", "Pictures being decoded, waiting, in the engines.",
+                                server.pictures)
+        yield GaugeMetricFamily("voc_serve_queue_capacity", "Pictures that may be in the server at a time, "
+                                "--queue-size.", server.queue_size)
+        yield CounterMetricFamily("voc_serve_log_lines_lost", "Log lines that could not be written, as the disk was "
+                                  "full or nobody read them.", server.log_lines_lost)
+        yield from _versions(server.versions)
+
+
+def _versions(versions: Mapping[tuple[str, int], VersionSnapshot]) -> Iterator[Metric]:
+    names = ("model", "version")
+    states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
+                               labels=(*names, "state"))
+    failed = GaugeMetricFamily("voc_serve_version_failed", "1 for versions that could not be loaded.", labels=names)
+    memory = GaugeMetricFamily("voc_serve_engine_resident_memory_bytes", "Resident memory of the process that "
+                               "computes a version.", labels=names)
+    cpu = CounterMetricFamily("voc_serve_engine_cpu_seconds", "User and system time of the process that computes a "
+                              "version.", labels=names)
+    for (model, number), version in versions.items():
+        labels = (model, str(number))
+        states.add_metric((*labels, version.state), 1)
+        failed.add_metric(labels, float(version.failed))
+        usage = None if version.engine_pid is None else process_usage(version.engine_pid)
+        if usage is not None:
+            memory.add_metric(labels, usage.resident_bytes)
+            cpu.add_metric(labels, usage.cpu_seconds)
+    yield from (states, failed, memory, cpu)
+
+
+@dataclass(frozen=True)
+class ProcessUsage:
+    """Of one process, since it started."""
+
+    resident_bytes: int
+    cpu_seconds: float
+
+
+def process_usage(pid: int) -> ProcessUsage | None:
+    """What proc_pid_stat(5) says of a process, or None if there is none."""
+    try:
+        # the name of the program, in parentheses, may itself hold blanks and parentheses
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    user, system, resident = (int(fields[number - 3]) for number in (14, 15, 24))
+    return ProcessUsage(resident * PAGE_BYTES, (user + system) / TICKS)

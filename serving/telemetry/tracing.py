@@ -1,71 +1,150 @@
-"""Traces: where the time of each call went, for OpenTelemetry, or for nobody."""
+"""Traces: spans of requests, sent over OTLP/gRPC by threads of the OpenTelemetry SDK.
+
+Needs the extra `trace`. A collector that cannot be reached does not slow requests down.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import grpc
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Tracer as SpanFactory
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from serving.config.config import ObservabilityConfig
-from serving.request_context import RequestContext, Stage
+from serving.request_context import Headers, RequestContext, Stage
 from voc_cls.errors import UsageError
+from voc_cls.version import __version__
 
-Metadata = Iterable[tuple[str, str | bytes]]
-"""A call's metadata or a request's headers, as pairs."""
+SERVICE = "voc-serve"
+EXPORT_SECONDS = 5
+"""How long one export may take, with its retries."""
+LOG_SECONDS = 60
+"""Least time between two log lines that say that the collector cannot be reached."""
+MOST_CHILDREN = 100
+"""Child spans of a request; the stages of more images are only counted."""
+NOISY_LOGGERS = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal")
+W3C_HEADERS = ("traceparent", "tracestate")
+SERVER_FAULTS = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED,
+                           grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS})
+"""Statuses that make a server's span an error, by OpenTelemetry's semantic conventions for gRPC."""
 
 
-class CallTrace(Protocol):
-    """What is told of one call while it is answered."""
+def open_tracer(endpoint: str, sampling: float) -> Tracer:
+    """A tracer that sends to `endpoint`; UsageError unless that is a URL. `sampling`: see Tracer."""
+    url = urlsplit(endpoint)
+    if url.scheme not in ("http", "https") or not url.netloc:
+        raise UsageError(f"`trace_to` {endpoint!r} is not a URL: give one such as http://127.0.0.1:4317, or https "
+                         "for a collector with TLS")
+    return Tracer(endpoint, sampling)
 
-    def stage(self, name: Stage, begin: float, end: float) -> None:
-        """A picture spent `begin` to `end`, seconds of time.monotonic(), in a stage."""
 
-    def end(self, call: RequestContext, status: grpc.StatusCode) -> None:
-        """The call has been answered."""
+class Tracer:
+    """Makes the spans of requests and exports them."""
 
+    def __init__(self, endpoint: str, sampling: float) -> None:
+        """`sampling`, 0 to 1: share of the traces that begin here; a caller's own decision is followed."""
+        for name in NOISY_LOGGERS:
+            logging.getLogger(name).addFilter(_OncePerMinute())
+        resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", SERVICE),
+                                    "service.version": __version__})
+        self._provider = TracerProvider(ParentBased(TraceIdRatioBased(sampling)), resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(
+            BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_SECONDS)))
+        self._spans = self._provider.get_tracer(SERVICE, __version__)
+        self._propagator = TraceContextTextMapPropagator()
 
-class Tracer(Protocol):
-    """Where the traces go."""
-
-    def begin(self, call: RequestContext, metadata: Metadata) -> CallTrace:
-        """A call has come. Its parent is the one that W3C's `traceparent` in the metadata names."""
+    def begin(self, request: RequestContext, headers: Headers) -> RequestTrace:
+        """A request has come in; the parent of its span is the one that W3C's `traceparent` header names."""
+        carrier = {key: value for key, value in ((name.lower(), value) for name, value in headers)
+                   if key in W3C_HEADERS and isinstance(value, str)}
+        parent = self._propagator.extract(carrier, Context())
+        return RequestTrace(self._spans, request, parent)
 
     def close(self, seconds: float = 3) -> None:
         """Sends what waits, for at most so long. Blocks."""
+        # in a thread, as the SDK's own shutdown waits for half a minute if the collector does not answer
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True, name="close-tracer")
+        closing.start()
+        closing.join(seconds)
 
 
-class _Untraced:
-    def stage(self, name: Stage, begin: float, end: float) -> None:
-        pass
+class RequestTrace:
+    """The spans of one request; those of its stages are made when it ends."""
 
-    def end(self, call: RequestContext, status: grpc.StatusCode) -> None:
-        pass
+    def __init__(self, spans: SpanFactory, request: RequestContext, parent: Context) -> None:
+        self._spans = spans
+        self._wall = time.time_ns() - time.monotonic_ns()
+        self._stages: Counter[tuple[Stage, float, float]] = Counter()
+        self._dropped_stages = 0
+        self._span: Span = spans.start_span(request.method.lstrip("/"), parent, SpanKind.SERVER,
+                                            _method(request.method))
+
+    def stage(self, stage: Stage, begin: float, end: float) -> None:
+        """An image spent `begin` to `end`, seconds of time.monotonic(), in a stage; images of a batch share a span."""
+        if not self._span.is_recording():
+            return
+        if (stage, begin, end) in self._stages or len(self._stages) < MOST_CHILDREN:
+            self._stages[stage, begin, end] += 1
+        else:
+            self._dropped_stages += 1
+
+    def end(self, request: RequestContext, status: grpc.StatusCode) -> None:
+        """The request has been answered."""
+        if not self._span.is_recording():
+            return
+        parent = set_span_in_context(self._span)
+        for (stage, begin, end), images in sorted(self._stages.items(), key=lambda entry: entry[0][1]):
+            child = self._spans.start_span(stage, parent, attributes={"voc_serve.pictures": images},
+                                           start_time=self._nanoseconds(begin))
+            child.end(self._nanoseconds(end))
+        self._span.set_attributes({"voc_serve.request_id": request.id, "voc_serve.client": request.client,
+                                   "voc_serve.model": request.model, "voc_serve.status": status.name})
+        if request.method.startswith("/"):
+            self._span.set_attribute("rpc.grpc.status_code", status.value[0])
+        if self._dropped_stages:
+            self._span.set_attribute("voc_serve.stages_left_out", self._dropped_stages)
+        if status in SERVER_FAULTS:
+            self._span.set_attribute("error.type", status.name)
+            self._span.set_status(Status(StatusCode.ERROR, status.name))
+        self._span.end()
+
+    def _nanoseconds(self, monotonic: float) -> int:
+        """Time of day of a time.monotonic()."""
+        return self._wall + int(monotonic * 1e9)
 
 
-UNTRACED = _Untraced()
+def _method(method: str) -> Mapping[str, str]:
+    """Attributes for /package.Service/Method, or POST /path, by OpenTelemetry's semantic conventions."""
+    if method.startswith("/"):
+        service, _, name = method[1:].rpartition("/")
+        return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+    verb, _, route = method.partition(" ")
+    return {"http.request.method": verb, "http.route": route}
 
 
-class NoTracer:
-    """Traces nothing."""
+class _OncePerMinute(logging.Filter):
+    """Lets one message a minute through: an unreachable collector is worth a line, not one every few seconds."""
 
-    def begin(self, call: RequestContext, metadata: Metadata) -> CallTrace:  # noqa: ARG002
-        """A call that leaves no trace."""
-        return UNTRACED
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
 
-    def close(self, seconds: float = 3) -> None:
-        """Nothing waits."""
-
-
-def open_tracer(config: ObservabilityConfig) -> Tracer:
-    """The tracer that --trace-to asks for. UsageError if it is no URL, ModuleNotFoundError without its libraries."""
-    if config.trace_to is None:
-        return NoTracer()
-    url = urlsplit(config.trace_to)
-    if url.scheme not in ("http", "https") or not url.netloc:
-        raise UsageError(f"--trace-to {config.trace_to!r} is no URL: give one such as http://127.0.0.1:4317, or https "
-                         "for a collector with TLS")
-    from serving.telemetry.opentelemetry_tracer import OpenTelemetryTracer
-
-    return OpenTelemetryTracer(config.trace_to, config.trace_sampling)
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + LOG_SECONDS
+        return True

@@ -19,7 +19,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.telemetry.metrics_collectors import process_usage
+from serving.telemetry.metrics import process_usage
 from tests.integration.serving.conftest import Server, Start, jpeg
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc

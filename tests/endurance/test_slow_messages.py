@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from serving.request_middleware import RECEIVE_SECONDS
+from serving.request_context import RECEIVE_SECONDS
 from tests.integration.serving.conftest import Start, until
 from tests.integration.serving.http2_by_hand import connected
 from tests.integration.serving.tiny_model import export_tiny_model

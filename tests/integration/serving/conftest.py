@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.serving.both_clients import KINDS, Connect, connect
+from tests.integration.serving.forked_server import ForkedProcess, start_server
 from tests.integration.serving.secured import Files, flags_of, make_certificates
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2_grpc
@@ -36,7 +37,7 @@ START_TIMEOUT = 120
 class Server:
     """A voc-serve process; `output` and `errors` are files that it writes."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     output: Path
     errors: Path
     address: str = ""
@@ -103,11 +104,20 @@ def until(true: Callable[[], object], seconds: float = START_TIMEOUT) -> None:
         time.sleep(0.05)
 
 
-class Start:
-    """Starts servers and ends those that a test has left."""
+def default_sigint() -> None:
+    """For preexec_fn: SIGINT is ignored in what a background job of a shell starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def __init__(self, folder: Path) -> None:
+
+class Start:
+    """Starts servers and ends those that a test has left.
+
+    `as_program`: as users start them, which takes seconds; else see forked_server.
+    """
+
+    def __init__(self, folder: Path, *, as_program: bool = False) -> None:
         self._folder = folder
+        self._as_program = as_program
         self._servers: list[Server] = []
 
     def __call__(self, model_dir: Path | None, *flags: object) -> Server:
@@ -115,9 +125,11 @@ class Start:
         number = len(self._servers)
         output, errors = self._folder / f"{number}.out", self._folder / f"{number}.err"
         model = [] if model_dir is None else ["--model-dir", model_dir]
-        arguments = [*model, "--host", "127.0.0.1", "--port", 0, "--http-port", 0, *flags]
+        arguments = list(map(str, [*model, "--host", "127.0.0.1", "--port", 0, "--http-port", 0, *flags]))
         with output.open("wb") as out, errors.open("wb") as err:
-            process = subprocess.Popen([str(BIN / "voc-serve"), *map(str, arguments)], stdout=out, stderr=err)
+            process = (subprocess.Popen([str(BIN / "voc-serve"), *arguments], stdout=out, stderr=err,
+                                        preexec_fn=default_sigint) if self._as_program
+                       else start_server(arguments, output, errors))
         self._servers.append(Server(process, output, errors))
         return self._servers[-1]
 
@@ -156,7 +168,7 @@ def saved_model(model: Path) -> Any:
 @pytest.fixture(scope="session")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that lives as long as the tests."""
-    starter = Start(tmp_path_factory.mktemp("server"))
+    starter = Start(tmp_path_factory.mktemp("server"), as_program=True)
     yield starter(model, "--queue-size", 40, "--max-message-mb", 4, "--max-megapixels", 2).wait_until_ready()
     starter.end_all()
 

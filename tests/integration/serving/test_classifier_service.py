@@ -80,7 +80,7 @@ def test_a_call_without_pictures_is_invalid(stub: Any) -> None:
 def test_a_call_with_more_pictures_than_places_is_invalid(stub: Any) -> None:
     code, details = refused(stub.Classify, request(*[jpeg(0)] * 41))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert details.startswith("one call may bring up to 40 pictures (--queue-size), this one has 41")
+    assert details.startswith("one call may bring up to 40 pictures (`queue_size`), this one has 41")
 
 
 @pytest.mark.parametrize(("broken", "message"), [
@@ -126,7 +126,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(stub: Any) -> None:
     assert len(stub.Classify(request(bomb(1000, 1999)), timeout=20).classifications) == 1
     answer = stub.Classify(request(bomb(8000, 8000)), timeout=20)
     assert answer.classifications[0].error.message == (
-        "pictures[0] is too large: 64.0 megapixels, this server decodes up to 2 (--max-megapixels)")
+        "pictures[0] is too large: 64.0 megapixels, this server decodes up to 2 (`max_megapixels`)")
 
 
 def test_a_message_above_the_limit_is_refused_before_it_is_read(stub: Any) -> None:
@@ -184,7 +184,7 @@ def test_exported_thresholds_are_those_of_each_label(described: Any, pictures: l
 def test_a_threshold_that_is_no_probability_is_refused(described: Any, pictures: list[bytes], threshold: float) -> None:
     code, details = refused(described.Classify, request(pictures[0], threshold=threshold))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert details.startswith(f"threshold {threshold:g} is no probability")
+    assert details.startswith(f"threshold {threshold:g} is not a probability")
 
 
 def test_a_version_is_chosen_by_its_number_or_by_its_label(described: Any, pictures: list[bytes]) -> None:

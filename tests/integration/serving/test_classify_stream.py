@@ -108,7 +108,7 @@ def test_what_is_ready_first_is_answered_first(slow: Server) -> None:
 @pytest.mark.parametrize(("fields", "code", "message"), [
     ({"model": "fast"}, grpc.StatusCode.NOT_FOUND, "no model 'fast'; this server has 'slow'"),
     ({"version": 7}, grpc.StatusCode.NOT_FOUND, "model 'slow' has no version 7"),
-    ({"threshold": float("nan")}, grpc.StatusCode.INVALID_ARGUMENT, "threshold nan is no probability"),
+    ({"threshold": float("nan")}, grpc.StatusCode.INVALID_ARGUMENT, "threshold nan is not a probability"),
 ])
 def test_a_refused_request_is_answered_with_its_error_and_the_stream_goes_on(
         slow: Server, fields: dict[str, Any], code: grpc.StatusCode, message: str) -> None:
@@ -116,7 +116,7 @@ def test_a_refused_request_is_answered_with_its_error_and_the_stream_goes_on(
     answers = {answer.id: answer for answer in slow.classifier().ClassifyStream(iter(requests), timeout=30)}
     assert (answers[1].error.code, answers[1].error.message[:len(message)]) == (code.value[0], message)
     assert answers[2].error.message == "pictures is empty: send at least one"
-    assert answers[3].error.message.startswith("one call may bring up to 4 pictures (--queue-size), this one has 5")
+    assert answers[3].error.message.startswith("one call may bring up to 4 pictures (`queue_size`), this one has 5")
     assert len(answers[4].response.classifications[0].labels) == len(LABELS)
 
 

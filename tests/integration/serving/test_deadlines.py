@@ -105,7 +105,7 @@ def test_a_full_server_says_when_to_come_again_and_grpcs_own_retries_do_so(slow:
     with pytest.raises(grpc.RpcError) as error:
         stub.Classify(pictures(1), timeout=60)
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert error.value.details() == (f"{PLACES} pictures are waiting and --queue-size is {PLACES}, so there is no "
+    assert error.value.details() == (f"{PLACES} pictures are waiting and `queue_size` is {PLACES}, so there is no "
                                      "place for 1 more: try again in a moment")
     assert 20 <= int(trailing(error.value)["grpc-retry-pushback-ms"]) <= 30_000
     answer = post(slow, "slow", jpeg(0))
@@ -148,7 +148,7 @@ def test_no_more_calls_than_max_calls_are_answered_at_a_time_however_many_come_a
     assert codes.count(grpc.StatusCode.OK) == 5 * CALLS - len(refused)
     # those that came within the first batch; the others would find room again as calls end
     assert 5 * CALLS - 2 * BATCH - CALLS <= len(refused) <= 4 * CALLS
-    assert refused[0].details() == f"this server answers {CALLS} calls at a time (--max-calls): try again in a moment"
+    assert refused[0].details() == f"this server answers {CALLS} calls at a time (`max_calls`): try again in a moment"
     assert {"grpc-retry-pushback-ms", "x-request-id"} <= set(trailing(refused[0]))
     assert slow.metric("voc_serve_calls_shed_total", model="", reason="calls") == before + len(refused)
 

@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that never looks at the disk again, which is no reason not to start its engine again."""
     folder = tmp_path_factory.mktemp("models") / "slow"
     export_tiny_model(folder / "1", seconds=SECONDS)
-    starter = Start(tmp_path_factory.mktemp("server"))
+    starter = Start(tmp_path_factory.mktemp("server"), as_program=True)  # its engine is a child of the server
     yield starter(folder, "--max-batch-size", 1, "--poll-seconds", 0).wait_until_ready()
     starter.end_all()
 

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.config.config import ServeConfig
-from serving.engine.engine import EngineLost
-from serving.engine.process import EngineProcess
+from serving.config.config import available_cores
+from serving.engine.process import EngineLost, EngineProcess, LoadRequest
 from serving.errors import ServeError
 from serving.models.metadata import read_metadata
 from tests.integration.serving.conftest import until
@@ -33,7 +32,9 @@ def start_engine() -> Iterator[Callable[[Path], EngineProcess]]:
     engines: list[EngineProcess] = []
 
     def start(version: Path) -> EngineProcess:
-        engines.append(EngineProcess(version, read_metadata(version), ServeConfig(), SIZES, modest=len(engines) > 0))
+        labels = len(read_metadata(version).labels)
+        engines.append(EngineProcess(LoadRequest(version, "float32", available_cores(), SIZE, labels, SIZES,
+                                                 background=len(engines) > 0)))
         return engines[-1]
 
     yield start
@@ -53,18 +54,18 @@ def test_an_engine_that_loads_beside_another_computes_with_as_many_threads_and_c
         start_engine: Callable[[Path], EngineProcess], model: Path) -> None:
     def threads(engine: EngineProcess) -> list[int]:
         """For each thread, on how many cores it may run."""
-        engine.wait_until_ready()
+        engine.wait_until_loaded()
         return [len(os.sched_getaffinity(int(thread))) for thread in os.listdir(f"/proc/{engine.pid}/task")]
 
-    first, modest = (threads(start_engine(model / "10")) for _ in range(2))
-    assert set(first) == set(modest) == {len(os.sched_getaffinity(0))}
-    assert len(modest) >= len(first)
+    first, second = (threads(start_engine(model / "10")) for _ in range(2))
+    assert set(first) == set(second) == {len(os.sched_getaffinity(0))}
+    assert len(second) >= len(first)
 
 
 def test_batches_of_every_size_are_what_the_saved_model_computes_and_a_killed_engine_says_so(
         model: Path, saved_model: Any, start_engine: Callable[[Path], EngineProcess]) -> None:
     engine = start_engine(model / "10")
-    ready = engine.wait_until_ready()
+    ready = engine.wait_until_loaded()
     assert len(ready.warm_up_seconds) == len(SIZES)
     assert engine.description.startswith(f"TensorFlow {tf.__version__}, ")
     for size in (*SIZES, 1):
@@ -87,7 +88,7 @@ def test_loading_can_be_broken_off(tmp_path: Path, start_engine: Callable[[Path]
 
     def wait() -> None:
         try:
-            engine.wait_until_ready()
+            engine.wait_until_loaded()
         except ServeError as error:
             errors.append(error)
 
@@ -107,7 +108,7 @@ def test_a_version_whose_variables_are_damaged_is_one_sentence(tmp_path: Path,
     version = export_tiny_model(tmp_path / "1")
     next((version / "variables").glob("*.data*")).write_bytes(b"cut off")
     with pytest.raises(ServeError) as error:
-        start_engine(version).wait_until_ready()
+        start_engine(version).wait_until_loaded()
     assert str(error.value).startswith(f"{version} cannot be loaded (")
     assert "\n" not in str(error.value)
 
@@ -115,11 +116,8 @@ def test_a_version_whose_variables_are_damaged_is_one_sentence(tmp_path: Path,
 STARTER = """
 import sys, time
 from pathlib import Path
-from serving.config.config import ServeConfig
-from serving.engine.process import EngineProcess
-from serving.models.metadata import read_metadata
-version = Path(sys.argv[1])
-engine = EngineProcess(version, read_metadata(version), ServeConfig(), (1,), modest=False)
+from serving.engine.process import EngineProcess, LoadRequest
+engine = EngineProcess(LoadRequest(Path(sys.argv[1]), "float32", 2, int(sys.argv[2]), 20, (1,), background=False))
 print(engine.pid, flush=True)
 time.sleep(600)
 """
@@ -127,7 +125,7 @@ time.sleep(600)
 
 def test_an_engine_does_not_outlive_a_server_that_was_killed_even_while_it_computes(tmp_path: Path) -> None:
     version = export_tiny_model(tmp_path / "1", seconds=600)  # it never gets through its warm-up
-    with subprocess.Popen([sys.executable, "-c", STARTER, str(version)], stdout=subprocess.PIPE) as starter:
+    with subprocess.Popen([sys.executable, "-c", STARTER, str(version), str(SIZE)], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         pid = int(starter.stdout.readline())
         try:

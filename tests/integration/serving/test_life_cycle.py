@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_sigterm_lets_a_call_that_runs_finish_in_spite_of_open_streams(start: St
     server = start(slow_model, "--max-batch-size", 1).wait_until_ready()
     watch = health_pb2_grpc.HealthStub(server.channel()).Watch(health_pb2.HealthCheckRequest(), timeout=30)
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-    idle = reflection_pb2_grpc.ServerReflectionStub(server.channel()).ServerReflectionInfo(never(), timeout=30)
+    ended = threading.Event()
+    idle = reflection_pb2_grpc.ServerReflectionStub(server.channel()).ServerReflectionInfo(silence(ended), timeout=30)
     with ThreadPoolExecutor(1) as caller:
         call = caller.submit(classify, server, 2)  # two batches of one: 2 seconds
         time.sleep(0.5)
@@ -73,13 +75,14 @@ def test_sigterm_lets_a_call_that_runs_finish_in_spite_of_open_streams(start: St
         assert not call.done()
         assert len(call.result().classifications[1].labels) == len(LABELS)
         assert server.process.wait(5) == 0
+    ended.set()
     idle.cancel()
     assert "stopped: 2 calls answered, 0 refused or failed" in server.output.read_text()
 
 
-def never() -> Any:
-    """The requests of a caller who opens a stream and then says nothing."""
-    time.sleep(20)
+def silence(ended: threading.Event) -> Any:
+    """The requests of a caller who opens a stream and then sends nothing."""
+    ended.wait(20)
     yield reflection_pb2.ServerReflectionRequest()
 
 
@@ -138,7 +141,7 @@ def test_a_port_in_use_is_one_sentence(start: Start, server: Server, model: Path
     assert second.process.wait(60) == 1
     assert second.errors.read_text() == (
         f"voc-serve: error: cannot listen on 127.0.0.1:{port}, as the port is taken or the address is not this "
-        "machine's: stop what listens there, or pass another --port or --host\n")
+        "machine's: stop what listens there, or choose another --port or --host\n")
     third = start(model, "--http-port", port)
     assert third.process.wait(60) == 1
     assert f"cannot listen on 127.0.0.1:{port} (" in third.errors.read_text()

@@ -136,8 +136,8 @@ def too_short() -> tensor_pb2.TensorProto:
     ("predict_tensors", {"inputs": np.zeros((1, 224, 224, 3), np.float32)},
      "must be float32 [N, 8, 8, 3] with N at least 1, found float32 [1, 224, 224, 3]"),
     ("predict_images", {"images": endless()}, "input 'images' would fill 30000000 bytes, more than the 4194304"),
-    ("predict_tensors", {"inputs": too_short()}, "input 'inputs' is no tensor of the shape it states"),
-    ("classify", {"examples": [b"\xff"]}, "examples[0] is no serialized tf.Example"),
+    ("predict_tensors", {"inputs": too_short()}, "input 'inputs' is not a tensor of the shape it states"),
+    ("classify", {"examples": [b"\xff"]}, "examples[0] is not a serialized tf.Example"),
     ("classify", {"examples": [b""]}, "examples[0] must have one bytes value as 'image/encoded', found 0"),
 ])
 def test_an_input_that_does_not_fit_is_named_with_what_was_found_and_expected(

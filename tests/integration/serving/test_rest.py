@@ -156,13 +156,13 @@ def test_the_metadata_are_the_signatures_of_the_saved_model(http: requests.Sessi
     ("GET", "/v1/models/tiny/versions/9", None, 404, "model 'tiny' has no version 9; this server has 10"),
     ("GET", "/v1/models/tiny/versions/9/metadata", None, 404, "model 'tiny' has no version 9"),
     ("GET", "/v1/models/tiny/labels/best", None, 404, "no version with the label 'best'"),
-    ("GET", "/v1/models/tiny/versions/best", None, 400, "'best' in the URL is no version"),
+    ("GET", "/v1/models/tiny/versions/best", None, 400, "'best' in the URL is not a version"),
     ("POST", "/v1/models/tiny:predict", {"signature_name": "detect", "instances": [b64(b"x")]}, 404,
      "model 'tiny' has no signature 'detect'; it has classify, predict_images"),
     ("POST", "/v1/models/tiny:predict", {"instances": [b64(b"no picture")]}, 400,
      "instances[0] is not a JPEG, PNG, BMP or GIF picture: 10 bytes that start with b'no pictu'"),
     ("POST", "/v1/models/tiny:predict", {"signature_name": "classify", "instances": [b64(b"\xff")]}, 400,
-     "instances[0] is no serialized tf.Example"),
+     "instances[0] is not a serialized tf.Example"),
     ("POST", "/v1/models/tiny:predict", {"instances": ["x"]}, 400, "instances[0] is a plain string"),
     ("POST", "/v1/models/tiny:classify", {"signature_name": "preprocess", "examples": [{}]}, 400,
      "signature 'preprocess' is not for Classify: name 'classify' or none, or call Predict"),
@@ -170,7 +170,7 @@ def test_the_metadata_are_the_signatures_of_the_saved_model(http: requests.Sessi
      "examples[0] is not a JPEG"),
     ("POST", "/v1/models/tiny:regress", {"examples": [{}]}, 501, "this model classifies and has no regression"),
     ("POST", "/v1/models/resnet:regress", {"examples": [{}]}, 404, "no model 'resnet'"),
-    ("POST", "/v1/models/tiny:predict", {"instances": [b64(b"x")] * 41}, 400, "up to 40 pictures (--queue-size)"),
+    ("POST", "/v1/models/tiny:predict", {"instances": [b64(b"x")] * 41}, 400, "up to 40 pictures (`queue_size`)"),
     ("GET", "/v1/models/tiny:predict", None, 405, "/v1/models/tiny:predict takes POST, not GET"),
     ("POST", "/v1/models/tiny", {}, 405, "/v1/models/tiny takes GET, not POST"),
     ("GET", "/v2/health/ready", None, 404, "there is no /v2/health/ready here; there is: POST /v1/models/NAME"),
@@ -204,7 +204,7 @@ def test_a_body_beyond_the_limit_is_refused_and_the_limit_named(http: requests.S
         response = http.post(f"{url}:predict", data=body, timeout=20)
         assert response.status_code == 413
         assert error(response) == (f"the body is larger than the {LIMIT} bytes that this server takes "
-                                   "(--max-message-mb): send fewer pictures in one call")
+                                   "(`max_message_mb`): send fewer pictures in one call")
     fits = json.dumps({"instances": ["x"]}).encode()
     assert http.post(f"{url}:predict", data=fits.ljust(LIMIT), timeout=20).status_code == 400
 

@@ -11,11 +11,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.engine import ImageDecodeError
-from serving.engine.tensorflow_decoder import TensorFlowDecoder, bmp
-from serving.engine.tensorflow_network import Precision, TensorFlowNetwork, choose_precision
-from serving.errors import ServeError
-from serving.grpc.tensor_proto import read_graph
+from serving.engine.tensorflow import Precision, TensorFlowDecoder, TensorFlowNetwork, bmp, choose_precision
+from serving.errors import ImageDecodeError, ServeError
+from serving.models.signatures import read_graph
 from tests.integration.serving.conftest import jpeg, picture
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from serving.config.config import SecurityConfig
 from serving.errors import PermissionDenied, ServeError, Unauthenticated
 from serving.security.auth import Authenticator
 
@@ -34,7 +33,7 @@ def entry(name: str, token: str, methods: str = "") -> str:
 def access(folder: Path, *entries: str) -> Authenticator:
     file = folder / "keys.yaml"
     file.write_text("keys:\n" + "".join(entries))
-    return Authenticator(SecurityConfig(keys_file=file), QUICK)
+    return Authenticator(file, QUICK)
 
 
 def replace(file: Path, content: str) -> None:
@@ -92,22 +91,22 @@ def test_a_file_that_cannot_be_used_is_named_with_the_key_but_without_its_token(
     file = tmp_path / "keys.yaml"
     file.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(ServeError) as error:
-        Authenticator(SecurityConfig(keys_file=file))
-    assert str(error.value).startswith(f"--keys-file {file}{message}")
+        Authenticator(file)
+    assert str(error.value).startswith(f"`keys_file` {file}{message}")
     assert "\n" not in str(error.value)
     for token in (PHOTO, OLD, "short", digest(PHOTO)):
         assert token not in str(error.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ServeError, match=re.escape(f"--keys-file {tmp_path} cannot be read (Is a directory)")):
-        Authenticator(SecurityConfig(keys_file=tmp_path))
+    with pytest.raises(ServeError, match=re.escape(f"`keys_file` {tmp_path} cannot be read (Is a directory)")):
+        Authenticator(tmp_path)
 
 
 def test_an_empty_list_lets_nobody_in_but_health(tmp_path: Path) -> None:
     file = tmp_path / "keys.yaml"
     file.write_text("keys: []\n")
-    keys = Authenticator(SecurityConfig(keys_file=file))
+    keys = Authenticator(file)
     refused(keys, PHOTO)
     assert keys.client("GET /healthz", (), PEER) == "10.0.0.7"
 
@@ -141,7 +140,7 @@ def test_a_link_that_is_moved_to_another_file_counts(tmp_path: Path) -> None:
         (tmp_path / folder / "keys.yaml").write_text("keys:\n" + entry("photo-app", token))
     (tmp_path / "data").symlink_to("one")  # as Kubernetes mounts a secret
     (tmp_path / "keys.yaml").symlink_to("data/keys.yaml")
-    keys = Authenticator(SecurityConfig(keys_file=tmp_path / "keys.yaml"), QUICK)
+    keys = Authenticator(tmp_path / "keys.yaml", QUICK)
     assert keys.client(PREDICT, bearer(OLD), PEER) == "photo-app"
     (tmp_path / "new").symlink_to("two")
     os.replace(tmp_path / "new", tmp_path / "data")
@@ -170,13 +169,13 @@ def test_a_broken_new_file_keeps_the_old_keys_and_is_logged_once(tmp_path: Path,
         assert caplog.text.count("cannot be read (No such file or directory)") == 1
         replace(file, "keys:\n" + entry("admin", ADMIN))
         assert keys.client(PREDICT, bearer(ADMIN), PEER) == "admin"
-        assert "1 keys read anew" in caplog.text
+        assert "1 keys read again" in caplog.text
 
 
 def test_a_file_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "keys.yaml"
     file.write_text("keys:\n" + entry("photo-app", PHOTO, "[metrics]"))
-    keys = Authenticator(SecurityConfig(keys_file=file), 0.5)
+    keys = Authenticator(file, 0.5)
     time.sleep(0.6)
     file.write_text("keys:\n" + entry("photo-app", PHOTO))  # its line of methods is still to come
     forbidden(keys, PREDICT, PHOTO)
@@ -185,7 +184,7 @@ def test_a_file_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
 def test_the_file_is_not_looked_at_for_every_call(tmp_path: Path) -> None:
     file = tmp_path / "keys.yaml"
     file.write_text("keys:\n" + entry("photo-app", PHOTO))
-    keys = Authenticator(SecurityConfig(keys_file=file), 3600)
+    keys = Authenticator(file, 3600)
     replace(file, "keys: []")
     for _ in range(10):
         assert keys.client(PREDICT, bearer(PHOTO), PEER) == "photo-app"
@@ -198,8 +197,8 @@ def test_clear_tokens_that_everybody_can_read_are_warned_of_once(tmp_path: Path,
     file = tmp_path / "keys.yaml"
     file.write_text(f"keys:\n  - name: a\n    {field}\n")
     file.chmod(mode)
-    keys = Authenticator(SecurityConfig(keys_file=file), QUICK)
+    keys = Authenticator(file, QUICK)
     file.write_text(f"keys:\n  - name: b\n    {field}\n")
     time.sleep(3 * QUICK)
     assert keys.client(PREDICT, bearer(PHOTO), PEER) == "b"
-    assert caplog.text.count("everybody on this machine can read it") == warned
+    assert caplog.text.count("every user of this machine can read it") == warned

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.engine.batcher import Batcher, Drop, batch_sizes
-from serving.engine.engine import EngineLost, Inputs, Scores
+from serving.engine.batcher import Batcher, batch_sizes
+from serving.engine.process import EngineLost, Inputs, Scores
 from serving.errors import DeadlineExceeded, Unavailable
 from serving.request_context import RequestContext, Stage
+from serving.telemetry.metrics import DropReason
 
 
 class Engine:
@@ -47,18 +48,18 @@ class Engine:
         self.released.release(batches)
 
 
-class Told:
-    """What the batcher tells of itself."""
+class RecordedMetrics:
+    """What the batcher reports."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        self.drops: list[tuple[Drop, int]] = []
+        self.drops: list[tuple[DropReason, int]] = []
 
     def batch(self, pictures: int, seconds: float) -> None:
         assert seconds >= 0
         self.batches.append(pictures)
 
-    def dropped(self, reason: Drop, pictures: int) -> None:
+    def dropped(self, reason: DropReason, pictures: int) -> None:
         self.drops.append((reason, pictures))
 
 
@@ -75,12 +76,12 @@ def ask(batcher: Batcher, call: RequestContext, *values: float) -> asyncio.Task[
     return asyncio.create_task(answers())
 
 
-def scenario(play: Callable[[Batcher, Engine, Told], Awaitable[None]], timeout: float = 0) -> Engine:
+def scenario(play: Callable[[Batcher, Engine, RecordedMetrics], Awaitable[None]], timeout: float = 0) -> Engine:
     """Plays with a batcher of batches up to 4, on an event loop; closes it afterwards."""
     async def main() -> Engine:
-        engine, told = Engine(), Told()
-        batcher = Batcher(engine.predict, batch_sizes(4), timeout, told)
-        await asyncio.wait_for(play(batcher, engine, told), 10)
+        engine, metrics = Engine(), RecordedMetrics()
+        batcher = Batcher(engine.predict, batch_sizes(4), timeout, metrics)
+        await asyncio.wait_for(play(batcher, engine, metrics), 10)
         engine.release(100)
         await batcher.close()
         return engine
@@ -99,7 +100,7 @@ def test_batch_sizes_are_powers_of_two_and_the_largest(largest: int, sizes: tupl
 
 
 def test_a_lone_picture_does_not_wait_and_those_that_come_meanwhile_share_a_batch() -> None:
-    async def play(batcher: Batcher, engine: Engine, told: Told) -> None:
+    async def play(batcher: Batcher, engine: Engine, metrics: RecordedMetrics) -> None:
         first = ask(batcher, caller(1), 1)
         await engine.busy()
         others = [ask(batcher, caller(2), 2), ask(batcher, caller(3), 3, 4), ask(batcher, caller(4), 5, 6)]
@@ -107,14 +108,14 @@ def test_a_lone_picture_does_not_wait_and_those_that_come_meanwhile_share_a_batc
         engine.release(3)
         assert await first == [1]
         assert [await other for other in others] == [[2], [3, 4], [5, 6]]
-        assert (batcher.counts.pictures, batcher.counts.batches, batcher.counts.largest) == (6, 3, 4)
-        assert told.batches == [1, 4, 1]
+        assert (batcher.counts.images, batcher.counts.batches, batcher.counts.largest) == (6, 3, 4)
+        assert metrics.batches == [1, 4, 1]
 
     assert scenario(play).sizes == [1, 4, 1]
 
 
 def test_only_warmed_up_sizes_are_run() -> None:
-    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         first = ask(batcher, caller(1), 0)
         await engine.busy()
         rest = ask(batcher, caller(2), *range(1, 8))
@@ -127,7 +128,7 @@ def test_only_warmed_up_sizes_are_run() -> None:
 
 
 def test_a_single_picture_is_not_behind_all_those_of_a_large_call() -> None:
-    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         first = ask(batcher, caller(1), 0)
         await engine.busy()
         large, single = ask(batcher, caller(2), *range(1, 13)), ask(batcher, caller(3), 99)
@@ -143,8 +144,8 @@ def test_a_single_picture_is_not_behind_all_those_of_a_large_call() -> None:
     assert 99 in scenario(play).batches[1]
 
 
-def test_a_batch_that_is_not_full_waits_for_others_as_long_as_it_is_told() -> None:
-    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+def test_a_batch_that_is_not_full_waits_for_others_as_long_as_it_is_metrics() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         engine.release(2)
         begun = time.monotonic()
         first = ask(batcher, caller(1), 1)
@@ -160,7 +161,7 @@ def test_a_batch_that_is_not_full_waits_for_others_as_long_as_it_is_told() -> No
 
 
 def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes_and_counted_by_reason() -> None:
-    async def play(batcher: Batcher, engine: Engine, told: Told) -> None:
+    async def play(batcher: Batcher, engine: Engine, metrics: RecordedMetrics) -> None:
         first = ask(batcher, caller(1), 1)
         await engine.busy()
         cancelled, kept = ask(batcher, caller(2), 2, 3), ask(batcher, caller(4), 5)
@@ -173,7 +174,7 @@ def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes_and_cou
             await expired
         assert await kept == [5]
         assert batcher.counts.dropped == 3
-        assert sorted(told.drops) == [("cancelled", 2), ("expired", 1)]
+        assert sorted(metrics.drops) == [("cancelled", 2), ("expired", 1)]
 
     assert scenario(play).batches == [[1], [5]]
 
@@ -181,7 +182,7 @@ def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes_and_cou
 def test_a_call_hears_how_long_its_pictures_waited_and_were_computed() -> None:
     heard: list[tuple[Stage, float]] = []
 
-    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         first = ask(batcher, caller(1), 1)
         await engine.busy()
         second = ask(batcher, caller(2, on_stage=lambda name, begin, end: heard.append((name, end - begin))), 2)
@@ -204,7 +205,7 @@ def test_a_call_hears_how_long_its_pictures_waited_and_were_computed() -> None:
                                                       "again")])
 def test_an_engine_that_fails_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture, value: float,
                                                                error: type[Exception], message: str) -> None:
-    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         engine.release(2)
         with pytest.raises(error, match=message):
             await ask(batcher, caller(1), value)
@@ -215,7 +216,7 @@ def test_an_engine_that_fails_fails_its_batch_and_not_the_next(caplog: pytest.Lo
 
 
 def test_closing_finishes_the_batch_that_runs_and_refuses_those_that_wait_and_those_that_come() -> None:
-    async def play(batcher: Batcher, engine: Engine, _: Told) -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         first = ask(batcher, caller(1), 1)
         await engine.busy()
         second = ask(batcher, caller(2), 2)

@@ -15,8 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.telemetry.metrics import Metrics
-from serving.telemetry.metrics_collectors import ServerSnapshot, VersionSnapshot
+from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot
 from tests.commands import command
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from serving.config.config import SecurityConfig
 from serving.errors import ResourceExhausted
 from serving.security.limits import MOST_CLIENTS, ClientLimits
 
@@ -25,8 +24,7 @@ class Clock:
 
 def limits(clock: Clock, most_clients: int = MOST_CLIENTS, *, rate: float = 0, burst: int = 20,
            concurrency: int = 0) -> ClientLimits:
-    config = SecurityConfig(client_rate=rate, client_burst=burst, client_concurrency=concurrency)
-    return ClientLimits(config, most_clients, clock)
+    return ClientLimits(rate, burst, concurrency, most_clients, clock)
 
 
 def calls_let_through(counting: ClientLimits, client: str, tries: int) -> int:

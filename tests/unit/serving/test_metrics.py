@@ -11,8 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from serving.telemetry.metrics import Metrics, VersionMetrics, api_of
-from serving.telemetry.metrics_collectors import ServerSnapshot, VersionSnapshot, process_usage
+from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionMetrics, VersionSnapshot, api_of, process_usage
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OK = grpc.StatusCode.OK

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import ServeError
-from serving.models.model_folder import is_version, read_model_folder
+from serving.models.version_folders import is_version, read_model_folder
 
 
 @pytest.fixture

@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 
 from serving.errors import InvalidArgument
-from serving.rest.json import MOST_VALUES, PayloadTooLarge, parse, read_bytes, unzip, write_values
-from serving.rest.tensors import (
-    read_pictures,
+from serving.rest.json import (
+    MOST_VALUES,
+    PayloadTooLarge,
+    parse,
+    read_bytes,
+    read_images,
     read_signature_name,
     read_tensor,
+    unzip,
     write_classifications,
     write_outputs,
+    write_values,
 )
 
 SIZE = 2
@@ -124,12 +129,12 @@ def test_a_wrong_value_is_named_with_what_was_found_and_expected(name: str, cont
     (b"\xff{}", "the body is not JSON: byte 0 is not UTF-8"),
     (b"[1]", "the body must be a JSON object, found a list"),
     (b"null", "the body must be a JSON object, found null"),
-    (b"{\"instances\": [NaN]}", "the body has NaN, which is no number in JSON"),
+    (b"{\"instances\": [NaN]}", "the body has NaN, which is not a number in JSON"),
     (b"{\"instances\": [-Infinity]}", "the body has -Infinity"),
     (b"{\"inputs\": 1, \"inputs\": 2}", "an object with the same key twice"),
     (b"{\"inputs\": " + b"[" * 100_000 + b"]" * 100_000 + b"}", "the body is nested too deeply"),
     (b"{\"inputs\": " + b"{\"a\":" * 100_000 + b"1" + b"}" * 100_001, "the body is nested too deeply"),
-    (b"{\"inputs\": " + b"9" * 5000 + b"}", "the body has a number that nobody can read"),
+    (b"{\"inputs\": " + b"9" * 5000 + b"}", "the body has a number that cannot be read"),
     (b"{\"inputs\": [" + b"0," * MOST_VALUES + b"0]}", f"the body has more than {MOST_VALUES} values"),
 ], ids=lambda value: value[:30] if isinstance(value, bytes) else "")
 def test_what_is_not_strict_json_is_refused(body: bytes, message: str) -> None:
@@ -152,8 +157,8 @@ def test_a_signature_name_is_a_string() -> None:
 
 def test_examples_have_the_picture_themselves_or_in_the_context() -> None:
     one, two = {"image/encoded": b64(b"one")}, {"image/encoded": [b64(b"two")], "caption": "sea"}
-    assert read_pictures({"examples": [one, two]}) == [b"one", b"two"]
-    assert read_pictures({"examples": [one, {}], "context": two}) == [b"one", b"two"]
+    assert read_images({"examples": [one, two]}) == [b"one", b"two"]
+    assert read_images({"examples": [one, {}], "context": two}) == [b"one", b"two"]
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -169,7 +174,7 @@ def test_examples_have_the_picture_themselves_or_in_the_context() -> None:
      "\"context\" must be an object of features, found a list"),
 ])
 def test_an_example_without_a_picture_is_named_by_its_index(content: dict[str, Any], message: str) -> None:
-    assert message in refusal(read_pictures, content)
+    assert message in refusal(read_images, content)
 
 
 def hard_floats() -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -243,8 +248,8 @@ def test_a_bomb_is_refused_before_it_takes_the_memory() -> None:
 
 @pytest.mark.parametrize(("body", "message"), [
     (b"{}", "the body is not gzip"),
-    (gzip.compress(b"{}" * 50)[:-9], "the body's gzip ends too early"),
-    (gzip.compress(b"{}") + b"x", "the body goes on after its gzip"),
+    (gzip.compress(b"{}" * 50, mtime=0)[:-9], "the body's gzip ends too early"),
+    (gzip.compress(b"{}", mtime=0) + b"x", "the body goes on after its gzip"),
 ])
 def test_damaged_gzip_is_refused(body: bytes, message: str) -> None:
     assert message in refusal(unzip, body, 1000)

@@ -102,7 +102,7 @@ def files(tmp_path: Path, first: Pair) -> SecurityConfig:
 
 @pytest.fixture
 def mutual(files: SecurityConfig, tmp_path: Path, ours: Authority) -> SecurityConfig:
-    """The same with --client-ca."""
+    """The same with `client_ca`."""
     shutil.copyfile(ours.cert, tmp_path / "clients.pem")
     return SecurityConfig(tls_cert=files.tls_cert, tls_key=files.tls_key, client_ca=tmp_path / "clients.pem")
 
@@ -204,7 +204,10 @@ async def serving(certificates: Certificates, roots: Path) -> AsyncIterator[Serv
 
 def run(config: SecurityConfig, roots: Path, scenario: Callable[[Served], Coroutine[Any, Any, None]]) -> None:
     async def all_of_it() -> None:
-        async with serving(Certificates(config, QUICK), roots) as served:
+        assert config.tls_cert is not None
+        assert config.tls_key is not None
+        certificates = Certificates(config.tls_cert, config.tls_key, config.client_ca, QUICK)
+        async with serving(certificates, roots) as served:
             await scenario(served)
 
     asyncio.run(all_of_it())
@@ -360,9 +363,9 @@ def test_nothing_older_than_tls_1_2_is_spoken(files: SecurityConfig, ours: Autho
     run(files, ours.cert, scenario)
 
 
-def message(**paths: Path | None) -> str:
+def message(tls_cert: Path, tls_key: Path, client_ca: Path | None = None) -> str:
     with pytest.raises(ServeError) as error:
-        Certificates(SecurityConfig(**paths))  # type: ignore[arg-type]
+        Certificates(tls_cert, tls_key, client_ca)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -373,17 +376,17 @@ def test_what_cannot_be_used_at_the_start_is_named_with_its_flag(tmp_path: Path,
     empty, half = tmp_path / "empty", tmp_path / "half"
     empty.write_bytes(b"")
     half.write_bytes(cert.read_bytes()[:300])
-    assert message(tls_cert=none, tls_key=key).startswith(f"--tls-cert {none} cannot be read (No such file")
-    assert message(tls_cert=cert, tls_key=none).startswith(f"--tls-key {none} cannot be read (No such file")
-    assert message(tls_cert=cert, tls_key=key, client_ca=none).startswith(f"--client-ca {none} cannot be read (No such")
-    assert message(tls_cert=key, tls_key=key).startswith(f"--tls-cert {key} holds no certificate in PEM form")
-    assert message(tls_cert=cert, tls_key=cert).startswith(f"--tls-key {cert} holds no private key in PEM form")
-    assert message(tls_cert=cert, tls_key=key, client_ca=key).startswith(f"--client-ca {key} holds no certificate")
-    assert message(tls_cert=cert, tls_key=key, client_ca=half).startswith(f"--client-ca {half} cannot be used")
-    assert message(tls_cert=half, tls_key=key).startswith(f"--tls-cert {half} and --tls-key {key} cannot be used")
+    assert message(tls_cert=none, tls_key=key).startswith(f"`tls_cert` {none} cannot be read (No such file")
+    assert message(tls_cert=cert, tls_key=none).startswith(f"`tls_key` {none} cannot be read (No such file")
+    assert message(tls_cert=cert, tls_key=key, client_ca=none).startswith(f"`client_ca` {none} cannot be read (No such")
+    assert message(tls_cert=key, tls_key=key).startswith(f"`tls_cert` {key} holds no certificate in PEM form")
+    assert message(tls_cert=cert, tls_key=cert).startswith(f"`tls_key` {cert} holds no private key in PEM form")
+    assert message(tls_cert=cert, tls_key=key, client_ca=key).startswith(f"`client_ca` {key} holds no certificate")
+    assert message(tls_cert=cert, tls_key=key, client_ca=half).startswith(f"`client_ca` {half} cannot be used")
+    assert message(tls_cert=half, tls_key=key).startswith(f"`tls_cert` {half} and `tls_key` {key} cannot be used")
     mine = ours.sign("mine")
     for other in (mine.key, second.key):  # of the same kind, and of another
-        assert f"--tls-key {other} is not the key of --tls-cert {cert}: " in message(tls_cert=cert, tls_key=other)
+        assert f"`tls_key` {other} is not the key of `tls_cert` {cert}: " in message(tls_cert=cert, tls_key=other)
     weak = ours.sign("weak", kind=("-newkey", "rsa:1024", "-nodes"))
     assert "cannot be used (ee key too small)" in message(tls_cert=weak.cert, tls_key=weak.key)
 
@@ -394,21 +397,21 @@ def test_an_encrypted_key_is_refused_without_asking_anybody(tmp_path: Path, firs
     openssl(*(("pkey",) if form == "pkcs8" else ("ec",)), "-in", first.key, "-aes128", "-passout", "pass:secret",
             "-out", locked)
     started = time.monotonic()
-    assert message(tls_cert=first.cert, tls_key=locked).startswith(f"--tls-key {locked} is encrypted")
+    assert message(tls_cert=first.cert, tls_key=locked).startswith(f"`tls_key` {locked} is encrypted")
     assert time.monotonic() - started < 2
 
 
 def test_the_end_of_the_certificate_is_known_and_warned_of_when_past(ours: Authority, foreign: Authority,
                                                                     caplog: pytest.LogCaptureFixture) -> None:
     good = foreign.sign("good", days=7)
-    expires = Certificates(SecurityConfig(tls_cert=good.cert, tls_key=good.key)).expires
+    expires = Certificates(good.cert, good.key, None)._identity.expires
     assert expires == pytest.approx(time.time() + 7 * 86400, abs=300)
     assert not caplog.records
     late = ours.sign("late", days=-1)
-    expires = Certificates(SecurityConfig(tls_cert=late.cert, tls_key=late.key)).expires
+    expires = Certificates(late.cert, late.key, None)._identity.expires
     assert expires == pytest.approx(time.time() - 86400, abs=300)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "has ended on" in caplog.text
+    assert "has expired on" in caplog.text
 
 
 def test_callers_without_a_certificate_have_no_name() -> None:

@@ -17,7 +17,7 @@ from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
 from serving.models.metadata import ModelMetadata, read_metadata
-from serving.models.model_folder import SAVED_MODEL, read_model_folder
+from serving.models.version_folders import SAVED_MODEL, read_model_folder
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
 
@@ -98,10 +98,10 @@ def _check_folders(config: ServeConfig) -> None:
 def _security(config: SecurityConfig) -> str:
     """What protects the server, after reading its files."""
     said = ["TLS" if config.tls_cert else "no TLS"]
-    if config.tls_cert is not None:
-        Certificates(config)
+    if config.tls_cert is not None and config.tls_key is not None:
+        Certificates(config.tls_cert, config.tls_key, config.client_ca)
         said += ["client certificates"] if config.client_ca else []
-    Authenticator(config)
+    Authenticator(config.keys_file)
     said.append(f"keys of {config.keys_file}" if config.keys_file else "no keys")
     if config.client_rate:
         said.append(f"{config.client_rate:g} calls/s a client, {config.client_burst} at once")

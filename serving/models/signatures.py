@@ -1,0 +1,117 @@
+"""The signatures of an exported version: what each takes and gives, and whether a SavedModel and a call fit.
+
+Importing this module does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from serving.errors import InvalidArgument, NotFound, ServeError
+from serving.models.version_folders import SAVED_MODEL
+from serving.security.sanitize import printable
+
+SIZE = "size"
+"""Name of a dimension that must be the network's input size."""
+ANY_SIZE = ("N", "height", "width")
+"""Names of dimensions that may be anything from 1 up."""
+DEFAULT_SIGNATURE = "serving_default"
+CLASSIFY_SIGNATURE = "classify"
+IMAGE_FEATURE = "image/encoded"
+"""Key of the image's bytes in a tf.Example, as in TensorFlow's own image data sets."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a signature takes and gives; the names and types are fixed by the export format."""
+
+    input: str
+    dtype: Literal["string", "uint8", "float32"]
+    shape: tuple[str | int, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def item_bytes(self) -> int:
+        """Memory of one element; of a string, that of the pointer to it."""
+        return 8 if self.dtype == "string" else np.dtype(self.dtype).itemsize
+
+
+SIGNATURES: Mapping[str, Signature] = {
+    DEFAULT_SIGNATURE: Signature("image_bytes", "string", ("N",), ("probabilities",)),
+    "predict_images": Signature("images", "uint8", ("N", "height", "width", 3), ("probabilities",)),
+    "predict_tensors": Signature("inputs", "float32", ("N", SIZE, SIZE, 3), ("probabilities", "logits")),
+    "preprocess": Signature("image_bytes", "string", ("N",), ("inputs",)),
+    CLASSIFY_SIGNATURE: Signature("examples", "string", ("N",), ("scores", "classes")),
+}
+
+
+def signature_name(model: str, name: str) -> str:
+    """The signature of a Predict call: serving_default if none is named; NotFound lists those that exist."""
+    name = name or DEFAULT_SIGNATURE
+    if name not in SIGNATURES:
+        raise NotFound(f"model '{model}' has no signature '{printable(name)}'; it has {', '.join(sorted(SIGNATURES))}")
+    return name
+
+
+def check_input(name: str, dtype: str, shape: Sequence[int], image_size: int) -> None:
+    """InvalidArgument unless the input has the type and shape that signature `name` takes.
+
+    Args:
+        name: one of SIGNATURES.
+        dtype: of the input.
+        shape: of the input.
+        image_size: height and width of the network's input, pixels.
+    """
+    signature = SIGNATURES[name]
+    expected_shape = [image_size if dimension == SIZE else dimension for dimension in signature.shape]
+    fits = len(shape) == len(expected_shape) and all(
+        size == expected or (expected in ANY_SIZE and size >= 1)
+        for size, expected in zip(shape, expected_shape, strict=True))
+    if dtype != signature.dtype or not fits:
+        raise InvalidArgument(f"input '{signature.input}' of signature '{name}' must be {signature.dtype} "
+                              f"[{', '.join(map(str, expected_shape))}] with N at least 1, found {dtype} "
+                              f"[{', '.join(map(str, shape))}]")
+
+
+def read_graph(version_folder: Path) -> Any:
+    """A SavedModel's `serve` graph, a MetaGraphDef without variables.
+
+    Imports TensorFlow. Raises ServeError if the file is damaged or lacks one of SIGNATURES.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = version_folder / SAVED_MODEL
+    try:
+        saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise ServeError(f"{path} cannot be read ({error}): export the model again with voc-export") from None
+    graph = next((graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags), None)
+    if graph is None:
+        raise ServeError(f"{path} has no graph with the tag 'serve': export the model again with voc-export")
+    for name, signature in SIGNATURES.items():
+        if name not in graph.signature_def:
+            raise ServeError(f"{path} has no signature '{name}' (it has: {', '.join(sorted(graph.signature_def))}): "
+                             "export the model again with voc-export")
+        inputs = {key: dtype_name(tensor.dtype) for key, tensor in sorted(graph.signature_def[name].inputs.items())}
+        if inputs.get(signature.input) != signature.dtype:
+            raise ServeError(f"{path}: signature '{name}' does not take {signature.dtype} '{signature.input}' (it "
+                             f"takes: "
+                             f"{', '.join(f'{dtype} {key!r}' for key, dtype in inputs.items())}): export the model "
+                             "again with voc-export")
+    return graph
+
+
+def dtype_name(dtype: int) -> str:
+    """Name of a tensorflow.DataType, such as float32; imports TensorFlow."""
+    import tensorflow as tf
+
+    try:
+        return str(tf.DType(dtype).name)
+    except TypeError:
+        return f"dtype {dtype}"

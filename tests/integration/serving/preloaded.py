@@ -1,0 +1,9 @@
+"""What forked_server's processes have imported when they begin."""
+
+from voc_cls.console import import_tensorflow
+
+import_tensorflow()
+import serving.engine.tensorflow  # noqa: E402
+import serving.grpc.services  # noqa: E402
+import serving.rest.routes  # noqa: E402
+import serving.server  # noqa: E402, F401
