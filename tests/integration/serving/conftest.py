@@ -104,11 +104,6 @@ def until(true: Callable[[], object], seconds: float = START_TIMEOUT) -> None:
         time.sleep(0.05)
 
 
-def default_sigint() -> None:
-    """For preexec_fn: SIGINT is ignored in what a background job of a shell starts."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class Start:
     """Starts servers and ends those that a test has left.
 
@@ -127,9 +122,8 @@ class Start:
         model = [] if model_dir is None else ["--model-dir", model_dir]
         arguments = list(map(str, [*model, "--host", "127.0.0.1", "--port", 0, "--http-port", 0, *flags]))
         with output.open("wb") as out, errors.open("wb") as err:
-            process = (subprocess.Popen([str(BIN / "voc-serve"), *arguments], stdout=out, stderr=err,
-                                        preexec_fn=default_sigint) if self._as_program
-                       else start_server(arguments, output, errors))
+            process = (subprocess.Popen([str(BIN / "voc-serve"), *arguments], stdout=out, stderr=err)
+                       if self._as_program else start_server(arguments, output, errors))
         self._servers.append(Server(process, output, errors))
         return self._servers[-1]
 
