@@ -1,7 +1,7 @@
-"""voc-serve --check: everything that can be looked at without serving and without TensorFlow, and what would be served.
+"""voc-serve --check: all that can be checked without serving and without TensorFlow, and what would be served.
 
 Stricter than a start: every version that is wanted must be there and readable, and every label must have one. The graph
-of a version is looked at only when it is loaded.
+of a version is read only when it is loaded.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MODEL_COLUMNS = ("model", "versions", "labels", "network", "classes", "threshold
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A model as it lies on disk."""
+class _CheckedModel:
+    """A model as it is on disk."""
 
     settings: ModelSettings
     versions: dict[int, ModelMetadata]
@@ -36,10 +36,10 @@ class _Found:
 
 def check(config: ServeConfig) -> None:
     """Prints what would be served. Raises UsageError or ServeError for the first thing that is wrong."""
-    models = [_look(settings) for settings in model_settings(config.models)]
+    models = [_check_model(settings) for settings in model_settings(config.models)]
     _check_folders(config)
     batching = config.batching
-    said = [
+    summary = [
         ("gRPC", _port(config.ports.host, config.ports.port, "port")),
         ("HTTP", _port(config.ports.host, config.ports.http_port, "http_port")),
         ("security", _security(config.security)),
@@ -48,11 +48,11 @@ def check(config: ServeConfig) -> None:
         ("engine", f"{config.resolved_threads} threads, {config.engine.precision}"),
         ("pictures", f"up to {config.pictures.max_megapixels:g} megapixels, {config.pictures.max_picture_mb:g} MiB"),
     ]
-    print("\n".join([*_columns([MODEL_COLUMNS, *map(_row, models)]), "", *_columns(said), "",
+    print("\n".join([*_columns([MODEL_COLUMNS, *map(_row, models)]), "", *_columns(summary), "",
                      "voc-serve: nothing wrong was found"]))
 
 
-def _row(model: _Found) -> tuple[str, ...]:
+def _row(model: _CheckedModel) -> tuple[str, ...]:
     newest = model.versions[max(model.versions)]
     labels = " ".join(f"{label}={number}" for label, number in model.settings.labels.items())
     return (model.settings.name, " ".join(map(str, model.versions)), labels or "-", f"{newest.net} {newest.size} px",
@@ -65,7 +65,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _look(settings: ModelSettings) -> _Found:
+def _check_model(settings: ModelSettings) -> _CheckedModel:
     """Reads what a model's folder says; ServeError if a wanted version or a label's is missing or damaged."""
     folder, name = read_model_folder(settings.folder), settings.name
     on_disk = ", ".join(map(str, folder.versions))
@@ -81,7 +81,7 @@ def _look(settings: ModelSettings) -> _Found:
         for file in FILES:
             if not (folder.version(number) / file).is_file():
                 raise ServeError(f"{folder.version(number)} has no {file}: export the model again with voc-export")
-    return _Found(settings, {number: read_metadata(folder.version(number)) for number in wanted})
+    return _CheckedModel(settings, {number: read_metadata(folder.version(number)) for number in wanted})
 
 
 def _check_folders(config: ServeConfig) -> None:
@@ -97,19 +97,19 @@ def _check_folders(config: ServeConfig) -> None:
 
 def _security(config: SecurityConfig) -> str:
     """What protects the server, after reading its files."""
-    said = ["TLS" if config.tls_cert else "no TLS"]
+    protection = ["TLS" if config.tls_cert else "no TLS"]
     if config.tls_cert is not None and config.tls_key is not None:
         Certificates(config.tls_cert, config.tls_key, config.client_ca)
-        said += ["client certificates"] if config.client_ca else []
+        protection += ["client certificates"] if config.client_ca else []
     Authenticator(config.keys_file)
-    said.append(f"keys of {config.keys_file}" if config.keys_file else "no keys")
+    protection.append(f"keys of {config.keys_file}" if config.keys_file else "no keys")
     if config.client_rate:
-        said.append(f"{config.client_rate:g} calls/s a client, {config.client_burst} at once")
+        protection.append(f"{config.client_rate:g} calls/s a client, {config.client_burst} at once")
     if config.client_concurrency:
-        said.append(f"{config.client_concurrency} calls of a client at a time")
+        protection.append(f"{config.client_concurrency} calls of a client at a time")
     open_to_all = config.keys_file is None and config.client_ca is None
     reflection = config.reflection if config.reflection != "auto" else "on" if open_to_all else "off"
-    return ", ".join([*said, f"reflection {reflection}"])
+    return ", ".join([*protection, f"reflection {reflection}"])
 
 
 def _port(host: str, port: int, name: str) -> str:

@@ -16,8 +16,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # a full disk
             stream.flush()
-    # A thread may still be inside TensorFlow, loading or computing what nobody waits for any more; the interpreter's
-    # own way out would wait for it.
+    # A thread may still be inside TensorFlow, loading or computing a result that is no longer needed; the
+    # interpreter's own exit would wait for it.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""Asks a server for its health and exits 0 if it is SERVING, else 1: the health check of a container.
+"""The health check of a container: exits 0 if the server is SERVING, else 1.
 
     python -m serving.probe 127.0.0.1:8500
     python -m serving.probe localhost:8500 --ca ca.pem [--cert probe.pem --key probe.key]
@@ -29,24 +29,25 @@ def health(address: str, credentials: grpc.ChannelCredentials | None = None) -> 
 
 
 def main() -> None:
-    """Reads the command line, asks, prints, exits."""
+    """Reads the command line, prints the status, exits."""
     parser = argparse.ArgumentParser(prog="python -m serving.probe", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address", metavar="HOST:PORT")
-    parser.add_argument("--ca", type=Path, help="certificates, PEM, of those who may sign the server's: asks over TLS")
+    parser.add_argument("--ca", type=Path, help="certificates, PEM, of those who may sign the server's: connects "
+                                                "with TLS")
     parser.add_argument("--cert", type=Path, help="client certificate, PEM, for a server that wants one")
     parser.add_argument("--key", type=Path, help="private key of --cert, PEM")
-    given = parser.parse_args()
+    args = parser.parse_args()
     credentials = None
-    if given.ca is not None:
+    if args.ca is not None:
         try:
-            pem = [None if path is None else path.read_bytes() for path in (given.ca, given.key, given.cert)]
+            pem = [None if path is None else path.read_bytes() for path in (args.ca, args.key, args.cert)]
         except OSError as error:
             sys.exit(f"{error.filename} cannot be read: {error.strerror}")
         credentials = grpc.ssl_channel_credentials(*pem)
-    found = health(given.address, credentials)
-    print(found)
-    sys.exit(found != "SERVING")
+    status = health(args.address, credentials)
+    print(status)
+    sys.exit(status != "SERVING")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def main(connection: Connection, memory: int) -> None:
 
 
 def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, Loaded]:
-    """The network, after one batch of each size: TensorFlow optimises its graph for every size anew."""
+    """The network, after one batch of each size: TensorFlow optimises its graph for every size."""
     import_tensorflow()
     from serving.engine.tensorflow import Precision, TensorFlowNetwork, start_threads
 

@@ -121,7 +121,9 @@ class ModelRegistry:
                     raise ServeError(_failure(name, model))
 
     async def watch(self, seconds: float) -> None:
-        """Looks for new and removed versions every `seconds` (0: never) and restarts engines; runs for ever."""
+        """Looks for new and removed versions every `seconds` (0: never) and restarts engines; runs until it is
+        cancelled.
+        """
         next_look = time.monotonic() + seconds if seconds else inf
         while True:
             wake = min(next_look, *(model.next_restart for model in self._models.values()))

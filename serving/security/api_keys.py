@@ -1,4 +1,4 @@
-"""The file of --keys-file: who may call what.
+"""API keys: the YAML file that says which clients may call which methods.
 
     keys:
       - name: photo-app         # in logs, metrics and limits
@@ -8,7 +8,7 @@
 `methods` holds groups (predict, status, metrics, reflection, admin), full methods (/voc_cls.v1.Classifier/Classify,
 GET /metrics) and patterns with * of them. Without `methods`, and for `*`, everything but administration, which only
 `admin` or the full name of a method gives. A name may have several keys, so that a new token can be handed out before
-the old one is taken away. No message of this module holds a token.
+the old one is removed. No message of this module contains a token.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ GROUPS = {  # a method belongs to the first group that has it
     "predict": ("/tensorflow.serving.PredictionService/*", "/voc_cls.v1.Classifier/*", "POST /v1/models/*:predict",
                 "POST /v1/models/*:classify", "POST /v1/models/*:regress"),
 }
-GIVEN = tuple(group for group in GROUPS if group != "health")
+GRANTABLE = tuple(group for group in GROUPS if group != "health")
 """The groups that a key can be given; health needs no key."""
 EVERYTHING = "*"
 TOKEN = re.compile(r"[\x21-\x7e]{16,4096}")
-"""Tokens a header can carry, and too long to be guessed."""
+"""Tokens that a header can carry and that are too long to be guessed."""
 FIELDS = ("name", "sha256", "token", "methods")
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One token, by its digest, and what it is good for."""
+    """One token, by its digest, and the methods that it may call."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -54,7 +54,9 @@ class ApiKey:
     """Whether the file holds the token itself."""
 
     def may(self, method: str) -> bool:
-        """Whether this key is good for a method; one of no group must be named or matched by a pattern of its own."""
+        """Whether this key may call `method`; a method of no group must be named, or matched by a pattern of its
+        own.
+        """
         group = group_of(method)
         if group in self.methods or method in self.methods:
             return True
@@ -75,7 +77,7 @@ def group_of(method: str) -> str:
 
 
 def parse_keys(content: bytes, source: str) -> tuple[ApiKey, ...]:
-    """The keys of a file; none are allowed, and then nobody may call. ServeError that starts with `source`."""
+    """The keys of a file; an empty list lets no caller in. Raises ServeError, whose message starts with `source`."""
     entries = _entries(content, source)
     keys: dict[bytes, ApiKey] = {}
     for number, entry in enumerate(entries, 1):
@@ -92,15 +94,16 @@ def _entries(content: bytes, source: str) -> list[Any]:
         # BaseLoader leaves 00123456789012345 and 1e9 the text that they are
         document = yaml.load(content, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)  # the error's own words may quote a token
+        mark = getattr(error, "problem_mark", None)  # the error's own text may quote a token
         where = f" at line {mark.line + 1}" if mark else ""
-        raise ServeError(f"{source} is no YAML{where}: write keys: and below it a list of name and sha256") from None
+        raise ServeError(f"{source} is not YAML{where}: write keys: and below it a list of name and sha256") from None
     if not isinstance(document, dict) or list(document) != ["keys"]:
         raise ServeError(f"{source} does not hold keys: and nothing else: write keys: and below it a list of name and "
                          "sha256")
     entries = document["keys"]
     if not isinstance(entries, list):
-        raise ServeError(f"{source}: keys is no list: start each key with a line - name: …, or write keys: [] for none")
+        raise ServeError(f"{source}: keys is not a list: start each key with a line - name: …, or write keys: [] for "
+                         f"none")
     return entries
 
 
@@ -109,7 +112,7 @@ def _key(entry: Any, where: str) -> ApiKey:
         raise ServeError(f"{where} has no fields: write name and sha256")
     name = entry.get("name")
     if not isinstance(name, str) or not is_safe_name(name):
-        raise ServeError(f"{where} has no name that can be one: give it a name of letters, digits, _ - and .")
+        raise ServeError(f"{where} has no valid name: give it a name of letters, digits, _ - and .")
     where = f"{where}, '{name}',"
     if not set(entry) <= set(FIELDS):
         raise ServeError(f"{where} has a field that is not known: there are {', '.join(FIELDS)}")
@@ -135,10 +138,11 @@ def _digest(entry: dict[str, Any], where: str) -> bytes:
 
 def _methods(rules: Any, where: str) -> tuple[str, ...]:
     if not isinstance(rules, list) or not rules:
-        raise ServeError(f"{where} has methods that are no list: write methods: [predict], or leave them out")
+        raise ServeError(f"{where} has methods that are not a list: write methods: [predict], or omit them")
     for rule in rules:
-        if rule not in (*GIVEN, EVERYTHING) and not (isinstance(rule, str) and re.match(r"/\S|[A-Z*]+ /", rule)):
+        if rule not in (*GRANTABLE, EVERYTHING) and not (isinstance(rule, str) and re.match(r"/\S|[A-Z*]+ /", rule)):
             shown = f"'{rule}'" if isinstance(rule, str) and is_safe_name(rule) else "one"
-            raise ServeError(f"{where} has among its methods {shown} that is neither a group ({', '.join(GIVEN)}) nor "
+            raise ServeError(f"{where} has among its methods {shown} that is neither a group "
+                             f"({', '.join(GRANTABLE)}) nor "
                              "written like /voc_cls.v1.Classifier/Classify or GET /metrics: write one of these")
     return tuple(rules)

@@ -56,10 +56,10 @@ class Authenticator:
         self.refresh()
         key = self._find(_token(headers))
         if key is None:
-            raise Unauthenticated(f"the key is not known here: {HOW} with one from whoever runs this server")
+            raise Unauthenticated(f"the key is not known here: {HOW}, with a key from the operator of this server")
         if not key.may(method):
-            raise PermissionDenied(f"key '{key.name}' may not call {_shown(method)}, as it is good for "
-                                   f"{_granted(key)}: ask whoever runs this server for more")
+            raise PermissionDenied(f"key '{key.name}' may not call {_shown(method)}, as it is for "
+                                   f"{_granted(key)}: ask the operator of this server for more")
         return key.name
 
     def refresh(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether files of the configuration have changed, without asking the file system at every call."""
+"""Files that are read again when they change, without a look at the file system for every call."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Stamp = tuple[int, int, int, int, int] | None
 
 
 class WatchedFiles:
-    """Some files that belong together; may be asked from any thread."""
+    """Files that belong together. May be used from any thread."""
 
     def __init__(self, *paths: Path, look_every: float = LOOK_EVERY) -> None:
-        self.paths = paths
+        self._paths = paths
         self._look_every = look_every
         self._lock = Lock()
         self._next_look = time.monotonic() + look_every
         self._known = self._last = self._stamps()
 
     def changed(self) -> bool:
-        """True once for each change, as soon as the files have been still for `look_every` seconds.
+        """True once for each change, as soon as the files have not changed for `look_every` seconds.
 
-        So neither a file that is half written nor a certificate whose key is still to come is read. The first look
-        after a quiet time finds an old change at once.
+        So a half-written file, or a certificate whose key is still to come, is not read. A change that is older than
+        that is found at the next look.
         """
         with self._lock:
             if time.monotonic() < self._next_look:
@@ -42,11 +42,11 @@ class WatchedFiles:
             return True
 
     def _stamps(self) -> tuple[Stamp, ...]:
-        return tuple(map(_stamp, self.paths))
+        return tuple(map(_stamp, self._paths))
 
     @staticmethod
     def _age(stamps: tuple[Stamp, ...]) -> float:
-        """Seconds since the last change; 0 if a file is missing, which may be about to come back."""
+        """Seconds since the last change; 0 if a file is missing, as it may be about to come back."""
         if None in stamps:
             return 0
         return time.time() - max(stamp[3] for stamp in stamps if stamp) / 1e9

@@ -152,7 +152,7 @@ def test_the_refusal_names_the_method_and_the_key_but_no_token(tmp_path: Path) -
     keys = access(tmp_path, entry("photo-app", PHOTO, "[predict, status]"))
     with pytest.raises(PermissionDenied) as error:
         keys.client(RELOAD, bearer(PHOTO), PEER)
-    assert str(error.value).startswith(f"key 'photo-app' may not call {RELOAD}, as it is good for predict, status: ask")
+    assert str(error.value).startswith(f"key 'photo-app' may not call {RELOAD}, as it is for predict, status: ask")
     with pytest.raises(PermissionDenied) as error:
         keys.client("/x\nERROR " + "y" * 10000, bearer(PHOTO), PEER)
     assert "\n" not in str(error.value)
