@@ -35,9 +35,6 @@ Outcome = Literal["loaded", "failed"]
 
 UNCOUNTED = ("/grpc.", "GET /metrics", "GET /monitoring/")
 """Prefixes of methods that are not about a model; TensorFlow Serving does not count those either."""
-OTHER = "other"
-MOST_APIS = 64
-"""Limit of distinct API labels, against growth without bound; the server has a dozen."""
 RUNTIME = "TF1"
 """How TensorFlow Serving calls the runtime of SavedModels."""
 
@@ -100,57 +97,55 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # time stamps: half of the page, of no use
         self._registry = registry = CollectorRegistry()
         self._models: frozenset[str] = frozenset()
-        self._apis: set[str] = set()
         ProcessCollector(registry=registry)
         Info("voc_serve_build", "What runs here.", registry=registry).info(
             {"version": __version__, "python": platform.python_version()})
-        self._tensorflow_serving(registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"voc_serve_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        serving = ":tensorflow:serving"
+        self._requests = ExactCounter(f"{serving}:request_count", "The total number of requests.",
+                                      ["model_name", "status"])
+        self._runs = ExactCounter(f"{serving}:batching_session:wrapped_run_count",
+                                  "Total count of run calls on the wrapped session.")
+        registry.register(self._requests)
+        registry.register(self._runs)
+        self._request_latency = histogram(
+            f"{serving}:request_latency", "Wall time (in microseconds) of answered requests.", LATENCY,
+            "model_name", "API", "entrypoint")
+        self._runtime_latency = histogram(
+            f"{serving}:runtime_latency", "Wall time (in microseconds) of requests in the queue and the engine.",
+            LATENCY, "model_name", "API", "runtime")
+        self._warmup_latency = histogram(
+            f"{serving}:model_warmup_latency", "Wall time (in microseconds) for warming up the model.", LATENCY,
+            "model_path", "status")
+        self._queuing_latency = histogram(
+            f"{serving}:batching_session:queuing_latency", "Wall time (in microseconds) spent queuing.",
+            QUEUING_LATENCY, "thread_pool_name")
         self._calls_in_flight = Gauge("voc_serve_calls_in_flight", "Calls being answered.", ["entrypoint"],
                                       registry=registry)
+        self._answered = counter("pictures_answered", "Pictures that callers got scores for.", "model")
+        self._dropped = counter("pictures_dropped", "Pictures not computed, as their deadline had passed or their "
+                                "caller had gone.", "model", "reason")
+        self._shed = counter("calls_shed", "Calls refused to protect the server.", "model", "reason")
+        self._engines_lost = counter("engines_lost", "Engine processes that ended by themselves.", "model")
+        self._stages = {stage: histogram(f"voc_serve_{stage}_seconds", text, STAGE_SECONDS, "model")
+                        for stage, text in STAGES.items()}
+        self._batch_size = histogram("voc_serve_batch_pictures", "Pictures per batch.", BATCH_SIZES,
+                                     "model", "version")
+        self._batch_seconds = histogram("voc_serve_batch_seconds", "How long a batch was in the engine.",
+                                        STAGE_SECONDS, "model", "version")
+        self._loads = histogram("voc_serve_load_seconds", "How long a version took to load and warm up, or to fail.",
+                                LOAD_SECONDS, "model", "outcome")
         for entrypoint in get_args(Entrypoint):
             self._calls_in_flight.labels(entrypoint)
-        self._answered = Counter("voc_serve_pictures_answered", "Pictures that callers got scores for.", ["model"],
-                                 registry=registry)
-        self._dropped = Counter("voc_serve_pictures_dropped", "Pictures not computed, as their deadline had passed "
-                                "or their caller had gone.", ["model", "reason"], registry=registry)
-        self._shed = Counter("voc_serve_calls_shed", "Calls refused to protect the server.", ["model", "reason"],
-                             registry=registry)
-        self._stages = {stage: Histogram(f"voc_serve_{stage}_seconds", text, ["model"], buckets=STAGE_SECONDS,
-                                         registry=registry)
-                        for stage, text in STAGES.items()}
-        versions = ["model", "version"]
-        self._batch_size = Histogram("voc_serve_batch_pictures", "Pictures per batch.", versions,
-                                     buckets=BATCH_SIZES, registry=registry)
-        self._batch_seconds = Histogram("voc_serve_batch_seconds", "How long a batch was in the engine.", versions,
-                                        buckets=STAGE_SECONDS, registry=registry)
-        self._loads = Histogram("voc_serve_load_seconds", "How long a version took to load and warm up, or to fail.",
-                                ["model", "outcome"], buckets=LOAD_SECONDS, registry=registry)
-        self._engines_lost = Counter("voc_serve_engines_lost", "Engine processes that ended by themselves.",
-                                     ["model"], registry=registry)
         for reason in get_args(ShedReason):
             self._shed.labels("", reason)  # while the model of the call is not known
         self.serve(models)
-
-    def _tensorflow_serving(self, registry: CollectorRegistry) -> None:
-        prefix = ":tensorflow:serving"
-        self._requests = ExactCounter(f"{prefix}:request_count", "The total number of requests.",
-                                      ["model_name", "status"])
-        self._runs = ExactCounter(f"{prefix}:batching_session:wrapped_run_count",
-                                  "Total count of run calls on the wrapped session.")
-        for counter in (self._requests, self._runs):
-            registry.register(counter)
-        self._request_latency = Histogram(
-            f"{prefix}:request_latency", "Wall time (in microseconds) of answered requests.",
-            ["model_name", "API", "entrypoint"], buckets=LATENCY, registry=registry)
-        self._runtime_latency = Histogram(
-            f"{prefix}:runtime_latency", "Wall time (in microseconds) of requests in the queue and the engine.",
-            ["model_name", "API", "runtime"], buckets=LATENCY, registry=registry)
-        self._warmup_latency = Histogram(
-            f"{prefix}:model_warmup_latency", "Wall time (in microseconds) for warming up the model.",
-            ["model_path", "status"], buckets=LATENCY, registry=registry)
-        self._queuing_latency = Histogram(
-            f"{prefix}:batching_session:queuing_latency", "Wall time (in microseconds) spent queuing.",
-            ["thread_pool_name"], buckets=QUEUING_LATENCY, registry=registry)
 
     def serve(self, models: Collection[str]) -> None:
         """Sets the server's models.
@@ -187,7 +182,7 @@ class Metrics:
         model = self._known(model)
         self._requests.increase(model, status.name)
         if status is grpc.StatusCode.OK:
-            api = self._api(method)
+            api = api_of(method)
             self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
             if runtime_seconds is not None:
                 self._runtime_latency.labels(model, api, RUNTIME).observe(runtime_seconds * 1e6)
@@ -250,13 +245,6 @@ class Metrics:
 
     def _known(self, model: str) -> str:
         return model if model in self._models else ""
-
-    def _api(self, method: str) -> str:
-        api = api_of(method)
-        if api not in self._apis and len(self._apis) >= MOST_APIS:
-            return OTHER
-        self._apis.add(api)
-        return api
 
 
 def api_of(method: str) -> str:

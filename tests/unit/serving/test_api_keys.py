@@ -68,7 +68,7 @@ def forbidden(keys: Authenticator, method: str, token: str) -> None:
     ("keys:", ": keys is not a list"),
     (f"keys: {{photo: {PHOTO}}}", ": keys is not a list"),
     (f"keys: [{PHOTO}]", ": key 1 has no fields"),
-    (f"keys: [{{token: {PHOTO}}}]", ": key 1 has no name"),
+    (f"keys: [{{token: {PHOTO}}}]", ": key 1 has no valid name"),
     (f"keys: [{{name: a/b, token: {PHOTO}}}]", ": key 1 has no valid name"),
     (f"keys: [{{name: [a], token: {PHOTO}}}]", ": key 1 has no valid name"),
     (f"keys: [{{name: a, token: {PHOTO}, {OLD}: x}}]", ": key 1, 'a', has a field that is not known: there are name,"),
