@@ -144,6 +144,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     starter.end_all()
 
 
+@pytest.fixture
+def start_program(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers for one test as users do: their engines are their children."""
+    starter = Start(tmp_path, as_program=True)
+    yield starter
+    starter.end_all()
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """models/tiny with the versions 9 and 10; 10 is the higher one, though not for the alphabet."""
