@@ -155,7 +155,8 @@ def test_a_log_whose_disk_was_full_goes_on_when_it_is_not(start_blindly: Callabl
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_model_whose_folder_is_removed_is_served_on_and_recovers_with_it(start_program: Start, tmp_path: Path) -> None:
+def test_a_model_whose_folder_is_removed_is_served_on_and_recovers_with_it(start_program: Start,
+                                                                           tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "models" / "tiny", tmp_path / "elsewhere"
     export_tiny_model(folder / "1", seed=1)
     shutil.copytree(folder, elsewhere)
