@@ -51,7 +51,7 @@ def test_it_says_what_its_probabilities_mean_with_every_answer(softmax_server: S
 def test_thresholds_that_it_does_not_have_are_refused_with_what_to_ask_instead(softmax_server: Server,
                                                                                pictures: list[Path]) -> None:
     with Client(softmax_server.address) as client:
-        with pytest.raises(CallError, match=r"one label a picture \(softmax\) and has no thresholds: send top_k 1"):
+        with pytest.raises(CallError, match=r"one label per picture \(softmax\) and has no thresholds: send top_k 1"):
             client.classify(pictures, exported_thresholds=True)
         (winner,) = client.classify(pictures[:1], top_k=1)[0].labels
         everything = client.classify(pictures[:1])[0].labels

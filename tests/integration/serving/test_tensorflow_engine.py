@@ -79,7 +79,7 @@ def test_auto_is_bfloat16_where_the_cpu_has_instructions_for_it(tmp_path: Path, 
     if able:
         assert choose_precision(Precision.BFLOAT16, info) is Precision.BFLOAT16
     else:
-        with pytest.raises(ServeError, match="--precision bfloat16 needs a CPU with avx512_bf16 or amx_bf16"):
+        with pytest.raises(ServeError, match="`precision` bfloat16 needs a CPU with avx512_bf16 or amx_bf16"):
             choose_precision(Precision.BFLOAT16, info)
 
 
