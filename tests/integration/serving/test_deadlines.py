@@ -33,7 +33,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     export_tiny_model(folder / "1", seconds=SECONDS, size=224)
     starter = Start(tmp_path_factory.mktemp("server"))
     yield starter(folder, "--max-batch-size", BATCH, "--queue-size", PLACES, "--threads", 1, "--max-calls", CALLS,
-                  "--max-connection-age", AGE, "--max-message-mb", 1).wait_until_ready()
+                  "--max-message-mb", 1).wait_until_ready()
     starter.end_all()
 
 
@@ -205,8 +205,10 @@ class Balancer:
             one.close()
 
 
-def test_connections_are_opened_anew_so_that_a_balancer_can_spread_them_and_no_call_fails(slow: Server) -> None:
-    balancer = Balancer(slow.address)
+def test_connections_are_opened_anew_so_that_a_balancer_can_spread_them_and_no_call_fails(start: Start,
+                                                                                         model: Path) -> None:
+    server = start(model, "--max-connection-age", AGE).wait_until_ready()
+    balancer = Balancer(server.address)
     try:
         with grpc.insecure_channel(balancer.address) as channel, ThreadPoolExecutor(2) as callers:
             stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
