@@ -1,10 +1,10 @@
 #!/bin/sh
-# The whole way, on pictures generated here and real ImageNet weights: data, training, evaluation, export, server,
-# answers. Everything it writes goes to demo/, but the weights, which voc-weights keeps in its cache folder.
+# Every step on generated images and real ImageNet weights: data, training, evaluation, export, server, predictions.
+# It writes to demo/ only, except for the weights, which voc-weights keeps in its cache folder.
 set -eu
 
 PICTURES=${PICTURES:-480}
-ASKED=12
+REQUESTED=12
 demo=${DEMO:-demo}
 server=
 
@@ -23,11 +23,11 @@ step() { printf '\n== %s\n' "$1"; }
 mkdir -p "$demo"
 rm -rf "$demo/run" "$demo/models"
 
-step "1. $PICTURES pictures with annotations, as a VOC devkit"
+step "1. Generate $PICTURES images with annotations, as a VOC devkit"
 voc-data demo "$demo/devkit" --pictures "$PICTURES" --seed 0
 root=$demo/devkit/VOCdevkit/VOC2007
 
-step "2. VGG-16's ImageNet convolutions"
+step "2. Fetch VGG-16's ImageNet convolutions"
 weights=$(voc-weights fetch vgg_16_conv)
 
 step "3. Train the new head m_fc8 on the frozen convolutions"
@@ -37,7 +37,7 @@ voc-train --data voc --root "$root" --train-split trainval --eval-split test --n
 step "4. Export"
 voc-export "$demo/run" "$demo/models/voc"
 
-step "5. Serve, and ask about $ASKED pictures of the test split"
+step "5. Serve, and predict $REQUESTED images of the test split"
 rm -f "$demo/port"
 voc-serve --model-dir "$demo/models/voc" --host 127.0.0.1 --port 0 --http-port -1 --port-file "$demo/port" &
 server=$!
@@ -46,7 +46,7 @@ while [ ! -s "$demo/port" ]; do
     sleep 0.2
 done
 set --
-for id in $(head -n "$ASKED" "$root/ImageSets/Main/test.txt"); do
+for id in $(head -n "$REQUESTED" "$root/ImageSets/Main/test.txt"); do
     set -- "$@" "$root/JPEGImages/$id.jpg"
 done
 voc-predict "$@" --server "127.0.0.1:$(cat "$demo/port")" --top-k 4 --sheet "$demo/answers.png"
@@ -56,8 +56,8 @@ stop_server
 
 cat <<END
 
-All of it is in $demo/: the devkit, the run (metrics, weights, config), the model, what the run came to as a page, and
-the answers as a picture:
+Everything is in $demo/: the devkit, the run (metrics, weights, config) and the model. The report of the run and the
+predictions as an image:
   $demo/run/report.html
   $demo/answers.png
 END

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the image, runs it as a server would (read-only, no capabilities, not root), asks it, stops it.
-# Needs a Docker engine and the model of `make demo`.
+# Builds the Docker image, runs it without privileges (read-only, no capabilities, not root), sends a request, stops it.
+# Needs a Docker engine and the model that `make demo` writes.
 set -eu
 
 image=voc-cls:test
