@@ -180,11 +180,6 @@ def default_splits(kind: DataKind, root: Path) -> tuple[str, str]:
     return READERS[kind].default_splits(root)
 
 
-def folds_of(root: Path) -> tuple[int, ...]:
-    """The folds in a folder of CSV lists."""
-    return csv.folds_of(root)
-
-
 def _csv_defaults(root: Path) -> tuple[str, str]:
     splits = csv.splits_of(root)
     return splits[0] if len(splits) == 1 else "train", "test" if "test" in splits and len(splits) > 1 else NONE

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Task
-from voc_cls.data.load import NONE, default_splits, folds_of
+from voc_cls.data.load import NONE, default_splits
+from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import UsageError
 from voc_cls.paths import cache_folder
 from voc_cls.training.devices import inference_precision

@@ -71,13 +71,12 @@ def test_the_twenty_drawings_can_be_told_apart_by_shape_alone() -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_with_other_threads(
-        drawn_devkit: Path, tmp_path: Path) -> None:
-    write_demo(tmp_path / "one", pictures=30, seed=1, threads=1)
-    assert digest(tmp_path / "one/VOCdevkit/VOC2007") == digest(drawn_devkit)
-    script = "import sys, pathlib, voc_cls.demo.devkit as d; d.write_demo(pathlib.Path(sys.argv[1]), 30, 1, 5)"
+        tmp_path: Path) -> None:
+    write_demo(tmp_path / "one", pictures=9, seed=1, threads=1)
+    script = "import sys, pathlib, voc_cls.demo.devkit as d; d.write_demo(pathlib.Path(sys.argv[1]), 9, 1, 5)"
     subprocess.run([sys.executable, "-c", script, tmp_path / "five"], check=True,
                    env={**os.environ, "PYTHONHASHSEED": "7", "OPENCV_FOR_THREADS_NUM": "1"})
-    assert digest(tmp_path / "five/VOCdevkit/VOC2007") == digest(drawn_devkit)
+    assert digest(tmp_path / "five") == digest(tmp_path / "one")
 
 
 def test_another_seed_gives_other_pictures(drawn_devkit: Path, tmp_path: Path) -> None:
@@ -104,11 +103,10 @@ def test_the_splits_divide_the_pictures_as_in_a_real_devkit(drawn_devkit: Path) 
     assert len(list((drawn_devkit / "ImageSets/Main").glob("*_*.txt"))) == 80
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_from_thirty_pictures_on_every_split_shows_every_class(tmp_path: Path, seed: int) -> None:
-    root = write_demo(tmp_path, pictures=30, seed=seed).root
-    for split in ("train", "val", "test"):
-        assert read_dataset("voc", root, split).labels.sum(axis=0).min() >= 1, split
+def test_from_thirty_pictures_on_every_split_shows_every_class(drawn_devkit: Path, tmp_path: Path) -> None:
+    for root in (drawn_devkit, write_demo(tmp_path, pictures=30, seed=0).root):
+        for split in ("train", "val", "test"):
+            assert read_dataset("voc", root, split).labels.sum(axis=0).min() >= 1, split
 
 
 def test_scenes_show_what_was_asked_for_and_have_difficult_and_truncated_objects_too() -> None:

@@ -17,46 +17,51 @@ def written(folder: Path, content: str | bytes, name: str = "train.txt") -> Path
     return path
 
 
+def read(path: Path) -> tuple[tuple[Listed, ...], list[str]]:
+    """(the ids and their lines, the problems)."""
+    problems: list[str] = []
+    return read_split_list(path, problems), problems
+
+
 def test_blank_lines_trailing_spaces_crlf_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None:
     path = written(tmp_path, "\ufeff000005  \r\n\r\n2008_000007\t\r\n\n  000009")
-    assert read_split_list(path).listed == (Listed("000005", 1), Listed("2008_000007", 3), Listed("000009", 5))
-    assert read_split_list(path).problems == ()
+    assert read(path) == ((Listed("000005", 1), Listed("2008_000007", 3), Listed("000009", 5)), [])
 
 
 def test_an_id_that_occurs_twice_is_told_with_both_lines(tmp_path: Path) -> None:
     path = written(tmp_path, "000005\n000007\n\n000005\n")
-    assert read_split_list(path).listed == (Listed("000005", 1), Listed("000007", 2))
-    assert read_split_list(path).problems == (
-        f"{path}:4: lists '000005' again, it is on line 1 too; remove one",)
+    assert read(path) == ((Listed("000005", 1), Listed("000007", 2)),
+                          [f"{path}:4: lists '000005' again, it is on line 1 too; remove one"])
 
 
 @pytest.mark.parametrize("name", ["../000005", "a/b", "a\\b", "..", ".", "/etc/passwd", "a\0b"])
 def test_an_id_that_is_no_plain_file_name_is_told(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, f"000005\n{name}\n")
-    assert read_split_list(path).listed == (Listed("000005", 1),)
-    assert read_split_list(path).problems[0].startswith(f"{path}:2: the id {name!r} is not the plain name of a file")
+    listed, problems = read(path)
+    assert listed == (Listed("000005", 1),)
+    assert problems[0].startswith(f"{path}:2: the id {name!r} is not the plain name of a file")
 
 
 def test_a_class_list_given_as_a_split_is_told(tmp_path: Path) -> None:
     path = written(tmp_path, "000005 -1\n")
-    assert "has '000005 -1' where one id is expected" in read_split_list(path).problems[0]
+    assert "has '000005 -1' where one id is expected" in read(path)[1][0]
 
 
 @pytest.mark.parametrize("content", ["", "\n\r\n  \n"])
 def test_an_empty_split_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError, match=r"train\.txt:1: is empty; a split lists the ids"):
-        read_split_list(written(tmp_path, content))
+        read(written(tmp_path, content))
 
 
 def test_bytes_that_are_not_utf8_are_refused_by_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train\.txt:2: holds the byte 0xf6, which is not UTF-8"):
-        read_split_list(written(tmp_path, b"000005\nd\xf6g\n"))
+        read(written(tmp_path, b"000005\nd\xf6g\n"))
 
 
 def test_a_folder_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.txt").mkdir()
     with pytest.raises(DataError, match=r"train\.txt: is a folder where a file is expected"):
-        read_split_list(tmp_path / "train.txt")
+        read(tmp_path / "train.txt")
 
 
 SPLIT = Path("train.txt")

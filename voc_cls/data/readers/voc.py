@@ -82,14 +82,6 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class SplitList:
-    """The images of a split in the order of its list, and what is wrong with the list, one sentence each."""
-
-    listed: tuple[Listed, ...]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Annotation:
     """The content of one XML file: the image's size in pixels and its objects in the order of the file."""
 
@@ -165,12 +157,9 @@ def scan_voc(root: Path, split: str, difficult: DifficultPolicy) -> SplitScan:
         found = "is for the list of a class, not a split" if split.startswith(CLASS_LISTS) else "no such split"
         raise DataError(f"{devkit.split_list(split)}: {found}; the splits of {devkit.name} are: "
                         f"{', '.join(splits) or 'none'}")
-    split_list = read_split_list(devkit.split_list(split))
-    problems, examples = list(split_list.problems), []
-    for listed in split_list.listed:
-        example = _read_example(devkit, split, listed, problems)
-        if example is not None:
-            examples.append(example)
+    problems: list[str] = []
+    examples = [example for listed in read_split_list(devkit.split_list(split), problems)
+                if (example := _read_example(devkit, split, listed, problems)) is not None]
     truth = np.array([ground_truth(example.annotation.objects) for example in examples], np.int8)
     truth = truth.reshape(len(examples), len(CLASSES))
     problems += _class_list_problems(devkit, split, [example.listed for example in examples], truth)
@@ -223,25 +212,24 @@ def _class_list_problems(devkit: Devkit, split: str, listed: list[Listed], truth
     return problems
 
 
-def read_split_list(path: Path) -> SplitList:
-    """Reads `<split>.txt`: one id a line; blank lines, trailing spaces and CRLF are ignored.
+def read_split_list(path: Path, problems: list[str]) -> tuple[Listed, ...]:
+    """Reads `<split>.txt`, one id a line; blank lines, trailing spaces and CRLF are ignored.
 
-    Raises DataError where the list cannot be read or is empty. Ids that occur twice or cannot be the name of a file
-    are omitted and reported among the problems.
+    Ids that occur twice or cannot be the name of a file are omitted and added to `problems`. Raises DataError where
+    the list cannot be read or is empty.
     """
     lines: dict[str, int] = {}
-    problems = []
     for line, text in read_lines(path):
         problem = _id_problem(text)
-        if problem:
-            problems.append(f"{path}:{line}: {problem}")
-        elif text in lines:
-            problems.append(f"{path}:{line}: lists {text!r} again, it is on line {lines[text]} too; remove one")
-        else:
+        if problem is None and text in lines:
+            problem = f"lists {text!r} again, it is on line {lines[text]} too; remove one"
+        if problem is None:
             lines[text] = line
+        else:
+            problems.append(f"{path}:{line}: {problem}")
     if not lines and not problems:
         raise DataError(f"{path}:1: is empty; a split lists the ids of its pictures, one a line")
-    return SplitList(tuple(Listed(*item) for item in lines.items()), tuple(problems))
+    return tuple(Listed(*item) for item in lines.items())
 
 
 def _id_problem(text: str) -> str | None:
