@@ -8,10 +8,10 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
+from rich.console import Console
 
 from export.card import model_card
 from export.metadata import Metadata
@@ -23,9 +23,6 @@ from voc_cls.errors import ExportError, UsageError
 from voc_cls.training.trained_run import TrainedRun, open_run
 from voc_cls.version import __version__
 from voc_cls.weights.restore import network_digest
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True)

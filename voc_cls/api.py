@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from voc_cls.console import import_tensorflow
-from voc_cls.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -181,14 +180,7 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
     from voc_cls.training.trained_run import TrainedRun, evaluate_run
 
     opened = run if isinstance(run, TrainedRun) else open_run(run)
-    if dataset.classes != opened.labels or dataset.task is not opened.task:
-        raise UsageError(f"`dataset` {dataset.name}: is {dataset.task.value} with {', '.join(dataset.classes)}, the "
-                         f"run is {opened.task.value} with {', '.join(opened.labels)}")
-    unknown = [name for name in classes if name not in opened.labels]
-    if unknown:
-        raise UsageError(f"`classes` {unknown[0]}: is not a class of the run; it has {', '.join(opened.labels)}")
-    logits = opened.logits(dataset.paths, "evaluate", tta)
-    return evaluate_run(opened, dataset, logits, tta, classes, bootstrap)
+    return evaluate_run(opened, dataset, tta, classes, bootstrap)
 
 
 def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLike[str], version: int | None = None

@@ -87,7 +87,7 @@ def test_a_run_is_exported_and_its_folder_is_numbered(run: Any, tmp_path: Path):
 
 
 def test_other_classes_than_the_runs_are_refused_by_the_name_of_the_parameter(run: Any, data: Any):
-    with pytest.raises(UsageError, match=r"`dataset` .*: is multi-label with"):
+    with pytest.raises(UsageError, match=r"VOC2007 test: has the classes aeroplane, bicycle, the run"):
         vc.evaluate(run, data["test"].only([0, 1]))
     with pytest.raises(UsageError, match="`classes` unicorn: "):
         vc.evaluate(run, data["test"], classes=["unicorn"])

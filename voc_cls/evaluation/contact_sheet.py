@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from voc_cls.errors import DataError
 from voc_cls.evaluation.predictions import Floats
 from voc_cls.files import write_aside
 from voc_cls.prediction import Prediction
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 COLUMNS = 4
 MOST_COLUMNS = 5
@@ -73,7 +70,7 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
         left = offset + GAP + column * (CELL_WIDTH + GAP)
         top = height - TITLE_HEIGHT - row * cell - 0.26
 
-        def place(bottom: float, tall: float, left: float = left) -> Axes:
+        def place(bottom: float, tall: float, left: float = left) -> Any:
             return figure.add_axes((left / figure.get_figwidth(), bottom / height,
                                     CELL_WIDTH / figure.get_figwidth(), tall / height))
 
@@ -118,7 +115,7 @@ def _title(figure: Any, prediction: Prediction, pictures: int, drawn: int, colou
                 va="center")
 
 
-def _picture(axes: Axes, file: Path, heading: str) -> None:
+def _picture(axes: Any, file: Path, heading: str) -> None:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -131,7 +128,7 @@ def _picture(axes: Axes, file: Path, heading: str) -> None:
     axes.set_title(_shortened(heading, NAME_LENGTH), fontsize=8.5, color=FAINT, pad=4, parse_math=False)
 
 
-def _bars(axes: Axes, prediction: Prediction, threshold: float | None, labels: int, truth: frozenset[str] | None
+def _bars(axes: Any, prediction: Prediction, threshold: float | None, labels: int, truth: frozenset[str] | None
           ) -> None:
     axes.set_axis_off()
     axes.set_xlim(0, 1)

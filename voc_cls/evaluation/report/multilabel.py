@@ -68,7 +68,7 @@ class MultilabelReport(Report):
             "classes": list(zip(self.average_precisions.classes, self.scores.classes,
                                 self.thresholds.classes.values(), strict=True)),
             "curves": curves(self),
-            "reliability": reliability(self),
+            "reliability": reliability_charts(self, "labels"),
             "matrices": [("Labels", co_occurrence(dataset, (dataset.labels == 1) & ~dataset.ignored)),
                          ("Predictions", co_occurrence(dataset, decided))],
             "mistakes": [(dataset.classes[of_class.column], of_class,
@@ -117,14 +117,6 @@ def curves(report: MultilabelReport) -> list[tuple[Chart, float]]:
     return charts
 
 
-def reliability(report: MultilabelReport) -> list[tuple[Chart, float]]:
-    """(reliability diagram, expected calibration error) of the network and of the rescalings that were fitted."""
-    errors, fitted = report.calibrated, report.calibration
-    return reliability_charts("labels", errors.raw, [] if fitted is None else [
-        (f"logits divided by {fitted.temperature:.2f}", errors.temperature),
-        ("Platt scaling, class by class", errors.platt)])
-
-
 def co_occurrence(dataset: Dataset, present: Bools) -> list[MatrixRow]:
     """How often classes are on the same pictures, a row for each class."""
     counts = present.T.astype(int) @ present
@@ -164,16 +156,15 @@ def class_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, 
     counted, true = ~dataset.ignored[:, column], dataset.labels[:, column] == 1
     seen = scores >= thresholds[column]
     wrong, missed = np.flatnonzero(counted & ~true & seen), np.flatnonzero(counted & true & ~seen)
-    wrong, missed = wrong[np.argsort(-scores[wrong], kind="stable")], missed[np.argsort(scores[missed], kind="stable")]
-    return ClassMistakes(column, examples_of(wrong[:most], column, scores), examples_of(missed[:most], column, scores),
-                         len(wrong), len(missed))
+    return ClassMistakes(column, examples_of(wrong, column, scores, most),
+                         examples_of(missed, column, scores, most, lowest_first=True), len(wrong), len(missed))
 
 
 def surest_hit(dataset: Dataset, probabilities: Floats, thresholds: Floats, column: int) -> Example | None:
     """The true positive of class `column` with the highest probability; None if there is none."""
     scores = probabilities[:, column]
     hits = np.flatnonzero((dataset.labels[:, column] == 1) & (scores >= thresholds[column]))
-    return examples_of(hits[np.argsort(-scores[hits], kind="stable")][:1], column, scores)[0] if len(hits) else None
+    return next(iter(examples_of(hits, column, scores, most=1)), None)
 
 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, thresholds: Floats, mistakes: Sequence[ClassMistakes]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from voc_cls.data.dataset import Dataset, html_table
 from voc_cls.evaluation.average_precision import AveragePrecisions
 from voc_cls.evaluation.bootstrap import Intervals
-from voc_cls.evaluation.calibration import Calibrated, Calibration, Reliability
+from voc_cls.evaluation.calibration import Calibrated, Calibration
 from voc_cls.evaluation.multilabel import MultilabelScores
 from voc_cls.evaluation.predictions import Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.charts import Chart, learning_charts, reliability_chart
@@ -182,9 +182,11 @@ class MatrixRow:
     strengths: tuple[float, ...]
 
 
-def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats) -> tuple[Example, ...]:
-    """Examples of one class, whose probabilities are [N]."""
-    return tuple(Example(int(row), column, float(probabilities[row])) for row in rows)
+def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats, most: int, lowest_first: bool = False
+                ) -> tuple[Example, ...]:
+    """Up to `most` of the rows as examples of one class, by their probabilities [N], the highest first by default."""
+    order = np.argsort((1 if lowest_first else -1) * probabilities[rows], kind="stable")[:most]
+    return tuple(Example(int(row), column, float(probabilities[row])) for row in rows[order])
 
 
 def shown(dataset: Dataset, example: Example, kind: str, heat: npt.NDArray[np.float32] | None = None) -> ShownExample:
@@ -221,11 +223,15 @@ def explained(report: Report, by_kind: dict[str, Sequence[Example]]) -> list[Sho
     return [shown(dataset, example, kind, heat) for (kind, example), heat in zip(chosen, maps, strict=True)]
 
 
-def reliability_charts(unit: str, raw: Reliability, rescaled: Sequence[tuple[str, Reliability | None]]
-                       ) -> list[tuple[Chart, float]]:
-    """(reliability diagram, expected calibration error) of the network and of each rescaling that was fitted."""
-    stages = [("probabilities of the network", raw), *rescaled]
-    return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages if stage is not None]
+def reliability_charts(report: Report, unit: str) -> list[tuple[Chart, float]]:
+    """(reliability diagram, expected calibration error) of the network and of each rescaling; `unit` is counted."""
+    errors, fitted = report.calibrated, report.calibration
+    stages = {"probabilities of the network": errors.raw}
+    if fitted is not None and errors.temperature is not None:
+        stages[f"logits divided by {fitted.temperature:.2f}"] = errors.temperature
+    if errors.platt is not None:
+        stages["Platt scaling, class by class"] = errors.platt
+    return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages.items()]
 
 
 def run_sections(run: RunDetails) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class SinglelabelReport(Report):
 
     def _page(self) -> dict[str, Any]:
         dataset, confusion, probabilities = self.dataset, self.scores.confusion, softmax(self.logits)
-        labels, fitted, errors = confusion.labels, self.calibration, self.calibrated
+        labels = confusion.labels
         pairs = confusion.pairs(MOST_PAIRS)
         mistakes = [worst_of_pair(dataset, probabilities, pair, MOST_OF_A_KIND) for pair in pairs]
         return {
@@ -82,8 +82,7 @@ class SinglelabelReport(Report):
             "largest_share": largest_share(confusion),
             "pairs": [(labels[pair.truth], labels[pair.predicted], pair) for pair in pairs],
             "all_pairs": len(confusion.pairs()),
-            "reliability": reliability_charts("pictures", errors.raw, [] if fitted is None else [
-                (f"logits divided by {fitted.temperature:.2f}", errors.temperature)]),
+            "reliability": reliability_charts(self, "pictures"),
             "mistakes": [(labels[pair.truth], labels[pair.predicted], pair,
                           [shown(dataset, example, "wrong") for example in worst])
                          for pair, worst in zip(pairs, mistakes, strict=True)],
@@ -125,16 +124,14 @@ def worst_of_pair(dataset: Dataset, probabilities: Floats, pair: ConfusedPair, m
     """Up to `most` pictures of one class that were predicted as another, the most probable first."""
     scores = probabilities[:, pair.predicted]
     rows = np.flatnonzero((dataset.labels[:, pair.truth] == 1) & (probabilities.argmax(axis=1) == pair.predicted))
-    return examples_of(rows[np.argsort(-scores[rows], kind="stable")][:most], pair.predicted, scores)
+    return examples_of(rows, pair.predicted, scores, most)
 
 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, mistakes: Sequence[Sequence[Example]]
                       ) -> dict[str, Sequence[Example]]:
     """The surest right predictions, every class at most once, and the surest wrong ones, every pair at most once."""
     truth, predicted = dataset.labels.argmax(axis=1), probabilities.argmax(axis=1)
-    highest = probabilities.max(axis=1)
-    hits = [max(rows, key=lambda row: highest[row]) for column in range(len(dataset.classes))
-            if len(rows := np.flatnonzero((truth == column) & (predicted == column)))]
-    right = [Example(int(row), int(truth[row]), float(highest[row])) for row in hits]
-    return {"right": sorted(right, key=lambda example: -example.probability),
-            "wrong": sorted((worst[0] for worst in mistakes), key=lambda example: -example.probability)}
+    hits = [examples_of(np.flatnonzero((truth == column) & (predicted == column)), column, probabilities[:, column], 1)
+            for column in range(len(dataset.classes))]
+    return {kind: sorted((examples[0] for examples in of_kind if examples), key=lambda example: -example.probability)
+            for kind, of_kind in (("right", hits), ("wrong", mistakes))}
