@@ -22,13 +22,12 @@ from serving.errors import ServeError
 from serving.grpc_interceptor import GrpcInterceptor
 from serving.http_middleware import HttpMiddleware
 from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit
-from serving.models.capacity import Capacity
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Loader
 from serving.models.version_folders import read_model_folder
 from serving.request_middleware import CLOSED_SECONDS, RequestCounts, RequestMiddleware
 from serving.security.auth import Authenticator
-from serving.security.limits import ClientLimits
+from serving.security.limits import Capacity, ClientLimits
 from serving.security.tls import Certificates
 from serving.shutdown import StopEvent, StopSignals, drain, wait_first
 from serving.telemetry.logs import Logs

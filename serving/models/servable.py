@@ -18,10 +18,10 @@ from serving.config.config import ServeConfig
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import END_SECONDS, EngineProcess, Inputs, Loaded, LoadRequest, Scores
 from serving.errors import DeadlineExceeded, ImageDecodeError, InvalidArgument, ServeError
-from serving.models.capacity import Capacity
 from serving.models.metadata import ModelMetadata, read_metadata
 from serving.models.signatures import read_graph
 from serving.request_context import RequestContext
+from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics, VersionMetrics
 from voc_cls.image_header import ImageError, image_format, pixels_to_decode
 

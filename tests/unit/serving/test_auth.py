@@ -15,8 +15,7 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.errors import PermissionDenied, StatusError, Unauthenticated
-from serving.security.api_keys import GROUPS, group_of
-from serving.security.auth import Authenticator, identity
+from serving.security.auth import GROUPS, Authenticator, group_of, identity
 
 PHOTO, ADMIN, OLD, UNKNOWN = "photo-" * 5, "admin-" * 5, "older-" * 5, "other-" * 5
 PEER = "ipv4:10.0.0.7:5000"

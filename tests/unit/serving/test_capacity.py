@@ -7,7 +7,7 @@ import time
 import pytest
 
 from serving.errors import InvalidArgument, ResourceExhausted
-from serving.models.capacity import LONGEST_RETRY, Capacity
+from serving.security.limits import LONGEST_RETRY, Capacity
 
 
 def refused(places: Capacity, pictures: int = 1) -> ResourceExhausted:

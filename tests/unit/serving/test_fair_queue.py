@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.engine.fair_queue import FairQueue
+from serving.engine.batcher import FairQueue
 
 
 def filled(*items: str) -> FairQueue[str]:
