@@ -129,7 +129,7 @@ def _check_tasks(tasks: Any) -> None:
             refuse_regression()
         if task.method_name != CLASSIFY_METHOD:
             raise Unimplemented(f"tasks[{index}].method_name is '{printable(task.method_name)}': this server knows "
-                              f"'{CLASSIFY_METHOD}'")
+                                f"'{CLASSIFY_METHOD}'")
         if _requested_version(task.model_spec) != _requested_version(first):
             raise InvalidArgument(f"tasks[{index}] asks for another model or version than tasks[0]: all tasks of a "
                                   "call must be for the same")
@@ -221,6 +221,6 @@ def _version_policy(policy: Any, where: str) -> VersionPolicy:
         numbers = tuple(sorted(set(policy.specific.versions)))
         if not numbers or numbers[0] < 0:
             raise InvalidArgument(f"{where}.specific.versions must be numbers of versions, found "
-                              f"{list(numbers) or 'none'}")
+                                  f"{list(numbers) or 'none'}")
         return VersionPolicy("specific", numbers=numbers)
     return VersionPolicy("all")

@@ -103,7 +103,7 @@ def unzip(body: bytes, max_bytes: int) -> bytes:
         raise _too_large(max_bytes)
     if not unpacking.eof or unpacking.unused_data:
         raise InvalidArgument("the body's gzip ends too early" if not unpacking.eof else "the body goes on after its "
-                                                                                         "gzip")
+                              "gzip")
     return unpacked
 
 
@@ -192,7 +192,7 @@ def read_tensor(content: Mapping[str, Any], name: str, image_size: int) -> Input
     signature = SIGNATURES[name]
     if len(content.keys() & RESPONSE_KEYS.keys()) != 1:
         raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "
-                          f"tensor for all), found {'both' if 'inputs' in content else 'neither'}")
+                              f"tensor for all), found {'both' if 'inputs' in content else 'neither'}")
     form: Literal["instances", "inputs"] = "instances" if "instances" in content else "inputs"
     value = _instances(content[form], signature.input) if form == "instances" else content[form]
     if form == "inputs" and isinstance(value, dict) and not is_bytes(value):
@@ -209,7 +209,7 @@ def _instances(value: Any, name: str) -> list[Any]:
     """Values of the rows, whether they are bare or objects with the input's name."""
     if not isinstance(value, list) or not value:
         raise InvalidArgument("\"instances\" must be a list with one value for each picture, found "
-                          f"{'an empty one' if value == [] else kind(value)}")
+                              f"{'an empty one' if value == [] else kind(value)}")
     named = [isinstance(item, dict) and not is_bytes(item) for item in value]
     if not any(named):
         return value
@@ -276,7 +276,7 @@ def read_images(content: Mapping[str, Any]) -> list[bytes]:
     if not isinstance(examples, list) or not examples:
         found = "none" if examples is None else "an empty one" if examples == [] else kind(examples)
         raise InvalidArgument("the body must have a list \"examples\", such as "
-                          f"[{{\"{IMAGE_FEATURE}\": {{\"b64\": \"…\"}}}}], found {found}")
+                              f"[{{\"{IMAGE_FEATURE}\": {{\"b64\": \"…\"}}}}], found {found}")
     if not isinstance(context, dict):
         raise InvalidArgument(f"\"context\" must be an object of features, found {kind(context)}")
     return [_image(example, context, f"examples[{index}]") for index, example in enumerate(examples)]

@@ -133,7 +133,7 @@ class ClientLimits:
             wait = (1 - bucket.calls) / self._rate
             raise ResourceExhausted(f"client '{client}' makes more than the {self._rate:g} calls per second (after "
                              f"{self._burst} at once) that this server allows one client: wait {wait:.3g} s", wait,
-                             "rate")
+                                    "rate")
         bucket.calls -= 1
 
     def _bucket(self, counted: str, now: float) -> Bucket:
