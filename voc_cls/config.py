@@ -122,8 +122,6 @@ class Settings:
             yield
         except VocError as error:
             message = PARAMETER.sub(lambda match: self.sources.get(match[1], match[0]), str(error))
-            message = re.sub(r"--([a-z]+(?:-[a-z]+)*)",
-                             lambda match: self.sources.get(match[1].replace("-", "_"), match[0]), message)
             raise type(error)(message) from error
 
 
