@@ -1,13 +1,12 @@
-"""How fast `voc-data check` is, measured against decoding the same 10,000 pictures and nothing else.
+"""Speed of `voc-data check`, relative to only decoding the same 10,000 images.
 
     python benchmarks/check.py [FOLDER_OF_JPEGS]
 
-The pictures are those of the folder, again and again until there are 10,000, each made another file by a comment in its
-JPEG header; without a folder, demo pictures. Every program runs in a process of its own, from its start to its end, in
-turn, three rounds; shown is the best of each, by the clock and by the seconds of all processors, which other
-programs disturb less. The limit: TensorFlow reads and decodes the files on all cores (tf.data,
-AUTOTUNE), without labels, digests or names. OpenCV in threads stands beside it: it is loaded in a moment, but what it
-decodes says nothing about what training can.
+The images of the folder are repeated until there are 10,000, each made a different file by a comment in its JPEG
+header. Without a folder, demo images are used. Each program runs in a separate process, from start to end, in turn,
+three rounds. The best of each is shown, in elapsed time and in processor time; other programs disturb the latter less.
+The limit: TensorFlow reads and decodes the files on all cores (tf.data, AUTOTUNE), without labels, digests or names.
+OpenCV in threads is shown too. It starts faster, but a file that it decodes may be unreadable for training.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ def main(source: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree, devkit = make_sets(Path(folder), source)
         program = Path(sys.executable).with_name("voc-data")
-        programs = {"TensorFlow, decode alone": [sys.executable, "-c", TENSORFLOW, tree],
-                    "OpenCV, decode alone": [sys.executable, "-c", OPENCV, tree],
+        programs = {"TensorFlow, decode only": [sys.executable, "-c", TENSORFLOW, tree],
+                    "OpenCV, decode only": [sys.executable, "-c", OPENCV, tree],
                     "voc-data check --data folder": [program, "check", "--data", "folder", "--root", tree],
                     "voc-data check --data voc": [program, "check", "--data", "voc", "--root", devkit]}
         best = dict.fromkeys(programs, (float("inf"), float("inf")))
@@ -58,7 +57,7 @@ def main(source: Path | None) -> None:
                 wall, processors = taken(list(map(str, command)))
                 best[name] = min(best[name][0], wall), min(best[name][1], processors)
     limit = next(iter(best.values()))
-    print(f"{'':30} {'seconds':>8} {'pictures/s':>11} {'ratio':>6} {'CPU s':>7} {'ratio':>6}")
+    print(f"{'':30} {'seconds':>8} {'images/s':>11} {'ratio':>6} {'CPU s':>7} {'ratio':>6}")
     for name, (wall, processors) in best.items():
         print(f"{name:30} {wall:8.2f} {PICTURES / wall:11.0f} {limit[0] / wall:6.2f} {processors:7.2f} "
               f"{limit[1] / processors:6.2f}")

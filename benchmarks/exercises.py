@@ -1,9 +1,10 @@
-"""How long the lectures' exercises take here: a training step of every file in configs/, and all its steps.
+"""Duration of the lectures' exercises on this machine: one training step of each file in configs/, and all its steps.
 
     python benchmarks/exercises.py [NAME ...] [--precision bfloat16]    # such as voc2007_vgg16; ten minutes in all
 
-A step (forward, backward, Adam) on random pictures in the config's network, batch and precision; the better of two.
-Left out are configs that train the head alone: they run the frozen layers once over all pictures, see backbone.py.
+A step is forward pass, backward pass and Adam, on random images, with the config's network, batch size and precision.
+The better of two is shown. Configs that train only the head are omitted: they compute the features of the frozen
+layers once, see backbone.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def exercise(path: Path) -> TrainConfig:
 
 
 def step_seconds(path: Path, precision: str | None) -> tuple[float, int, int]:
-    """(seconds of a step, pictures in it, steps of the config)."""
+    """(seconds per step, images per step, steps of the config)."""
     import keras
 
     from voc_cls.nets.network import build_network
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> None:
     precision = arguments.pop(arguments.index("--precision") + 1) if "--precision" in arguments else None
     names = [argument for argument in arguments if argument != "--precision"]
     import_tensorflow()
-    print(f"{'':34}{'s/step':>8}{'pictures/s':>12}{'hours':>8}")
+    print(f"{'':34}{'s/step':>8}{'images/s':>12}{'hours':>8}")
     for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")):
         if (names and path.stem not in names) or exercise(path).network.trainable == "head":
             continue

@@ -1,12 +1,12 @@
-"""How fast training pictures come, measured against decoding their JPEG files and nothing else.
+"""Speed of the input pipeline of training, relative to only decoding the same JPEG files.
 
     python benchmarks/pipeline.py [VOC_ROOT]
 
-The limit: TensorFlow reads and decodes the same files on all cores (tf.data, AUTOTUNE) and hands the pictures out one
-by one; "kept inside": only their sizes leave tf.data. The others: `training_batches` as voc-train calls it: also
-resized, augmented, mean subtracted, batched. Every round takes all of them in turn, in one process; shown is the best
-round of each, by the clock and by processor time, which other programs disturb less. Read the ratios to the first
-line. Without VOC_ROOT (its trainval is read) generated pictures are used.
+The limit: TensorFlow reads and decodes the files on all cores (tf.data, AUTOTUNE) and yields the images one by one.
+"kept inside": only their sizes leave tf.data. The others: `training_batches` as voc-train calls it, which also resizes,
+augments, subtracts the mean and batches. Each round runs all of them in turn, in one process. The best round of each is
+shown, in elapsed time and in processor time; other programs disturb the latter less. Compare the ratios to the first
+line, not absolute times. VOC_ROOT's trainval is read; without VOC_ROOT, demo images are used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(root: Path | None) -> None:
                 wall, processor = consumed(batches)
                 best[name] = min(best[name][0], wall), min(best[name][1], processor)
     limit = next(iter(best.values()))
-    print(f"{'':38} {'pictures/s':>10} {'ratio':>6} {'CPU ms':>8} {'ratio':>6}")
+    print(f"{'':38} {'images/s':>10} {'ratio':>6} {'CPU ms':>8} {'ratio':>6}")
     for name, (wall, processor) in best.items():
         print(f"{name:38} {PICTURES / wall:10.0f} {limit[0] / wall:6.2f} {processor / PICTURES * 1e3:8.2f} "
               f"{limit[1] / processor:6.2f}")
@@ -74,8 +74,8 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
 
     names = tf.data.Dataset.from_tensor_slices([str(paths[number]) for number in order.index.ravel()])
     every = tf.data.AUTOTUNE
-    kinds = {"decode alone": names.map(alone, every).prefetch(every),
-             "decode alone, kept inside": names.map(lambda path: tf.shape(alone(path)), every).batch(BATCH),
+    kinds = {"decode only": names.map(alone, every).prefetch(every),
+             "decode only, kept inside": names.map(lambda path: tf.shape(alone(path)), every).batch(BATCH),
              "--augment flip (default)": ours(), "--augment none": ours(augment="none"),
              "--augment lecture": ours(augment="lecture"), "--augment randaugment": ours(augment="randaugment"),
              "--mixup 0.2 --cutmix 1": ours(mixup=0.2, cutmix=1.0)}

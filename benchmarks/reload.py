@@ -1,12 +1,12 @@
-"""What callers of voc-serve notice while it loads another version, and what many reloads leave behind in memory.
+"""What callers of voc-serve notice while it loads another version, and the memory after many reloads.
 
     python benchmarks/reload.py models/voc VOCdevkit/VOC2007/JPEGImages [--precision bfloat16] [--reloads 50]
 
-First some callers send one JPEG file after the other, before, while and after new versions appear in the model's
-folder and the server changes over to them. Then, with one call after each, the version is replaced again and again,
-and the resident memory of the server and of all processes below it is read. The versions are hard links to the newest
-one of the model. Read the ratios: the machine may be shared. Exit code 1 if a call failed, or if memory grew by more
-than a tenth.
+First, some callers send one JPEG file after the other: before, while and after new versions appear in the model's
+folder and the server switches to them. Then the version is replaced many times, with one call after each, and the
+resident memory of the server and of all its child processes is measured. The versions are hard links to the model's
+newest one. Compare ratios, not absolute times. The exit code is 1 if a call failed, or if memory grew by more
+than 10 %.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Versions:
 
 
 def main(benchmark: Benchmark) -> int:
-    """Runs both parts and prints their tables; 0 if the bars are reached."""
+    """Runs both parts and prints their tables; 0 if the limits are reached."""
     port = free_port()
     pictures = some_pictures(benchmark.pictures_dir, benchmark.pictures)
     with tempfile.TemporaryDirectory(dir=_beside(benchmark.model_dir)) as folder, Processes() as processes:

@@ -6,10 +6,11 @@
     python benchmarks/serving.py models/voc VOCdevkit/VOC2007/JPEGImages --precision bfloat16 \\
         --ray peers/ray/bin/python --litserve peers/litserve/bin/python --bentoml peers/bentoml/bin/python
 
-Every contestant is a process that has warmed up; its callers are another, which sends JPEG files, one a call, over as
-many connections as there are callers. They take turns while the others sleep. The peers compute with voc-serve's own
-decoder and frozen network, with the same threads, precision and largest batch: what differs is the server. Read the
-ratios, each of two measurements of one round: the machine may be shared. Exit code 1 if voc-serve misses a bar.
+Each contestant is a separate process that has warmed up. Its callers are another process, which sends JPEG files, one
+per call, over as many connections as there are callers. The contestants take turns; the others are paused meanwhile.
+The peers use voc-serve's decoder and frozen network with the same threads, precision and largest batch, so only the
+servers differ. Each ratio is between two measurements of one round. Compare ratios, not absolute times. The exit code is 1 if
+voc-serve misses a limit.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Contestant:
 
 
 def main(benchmark: Benchmark) -> int:
-    """Runs the turns, prints the tables; 0 if voc-serve reaches its bars."""
+    """Runs the turns, prints the tables; 0 if voc-serve reaches its limits."""
     with Processes() as processes:
         pictures = some_pictures(benchmark.pictures_dir, benchmark.pictures)
         engine = processes.worker("engine", sys.executable, PEERS / "serving_engine.py", benchmark.settings(),
@@ -146,8 +147,8 @@ def start_servers(benchmark: Benchmark, processes: Processes, pictures: list[Pat
                                    ("litserve", benchmark.litserve, "litserve python-multipart"),
                                    ("bentoml", benchmark.bentoml, "bentoml")):
         if python is None:
-            print(f"{name} is left out: python -m venv peers/{name} && peers/{name}/bin/pip install {packages} "
-                  f"tensorflow-cpu, then --{name} peers/{name}/bin/python", flush=True)
+            print(f"{name} is omitted; to include it: python -m venv peers/{name} && peers/{name}/bin/pip install "
+                  f"{packages} tensorflow-cpu, and pass --{name} peers/{name}/bin/python", flush=True)
             continue
         port = free_port()
         contestants.append(contestant(
@@ -156,7 +157,7 @@ def start_servers(benchmark: Benchmark, processes: Processes, pictures: list[Pat
             batch_seconds if name == "ray" else None))
         ours, theirs = contestants[0].first_answer, contestants[-1].first_answer
         if ours.keys() != theirs.keys() or max(abs(ours[label] - theirs[label]) for label in ours) > TOLERANCE:
-            raise SystemExit(f"{name} answers {theirs} where voc-serve answers {ours}: they do not compute the same")
+            raise SystemExit(f"{name} returns {theirs}, voc-serve {ours}: they do not compute the same")
     return contestants
 
 

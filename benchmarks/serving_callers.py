@@ -1,16 +1,16 @@
-"""Callers of a server, in a process of their own: real connections, real JPEG files, one picture a call.
+"""Callers of a server, in a separate process: real connections, real JPEG files, one image per call.
 
     python benchmarks/serving_callers.py grpc|litserve|bentoml PORT PICTURE …
 
-Each line of its input is a JSON object, answered by one:
-    {"kind": "probe"}                                 the first picture once → {"probabilities": {label: …} or null}
-    {"kind": "set_wait", "seconds": S}                to Ray Serve, how long batches wait for more → its status
-    {"kind": "closed", "callers": N, "seconds": S}    N callers, each sends when it has its answer. S null: until the
-                                                      next line of input
-    {"kind": "open", "callers": N, "rate": R, "seconds": S}   R calls/s at random moments, answered or not
-"closed" and "open" answer {"calls": [[begin, seconds, status], …]}, begin as time.monotonic() has it. An open loop's
-call begins when it should have been sent, so that callers that lag do not hide how long one waits; "lag" says by how
-many seconds they did at most.
+Each line of the input is a JSON object, and is answered by another:
+    {"kind": "probe"}                                 the first image once → {"probabilities": {label: …} or null}
+    {"kind": "set_wait", "seconds": S}                sets how long Ray Serve's batches wait for more → its status
+    {"kind": "closed", "callers": N, "seconds": S}    N callers; each sends the next call after the response. S null:
+                                                      until the next line of input
+    {"kind": "open", "callers": N, "rate": R, "seconds": S}   R calls/s at random moments, without waiting for responses
+"closed" and "open" are answered by {"calls": [[begin, seconds, status], …]}, with begin as in time.monotonic(). A call
+of an open loop begins when it should have been sent, so that late callers do not hide waiting times. "lag" is the
+largest delay of a caller in seconds.
 """
 
 from __future__ import annotations

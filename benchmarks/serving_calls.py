@@ -1,4 +1,4 @@
-"""What a set of calls says: how many a second, how long they took, how they ended."""
+"""Results of a set of calls: their rate, latencies and statuses."""
 
 from __future__ import annotations
 

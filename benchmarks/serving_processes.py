@@ -1,4 +1,4 @@
-"""The processes of the serving benchmarks: started on free ports, spoken to in lines, all of them ended."""
+"""The processes of the serving benchmarks: starts them on free ports, exchanges lines with them, and ends them all."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def wait_until_ready(server: Server, worker: Worker, seconds: float = 900) -> di
             return dict(answer["probabilities"])
         server.check()
         if answer["status"].startswith(REFUSED) or time.monotonic() > deadline:
-            raise SystemExit(f"{server.name} does not answer but says {answer['status']}:\n{server.log_tail()}")
+            raise SystemExit(f"{server.name} does not answer (status {answer['status']}):\n{server.log_tail()}")
         time.sleep(0.5)
 
 

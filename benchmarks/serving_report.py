@@ -1,4 +1,4 @@
-"""The tables of benchmarks/serving.py: ratios within a round, their median over the rounds and their range."""
+"""The tables of benchmarks/serving.py: ratios within a round, with their median and range over the rounds."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Report:
 
 
 def show(report: Report) -> int:
-    """Prints the tables and the verdicts; 1 if a bar was missed, else 0."""
+    """Prints the tables and the results; 1 if a limit was missed, else 0."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     names = list(report.rounds[0].servers)
     console.print(_speeds(report, names), _latencies(report, names), _saturation(report, names[0]))
@@ -102,9 +102,9 @@ def show(report: Report) -> int:
     unanswered = sum(one.saturation.unanswered for one in report.rounds)
     lag = max(one.saturation.lag for one in report.rounds)
     if lag > 0.1:
-        console.print(f"note: the callers of the open loop were up to {lag:.1f} s late; its latencies contain that")
+        console.print(f"note: the callers of the open loop were up to {lag:.1f} s late, which its latencies include")
     verdicts = {"p99 within 2 × queue ÷ throughput in every round": slowest <= 1,
-                "nothing unanswered at twice the capacity": unanswered == 0}
+                "no call unanswered at twice the capacity": unanswered == 0}
     for text, reached in verdicts.items():
         console.print(f"{text}: {'reached' if reached else 'missed'}")
     return 0 if all(verdicts.values()) else 1
@@ -123,7 +123,7 @@ def _speeds(report: Report, names: list[str]) -> Table:
     table = _table(f"{settings['precision']}, {settings['threads']} threads, batches of up to "
                    f"{settings['max_batch_size']}, {settings['callers']} callers; median and range of "
                    f"{len(report.rounds)} rounds of {settings['seconds']:g} s",
-                   "÷ network alone", "÷ decoding + network", "pictures/s, this machine", "calls failed")
+                   "÷ network alone", "÷ decoding + network", "images/s, this machine", "calls failed")
     alone = f"network alone, batches of {report.batch_size}"
     table.add_row(alone, "1", "", report.over_rounds(lambda one: one.engine.network, 1))
     table.add_row("decoding + network", report.over_rounds(lambda one: one.engine.with_decoding / one.engine.network),
@@ -139,7 +139,7 @@ def _speeds(report: Report, names: list[str]) -> Table:
 
 
 def _latencies(report: Report, names: list[str]) -> Table:
-    table = _table("Latency, ms, this machine", "all callers: p50", "p99", "a lone caller: median",
+    table = _table("Latency, ms, this machine", "all callers: p50", "p99", "a single caller: median",
                    "of that beyond decoding + network")
     table.add_row("decoding + network", "", "", report.over_rounds(lambda one: one.engine.lone * 1e3, 1), "0")
     for name in names:
@@ -159,13 +159,13 @@ def _saturation(report: Report, ours: str) -> Table:
         (f"p99 of {report.settings['callers']} callers, s", lambda one: one.servers[ours].p99, 2),
         ("p99 ÷ that bound", lambda one: one.servers[ours].p99 / one.saturation.bound, 2),
         ("open loop: calls offered ÷ capacity", lambda one: one.saturation.offered / one.servers[ours].speed, 2),
-        ("share answered", lambda one: one.saturation.answered, 3),
+        ("share successful", lambda one: one.saturation.answered, 3),
         ("share RESOURCE_EXHAUSTED", lambda one: one.saturation.refused, 3),
-        ("share of anything else", lambda one: abs(1 - one.saturation.answered - one.saturation.refused), 3),
+        ("share of other statuses", lambda one: abs(1 - one.saturation.answered - one.saturation.refused), 3),
         ("calls unanswered", lambda one: one.saturation.unanswered, 0),
-        ("p50 of the answered, s", lambda one: one.saturation.p50, 2),
-        ("p99 of the answered, s", lambda one: one.saturation.p99, 2),
-        ("p99 of the answered ÷ that bound", lambda one: one.saturation.p99 / one.saturation.bound, 2)]
+        ("p50 of the successful, s", lambda one: one.saturation.p50, 2),
+        ("p99 of the successful, s", lambda one: one.saturation.p99, 2),
+        ("p99 of the successful ÷ that bound", lambda one: one.saturation.p99 / one.saturation.bound, 2)]
     for name, value, digits in rows:
         table.add_row(name, report.over_rounds(value, digits))
     return table
@@ -173,7 +173,7 @@ def _saturation(report: Report, ours: str) -> Table:
 
 def _peers(report: Report, names: list[str]) -> Table:
     ours, *peers = names
-    table = _table("voc-serve ÷ peer", "pictures/s", "p99 of all callers", "lone caller's latency")
+    table = _table("voc-serve ÷ peer", "images/s", "p99 of all callers", "single caller's latency")
     for peer in peers:
         def ratio(value: Callable[[ServerTurn], float], peer: str = peer) -> str:
             return report.over_rounds(lambda one: value(one.servers[ours]) / value(one.servers[peer]))

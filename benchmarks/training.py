@@ -1,10 +1,10 @@
-"""Pictures per second of VGG-16 training, all layers: our step, PyTorch's, and what voc-train's loop leaves of ours.
+"""Images per second of VGG-16 training, all layers: our step, PyTorch's step, and voc-train's whole loop.
 
     python -m venv peers && peers/bin/pip install torch --index-url <PyTorch's CPU wheels>
     python benchmarks/training.py --torch peers/bin/python [--precision float32 bfloat16] [--steps 3] [--rounds 3]
 
-Each contestant is a process of its own that has warmed up; then they take turns, a few steps each, while the others
-sleep. Read the ratios of the medians: the machine may be shared. Without --torch only ours are compared.
+Each contestant is a separate process that has warmed up. They take turns of a few steps; the others wait meanwhile.
+Compare the ratios of the medians, not absolute times. Without --torch only ours are measured.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main(benchmark: Benchmark) -> None:
             for contestant in contestants:
                 contestant.turn(benchmark.steps)
         step, loop, *torch = contestants
-        print(f"\n{precision}: pictures/s, median of {benchmark.rounds} turns of {benchmark.steps} steps")
+        print(f"\n{precision}: images/s, median of {benchmark.rounds} turns of {benchmark.steps} steps")
         for contestant in contestants:
             contestant.leave()
             turns = ", ".join(f"{speed:.2f}" for speed in contestant.speeds)

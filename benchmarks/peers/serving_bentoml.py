@@ -1,9 +1,9 @@
-"""A peer of benchmarks/serving.py: BentoML, over HTTP, with its adaptive batching.
+"""A peer of benchmarks/serving.py: BentoML over HTTP, with its adaptive batching.
 
     python benchmarks/peers/serving_bentoml.py SETTINGS_JSON
 
-POST /classify takes the picture as the form's file `pictures`. One worker, as the engine uses all cores; the pictures
-of a batch are decoded on a pool of threads.
+POST /classify takes the image as the form's file `pictures`. There is one worker, because the engine uses all cores.
+The images of a batch are decoded in a thread pool.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/peers/serving_engine.py SETTINGS_JSON PICTURE …
 
-Each line of its input is a JSON object, answered by one:
-    {"kind": "predict", "size": N, "seconds": S}   decoded pictures in batches of N          → {"speed": pictures/s}
-    {"kind": "serve", "size": N, "seconds": S}     as a server has to: decoder threads beside the network
-    {"kind": "lone", "seconds": S}                 one picture at a time, decoded and computed → {"latency": median, s}
+Each line of the input is a JSON object, and is answered by another:
+    {"kind": "predict", "size": N, "seconds": S}   decoded images in batches of N              → {"speed": images/s}
+    {"kind": "serve", "size": N, "seconds": S}     as in a server: decoder threads beside the network
+    {"kind": "lone", "seconds": S}                 one image at a time, decoded and computed   → {"latency": median, s}
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A peer of benchmarks/serving.py: LitServe, over HTTP, with its batching.
+"""A peer of benchmarks/serving.py: LitServe over HTTP, with its batching.
 
     python benchmarks/peers/serving_litserve.py SETTINGS_JSON
 
-POST /predict takes the picture as the form's file `content`, the way LitServe documents for files. One worker, as the
-engine uses all cores. Pictures are decoded on a pool of threads in `batch`, as LitServe's own guide to speed does it.
+POST /predict takes the image as the form's file `content`, as LitServe documents it. There is one worker, because the
+engine uses all cores. Images are decoded in a thread pool in `batch`, as LitServe's performance guide does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What every contestant of benchmarks/serving.py has in common: voc-serve's decoder and network, without its server.
+"""What all contestants of benchmarks/serving.py share: voc-serve's decoder and network, without its server.
 
-The peers get the frozen network with voc-serve's session settings, not the slower `tf.saved_model.load` that their
-users would start with, so a ratio compares servers and nothing else. All batch sizes are warmed up for them: their
-batches take any size, and an engine prepares itself for each size anew.
+The peers use the frozen network with voc-serve's session settings, not the slower `tf.saved_model.load` with which
+their users would start, so the ratios compare servers only. All batch sizes are warmed up for them, because their
+batches have any size, and an engine prepares for each size separately.
 """
 
 from __future__ import annotations

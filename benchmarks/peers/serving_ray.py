@@ -2,12 +2,12 @@
 
     python benchmarks/peers/serving_ray.py SETTINGS_JSON
 
-One replica that has all cores, as the engine uses them all; pictures are decoded on threads and batches computed on a
-thread, so that the replica's event loop stays free. `max_ongoing_requests` is raised from 5, or no batch would fill.
-HAProxy in front instead of Ray's own proxy, which took 4 ms of processor time a call where this takes 0.5.
-`@serve.batch` closes a batch when its wait is over though the one before is still computed, so batches fill only if it
-waits as long as one takes, which a lone caller would pay. The benchmark sets the wait before each kind of turn: a call
-without pictures whose `model` is the number of seconds.
+There is one replica with all cores, because the engine uses them all. Images are decoded and batches computed in
+threads, so that the replica's event loop stays free. `max_ongoing_requests` is raised from 5; otherwise batches would
+not fill. HAProxy replaces Ray's own proxy: 0.5 ms of processor time per call instead of 4 ms.
+`@serve.batch` closes a batch when its wait is over, even if the previous one is still running. Batches therefore fill
+only if the wait is as long as a batch takes, which would delay a single caller. The benchmark sets the wait before each
+kind of turn: a call without images whose `model` is the number of seconds.
 """
 
 from __future__ import annotations

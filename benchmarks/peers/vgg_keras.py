@@ -2,8 +2,8 @@
 
     python benchmarks/peers/vgg_keras.py float32|bfloat16 BATCH bare|loop
 
-bare: compiled steps on one batch that lies ready. loop: voc-train's whole loop, from JPEG files, with its callbacks.
-Reads a number of steps from every line of its input, takes them, and prints pictures per second.
+bare: compiled steps on one batch in memory. loop: voc-train's whole loop, from JPEG files, with its callbacks.
+Reads a number of steps from each line of the input, runs them, and prints images per second.
 """
 
 from __future__ import annotations

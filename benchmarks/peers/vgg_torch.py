@@ -1,8 +1,8 @@
-"""The peer of benchmarks/training.py: VGG-16 written out in PyTorch, Adam, sigmoid cross-entropy, channels last.
+"""The peer of benchmarks/training.py: VGG-16 in PyTorch, Adam, sigmoid cross-entropy, channels last.
 
     python benchmarks/peers/vgg_torch.py float32|bfloat16 BATCH
 
-Reads a number of steps from every line of its input, takes them, and prints pictures per second.
+Reads a number of steps from each line of the input, runs them, and prints images per second.
 """
 
 from __future__ import annotations
