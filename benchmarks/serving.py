@@ -9,8 +9,8 @@
 Each contestant is a separate process that has warmed up. Its callers are another process, which sends JPEG files, one
 per call, over as many connections as there are callers. The contestants take turns; the others are paused meanwhile.
 The peers use voc-serve's decoder and frozen network with the same threads, precision and largest batch, so only the
-servers differ. Each ratio is between two measurements of one round. Compare ratios, not absolute times. The exit code is 1 if
-voc-serve misses a limit.
+servers differ. Each ratio is between two measurements of one round. Compare ratios, not absolute times. The exit
+code is 1 if voc-serve misses a limit.
 """
 
 from __future__ import annotations
