@@ -41,7 +41,8 @@ class Range:
     def check(self, name: str, value: float) -> None:
         """UsageError unless the value is in the range; NaN is in none."""
         if not self.least <= value <= self.most:
-            bounds = f"at least {self.least:g}" if self.most == math.inf else f"from {self.least:g} to {self.most:g}"
+            least, most = f"{self.least:.15g}", f"{self.most:.15g}"
+            bounds = f"at least {least}" if self.most == math.inf else f"from {least} to {most}"
             raise UsageError(f"`{name}` {value:.15g}: must be {bounds}")
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
-from voc_cls.cli.download import Download
-from voc_cls.cli.preview import Preview
-from voc_cls.cli.split import Split
+from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
-from voc_cls.data.dataset import DataKind
+from voc_cls.data.augmentation import AugmentationConfig
+from voc_cls.data.dataset import DataKind, DifficultPolicy
 from voc_cls.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from voc_cls.data.official import OfficialArchive
 
 PROGRAM = "voc-data"
 DESCRIPTION = """Prepare data sets: download, check, count, preview and split them.
@@ -31,6 +34,8 @@ DESCRIPTION = """Prepare data sets: download, check, count, preview and split th
   voc-data demo demo --pictures 480
 
 Help for a subcommand: voc-data check --help"""
+FRACTION = Range(0, 0.999)
+SEED = Range(0, 2**32 - 1)  # the splitters use NumPy's legacy generator
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,179 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """Draw training pictures into a PNG file, original and augmented.
+
+    Example:
+      voc-data preview --root VOCdevkit/VOC2007 --augment lecture
+    """
+
+    root: Path
+    """Path of the data set; see voc-data check --help."""
+    data: DataKind = "voc"
+    """Kind of data set."""
+    split: str | None = None
+    """The split of the pictures. Default: the training split of voc-train."""
+    difficult: DifficultPolicy = DifficultPolicy.IGNORE
+    """voc only: how to label a picture that contains only difficult objects of a class."""
+    net: str = "vgg_16"
+    """Network whose input size is used."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    pictures: Annotated[int, Range(1, 100)] = 6
+    """Number of pictures, one per row, chosen at random; mixup and CutMix combine them with each other."""
+    variants: Annotated[int, Range(1, 20)] = 5
+    """Augmented variants of each picture."""
+    seed: Annotated[int, Range(0)] = 0
+    """Random seed: the same seed draws the same sheet."""
+    out: Path = Path("preview.png")
+    """PNG file to write."""
+
+    def run(self) -> None:
+        """Draws, then prints where."""
+        augmentation = self.augmentation.resolved()
+        check_ranges(self)
+        from voc_cls.data.load import default_splits, read_dataset
+        from voc_cls.data.preview import draw_preview, preview
+        from voc_cls.nets.registry import net_spec
+
+        preprocessing = net_spec(self.net).preprocessing
+        split = self.split or default_splits(self.data, self.root)[0]
+        dataset = read_dataset(self.data, self.root, split, self.difficult)
+        import_tensorflow()
+        shown = preview(dataset, self.pictures, self.variants, augmentation, preprocessing, self.seed)
+        draw_preview(self.out, shown, dataset.classes, f"{dataset.name}: training pictures as {self.net} sees them",
+                     f"left: as they are; then {self.variants} variants each, {_flags(self.augmentation)}, seed "
+                     f"{self.seed}")
+        print(f"{self.out}: {len(shown.names)} pictures, {self.variants} variants of each")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Split a data set into CSV lists for training, validation and test, or folds.
+
+    - No picture is copied: the lists contain paths, for `voc-train --data csv`.
+    - Stratified: each list gets its share of every class.
+    - Pictures with the same content go to the same list.
+
+    Examples:
+      voc-data split --data folder --root PetImages --out lists
+      voc-data split --data folder --root PetImages --out lists --folds 5
+    """
+
+    root: Path
+    """Path of the data set; see voc-data check --help."""
+    out: Path
+    """New folder for the lists: train.csv, val.csv and test.csv, or with --folds train_1.csv, val_1.csv and so on; and
+    classes.txt."""
+    data: DataKind = "folder"
+    """Kind of data set."""
+    split: str | None = None
+    """The split to divide. Default: the training split of voc-train."""
+    val: Annotated[float | None, FRACTION] = None
+    """Fraction of the pictures for val.csv, 0 to 1; 0: no such list. Default: 0.15. Not with --folds."""
+    test: Annotated[float, FRACTION] = 0.15
+    """Fraction of the pictures for test.csv, 0 to 1; 0: no such list."""
+    folds: Annotated[int | None, Range(2, 100)] = None
+    """Number of folds: each picture outside test.csv is in exactly one val_K.csv, and in the train_K.csv of the other
+    folds. Train on one with `voc-train --fold K`."""
+    seed: Annotated[int, SEED] = 0
+    """Random seed: the same seed gives the same lists."""
+    difficult: DifficultPolicy = DifficultPolicy.IGNORE
+    """voc only: how to label a picture that contains only difficult objects of a class."""
+
+    def run(self) -> None:
+        """Draws, writes, then prints the table and how to go on."""
+        check_ranges(self)
+        if self.folds is not None and self.val is not None:
+            raise UsageError(f"--val {self.val:g}: cannot be combined with --folds, which divide the pictures "
+                             "already; omit one of them")
+        from rich.console import Console
+
+        from voc_cls.data.load import default_splits, read_dataset
+        from voc_cls.data.split import check_free, draw_lists, write_lists
+
+        check_free(self.out)
+        split = self.split or default_splits(self.data, self.root)[0]
+        dataset = read_dataset(self.data, self.root, split, self.difficult)
+        val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
+        lists = draw_lists(dataset, val, self.test, self.folds, self.seed)
+        write_lists(lists, self.out)
+        Console().print(lists)
+        chosen = "--fold 1" if self.folds else "--val-split val" if val else "--val-split auto"
+        print(f"{self.out}: {len(lists.parts)} lists; train on them with\n"
+              f"voc-train --data csv --root {shlex.quote(str(self.out))} {chosen} --weights vgg_16.ckpt --out runs/new")
+
+
+@dataclass(frozen=True)
+class Download:
+    """Download an official data set, verify its digest and unpack it.
+
+    Interrupted downloads are resumed; complete ones are not repeated.
+
+    Examples:
+      voc-data download voc2007    0.9 GB, VOCdevkit/VOC2007
+      voc-data download voc2012    2.0 GB, VOCdevkit/VOC2012
+      voc-data download cifar10    0.2 GB, cifar-10-batches-py
+      voc-data download voc2007 --archive VOC*_06-Nov-2007.tar
+    """
+
+    name: tyro.conf.Positional[Literal["voc2007", "voc2012", "cifar10"]]
+    """The data set."""
+    out: Path = Path(".")
+    """Folder to unpack into; needs about twice the size of the archives while unpacking."""
+    parts: tuple[str, ...] = ()
+    """voc2007 only: trainval, test or both. Default: both."""
+    url: str | None = None
+    """URL of a mirror: of the folder with the archives, or of one archive. Default: the official servers."""
+    archive: tuple[Path, ...] = ()
+    """Archives that you downloaded yourself, under their official names: unpacked, and not deleted."""
+    sha256: str | None = None
+    """Expected SHA-256 of the archive, if a mirror has repacked it. Default: the official digest."""
+
+    def run(self) -> None:
+        """Fetches part by part, then prints how to train on it."""
+        from rich.console import Console
+
+        from voc_cls.data.official import OFFICIAL, chosen_parts, fetch_archive, mirrored
+
+        official = OFFICIAL[self.name]
+        archives = chosen_parts(official, self.parts)
+        brought = self._brought(archives)
+        if brought and not self.parts:
+            archives = tuple(archive for archive in archives if archive.name in brought)
+        if self.url is not None:
+            archives = mirrored(archives, self.url)
+        if self.sha256 is not None:
+            archives = (self._repacked(archives),)
+        for archive in archives:
+            fetch_archive(archive, self.out, brought.get(archive.name), print, Console(stderr=True))
+        print(f"train on it: voc-train --data {official.data} --root {shlex.quote(str(self.out / official.root))} "
+              f"{official.train} …")
+
+    def _brought(self, archives: tuple[OfficialArchive, ...]) -> dict[str, Path]:
+        """Name of an archive → the file; a single one may have any name."""
+        brought = {}
+        for file in self.archive:
+            names = [archive.name for archive in archives]
+            name = file.name if file.name in names else names[0]
+            if name != file.name and len(names) > 1:
+                raise UsageError(f"--archive {file}: has the name of none of the parts, {' and '.join(names)}; rename "
+                                 f"it, or say which one it is with --parts")
+            if not file.is_file():
+                raise DataError(f"{file}: no such file; --archive takes {name}")
+            brought[name] = file
+        return brought
+
+    def _repacked(self, archives: tuple[OfficialArchive, ...]) -> OfficialArchive:
+        if not re.fullmatch("[0-9a-fA-F]{64}", self.sha256 or ""):
+            raise UsageError(f"--sha256 {self.sha256}: a SHA-256 has 64 hexadecimal digits")
+        if len(archives) > 1:
+            raise UsageError(f"--sha256 {self.sha256}: is of one archive, but {len(archives)} are wanted; name the "
+                             f"part with --parts")
+        return replace(archives[0], sha256=self.sha256 or "", size=None)
+
+
+@dataclass(frozen=True)
 class Demo:
     """Generate a small devkit like VOC2007, with its 20 classes, to try everything.
 
@@ -146,18 +324,17 @@ class Demo:
     """New or empty folder; the devkit is written to FOLDER/VOCdevkit/VOC2007."""
     pictures: int = 480
     """Number of pictures, a third each for train, val and test. With 30 or more, each split has every class."""
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Random seed: the same seed gives the same files, and a larger number of pictures starts with the same ones."""
 
     def run(self) -> None:
         """Draws, then prints how to use it."""
         from voc_cls.demo.devkit import SPLITS, write_demo
 
+        check_ranges(self)
         if self.pictures < len(SPLITS):
             raise UsageError(f"--pictures {self.pictures}: must be at least {len(SPLITS)}, one for each of "
                              f"{', '.join(SPLITS)}")
-        if self.seed < 0:
-            raise UsageError(f"--seed {self.seed}: must be at least 0")
         with picture_bar("draw") as (start, done):
             start(self.pictures)
             demo = write_demo(self.folder, self.pictures, self.seed, done=done)
@@ -183,6 +360,18 @@ def picture_bar(title: str, enabled: bool = True) -> Iterator[tuple[Callable[[in
 
 def _number(things: Sequence[object], name: str) -> str:
     return f"{len(things):,} {name}{'s' * (len(things) > 1)}"
+
+
+def _flags(config: AugmentationConfig) -> str:
+    """The flags of `config`, without those that are not set."""
+    default, given = AugmentationConfig(), []
+    for name, value in vars(config).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            given.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name == "augment" or value != getattr(default, name):
+            given.append(f"--{flag} {value}")
+    return " ".join(given)
 
 
 Command = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Stats, tyro.conf.subcommand("stats")]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from voc_cls.cli.split import Split
+from voc_cls.cli.data import Split
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.load import read_dataset, splits_of
 from voc_cls.data.split import Lists, draw_lists, write_lists
@@ -169,15 +169,15 @@ def test_a_class_that_a_list_cannot_hold_leaves_nothing_behind(several: Dataset,
 
 @pytest.mark.parametrize(("flags", "found"), [
     ({"folds": 4}, "`folds` 4: the class 'rare' has 3 pictures, fewer than there are folds"),
-    ({"folds": 1}, "--folds 1: must be from 2"),
+    ({"folds": 1}, "`folds` 1: must be from 2 to 100"),
     ({"folds": 2, "val": 0.1}, "--val 0.1: cannot be combined with --folds"),
     ({"val": 0.5, "test": 0.5}, "`val` 0.5 and `test` 0.5: leave nothing to train on"),
     ({"val": 0.0, "test": 0.0}, "`val` 0 and `test` 0: leave one list of everything"),
     ({"test": 0.01}, "`test` 0.01: takes 0 of the 23 pictures"),
     ({"test": 0.03}, "`test` 0.03: leaves 1 of the pictures on one side, fewer than the 2 classes"),
-    ({"val": -0.1}, "--val -0.1: must be a fraction"),
-    ({"test": float("nan")}, "--test nan: must be a fraction"),
-    ({"seed": -1}, "--seed -1: must be from 0"),
+    ({"val": -0.1}, "`val` -0.1: must be from 0 to 0.999"),
+    ({"test": float("nan")}, "`test` nan: must be from 0"),
+    ({"seed": -1}, "`seed` -1: must be from 0 to 4294967295"),
 ])
 def test_what_cannot_be_drawn_is_said_and_nothing_is_written(
         pictures: Callable[[dict[str, int]], Path], tmp_path: Path, flags: dict[str, float], found: str):
