@@ -37,7 +37,7 @@ class Steps(keras.callbacks.Callback):  # type: ignore[misc]
 
     @property
     def within_interval(self) -> bool:
-        """Whether the next step goes on with an interval that has begun."""
+        """Whether the next step continues an interval that has begun."""
         return self.done % self.interval != 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -105,10 +105,10 @@ class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def progress_bar(console: Console) -> Progress:
-    """The project's progress bar; silent unless `console` is a terminal."""
+    """The project's progress bar; silent unless `console` is a terminal or a notebook."""
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                     TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-                    console=console, disable=not console.is_terminal)
+                    console=console, disable=not (console.is_terminal or console.is_jupyter))
 
 
 class PredictionProgress(keras.callbacks.Callback):  # type: ignore[misc]
@@ -162,5 +162,5 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
         note = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items() if name not in UNSAID)
         self.progress.update(self.task, note=note)
         every = max(1, -(-self.intervals // LINES_WITHOUT_TERMINAL))
-        if not self.console.is_terminal and ((epoch + 1) % every == 0 or self.model.stop_training):
+        if self.progress.disable and ((epoch + 1) % every == 0 or self.model.stop_training):
             self.console.print(f"step {self.steps.done}/{self.steps.last} {note}")

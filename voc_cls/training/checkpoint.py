@@ -69,8 +69,8 @@ class Preemption:
         if self.requested:
             raise Interrupted(self.requested, "all steps are done and saved, `resume` writes the results")
 
-    def asked(self, step: int) -> bool:
-        """Whether the run is to stop after `step`; to be asked after every step."""
+    def should_stop(self, step: int) -> bool:
+        """Whether the run has to stop after `step`; to be called after every step."""
         if self.distribution.stop_reached(step):
             self.requested = signal.SIGTERM
         return self.requested is not None
@@ -116,13 +116,13 @@ def read(folder: RunFolder, variables: int, show: Any) -> tuple[Saved, list[Any]
     for path in reversed(checkpoints(folder)):
         try:
             with path.open("rb") as file, np.load(file) as arrays:
-                found = _contents(arrays, variables, path)
+                contents = _contents(arrays, variables, path)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
             failures.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
             continue
         for failure in failures:
             show(f"{failure}; going on from {path.name}")
-        return found
+        return contents
     if failures:
         raise RunError(f"{failures[0]}; delete {folder.checkpoints} to start from the first step")
     return Saved(), []
@@ -154,7 +154,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         for name, memory in self.memories.items():
             for attribute, value in memory.items():
                 setattr(self.others[name], attribute, value)
-        if self.steps.within_interval:  # the mean of the loss goes on in the middle of an interval
+        if self.steps.within_interval:  # the mean of the loss continues in the middle of an interval
             self.kept_metrics = [keras.ops.convert_to_numpy(value) for value in self.model.metrics_variables]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -165,8 +165,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Leaves where a signal asks for it, unless the interval ends here anyway and wants its validation."""
-        asked = self.preemption.asked(self.steps.done)
-        if asked and self.steps.within_interval and not self.model.stop_training:
+        stop = self.preemption.should_stop(self.steps.done)
+        if stop and self.steps.within_interval and not self.model.stop_training:
             if hasattr(self.model, "jax_state_sync"):  # on JAX the variables are empty while an interval runs
                 self.model.jax_state_sync()
             self._save()

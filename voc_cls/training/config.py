@@ -1,4 +1,4 @@
-"""Everything `voc-train` can be told, with its defaults: the command line and config.yaml are this, and no more."""
+"""Every setting of a training, with its default: the command line and config.yaml are made of these dataclasses."""
 
 from __future__ import annotations
 

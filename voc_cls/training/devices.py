@@ -1,7 +1,7 @@
 """Which device trains and in which number format, and why a GPU that is in this machine is unused.
 
-What the machine has is read from Linux (/proc, /sys, /dev), below a `root` that tests replace; what is used is asked of
-the backend.
+What the machine has is read from Linux (/proc, /sys, /dev), below a `root` that tests replace; the backend says what is
+used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NVIDIA, DISPLAY = "0x10de", "0x03"
 GIB = 1 << 30
 OWN_WORDS = {"tensorflow": "python -c 'import tensorflow as tf; tf.config.list_physical_devices(\"GPU\")'",
              "jax": "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()'"}
-"""What makes a backend say why it takes no GPU."""
+"""Commands that make a backend print why it uses no GPU."""
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
 """Packages whose versions a run records."""
@@ -185,10 +185,10 @@ def missing_for_gpu(backend: str) -> str | None:
 def cuda_packages() -> tuple[str, ...]:
     """The packages with CUDA's libraries that this TensorFlow asks for in tensorflow[and-cuda]."""
     try:
-        asked = requires("tensorflow") or []
+        requirements = requires("tensorflow") or []
     except PackageNotFoundError:  # tensorflow-cpu, or a build of somebody's own
         return ()
-    return tuple(re.split(r"[<>=!~ ;\[]", one, maxsplit=1)[0] for one in asked if "and-cuda" in one)
+    return tuple(re.split(r"[<>=!~ ;\[]", text, maxsplit=1)[0] for text in requirements if "and-cuda" in text)
 
 
 def installed(package: str) -> str | None:
@@ -208,10 +208,10 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return any(flag in flags for flag in CPU_FLAGS)
 
 
-def inference_precision(asked: str, on_accelerator: bool) -> str:
+def inference_precision(chosen: str, on_accelerator: bool) -> str:
     """`auto` → bfloat16 where the hardware has it, else float32; anything else as it is."""
-    if asked != "auto":
-        return asked
+    if chosen != "auto":
+        return chosen
     return "bfloat16" if on_accelerator or cpu_has_bfloat16() else "float32"
 
 

@@ -1,6 +1,6 @@
-"""Who trains together: one process on one device, one process on several, or several processes on several hosts.
+"""Which devices train together: those of one process, or of several processes on several hosts.
 
-Every process runs the same program; a Distribution says where their ways part. Only the chief (rank 0) reads and writes
+Every process runs the same program; a Distribution says where they differ. Only the chief (rank 0) reads and writes
 the run folder and prints; what it read goes to the others by `broadcast`. What is predicted is divided by `share` and
 put together again by `gather`, so that every process has all logits, and callbacks decide the same everywhere.
 """
@@ -74,6 +74,7 @@ class Distribution:
         if not isinstance(self.backing, keras.distribution.DataParallel):
             yield
             return
+        # Keras has no public way to take a variable out of its distribution, which is kept in `_layout` and `_value`
         variables = [variable for model in models for variable in model.variables]
         spread = [(variable.value, variable._layout) for variable in variables]
         around = keras.distribution.distribution()
@@ -156,18 +157,18 @@ class Distribution:
         if self.hosts == 1:
             return
         expected = self.broadcast(lambda: values)
-        ours = np.array([expected[name] == value for name, value in values.items()])
-        everyones = self.gather(ours[None], self.hosts)
-        if everyones.all():
+        same = np.array([expected[name] == value for name, value in values.items()])
+        of_all = self.gather(same[None], self.hosts)
+        if of_all.all():
             return
-        rank, number = np.argwhere(~everyones)[0]
+        rank, number = np.argwhere(~of_all)[0]
         name = list(values)[number].replace("_", " ")
         raise RunError(f"rank {rank} has other {name} than rank 0; give every process the same flags and files")
 
     def stop_reached(self, step: int) -> bool:
         """After SIGTERM on any of several hosts: whether `step` is the one all of them save and stop at.
 
-        Has to be asked after every step, and listens to SIGTERM itself: no other handler may be installed.
+        Has to be called after every step, and listens to SIGTERM itself: no other handler may be installed.
         """
         if self.hosts == 1:
             return False

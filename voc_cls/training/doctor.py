@@ -67,11 +67,12 @@ def versions() -> dict[str, str]:
     """What is installed, by name."""
     import tensorflow as tf
 
-    found = {"Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}", "voc-cls": __version__}
-    found |= {package: number for package in PACKAGES if (number := devices.installed(package)) is not None}
+    system = f"{platform.system()} {platform.machine()}"
+    installed = {"Python": f"{platform.python_version()}, {system}", "voc-cls": __version__}
+    installed |= {package: number for package in PACKAGES if (number := devices.installed(package)) is not None}
     build = tf.sysconfig.get_build_info()
     built = f"CUDA {build['cuda_version']}, cuDNN {build['cudnn_version']}" if build.get("is_cuda_build") else "no CUDA"
-    return found | {"TensorFlow has": built, "Keras backend": devices.backend()}
+    return installed | {"TensorFlow has": built, "Keras backend": devices.backend()}
 
 
 def hardware() -> dict[str, str]:
@@ -109,15 +110,15 @@ def free_gib(folder: Path) -> float:
 
 def advices(cache: Path | None) -> list[str]:
     """What would make things better, with the command that does it."""
-    found = []
+    advice = []
     cards = devices.nvidia_cards()
     if cards and not devices.on_accelerator():
-        found.append(devices.why_unused(cards, devices.backend(), devices.driver_version(), os.environ))
+        advice.append(devices.why_unused(cards, devices.backend(), devices.driver_version(), os.environ))
     if devices.backend() == "tensorflow" and devices.installed("jax") is None:
-        found.append('training on several hosts needs JAX: pip install "voc-cls[jax]"')
+        advice.append('training on several hosts needs JAX: pip install "voc-cls[jax]"')
     if cache is not None and free_gib(cache) < LEAST_FREE_GIB:
-        found.append(f"{cache} has less than {LEAST_FREE_GIB:.0f} GiB free: give another `cache_dir`, or `cache_gb` 0")
-    return found
+        advice.append(f"{cache} has less than {LEAST_FREE_GIB:.0f} GiB free: give another `cache_dir`, or `cache_gb` 0")
+    return advice
 
 
 def trial(precision: str) -> tuple[str, bool]:

@@ -50,10 +50,10 @@ class Plan:
 
 def fit(part: TrainablePart, plan: Plan, val: Dataset | None, folder: RunFolder, preemption: Preemption,
         console: Console) -> None:
-    """Trains `part` by `plan`, with a checkpoint in `folder` after every interval, and goes on from one it finds there.
+    """Trains `part` by `plan`, with a checkpoint in `folder` after every interval, or from the one that is there.
 
     The whole network's weights are saved: the best by their score on `val`, the last ones at the end. Interrupted,
-    after a checkpoint, where `preemption` was asked to stop; RunError where the loss is no number.
+    after a checkpoint, where a signal came; RunError where the loss is NaN or infinite.
     """
     with part.distribution.scope():
         compile_part(part.model, plan)

@@ -91,12 +91,12 @@ def layer_path(variable: Any, scope: str) -> str:
 
 def layers(network: Network) -> dict[str, Any]:
     """The layers that hold weights, by path, in order; random generators have none."""
-    found: dict[str, Any] = {}
+    by_path: dict[str, Any] = {}
     for layer in network.model.layers:
         for variable in layer.weights:
             if slim_name(variable) is not None:
-                found[layer_path(variable, network.spec.scope)] = layer
-    return found
+                by_path[layer_path(variable, network.spec.scope)] = layer
+    return by_path
 
 
 def trained_layers(network: Network, trainable: str) -> frozenset[str]:

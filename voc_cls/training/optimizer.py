@@ -34,6 +34,7 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
         """The same by one kernel of TensorFlow's, which passes over all weights once instead of ten times."""
         import tensorflow as tf
 
+        # Keras names no public access to the two moments that `build` has made
         index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, variable.dtype)
         momentum, velocity = self._momentums[index].value, self._velocities[index].value
         beta_1, beta_2 = (tf.constant(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
@@ -90,6 +91,7 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not inner.use_ema:
         return []
+    # no public access: Keras' own SwapEMAWeights reads the same two lists
     return list(zip(inner._trainable_variables, inner._model_variables_moving_average, strict=True))
 
 

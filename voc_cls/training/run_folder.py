@@ -67,7 +67,7 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def read_config(self) -> dict[str, Any]:
-        """config.yaml; RunError where this is no run folder."""
+        """config.yaml; RunError where this is not a run folder."""
         import yaml
 
         if not self.config.is_file():

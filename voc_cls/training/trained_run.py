@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task, html_table
 from voc_cls.data.pipeline import image_batches, naming_broken_images
+from voc_cls.data.preprocessing import preprocess
 from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.contact_sheet import draw_samples
@@ -62,21 +63,39 @@ class TrainedRun:
         """The folder's name."""
         return self.folder.path.resolve().name
 
-    def predict(self, paths: Sequence[Path | str], top_k: int = 0) -> Predictions:
-        """The probabilities of every label for some images.
+    def predict(self, paths: Sequence[Path | str], top_k: int = 0, batch_size: int = BATCH_SIZE) -> Predictions:
+        """The probabilities of every label for some image files.
 
         Args:
             paths: The images. DataError names one that cannot be decoded.
             top_k: How many labels of each image the result shows; 0: all.
+            batch_size: Images that the network sees at once.
         """
         files = tuple(map(Path, paths))
-        return Predictions(files, self.labels, probabilities_of(self.logits(files), self.task), self.task, self.name,
-                           top_k)
+        probabilities = probabilities_of(self.logits(files, batch_size=batch_size), self.task)
+        return Predictions(files, self.labels, probabilities, self.task, self.name, top_k)
 
-    def logits(self, paths: Sequence[Path], title: str = "predict", tta: Tta = "none") -> npt.NDArray[np.float32]:
-        """float32 [N, classes] for the pictures at `paths`, with a progress bar on a terminal.
+    def predict_arrays(self, images: Sequence[npt.NDArray[Any]], batch_size: int = BATCH_SIZE) -> Floats:
+        """The probabilities, float32 [N, classes], for images in memory.
 
-        tta: the views of each picture whose logits are averaged. DataError names a picture that cannot be decoded.
+        Args:
+            images: Each [height, width, 3] RGB, uint8 or float 0-255, of any size.
+            batch_size: Images that the network sees at once.
+        """
+        preprocessing = self.network.spec.preprocessing
+        inputs = np.stack([preprocess(image, preprocessing) for image in images])
+        logits = np.asarray(self.network.model.predict(inputs, batch_size, verbose=0), np.float32)
+        return probabilities_of(finite(logits), self.task)
+
+    def logits(self, paths: Sequence[Path], title: str = "predict", tta: Tta = "none", batch_size: int = BATCH_SIZE
+               ) -> npt.NDArray[np.float32]:
+        """float32 [N, classes] for image files, with a progress bar on a terminal.
+
+        Args:
+            paths: The images. DataError names one that cannot be decoded.
+            title: Of the bar.
+            tta: The views of each image whose logits are averaged.
+            batch_size: Images that the network sees at once.
         """
         preprocessing = self.network.spec.preprocessing
         views = views_of(tta, preprocessing.size)
@@ -85,8 +104,8 @@ class TrainedRun:
         broken = naming_broken_images(paths, preprocessing)
         with PredictionProgress(title, len(paths) * views.number) as progress, broken:
             for size in views.sizes:
-                batches = image_batches(paths, BATCH_SIZE, replace(preprocessing, size=size), views.mirrored)
-                steps = -(-len(paths) * (1 + views.mirrored) // BATCH_SIZE)  # Keras warns where it has to find out
+                batches = image_batches(paths, batch_size, replace(preprocessing, size=size), views.mirrored)
+                steps = -(-len(paths) * (1 + views.mirrored) // batch_size)  # Keras warns where it has to find out
                 logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
@@ -98,7 +117,7 @@ class TrainedRun:
 
     @property
     def task(self) -> Task:
-        """That of the data set it was trained on; runs before 0.4.0 do not say, they were all multi-label."""
+        """That of the data set it was trained on."""
         recorded = self.config["provenance"].get("task", Task.MULTI_LABEL.value)
         if recorded not in list(Task):
             raise RunError(f"{self.folder.config}: provenance.task is {recorded!r}, expected "
@@ -111,7 +130,7 @@ class TrainedRun:
 
 
 def open_run(path: Path, precision: str = "float32", which: Literal["best", "last"] = "best") -> TrainedRun:
-    """Opens the run folder `path` with its best or last weights; RunError where it is none, or was not finished."""
+    """Opens the run folder `path` with its best or last weights; RunError where it is not one, or was not finished."""
     folder = RunFolder(path)
     config = folder.read_config()
     labels = folder.read_labels()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import yaml
@@ -145,3 +146,10 @@ def test_splits_from_python_are_written_down_as_the_settings_that_read_them(trai
     assert (config.train_split, config.val_split, config.eval_split, reason) == ("trainval", "val", "none", "")
     elsewhere = replace(part, source=replace(source, root=Path("elsewhere")))
     assert dataset_config(Splits(trainval, elsewhere), seed=0)[1] == "its data sets come from different places"
+
+
+def test_arrays_are_predicted_as_their_files_are(run, trainval: Dataset):
+    arrays = [keras.utils.img_to_array(keras.utils.load_img(path)) for path in trainval.paths[:2]]
+    predicted = run.predict(trainval.paths[:2], top_k=3, batch_size=1)
+    np.testing.assert_allclose(run.predict_arrays(arrays), predicted.probabilities, atol=0.02)  # another JPEG decoder
+    assert [len(prediction.labels) for prediction in predicted] == [3, 3]
