@@ -50,7 +50,7 @@ class BaseClient:
             address: HOST:PORT, or any other gRPC target.
             timeout: Deadline of each call, and longest silence of a stream, seconds.
             wait: How long to keep calling a server that is unreachable or still loads its model, seconds.
-            max_message_mb: Largest message that is sent or received, MiB; the server has a limit of its own.
+            max_message_mb: Largest message that is sent or received, MiB; the server has its own limit.
             tls: True encrypts and trusts the certificate authorities that come with gRPC; a PEM file: those in it.
             client_cert: PEM file of a client certificate, for servers that require one (mTLS).
             client_key: PEM file of its private key.
@@ -157,11 +157,11 @@ class Client(BaseClient):
                         **options: Unpack[ClassifyOptions]) -> Iterator[tuple[int, Prediction]]:
         """(position, prediction) of any number of images, over one call, as the answers arrive.
 
-        An image that fails alone has a prediction with an `error`. If the server goes away, unanswered images are sent
-        again, to it or to another one, for at least `wait` seconds. Leaving the loop ends the call.
+        The prediction of an image that fails has an `error`. If the server goes away, unanswered images are sent again,
+        to it or to another one, for at least `wait` seconds. Leaving the loop ends the call.
 
         Args:
-            pictures: As for `classify`; read in a thread of its own, so a generator may wait for a camera.
+            pictures: As for `classify`; read in a separate thread, so a generator may wait for a camera.
             window: How many images are read ahead at most.
             ordered: Yield in the order of `pictures`; images that are answered early count as read ahead.
             request_id: x-request-id of the call; default: a new one.
@@ -282,7 +282,7 @@ class _Stream:
         return ENDED_EARLY
 
     def _requests(self, call: int) -> Iterator[classifier_pb2.ClassifyStreamRequest]:
-        """What gRPC sends, from a thread of its own, as fast as the server reads it."""
+        """The requests that gRPC sends; it takes them in its own thread, as fast as the server reads them."""
         while True:
             with self._changed:
                 if self._state.finished or call != self._calls:

@@ -80,7 +80,7 @@ def channel_options(max_bytes: int, keepalive: float) -> list[tuple[str, str | i
 
 
 def plain_text_risk(address: str, token: Token | None, api_key: str | None) -> str | None:
-    """What to warn of if a key would cross a network unencrypted."""
+    """A warning if a key would be sent over a network unencrypted; else None."""
     key = "token" if token is not None else "API key" if api_key is not None else None
     if key is None or LOOPBACK.fullmatch(address):
         return None
@@ -102,7 +102,7 @@ class Keys(grpc.AuthMetadataPlugin):  # type: ignore[misc]
         return tuple((name, value) for name, value in pairs if value)
 
     def __call__(self, _: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
-        """Called by gRPC, on a thread of its own, for each call over TLS."""
+        """Called by gRPC, in its own thread, for each call over TLS."""
         try:
             callback(self.metadata(), None)
         except Exception as error:

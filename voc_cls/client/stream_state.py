@@ -158,7 +158,7 @@ class StreamState:
 
     @property
     def time_left(self) -> float | None:
-        """Seconds until the server has been silent for too long; None while nothing is asked of it."""
+        """Seconds until the server has been silent for too long; None while it has nothing to answer."""
         if not self._pending:
             return None
         due = max(pending.due for pending in self._pending.values())

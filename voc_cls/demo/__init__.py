@@ -1,1 +1,1 @@
-"""The demo devkit: a small VOC2007 whose pictures are drawn, so that everything can be tried without a download."""
+"""The demo devkit: a small VOC2007 with generated images, to try everything without a download."""

@@ -38,7 +38,7 @@ class Canvas:
     """Drawing in a unit square, x to the right and y down, on a layer of pixels.
 
     layer: uint8 [height, width, 4], RGB premultiplied by alpha, drawn into with smooth edges. matrix: float64 [2, 3],
-    from the unit square to pixels of the layer; turns, mirrors, shears and scales the object.
+    from the unit square to pixels of the layer; rotates, mirrors, shears and scales the object.
     """
 
     layer: npt.NDArray[np.uint8]

@@ -28,14 +28,14 @@ SPLITS = ("train", "val", "test")
 COUNTS = (1, 1, 2, 2, 3, 3, 4)
 """Objects of seven pictures. The first ten of a split show 20 or more, so from 30 pictures on it has every class."""
 PARTIAL = ".VOCdevkit.partial-"
-"""Name, before the process id, of a demo that is being written, or was when a process got killed."""
+"""Name, before the process id, of the folder of an unfinished demo; a killed process leaves it behind."""
 JPEG_QUALITY = 90
 """As encoded by OpenCV; VOC's own pictures have about the same."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A written demo devkit. `root` is what `--root` takes; `already_there`: it existed already, byte for byte."""
+    """A written demo devkit. `root` is what `--root` takes; `already_there`: the same bytes existed already."""
 
     root: Path
     pictures: int
@@ -75,13 +75,13 @@ def write_demo(folder: Path, pictures: int, seed: int, threads: int | None = Non
 
 
 def _check_target(folder: Path, devkit: Path, pictures: int) -> None:
-    """DataError where the target is not free, as far as it can be known before anything is drawn."""
+    """DataError if the target is not free, as far as this is known before drawing."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; name a folder that is empty or does not exist")
     if devkit.exists():
-        found = len(list(devkit.glob("*/JPEGImages/*")))
-        if found != pictures:
-            raise DataError(f"{devkit}: exists and holds {found:,} pictures where {pictures:,} are to be written; "
+        existing = len(list(devkit.glob("*/JPEGImages/*")))
+        if existing != pictures:
+            raise DataError(f"{devkit}: exists and holds {existing:,} pictures where {pictures:,} are to be written; "
                             f"remove it or name another folder")
     elif folder.exists():
         others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL))

@@ -17,15 +17,15 @@ from voc_cls.demo.canvas import Canvas, Colour, pick
 from voc_cls.demo.drawings import DRAWINGS
 
 Pixels = npt.NDArray[np.float32]
-"""[height, width] or [height, width, 3], grey levels 0-255 where nothing else is said."""
+"""[height, width] or [height, width, 3], grey levels 0-255 unless stated otherwise."""
 SIZES = ((375, 500), (333, 500), (500, 375), (500, 334))
-"""(height, width), those that most VOC2007 images have."""
+"""(height, width), the most frequent ones in VOC2007."""
 LANDSCAPE_CHANCE = 0.7
 MAX_OBJECTS = 4
 DIFFICULT_CHANCE = 0.3
-"""Of an additional object that is tiny or mostly hidden, where there is room for one."""
+"""Probability of an additional object that is tiny or mostly hidden, if there is room for one."""
 CUT_CHANCE = 0.2
-"""Of an object pushed over the image's edge."""
+"""Probability that an object is partly outside the image."""
 TINY = (18.0, 30.0)
 """Side of a tiny object, pixels."""
 TRUNCATED_FROM = 0.05
@@ -33,7 +33,7 @@ TRUNCATED_FROM = 0.05
 DIFFICULT_BELOW = 0.35
 """Visible part of an object below which it counts as difficult; VOC's annotators judged this by eye."""
 DROPPED_BELOW = 0.06
-"""Visible part below which an object is left out altogether."""
+"""Visible part below which an object is omitted."""
 OPAQUE = 128
 SHADOW_REACH = 30
 """Pixels around an object that its shadow may darken."""
@@ -51,7 +51,7 @@ CLOTHS = ((120, 140, 120), (160, 130, 110), (110, 125, 155), (175, 165, 140), (1
 
 @dataclass(frozen=True)
 class Scene:
-    """A image, uint8 [height, width, 3] RGB, and its objects."""
+    """An image, uint8 [height, width, 3] RGB, and its objects."""
 
     image: npt.NDArray[np.uint8]
     objects: tuple[VocObject, ...]
@@ -68,7 +68,7 @@ class Sprite:
     tiny: bool
 
     def overlap(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where layer and image lie over each other: (rows, columns) of the layer, (rows, columns) of the image."""
+        """Where layer and image overlap: (rows, columns) of the layer, (rows, columns) of the image."""
         tall, broad = self.layer.shape[:2]
         rows = slice(*np.clip((self.top, self.top + tall), 0, height).tolist())
         columns = slice(*np.clip((self.left, self.left + broad), 0, width).tolist())
@@ -77,7 +77,7 @@ class Sprite:
 
 
 def compose(random: np.random.Generator, names: Sequence[str]) -> Scene:
-    """A image that clearly shows `names`, one to four of VOC's classes, perhaps with a difficult object more."""
+    """An image that clearly shows `names`, one to four of VOC's classes, and sometimes a further difficult object."""
     landscape = random.random() < LANDSCAPE_CHANCE
     height, width = SIZES[random.integers(2) + (0 if landscape else 2)]
     sprites = [draw_sprite(random, name, *place)
@@ -91,7 +91,7 @@ def compose(random: np.random.Generator, names: Sequence[str]) -> Scene:
 
 
 def _places(random: np.random.Generator, count: int, height: int, width: int) -> list[tuple[float, float, float]]:
-    """(x, y, side) in pixels for `count` objects, each in a cell of its own and so never mostly hidden by another."""
+    """(x, y, side) in pixels for `count` objects, each in a separate cell, so that none is mostly hidden by another."""
     if count == 1:
         rows, columns = 1, 1
     elif count == 2:
@@ -113,7 +113,7 @@ def _places(random: np.random.Generator, count: int, height: int, width: int) ->
 
 
 def draw_sprite(random: np.random.Generator, name: str, x: float, y: float, side: float, tiny: bool = False) -> Sprite:
-    """Draws `name` around (x, y), its unit square `side` pixels long: turned, mirrored and squeezed at random."""
+    """Draws `name` around (x, y), its unit square `side` pixels long: rotated, mirrored and squeezed at random."""
     import cv2
 
     turn, squeeze = np.radians(random.uniform(-12, 12)), random.uniform(0.88, 1.14)
@@ -132,7 +132,7 @@ def draw_sprite(random: np.random.Generator, name: str, x: float, y: float, side
 
 
 def _difficult(random: np.random.Generator, others: Sequence[Sprite], height: int, width: int) -> Sprite:
-    """An object that is tiny, or looks out from behind one of `others`."""
+    """An object that is tiny or mostly behind one of `others`."""
     import cv2
 
     name = tuple(DRAWINGS)[random.integers(len(DRAWINGS))]
@@ -169,7 +169,7 @@ def _develop(random: np.random.Generator, image: Pixels) -> npt.NDArray[np.uint8
 
 
 def visible_objects(sprites: Sequence[Sprite], height: int, width: int) -> tuple[VocObject, ...]:
-    """Boxes of what can be seen of each sprite, later ones lying over earlier ones; 1-based as in VOC."""
+    """Boxes of the visible part of each sprite; later ones cover earlier ones. 1-based as in VOC."""
     import cv2
 
     objects = []
@@ -191,9 +191,9 @@ def visible_objects(sprites: Sequence[Sprite], height: int, width: int) -> tuple
 
 
 def background(random: np.random.Generator, name: str, height: int, width: int) -> Pixels:
-    """float32 [height, width, 3] RGB: where `name` is often found, or a cloth; colours and texture from `random`.
+    """float32 [height, width, 3] RGB: a typical background of `name`, or a cloth; colours and texture from `random`.
 
-    Made at half the size and enlarged: as good, being soft anyway, and four times as fast.
+    Drawn at half the size and enlarged, which is four times as fast; the result is soft anyway.
     """
     import cv2
 

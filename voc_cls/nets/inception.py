@@ -27,7 +27,7 @@ class Step:
     stride: int = 1
     padding: Padding = "same"
     kernel: Kernel | None = None
-    """Only where the name has another one."""
+    """Only if it differs from the kernel in the name."""
     multiplier: int = 0
     """Of a separable convolution: filters for every channel."""
 
@@ -41,7 +41,7 @@ class Step:
 
 
 Branch = tuple[Step | tuple[Step, ...], ...]
-"""Steps in a row; a tuple of steps among them stands side by side."""
+"""Steps one after the other; a tuple among them is a group of steps side by side."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def backbone(spec: NetSpec, images: Tensor, dtype: str) -> Backbone:
 def auxiliary_logits(x: Tensor, classes: int, dtype: str) -> Tensor:
     """The auxiliary classifier of v3 on what leaves Mixed_6e.
 
-    No network here has it, because it only helped to train the ImageNet weights; a checkpoint has its variables.
+    No network here has it, because it only helped to train the ImageNet weights. Checkpoints contain its variables.
     """
     x = mean_pool(x, "AuxLogits/AvgPool_1a_5x5", 5, 3, dtype)
     x = conv(x, "AuxLogits/Conv2d_1b_1x1", 128, (1, 1), norm=NORM, dtype=dtype)

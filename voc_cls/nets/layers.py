@@ -1,7 +1,7 @@
 """The layers that all networks are made of, under TF-Slim's names.
 
-To be called within `keras.name_scope` of a network's scope. `path` is TF-Slim's path below it, such as conv1/conv1_1.
-Keras refuses `/` in a layer's name and wants each name once in a model, so dots stand for slashes:
+Call them within `keras.name_scope` of a network's scope. `path` is TF-Slim's path below it, such as conv1/conv1_1.
+Keras refuses `/` in a layer's name and requires unique names in a model, so dots replace slashes:
 `resnet_v1_50/block1.unit_1.bottleneck_v1.conv1/kernel` is TF-Slim's `resnet_v1_50/block1/unit_1/…/conv1/weights`.
 `dtype` is a Keras dtype policy.
 """
@@ -18,7 +18,7 @@ Kernel = tuple[int, int]
 Padding = Literal["same", "valid", "symmetric"]
 
 STATISTICS = ("moving_mean", "moving_variance")
-"""Last words of variables that no gradient trains."""
+"""Last words of the names of variables that have no gradient."""
 SLIM_WORDS = {
     "kernel": "weights",
     "bias": "biases",
@@ -37,7 +37,7 @@ class Norm:
     """Of the moving mean and variance, per step."""
     epsilon: float
     gamma: bool
-    """Whether there is a factor; a ReLU before the next convolution can do without."""
+    """Whether there is a factor; it is redundant if a ReLU and another convolution follow."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def conv(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int = 1, pa
         dtype: a Keras dtype policy.
         norm: batch normalisation instead of a bias.
         relu: whether a ReLU follows.
-        initializer: Keras' name of what the kernel starts with.
-        bias: what the bias starts with.
+        initializer: Keras' name of the kernel's initializer.
+        bias: initial value of the bias.
     """
     if padding == "symmetric":
         height, width = (size - 1 for size in kernel)
@@ -100,7 +100,7 @@ def max_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding: 
 
 
 def mean_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding: Padding = "same") -> Tensor:
-    """The mean over size × size places, without those beyond the border."""
+    """The mean over size × size places, without places outside the border."""
     return keras.layers.AveragePooling2D(size, stride, padding, **_named(path, dtype))(x)
 
 
@@ -124,7 +124,7 @@ def separable(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int, m
 
 def fully_connected(backbone: Backbone, kernel: Kernel, units: int, dropout: float, dtype: str,
                     bias: float = 0.0) -> Tensor:
-    """fc6 over `kernel` places of the grid, and fc7, as convolutions; notes in `backbone.entries` where they begin."""
+    """fc6 over `kernel` places of the grid, and fc7, as convolutions; adds their inputs to `backbone.entries`."""
     x = backbone.entries["fc6"] = backbone.features
     x = conv(x, "fc6", units, kernel, padding="valid", dtype=dtype, initializer="glorot_uniform", bias=bias)
     backbone.entries["fc7"] = x
@@ -140,17 +140,17 @@ class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras
     """Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) that learns its moving averages as TF-Slim's does.
 
     Keras' layer, but the moving variance follows the unbiased variance of the batch, n / (n − 1) of the biased one.
-    TF-Slim's is TensorFlow's fused operation, which does so; Keras' own keeps the biased one. It matters where n, the
-    images of a batch times the places of the grid, is small. Statistics are computed in float32 in any precision.
-    A frozen layer (`trainable = False`) normalises by its moving averages and leaves them as they are. On several
-    devices each normalises its own part of the batch, and the moving averages are the mean of theirs.
+    TF-Slim's is TensorFlow's fused operation, which does so; Keras' own uses the biased one. The difference matters if
+    n, the images of a batch times the places of the grid, is small. Statistics are computed in float32 in any
+    precision. A frozen layer (`trainable = False`) normalises by its moving averages and does not change them. Each of
+    several devices normalises its own part of the batch; the moving averages are the mean over the devices.
     """
 
     def __init__(self, norm: Norm, name: str, dtype: str) -> None:
         super().__init__(momentum=norm.decay, epsilon=norm.epsilon, scale=norm.gamma, name=name, dtype=dtype)
 
     def add_weight(self, *args: Any, **options: Any) -> Any:
-        """As Keras', but a MirroredStrategy can tell what to do with what every replica assigns."""
+        """As Keras', but a MirroredStrategy knows how to combine the values that the replicas assign."""
         if not options.get("trainable", True):
             options["aggregation"] = "mean"
         return super().add_weight(*args, **options)

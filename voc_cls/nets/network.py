@@ -24,7 +24,7 @@ class Family:
     backbone: Callable[[NetSpec, Tensor, str], Backbone]
     """(spec, images, dtype policy) → everything before the head."""
     fully_connected: Callable[[Backbone, NetSpec, str], Tensor] | None = None
-    """fc6 and fc7, which bind the network to one image size; None where the paper's head is the mean of the grid."""
+    """fc6 and fc7, which fix the image size; None if the paper's head is the mean of the grid."""
     dropout: float = 0.0
     """Before the paper's classifier."""
 
@@ -70,7 +70,7 @@ class Network:
         return keras.Model(self.model.input, self.entries[scope]), keras.Model(self.entries[scope], self.model.output)
 
     def variables(self) -> dict[str, keras.Variable]:
-        """The weights by TF-Slim name, such as `vgg_16/conv1/conv1_1/weights`; random-generator states left out."""
+        """The weights by TF-Slim name, such as `vgg_16/conv1/conv1_1/weights`; no states of random generators."""
         return {name: variable for variable in self.model.weights if (name := slim_name(variable)) is not None}
 
     def is_head(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The networks by name: a table that the families' builders and people read. Imports nothing heavy."""
+"""The table of networks by name, for the builders of the families and for people. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Published:
     archive: str
     """File name below download.tensorflow.org/models/."""
     member: str
-    """The checkpoint in it."""
+    """The checkpoint within that archive."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,14 @@ NUMBERS = ("parameters", "pixels", "top-1 %")
 NOTES = """parameters: with ImageNet's classes, without moving averages.
 pixels: height and width of the input. order: of the colour channels.
 values: vgg subtracts ImageNet's mean, inception maps 0 … 255 to −1 … 1.
-top-1 %: accuracy of TF-Slim's checkpoint on ImageNet's validation images, single
+top-1 %: accuracy of TF-Slim's checkpoint on ImageNet's validation images, one
   crop, from TF-Slim's README.
 voc-weights fetch: the name of TF-Slim's checkpoint; –: none is published."""
 
 
 @dataclass(frozen=True)
 class NetSummary:
-    """A network for a person or a program."""
+    """A network as `voc-nets` shows it."""
 
     net: str
     parameters: int
@@ -181,11 +181,11 @@ class NetSummary:
     fetch: str | None
     """What `voc-weights fetch` takes."""
     archive: str | None
-    """Where that comes from."""
+    """The archive that it downloads."""
 
 
 def summary(spec: NetSpec) -> NetSummary:
-    """What there is to know about a network before choosing it."""
+    """The properties by which to choose a network."""
     pixels, source = spec.preprocessing, spec.published
     normalisation = next(name for name, numbers in NORMALISATIONS.items() if numbers == (pixels.mean, pixels.std))
     return NetSummary(

@@ -26,18 +26,18 @@ if _version_not_supported:
 
 
 class ClassifierStub(object):
-    """Classification of pictures. In a multi-label model (activation "sigmoid") every label of a picture has a probability
-    of its own and they do not sum to 1; in a single-label model ("softmax") a picture is of one class, and they do.
+    """Classifies pictures. In a multi-label model (activation "sigmoid"), the labels of a picture have independent
+    probabilities, which do not sum to 1. In a single-label model ("softmax"), a picture has one class, and they do.
 
     Statuses of all methods:
-    INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
-    NOT_FOUND           no such model, version or version label; the message names those there are.
-    UNAUTHENTICATED, PERMISSION_DENIED  the server asks for a token or an API key, or yours may not call this method.
-    RESOURCE_EXHAUSTED  the server has as many pictures as it may hold, or the caller exceeds its rate, or the message is
-    larger than the server accepts. In the first two cases the trailing metadata
-    `grpc-retry-pushback-ms` says when to try again.
-    DEADLINE_EXCEEDED   the caller's deadline passed before the answer; what had not been computed was dropped.
-    UNAVAILABLE         the model is still loading, or the server is stopping. Safe to send again.
+    INVALID_ARGUMENT    the request is invalid; do not retry.
+    NOT_FOUND           no such model, version or version label; the message lists the existing ones.
+    UNAUTHENTICATED, PERMISSION_DENIED  the token or API key is missing or unknown, or does not allow this method.
+    RESOURCE_EXHAUSTED  the server is full, the caller exceeds its rate, or the message is larger than the server
+    accepts. In the first two cases the trailing metadata `grpc-retry-pushback-ms` says when to
+    retry.
+    DEADLINE_EXCEEDED   the caller's deadline has passed; what was not computed yet was dropped.
+    UNAVAILABLE         the model is still loading, or the server is stopping. Retrying is safe.
     """
 
     def __init__(self, channel):
@@ -64,26 +64,25 @@ class ClassifierStub(object):
 
 
 class ClassifierServicer(object):
-    """Classification of pictures. In a multi-label model (activation "sigmoid") every label of a picture has a probability
-    of its own and they do not sum to 1; in a single-label model ("softmax") a picture is of one class, and they do.
+    """Classifies pictures. In a multi-label model (activation "sigmoid"), the labels of a picture have independent
+    probabilities, which do not sum to 1. In a single-label model ("softmax"), a picture has one class, and they do.
 
     Statuses of all methods:
-    INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
-    NOT_FOUND           no such model, version or version label; the message names those there are.
-    UNAUTHENTICATED, PERMISSION_DENIED  the server asks for a token or an API key, or yours may not call this method.
-    RESOURCE_EXHAUSTED  the server has as many pictures as it may hold, or the caller exceeds its rate, or the message is
-    larger than the server accepts. In the first two cases the trailing metadata
-    `grpc-retry-pushback-ms` says when to try again.
-    DEADLINE_EXCEEDED   the caller's deadline passed before the answer; what had not been computed was dropped.
-    UNAVAILABLE         the model is still loading, or the server is stopping. Safe to send again.
+    INVALID_ARGUMENT    the request is invalid; do not retry.
+    NOT_FOUND           no such model, version or version label; the message lists the existing ones.
+    UNAUTHENTICATED, PERMISSION_DENIED  the token or API key is missing or unknown, or does not allow this method.
+    RESOURCE_EXHAUSTED  the server is full, the caller exceeds its rate, or the message is larger than the server
+    accepts. In the first two cases the trailing metadata `grpc-retry-pushback-ms` says when to
+    retry.
+    DEADLINE_EXCEEDED   the caller's deadline has passed; what was not computed yet was dropped.
+    UNAVAILABLE         the model is still loading, or the server is stopping. Retrying is safe.
     """
 
     def Classify(self, request, context):
-        """Classifies one or several pictures, each on its own; they share batches with the pictures of other callers.
+        """Classifies one or more pictures independently of each other. They share batches with the pictures of other callers.
 
-        A picture that cannot be decoded fails alone: its classification carries an error, the others their labels.
-        INVALID_ARGUMENT here: no picture at all, more pictures than the server takes in one call, or a threshold outside
-        0 to 1.
+        If a picture cannot be decoded, its classification has an error; the others have their labels.
+        INVALID_ARGUMENT: no pictures, more pictures than the server accepts in one call, or a threshold outside 0 to 1.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,17 +91,17 @@ class ClassifierServicer(object):
     def ClassifyStream(self, request_iterator, context):
         """Classifies a stream of pictures over one call, for folders, cameras and queues.
 
-        Answers come as they are ready, which need not be the order of the requests: `id` says which is which. The server
-        reads ahead no further than its queue allows, so a caller that writes faster than the model computes is slowed
-        down by gRPC's flow control instead of being refused. A request that fails is answered with its error and the
-        stream goes on. When the caller has closed its side, the stream ends after the last answer.
+        Responses arrive when they are ready, in any order; `id` tells which request each one belongs to. The server reads
+        ahead only as far as its queue allows. A caller that writes faster than the model computes is therefore slowed down
+        by gRPC's flow control instead of being rejected. The response to a failed request has its error, and the stream
+        continues. When the caller has closed its side, the stream ends after the last response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Says what a model is: labels, thresholds, preprocessing, the versions there are and how good it was found.
+        """Describes a model: labels, thresholds, preprocessing, versions and scores.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,18 +134,18 @@ def add_ClassifierServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Classifier(object):
-    """Classification of pictures. In a multi-label model (activation "sigmoid") every label of a picture has a probability
-    of its own and they do not sum to 1; in a single-label model ("softmax") a picture is of one class, and they do.
+    """Classifies pictures. In a multi-label model (activation "sigmoid"), the labels of a picture have independent
+    probabilities, which do not sum to 1. In a single-label model ("softmax"), a picture has one class, and they do.
 
     Statuses of all methods:
-    INVALID_ARGUMENT    the call is wrong in itself; sending it again would not help.
-    NOT_FOUND           no such model, version or version label; the message names those there are.
-    UNAUTHENTICATED, PERMISSION_DENIED  the server asks for a token or an API key, or yours may not call this method.
-    RESOURCE_EXHAUSTED  the server has as many pictures as it may hold, or the caller exceeds its rate, or the message is
-    larger than the server accepts. In the first two cases the trailing metadata
-    `grpc-retry-pushback-ms` says when to try again.
-    DEADLINE_EXCEEDED   the caller's deadline passed before the answer; what had not been computed was dropped.
-    UNAVAILABLE         the model is still loading, or the server is stopping. Safe to send again.
+    INVALID_ARGUMENT    the request is invalid; do not retry.
+    NOT_FOUND           no such model, version or version label; the message lists the existing ones.
+    UNAUTHENTICATED, PERMISSION_DENIED  the token or API key is missing or unknown, or does not allow this method.
+    RESOURCE_EXHAUSTED  the server is full, the caller exceeds its rate, or the message is larger than the server
+    accepts. In the first two cases the trailing metadata `grpc-retry-pushback-ms` says when to
+    retry.
+    DEADLINE_EXCEEDED   the caller's deadline has passed; what was not computed yet was dropped.
+    UNAVAILABLE         the model is still loading, or the server is stopping. Retrying is safe.
     """
 
     @staticmethod
