@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+REFERENCE := voc_cls voc_cls.client voc_cls.errors voc_cls.data.dataset voc_cls.data.load voc_cls.nets.network \
+  voc_cls.training.trained_run voc_cls.evaluation.predictions voc_cls.evaluation.report.page
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast endurance exercises check reference proto image image-test clean
@@ -40,7 +42,7 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/mypy voc_cls serving export
 
 reference: $(INSTALLED)  ## Write the API reference to build/reference, from the docstrings
-	$(BIN)/pdoc --docformat google --output-directory build/reference voc_cls voc_cls.client voc_cls.errors
+	$(BIN)/pdoc --docformat google --output-directory build/reference $(REFERENCE)
 
 proto: $(INSTALLED)  ## Generate voc_cls/v1 from proto/
 	$(BIN)/pip install --quiet --no-deps --upgrade --target build/protoc grpcio-tools==1.76.0  # fits the oldest protobuf
