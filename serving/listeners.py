@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import resource
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -27,6 +29,8 @@ HTTP_IDLE_SECONDS = 75.0
 LEAST_PING_MS = 10_000
 """Clients may ping this often; gRPC's default of 5 minutes disconnects those that follow its keepalive guide."""
 
+DRAIN_INTERVAL = 0.05
+"""Seconds between two checks whether requests are in flight."""
 IMMEDIATELY = 0.001
 """Seconds; to aiohttp 0 means no limit."""
 
@@ -40,6 +44,17 @@ class HttpListener:
     runner: web.AppRunner
     address: str | None
     """None if `http_port` is -1."""
+
+    async def drain(self, in_flight: Callable[[], int]) -> None:
+        """Takes no new connections and closes the port once no request is in flight.
+
+        aiohttp's own cleanup drops the rest of a body that is still arriving, and its request would never end.
+        """
+        for site in list(self.runner.sites):
+            await site.stop()
+        while in_flight():
+            await asyncio.sleep(DRAIN_INTERVAL)
+        await self.runner.cleanup()
 
     async def close(self) -> None:
         """Closes the port and cancels the requests that are still in flight."""

@@ -167,8 +167,11 @@ async def _stop(parts: ServerParts, health: HealthService, stop_event: StopEvent
     parts.middleware.close()
     await signals.pause(CLOSED_SECONDS)
     grace = life_cycle.grace_seconds  # it ends in drain, where the requests are counted
-    await drain((lambda: parts.grpc_server.stop(grace + 60), http.runner.cleanup), lambda: counts.in_flight, signals,
-                grace)
+
+    def in_flight() -> int:
+        return counts.in_flight
+
+    await drain((lambda: parts.grpc_server.stop(grace + 60), lambda: http.drain(in_flight)), in_flight, signals, grace)
     for line in stop_lines(counts, parts.models):
         parts.logs.say(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import signal
@@ -84,6 +85,21 @@ def silence(ended: threading.Event) -> Any:
     """The requests of a caller who opens a stream and then sends nothing."""
     ended.wait(20)
     yield reflection_pb2.ServerReflectionRequest()
+
+
+def test_a_body_that_is_still_arriving_at_sigterm_is_read_and_answered(start: Start, model: Path) -> None:
+    server = start(model, "--max-batch-size", 1).wait_until_ready()
+    body = json.dumps({"instances": [{"b64": base64.b64encode(jpeg(0)).decode()}]}).encode()
+    host, port = server.http.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: tiny\r\nConnection: close\r\n"
+                       b"Content-Length: %d\r\n\r\n" % len(body) + body[:100])
+        until(lambda: in_flight(server) == 1)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        client.sendall(body[100:])
+        assert client.makefile("rb").read().startswith(b"HTTP/1.1 200 OK")
+    assert server.process.wait(10) == 0
 
 
 def test_a_second_signal_or_the_end_of_the_grace_ends_the_calls_that_run(start: Start, slow_model: Path) -> None:
