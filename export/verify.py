@@ -47,14 +47,11 @@ def verify(version: Path, network: Network, labels: tuple[str, ...], task: Task)
         ExportError: The difference is above 1e-5, or the signatures, labels or activation are wrong.
     """
     loaded = tf.saved_model.load(str(version))
-    for name, (inputs, outputs) in SIGNATURES.items():
-        signature = loaded.signatures.get(name)
-        if signature is None:
-            raise ExportError(f"{version}: the signature {name} is missing after reloading")
-        dtypes = ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},
-                  {key: spec.dtype for key, spec in signature.structured_outputs.items()})
-        if dtypes != (inputs, outputs):
-            raise ExportError(f"{version}: the signature {name} has {dtypes}, expected {(inputs, outputs)}")
+    signatures = {name: ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},
+                         {key: spec.dtype for key, spec in signature.structured_outputs.items()})
+                  for name, signature in loaded.signatures.items()}
+    if signatures != SIGNATURES:
+        raise ExportError(f"{version}: has the signatures {signatures} after reloading, expected {SIGNATURES}")
     metadata = json.loads((version / "assets" / "voc_cls.json").read_text(encoding="utf-8"))
     exported_labels = metadata["labels"]
     lines = (version / "assets" / "labels.txt").read_text().split("\n")[:-1]

@@ -21,34 +21,14 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
 
-EXTRAS = {  # which extra of `pip install "voc-cls[...]"` brings a module
-    "aiohttp": "serve",
-    "cv2": "train",
-    "grpc_health": "serve",
-    "grpc_reflection": "serve",
-    "h5py": "train",
-    "iterstrat": "train",
-    "jax": "jax",
-    "jinja2": "train",
-    "keras": "train",
-    "lxml": "train",
-    "matplotlib": "train",
-    "ml_dtypes": "train",
-    "onnx": "train",
-    "opentelemetry": "trace",
-    "PIL": "train",
-    "prometheus_client": "serve",
-    "pythonjsonlogger": "serve",
-    "requests": "train",
-    "safetensors": "train",
-    "scipy": "train",
-    "sklearn": "train",
-    "tensorboard": "train",
-    "tensorflow": "train",
-    "tensorflow_serving": "serve",
-    "tf_keras": "train",
-    "tf_slim": "train",
-    "yaml": "train",
+EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
+    "train": ("cv2", "h5py", "iterstrat", "jinja2", "keras", "lxml", "matplotlib", "ml_dtypes", "onnx", "PIL",
+              "requests", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow", "tf_keras", "tf_slim",
+              "yaml"),
+    "serve": ("aiohttp", "grpc_health", "grpc_reflection", "prometheus_client", "pythonjsonlogger",
+              "tensorflow_serving"),
+    "jax": ("jax",),
+    "trace": ("opentelemetry",),
 }
 INTERRUPTED = 130
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
@@ -66,9 +46,10 @@ def run(program: str, main: Callable[[], None]) -> int:
         return _fail(program, with_flags(str(error)), error.exit_code)
     except ModuleNotFoundError as error:
         module = (error.name or "").split(".")[0]
-        if module not in EXTRAS:
+        extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
+        if extra is None:
             raise
-        extra = "serve" if program == "voc-serve" else EXTRAS[module]  # both extras have TensorFlow and more
+        extra = "serve" if program == "voc-serve" else extra  # both extras have TensorFlow and more
         return _fail(program, f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\"", 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", INTERRUPTED)

@@ -76,6 +76,8 @@ def test_predictions_are_arrays_and_records(run: Any, data: Any):
 
 def test_a_run_that_is_opened_again_answers_the_same(run: Any, data: Any):
     opened = vc.open_run(run.folder.path)
+    assert repr(opened).startswith(f"run {run.folder.path}: ")
+    assert "<caption>history</caption>" in opened._repr_html_()
     paths = data["test"].paths[:2]
     np.testing.assert_array_equal(opened.predict(paths).probabilities, run.predict(paths).probabilities)
 

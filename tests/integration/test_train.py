@@ -150,7 +150,7 @@ def test_sigterm_saves_and_leaves_with_143_and_a_second_run_uses_the_cached_feat
     process.terminate()
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert re.search(r"stopped by SIGTERM; step \d+ of 100000 is saved, continue with --resume --out ", errors)
+    assert re.search(r"stopped by SIGTERM; step \d+ of 100000 is saved, continue with --resume and --out ", errors)
     assert "to compute and keep in" in said
     again = command("voc-train", *flags[:-4], "--steps", 50, "--out", tmp_path / "other", "--cache-dir",
                     tmp_path / "cache")

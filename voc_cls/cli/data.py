@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -382,7 +381,3 @@ Command = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Stats, ty
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     return run(PROGRAM, lambda: parse(cast("type[Check]", Command), PROGRAM, DESCRIPTION, args).run())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

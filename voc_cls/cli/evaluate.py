@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from voc_cls.console import parse, run
+from voc_cls.config import Range, check_ranges
+from voc_cls.console import import_tensorflow, parse, run
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
 
@@ -63,7 +64,7 @@ class EvalConfig:
     """Number format of the computation. Default: the run's --inference-precision."""
     write: bool = True
     """Update the files in the run folder. Skipped if a flag above changes what is evaluated."""
-    bootstrap: int = 1000
+    bootstrap: Annotated[int, Range(LEAST_RESAMPLES)] = 1000
     """Number of bootstrap resamples for the confidence intervals."""
     json: Path | None = None
     """Write all scores to this JSON file, 0 to 1."""
@@ -73,7 +74,7 @@ class EvalConfig:
     """Write an HTML report to this file: tables, curves, the worst mistakes with Grad-CAM."""
     sheet: Path | None = None
     """Draw sample pictures into this PNG file, with their true labels above and the predicted ones below."""
-    samples: int = 10
+    samples: Annotated[int, Range(1)] = 10
     """Number of pictures on the sheet, chosen by the run's --seed."""
 
 
@@ -85,19 +86,13 @@ def main() -> None:
 def evaluate() -> None:
     """Parses the command line, evaluates, writes the files, prints the tables."""
     config = parse(EvalConfig, PROGRAM, DESCRIPTION)
-
-    from voc_cls.console import import_tensorflow
-
+    check_ranges(config)
     for flag, file in (("--json", config.json), ("--predictions", config.predictions), ("--report", config.report),
                        ("--sheet", config.sheet)):
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
-    if config.bootstrap < LEAST_RESAMPLES:
-        raise UsageError(f"--bootstrap {config.bootstrap}: must be at least {LEAST_RESAMPLES}")
     if config.sheet is not None and config.sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet {config.sheet} must end in .png")
-    if config.samples < 1:
-        raise UsageError(f"--samples {config.samples}: must be at least 1")
     import_tensorflow()
     from rich.console import Console
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ DESCRIPTION = """List the networks: size, input, ImageNet accuracy, pretrained w
 
 @dataclass(frozen=True)
 class Nets:
-    """How to print the list."""
+    """List the networks: size, input, ImageNet accuracy, pretrained weights."""
 
     json: bool = False
     """Print a JSON list with one object per network."""
@@ -37,7 +36,3 @@ class Nets:
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     return run(PROGRAM, lambda: parse(Nets, PROGRAM, DESCRIPTION, args).run())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

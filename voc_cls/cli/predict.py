@@ -15,7 +15,8 @@ from typing import Annotated
 import tyro
 
 from voc_cls.cli.predict_output import FilePrediction, Output, write_predictions
-from voc_cls.console import parse, run
+from voc_cls.config import Range, check_ranges
+from voc_cls.console import import_tensorflow, parse, run
 from voc_cls.errors import ClientError, Interrupted, UsageError
 from voc_cls.prediction import Prediction
 
@@ -63,7 +64,7 @@ class Server:
     exported with the model for the class (single-label models have none: use --top-k 1). Default: all labels."""
     timeout: float = 60
     """How long to wait for each answer, seconds."""
-    wait: float = 30
+    wait: Annotated[float, Range(0)] = 30
     """How long to wait for a server that is unreachable or still loads its model, seconds; 0: fail at once."""
     tls: bool = False
     """Encrypt, and trust the certificate authorities that come with gRPC."""
@@ -80,12 +81,11 @@ class Server:
     """API key, sent as x-api-key, instead of a token. Prefer VOC_API_KEY."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if not re.fullmatch(r"\S+:\d+", self.address):
             raise UsageError(f"`server` {self.address} is not HOST:PORT, such as {DEFAULT_SERVER}")
         if self.timeout <= 0:
             raise UsageError(f"`timeout` {self.timeout:g} must be above 0")
-        if self.wait < 0:
-            raise UsageError(f"`wait` {self.wait:g} is below 0")
         if self.thresholds not in (None, EXPORTED) and not _is_probability(self.thresholds):
             raise UsageError(f"`thresholds` {self.thresholds} is neither {EXPORTED} nor a probability, 0 to 1")
         if self.version is not None and self.version_label:
@@ -124,7 +124,7 @@ class PredictConfig:
     """Include the pictures in subfolders."""
     run: Path | None = None
     """Run folder of voc-train to predict with, instead of a server; needs the extra `train`."""
-    top_k: int = 5
+    top_k: Annotated[int, Range(0)] = 5
     """Labels per picture, the most probable ones; 0 for all."""
     output: Output = field(default_factory=Output)
     server: Server = field(default_factory=Server)
@@ -132,8 +132,7 @@ class PredictConfig:
     def __post_init__(self) -> None:
         if not self.pictures:
             raise UsageError("no picture given: name a file or a folder")
-        if self.top_k < 0:
-            raise UsageError(f"`top_k` {self.top_k} is below 0")
+        check_ranges(self)
         for entry in fields(self.server) if self.run is not None else ():
             if getattr(self.server, entry.name) != entry.default:
                 raise UsageError(f"`{entry.name}` and `run` exclude each other: give `server` to ask a server, or "
@@ -235,7 +234,6 @@ def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Predictio
 
 def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:
     """One prediction per file, in order, computed in this process."""
-    from voc_cls.console import import_tensorflow
     from voc_cls.data.files import check_file
 
     for file in files:

@@ -10,7 +10,7 @@ from textwrap import indent
 from typing import get_type_hints
 
 from voc_cls.config import Program, Settings, flag_value
-from voc_cls.console import run
+from voc_cls.console import import_tensorflow, run
 from voc_cls.errors import RunError
 from voc_cls.nets.registry import networks_as_text
 from voc_cls.training.config import TrainConfig
@@ -49,9 +49,6 @@ def train() -> None:
         return
     settings = read_settings(sys.argv[1:], os.environ)
     config = settings.config(TrainConfig)
-
-    from voc_cls.console import import_tensorflow
-
     import_tensorflow()
     from rich.console import Console
 
@@ -69,8 +66,6 @@ def train() -> None:
 
 def examine() -> None:
     """--doctor: prints what this installation can do; RunError where training cannot work."""
-    from voc_cls.console import import_tensorflow
-
     import_tensorflow()
     from rich.console import Console
 

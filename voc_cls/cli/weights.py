@@ -11,6 +11,7 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
+from voc_cls.cli.nets import Nets
 from voc_cls.console import import_tensorflow, parse, run
 from voc_cls.errors import UsageError
 
@@ -204,23 +205,9 @@ class Verify:
         verification.check()
 
 
-@dataclass(frozen=True)
-class List:
-    """List the networks: size, input, ImageNet accuracy, pretrained weights."""
-
-    json: bool = False
-    """Print JSON."""
-
-    def run(self) -> None:
-        """Prints what `voc-nets` prints."""
-        from voc_cls.cli.nets import Nets
-
-        Nets(self.json).run()
-
-
 Command = (Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[Inspect, tyro.conf.subcommand("inspect")]
            | Annotated[Diff, tyro.conf.subcommand("diff")] | Annotated[Convert, tyro.conf.subcommand("convert")]
-           | Annotated[Verify, tyro.conf.subcommand("verify")] | Annotated[List, tyro.conf.subcommand("list")])
+           | Annotated[Verify, tyro.conf.subcommand("verify")] | Annotated[Nets, tyro.conf.subcommand("list")])
 
 
 def _show(what: object) -> None:
@@ -238,7 +225,3 @@ def _note(notes: Sequence[str]) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     return run(PROGRAM, lambda: parse(cast("type[Fetch]", Command), PROGRAM, DESCRIPTION, args).run())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

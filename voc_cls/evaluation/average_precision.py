@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.predictions import Bools, Floats
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean
 
 RECALLS_11PT = np.arange(11) / 10
 RECALL_ROUNDING = 1e-9  # a recall of 0.3 must reach the 0.3 of the list, whatever the last bit is
@@ -43,12 +43,12 @@ class AveragePrecisions:
     @property
     def map(self) -> float:
         """Mean over the classes that have positives; NaN where none has."""
-        return _mean([result.ap for result in self.classes])
+        return float(defined_mean(np.array([result.ap for result in self.classes])))
 
     @property
     def map_11pt(self) -> float:
         """The same for the 11-point kind."""
-        return _mean([result.ap_11pt for result in self.classes])
+        return float(defined_mean(np.array([result.ap_11pt for result in self.classes])))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; NaN where a number is not defined."""
@@ -108,8 +108,3 @@ def average_precisions(dataset: Dataset, scores: Floats, classes: Collection[str
                                              average_precision_11pt(truth, ranked), int(truth.sum()),
                                              int((~counted).sum())))
     return AveragePrecisions(dataset.name, len(dataset), dataset.difficult, tuple(results))
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")

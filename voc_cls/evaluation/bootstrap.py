@@ -19,10 +19,12 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import RECALL_ROUNDING, RECALLS_11PT
-from voc_cls.evaluation.predictions import Bools, Floats
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean
 
 LEVEL = 0.95
 RESAMPLES = 1000
+SEED = 0
+"""Of the resamples: the same numbers each time."""
 LEAST_POSITIVES = 5
 """For the interval of a class: resamples of one or two positives hardly differ, and would look certain. With 5, less
 than 1 % of the resamples have none."""
@@ -53,20 +55,19 @@ class Intervals:
     """Of the metrics, by their names, and of each class's average precision (area), by the class's name."""
 
     resamples: int
-    seed: int
     metrics: dict[str, Interval]
     classes: dict[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; NaN where a number is not defined."""
-        return {"level": LEVEL, "resamples": self.resamples, "seed": self.seed,
+        return {"level": LEVEL, "resamples": self.resamples, "seed": SEED,
                 **{name: interval.to_list() for name, interval in self.metrics.items()},
                 "classes": {name: interval.to_list() for name, interval in self.classes.items()}}
 
 
-def draw(pictures: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+def draw(pictures: int, resamples: int) -> npt.NDArray[np.int64]:
     """int64 [1 + resamples, pictures]: how often each picture counts; the first row is the original split, all ones."""
-    drawn = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
+    drawn = np.random.default_rng(SEED).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
     return np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])
 
 
@@ -106,15 +107,6 @@ def weighted_average_precisions(truth: Bools, scores: Floats, counts: npt.NDArra
     return defined
 
 
-def mean_over_classes(values: Floats) -> Floats:
-    """Mean over the classes that are defined (not NaN) in a resample, from [resamples, classes]."""
-    known = ~np.isnan(values)
-    number = known.sum(axis=1)
-    means: Floats = np.divide(np.where(known, values, 0.0).sum(axis=1), number,
-                              out=np.full(len(values), np.nan), where=number > 0)
-    return means
-
-
 def interval_of(values: Floats) -> Interval:
     """Bias-corrected percentiles of [1 + resamples]: the value of the original split, then of the resamples."""
     value, resampled = values[0], values[1:][~np.isnan(values[1:])]
@@ -128,8 +120,22 @@ def interval_of(values: Floats) -> Interval:
     return Interval(float(low), float(high))
 
 
-def class_intervals(dataset: Dataset, area: Floats) -> dict[str, Interval]:
-    """By class, of average precisions [1 + resamples, classes]; UNKNOWN for a class with too few positives."""
+def intervals_of(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.int64], metrics: dict[str, Floats]
+                 ) -> Intervals:
+    """Confidence intervals of map, map_11pt, `metrics`, and each class's average precision.
+
+    A class without positives in a resample is left out of that resample's means, as in the metrics themselves. A class
+    with too few positives is UNKNOWN.
+
+    Args:
+        dataset: The pictures and their labels.
+        scores: float [N, classes], which give the average precisions.
+        drawn: As `draw` returns it.
+        metrics: Name → values [1 + resamples] of a metric.
+    """
+    area, eleven = resampled_average_precisions(dataset, scores, drawn)
+    values = {"map": defined_mean(area), "map_11pt": defined_mean(eleven), **metrics}
     rare = (dataset.labels == 1).sum(axis=0) < LEAST_POSITIVES
-    return {name: UNKNOWN if rare[column] else interval_of(area[:, column])
-            for column, name in enumerate(dataset.classes)}
+    return Intervals(len(drawn) - 1, {name: interval_of(of_metric) for name, of_metric in values.items()},
+                     {name: UNKNOWN if rare[column] else interval_of(area[:, column])
+                      for column, name in enumerate(dataset.classes)})

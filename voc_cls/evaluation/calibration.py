@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import RunError
-from voc_cls.evaluation.predictions import Bools, Floats, log_loss, sigmoid, softmax
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, sigmoid, softmax
 from voc_cls.files import write_json
 
 FILE = "calibration.json"
@@ -32,6 +32,8 @@ LEAST_POSITIVES = 10
 TEMPERATURES = (0.02, 50.0)
 """Range that is searched in single-label tasks: if all predictions are right the best temperature would be 0, and
 infinite for predictions by chance."""
+
+Fit = TypeVar("Fit")
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,7 @@ class Reliability:
     @property
     def class_ece(self) -> float:
         """Mean over the classes that have entries; NaN where none has."""
-        known = [error for error in self.classes.values() if not math.isnan(error)]
-        return float(np.mean(known)) if known else float("nan")
+        return float(defined_mean(np.array(list(self.classes.values()))))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; NaN where a number is not defined."""
@@ -235,19 +236,21 @@ def write_calibration(run: Path, calibration: Calibration, labels: Sequence[str]
 
 def read_calibration(run: Path, labels: Sequence[str], task: Task) -> Calibration | None:
     """The run's calibration, None if none was fitted; RunError if the file is not of this task and these labels."""
-    path = run / FILE
-    values = read_fitted(path, labels)
-    if values is None:
-        return None
-    try:
+    def build(values: dict[str, Any]) -> Calibration:
         lines = values["classes"].items() if task is Task.MULTI_LABEL else ()
         return Calibration(values["split"], values["temperature"], {name: PlattLine(**line) for name, line in lines})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: not the calibration of a run ({error!r}); delete it or repeat the run") from error
+
+    return read_fitted(run / FILE, labels, build)
 
 
-def read_fitted(path: Path, labels: Sequence[str]) -> dict[str, Any] | None:
-    """A JSON file whose "classes", keys or a list, are `labels` in their order; None if it does not exist."""
+def read_fitted(path: Path, labels: Sequence[str], build: Callable[[dict[str, Any]], Fit]) -> Fit | None:
+    """What was fitted, from a JSON file; None if it does not exist, RunError if it cannot be used.
+
+    Args:
+        path: The file, named after what it holds, such as thresholds.json.
+        labels: What its "classes", keys or a list, must be, in this order.
+        build: Makes the object from the file's values.
+    """
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -257,4 +260,7 @@ def read_fitted(path: Path, labels: Sequence[str]) -> dict[str, Any] | None:
     classes = values.get("classes") if isinstance(values, dict) else None
     if not isinstance(values, dict) or not isinstance(classes, dict | list) or list(classes) != list(labels):
         raise RunError(f"{path}: its classes are not those of the run's labels.txt; delete it or repeat the run")
-    return values
+    try:
+        return build(values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: not the {path.stem} of a run ({error!r}); delete it or repeat the run") from error

@@ -9,22 +9,12 @@ of a bootstrap go through the same formulas at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.bootstrap import (
-    RESAMPLES,
-    Intervals,
-    class_intervals,
-    draw,
-    interval_of,
-    mean_over_classes,
-    resampled_average_precisions,
-)
-from voc_cls.evaluation.predictions import Bools, Floats, top_k
+from voc_cls.evaluation.bootstrap import RESAMPLES, Intervals, draw, intervals_of
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, top_k
 
 TOP_K = 3
 """Labels that each picture gets in the literature's top-k numbers (Wang et al. 2016)."""
@@ -85,12 +75,9 @@ def overall_rates(right: Floats, predicted: Floats, positives: Floats) -> tuple[
     """The six numbers of `Overall`, each [...], from counts [..., classes] as for `class_rates`."""
     present = positives > 0
     precision, recall, _ = class_rates(right, predicted, positives)
-    number = present.sum(-1)
-    cp = _mean(np.where(present, precision, 0.0).sum(-1), number)
-    cr = _mean(np.where(present, recall, 0.0).sum(-1), number)
-    op = _mean(right.sum(-1), predicted.sum(-1), number, otherwise=0.0)
-    or_ = _mean(right.sum(-1), positives.sum(-1))
-    return cp, cr, harmonic(cp, cr), op, or_, harmonic(op, or_)
+    cp, cr = defined_mean(np.where(present, precision, np.nan)), defined_mean(recall)
+    op, or_, of1 = class_rates(right.sum(-1), predicted.sum(-1), positives.sum(-1))
+    return cp, cr, harmonic(cp, cr), np.where(present.any(-1), op, np.nan), or_, of1
 
 
 def harmonic(precision: Floats, recall: Floats) -> Floats:
@@ -120,25 +107,18 @@ def indicators(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats
     return (true & predicted).astype(float), predicted.astype(float), true.astype(float)
 
 
-def multilabel_intervals(dataset: Dataset, scores: Floats, decided: Bools, resamples: int = RESAMPLES, seed: int = 0
-                         ) -> Intervals:
+def multilabel_intervals(dataset: Dataset, scores: Floats, decided: Bools, resamples: int = RESAMPLES) -> Intervals:
     """Confidence intervals of map, map_11pt, cf1 and of1.
-
-    A class without positives in a resample is left out of that resample's means, as in the metrics themselves.
 
     Args:
         dataset: The pictures and their labels.
         scores: float [N, classes], which give the average precisions.
         decided: bool [N, classes], the predicted labels, which give the F1s.
         resamples: Number of resamples.
-        seed: Of the resamples.
     """
-    drawn = draw(len(dataset), resamples, seed)
-    area, eleven = resampled_average_precisions(dataset, scores, drawn)
+    drawn = draw(len(dataset), resamples)
     _, _, cf1, _, _, of1 = overall_rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
-    values = {"map": mean_over_classes(area), "map_11pt": mean_over_classes(eleven), "cf1": cf1, "of1": of1}
-    return Intervals(resamples, seed, {name: interval_of(of_metric) for name, of_metric in values.items()},
-                     class_intervals(dataset, area))
+    return intervals_of(dataset, scores, drawn, {"cf1": cf1, "of1": of1})
 
 
 def _counts(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats]:
@@ -153,9 +133,3 @@ def _overall(*counts: Floats) -> Overall:
 def _ratio(part: Floats, whole: Floats) -> Floats:
     """0 where both are 0: nothing predicted, nothing right."""
     return np.divide(part, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0)
-
-
-def _mean(total: Floats, number: Floats | npt.NDArray[np.int_], known: Any = True, otherwise: float = np.nan) -> Floats:
-    """total / number; `otherwise` where that is 0 / 0, NaN where `known` is 0."""
-    mean = np.divide(total, number, out=np.full(np.shape(total), otherwise), where=np.asarray(number) > 0)
-    return np.where(known, mean, np.nan)

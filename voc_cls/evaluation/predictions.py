@@ -59,6 +59,12 @@ def log_loss(truth: npt.NDArray[np.intp], logits: Floats) -> float:
     return float(-logarithms[np.arange(len(truth)), truth].mean())
 
 
+def defined_mean(values: Floats) -> Floats:
+    """Mean over the last axis of the values that are not NaN; NaN where there are none."""
+    means: Floats = np.ma.masked_invalid(values).mean(axis=-1, keepdims=True).filled(np.nan)[..., 0]
+    return means
+
+
 def top_k(scores: Floats, k: int) -> Bools:
     """bool [N, classes]: the k highest scores of each row; of equal ones the first in the label list."""
     chosen = np.argsort(-scores, axis=1, kind="stable")[:, :k]

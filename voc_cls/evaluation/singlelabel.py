@@ -13,17 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.bootstrap import (
-    RESAMPLES,
-    Intervals,
-    class_intervals,
-    draw,
-    interval_of,
-    mean_over_classes,
-    resampled_average_precisions,
-)
+from voc_cls.evaluation.bootstrap import RESAMPLES, Intervals, draw, intervals_of
 from voc_cls.evaluation.multilabel import ClassRates, class_rates, indicators
-from voc_cls.evaluation.predictions import Bools, Floats, log_loss, log_softmax, top_k
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, log_softmax, top_k
 
 TOP_K = 5
 """Of the top-k accuracy, as in ImageNet's challenge; one fewer than the classes if there are no more than 5."""
@@ -137,8 +129,8 @@ def singlelabel_scores(dataset: Dataset, logits: Floats, classes: Collection[str
         confusion=Confusion(dataset.classes, counts))
 
 
-def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[int], resamples: int = RESAMPLES,
-                          seed: int = 0) -> Intervals:
+def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[int], resamples: int = RESAMPLES
+                          ) -> Intervals:
     """Confidence intervals of accuracy, macro_f1, map, map_11pt and, where it is defined, top_<k>.
 
     Args:
@@ -146,19 +138,15 @@ def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[in
         logits: float [N, classes].
         columns: The classes that all but the accuracies are about.
         resamples: Number of resamples.
-        seed: Of the resamples.
     """
-    drawn, truth = draw(len(dataset), resamples, seed), dataset.labels.argmax(axis=1)
+    drawn, truth = draw(len(dataset), resamples), dataset.labels.argmax(axis=1)
     predicted, chosen = logits.argmax(axis=1), dataset.only(columns)
-    area, eleven = resampled_average_precisions(chosen, log_softmax(logits)[:, list(columns)], drawn)
     decided = predicted[:, None] == np.asarray(columns)
     _, _, f1 = class_rates(*(drawn @ indicator for indicator in indicators(chosen, decided)))
-    values = {"accuracy": drawn @ (predicted == truth) / len(dataset), "macro_f1": mean_over_classes(f1),
-              "map": mean_over_classes(area), "map_11pt": mean_over_classes(eleven)}
+    metrics = {"accuracy": drawn @ (predicted == truth) / len(dataset), "macro_f1": defined_mean(f1)}
     if k := top_k_of(len(dataset.classes)):
-        values[f"top_{k}"] = drawn @ in_top_k(truth, logits, k) / len(dataset)
-    return Intervals(resamples, seed, {name: interval_of(of_metric) for name, of_metric in values.items()},
-                     class_intervals(chosen, area))
+        metrics[f"top_{k}"] = drawn @ in_top_k(truth, logits, k) / len(dataset)
+    return intervals_of(chosen, log_softmax(logits)[:, list(columns)], drawn, metrics)
 
 
 def top_k_of(classes: int) -> int | None:

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.errors import RunError
 from voc_cls.evaluation.calibration import PlattLine, fit_class_line, fit_line, read_fitted
 from voc_cls.evaluation.predictions import Floats, sigmoid
 from voc_cls.files import write_json
@@ -105,13 +104,8 @@ def write_thresholds(run: Path, thresholds: Thresholds) -> None:
 
 def read_thresholds(run: Path, labels: Sequence[str]) -> Thresholds | None:
     """The run's thresholds, None if it has none; RunError if the file is not of these labels."""
-    path = run / FILE
-    values = read_fitted(path, labels)
-    if values is None:
-        return None
-    try:
+    def build(values: dict[str, Any]) -> Thresholds:
         classes = {name: ClassThreshold(**entry) for name, entry in values["classes"].items()}
         return Thresholds(values["split"], values["shared"], classes)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: not the thresholds of a run ({error!r}); delete it for the default of {DEFAULT}, or "
-                       "repeat the run") from error
+
+    return read_fitted(run / FILE, labels, build)

@@ -194,7 +194,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _leave(self, number: Any) -> None:
         raise Interrupted(number, f"step {self.steps.done} of {self.steps.last} is saved, continue with `resume` "
-                                  f"`out` {self.folder.path}")
+                                  f"and `out` {self.folder.path}")
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,13 @@ class TrainedRun:
     """Which of the run's weights the network has."""
     report: Report | None = None
     """On the evaluation split, where the run has just been trained and has one."""
+
+    def __repr__(self) -> str:
+        return (f"run {self.folder.path}: {self.network.spec.name}, head {self.network.head}, {len(self.labels)} "
+                f"classes, {self.config['training']['steps']:,} steps")
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.history._repr_html_()}"
 
     @property
     def name(self) -> str:
@@ -146,7 +154,7 @@ def load_weights(network: Network, folder: RunFolder, which: Literal["best", "la
     for weights in (folder.last, folder.best):
         if not weights.is_file():
             raise RunError(f"{folder.path}: the run is not finished, it has no {weights.name}; continue with "
-                           f"`resume` `out` {folder.path}")
+                           f"`resume` and `out` {folder.path}")
     weights = folder.best if which == "best" else folder.last
     try:
         network.model.load_weights(weights)

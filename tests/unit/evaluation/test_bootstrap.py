@@ -86,11 +86,10 @@ def test_an_ignored_picture_does_not_move_its_class():
     assert first == second
 
 
-def test_the_seed_decides_the_resamples():
+def test_the_resamples_are_the_same_each_time():
     dataset, scores = made(60)
-    same, again, other = (multilabel_intervals(dataset, scores, scores > 0.5, 50, seed) for seed in (1, 1, 2))
+    same, again = (multilabel_intervals(dataset, scores, scores > 0.5, 50) for _ in range(2))
     assert same == again
-    assert same.metrics["map"] != other.metrics["map"]
 
 
 def test_a_perfect_ranking_stays_perfect_in_every_resample():
