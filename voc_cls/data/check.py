@@ -7,11 +7,15 @@ and each file is read once.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from voc_cls.data.duplicates import find_duplicates
@@ -19,13 +23,11 @@ from voc_cls.data.load import splits_of
 from voc_cls.data.preprocessing import Preprocessing, decode
 from voc_cls.data.readers.voc import Devkit, open_devkit
 from voc_cls.data.scan import DatasetScan
+from voc_cls.errors import DataError
 from voc_cls.image_header import ImageHeader
 
 LARGE = 1 << 24
 """Pixels. Larger images are decoded one after the other, so memory is bounded by cores × 50 MB and one of these."""
-BATCH_SIZE = 16
-"""Images that leave tf.data together; one by one, all cores would wait for Python."""
-FINGERPRINTS = 2**63 - 1
 DECODING = Preprocessing(size=1, mean=(0.0, 0.0, 0.0))
 """Decoding uses neither size nor mean."""
 
@@ -65,15 +67,15 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     for split in scan.splits:
         headers.update(zip(split.dataset.paths, split.headers, strict=True))
     start(len(headers))
-    paths, fingerprints, broken = tuple(headers), dict[Path, int](), dict[int, str]()
-    for decoded in decode_all(paths, [header.width * header.height for header in headers.values()]):
-        if decoded.fingerprint is None:
-            broken[decoded.number] = decoded.problem or ""
+    digests: dict[Path, str] = {}
+    outcomes = decode_all(headers, [header.width * header.height for header in headers.values()])
+    for path, outcome in zip(headers, outcomes, strict=True):
+        if isinstance(outcome, DataError):
+            problems.append(str(outcome))
         else:
-            fingerprints[paths[decoded.number]] = decoded.fingerprint
+            digests[path] = outcome
         done()
-    problems += [broken[number] for number in sorted(broken)]
-    duplicates = find_duplicates(scan.splits, {path: fingerprints[path] for path in paths if path in fingerprints})
+    duplicates = find_duplicates(scan.splits, digests)
     missing, rare = _empty_classes(scan)
     if scan.whole:
         rare += [f"{scan.root}: the classes of {split} are unknown; it was not checked"
@@ -106,76 +108,34 @@ def _empty_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
 
 def _unpaired(devkit: Devkit) -> list[str]:
     """Annotations without an image and images without an annotation, in any list or none."""
-    annotations = _stems(devkit.annotation("any").parent, ".xml")
-    images = _stems(devkit.image("any").parent, ".jpg")
+    annotations, images = ({name.removesuffix(path.suffix) for name in os.listdir(path.parent)
+                            if name.endswith(path.suffix)} for path in (devkit.annotation("x"), devkit.image("x")))
     return [*(f"{devkit.annotation(name)}: is the annotation of {devkit.image(name)}, which does not exist; add the "
               f"picture or remove the annotation" for name in sorted(annotations - images)),
             *(f"{devkit.image(name)}: has no annotation {devkit.annotation(name)}; add it or remove the picture"
               for name in sorted(images - annotations))]
 
 
-def _stems(folder: Path, suffix: str) -> set[str]:
-    return {name.removesuffix(suffix) for name in os.listdir(folder) if name.endswith(suffix)}
+def decode_all(paths: Iterable[Path], pixels: Iterable[int]) -> Iterator[str | DataError]:
+    """Decodes each of `paths`; yields in their order the SHA-256 of its file, or what is wrong with it.
 
-
-@dataclass(frozen=True)
-class Decoded:
-    """Image `number`: the FarmHash64 of its file, or what is wrong with it.
-
-    Equal files have equal fingerprints, different files almost never (unless made to: the hash is not cryptographic).
-    """
-
-    number: int
-    fingerprint: int | None
-    problem: str | None = None
-
-
-def decode_all(paths: Sequence[Path], pixels: Sequence[int]) -> Iterator[Decoded]:
-    """Decodes each of `paths`; yields the results in any order, as soon as they are known.
-
-    `pixels`: the number of pixels of each image. Leaving the loop, or Ctrl-C, stops the decoding at once.
+    `pixels`: the number of pixels of each image.
     """
     import tensorflow as tf
 
-    small = [number for number, area in enumerate(pixels) if area <= LARGE]
-    large = [number for number, area in enumerate(pixels) if area > LARGE]
-    yield from _decoded(paths, small, tf.data.AUTOTUNE)
-    yield from _decoded(paths, large, 1)
+    one_at_a_time = Lock()
 
+    def outcome(path: Path, area: int) -> str | DataError:
+        with one_at_a_time if area > LARGE else nullcontext(), tf.device("CPU"):
+            try:
+                content = path.read_bytes()
+                decode(tf.constant(content), DECODING)
+                return hashlib.sha256(content).hexdigest()
+            except OSError as error:
+                reason = str(error.strerror)
+            except tf.errors.OpError as error:
+                reason = re.sub(r"\{\{.*?\}\} *| *\[Op:[^]]*\].*", "", error.message.splitlines()[0])
+            return DataError(f"{path}: cannot be decoded ({reason}); replace it")
 
-def _decoded(paths: Sequence[Path], numbers: list[int], parallel: int) -> Iterator[Decoded]:
-    """tf.data drops what raised an error; such images are decoded once more, alone, to get the error."""
-    import tensorflow as tf
-
-    if not numbers:
-        return
-    names = tf.constant([os.fsencode(path) for path in paths])
-
-    def look(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        content = tf.io.read_file(names[number])
-        with tf.control_dependencies([decode(content, DECODING)]):
-            return tf.identity(number), tf.strings.to_hash_bucket_fast(content, FINGERPRINTS)
-
-    options = tf.data.Options()
-    options.threading.max_intra_op_parallelism = 1
-    outcomes = tf.data.Dataset.from_tensor_slices(numbers).map(look, parallel, deterministic=False)
-    outcomes = outcomes.ignore_errors().batch(BATCH_SIZE).with_options(options)
-    left = dict.fromkeys(numbers)
-    for decoded, fingerprints in outcomes.as_numpy_iterator():
-        for number, fingerprint in zip(decoded.tolist(), fingerprints.tolist(), strict=True):
-            del left[number]
-            yield Decoded(number, fingerprint)
-    for number in left:
-        yield _decoded_alone(paths[number], number)
-
-
-def _decoded_alone(path: Path, number: int) -> Decoded:
-    import tensorflow as tf
-
-    try:
-        content = tf.io.read_file(os.fsencode(path))
-        decode(content, DECODING)
-    except tf.errors.OpError as error:
-        message = re.sub(r"\{\{.*?\}\} *| *\[Op:[^]]*\].*", "", error.message.splitlines()[0])
-        return Decoded(number, None, f"{path}: cannot be decoded ({message}); replace it")
-    return Decoded(number, int(tf.strings.to_hash_bucket_fast(content, FINGERPRINTS)))
+    with ThreadPool() as pool:  # left early, it stops at once
+        yield from pool.imap(lambda image: outcome(*image), zip(paths, pixels, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.readers.split_scan import SplitScan
-from voc_cls.files import file_digests
 
 FOLD = re.compile(r".*_(\d+)")
 """The lists of a fold, such as train_2 and val_2 (voc-data split --folds)."""
@@ -37,20 +36,22 @@ class _Place:
     labels: tuple[str, ...]
 
 
-def find_duplicates(splits: Sequence[SplitScan], fingerprints: Mapping[Path, int]) -> Duplicates:
+def find_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str]) -> Duplicates:
     """Images that are in two splits, by path or byte for byte, and those that are twice in one.
 
-    fingerprints: of the files; where two agree, the files are compared by SHA-256. Problems: in two splits that are
-    meant to be apart, or twice in one split with different labels. Warnings: twice in one split with the same labels.
+    digests: of the files' content. Problems: in two splits that are meant to be apart, or twice in one split with
+    different labels. Warnings: twice in one split with the same labels.
     """
     problems = list(_shared_paths(splits))
     warnings = list(_listed_twice(splits))
-    places: defaultdict[Path, list[_Place]] = defaultdict(list)
+    copies: dict[str, list[_Place]] = {digest: [] for digest in digests.values()}
     for split in splits:
-        for path, labels in zip(split.dataset.paths, _labels(split), strict=True):
-            places[path].append(_Place(split.split, path, labels))
-    for paths in _equal_files(fingerprints):
-        sentence, is_problem = _described([place for path in paths for place in places[path]])
+        names = np.array(split.dataset.classes, dtype=object)
+        for path, labels in zip(split.dataset.paths, split.dataset.labels, strict=True):
+            if path in digests:
+                copies[digests[path]].append(_Place(split.split, path, tuple(names[labels > 0])))
+    for places in copies.values():
+        sentence, is_problem = _described(places)
         (problems if is_problem else warnings).extend([sentence] if sentence else [])
     return Duplicates(tuple(problems), tuple(warnings))
 
@@ -70,11 +71,6 @@ def apart(first: str, second: str) -> bool:
     return first != second and not ((folds[0] and second in sources) or (folds[1] and first in sources))
 
 
-def _labels(split: SplitScan) -> list[tuple[str, ...]]:
-    names = np.array(split.dataset.classes, dtype=object)
-    return [tuple(names[row > 0]) for row in split.dataset.labels]
-
-
 def _shared_paths(splits: Sequence[SplitScan]) -> Iterator[str]:
     for first, second in itertools.combinations(splits, 2):
         known = set(first.dataset.paths)
@@ -90,18 +86,6 @@ def _listed_twice(splits: Sequence[SplitScan]) -> Iterator[str]:
         twice = [path for path, count in counts.items() if count > 1]
         if twice:
             yield f"{_some(twice)}: more than once in the split {split.split}; it counts every time"
-
-
-def _equal_files(fingerprints: Mapping[Path, int]) -> Iterator[list[Path]]:
-    """Groups of two and more files with the same content."""
-    alike: defaultdict[int, list[Path]] = defaultdict(list)
-    for path, fingerprint in fingerprints.items():
-        alike[fingerprint].append(path)
-    suspects = [path for paths in alike.values() if len(paths) > 1 for path in paths]
-    equal: defaultdict[str, list[Path]] = defaultdict(list)
-    for path, digest in zip(suspects, file_digests(suspects), strict=True):
-        equal[digest].append(path)
-    yield from (paths for paths in equal.values() if len(paths) > 1)
 
 
 def _described(places: list[_Place]) -> tuple[str | None, bool]:

@@ -33,7 +33,7 @@ def split(name: str, *pictures: tuple[Path, str]) -> SplitScan:
 
 def found_in(*splits: SplitScan) -> Duplicates:
     paths = dict.fromkeys(itertools.chain.from_iterable(part.dataset.paths for part in splits))
-    return find_duplicates(splits, {path: hash(path.read_bytes()) for path in paths})
+    return find_duplicates(splits, {path: path.read_text() for path in paths})
 
 
 def test_different_pictures_in_different_splits_are_in_order(pictures: Path):
@@ -77,11 +77,6 @@ def test_the_same_files_in_two_splits_are_one_problem_with_their_number(pictures
 def test_a_picture_that_a_list_has_twice_is_a_warning(pictures: Path):
     found = found_in(split("train", (pictures / "a.jpg", "cat"), (pictures / "a.jpg", "cat")))
     assert found == Duplicates((), (f"{pictures}/a.jpg: more than once in the split train; it counts every time",))
-
-
-def test_equal_fingerprints_of_different_files_are_not_believed(pictures: Path):
-    train = split("train", (pictures / "a.jpg", "cat"), (pictures / "b.jpg", "cat"))
-    assert find_duplicates([train], dict.fromkeys(train.dataset.paths, 7)) == Duplicates((), ())
 
 
 @pytest.mark.parametrize(("one", "other", "are_apart"), [
