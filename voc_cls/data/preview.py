@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +16,8 @@ from voc_cls.data.preprocessing import Preprocessing, grey_levels
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-CELL, GAP, BETWEEN, TITLE, LINE, NAME = 1.75, 0.12, 0.3, 0.72, 0.17, 0.24
-"""Inches: an image, the space between two, between the first column and the variants, and heights of text."""
+CELL, TITLE, LINE = 2.1, 0.9, 0.17
+"""Inches: an image with its name, the title with the subtitle, a line of labels."""
 LABELS_WIDTH = 25
 """Characters of labels in a line below an image."""
 NAME_LENGTH = 26
@@ -68,7 +64,7 @@ def preview(dataset: Dataset, images: int, variants: int, augmentation: Augmenta
 def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: str, subtitle: str) -> None:
     """Draws a PNG, written atomically: a row for every image, itself on the left, with its labels below; below the
     variants only where they differ, with their weights. DataError where it cannot be written."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     columns, rows = shown.images.shape[:2]
@@ -76,29 +72,27 @@ def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: st
                 for row in range(rows)]
     mixed = [any(text != caption(shown.targets[0, row], classes, weights=True) for text in captions[row][1:])
              for row in range(rows)]
-    lines = [max(len(text) for text in (captions[row] if mixed[row] else captions[row][:1])) for row in range(rows)]
-    heights = [NAME + CELL + LINE * count + 0.16 for count in lines]
-    width, height = 2 * GAP + columns * (CELL + GAP) + BETWEEN - GAP, TITLE + sum(heights)
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    _text(figure, GAP, height - 0.28, title, fontsize=14, fontweight="bold", color=INK)
-    _text(figure, GAP, height - 0.55, "\n".join(wrap(subtitle, int(width * 13))), fontsize=8.5, color=FAINT)
-    top = height - TITLE
-    for row in range(rows):
-        _text(figure, GAP, top - NAME + 0.06, _shortened(shown.names[row]), fontsize=8, color=FAINT, va="bottom")
-        for column in range(columns):
-            left = GAP + column * (CELL + GAP) + (BETWEEN - GAP if column else 0)
-            axes = figure.add_axes((left / width, (top - NAME - CELL) / height, CELL / width, CELL / height))
+    heights = [CELL + LINE * max(len(text) for text in captions[row][:columns if mixed[row] else 1])
+               for row in range(rows)]
+    with rc_context({"text.parse_math": False, "axes.titlesize": 8, "axes.titlelocation": "left", "axes.labelsize": 8.5,
+                     "axes.labelcolor": INK, "xaxis.labellocation": "left", "figure.constrained_layout.w_pad": 0.1,
+                     "figure.constrained_layout.h_pad": 0.1}):
+        figure = Figure(figsize=(CELL * columns, TITLE + sum(heights)), dpi=DPI, layout="constrained")
+        figure.suptitle(title, x=0.02, ha="left", fontsize=14, fontweight="bold", color=INK)
+        flags = "\n".join(wrap(subtitle, LABELS_WIDTH * columns))
+        figure.supxlabel(flags, x=0.02, ha="left", fontsize=8.5, color=FAINT)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for (row, column), axes in np.ndenumerate(grid):
             axes.imshow(shown.images[column, row], interpolation="antialiased")
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[], frame_on=False)
+            if column == 0:
+                axes.set_title(_shortened(shown.names[row]), color=FAINT)
             if column == 0 or mixed[row]:
-                _text(figure, left, top - NAME - CELL - 0.05, "\n".join(captions[row][column]), fontsize=8.5,
-                      color=INK, va="top", linespacing=1.3)
-        top -= heights[row]
-    try:
-        write_aside(path, lambda aside: figure.savefig(aside, format="png"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+                axes.set_xlabel("\n".join(captions[row][column]))
+        try:
+            write_aside(path, lambda aside: figure.savefig(aside, format="png"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 
 
 def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...], weights: bool) -> list[str]:
@@ -109,11 +103,6 @@ def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...], weights:
     labels += [f"{classes[number]} (ignored)" for number in np.flatnonzero(targets == IGNORED)]
     glued = ", ".join(label.replace(" ", "\N{NO-BREAK SPACE}") for label in labels) or "no label"
     return wrap(glued, LABELS_WIDTH, break_long_words=False)
-
-
-def _text(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(left / width, bottom / height, text, parse_math=False, **style)
 
 
 def _shortened(name: str) -> str:
