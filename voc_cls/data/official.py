@@ -1,8 +1,7 @@
 """The data sets that can be downloaded by name: their official archives, and how these get onto the disk.
 
 Digests (SHA-256) and sizes are those that torchvision's prototype datasets, TensorFlow Datasets (url_checksums/voc.txt,
-cifar10.txt) and Keras (datasets/cifar10.py) have for the same files; torchvision.datasets and CIFAR's own page have
-their MD5, which are given beside them.
+cifar10.txt) and Keras (datasets/cifar10.py) have for the same files.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ class OfficialArchive:
     size: int | None
     """Bytes; None where a mirror has packed it anew."""
     sha256: str
-    md5: str
     unpacked: int
     """Bytes of its files, rounded up: for the look at the free disk space, and twice as much is a bomb."""
     proof: str
@@ -62,29 +60,26 @@ class OfficialSet:
     """Flags of voc-train that choose the splits."""
 
 
-def _voc(year: int, part: str, name: str, size: int, sha256: str, md5: str, unpacked: int) -> OfficialArchive:
-    return OfficialArchive(part, f"{OXFORD}voc{year}/{name}", size, sha256, md5, unpacked,
+def _voc(year: int, part: str, name: str, size: int, sha256: str, unpacked: int) -> OfficialArchive:
+    return OfficialArchive(part, f"{OXFORD}voc{year}/{name}", size, sha256, unpacked,
                            f"VOCdevkit/VOC{year}/ImageSets/Main/{part}.txt")
 
 
 OFFICIAL = {
     "voc2007": OfficialSet((
         _voc(2007, "trainval", "VOCtrainval_06-Nov-2007.tar", 460_032_000,
-             "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
-             "c52e279531787c972589f7e41ab4ae64", 460_000_000),
+             "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508", 460_000_000),
         _voc(2007, "test", "VOCtest_06-Nov-2007.tar", 451_020_800,
-             "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
-             "b6e924de25625d8de591ea690078ad9f", 451_000_000),
+             "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892", 451_000_000),
     ), "voc", "VOCdevkit/VOC2007", "--train-split trainval --eval-split test"),
     "voc2012": OfficialSet((
         _voc(2012, "trainval", "VOCtrainval_11-May-2012.tar", 1_999_639_040,
-             "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-             "6cd6e144f989b92b3379bac3b3de84fd", 2_000_000_000),
+             "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb", 2_000_000_000),
     ), "voc", "VOCdevkit/VOC2012", "--train-split train --eval-split val"),  # VOC keeps the labels of its test pictures
     "cifar10": OfficialSet((
         OfficialArchive("python", f"{TORONTO}cifar-10-python.tar.gz", 170_498_071,
-                        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-                        "c58f30108f718f92721af3b95e74349a", 187_000_000, "cifar-10-batches-py/batches.meta"),
+                        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", 187_000_000,
+                        "cifar-10-batches-py/batches.meta"),
     ), "cifar10", "cifar-10-batches-py", "--train-split train --eval-split test"),
 }
 
@@ -162,20 +157,16 @@ def put_into_place(aside: Path, folder: Path, last: str) -> None:
     Raises:
         DataError: Another file has one of the names; nothing is moved.
     """
-    for entry in sorted(aside.iterdir()):
-        if not (folder / entry.name).exists():
-            entry.rename(folder / entry.name)
-            continue
-        names = sorted(path.relative_to(aside) for path in entry.rglob("*") if path.is_file())
-        names.sort(key=lambda name: name == Path(last))
-        for name in names:
-            target = folder / name
-            if target.exists() and not (target.is_file() and filecmp.cmp(aside / name, target, shallow=False)):
-                raise DataError(f"{target}: is there with other content than the archive's; remove it, or unpack into "
-                                "another folder with `out`")
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(aside / name, folder / name)
+    names = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
+    names.sort(key=lambda name: name == Path(last))
+    for name in names:
+        target = folder / name
+        if target.exists() and not (target.is_file() and filecmp.cmp(aside / name, target, shallow=False)):
+            raise DataError(f"{target}: is there with other content than the archive's; remove it, or unpack into "
+                            "another folder with `out`")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(aside / name, folder / name)
 
 
 def _check_space(archive: OfficialArchive, out: Path, file: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ DPI = 130
 INK, FAINT, GRID = "#1c2733", "#7b8794", "#e3e8ed"
 COLOURS = ("#2f6f9f", "#e0913a", "#5a9e6f", "#b3565d", "#8069a8", "#8c8c8c")
 NAME_LENGTH = 26
+MOST_NUMBERED = 24
+"""Classes of a map of pairs that shows their numbers, too."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,6 @@ class Range:
     smallest: float
     median: float
     largest: float
-
-
-@dataclass(frozen=True)
-class Together:
-    """Two classes and the number of images that show both."""
-
-    classes: tuple[str, str]
-    pictures: int
 
 
 @dataclass(frozen=True)
@@ -90,13 +84,12 @@ class Statistics:
     has_objects: bool
     """Whether the data set has annotated objects, as VOC."""
 
-    def together(self, most: int) -> tuple[Together, ...]:
-        """The pairs of classes that come together most often."""
-        rows, columns = np.triu_indices(len(self.classes), 1)
-        counts = self.co_occurrence[rows, columns]
-        first = [index for index in np.argsort(-counts, kind="stable")[:most] if counts[index]]
-        return tuple(Together((self.classes[rows[index]].name, self.classes[columns[index]].name), int(counts[index]))
-                     for index in first)
+    def together(self, most: int) -> list[tuple[str, str, int]]:
+        """The pairs of classes that come together most often: two names and the number of images that show both."""
+        names = [row.name for row in self.classes]
+        pairs = [(names[row], names[column], int(self.co_occurrence[row, column]))
+                 for row, column in zip(*np.nonzero(np.triu(self.co_occurrence, 1)), strict=True)]
+        return sorted(pairs, key=lambda pair: -pair[2])[:most]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, without the sizes of single images; single-label data sets have no pairs of classes."""
@@ -157,35 +150,40 @@ def _heading(splits: Sequence[Statistics]) -> Text:
     first = splits[0]
     if len(splits) == 1:
         return Text(f"{first.name}: {first.pictures:,} pictures, {first.task.value}", "bold")
-    return Text(f"{first.name.removesuffix(first.split).strip()}: pictures of each class, {first.task.value}", "bold")
+    return Text(f"{_name(first)}: pictures of each class, {first.task.value}", "bold")
+
+
+def _name(split: Statistics) -> str:
+    """The data set's."""
+    return split.name.removesuffix(split.split).strip()
 
 
 def _class_table(split: Statistics) -> Table:
     """All counts of one split's classes."""
     plain = ("pictures", "ignored")[:1 + any(row.only_difficult for row in split.classes)]
-    columns: tuple[str, ...] = OBJECTS if split.has_objects else plain
-    shown = Table()
-    shown.add_column("class", overflow="fold")
-    for column in columns:
-        shown.add_column(column, justify="right")
-    counts = [_counts(row)[:len(columns)] for row in split.classes]
-    for row, count in zip(split.classes, counts, strict=True):
-        shown.add_row(Text(row.name), *(f"{number:,}" for number in count))
-    shown.add_section()
-    shown.add_row("sum", *(f"{number:,}" for number in np.sum(counts, axis=0).tolist()), style="bold")
-    return shown
+    columns = OBJECTS if split.has_objects else plain
+    counts = [astuple(row)[1:len(columns) + 1] for row in split.classes]
+    return _count_table(columns, split.classes, counts, "sum", np.sum(counts, axis=0).tolist())
 
 
 def _side_by_side(splits: Sequence[Statistics]) -> Table:
     """Positive pictures of each class, in the order of the classes, a column for each split."""
+    counts = [[row.positive for row in rows] for rows in zip(*(split.classes for split in splits), strict=True)]
+    return _count_table([split.split for split in splits], splits[0].classes, counts, "pictures",
+                        [split.pictures for split in splits])
+
+
+def _count_table(columns: Sequence[str], classes: Sequence[ClassStatistics], counts: Sequence[Sequence[int]],
+                 last: str, totals: Sequence[int]) -> Table:
+    """A row of `counts` for each class, and the row `last` below them."""
     shown = Table()
     shown.add_column("class", overflow="fold")
-    for split in splits:
-        shown.add_column(split.split, justify="right", overflow="fold")
-    for column, row in enumerate(splits[0].classes):
-        shown.add_row(Text(row.name), *(f"{split.classes[column].positive:,}" for split in splits))
+    for column in columns:
+        shown.add_column(column, justify="right", overflow="fold")
+    for row, numbers in zip(classes, counts, strict=True):
+        shown.add_row(Text(row.name), *(f"{number:,}" for number in numbers))
     shown.add_section()
-    shown.add_row("pictures", *(f"{split.pictures:,}" for split in splits), style="bold")
+    shown.add_row(last, *(f"{number:,}" for number in totals), style="bold")
     return shown
 
 
@@ -213,7 +211,7 @@ def _remarks(splits: Sequence[Statistics]) -> Iterator[str]:
     if largest.task is Task.MULTI_LABEL:
         bare = "without any object" if largest.has_objects else "of no class"
         where = f" in {largest.split}" if len(splits) > 1 else ""
-        pairs = [f"{' + '.join(pair.classes)} {pair.pictures:,}" for pair in largest.together(PAIRS)]
+        pairs = [f"{first} + {second} {count:,}" for first, second, count in largest.together(PAIRS)]
         yield f"pictures {bare}{where}: {largest.without_objects:,}"
         yield f"most often together{where}: {', '.join(pairs) or 'none'}"
 
@@ -224,14 +222,9 @@ def _range_text(values: Range) -> str:
     return f"{values.smallest:,}–{values.largest:,} ({values.median:,})"
 
 
-def _counts(row: ClassStatistics) -> tuple[int, ...]:
-    return row.positive, row.only_difficult, row.objects, row.difficult_objects, row.truncated_objects
-
-
 def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
     """Draws a PNG of all `splits`, written atomically; DataError where it cannot be written."""
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawn = splits[:MOST_SPLITS]
@@ -239,17 +232,19 @@ def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
     counts = np.array([[row.positive for row in split.classes] for split in drawn])
     chosen = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[:MOST_CLASSES])
     together = largest.task is Task.MULTI_LABEL and len(chosen) > 1
-    with rc_context({"font.family": "sans-serif", "font.size": 8.5, "text.color": INK, "axes.edgecolor": FAINT,
-                     "axes.labelcolor": INK, "xtick.color": FAINT, "ytick.color": INK, "axes.titlesize": 10,
-                     "axes.titleweight": "bold", "axes.titlelocation": "left", "text.parse_math": False}):
+    with rc_context({"font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.titleweight": "bold",
+                     "axes.titlesize": 10, "axes.titlelocation": "left", "axes.axisbelow": True, "axes.grid": True,
+                     "grid.color": GRID, "axes.spines.top": False, "axes.spines.right": False,
+                     "text.parse_math": False}):
         height = max(8.4 if together else 4.6, 1.5 + 0.13 * len(chosen) * (len(drawn) + 0.8))
-        figure = Figure(figsize=(15.5 if together else 11, height), dpi=DPI, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = Figure(figsize=(15.5 if together else 11, height), dpi=DPI, layout="constrained")
         axes = figure.subplots(1, 3 if together else 2, width_ratios=[1, 1.35, 1] if together else [1.1, 1])
-        _class_bars(axes[0], drawn, chosen)
+        names = [_short(drawn[0].classes[column].name) for column in chosen]
+        _class_bars(axes[0], names, {split.split: row[chosen] for split, row in zip(drawn, counts, strict=True)})
         if together:
-            _heat_map(axes[1], largest, chosen, named=len(drawn) > 1)
-        _size_bubbles(axes[-1], drawn)
+            _heat_map(axes[1], names, largest.co_occurrence[np.ix_(chosen, chosen)],
+                      f", {largest.split}" if len(drawn) > 1 else "")
+        _size_bubbles(axes[-1], np.concatenate([split.sizes for split in drawn]))
         figure.suptitle(_title(drawn, splits, len(chosen)), x=0.01, ha="left", fontsize=13, fontweight="bold")
         try:
             write_aside(path, lambda aside: figure.savefig(aside, format="png"))
@@ -259,96 +254,65 @@ def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
 
 def _title(drawn: Sequence[Statistics], splits: Sequence[Statistics], classes: int) -> str:
     parts = " · ".join(f"{split.split} {split.pictures:,}" for split in drawn)
-    name = drawn[0].name.removesuffix(drawn[0].split).strip()
     left_out = f" · {len(splits) - len(drawn)} more splits" if len(splits) > len(drawn) else ""
     every = len(drawn[0].classes)
     of = f" · the {classes} most frequent of {every:,} classes" if classes < every else ""
-    return f"{name}: {parts} pictures{left_out}{of}"
+    return f"{_name(drawn[0])}: {parts} pictures{left_out}{of}"
 
 
-def _class_bars(axes: Axes, splits: Sequence[Statistics], chosen: Any) -> None:
-    thickness = 0.82 / len(splits)
-    for number, split in enumerate(splits):
-        at = np.arange(len(chosen)) - 0.41 + (number + 0.5) * thickness
-        counts = [split.classes[column].positive for column in chosen]
-        bars = axes.barh(at, counts, thickness * 0.92, color=COLOURS[number], label=split.split)
-        axes.bar_label(bars, [f"{count:,}" for count in counts], padding=2, fontsize=7, color=FAINT)
-    axes.set_yticks(range(len(chosen)), [_short(splits[0].classes[column].name) for column in chosen])
-    axes.set_ylim(len(chosen) - 0.4, -0.6)
-    axes.margins(x=0.12)
-    axes.set_title("Pictures of each class")
-    _quiet(axes, grid="x")
-    axes.tick_params(axis="y", length=0)
-    if len(splits) > 1:
-        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=len(splits),
-                    borderaxespad=0, handlelength=1, columnspacing=1)
+def _class_bars(axes: Axes, names: Sequence[str], counts: Mapping[str, npt.NDArray[np.int64]]) -> None:
+    """`counts` by the name of a split, one for each of `names`."""
+    thickness = 0.82 / len(counts)
+    for number, (split, numbers) in enumerate(counts.items()):
+        at = np.arange(len(names)) + (number + 0.5) * thickness - 0.41
+        bars = axes.barh(at, numbers, 0.92 * thickness, color=COLOURS[number], label=split)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=7, color=FAINT)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(title="Pictures of each class", ylim=(len(names) - 0.4, -0.6), xmargin=0.12)
+    axes.grid(visible=False, axis="y")
+    if len(counts) > 1:
+        axes.figure.legend(frameon=False, loc="outside lower left", ncols=len(counts))
 
 
-def _heat_map(axes: Axes, split: Statistics, chosen: Any, named: bool) -> None:
+def _heat_map(axes: Axes, names: Sequence[str], counts: npt.NDArray[np.int64], where: str) -> None:
     """Share of the row's images that also show the column's class; so rare classes are as visible as frequent ones."""
-    from matplotlib import colormaps
+    from matplotlib.ticker import PercentFormatter
 
-    counts = split.co_occurrence[np.ix_(chosen, chosen)]
     shares = counts / np.maximum(np.diag(counts), 1)[:, None]
     np.fill_diagonal(shares, np.nan)
-    picture = axes.imshow(np.ma.masked_invalid(shares), cmap=colormaps["Blues"].with_extremes(bad="#f4f6f8"), vmin=0,
-                          vmax=max(0.05, np.nanmax(shares)))
-    names = [_short(split.classes[column].name) for column in chosen]
+    most = max(0.05, np.nanmax(shares))
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=most)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
-    axes.tick_params(length=0)
-    axes.tick_params(axis="x", colors=INK)
-    dark = 0.55 * picture.get_clim()[1]
-    if len(names) <= 24:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            if row != column:
-                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=6,
-                          color="white" if shares[row, column] > dark else INK)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_anchor("N")
-    axes.set_title("Classes that come together" + (f", {split.split}" if named else ""))
-    axes.set_xlabel("number: pictures that show both; colour: their share of the row's class")
-    bar = axes.figure.colorbar(picture, ax=axes, shrink=0.5, pad=0.01, anchor=(0, 1), panchor=(0, 1),
-                               format=lambda share, _: f"{share:.0%}")
-    bar.outline.set_visible(False)
+    for row, column in np.argwhere(counts) if len(names) <= MOST_NUMBERED else ():
+        if row != column:
+            axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=6,
+                      color="white" if shares[row, column] > 0.55 * most else INK)
+    axes.grid(visible=False)
+    axes.set(title=f"Classes that come together{where}", frame_on=False,
+             xlabel="number: pictures that show both; colour: their share of the row's class")
+    axes.figure.colorbar(picture, ax=axes, shrink=0.5, anchor=(0, 1), panchor=(0, 1), format=PercentFormatter(1, 0))
 
 
-def _size_bubbles(axes: Axes, splits: Sequence[Statistics]) -> None:
+def _size_bubbles(axes: Axes, sizes: npt.NDArray[np.int64]) -> None:
     """A bubble for each size, or a text where all images have the same."""
-    every, counts = np.unique(np.concatenate([split.sizes for split in splits]), axis=0, return_counts=True)
-    axes.set_title("Sizes")
+    every, counts = np.unique(sizes, axis=0, return_counts=True)
+    (width, height), most = every[counts.argmax()], counts.max()
     if len(every) == 1:
-        axes.text(0.5, 0.5, f"all {every[0][0]:,} × {every[0][1]:,} pixels", ha="center", va="center", fontsize=12,
-                  color=INK, transform=axes.transAxes)
+        axes.set(title=f"Sizes: all {width:,} × {height:,} pixels")
         axes.set_axis_off()
         return
+    frequent = f"; most frequent: {width:,} × {height:,}, {most:,} pictures" if most > 1 else ""
     areas = 10 + 900 * counts / counts.sum()
     axes.scatter(every[:, 0], every[:, 1], s=areas, color=COLOURS[0], alpha=0.35, linewidths=0.4, edgecolors="white")
-    (width, height), most = every[counts.argmax()], counts.max()
-    if most > 1:
-        axes.text(0.03, 0.97, f"most frequent: {width:,} × {height:,}, {most:,} pictures", va="top", color=FAINT,
-                  transform=axes.transAxes)
     wide = every.max() / every.min() > 12
-    for axis, scale, limits in ((axes.xaxis, axes.set_xscale, axes.set_xlim),
-                                (axes.yaxis, axes.set_yscale, axes.set_ylim)):
-        scale("log" if wide else "linear")
-        limits(0.8 * every.min() if wide else 0, (1.5 if wide else 1.12) * every.max())
+    scale, limits = ("log", (0.8 * every.min(), 1.5 * every.max())) if wide else ("linear", (0, 1.12 * every.max()))
+    axes.axline((1, 1), (2, 2), color=GRID, zorder=0)
+    axes.set(title=f"Sizes{frequent}", xscale=scale, yscale=scale, xlim=limits, ylim=limits, box_aspect=1, anchor="N",
+             xlabel="width, pixels (area of a bubble: number of pictures; line: square)", ylabel="height, pixels")
+    for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,.0f}")
         axis.set_minor_formatter("")
-    axes.axline((1, 1), (2, 2), color=GRID, zorder=0)
-    axes.set_box_aspect(1)
-    axes.set_anchor("N")
-    axes.set_xlabel("width, pixels (area of a bubble: number of pictures; line: square)")
-    axes.set_ylabel("height, pixels")
-    axes.tick_params(axis="y", colors=FAINT)
-    _quiet(axes, grid="both")
-
-
-def _quiet(axes: Axes, grid: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _short(name: str) -> str:

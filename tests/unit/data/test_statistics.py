@@ -15,7 +15,7 @@ from voc_cls.data.dataset import Task
 from voc_cls.data.load import read_dataset
 from voc_cls.data.readers.voc import CLASSES, read_annotation
 from voc_cls.data.scan import scan_dataset
-from voc_cls.data.statistics import Range, Statistics, Together, draw_statistics, statistics, table
+from voc_cls.data.statistics import Range, Statistics, draw_statistics, statistics, table
 from voc_cls.errors import DataError
 
 
@@ -59,8 +59,8 @@ def test_classes_that_come_together_are_counted_in_pairs(streets: Path):
     assert [(row.name, row.positive, row.only_difficult) for row in train.classes] == [("bus", 1, 1), ("car", 2, 0),
                                                                                        ("person", 2, 0)]
     assert train.co_occurrence.tolist() == [[1, 1, 1], [1, 2, 2], [1, 2, 2]]
-    assert train.together(2) == (Together(("car", "person"), 2), Together(("bus", "car"), 1))
-    assert test.together(5) == ()
+    assert train.together(2) == [("car", "person", 2), ("bus", "car", 1)]
+    assert test.together(5) == []
     assert (train.width, train.aspect) == (Range(20, 30, 40), Range(0.5, 1.0, 2.0))
     assert train.classes_per_picture == Range(0, 2, 3)
     assert train.formats == {"JPEG": 2, "PNG": 1}
