@@ -127,9 +127,9 @@ async def _aborting(context: Any) -> AsyncIterator[None]:
         yield
     except StatusError as error:
         metadata = tuple(context.trailing_metadata() or ())
-        if not metadata:  # it was not even admitted
-            with contextlib.suppress(LookupError):  # health checks have no request context
-                metadata = ((REQUEST_ID, current_request().id),)
+        request = current_request.get(None)  # health checks have none
+        if not metadata and request is not None:  # it was not even admitted
+            metadata = ((REQUEST_ID, request.id),)
         if error.retry_after_ms is not None:
             metadata += ((PUSHBACK, str(error.retry_after_ms)),)
         await context.abort(error.status, str(error), metadata)

@@ -84,10 +84,8 @@ def error_response(error: StatusError) -> web.Response:
 
 def _request_id() -> dict[str, str]:
     """The header by which the request is found in the log; none for health checks and metrics."""
-    try:
-        return {REQUEST_ID: current_request().id}
-    except LookupError:
-        return {}
+    request = current_request.get(None)
+    return {} if request is None else {REQUEST_ID: request.id}
 
 
 @web.middleware

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from serving.errors import ResourceExhausted, StatusError, Unavailable
-from serving.request_context import REQUEST_ID, Headers, RequestContext, Stage, set_current_request
+from serving.request_context import REQUEST_ID, Headers, RequestContext, Stage, current_request
 from serving.security.auth import Authenticator, identity
 from serving.security.limits import ClientLimits
 from serving.security.sanitize import printable
@@ -95,7 +95,7 @@ class RequestMiddleware:
                 trace.stage(stage, since, until)
 
         request.on_stage = on_stage
-        set_current_request(request)
+        current_request.set(request)
         with self._metrics.in_flight(incoming.entrypoint):
             try:
                 request.client = self.authenticator.client(incoming.method, incoming.headers, incoming.peer,

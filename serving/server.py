@@ -61,7 +61,7 @@ class ServerParts:
 
 
 async def serve(config: ServeConfig) -> None:
-    """Serves until a stop is asked for. Raises ServeError if it cannot start or had to cut calls off."""
+    """Serves until a stop signal. Raises ServeError if it cannot start or had to cut calls off."""
     started = time.monotonic()
     signals = StopSignals()
     logs = Logs(config.observability)
@@ -85,9 +85,9 @@ async def serve(config: ServeConfig) -> None:
 def _open_tracer(config: ObservabilityConfig) -> Tracer | None:
     if config.trace_to is None:
         return None
-    from serving.telemetry.tracing import open_tracer  # needs the extra `trace`
+    from serving.telemetry.tracing import Tracer  # needs the extra `trace`
 
-    return open_tracer(config.trace_to, config.trace_sampling)
+    return Tracer(config.trace_to, config.trace_sampling)
 
 
 def _assemble(config: ServeConfig, logs: Logs, tracer: Tracer | None) -> ServerParts:
@@ -129,7 +129,7 @@ async def _serve(parts: ServerParts, loading: asyncio.Future[None], signals: Sto
                            parts.certificates.http_context() if parts.certificates else None)
     try:
         stop_event = StopEvent()
-        health = await add_services(parts.grpc_server, models, config, stop_event)
+        health = add_services(parts.grpc_server, models, config, stop_event)
         await parts.grpc_server.start()
         await wait_first(loading, signals.stop)
         if loading.done():
@@ -144,11 +144,11 @@ async def _serve(parts: ServerParts, loading: asyncio.Future[None], signals: Sto
 
 async def _answer(parts: ServerParts, health: HealthService, http: HttpListener, signals: StopSignals,
                   started: float) -> None:
-    """From the moment of readiness until a stop is asked for."""
+    """From readiness until a stop signal."""
     config = parts.config
     watching = asyncio.create_task(parts.models.watch(config.models.poll_seconds))
     try:
-        await health.open()
+        health.open()
         parts.logs.say(ready_line(config, parts.models, parts.grpc_address, http.address, time.monotonic() - started))
         with _port_file(config.ports.port_file, parts.grpc_address):
             await signals.stop.wait()
@@ -161,7 +161,7 @@ async def _stop(parts: ServerParts, health: HealthService, stop_event: StopEvent
                 signals: StopSignals) -> None:
     """NOT_SERVING, the lame-duck pause, then no new requests, and those in flight are finished."""
     life_cycle, counts = parts.config.life_cycle, parts.middleware.counts
-    await health.enter_graceful_shutdown()
+    health.enter_graceful_shutdown()
     await signals.pause(life_cycle.lame_duck_seconds)
     stop_event.set()
     parts.middleware.close()

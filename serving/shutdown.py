@@ -1,4 +1,4 @@
-"""How a server stops: the signals that ask for it, and how calls and streams end."""
+"""How a server stops: the signals, and how calls and streams end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """SIGTERM and SIGINT: the first asks for an orderly stop, the second for an immediate one."""
+    """SIGTERM and SIGINT: the first stops the server in order, the second at once."""
 
     def __init__(self) -> None:
         self.stop, self.stop_now = asyncio.Event(), asyncio.Event()
@@ -25,31 +25,20 @@ class StopSignals:
         (self.stop_now if self.stop.is_set() else self.stop).set()
 
     async def pause(self, seconds: float) -> None:
-        """Waits, but no longer than until an immediate stop is asked for."""
+        """Waits, or until the second signal."""
         if seconds:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stop_now.wait(), seconds)
 
 
-class StopEvent:
-    """Set when the server stops; ends streams that would never end by themselves."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def is_set(self) -> bool:
-        """Whether the streams are to end."""
-        return self._event.is_set()
-
-    def set(self) -> None:
-        """Ends the streams."""
-        self._event.set()
+class StopEvent(asyncio.Event):
+    """Set when the server stops; ends streams whose callers would keep them open."""
 
     async def run(self, work: Awaitable[Any]) -> None:
         """Runs `work` to its end or until the server stops, whichever comes first."""
         task = asyncio.ensure_future(work)
         try:
-            await wait_first(task, self._event)
+            await wait_first(task, self)
             if task.done():
                 task.result()
         finally:
@@ -60,7 +49,7 @@ class StopEvent:
         while True:
             request = asyncio.ensure_future(anext(requests))
             try:
-                await wait_first(request, self._event)
+                await wait_first(request, self)
                 if not request.done():
                     return
                 yield request.result()

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 from serving.engine.process import EngineLost, Inputs, Scores
 from serving.errors import DeadlineExceeded, Unavailable
 from serving.request_context import RequestContext
-from serving.telemetry.metrics import VersionMetrics
+from serving.telemetry.metrics import DropReason
 
 log = logging.getLogger(__name__)
 
@@ -62,20 +62,21 @@ class Batcher:
     """Runs `predict` in a thread of its own, on batches of the queued images. Belongs to its event loop."""
 
     def __init__(self, predict: Callable[[Sequence[Inputs]], Scores], sizes: tuple[int, ...], timeout: float,
-                 metrics: VersionMetrics) -> None:
+                 on_batch: Callable[[int, float], None], on_drop: Callable[[DropReason, int], None]) -> None:
         """Starts the thread and the task that takes batches.
 
         Args:
             predict: images, each float32 [size, size, 3] → their scores.
             sizes: the batch sizes to use, ascending.
             timeout: how long the first image of a batch that is not full waits for others, seconds.
-            metrics: of the version.
+            on_batch: called with the images of a batch and its seconds in the engine.
+            on_drop: called with the number of images that were not computed, and why.
         """
         self.counts = BatchCounts()
         self.sizes = sizes
         self._predict = predict
         self._timeout = timeout
-        self._metrics = metrics
+        self._on_batch, self._on_drop = on_batch, on_drop
         self._closing = False
         self._queue: FairQueue[_QueuedImage] = FairQueue()
         self._arrived = asyncio.Event()
@@ -137,7 +138,7 @@ class Batcher:
                     _fail(image, error)
                 continue
             end = time.monotonic()
-            self._metrics.batch(len(batch), end - begin)
+            self._on_batch(len(batch), end - begin)
             for row, image in enumerate(batch):
                 image.request.on_stage("queue", image.since, begin)
                 image.request.on_stage("engine", begin, end)
@@ -178,9 +179,9 @@ class Batcher:
         late = sum(map(expired, dropped))
         self.counts.dropped += len(dropped)
         if late:
-            self._metrics.dropped("expired", late)
+            self._on_drop("expired", late)
         if len(dropped) > late:
-            self._metrics.dropped("cancelled", len(dropped) - late)
+            self._on_drop("cancelled", len(dropped) - late)
 
 
 def _fail(image: _QueuedImage, error: Exception) -> None:
@@ -227,17 +228,13 @@ class FairQueue(Generic[Item]):
 
     def remove(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Takes out every item that is unwanted, and returns them."""
-        removed: list[Item] = []
-        for client, requests in list(self._clients.items()):
-            for request, items in list(requests.items()):
-                kept: deque[Item] = deque()
+        clients, removed = self._clients, []
+        self._clients, self._length = OrderedDict(), 0
+        for client, requests in clients.items():
+            for request, items in requests.items():
                 for item in items:
-                    (removed if unwanted(item) else kept).append(item)
-                if kept:
-                    requests[request] = kept
-                else:
-                    del requests[request]
-            if not requests:
-                del self._clients[client]
-        self._length -= len(removed)
+                    if unwanted(item):
+                        removed.append(item)
+                    else:
+                        self.add(client, request, item)
         return removed

@@ -51,12 +51,12 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
 
     async def Classify(self, request: classifier_pb2.ClassifyRequest, context: Any) -> classifier_pb2.ClassifyResponse:  # noqa: ARG002
         """Classifies the images of one call."""
-        return await self._classify(request, current_request())
+        return await self._classify(request, current_request.get())
 
     async def ClassifyStream(self, request_iterator: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
                              context: Any) -> AsyncIterator[classifier_pb2.ClassifyStreamResponse]:
         """Classifies the images of a stream of requests."""
-        call = current_request()
+        call = current_request.get()
         stream = ClassifyStream(lambda request: self._classify(request, call), call.deadline, self._read_ahead)
         context.add_done_callback(lambda _: stream.cancel())
         async for response in stream.responses(request_iterator, self._stop_event):

@@ -36,23 +36,21 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._changed = asyncio.Event()
         self._opened = False
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Reports the state of the models from now on; before that everything is NOT_SERVING."""
         self._opened = True
-        await self.refresh()
+        self.refresh()
 
-    async def enter_graceful_shutdown(self) -> None:
+    def enter_graceful_shutdown(self) -> None:
         """Everything is NOT_SERVING from now on."""
         self._opened = False
-        await self.refresh()
+        self.refresh()
 
-    async def refresh(self) -> None:
+    def refresh(self) -> None:
         """Takes the status from the state of the models."""
-        ready = {**dict.fromkeys(self._models.names, False), **dict.fromkeys(self._services, False)}
-        if self._opened:
-            ready |= {name: self._models.ready_model(name) for name in self._models.names}
-            ready |= dict.fromkeys(self._services, self._models.ready)
-        self._statuses = {name: SERVING if able else NOT_SERVING for name, able in ready.items()}
+        ready = {name: self._models.ready_model(name) for name in self._models.names}
+        ready |= dict.fromkeys(self._services, self._models.ready)
+        self._statuses = {name: SERVING if able and self._opened else NOT_SERVING for name, able in ready.items()}
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -30,13 +30,13 @@ def _name(module: Any, service: str) -> str:
 
 
 PREDICTORS = (_name(classifier_pb2, "Classifier"), _name(prediction_service_pb2, "PredictionService"))
-"""The services that need a model, so each has a health status of its own."""
+"""The services that need a model, so health reports each of them."""
 ALL = (*PREDICTORS, _name(model_service_pb2, "ModelService"), _name(health_pb2, "Health"),
        _name(reflection_pb2, "ServerReflection"))
 
 
 class ReflectionService(reflection.ReflectionServicer):  # type: ignore[misc]
-    """grpc.reflection.v1alpha, by which grpcurl and similar tools list the services; its streams end at the stop."""
+    """grpc.reflection.v1alpha, by which grpcurl and similar tools list the services; a stop ends its streams."""
 
     def __init__(self, services: Sequence[str], stop_event: StopEvent) -> None:
         super().__init__(services)
@@ -48,11 +48,11 @@ class ReflectionService(reflection.ReflectionServicer):  # type: ignore[misc]
             yield response
 
 
-async def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeConfig,
-                       stop_event: StopEvent) -> HealthService:
-    """Adds all services to `server`; the returned health service says NOT_SERVING until it is opened."""
+def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeConfig,
+                 stop_event: StopEvent) -> HealthService:
+    """Adds all services to `server`; the returned health service is NOT_SERVING until it is opened."""
     health = HealthService(PREDICTORS, models, stop_event)
-    await health.refresh()
+    health.refresh()
     models.on_change(health.refresh)
     classifier_pb2_grpc.add_ClassifierServicer_to_server(  # type: ignore[no-untyped-call]
         ClassifierService(models, stop_event, config), server)

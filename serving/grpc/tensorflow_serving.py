@@ -49,7 +49,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002
         """Tensors in, tensors out, by the name of a signature."""
-        call, loop = current_request(), asyncio.get_running_loop()
+        call, loop = current_request.get(), asyncio.get_running_loop()
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             name = signature_name(servable.name, request.model_spec.signature_name)
             array = await loop.run_in_executor(servable.threads, read_input, name, request.inputs,
@@ -64,7 +64,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     async def Classify(self, request: classification_pb2.ClassificationRequest,
                        context: Any) -> classification_pb2.ClassificationResponse:  # noqa: ARG002
         """tf.Examples in, every label with its score out, in the order of the model's labels."""
-        call = current_request()
+        call = current_request.get()
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             check_classification(servable.name, request.model_spec.signature_name)
             images = await _read_images(servable, request.input)
@@ -82,7 +82,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
                              context: Any) -> inference_pb2.MultiInferenceResponse:  # noqa: ARG002
         """Several tasks on the same tf.Examples; these models have one: classify."""
         _check_tasks(request.tasks)
-        call, response = current_request(), inference_pb2.MultiInferenceResponse()
+        call, response = current_request.get(), inference_pb2.MultiInferenceResponse()
         with self._models.use(*_requested_version(request.tasks[0].model_spec)) as servable:
             _check_signatures(servable, request.tasks)
             images = await _read_images(servable, request.input)
@@ -164,9 +164,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
                              context: Any) -> get_model_status_pb2.GetModelStatusResponse:  # noqa: ARG002
         """The states of all versions of a model, or of the one that model_spec has the number or label of."""
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=[
-            {"version": status.number, "state": status.state.value,
-             "status": {"error_code": status.error_code, "error_message": status.error_message}}
-            for status in self._models.statuses(*_requested_version(request.model_spec))])
+            {"version": number, "state": version.state.value, "status": version.status}
+            for number, version in self._models.versions(*_requested_version(request.model_spec)).items()])
 
     async def HandleReloadConfigRequest(self, request: model_management_pb2.ReloadConfigRequest,
                                         context: Any) -> model_management_pb2.ReloadConfigResponse:  # noqa: ARG002

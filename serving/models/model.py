@@ -62,6 +62,11 @@ class Version:
         """Whether it could not be loaded."""
         return self.state is VersionState.END and bool(self.error)
 
+    @property
+    def status(self) -> dict[str, str]:
+        """StatusProto of TensorFlow Serving: UNKNOWN, with the error, for a version that could not be loaded."""
+        return {"error_code": "UNKNOWN" if self.failed else "OK", "error_message": self.error if self.failed else ""}
+
 
 Load = Callable[[str, int, Path], Awaitable[Servable]]
 """(model, version, folder of the version) → servable; ServeError."""
@@ -70,7 +75,7 @@ Load = Callable[[str, int, Path], Awaitable[Servable]]
 class Model:
     """A model by its name. ModelRegistry runs only one method that changes versions at a time."""
 
-    def __init__(self, settings: ModelSettings, load: Load, on_change: Callable[[], Awaitable[None]],
+    def __init__(self, settings: ModelSettings, load: Load, on_change: Callable[[], None],
                  metrics: Metrics) -> None:
         self.settings = settings
         self.versions: dict[int, Version] = {}
@@ -101,7 +106,7 @@ class Model:
     @contextlib.contextmanager
     def use(self, version: int | None, label: str) -> Iterator[Servable]:
         """The version that answers a call, kept until the block ends. Raises NotFound, Unavailable."""
-        answering = self.versions[self._choose(version, label)]
+        answering = self.versions[self.choose(version, label)]
         if answering.state is not VersionState.AVAILABLE or answering.servable is None:
             which = f" version {version}" if version is not None else f" version '{printable(label)}'" if label else ""
             why = f" ({answering.error})" if answering.error else " yet"
@@ -114,7 +119,8 @@ class Model:
             if not answering.users:
                 answering.unused.set()
 
-    def _choose(self, version: int | None, label: str) -> int:
+    def choose(self, version: int | None, label: str) -> int:
+        """The version with a number or label, by default the highest that answers. Raises NotFound, Unavailable."""
         name, existing = self.settings.name, ", ".join(map(str, sorted(self.versions))) or "none"
         if label:
             if label not in self.settings.labels:
@@ -127,10 +133,9 @@ class Model:
                                f"server has {existing}")
             return version
         if version is None:
-            available = self.available
-            if not available:
+            if not self.available:
                 raise Unavailable(f"model '{name}' is not ready yet: try again in a moment")
-            return available[0]
+            return self.available[0]
         if version not in self.versions:
             raise NotFound(f"model '{name}' has no version {version}; this server has {existing}")
         return version
@@ -172,12 +177,12 @@ class Model:
         if version.servable is None:
             return
         version.state = VersionState.UNLOADING
-        await self._on_change()
+        self._on_change()
         await self._close(version)
         version.state = VersionState.END
         self._metrics.forget(self.settings.name, number, str(self.settings.folder / str(number)))
         log.info("model %s, version %d: unloaded", self.settings.name, number)
-        await self._on_change()
+        self._on_change()
 
     def engine_ended(self, number: int, servable: Servable) -> None:
         """Takes a version out of service whose engine has ended, unless it was being unloaded."""
@@ -229,7 +234,7 @@ class Model:
         """Loads a version; `versions` then has it, or why it could not be loaded."""
         version = self.versions[number]
         version.state = VersionState.LOADING
-        await self._on_change()
+        self._on_change()
         try:
             version.servable = await self._load(self.settings.name, number, self.settings.folder / str(number))
         except asyncio.CancelledError:
@@ -242,7 +247,7 @@ class Model:
                       exc_info=not isinstance(error, ServeError))
         else:
             version.state, version.error, version.available_since = VersionState.AVAILABLE, "", time.monotonic()
-        await self._on_change()
+        self._on_change()
 
     def _report(self, problem: str) -> None:
         """Logs a problem once, not at every look."""

@@ -6,31 +6,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
-from typing import Literal
 
 from serving.config.models import ModelSettings
 from serving.errors import InvalidArgument, NotFound, ServeError
-from serving.models.model import Model, Version, VersionState
+from serving.models.model import Model, Version
 from serving.models.servable import Loader, Servable
-from serving.request_context import set_model
+from serving.request_context import current_request
 from serving.security.sanitize import printable
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """tensorflow.serving.ModelVersionStatus, before it is a message or JSON."""
-
-    number: int
-    state: VersionState
-    error_code: Literal["OK", "UNKNOWN"]
-    """UNKNOWN, with a message, for a version that could not be loaded."""
-    error_message: str
 
 
 class ModelRegistry:
@@ -45,9 +32,8 @@ class ModelRegistry:
         """Names of models that a reload is adding: the server counts as ready without them."""
         self._changing = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
-        self._notifications: set[asyncio.Task[None]] = set()
         self._engine_ended = asyncio.Event()
-        self._listeners: list[Callable[[], Awaitable[None]]] = []
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,38 +58,25 @@ class ModelRegistry:
         if version is not None and label:
             raise InvalidArgument(f"both version {version} and label '{printable(label)}' are given: give one of them")
         model = self._get(name)
-        set_model(model.settings.name)
+        if (request := current_request.get(None)) is not None:
+            request.model = model.settings.name
         with model.use(version, label) as servable:
             yield servable
 
-    def versions(self, name: str) -> Mapping[int, Version]:
-        """The versions of a model that the server knows; NotFound if there is no such model."""
-        return self._get(name).versions
-
-    def on_change(self, listener: Callable[[], Awaitable[None]]) -> None:
-        """`listener` is awaited whenever a version has changed its state."""
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """`listener` is called whenever a version has changed its state."""
         self._listeners.append(listener)
 
-    def statuses(self, name: str, version: int | None = None, label: str = "") -> list[VersionStatus]:
-        """The states of a model's versions, ascending, or of the one with a number or label.
+    def versions(self, name: str, version: int | None = None, label: str = "") -> dict[int, Version]:
+        """A model's versions, ascending, or only the one with a number or label.
 
         "" is the server's only model. Raises NotFound listing what exists.
         """
         model = self._get(name)
-        name, versions = model.settings.name, dict(sorted(model.versions.items()))
-        if version is not None:
-            if version not in versions:
-                raise NotFound(f"model '{name}' has no version {version}; this server has "
-                               f"{', '.join(map(str, versions)) or 'none'}")
-            versions = {version: versions[version]}
-        if label:
-            labels = sorted({label for version in versions.values() for label in version.labels})
-            if label not in labels:
-                raise NotFound(f"model '{name}' has no version with the label '{printable(label)}'; its labels: "
-                               f"{', '.join(labels) or 'none'}")
-            versions = {number: version for number, version in versions.items() if label in version.labels}
-        return [VersionStatus(number, version.state, "UNKNOWN" if version.failed else "OK",
-                              version.error if version.failed else "") for number, version in versions.items()]
+        if version is None and not label:
+            return dict(sorted(model.versions.items()))
+        number = model.choose(version, label)
+        return {number: model.versions[number]}
 
     def loaded(self) -> Iterator[tuple[Servable, tuple[str, ...]]]:
         """(version in memory, its labels), models in the order they were named, versions ascending."""
@@ -188,7 +161,7 @@ class ModelRegistry:
                 raise InvalidArgument(_failure(wanted.name, model))
         for name in set(self._models) - {wanted.name for wanted in settings}:
             await _unload_all(self._models.pop(name))
-        await self._changed()
+        self._changed()
 
     async def _add(self, settings: ModelSettings) -> None:
         """Adds a model once a version of it answers; one of the same name in another folder answers until then."""
@@ -216,12 +189,12 @@ class ModelRegistry:
         """InvalidArgument unless every model is in a folder that the server may read."""
         if not settings:
             raise InvalidArgument("the new configuration has no models: name at least one")
-        roots = [self._root.resolve()] if self._root is not None else []
+        root = self._root.resolve() if self._root is not None else None
         for wanted in settings:
             folder = wanted.folder.resolve()
             known = [model.settings.folder.resolve() for model in self._models.values()]
-            if folder not in known and not any(folder.is_relative_to(root) for root in roots):
-                where = f"below {roots[0]}" if roots else "a folder of this server's models (see `models_root`)"
+            if folder not in known and (root is None or not folder.is_relative_to(root)):
+                where = f"below {root}" if root else "a folder of this server's models (see `models_root`)"
                 raise InvalidArgument(f"model '{wanted.name}': base_path {printable(str(wanted.folder))} is not "
                                       f"{where}")
 
@@ -239,7 +212,8 @@ class ModelRegistry:
 
     def _model(self, settings: ModelSettings) -> Model:
         async def load(name: str, number: int, folder: Path) -> Servable:
-            servable = await self._loader.load(name, number, folder, background=self._any_available)
+            answering = any(model.available for model in self._models.values())
+            servable = await self._loader.load(name, number, folder, background=answering)
             servable.engine.on_end(lambda: self._on_engine_end(model, number, servable))
             return servable
 
@@ -250,18 +224,12 @@ class ModelRegistry:
         """Takes the version out of service at once; `watch`, which may be busy loading another, restarts it."""
         model.engine_ended(number, servable)
         self._engine_ended.set()
-        notification = asyncio.create_task(self._changed())
-        self._notifications.add(notification)
-        notification.add_done_callback(self._notifications.discard)
+        self._changed()
 
-    @property
-    def _any_available(self) -> bool:
-        return any(model.available for model in self._models.values())
-
-    async def _changed(self) -> None:
+    def _changed(self) -> None:
         self._loader.metrics.serve(self.names)
         for listener in self._listeners:
-            await listener()
+            listener()
 
 
 async def _unload_all(model: Model) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ from serving.models.metadata import ModelMetadata, read_metadata
 from serving.models.signatures import read_graph
 from serving.request_context import RequestContext
 from serving.security.limits import Capacity
-from serving.telemetry.metrics import Metrics, VersionMetrics
+from serving.telemetry.metrics import Metrics
 from voc_cls.image_header import ImageError, image_format, pixels_to_decode
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Loader:
             await asyncio.to_thread(engine.close)
             raise
         batcher = Batcher(engine.predict, sizes, config.batching.batch_timeout_ms / 1000,
-                          VersionMetrics(self.metrics, model, version))
+                          partial(self.metrics.batch, model, version), partial(self.metrics.dropped, model))
         return Servable(model, version, metadata, signatures, decoder, engine, batcher, self.threads, self.capacity,
                         config.max_pixels, int(config.pictures.max_picture_mb * 2**20)), loaded
 

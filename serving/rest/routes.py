@@ -90,7 +90,7 @@ class RestApi:
         version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
             wanted = await self._on_thread(lambda: _predict_request(body, servable))
-            outputs = await predict(servable, wanted.signature, wanted.tensor.array, (), current_request(),
+            outputs = await predict(servable, wanted.signature, wanted.tensor.array, (), current_request.get(),
                                     wanted.tensor.form)
             return _json(await self._on_thread(lambda: write_outputs(outputs, wanted.tensor.form)))
 
@@ -98,7 +98,7 @@ class RestApi:
         version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
             images = await self._on_thread(lambda: _images(body, servable))
-            scores = await classify_examples(servable, images, current_request())
+            scores = await classify_examples(servable, images, current_request.get())
             labels = servable.metadata.labels
             return _json(await self._on_thread(lambda: write_classifications(labels, scores)))
 
@@ -108,9 +108,8 @@ class RestApi:
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response({"model_version_status": [
-            {"version": str(status.number), "state": status.state.name,
-             "status": {"error_code": status.error_code, "error_message": status.error_message}}
-            for status in self._models.statuses(*_requested_version(request))]}, dumps=write_json)
+            {"version": str(number), "state": version.state.name, "status": version.status}
+            for number, version in self._models.versions(*_requested_version(request)).items()]}, dumps=write_json)
 
     async def _metadata(self, request: web.Request) -> web.Response:
         with self._models.use(*_requested_version(request)) as servable:

@@ -202,14 +202,10 @@ class _TextFormatter(logging.Formatter):
 
 
 def _add_call(record: logging.LogRecord) -> bool:
-    """Tells a message whose call it is about: the one it was given, or the one that the running task answers."""
-    call: RequestContext | None = record.__dict__.pop("call", None)
-    if call is None:
-        try:
-            call = current_request()
-        except LookupError:
-            return True
-    record.request_id, record.client, record.method, record.model = call.id, call.client, call.method, call.model
+    """Adds the call to a message: the one given with it, or the one that the running task answers."""
+    call: RequestContext | None = record.__dict__.pop("call", None) or current_request.get(None)
+    if call is not None:
+        record.request_id, record.client, record.method, record.model = call.id, call.client, call.method, call.model
     return True
 
 

@@ -7,21 +7,17 @@ What a caller sends never becomes a label: names of models that the server does 
 
 from __future__ import annotations
 
-import collections
-import os
 import platform
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, get_args
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics import disable_created_metrics
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
@@ -37,10 +33,6 @@ UNCOUNTED = ("/grpc.", "GET /metrics", "GET /monitoring/")
 """Prefixes of methods that are not about a model; TensorFlow Serving does not count those either."""
 RUNTIME = "TF1"
 """How TensorFlow Serving calls the runtime of SavedModels."""
-
-PROC = Path("/proc")
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
@@ -109,11 +101,9 @@ class Metrics:
 
         serving = ":tensorflow:serving"
         self._requests = ExactCounter(f"{serving}:request_count", "The total number of requests.",
-                                      ["model_name", "status"])
+                                      ["model_name", "status"], registry=registry)
         self._runs = ExactCounter(f"{serving}:batching_session:wrapped_run_count",
-                                  "Total count of run calls on the wrapped session.")
-        registry.register(self._requests)
-        registry.register(self._runs)
+                                  "Total count of run calls on the wrapped session.", registry=registry)
         self._request_latency = histogram(
             f"{serving}:request_latency", "Wall time (in microseconds) of answered requests.", LATENCY,
             "model_name", "API", "entrypoint")
@@ -128,11 +118,11 @@ class Metrics:
             QUEUING_LATENCY, "thread_pool_name")
         self._calls_in_flight = Gauge("voc_serve_calls_in_flight", "Calls being answered.", ["entrypoint"],
                                       registry=registry)
-        self._answered = counter("pictures_answered", "Pictures that callers got scores for.", "model")
-        self._dropped = counter("pictures_dropped", "Pictures not computed, as their deadline had passed or their "
-                                "caller had gone.", "model", "reason")
+        self._answered = counter("pictures_answered", "Pictures whose scores were sent.", "model")
+        self._dropped = counter("pictures_dropped", "Pictures not computed: deadline expired or call cancelled.",
+                                "model", "reason")
         self._shed = counter("calls_shed", "Calls refused to protect the server.", "model", "reason")
-        self._engines_lost = counter("engines_lost", "Engine processes that ended by themselves.", "model")
+        self._engines_lost = counter("engines_lost", "Engine processes that exited unexpectedly.", "model")
         self._stages = {stage: histogram(f"voc_serve_{stage}_seconds", text, STAGE_SECONDS, "model")
                         for stage, text in STAGES.items()}
         self._batch_size = histogram("voc_serve_batch_pictures", "Pictures per batch.", BATCH_SIZES,
@@ -155,7 +145,7 @@ class Metrics:
         self._models = frozenset(models)
         for model in self._models:
             for status in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL):
-                self._requests.increase(model, status.name, by=0)
+                self._requests.labels(model, status.name)
             self._answered.labels(model)
             for stage in self._stages.values():
                 stage.labels(model)
@@ -180,7 +170,7 @@ class Metrics:
         if method.startswith(UNCOUNTED):
             return
         model = self._known(model)
-        self._requests.increase(model, status.name)
+        self._requests.labels(model, status.name).inc()
         if status is grpc.StatusCode.OK:
             api = api_of(method)
             self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
@@ -199,7 +189,7 @@ class Metrics:
             self._queuing_latency.labels(model).observe(seconds * 1e6)
 
     def answered(self, model: str, pictures: int) -> None:
-        """Callers got scores for so many pictures."""
+        """The scores of pictures were sent."""
         self._answered.labels(self._known(model)).inc(pictures)
 
     def batch(self, model: str, version: int, pictures: int, seconds: float) -> None:
@@ -207,10 +197,10 @@ class Metrics:
         labels = (self._known(model), str(version))
         self._batch_size.labels(*labels).observe(pictures)
         self._batch_seconds.labels(*labels).observe(seconds)
-        self._runs.increase()
+        self._runs.inc()
 
     def dropped(self, model: str, reason: DropReason, pictures: int) -> None:
-        """So many pictures were not computed."""
+        """Pictures were not computed."""
         self._dropped.labels(self._known(model), reason).inc(pictures)
 
     def shed(self, model: str, reason: ShedReason) -> None:
@@ -226,7 +216,7 @@ class Metrics:
         self._warmup_latency.labels(model_path, grpc.StatusCode.OK.name).observe(seconds * 1e6)
 
     def engine_lost(self, model: str) -> None:
-        """An engine's process ended by itself."""
+        """An engine's process exited unexpectedly."""
         self._engines_lost.labels(self._known(model)).inc()
 
     def forget(self, model: str, version: int, model_path: str) -> None:
@@ -258,49 +248,13 @@ def api_of(method: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-@dataclass(frozen=True)
-class VersionMetrics:
-    """The metrics of one version, for its batcher."""
-
-    metrics: Metrics
-    model: str
-    version: int
-
-    def batch(self, pictures: int, seconds: float) -> None:
-        """See Metrics.batch."""
-        self.metrics.batch(self.model, self.version, pictures, seconds)
-
-    def dropped(self, reason: DropReason, pictures: int) -> None:
-        """See Metrics.dropped."""
-        self.metrics.dropped(self.model, reason, pictures)
-
-
-class ExactCounter(Collector):
+class ExactCounter(Gauge):
     """A counter whose name is shown as it is: prometheus_client appends _total, which TensorFlow Serving's names lack.
 
     Its type is unknown: OpenMetrics allows no other for a cumulative number without that suffix.
     """
 
-    def __init__(self, name: str, documentation: str, labels: Sequence[str] = ()) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = tuple(labels)
-        self._counts: collections.Counter[tuple[str, ...]] = collections.Counter()
-        self._lock = threading.Lock()
-
-    def increase(self, *labels: str, by: int = 1) -> None:
-        """Adds to the count; 0 starts the series."""
-        with self._lock:
-            self._counts[labels] += by
-
-    def collect(self) -> Iterator[Metric]:
-        """Called by the registry."""
-        family = UnknownMetricFamily(self._name, self._documentation, labels=self._labels)
-        with self._lock:
-            counts = dict(self._counts)
-        for labels, count in counts.items() or [((), 0)] * (not self._labels):
-            family.add_metric(labels, count)
-        yield family
+    _type = "unknown"  # prometheus_client's own metrics set their type so; there is no public way
 
 
 class ServerCollector(Collector):
@@ -315,47 +269,30 @@ class ServerCollector(Collector):
         yield GaugeMetricFamily("voc_serve_ready", "1 while health says SERVING.", float(server.ready))
         yield GaugeMetricFamily("voc_serve_pictures_in_server", "Pictures being decoded, waiting, in the engines.",
                                 server.pictures)
-        yield GaugeMetricFamily("voc_serve_queue_capacity", "Pictures that may be in the server at a time, "
-                                "--queue-size.", server.queue_size)
+        yield GaugeMetricFamily("voc_serve_queue_capacity", "Pictures that may be in the server at a time "
+                                "(queue_size).", server.queue_size)
         yield CounterMetricFamily("voc_serve_log_lines_lost", "Log lines that could not be written, as the disk was "
                                   "full or nobody read them.", server.log_lines_lost)
-        yield from _versions(server.versions)
+        names = ("model", "version")
+        states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
+                                   labels=(*names, "state"))
+        failed = GaugeMetricFamily("voc_serve_version_failed", "1 for versions that could not be loaded.", labels=names)
+        memory = GaugeMetricFamily("voc_serve_engine_resident_memory_bytes", "Resident memory of the process that "
+                                   "computes a version.", labels=names)
+        cpu = CounterMetricFamily("voc_serve_engine_cpu_seconds", "User and system time of the process that computes "
+                                  "a version.", labels=names)
+        for (model, number), version in server.versions.items():
+            labels = (model, str(number))
+            states.add_metric((*labels, version.state), 1)
+            failed.add_metric(labels, float(version.failed))
+            usage = {} if version.engine_pid is None else process_usage(version.engine_pid)
+            if usage:
+                memory.add_metric(labels, usage["process_resident_memory_bytes"])
+                cpu.add_metric(labels, usage["process_cpu_seconds_total"])
+        yield from (states, failed, memory, cpu)
 
 
-def _versions(versions: Mapping[tuple[str, int], VersionSnapshot]) -> Iterator[Metric]:
-    names = ("model", "version")
-    states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
-                               labels=(*names, "state"))
-    failed = GaugeMetricFamily("voc_serve_version_failed", "1 for versions that could not be loaded.", labels=names)
-    memory = GaugeMetricFamily("voc_serve_engine_resident_memory_bytes", "Resident memory of the process that "
-                               "computes a version.", labels=names)
-    cpu = CounterMetricFamily("voc_serve_engine_cpu_seconds", "User and system time of the process that computes a "
-                              "version.", labels=names)
-    for (model, number), version in versions.items():
-        labels = (model, str(number))
-        states.add_metric((*labels, version.state), 1)
-        failed.add_metric(labels, float(version.failed))
-        usage = None if version.engine_pid is None else process_usage(version.engine_pid)
-        if usage is not None:
-            memory.add_metric(labels, usage.resident_bytes)
-            cpu.add_metric(labels, usage.cpu_seconds)
-    yield from (states, failed, memory, cpu)
-
-
-@dataclass(frozen=True)
-class ProcessUsage:
-    """Of one process, since it started."""
-
-    resident_bytes: int
-    cpu_seconds: float
-
-
-def process_usage(pid: int) -> ProcessUsage | None:
-    """What proc_pid_stat(5) says of a process, or None if there is none."""
-    try:
-        # the name of the program, in parentheses, may itself hold blanks and parentheses
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    user, system, resident = (int(fields[number - 3]) for number in (14, 15, 24))
-    return ProcessUsage(resident * PAGE_BYTES, (user + system) / TICKS)
+def process_usage(pid: int) -> dict[str, float]:
+    """prometheus_client's metrics of a process by their names; empty if there is no such process."""
+    collector = ProcessCollector(pid=lambda: pid, registry=None)
+    return {sample.name: sample.value for family in collector.collect() for sample in family.samples}

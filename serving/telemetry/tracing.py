@@ -42,20 +42,18 @@ SERVER_FAULTS = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXC
 """Statuses that make a server's span an error, by OpenTelemetry's semantic conventions for gRPC."""
 
 
-def open_tracer(endpoint: str, sampling: float) -> Tracer:
-    """A tracer that sends to `endpoint`; UsageError unless that is a URL. `sampling`: see Tracer."""
-    url = urlsplit(endpoint)
-    if url.scheme not in ("http", "https") or not url.netloc:
-        raise UsageError(f"`trace_to` {endpoint!r} is not a URL: give one such as http://127.0.0.1:4317, or https "
-                         "for a collector with TLS")
-    return Tracer(endpoint, sampling)
-
-
 class Tracer:
     """Makes the spans of requests and exports them."""
 
     def __init__(self, endpoint: str, sampling: float) -> None:
-        """`sampling`, 0 to 1: share of the traces that begin here; a caller's own decision is followed."""
+        """Sends to `endpoint`; UsageError unless that is a URL.
+
+        `sampling`, 0 to 1: share of the traces that begin here; the decision of a caller is followed.
+        """
+        url = urlsplit(endpoint)
+        if url.scheme not in ("http", "https") or not url.netloc:
+            raise UsageError(f"`trace_to` {endpoint!r} is not a URL: give one such as http://127.0.0.1:4317, or https "
+                             "for a collector with TLS")
         for name in NOISY_LOGGERS:
             logging.getLogger(name).addFilter(_OncePerMinute())
         resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", SERVICE),

@@ -100,7 +100,7 @@ class Callers:
 def memory(server: Server) -> int:
     """Resident bytes of the server and its engines."""
     usages = map(process_usage, (server.process.pid, *engines_of(server)))
-    return sum(usage.resident_bytes for usage in usages if usage is not None)
+    return int(sum(usage.get("process_resident_memory_bytes", 0) for usage in usages))
 
 
 def engines_of(server: Server) -> list[int]:

@@ -80,7 +80,7 @@ def scenario(play: Callable[[Batcher, Engine, RecordedMetrics], Awaitable[None]]
     """Plays with a batcher of batches up to 4, on an event loop; closes it afterwards."""
     async def main() -> Engine:
         engine, metrics = Engine(), RecordedMetrics()
-        batcher = Batcher(engine.predict, batch_sizes(4), timeout, metrics)
+        batcher = Batcher(engine.predict, batch_sizes(4), timeout, metrics.batch, metrics.dropped)
         await asyncio.wait_for(play(batcher, engine, metrics), 10)
         engine.release(100)
         await batcher.close()

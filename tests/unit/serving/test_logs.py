@@ -22,7 +22,7 @@ import grpc
 import pytest
 
 from serving.config.config import ObservabilityConfig
-from serving.request_context import RequestContext, set_current_request
+from serving.request_context import RequestContext, current_request
 from serving.telemetry.logs import LineHandler, Logs
 
 log = logging.getLogger("serving.test")
@@ -51,7 +51,7 @@ def lines_of(path: Path, write: Callable[[], object], **config: Any) -> list[str
 def in_call(write: Callable[[], object], call: RequestContext = CALL) -> Callable[[], object]:
     """`write`, run in the task that answers a call."""
     def run() -> None:
-        set_current_request(call)
+        current_request.set(call)
         write()
     return lambda: contextvars.copy_context().run(run)
 

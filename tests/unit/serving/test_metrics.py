@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionMetrics, VersionSnapshot, api_of, process_usage
+from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot, api_of, process_usage
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OK = grpc.StatusCode.OK
@@ -112,10 +112,9 @@ def test_what_may_happen_to_a_model_begins_at_zero_so_that_its_first_time_is_an_
 
 def test_a_version_tells_its_batches_and_drops():
     metrics = Metrics(["voc"])
-    observer = VersionMetrics(metrics, "voc", 7)
-    observer.batch(16, 0.5)
-    observer.batch(1, 0.05)
-    observer.dropped("expired", 3)
+    metrics.batch("voc", 7, 16, 0.5)
+    metrics.batch("voc", 7, 1, 0.05)
+    metrics.dropped("voc", "expired", 3)
     version = {"model": "voc", "version": "7"}
     assert value(metrics, "voc_serve_batch_pictures_sum", **version) == 17
     assert value(metrics, "voc_serve_batch_pictures_bucket", **version, le="1.0") == 1
@@ -195,6 +194,6 @@ def test_memory_and_time_of_an_engines_process_are_read_until_it_ends():
     finally:
         engine.kill()
         engine.wait()
-    assert process_usage(engine.pid) is None
+    assert not process_usage(engine.pid)
     assert value(metrics, "voc_serve_engine_resident_memory_bytes", **version) is None
     assert value(metrics, "voc_serve_version_state", **version, state="AVAILABLE") == 1

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from serving.request_context import RequestContext
-from serving.telemetry.tracing import Tracer, open_tracer
+from serving.telemetry.tracing import Tracer
 from voc_cls.errors import UsageError
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -60,7 +60,7 @@ def collector() -> Iterator[tuple[Collector, str]]:
 
 
 def tracer_to(endpoint: str, sampling: float = 1) -> Tracer:
-    return open_tracer(endpoint, sampling)
+    return Tracer(endpoint, sampling)
 
 
 def call_of(method: str = CLASSIFY) -> RequestContext:
