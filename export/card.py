@@ -9,10 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from export.metadata import Metadata
 from voc_cls.evaluation.report.page import percent
 
-LICENCES = {  # of pretrained weights, by the beginning of the network's name
-    "vgg_": "VGG weights: Simonyan & Zisserman, CC BY 4.0",
-}
-"""For other networks the card names no licence, because it is not known here."""
+VGG_LICENCE = "VGG weights: Simonyan & Zisserman, CC BY 4.0"
+"""Of the pretrained weights; for other networks the card names no licence, because it is not known here."""
 
 
 def model_card(name: str, version: int, metadata: Metadata) -> str:
@@ -27,8 +25,7 @@ def model_card(name: str, version: int, metadata: Metadata) -> str:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["percent"] = percent
-    licence = next((text for start, text in LICENCES.items() if metadata.net.startswith(start)),
-                   "under the licence of its publisher")
+    licence = VGG_LICENCE if metadata.net.startswith("vgg_") else "under the licence of its publisher"
     return environment.get_template("model_card.md").render(
         name=name, version=version, metadata=metadata, metrics=metadata.metrics, data=metadata.trained_on,
         settings=metadata.preprocessing, licence=licence)

@@ -6,17 +6,13 @@ that every `--help` stays quick.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import inspect
 import os
 import re
 import sys
 import tempfile
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from itertools import pairwise
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
@@ -122,15 +118,9 @@ def default_hint(default: str) -> str:
 
 def field_docs(group: type) -> dict[str, str]:
     """The docstring of each field, on one line: tyro would keep the line breaks of the source."""
-    try:
-        source = inspect.getsource(group)
-    except OSError:
-        return {}  # made at run time, with help of its own
-    definition = ast.parse(textwrap.dedent(source)).body[0]
-    assert isinstance(definition, ast.ClassDef)
-    return {ast.unparse(entry.target): " ".join(ast.literal_eval(doc.value).split())
-            for entry, doc in pairwise(definition.body)
-            if isinstance(entry, ast.AnnAssign) and isinstance(doc, ast.Expr)}
+    from docstring_parser import parse_from_object
+
+    return {param.arg_name: " ".join((param.description or "").split()) for param in parse_from_object(group).params}
 
 
 @contextlib.contextmanager

@@ -28,14 +28,13 @@ def report_tables(report: Report) -> Group:
     """All that a terminal shows of a report."""
     if isinstance(report, MultilabelReport):
         tables = [average_precision_table(report), decisions_table(report)]
-    elif isinstance(report, SinglelabelReport):
+    else:
+        assert isinstance(report, SinglelabelReport)
         tables = [summary_table(report), classes_table(report)]
         confusion = report.scores.confusion
         if confusion.pairs(1):
             tables.append(matrix_table(confusion) if len(confusion.labels) <= WIDEST_MATRIX else
                           confusions_table(confusion))
-    else:
-        raise TypeError(type(report))
     return Group(*[part for table in tables for part in (table, "")][:-1])
 
 
