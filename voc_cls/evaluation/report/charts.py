@@ -49,7 +49,6 @@ class Chart:
     description: str
     frame: Frame
     x_title: str
-    y_title: str
     x_ticks: dict[float, str]
     """Value → label."""
     y_ticks: dict[float, str]
@@ -116,7 +115,7 @@ def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[fl
     dots = () if np.isnan(at).any() else (
         Dot(*at, f"threshold {threshold:.2f}: precision {at[1]:.1%}, recall {at[0]:.1%}"),)
     ticks = {value: f"{value:g}" for value in (0.0, 0.5, 1.0)}
-    return Chart(name, f"precision over recall of {name}", frame, "recall", "precision", ticks, ticks,
+    return Chart(name, f"precision over recall of {name}", frame, "recall", ticks, ticks,
                  {"area": area, "line": frame.path(recall, np.append(precision[0], precision))}, dots=dots)
 
 
@@ -140,7 +139,7 @@ def _over_steps(title: str, steps: Floats, values: Floats, best: bool) -> Chart:
     highest = int(values.argmax())
     dot = Dot(steps[highest], values[highest], f"best {values[highest]:.4f} at step {steps[highest]:,.0f}")
     return Chart(title, f"{title} from {values[0]:.4g} at step {steps[0]:,.0f} to {values[-1]:.4g} at step "
-                        f"{steps[-1]:,.0f}", frame, "step", title,
+                        f"{steps[-1]:,.0f}", frame, "step",
                  {tick: f"{tick:,.0f}" for tick in round_ticks(0.0, last) if tick <= last},
                  {tick: f"{tick:.4g}" for tick in y_ticks}, {"line": frame.path(steps, values)},
                  dots=(dot,) if best else ())
@@ -153,7 +152,7 @@ def reliability_chart(title: str, reliability: Reliability, unit: str) -> Chart:
                      f"on average: {of_bin.accuracy:.1%} of them true") for of_bin in reliability.bins if of_bin.count)
     ticks = {value: f"{value:g}" for value in (0.0, 0.25, 0.5, 0.75, 1.0)}
     description = f"share of true {unit} over probability, {title}: expected calibration error {reliability.ece:.4f}"
-    return Chart(title, description, frame, "probability", "share that is true", ticks, ticks,
+    return Chart(title, description, frame, "probability", ticks, ticks,
                  {"diagonal": frame.path(np.array([0.0, 1.0]), np.array([0.0, 1.0]))}, bars)
 
 
