@@ -55,7 +55,7 @@ def test_numpy_reads_what_is_written_and_the_same_weights_make_the_same_file(tmp
 
 
 @pytest.mark.parametrize(("content", "reason"), [
-    ({"weights": np.array([1], object)}, "Object arrays cannot be loaded when allow_pickle=False"),
+    ({"weights": np.array([1], object)}, "holds an array of object as weights"),
     ({"weights": np.array(["abc"])}, "holds an array of <U3 as weights"),
 ])
 def test_an_archive_of_other_things_than_numbers_is_refused(content, reason, tmp_path):
@@ -76,8 +76,8 @@ def header(shape, descr="<f4"):
 def test_a_bad_member_is_one_sentence(name, content, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr(name, content)
-    with pytest.raises(WeightsError, match=r"a\.npz (cannot be read|holds a bytes as)") as caught:
-        NPZ.read(tmp_path / "a.npz")
+    with pytest.raises(WeightsError, match=r"a\.npz.* (cannot be read|holds an array of object)") as caught:
+        NPZ.read(tmp_path / "a.npz").read("weights")
     assert "\n" not in str(caught.value)
 
 
@@ -87,8 +87,8 @@ def test_a_flipped_byte_is_noticed(save, tmp_path):
     content = bytearray((tmp_path / "a.npz").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"a\.npz cannot be read"):
-        NPZ.read(tmp_path / "a.npz")
+    with pytest.raises(WeightsError, match=r"a\.npz: the tensor values cannot be read"):
+        NPZ.read(tmp_path / "a.npz").read("values")
 
 
 def save_npy(path, content):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -217,7 +218,11 @@ def _write_model(path: Path, tensors: Mapping[str, Array]) -> None:
                            f"are missing, too many or of another shape here, such as {differing[0]}: write .h5")
     for variable in model.weights:
         variable.assign(tensors[variable.path])
-    model.save(path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # Keras would make the archive in memory
+        model.save(Path(folder) / "saved", zipped=False)
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted((Path(folder) / "saved").iterdir()):
+                archive.write(file, file.name)
 
 
 def _place(variable: str) -> int:

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.pickles import load_pickle
-from voc_cls.weights.tensors import NUMBERS, Array, WeightFile, arrays_file, damage_reported
+from voc_cls.weights.tensors import (
+    NUMBERS,
+    Array,
+    Shape,
+    TensorInfo,
+    WeightFile,
+    arrays_file,
+    by_name,
+    damage_reported,
+)
 
 OUTPUT = ":0"
 """What TensorFlow 1 wrote behind a variable's name: the first output of an operation."""
@@ -22,10 +31,22 @@ MOST_NESTED = 3
 
 
 def read_npz(path: Path) -> WeightFile:
-    """Reads an .npz; WeightsError where it is damaged, or holds anything but arrays of numbers."""
+    """Opens an .npz; WeightsError where it is damaged, or holds anything but arrays of numbers."""
+    tensors = {}
     with damage_reported(f"{path}"), np.load(path, allow_pickle=False) as archive:
-        arrays = {name: _number_array(path, name, archive[name]) for name in archive.files}
-    return arrays_file(path, "NumPy .npz", arrays)
+        for name in archive.files:
+            with archive.zip.open(f"{name}.npy") as stream:
+                shape, dtype = _header(stream)
+            if dtype.name not in NUMBERS:
+                raise WeightsError(f"{path} holds an array of {dtype} as {name[:80]}, where an array of numbers "
+                                   "belongs: omit it")
+            tensors[name] = TensorInfo(shape, dtype.name)
+
+    def read_tensor(name: str) -> Array:
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive[name])
+
+    return WeightFile(path, "NumPy .npz", by_name(tensors), read_tensor)
 
 
 def read_npy(path: Path) -> WeightFile:
@@ -34,10 +55,7 @@ def read_npy(path: Path) -> WeightFile:
     Nested dictionaries and lists get names such as conv1_1/weights and conv1_1/0.
     """
     with damage_reported(f"{path}"), path.open("rb") as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-                       else np.lib.format.read_array_header_2_0)
-        shape, _, dtype = read_header(stream)
+        shape, dtype = _header(stream)
         if not dtype.hasobject:
             raise WeightsError(f"{path} is one array of {list(shape)}, where weights are a dictionary of name to "
                                "array: save that with numpy.save, or numpy.savez")
@@ -61,6 +79,16 @@ def write_npy(path: Path, tensors: Mapping[str, Array]) -> None:
     np.save(path, np.array(dictionary, object), allow_pickle=True)
 
 
+def _header(stream: IO[bytes]) -> tuple[Shape, np.dtype[Any]]:
+    """Shape and type of the array that follows."""
+    file: Any = stream
+    if np.lib.format.read_magic(file) == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    return shape, dtype
+
+
 def _flattened(path: Path, content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Array]]:
     """(name, array) of everything below `content`."""
     if isinstance(content, (dict, list, tuple)) and depth < MOST_NESTED:
@@ -75,4 +103,4 @@ def _number_array(path: Path, name: str, value: object) -> Array:
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.name in NUMBERS:
         return np.asarray(value)
     kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-    raise WeightsError(f"{path} holds {kind} as {name[:80]}, where an array of numbers belongs: leave it out")
+    raise WeightsError(f"{path} holds {kind} as {name[:80]}, where an array of numbers belongs: omit it")

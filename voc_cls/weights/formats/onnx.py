@@ -43,7 +43,9 @@ def write(path: Path, tensors: Mapping[str, Array]) -> None:
     if size >= onnx.checker.MAXIMUM_PROTOBUF:
         raise WeightsError(f"{path.name} would have {size:,} bytes, more than an ONNX file can hold: write "
                            ".safetensors")
-    graph = onnx.helper.make_graph([], "weights", [], [], [
-        onnx.numpy_helper.from_array(np.require(array, requirements="C"), name) for name, array in tensors.items()])
-    onnx.save(onnx.helper.make_model(graph, producer_name="voc-cls", ir_version=IR_VERSION,
-                                     opset_imports=[onnx.helper.make_opsetid("", OPSET)]), path)
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], []), producer_name="voc-cls",
+                                   ir_version=IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    for name, array in tensors.items():  # make_graph and make_model would copy them once more each
+        model.graph.initializer.add().CopyFrom(
+            onnx.numpy_helper.from_array(np.require(array, requirements="C"), name))
+    onnx.save(model, path)

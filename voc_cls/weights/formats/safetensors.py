@@ -20,15 +20,18 @@ def read(path: Path) -> WeightFile:
     """Opens a file; WeightsError where it is damaged or has a type that NumPy does not have."""
     from safetensors import safe_open
 
+    def open_file() -> Any:
+        return safe_open(path, framework="numpy")
+
     with damage_reported(f"{path}"):
-        file: Any = safe_open(path, framework="numpy")
+        file = open_file()
         tensors = {}
         for name in file.keys():  # noqa: SIM118  it is not a dictionary
             part = file.get_slice(name)
             if part.get_dtype() not in DTYPES:
                 raise ValueError(f"{name[:80]} is of type {part.get_dtype()}, which is not read")
             tensors[name] = TensorInfo(tuple(part.get_shape()), DTYPES[part.get_dtype()])
-    return WeightFile(path, "safetensors", by_name(tensors), file.get_tensor)
+    return WeightFile(path, "safetensors", by_name(tensors), lambda name: open_file().get_tensor(name))
 
 
 def write(path: Path, tensors: Mapping[str, Array]) -> None:

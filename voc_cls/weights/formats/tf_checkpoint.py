@@ -56,8 +56,8 @@ def write(prefix: Path, tensors: Mapping[str, Array]) -> None:
     tf = import_tensorflow()
     names = sorted(tensors)  # the same weights are the same file
     with tf.device("CPU"):
-        tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names),
-                          tensors=[tf.constant(tensors[name]) for name in names])
+        values = [tf.raw_ops.Identity(input=tensors[name]) for name in names]  # tf.constant copies twice
+        tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
 
 
 def write_checkpoint(prefix: Path, tensors: Mapping[str, Array]) -> None:
