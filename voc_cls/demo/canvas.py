@@ -1,4 +1,4 @@
-"""A transparent layer to draw one object on, in the object's own coordinates, and the colours of the objects."""
+"""A transparent layer to draw one object on, in the object's own coordinates, and shades of colours."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ Point = tuple[float, float]
 Colour = tuple[int, int, int]
 """Red, green, blue, 0-255."""
 
-WHITE, BLACK, GREY, GLASS = (245, 245, 245), (28, 28, 30), (130, 132, 138), (150, 200, 225)
-RED, BLUE, GREEN, YELLOW = (200, 40, 40), (45, 85, 190), (50, 140, 65), (240, 200, 50)
-ORANGE, PURPLE, BROWN, WOOD = (235, 130, 45), (130, 65, 160), (110, 70, 40), (175, 120, 70)
-PINK, LAMP = (235, 170, 180), (255, 245, 190)
 FRACTION_BITS = 4
 """OpenCV takes points in 1/16 of a pixel."""
 OUTLINE_WIDTH = 0.012
