@@ -205,7 +205,11 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
             for piece in _pieces(response):
                 if file.tell() == 0 and not (piece.startswith(magic) and (size is None or total in (None, size))):
                     discard(to)
-                    raise _wrong_file(url, response, total if size else None, piece)
+                    length = f" of {total:,} bytes" if size and total is not None else ""
+                    raise DownloadError(
+                        f"{url} is not the file it should be: the server sent "
+                        f"{response.headers.get('Content-Type', 'something')}{length} that begins with "
+                        f"{piece[:20]!r}; does a proxy or a login page stand between?")
                 if file.tell() + len(piece) > most:
                     discard(to)
                     raise DownloadError(f"{url} is not the file it should be: it has more than {most:,} bytes; give "
@@ -215,13 +219,6 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
         expected = total if total is not None else size
         if expected is not None and part.stat().st_size != expected:
             raise _BrokenOffError(f"{part.stat().st_size:,} of {expected:,} bytes arrived")
-
-
-def _wrong_file(url: str, response: Any, total: int | None, start: bytes) -> DownloadError:
-    kind = response.headers.get("Content-Type", "something")
-    length = "" if total is None else f" of {total:,} bytes"
-    return DownloadError(f"{url} is not the file it should be: the server sent {kind}{length} that begins with "
-                         f"{start[:20]!r}; does a proxy or a login page stand between?")
 
 
 @contextlib.contextmanager
@@ -277,13 +274,10 @@ def byte_bar(title: str, total: int | None, console: Console | None,
     Yields:
         A function that takes the number of bytes of each further piece.
     """
-    if console is None or not console.is_terminal:
-        yield lambda _: None
-        return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=console is None or not console.is_terminal) as progress:
         task = progress.add_task(title, total=total, completed=done)
         yield lambda size: progress.advance(task, size)

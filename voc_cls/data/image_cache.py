@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ from voc_cls.data.pipeline import decoded
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError
 from voc_cls.files import file_digests
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 BATCH_SIZE = 64
 """Images written to disk at a time."""
@@ -68,9 +65,6 @@ def _decode(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[npt
     """The images in their order, in batches."""
     import tensorflow as tf
 
-    def image(path: tf.Tensor) -> tf.Tensor:
-        return decoded(path, preprocessing)
-
     names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    images = names.map(image, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    images = names.map(lambda path: decoded(path, preprocessing), tf.data.AUTOTUNE, deterministic=True)
     yield from images.batch(BATCH_SIZE).prefetch(1).as_numpy_iterator()

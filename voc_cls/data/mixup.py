@@ -39,18 +39,17 @@ def mixer(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor, tf.Tens
     gets one of them with equal probability. Targets become weights between 0 and 1; an entry that is ignored in either
     image is ignored, unless that image's share is 0.
     """
-    kinds: list[Callable[..., Mixed]] = []
-    if augmentation.mixup:
-        mixup = _in_tensorflow(keras.layers.MixUp(augmentation.mixup, seed=0))
-        kinds.append(lambda *batch: _mixed_up(mixup, *batch))
+    layers = [keras.layers.MixUp(augmentation.mixup, seed=0)] if augmentation.mixup else []
     if augmentation.cutmix:  # a range of alpha, of one value
-        cutmix = _in_tensorflow(keras.layers.CutMix((augmentation.cutmix, augmentation.cutmix), seed=0))
-        kinds.append(lambda *batch: _cut_and_mixed(cutmix, *batch))
+        layers.append(keras.layers.CutMix((augmentation.cutmix, augmentation.cutmix), seed=0))
+    for layer in layers:  # tf.data runs on TensorFlow whatever Keras' backend is; a layer switches only in its own call
+        layer.backend.set_backend("tensorflow")
 
     def mix(images: tf.Tensor, targets: tf.Tensor, draws: tf.Tensor) -> Mixed:
         seeds = DrawSeeds(draws[0])
-        kind = tf.random.stateless_uniform([], seeds.next(), 0, len(kinds), tf.int32)
-        pixels, labels = tf.switch_case(kind, [lambda mix=mix: mix(images, targets, seeds) for mix in kinds])
+        kind = tf.random.stateless_uniform([], seeds.next(), 0, len(layers), tf.int32)
+        pixels, labels = tf.switch_case(kind, [lambda layer=layer: _mixed(layer, images, targets, seeds)
+                                               for layer in layers])
         return tf.ensure_shape(pixels, images.shape), tf.ensure_shape(labels, targets.shape)
 
     return mix
@@ -64,19 +63,10 @@ def mixed_targets(targets: tf.Tensor, partner: tf.Tensor, weight: tf.Tensor) -> 
     return tf.where(ignored, IGNORED, mixed)
 
 
-def _mixed_up(layer: Any, images: tf.Tensor, targets: tf.Tensor, seeds: DrawSeeds) -> Mixed:
+def _mixed(layer: Any, images: tf.Tensor, targets: tf.Tensor, seeds: DrawSeeds) -> Mixed:
     drawn = layer.get_random_transformation(images, seed=seeds)
-    return (layer.transform_images(images, drawn),
-            mixed_targets(targets, drawn["permutation_order"], drawn["mix_weight"]))
-
-
-def _cut_and_mixed(layer: Any, images: tf.Tensor, targets: tf.Tensor, seeds: DrawSeeds) -> Mixed:
-    drawn = layer.get_random_transformation(images, seed=seeds)
-    pasted = tf.reduce_mean(tf.cast(drawn["batch_masks"][..., 0], tf.float32), [1, 2])
-    return layer.transform_images(images, drawn), mixed_targets(targets, drawn["permutation_order"], 1 - pasted)
-
-
-def _in_tensorflow(layer: Any) -> Any:
-    """tf.data runs on TensorFlow whatever Keras' backend is; Keras switches only in a layer's own call."""
-    layer.backend.set_backend("tensorflow")
-    return layer
+    if "batch_masks" in drawn:  # CutMix
+        weight = 1 - tf.reduce_mean(tf.cast(drawn["batch_masks"][..., 0], tf.float32), [1, 2])
+    else:
+        weight = drawn["mix_weight"]
+    return layer.transform_images(images, drawn), mixed_targets(targets, drawn["permutation_order"], weight)

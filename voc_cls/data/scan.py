@@ -7,13 +7,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from voc_cls.data.dataset import DataKind
 from voc_cls.data.load import labelled_splits, scan_split, splits_of
 from voc_cls.data.readers.split_scan import SplitScan, raise_first
-from voc_cls.errors import DataError, VocError
+from voc_cls.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -72,32 +71,6 @@ def scan_in_background(kind: DataKind, root: Path, split: str | None = None) -> 
     each.
     """
     splits_of(kind, root)  # a root that is wrong is reported at once
-    receiving, sending = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=_send_scan, args=(sending, kind, root, split),
-                                                           daemon=True)
-    process.start()
-    sending.close()
-
-    def wait() -> DatasetScan:
-        try:
-            result: DatasetScan | VocError = receiving.recv()
-        except EOFError:  # the process ended early: this one can report the reason better
-            return scan_dataset(kind, root, split)
-        if isinstance(result, VocError):
-            raise result
-        return result
-
-    try:
-        yield wait
-    finally:  # a process pool could not be stopped on Ctrl-C before the scan is done
-        process.kill()
-        process.join()
-        receiving.close()
-
-
-def _send_scan(connection: Connection, kind: DataKind, root: Path, split: str | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches this process too: it ends silently
-    try:
-        connection.send(scan_dataset(kind, root, split))
-    except VocError as error:
-        connection.send(error)
+    ignore_ctrl_c = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # this process ends the other one
+    with multiprocessing.get_context("spawn").Pool(1, *ignore_ctrl_c) as pool:
+        yield pool.apply_async(scan_dataset, (kind, root, split)).get

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,13 +49,9 @@ class Groups:
     @classmethod
     def by(cls, keys: Sequence[Hashable]) -> Groups:
         """Images with the same key are a group."""
-        number: dict[Hashable, int] = {}
-        first: list[int] = []
-        for row, key in enumerate(keys):
-            if key not in number:
-                number[key] = len(first)
-                first.append(row)
-        return cls(np.array(first, np.int64), np.array([number[key] for key in keys], np.int64))
+        number = {key: group for group, key in enumerate(dict.fromkeys(keys))}
+        of = np.array([number[key] for key in keys], np.int64)
+        return cls(np.unique(of, return_index=True)[1], of)
 
     def rows(self, groups: Numbers) -> Numbers:
         """All images of some groups, in their order."""
@@ -77,6 +73,9 @@ def draw_part(images: LabelledImages, fraction: float, seed: int, keys: Sequence
     Raises:
         UsageError: a side would be empty, or a class cannot be on both.
     """
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     groups = Groups.by(keys)
     labels, count = images.labels[groups.first], len(groups.first)
     taken = round(count * fraction) if 0 < fraction < 1 else 0
@@ -84,17 +83,18 @@ def draw_part(images: LabelledImages, fraction: float, seed: int, keys: Sequence
         raise UsageError(f"{what}: takes {taken} of the {len(images.labels):,} pictures of {images.name}; give another "
                          "fraction")
     if images.single_label:
-        counts = _counts(images, labels)
-        rarest = min(counts, key=lambda name: counts[name])
-        if counts[rarest] < 2:
-            raise UsageError(f"{what}: {images.name} has a single picture of the class {rarest!r}, which cannot be on "
-                             "both sides; add pictures, or remove the class")
+        counts = {name: number for name, number in zip(images.classes, labels.sum(axis=0), strict=True) if number}
+        single = [name for name, number in counts.items() if number == 1]
+        if single:
+            raise UsageError(f"{what}: {images.name} has a single picture of the class {single[0]!r}, which cannot be "
+                             "on both sides; add pictures, or remove the class")
         taken = math.ceil(count * fraction)  # as scikit-learn does
         fewer = min(taken, count - taken)
         if fewer < len(counts):
             raise UsageError(f"{what}: leaves {fewer} of the pictures on one side, fewer than the {len(counts)} "
                              f"classes of {images.name}; give another fraction")
-    splitter = _splitter(images.single_label, fraction, seed)
+    kind = StratifiedShuffleSplit if images.single_label else MultilabelStratifiedShuffleSplit
+    splitter = kind(n_splits=1, test_size=fraction, random_state=seed)
     staying, drawn = next(splitter.split(labels, _targets(images.single_label, labels)))
     return groups.rows(staying), groups.rows(drawn)
 
@@ -128,22 +128,9 @@ def draw_folds(images: LabelledImages, number: int, seed: int, keys: Sequence[Ha
     return [(groups.rows(train), groups.rows(val)) for train, val in drawn]
 
 
-def _splitter(single_label: bool, fraction: float, seed: int) -> Any:
-    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    kind = StratifiedShuffleSplit if single_label else MultilabelStratifiedShuffleSplit
-    return kind(n_splits=1, test_size=fraction, random_state=seed)
-
-
 def _targets(single_label: bool, labels: npt.NDArray[np.float32]) -> Numbers:
     """What the splitters stratify by: the number of the class, or all labels, of which they need at least two."""
     if single_label:
         return np.asarray(labels.argmax(axis=1), np.int64)
     columns = labels if labels.shape[1] > 1 else np.hstack([labels, 1 - labels])
     return columns.astype(np.int64)
-
-
-def _counts(images: LabelledImages, labels: npt.NDArray[np.float32]) -> dict[str, int]:
-    """Images of each class that has any."""
-    return {name: int(count) for name, count in zip(images.classes, labels.sum(axis=0), strict=True) if count}

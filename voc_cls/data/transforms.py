@@ -82,24 +82,15 @@ class Geometry:
         return np.column_stack([linear, centre + shift - linear @ centre])
 
 
-def augment(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
-    """float32 [H, W, 3], 0-255, and an int64 scalar ≥ 0 → the variant with that number, same shape and range.
-
-    With flips alone, the pixels are exactly the image's. Works inside tf.data and eagerly.
-    """
-    return flip(resample(image, draw, augmentation), draw, augmentation)
-
-
 def resample(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
-    """All of `augment` but the flips."""
+    """float32 [H, W, 3], 0-255, and an int64 scalar ≥ 0 → the variant with that number but its flips, same shape and
+    range. Works inside tf.data and eagerly, as `flip` does."""
     import tensorflow as tf
-
-    def resample_array(values: Pixels, number: np.int64) -> Pixels:
-        return resampled(values, int(number), augmentation)
 
     if not augmentation.resamples:
         return image
-    varied = tf.numpy_function(resample_array, [image, draw], tf.float32, stateful=False)
+    varied = tf.numpy_function(lambda values, number: resampled(values, int(number), augmentation), [image, draw],
+                               tf.float32, stateful=False)
     return tf.ensure_shape(varied, image.shape)
 
 
@@ -107,12 +98,9 @@ def flip(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Te
     """Reverses the axes [H, W, 3] whose bit in `draw` is set."""
     import tensorflow as tf
 
-    def flipped(axis: int, bit: int, image: tf.Tensor) -> tf.Tensor:
-        is_set = tf.bitwise.bitwise_and(draw, 1 << bit) > 0
-        return tf.cond(is_set, lambda: tf.reverse(image, [axis]), lambda: image)
-
     for bit, axis in enumerate(augmentation.flips):
-        image = flipped(axis, bit, image)
+        is_set = tf.bitwise.bitwise_and(draw, 1 << bit) > 0
+        image = tf.cond(is_set, lambda image=image, axis=axis: tf.reverse(image, [axis]), lambda image=image: image)
     return image
 
 

@@ -77,10 +77,6 @@ class Canvas:
         thickness = max(1, round(width * self.scale))
         cv2.polylines(self.layer, [self._pixels(points)], closed, (*colour, 255), thickness, cv2.LINE_AA, FRACTION_BITS)
 
-    def ring(self, x: float, y: float, radius: float, width: float, colour: Colour) -> None:
-        """A circle's edge."""
-        self.line(arc(x, y, radius, radius), width, colour, closed=True)
-
     def _pixels(self, points: Sequence[Point]) -> npt.NDArray[np.int32]:
         at = np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
         pixels: npt.NDArray[np.int32] = np.round(at * 2**FRACTION_BITS).astype(np.int32)

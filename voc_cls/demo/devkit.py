@@ -8,14 +8,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.readers.split_scan import VocObject
 from voc_cls.data.readers.voc import CLASSES, ground_truth
 from voc_cls.demo.scenes import Scene, compose
 from voc_cls.errors import DataError
@@ -151,37 +151,24 @@ def _write_lists(folder: Path, truth: npt.NDArray[np.int8]) -> None:
 
 def _xml(image_id: str, scene: Scene) -> str:
     height, width, depth = scene.image.shape
-    return f"""<annotation>
-	<folder>{YEAR}</folder>
-	<filename>{image_id}.jpg</filename>
-	<source>
-		<database>voc-cls demo</database>
-		<annotation>drawn, not photographed</annotation>
-	</source>
-	<size>
-		<width>{width}</width>
-		<height>{height}</height>
-		<depth>{depth}</depth>
-	</size>
-	<segmented>0</segmented>
-{"".join(_object_xml(item) for item in scene.objects)}</annotation>
-"""
+    root = _element("annotation", {
+        "folder": YEAR, "filename": f"{image_id}.jpg",
+        "source": {"database": "voc-cls demo", "annotation": "drawn, not photographed"},
+        "size": {"width": width, "height": height, "depth": depth}, "segmented": 0})
+    for item in scene.objects:
+        root.append(_element("object", {"name": item.name, "pose": "Unspecified", "truncated": int(item.truncated),
+                                        "difficult": int(item.difficult), "bndbox": asdict(item.box)}))
+    ElementTree.indent(root, "\t")
+    return ElementTree.tostring(root, "unicode") + "\n"
 
 
-def _object_xml(item: VocObject) -> str:
-    return f"""	<object>
-		<name>{item.name}</name>
-		<pose>Unspecified</pose>
-		<truncated>{item.truncated:d}</truncated>
-		<difficult>{item.difficult:d}</difficult>
-		<bndbox>
-			<xmin>{item.box.xmin}</xmin>
-			<ymin>{item.box.ymin}</ymin>
-			<xmax>{item.box.xmax}</xmax>
-			<ymax>{item.box.ymax}</ymax>
-		</bndbox>
-	</object>
-"""
+def _element(tag: str, content: dict[str, Any] | str | int) -> ElementTree.Element:
+    element = ElementTree.Element(tag)
+    if isinstance(content, dict):
+        element.extend(_element(*item) for item in content.items())
+    else:
+        element.text = str(content)
+    return element
 
 
 def _same_files(one: Path, other: Path) -> bool:

@@ -150,7 +150,7 @@ def _spoked_wheel(draw: Canvas, x: float, y: float, radius: float) -> None:
     for angle in range(0, 180, 30):
         ends = arc(x, y, radius, radius, 0, angle, angle + 180)
         draw.line([ends[0], ends[-1]], 0.006, (190, 190, 195))
-    draw.ring(x, y, radius, 0.03, BLACK)
+    draw.line(arc(x, y, radius, radius), 0.03, BLACK, closed=True)
     draw.ellipse(x, y, 0.02, 0.02, GREY)
 
 
@@ -177,7 +177,7 @@ def bicycle(draw: Canvas, random: np.random.Generator) -> None:
     draw.line([seat, (0.36, 0.28)], 0.02, GREY)
     draw.shape([(0.28, 0.25), (0.46, 0.26), (0.44, 0.29), (0.32, 0.3)], BLACK)
     draw.line([(0.77, 0.22), (0.66, 0.25), (0.72, 0.3)], 0.024, BLACK)
-    draw.ring(0.46, 0.66, 0.055, 0.016, GREY)
+    draw.ellipse(0.46, 0.66, 0.055, 0.055, GREY)
 
 
 def boat(draw: Canvas, random: np.random.Generator) -> None:

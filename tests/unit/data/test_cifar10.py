@@ -121,7 +121,7 @@ class Command:
     (lambda root: os.truncate(root / "test_batch", 5000), "test_batch cannot be"),
     (written("test_batch", Command()), "test_batch holds the wish to run .*system"),
     (written("test_batch", [1, 2]), "test_batch: holds a list"),
-    (python_batch(data=None, fine_labels=[1]), r"test_batch: holds a dictionary with b'labels', b'fine_labels'"),
+    (python_batch(data=None, fine_labels=[1]), r"test_batch: holds \[b'labels', b'fine_labels'\]"),
     (python_batch(data=np.zeros((4, 3073), np.uint8)), r"is uint8 \[4, 3073\] where uint8 \[pictures, 3,072\]"),
     (python_batch(data=np.zeros((4, 3072))), r"is float64 \[4, 3072\]"),
     (python_batch(labels=[1, 2]), "has 4 pictures and 2 labels"),

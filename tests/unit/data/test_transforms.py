@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
-from voc_cls.data.transforms import NAMES, Geometry, Pixels, augment, randaugment, recoloured, resampled, warped
+from voc_cls.data.transforms import NAMES, Geometry, Pixels, flip, randaugment, recoloured, resample, resampled, warped
 
 SIZE = 65
 
@@ -33,7 +33,8 @@ def centre(picture: Pixels) -> tuple[float, float]:
 
 
 def variant(picture: Pixels, draw: int, augmentation: Augmentation) -> Pixels:
-    result: Pixels = augment(tf.constant(picture), tf.constant(draw, tf.int64), augmentation).numpy()
+    image, number = tf.constant(picture), tf.constant(draw, tf.int64)
+    result: Pixels = flip(resample(image, number, augmentation), number, augmentation).numpy()
     return result
 
 

@@ -16,9 +16,8 @@ import logging
 import os
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +50,8 @@ AGAIN = "fetch it again with `voc-data download cifar10`"
 USAGE = f"`root` takes {FOLDER}, the folder above it, or {ARCHIVE}"
 
 Records = npt.NDArray[np.uint8]
+"""[N, 1 + 3072]: those of one file."""
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The records uint8 [N, 1 + 3072] of one file."""
-
-    name: str
-    records: Records
 
 
 def scan_cifar10(root: Path, split: str) -> SplitScan:
@@ -73,9 +65,9 @@ def scan_cifar10(root: Path, split: str) -> SplitScan:
     contents = _read_files(root, (META, *SPLITS[split]))
     (meta, meta_content), *batch_contents = contents.items()
     classes = _classes(meta_content, str(meta))
-    batches = [Batch(path.name, _records(content, str(path))) for path, content in batch_contents]
+    batches = {path.name: _records(content, str(path)) for path, content in batch_contents}
     paths = unpack(batches)
-    labels = np.eye(len(classes), dtype=np.float32)[np.concatenate([batch.records[:, 0] for batch in batches])]
+    labels = np.eye(len(classes), dtype=np.float32)[np.concatenate(list(batches.values()))[:, 0]]
     dataset = Dataset(f"CIFAR-10 {split}", classes, paths, labels, np.zeros(labels.shape, bool),
                       task=Task.SINGLE_LABEL)
     return SplitScan(split, dataset, (ImageHeader("PNG", SIDE, SIDE),) * len(paths))
@@ -129,18 +121,17 @@ def _from_archive(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     return contents
 
 
-def unpack(batches: list[Batch]) -> tuple[Path, ...]:
-    """Writes the images as PNG files into the cache; returns their paths in the order of the records.
+def unpack(batches: Mapping[str, Records]) -> tuple[Path, ...]:
+    """Writes the images of `batches` (by name) as PNG files into the cache; returns their paths in their order.
 
     Every existing file is compared with its record, and replaced where it differs.
     """
     folder = cache_folder().absolute() / "cifar10"
     work = []
-    for batch in batches:
-        batch_folder = folder / hashlib.sha256(batch.records.tobytes()).hexdigest()
-        digits = len(str(len(batch.records) - 1))
-        work += [(batch_folder / f"{batch.name}-{number:0{digits}}.png", record)
-                 for number, record in enumerate(batch.records)]
+    for name, records in batches.items():
+        batch_folder = folder / hashlib.sha256(records.tobytes()).hexdigest()
+        digits = len(str(len(records) - 1))
+        work += [(batch_folder / f"{name}-{number:0{digits}}.png", record) for number, record in enumerate(records)]
     logger.info("CIFAR-10: %s images below %s", f"{len(work):,}", folder)
     try:
         for batch_folder in {path.parent for path, _ in work}:
@@ -163,18 +154,14 @@ def _write_chunk(work: list[tuple[Path, Records]]) -> None:
         content = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
         written = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
         if written is None or not np.array_equal(written, image):
-            _write(path, cv2.imencode(".png", image)[1].tobytes())
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_aside(path, lambda aside: aside.write_bytes(content))
+            encoded = cv2.imencode(".png", image)[1].tobytes()
+            write_aside(path, lambda aside, encoded=encoded: aside.write_bytes(encoded))  # type: ignore[misc]
 
 
 def _records(content: bytes, where: str) -> Records:
     batch = load_pickle(io.BytesIO(content), where, encoding="bytes", error=DataError)
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
-        keys = ", ".join(repr(key) for key in list(batch)[:6]) or "nothing" if isinstance(batch, dict) else ""
-        found = f"a dictionary with {keys}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
+        found = list(batch)[:6] if isinstance(batch, dict) else f"a {type(batch).__name__}"
         raise DataError(f"{where}: holds {found} where b'data' and b'labels' are expected; is it of another data set?")
     data, labels = batch[b"data"], batch[b"labels"]
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not len(data):

@@ -30,6 +30,8 @@ FLAT = re.compile(r"([^.]+)\..*\.[^.]+")
 """cat.0.jpg, as in Dogs vs. Cats (https://www.kaggle.com/c/dogs-vs-cats/data)."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 """They tell an image beside folders; elsewhere every file is opened."""
+SURROGATES = re.compile("[\ud800-\udfff]")
+"""Python's stand-ins for bytes that are not UTF-8."""
 IGNORED_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir")
 """What file managers leave behind, beside hidden files."""
 USAGE = "`root` takes class folders (root/cat/…), such folders in train and test, or names like cat.0.jpg"
@@ -164,7 +166,7 @@ def _once(images: list[LabelledImage], problems: list[str]) -> list[LabelledImag
     good = []
     for image in images:
         before = seen.setdefault(os.path.realpath(image.path), image)
-        if not _is_utf8(str(image.path)):
+        if SURROGATES.search(str(image.path)):
             problems.append(f"{str(image.path)!r}: its name is not UTF-8; rename it")
         elif before.classes != image.classes:
             problems.append(f"{image.path}: is the same file as {before.path}, which is of another class; remove one "
@@ -172,13 +174,6 @@ def _once(images: list[LabelledImage], problems: list[str]) -> list[LabelledImag
         else:
             good.append(image)
     return good
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _refuse_images_beside_folders(entries: Entries) -> None:

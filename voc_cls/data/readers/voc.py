@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,6 @@ from voc_cls.data.files import read_bytes, read_header, read_lines
 from voc_cls.data.readers.split_scan import Box, SplitScan, VocObject
 from voc_cls.errors import DataError
 from voc_cls.image_header import ImageHeader
-
-Read = TypeVar("Read")
 
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
            "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
@@ -181,8 +180,11 @@ def _read_example(devkit: Devkit, split: str, listed: Listed, problems: list[str
                         f"{'does' if len(missing) == 1 else 'do'} not exist{hint}; add what is missing or remove "
                         f"the line")
         return None
-    annotation = _gather(problems, lambda: read_annotation(xml, CLASSES))
-    header = _gather(problems, lambda: read_header(path))
+    annotation = header = None
+    with collecting(problems):
+        annotation = read_annotation(xml, CLASSES)
+    with collecting(problems):
+        header = read_header(path)
     if annotation is None or header is None:
         return None
     if (annotation.width, annotation.height) != (header.width, header.height):
@@ -192,23 +194,22 @@ def _read_example(devkit: Devkit, split: str, listed: Listed, problems: list[str
     return Example(listed, path, header, annotation)
 
 
-def _gather(problems: list[str], read: Callable[[], Read]) -> Read | None:
+@contextmanager
+def collecting(problems: list[str]) -> Iterator[None]:
+    """Turns a DataError into one more problem."""
     try:
-        return read()
+        yield
     except DataError as error:
         problems.append(str(error))
-        return None
 
 
 def _class_list_problems(devkit: Devkit, split: str, listed: list[Listed], truth: npt.NDArray[np.int8]) -> list[str]:
-    problems = []
+    problems: list[str] = []
     for index, name in enumerate(CLASSES):
         path = devkit.split_list(f"{name}_{split}")
         if os.path.exists(path):
-            try:
+            with collecting(problems):
                 problems += class_list_problems(path, devkit.split_list(split), listed, truth[:, index].tolist())
-            except DataError as error:
-                problems.append(str(error))
     return problems
 
 
@@ -323,16 +324,12 @@ def _object(path: Path, element: Any, classes: Sequence[str], width: int, height
         raise _error(path, _child(path, element, "name"), f"unknown class {name!r}; known are {', '.join(classes)}")
     corners = _child(path, element, "bndbox")
     box = Box(*(_number(path, corners, edge) for edge in ("xmin", "ymin", "xmax", "ymax")))
-    found = f"the box of {name!r} is {_shown(box)}"
+    found = f"the box of {name!r} is ({box.xmin:g}, {box.ymin:g}) to ({box.xmax:g}, {box.ymax:g})"
     if box.xmin > box.xmax or box.ymin > box.ymax:
         raise _error(path, corners, f"{found}: its right or bottom edge comes before its left or top edge")
     if box.xmin < 0 or box.ymin < 0 or box.xmax > width or box.ymax > height:  # 0: tools that count from 0
         raise _error(path, corners, f"{found}, outside the picture of {width} × {height} pixels")
     return VocObject(name, box, _flag(path, element, "difficult"), _flag(path, element, "truncated"))
-
-
-def _shown(box: Box) -> str:
-    return f"({box.xmin:g}, {box.ymin:g}) to ({box.xmax:g}, {box.ymax:g})"
 
 
 def _child(path: Path, parent: Any, tag: str) -> Any:
