@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import shutil
 import sys
+import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +83,7 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
         if output.file is not None:
             write_aside(output.file, lambda aside: _write_file(aside, counted, as_csv=output.csv is not None))
         elif output.json:
-            print(_as_json(counted))
+            _print_json(counted)
         elif sys.stdout.isatty():
             _print_tables(console, counted, output.threshold)
         else:
@@ -103,24 +106,31 @@ def _progress(console: Console, predictions: Iterator[FilePrediction],
 
 def _write_file(path: Path, predictions: Iterable[FilePrediction], *, as_csv: bool) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        if as_csv:
-            _write_csv(file, predictions)
-        else:
-            print(_as_json(predictions), file=file)
+        (_write_csv if as_csv else _write_json)(file, predictions)
 
 
-def _as_json(predictions: Iterable[FilePrediction]) -> str:
+def _print_json(predictions: Iterable[FilePrediction]) -> None:
+    """Prints one object or, if an error ends it early, nothing."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="") as spool:
+        _write_json(spool, predictions)
+        spool.seek(0)
+        shutil.copyfileobj(spool, sys.stdout)
+
+
+def _write_json(file: IO[str], predictions: Iterable[FilePrediction]) -> None:
     """{"pictures": [{"file": …, "model": …, "version": …, "labels": [{"label": …, "probability": …}, …],
     "activation": "sigmoid", "softmax" or null}, …]}; a picture that failed also has an "error"."""
-    entries = []
+    file.write('{\n  "pictures": [')
+    separator = "\n"
     for path, prediction in predictions:
         entry = {"file": str(path), "model": prediction.model, "version": prediction.version,
                  "labels": [{"label": scored.label, "probability": scored.probability} for scored in prediction.labels],
                  "activation": prediction.activation or None}
         if prediction.error is not None:
             entry["error"] = prediction.error
-        entries.append(entry)
-    return json.dumps({"pictures": entries}, indent=2, ensure_ascii=False)
+        file.write(separator + textwrap.indent(json.dumps(entry, indent=2, ensure_ascii=False), "    "))
+        separator = ",\n"
+    file.write("\n  ]\n}\n")
 
 
 def _write_csv(file: IO[str], predictions: Iterable[FilePrediction]) -> None:
