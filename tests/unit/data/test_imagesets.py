@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.readers.voc import Listed, class_list_problems, read_split_list
+from voc_cls.data.readers.voc import class_list_problems, read_split_list
 from voc_cls.errors import DataError
 
 
@@ -17,7 +17,7 @@ def written(folder: Path, content: str | bytes, name: str = "train.txt") -> Path
     return path
 
 
-def read(path: Path) -> tuple[tuple[Listed, ...], list[str]]:
+def read(path: Path) -> tuple[dict[str, int], list[str]]:
     """(the ids and their lines, the problems)."""
     problems: list[str] = []
     return read_split_list(path, problems), problems
@@ -25,12 +25,12 @@ def read(path: Path) -> tuple[tuple[Listed, ...], list[str]]:
 
 def test_blank_lines_trailing_spaces_crlf_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None:
     path = written(tmp_path, "\ufeff000005  \r\n\r\n2008_000007\t\r\n\n  000009")
-    assert read(path) == ((Listed("000005", 1), Listed("2008_000007", 3), Listed("000009", 5)), [])
+    assert read(path) == ({"000005": 1, "2008_000007": 3, "000009": 5}, [])
 
 
 def test_an_id_that_occurs_twice_is_told_with_both_lines(tmp_path: Path) -> None:
     path = written(tmp_path, "000005\n000007\n\n000005\n")
-    assert read(path) == ((Listed("000005", 1), Listed("000007", 2)),
+    assert read(path) == ({"000005": 1, "000007": 2},
                           [f"{path}:4: lists '000005' again, it is on line 1 too; remove one"])
 
 
@@ -38,7 +38,7 @@ def test_an_id_that_occurs_twice_is_told_with_both_lines(tmp_path: Path) -> None
 def test_an_id_that_is_no_plain_file_name_is_told(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, f"000005\n{name}\n")
     listed, problems = read(path)
-    assert listed == (Listed("000005", 1),)
+    assert listed == {"000005": 1}
     assert problems[0].startswith(f"{path}:2: the id {name!r} is not the plain name of a file")
 
 
@@ -65,7 +65,7 @@ def test_a_folder_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
 
 
 SPLIT = Path("train.txt")
-LISTED = (Listed("000005", 1), Listed("000007", 2), Listed("000009", 3))
+LISTED = {"000005": 1, "000007": 2, "000009": 3}
 
 
 def test_a_class_list_that_agrees_has_no_problems_and_may_list_more_pictures(tmp_path: Path) -> None:

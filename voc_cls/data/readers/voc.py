@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +73,6 @@ class Devkit:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """An image's id and the line of the list that names it."""
-
-    id: str
-    line: int
-
-
-@dataclass(frozen=True)
 class Annotation:
     """The content of one XML file: the image's size in pixels and its objects in the order of the file."""
 
@@ -89,16 +81,6 @@ class Annotation:
     size_line: int
     """The line that has the size."""
     objects: tuple[VocObject, ...]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One image of a split that reads without a problem."""
-
-    listed: Listed
-    path: Path
-    header: ImageHeader
-    annotation: Annotation
 
 
 def is_devkit(root: Path) -> bool:
@@ -157,26 +139,26 @@ def scan_voc(root: Path, split: str, difficult: DifficultPolicy) -> SplitScan:
         raise DataError(f"{devkit.split_list(split)}: {found}; the splits of {devkit.name} are: "
                         f"{', '.join(splits) or 'none'}")
     problems: list[str] = []
-    examples = [example for listed in read_split_list(devkit.split_list(split), problems)
-                if (example := _read_example(devkit, split, listed, problems)) is not None]
-    truth = np.array([ground_truth(example.annotation.objects) for example in examples], np.int8)
-    truth = truth.reshape(len(examples), len(CLASSES))
-    problems += _class_list_problems(devkit, split, [example.listed for example in examples], truth)
+    lines = read_split_list(devkit.split_list(split), problems)
+    examples = {image_id: example for image_id, line in lines.items()
+                if (example := _read_example(devkit, split, image_id, line, problems)) is not None}
+    objects = tuple(annotation.objects for _, annotation in examples.values())
+    truth = np.array([ground_truth(items) for items in objects], np.int8).reshape(len(examples), len(CLASSES))
+    problems += _class_list_problems(devkit, split, {image_id: lines[image_id] for image_id in examples}, truth)
     labels, ignored = apply_policy(truth, difficult)
-    dataset = Dataset(f"{devkit.name} {split}", CLASSES, tuple(example.path for example in examples), labels, ignored,
-                      difficult)
-    return SplitScan(split, dataset, tuple(example.header for example in examples), tuple(problems),
-                     tuple(example.annotation.objects for example in examples))
+    dataset = Dataset(f"{devkit.name} {split}", CLASSES, tuple(map(devkit.image, examples)), labels, ignored, difficult)
+    return SplitScan(split, dataset, tuple(header for header, _ in examples.values()), tuple(problems), objects)
 
 
-def _read_example(devkit: Devkit, split: str, listed: Listed, problems: list[str]) -> Example | None:
-    """Annotation and header of an image; None, and more `problems`, if something is wrong with either."""
-    xml, path = devkit.annotation(listed.id), devkit.image(listed.id)
+def _read_example(devkit: Devkit, split: str, image_id: str, line: int, problems: list[str]
+                  ) -> tuple[ImageHeader, Annotation] | None:
+    """Header and annotation of an image; None, and more `problems`, if something is wrong with either."""
+    xml, path = devkit.annotation(image_id), devkit.image(image_id)
     missing = [str(file) for file in (xml, path) if not os.path.exists(file)]
     if missing:
-        others = [other for other in OTHER_EXTENSIONS if os.path.exists(path.with_name(listed.id + other))]
-        hint = f" (but {listed.id}{others[0]} does: rename it, its format is read from its bytes)" if others else ""
-        problems.append(f"{devkit.split_list(split)}:{listed.line}: lists {listed.id!r}, but {' and '.join(missing)} "
+        others = [other for other in OTHER_EXTENSIONS if os.path.exists(path.with_name(image_id + other))]
+        hint = f" (but {image_id}{others[0]} does: rename it, its format is read from its bytes)" if others else ""
+        problems.append(f"{devkit.split_list(split)}:{line}: lists {image_id!r}, but {' and '.join(missing)} "
                         f"{'does' if len(missing) == 1 else 'do'} not exist{hint}; add what is missing or remove "
                         f"the line")
         return None
@@ -191,7 +173,7 @@ def _read_example(devkit: Devkit, split: str, listed: Listed, problems: list[str
         problems.append(f"{xml}:{annotation.size_line}: says {annotation.width} × {annotation.height} pixels, but "
                         f"{path} has {header.width} × {header.height}; one of them belongs to another picture")
         return None
-    return Example(listed, path, header, annotation)
+    return header, annotation
 
 
 @contextmanager
@@ -203,18 +185,19 @@ def collecting(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _class_list_problems(devkit: Devkit, split: str, listed: list[Listed], truth: npt.NDArray[np.int8]) -> list[str]:
+def _class_list_problems(devkit: Devkit, split: str, lines: Mapping[str, int], truth: npt.NDArray[np.int8]
+                         ) -> list[str]:
     problems: list[str] = []
     for index, name in enumerate(CLASSES):
         path = devkit.split_list(f"{name}_{split}")
         if os.path.exists(path):
             with collecting(problems):
-                problems += class_list_problems(path, devkit.split_list(split), listed, truth[:, index].tolist())
+                problems += class_list_problems(path, devkit.split_list(split), lines, truth[:, index].tolist())
     return problems
 
 
-def read_split_list(path: Path, problems: list[str]) -> tuple[Listed, ...]:
-    """Reads `<split>.txt`, one id a line; blank lines, trailing spaces and CRLF are ignored.
+def read_split_list(path: Path, problems: list[str]) -> dict[str, int]:
+    """The ids of `<split>.txt`, one a line, and their lines; blank lines, trailing spaces and CRLF are ignored.
 
     Ids that occur twice or cannot be the name of a file are omitted and added to `problems`. Raises DataError where
     the list cannot be read or is empty.
@@ -230,7 +213,7 @@ def read_split_list(path: Path, problems: list[str]) -> tuple[Listed, ...]:
             problems.append(f"{path}:{line}: {problem}")
     if not lines and not problems:
         raise DataError(f"{path}:1: is empty; a split lists the ids of its pictures, one a line")
-    return tuple(Listed(*item) for item in lines.items())
+    return lines
 
 
 def _id_problem(text: str) -> str | None:
@@ -241,7 +224,7 @@ def _id_problem(text: str) -> str | None:
     return None
 
 
-def class_list_problems(path: Path, split: Path, listed: Sequence[Listed], truths: Sequence[int]) -> list[str]:
+def class_list_problems(path: Path, split: Path, lines: Mapping[str, int], truths: Sequence[int]) -> list[str]:
     """Compares a class list with the annotations; returns a sentence for each difference.
 
     Images that only the class list has are ignored: a split may have been shortened.
@@ -249,7 +232,7 @@ def class_list_problems(path: Path, split: Path, listed: Sequence[Listed], truth
     Args:
         path: the class list, `<class>_<split>.txt`.
         split: the list of the split.
-        listed: the images of the split.
+        lines: the images of the split and their lines there.
         truths: 1, 0 or -1 for each of them, as by `ground_truth`.
     """
     entries: dict[str, tuple[int, int]] = {}
@@ -263,13 +246,13 @@ def class_list_problems(path: Path, split: Path, listed: Sequence[Listed], truth
                             "remove one")
         else:
             entries[columns[0]] = TRUTHS[columns[1]], line
-    for image, truth in zip(listed, truths, strict=True):
-        if image.id not in entries:
-            problems.append(f"{path}:1: does not list {image.id!r}, which is on line {image.line} of {split.name}; "
+    for (image_id, split_line), truth in zip(lines.items(), truths, strict=True):
+        if image_id not in entries:
+            problems.append(f"{path}:1: does not list {image_id!r}, which is on line {split_line} of {split.name}; "
                             "add it, or remove the class list")
-        elif entries[image.id][0] != truth:
-            value, line = entries[image.id]
-            problems.append(f"{path}:{line}: says {value} for {image.id!r}, its annotation says {truth} "
+        elif entries[image_id][0] != truth:
+            value, line = entries[image_id]
+            problems.append(f"{path}:{line}: says {value} for {image_id!r}, its annotation says {truth} "
                             "(1: shown, 0: only difficult objects, -1: not shown); correct one of them")
     return problems
 
