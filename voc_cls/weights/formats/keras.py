@@ -210,14 +210,16 @@ def _write_model(path: Path, tensors: Mapping[str, Array]) -> None:
     top = "predictions/bias" in tensors
     options = {"classes": len(tensors["predictions/bias"]), "input_shape": (224, 224, 3)} if top else {}
     model = getattr(keras.applications, MODELS[net])(weights=None, include_top=top, **options)
-    shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
-    differing = sorted(shapes.keys() ^ tensors.keys()) or [
-        name for name, shape in shapes.items() if tensors[name].shape != shape]
+    differing = sorted({variable.path for variable in model.weights} ^ tensors.keys())
     if differing:
         raise WeightsError(f"{path.name}: a .keras file holds the whole {MODELS[net]}, and {len(differing)} tensors "
-                           f"are missing, too many or of another shape here, such as {differing[0]}: write .h5")
+                           f"are missing or too many here, such as {differing[0]}: write .h5")
     for variable in model.weights:
-        variable.assign(tensors[variable.path])
+        array = tensors[variable.path]
+        if array.shape != tuple(variable.shape):
+            raise WeightsError(f"{path.name}: {variable.path} is {list(array.shape)}, and Keras' {MODELS[net]} has "
+                               f"{list(variable.shape)}: write .h5")
+        variable.assign(array)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # Keras would make the archive in memory
         model.save(Path(folder) / "saved", zipped=False)
         with zipfile.ZipFile(path, "w") as archive:

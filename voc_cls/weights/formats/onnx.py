@@ -39,13 +39,15 @@ def write(path: Path, tensors: Mapping[str, Array]) -> None:
     """Writes a model whose graph has initialisers and no nodes; WeightsError above 2 GB, which one file cannot hold."""
     import onnx
 
-    size = sum(array.nbytes for array in tensors.values())
-    if size >= onnx.checker.MAXIMUM_PROTOBUF:
-        raise WeightsError(f"{path.name} would have {size:,} bytes, more than an ONNX file can hold: write "
-                           ".safetensors")
     model = onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], []), producer_name="voc-cls",
                                    ir_version=IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
-    for name, array in tensors.items():  # make_graph and make_model would copy them once more each
+    size = 0
+    for name, array in tensors.items():
+        size += array.nbytes
+        if size >= onnx.checker.MAXIMUM_PROTOBUF:
+            raise WeightsError(f"{path.name} would have more than {size:,} bytes, which an ONNX file cannot hold: "
+                               "write .safetensors")
+        # make_graph and make_model would copy it once more each
         model.graph.initializer.add().CopyFrom(
             onnx.numpy_helper.from_array(np.require(array, requirements="C"), name))
     onnx.save(model, path)
