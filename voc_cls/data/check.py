@@ -75,14 +75,14 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
         else:
             digests[path] = outcome
         done()
-    duplicates = find_duplicates(scan.splits, digests)
+    leaks, copies = find_duplicates(scan.splits, digests)
     missing, rare = _empty_classes(scan)
     if scan.whole:
         rare += [f"{scan.root}: the classes of {split} are unknown; it was not checked"
                  for split in splits_of(scan.kind, scan.root) if split not in scan.requested]
     return Check(scan.kind, scan.name, scan.requested, len(headers),
-                 tuple(dict.fromkeys([*problems, *duplicates.problems, *missing])),
-                 tuple(dict.fromkeys([*duplicates.warnings, *rare])))
+                 tuple(dict.fromkeys([*problems, *leaks, *missing])),
+                 tuple(dict.fromkeys([*copies, *rare])))
 
 
 def _empty_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:

@@ -22,25 +22,17 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Duplicates:
-    """One sentence each; problems make results worthless or labels wrong, warnings only change weights."""
-
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Place:
     split: str
     path: Path
     labels: tuple[str, ...]
 
 
-def find_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str]) -> Duplicates:
-    """Images that are in two splits, by path or byte for byte, and those that are twice in one.
+def find_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str]) -> tuple[list[str], list[str]]:
+    """(problems, warnings), a sentence each: images that are in two splits, by path or byte for byte, or twice in one.
 
     digests: of the files' content. Problems: in two splits that are meant to be apart, or twice in one split with
-    different labels. Warnings: twice in one split with the same labels.
+    different labels. Warnings: twice in one split with the same labels, which only changes weights.
     """
     problems = list(_shared_paths(splits))
     warnings = list(_listed_twice(splits))
@@ -53,7 +45,7 @@ def find_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str]) ->
     for places in copies.values():
         sentence, is_problem = _described(places)
         (problems if is_problem else warnings).extend([sentence] if sentence else [])
-    return Duplicates(tuple(problems), tuple(warnings))
+    return problems, warnings
 
 
 def apart(first: str, second: str) -> bool:

@@ -148,9 +148,10 @@ def table(splits: Sequence[Statistics]) -> RenderableType:
 
 def _heading(splits: Sequence[Statistics]) -> Text:
     first = splits[0]
+    what = f"{_name(first)}: pictures of each class"
     if len(splits) == 1:
-        return Text(f"{first.name}: {first.pictures:,} pictures, {first.task.value}", "bold")
-    return Text(f"{_name(first)}: pictures of each class, {first.task.value}", "bold")
+        what = f"{first.name}: {first.pictures:,} pictures"
+    return Text(f"{what}, {first.task.value}", "bold")
 
 
 def _name(split: Statistics) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import filecmp
-import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,8 +18,6 @@ import numpy.typing as npt
 from voc_cls.data.readers.voc import CLASSES, ground_truth
 from voc_cls.demo.scenes import Scene, compose
 from voc_cls.errors import DataError
-
-Card = TypeVar("Card")
 
 YEAR = "VOC2007"
 SPLITS = ("train", "val", "test")
@@ -113,14 +110,14 @@ def _plan(pictures: int, seed: int) -> list[tuple[str, ...]]:
 
 
 def _deal(random: np.random.Generator) -> Iterator[tuple[str, ...]]:
-    counts, names = _deck(random, COUNTS), _deck(random, CLASSES)
+    counts, classes = _deck(random, len(COUNTS)), _deck(random, len(CLASSES))
     while True:
-        yield tuple(itertools.islice(names, next(counts)))
+        yield tuple(CLASSES[next(classes)] for _ in range(COUNTS[next(counts)]))
 
 
-def _deck(random: np.random.Generator, cards: Sequence[Card]) -> Iterator[Card]:
+def _deck(random: np.random.Generator, cards: int) -> Iterator[int]:
     while True:
-        yield from (cards[index] for index in random.permutation(len(cards)))
+        yield from random.permutation(cards).tolist()
 
 
 def _write_image(root: Path, seed: int, index: int, names: tuple[str, ...]) -> npt.NDArray[np.int8]:
