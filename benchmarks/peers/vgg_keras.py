@@ -33,12 +33,13 @@ def main(precision: str, batch: int, kind: str) -> None:
     from voc_cls.nets.network import build_network
     from voc_cls.training import fit as fitting
     from voc_cls.training.checkpoint import Preemption
-    from voc_cls.training.config import TrainingConfig
+    from voc_cls.training.config import ResolvedTraining
     from voc_cls.training.devices import policy
     from voc_cls.training.distribution import SINGLE
-    from voc_cls.training.fit import Plan, compile_part
+    from voc_cls.training.fit import Fit
     from voc_cls.training.losses import MultiLabelLoss
     from voc_cls.training.run_folder import RunFolder
+    from voc_cls.training.splits import Splits
     from voc_cls.training.trainable_part import whole_network
 
     keras.utils.set_random_seed(0)
@@ -47,16 +48,18 @@ def main(precision: str, batch: int, kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         train = read_dataset("voc", write_demo(Path(folder) / "demo", 3 * PICTURES // 2 + 3, seed=0).root, "trainval")
 
-        def plan(steps: int) -> Plan:
-            return Plan(TrainingConfig(steps=steps, lr=1e-5, eval_weights="raw"),
-                        shuffled_order(len(train), steps, batch, seed=0), train.paths, steps, MultiLabelLoss(),
-                        (1.0,) * len(network.model.trainable_variables), jit=False)
+        def fit(steps: int, run: Path) -> Fit:
+            config = ResolvedTraining(steps=steps, interval=steps, lr=1e-5, l2=0.0, eval_weights="raw")
+            return Fit(whole_network(SINGLE, network, train, AugmentationConfig().resolved()), config, Splits(train),
+                       shuffled_order(len(train), steps, batch, seed=0), MultiLabelLoss(),
+                       (1.0,) * len(network.model.trainable_variables), RunFolder(run), Preemption(),
+                       Console(quiet=True))
 
         if kind == "bare":
             random = np.random.default_rng(0)
             images = tf.constant(random.normal(0, 50, (batch, 224, 224, 3)).astype(np.float32))
             targets = tf.constant((random.random((batch, 20)) < 0.1).astype(np.float32))
-            compile_part(network.model, plan(1))
+            fit(1, Path(folder)).compile()
             network.model.make_train_function()
             step = network.model.train_function
             ready = iter(tf.data.Dataset.from_tensors((images, targets)).repeat())
@@ -83,10 +86,9 @@ def main(precision: str, batch: int, kind: str) -> None:
         print("voc-train's loop", flush=True)
         for number, steps in enumerate(rounds):
             times.clear()
-            part = whole_network(SINGLE, network, train, AugmentationConfig().resolved())
             run = Path(folder) / str(number)
             run.mkdir()
-            fitting.fit(part, plan(steps + 1), None, RunFolder(run), Preemption(), Console(quiet=True))
+            fit(steps + 1, run).run()
             print(steps * batch / (times[-1] - times[0]), flush=True)
 
 

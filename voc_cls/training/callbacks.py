@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import keras
@@ -24,7 +23,7 @@ from voc_cls.training.run_folder import RunFolder
 RANK = "val_rank"
 """Key of Keras' logs by which the best weights, the plateau and the early end are decided."""
 UNSAID = (RANK, "learning_rate")
-"""Keys that are for callbacks alone; the rate is written under a name of its own."""
+"""Keys that are for callbacks alone; the learning rate is written under another name."""
 LINES_WITHOUT_TERMINAL = 20
 
 
@@ -83,7 +82,7 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
         if logs is not None:
             logs.update(score.metrics, **{RANK: score.rank})
         if self.best is None or score.rank > self.best:
-            self.best = score.rank if isfinite(score.rank) else None  # NaN, no telling: keep the latest weights
+            self.best = score.rank if isfinite(score.rank) else None  # NaN does not compare: keep the latest weights
             self.save_best()
 
 
@@ -112,55 +111,38 @@ def progress_bar(console: Console) -> Progress:
 
 
 class PredictionProgress(keras.callbacks.Callback):  # type: ignore[misc]
-    """A bar over the pictures of one or more `predict` calls; use it as a context manager around them."""
+    """A bar over the pictures of one or more `predict` calls, which happen inside of the context `bar`."""
 
     def __init__(self, title: str, pictures: int) -> None:
         super().__init__()
-        self.pictures = pictures
-        self.progress = progress_bar(Console(stderr=True))
-        self.task = self.progress.add_task(title, total=pictures, note="pictures")
-
-    def __enter__(self) -> PredictionProgress:
-        self.progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.progress.update(self.task, completed=self.pictures)
-        self.progress.stop()
+        self.bar = progress_bar(Console(stderr=True))
+        self.task = self.bar.add_task(title, total=pictures, note="pictures")
 
     def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Counts the pictures of the batch."""
-        self.progress.advance(self.task, len(next(iter((logs or {}).values()), ())))
+        self.bar.advance(self.task, len(next(iter((logs or {}).values()), ())))
 
 
 class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
     """One bar over all steps with the loss and the validation's figures; without a terminal, some twenty lines instead.
 
-    A context manager: Keras leaves `on_train_end` out after an error, and the terminal has to be given back.
+    Training happens inside of the context `bar`, which gives the terminal back after an error too.
     """
 
     def __init__(self, steps: Steps, intervals: int, console: Console) -> None:
         super().__init__()
         self.steps, self.intervals, self.console = steps, intervals, console
-        self.progress = progress_bar(console)
-        self.task = self.progress.add_task("train", total=steps.last, completed=steps.done, note="")
-
-    def __enter__(self) -> TrainingProgress:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.bar = progress_bar(console)
+        self.task = self.bar.add_task("train", total=steps.last, completed=steps.done, note="")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Moves it."""
-        self.progress.update(self.task, completed=self.steps.done)
+        self.bar.update(self.task, completed=self.steps.done)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Shows the figures of the interval."""
         note = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items() if name not in UNSAID)
-        self.progress.update(self.task, note=note)
+        self.bar.update(self.task, note=note)
         every = max(1, -(-self.intervals // LINES_WITHOUT_TERMINAL))
-        if self.progress.disable and ((epoch + 1) % every == 0 or self.model.stop_training):
+        if self.bar.disable and ((epoch + 1) % every == 0 or self.model.stop_training):
             self.console.print(f"step {self.steps.done}/{self.steps.last} {note}")

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -188,7 +187,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
                   for number, variable in enumerate(training_state(self.model))}
         self.folder.checkpoints.mkdir(exist_ok=True)
         path = self.folder.checkpoints / f"step-{self.steps.done:08d}.npz"
-        write_aside(path, partial(_savez, arrays | {"saved": np.array(json.dumps(saved))}))
+        write_aside(path, lambda aside: np.savez(aside, saved=np.array(json.dumps(saved)), **arrays))
         for old in checkpoints(self.folder)[:-self.keep]:
             old.unlink()
 
@@ -199,7 +198,3 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, int) else float(value)
-
-
-def _savez(arrays: dict[str, Any], file: Path) -> None:
-    np.savez(file, **arrays)

@@ -19,9 +19,9 @@ from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import ResolvedConfig, RunConfig, TrainConfig, option_groups
-from voc_cls.training.devices import compiles, on_accelerator, policy
+from voc_cls.training.devices import on_accelerator, policy
 from voc_cls.training.distribution import SINGLE, Distribution
-from voc_cls.training.fit import Plan, fit, predict_logits, shared_inputs
+from voc_cls.training.fit import Fit
 from voc_cls.training.freezing import Trained, freeze
 from voc_cls.training.initial_weights import WeightsSource, describe_network, seeded
 from voc_cls.training.losses import build_loss
@@ -50,45 +50,42 @@ class Session:
     distribution: Distribution = SINGLE
     preemption: Preemption = field(default_factory=Preemption)
 
-    def run(self, provenance: Mapping[str, Any]) -> TrainedRun:
+    def run(self, command: Sequence[str], weights_digest: str | None, not_repeatable: Mapping[str, str]) -> TrainedRun:
         """Starts the folder or continues in it, trains, and evaluates the best weights.
 
-        provenance: what `describe_start` gave.
+        Args: as those of `describe_start`.
         """
-        settings, classes = self.config.settings, self.splits.train.classes
-        self.distribution.broadcast(lambda: start_folder(self.folder, settings, classes, provenance))
+        config, train, folder = self.config, self.splits.train, self.folder
+        provenance = describe_start(command, weights_digest, train, self.network.spec.preprocessing, not_repeatable)
+        self.distribution.broadcast(lambda: start_folder(folder, config.settings, train.classes, provenance))
         with naming_broken_images(self.splits.pictures, self.network.spec.preprocessing):
-            show_start(self.config, self.splits, self.trained, self.distribution, self.console)
-            part = self._part()
-            fit(part, self._plan(part), self.splits.val, self.folder, self.preemption, self.progress)
+            show_start(config, self.splits, self.trained, self.distribution, self.console)
+            part, training = self._part(), config.training
+            order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)
+            factors = self.trained.factors(part.model.trainable_variables, self.network.spec.scope)
+            Fit(part, training, self.splits, order, build_loss(config.loss, train), factors, folder, self.preemption,
+                self.progress).run()
             return self._finish(part)
 
     def _part(self) -> TrainablePart:
         """What `fit` runs on: what is trained alone, on the features of the frozen backbone, where they can be kept."""
         config, first, compute = self.config, self.trained.first, self.config.settings.compute
 
-        def say(line: str) -> None:
+        def show(line: str) -> None:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         reason = why_not_cached(self.network, first, self.splits, config.augmentation, config.inference_precision,
                                 compute.cache_gb)
         if reason:
             images = cached_images(self.splits.train.paths, self.network.spec.preprocessing, compute.cache,
-                                   config.cache / "arrays", compute.cache_gb * 1e9, say)
+                                   config.cache / "arrays", compute.cache_gb * 1e9, show)
             part = whole_network(self.distribution, self.network, self.splits.train, config.augmentation, images)
         else:
             part = on_backbone_features(self.distribution, self.network, first, self.splits, config.augmentation,
                                         config.training.seed, config.inference_precision,
-                                        FeatureCache(config.cache / "arrays", compute.cache_gb, say))
-        say(f"training {part.description}" + (f": {reason}" if reason else ""))
+                                        FeatureCache(config.cache / "arrays", compute.cache_gb, show))
+        show(f"training {part.description}" + (f": {reason}" if reason else ""))
         return part
-
-    def _plan(self, part: TrainablePart) -> Plan:
-        train, training = self.splits.train, self.config.training
-        order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)
-        factors = self.trained.factors(part.model.trainable_variables, self.network.spec.scope)
-        return Plan(training, order, train.paths, training.interval, build_loss(self.config.loss, train), factors,
-                    jit=compiles(part.distribution.replicas))
 
     def _finish(self, part: TrainablePart) -> TrainedRun:
         """Of the best weights: thresholds and calibration on the validation split, results on the evaluation split."""
@@ -99,11 +96,11 @@ class Session:
         recorded = distribution.broadcast(folder.read_config)
         trained = TrainedRun(folder, recorded, self.splits.train.classes, self.network)
         if (val := self.splits.val) is not None:
-            logits = predict_logits(part, shared_inputs(part, val), len(val))
+            logits = part.logits(part.shared_inputs(val), len(val))
             distribution.broadcast(lambda: write_fitted(trained, val, logits))
         if (evaluated := self.splits.eval) is None:
             return trained
-        logits = predict_logits(part, shared_inputs(part, evaluated), len(evaluated))
+        logits = part.logits(part.shared_inputs(evaluated), len(evaluated))
 
         def write() -> Report:
             with distribution.alone(self.network.model):  # Grad-CAM computes too
@@ -161,10 +158,9 @@ def train_distributed(config: TrainConfig, weights: WeightsSource, distribution:
         trained = freeze(network, chosen.trainable, resolved.training, chosen.exclude)
         digest = weights.restore(network, chosen.exclude, splits.train.classes, splits.task, console)
         distribution.check_same(weights=digest)
-        provenance = describe_start(command, digest, splits.train, network.spec.preprocessing, {})
         session = Session(resolved, RunFolder(config.run.out), splits, network, trained, console, console, distribution,
                           preemption)
-        return session.run(provenance)
+        return session.run(command, digest, not_repeatable={})
 
 
 def train_network(network: Network, splits: Splits, out: Path | str, *, trainable: str = "all", resume: bool = False,
@@ -200,17 +196,15 @@ def train_network(network: Network, splits: Splits, out: Path | str, *, trainabl
     seed = groups["training"].seed
     initial, (dataset, unreadable) = describe_network(network, trainable, seed), dataset_config(splits, seed)
     groups["compute"] = replace(groups["compute"], precision=initial.precision)
-    settings = TrainConfig(dataset, initial.config, **groups, run=RunConfig(Path(out), resume, cache_dir=cache_dir))
-    settings = settings.checked()
-    reasons = {"dataset": unreadable, "network": initial.not_repeatable}
+    settings = TrainConfig(dataset, initial.config, **groups,
+                           run=RunConfig(Path(out), resume, cache_dir=cache_dir)).checked()
     folder = RunFolder(settings.run.out)
     check_folder(folder, settings)
     config = settings.resolved(splits.train, on_accelerator())
     trained = freeze(network, trainable, config.training, settings.network.exclude)
-    provenance = describe_start((), initial.digest, splits.train, network.spec.preprocessing,
-                                {group: reason for group, reason in reasons.items() if reason})
     bars = Console(stderr=True)
     bars.quiet = not (progress and (bars.is_terminal or bars.is_jupyter))
     session = Session(config, folder, splits, network, trained, console or Console(quiet=True), bars)
+    reasons = {"dataset": unreadable, "network": initial.not_repeatable}
     with seeded(seed):
-        return session.run(provenance)
+        return session.run((), initial.digest, {group: reason for group, reason in reasons.items() if reason})

@@ -8,12 +8,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.pipeline import Order, image_batches, training_batches
 from voc_cls.data.preprocessing import grey_levels
+from voc_cls.errors import RunError
 from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.augmented_views import fixed_views, plain_view
@@ -38,6 +40,25 @@ class TrainablePart:
     description: str
     pictures: Callable[[Order], Any] = lambda _: None
     distribution: Distribution = SINGLE
+
+    def shared_inputs(self, dataset: Dataset) -> object:
+        """What this process predicts of `dataset`."""
+        rows = np.arange(len(dataset))[self.distribution.share(len(dataset))]
+        return self.inputs(dataset.subset(rows, dataset.name))
+
+    def logits(self, inputs: object, count: int) -> npt.NDArray[np.float32]:
+        """float32 [count, classes] of the current weights, on every process, from what `shared_inputs` returned."""
+        with self.distribution.alone(self.model):
+            logits = np.asarray(self.model.predict(inputs, verbose=0), np.float32)
+        return finite(self.distribution.gather(logits, count))
+
+
+def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """`logits` as they are; RunError if training has blown them up."""
+    if not np.isfinite(logits).all():
+        raise RunError("the training diverged, the network's outputs are NaN or infinite; start again with a lower "
+                       "`lr`")
+    return logits
 
 
 def whole_network(distribution: Distribution, network: Network, train: Dataset, augmentation: Augmentation,

@@ -29,8 +29,8 @@ from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE
 from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.devices import policy
-from voc_cls.training.fit import finite
 from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.trainable_part import finite
 
 
 class History(list[dict[str, Any]]):
@@ -110,7 +110,8 @@ class TrainedRun:
         model = self.network.model if views.sizes == (preprocessing.size,) else at_any_size(self.network)
         outputs = []
         broken = naming_broken_images(paths, preprocessing)
-        with PredictionProgress(title, len(paths) * views.number) as progress, broken:
+        progress = PredictionProgress(title, len(paths) * views.number)
+        with progress.bar, broken:
             for size in views.sizes:
                 batches = image_batches(paths, batch_size, replace(preprocessing, size=size), views.mirrored)
                 steps = -(-len(paths) * (1 + views.mirrored) // batch_size)  # Keras warns where it has to find out

@@ -22,17 +22,20 @@ from voc_cls.errors import Interrupted, RunError
 from voc_cls.evaluation.tasks import score
 from voc_cls.training.callbacks import RANK, Validation
 from voc_cls.training.checkpoint import Preemption, checkpoints
-from voc_cls.training.config import TrainingConfig
-from voc_cls.training.fit import Plan, finite, fit
+from voc_cls.training.config import ResolvedTraining
+from voc_cls.training.fit import Fit
 from voc_cls.training.losses import MultiLabelLoss
 from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.trainable_part import TrainablePart
+from voc_cls.training.splits import Splits
+from voc_cls.training.trainable_part import TrainablePart, finite
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(30, 8)).astype(np.float32)
 TARGETS = (RANDOM.random((30, 3)) < 0.5).astype(np.float32)
 PICTURES = [Path(f"{number:02d}.jpg") for number in range(30)]
-VAL = Dataset("val", ("a", "b", "c"), tuple(PICTURES), TARGETS, np.zeros(TARGETS.shape, bool), DifficultPolicy.IGNORE)
+TRAIN = Dataset("train", ("a", "b", "c"), tuple(PICTURES), TARGETS, np.zeros(TARGETS.shape, bool),
+                DifficultPolicy.IGNORE)
+VAL = replace(TRAIN, name="val")
 INTERVAL = 5
 Hook = Callable[[int], Any]
 
@@ -66,9 +69,10 @@ def train(folder: Path, steps: int, of: int | None = None, val: Dataset | None =
     folder.mkdir(exist_ok=True)
     trained = made or part()
     order = shuffled_order(30, of or steps, 4, seed=0).steps_between(0, steps)
-    settings = TrainingConfig(**{"lr": 1e-2, "steps": of or steps, "eval_weights": "raw", **config})
-    plan = Plan(settings, order, PICTURES, INTERVAL, MultiLabelLoss(), (1.0,) * 4, jit=False)
-    fit(trained, plan, val, RunFolder(folder), preemption or Preemption(), Console(quiet=True))
+    settings = ResolvedTraining(**{"lr": 1e-2, "l2": 0.0, "steps": of or steps, "eval_weights": "raw",
+                                   "interval": INTERVAL, **config})
+    Fit(trained, settings, Splits(TRAIN, val), order, MultiLabelLoss(), (1.0,) * 4, RunFolder(folder),
+        preemption or Preemption(), Console(quiet=True)).run()
     return trained.model
 
 
