@@ -41,7 +41,7 @@ def main(pictures: int) -> int:
     from voc_cls.training.devices import inference_precision
 
     accelerated = bool(tf.config.list_physical_devices("GPU"))
-    precision = inference_precision("auto", accelerated)
+    precision = inference_precision("auto")
     network = build_network("vgg_16", "gap", 20)
     backbone = frozen_backbone(network, network.scopes[-1], precision)
     bare = tf.function(lambda inputs: backbone.model(inputs, training=False), jit_compile=accelerated)

@@ -97,14 +97,14 @@ def evaluate() -> None:
     from rich.console import Console
 
     from voc_cls.evaluation.tables import report_tables
-    from voc_cls.training.devices import inference_precision, on_accelerator
+    from voc_cls.training.devices import inference_precision
     from voc_cls.training.run_folder import RunFolder
     from voc_cls.training.trained_run import ResultFiles, files_in, open_run, write_results
 
     recorded = RunFolder(config.run).read_config()
     dataset = read(config, recorded["dataset"])
-    asked = config.precision or recorded["compute"]["inference_precision"]
-    trained = open_run(config.run, inference_precision(asked, on_accelerator()), config.weights)
+    precision = inference_precision(config.precision or recorded["compute"]["inference_precision"])
+    trained = open_run(config.run, precision, config.weights)
     files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples)]
     fitted: tuple[Path, ...] = ()
     if config.write and is_own(config, recorded):

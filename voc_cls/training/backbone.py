@@ -20,7 +20,7 @@ from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.augmented_views import View
 from voc_cls.training.callbacks import progress_bar
-from voc_cls.training.devices import policy, versions
+from voc_cls.training.devices import compiles, policy, versions
 from voc_cls.weights.tensors import tensors_digest
 
 BATCH_SIZE = 32
@@ -36,8 +36,10 @@ class FrozenBackbone:
     """Everything but the image that decides its features, to the last bit."""
 
     def features(self, views: Sequence[View], cache: FeatureCache) -> CachedRows:
-        """The features of `views`, [N, …], in the format that the backbone computes in; from the cache as far as they
-        are in it. DataError as from `FeatureCache.rows`."""
+        """The features of `views`, [N, …], in the backbone's number format, those from `cache` that are in it.
+
+        Raises DataError as `FeatureCache.rows` does.
+        """
         return cache.rows(self.key, [view.item for view in views], tuple(self.model.output_shape[1:]),
                           self.model.output.dtype, lambda missing: self._compute([views[number] for number in missing]),
                           "features of the frozen layers")
@@ -72,8 +74,7 @@ def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackb
     software = {name: version for name, version in versions().items()
                 if name in ("voc-cls", "keras", "tensorflow", keras.backend.backend())}
     devices = sorted({device.split(":")[0] for device in keras.distribution.list_devices()})
-    # XLA trains VGG-16 3.5 × slower on a CPU than oneDNN; JAX is nothing without it
-    model.compile(jit_compile=devices != ["cpu"] or keras.backend.backend() == "jax")
+    model.compile(jit_compile=compiles())
     preprocessing = network.spec.preprocessing
     return FrozenBackbone(model, preprocessing, {
         "net": network.spec.name, "head": network.head, "before": first,

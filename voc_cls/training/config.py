@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from enum import Enum
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,19 +61,18 @@ class DatasetConfig:
             UsageError: for a fold that does not exist or contradicts the splits.
             DataError: where `root` has to be read for its splits and holds no such data set.
         """
-        chosen = replace(self, root=self.root.absolute())  # a run is used from other folders too
+        train, val, evaluate = self.train_split, self.val_split, self.eval_split
         if self.fold is not None:
             train, val = self._fold_splits(self.fold)
-            chosen = replace(chosen, train_split=train, val_split=val)
-        if chosen.train_split is None or chosen.eval_split is None:
-            train, evaluate = default_splits(self.data, self.root)
-            train = chosen.train_split or train
-            evaluate = chosen.eval_split or (NONE if evaluate == train else evaluate)
-            chosen = replace(chosen, train_split=train, eval_split=evaluate)
-        return chosen
+        if train is None or evaluate is None:
+            default_train, default_evaluate = default_splits(self.data, self.root)
+            train = train or default_train
+            evaluate = evaluate or (NONE if default_evaluate == train else default_evaluate)
+        # the root is absolute because a run is used from other folders too
+        return replace(self, root=self.root.absolute(), train_split=train, val_split=val, eval_split=evaluate)
 
     def _fold_splits(self, fold: int) -> tuple[str, str]:
-        """(to train on, to watch)."""
+        """The names of the training and the validation split."""
         train, val = f"train_{fold}", f"val_{fold}"
         if self.data != "csv":
             raise UsageError(f"`fold` {fold}: not for `data` {self.data}; make lists with `voc-data split --folds 5`, "
@@ -256,28 +255,19 @@ class TrainConfig:
             UsageError: for a value that cannot be used, and for values that contradict each other.
             DataError: where the splits have to be looked up and there is no such data set.
         """
-        default = recipe(self.network.trainable, self.network.head)
-        training = replace(self.training, **{name: value for name, value in asdict(default).items()
+        defaults = recipe(self.network.trainable, self.network.head)
+        defaults["eval_weights"] = "raw" if self.training.ema is None else "ema"
+        training = replace(self.training, **{name: value for name, value in defaults.items()
                                              if getattr(self.training, name) is None})
-        if training.eval_weights is None:
-            training = replace(training, eval_weights="raw" if training.ema is None else "ema")
         check_ranges(self.dataset, training, self.loss, self.compute)
         check_combinations(training, self.dataset.val_split)
         self.augmentation.resolved()
         weights = self.network.weights
-        return replace(
-            self,
-            dataset=self.dataset.checked(),
-            network=replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute())),
-            training=training,
-        )
+        network = replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute()))
+        return replace(self, dataset=self.dataset.checked(), network=network, training=training)
 
-    def resolved(self, train: Dataset, accelerator: bool) -> ResolvedConfig:
-        """What training on `train` goes by, from a config that was `checked`: nothing in it is left open.
-
-        Args:
-            train: the images to train on; their task decides the loss, their number the default interval.
-            accelerator: whether a GPU or TPU computes, which decides the number format of frozen layers.
+    def resolved(self, train: Dataset) -> ResolvedConfig:
+        """With the defaults too that depend on the training images and on the device; from a config that was `checked`.
 
         Raises:
             UsageError: where the loss is for the other task.
@@ -288,7 +278,7 @@ class TrainConfig:
         training = ResolvedTraining(**{entry.name: getattr(given, entry.name) for entry in fields(given)}
                                     | {"interval": interval})
         return ResolvedConfig(self, training, self.augmentation.resolved(), self.loss.for_task(train.task),
-                              inference_precision(self.compute.inference_precision, accelerator),
+                              inference_precision(self.compute.inference_precision),
                               cache_folder(self.run.cache_dir))
 
 
@@ -333,47 +323,34 @@ def check_combinations(training: TrainingConfig, val_split: str) -> None:
                          "omit one of them")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """The defaults that go together."""
-
-    steps: int
-    lr: float
-    l2: float
-
-
-def recipe(trainable: str, head: str) -> Recipe:
+def recipe(trainable: str, head: str) -> dict[str, Any]:
     """Sensible steps, learning rate and L2 penalty for what is trained."""
     if trainable != "head":
-        return Recipe(steps=6000, lr=1e-5, l2=0.0)  # the lecture's
+        return {"steps": 6000, "lr": 1e-5, "l2": 0.0}  # the lecture's
     # docs/decisions.md: chosen by cross-validation on trainval of the real VOC2007 part
-    return Recipe(steps=3000, lr=2e-3, l2=0.0 if head == "fc" else 5e-4)
-
-
-OPTION_GROUPS: Mapping[str, Any] = {"training": TrainingConfig, "loss": LossConfig, "augmentation": AugmentationConfig,
-                 "compute": ComputeConfig}
-"""The groups whose settings are options of a training from Python."""
+    return {"steps": 3000, "lr": 2e-3, "l2": 0.0 if head == "fc" else 5e-4}
 
 
 def option_groups(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name, such as steps=500, as the groups that they belong to; UsageError names one that is wrong."""
-    settings = {setting.name: (group, setting.type) for group, kind in OPTION_GROUPS.items()
+    """Options of a training from Python, such as steps=500, as the groups that they belong to.
+
+    Raises:
+        UsageError: for an option that does not exist or has a value of a wrong type.
+    """
+    kinds: dict[str, Any] = {"training": TrainingConfig, "loss": LossConfig, "augmentation": AugmentationConfig,
+                             "compute": ComputeConfig}
+    settings = {setting.name: (group, setting.type) for group, kind in kinds.items()
                 for setting in settings_of(kind) if setting.name != "precision"}  # the network has that
-    values: dict[str, dict[str, Any]] = {group: {} for group in OPTION_GROUPS}
+    values: dict[str, dict[str, Any]] = {group: {} for group in kinds}
     for name, value in options.items():
         if name not in settings:
             raise UsageError(f"`{name}`: there is no such option; known are {', '.join(sorted(settings))}")
-        group, kind = settings[name]
-        values[group][name] = typed(value, kind, f"`{name}`")
-    return {group: kind(**values[group]) for group, kind in OPTION_GROUPS.items()}
+        group, type_ = settings[name]
+        values[group][name] = typed(value, type_, f"`{name}`")
+    return {group: kind(**values[group]) for group, kind in kinds.items()}
 
 
-def to_dict(config: Any) -> Any:
-    """A config as plain YAML values."""
-    if is_dataclass(config):
-        return {entry.name: to_dict(getattr(config, entry.name)) for entry in fields(config)}
-    if isinstance(config, Path):
-        return str(config)
-    if isinstance(config, Enum):
-        return config.value
-    return list(config) if isinstance(config, tuple) else config
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass of settings as plain YAML values."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))  # paths and tuples are not plain
+    return values

@@ -19,11 +19,11 @@ from typing import Any
 from voc_cls.errors import UsageError
 
 ROOT = Path("/")
-NVIDIA, DISPLAY = "0x10de", "0x03"
+NVIDIA, DISPLAY = "^(0x10de)", "^(0x03)"
 """PCI vendor, and the class of display controllers, 3D controllers included (PCI code and ID assignment, class 03)."""
 GIB = 1 << 30
-OWN_WORDS = {"tensorflow": "python -c 'import tensorflow as tf; tf.config.list_physical_devices(\"GPU\")'",
-             "jax": "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()'"}
+WHY_COMMANDS = {"tensorflow": "python -c 'import tensorflow as tf; tf.config.list_physical_devices(\"GPU\")'",
+                "jax": "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()'"}
 """Commands that make a backend print why it uses no GPU."""
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 PACKAGES = ("tensorflow", "keras", "numpy", "jax")
@@ -33,7 +33,7 @@ CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Card:
-    """A graphics card; `gib` of memory, None where nobody says."""
+    """A graphics card with `gib` of memory, None where that is unknown."""
 
     name: str
     gib: float | None = None
@@ -53,12 +53,11 @@ def nvidia_cards(root: Path = ROOT) -> tuple[Card, ...]:
         if rows:
             return tuple(Card(name.strip(), int(mib) / 1024 if mib.strip().isdecimal() else None)
                          for name, _, mib in rows)
-    models = [re.search(r"^Model:\s*(.+?)\s*$", _read(file), re.MULTILINE)
-              for file in sorted(root.glob("proc/driver/nvidia/gpus/*/information"))]
-    if models:
-        return tuple(Card(model[1] if model else "NVIDIA card") for model in models)
+    infos = sorted(root.glob("proc/driver/nvidia/gpus/*/information"))
+    if infos:
+        return tuple(Card(_search(r"^Model:\s*(.+?)\s*$", info) or "NVIDIA card") for info in infos)
     slots = [folder for folder in sorted(root.glob("sys/bus/pci/devices/*"))
-             if _read(folder / "vendor").strip() == NVIDIA and _read(folder / "class").startswith(DISPLAY)]
+             if _search(NVIDIA, folder / "vendor") and _search(DISPLAY, folder / "class")]
     if slots:
         return tuple(Card(f"NVIDIA card at PCI {slot.name}") for slot in slots)
     return tuple(Card(f"NVIDIA card {file.name.removeprefix('nvidia')}")
@@ -67,35 +66,34 @@ def nvidia_cards(root: Path = ROOT) -> tuple[Card, ...]:
 
 def driver_version(root: Path = ROOT) -> str | None:
     """Of NVIDIA's kernel module; None where it is not loaded."""
-    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", _read(root / "proc/driver/nvidia/version"))
-    return found[1] if found else None
+    return _search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", root / "proc/driver/nvidia/version")
 
 
 def processor(root: Path = ROOT) -> str:
     """The processor's name."""
-    found = re.search(r"^model name\s*:\s*(.+?)\s*$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    return found[1] if found else "unknown processor"
+    return _search(r"^model name\s*:\s*(.+?)\s*$", root / "proc/cpuinfo") or "unknown processor"
 
 
 def processor_flags(root: Path = ROOT) -> frozenset[str]:
-    """What the processor is capable of, in Linux's words, such as avx512_bf16."""
-    found = re.search(r"^flags\s*:(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    return frozenset(found[1].split() if found else ())
+    """The processor's capabilities by Linux's names, such as avx512_bf16."""
+    return frozenset((_search(r"^flags\s*:(.*)$", root / "proc/cpuinfo") or "").split())
 
 
 def memory_gib(root: Path = ROOT) -> float | None:
-    """Main memory of the machine, or of the container's limit where that is less; None where Linux does not say."""
-    found = re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
-    limit = _read(root / "sys/fs/cgroup/memory.max").strip()
-    known = ([int(found[1]) / 2**20] if found else []) + ([int(limit) / GIB] if limit.isdecimal() else [])
-    return min(known, default=None)
+    """Main memory of the machine, or of the container's limit where that is less; None where it is unknown."""
+    total = _search(r"^MemTotal:\s*(\d+) kB", root / "proc/meminfo")
+    limit = _search(r"^(\d+)$", root / "sys/fs/cgroup/memory.max")
+    sizes = ([int(total) / 2**20] if total else []) + ([int(limit) / GIB] if limit else [])
+    return min(sizes, default=None)
 
 
-def _read(file: Path) -> str:
+def _search(pattern: str, file: Path) -> str | None:
+    """The group of `pattern` in a text file; None where the file cannot be read or does not contain it."""
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        match = re.search(pattern, file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     except OSError:  # not Linux, or not allowed
-        return ""
+        return None
+    return match[1] if match else None
 
 
 def cores() -> int:
@@ -115,7 +113,7 @@ def accelerators() -> tuple[str, ...]:
     if backend() == "jax":
         import jax
 
-        return tuple(one.device_kind for one in jax.local_devices()) if jax.default_backend() != "cpu" else ()
+        return tuple(device.device_kind for device in jax.local_devices()) if jax.default_backend() != "cpu" else ()
     import tensorflow as tf
 
     details: Callable[[Any], Any] = tf.config.experimental.get_device_details
@@ -131,13 +129,13 @@ def compiles(replicas: int = 1) -> bool:
     """What `compile(jit_compile=…)` is to be: whether XLA compiles the training step.
 
     On a CPU TensorFlow trains VGG-16 3.5 × slower with XLA than with oneDNN; a tf.distribute.Strategy of several
-    replicas updates variables in a way that XLA cannot compile; JAX is nothing without it.
+    replicas updates variables in a way that XLA cannot compile; JAX always compiles with it.
     """
     return backend() == "jax" or (replicas == 1 and on_accelerator())
 
 
 def device() -> str:
-    """The device that trains, for one line at the start; with the reason where a GPU is there and does not."""
+    """The device that trains, for one line at the start; with the reason where a GPU is unused."""
     used, by = accelerators(), {"tensorflow": "TensorFlow", "jax": "JAX"}.get(backend(), backend())
     cards = nvidia_cards()
     if used:
@@ -161,11 +159,11 @@ def why_unused(cards: tuple[Card, ...], backend: str, driver: str | None, enviro
     if missing:
         return f"{what}: {missing}"
     return (f"{what}: {backend} does not accept it with driver {driver}, which may be too old; "
-            f"{OWN_WORDS.get(backend, OWN_WORDS['tensorflow'])} shows its own words")
+            f"{WHY_COMMANDS.get(backend, WHY_COMMANDS['tensorflow'])} shows the reason")
 
 
 def missing_for_gpu(backend: str) -> str | None:
-    """What a GPU would need on this backend, and how to install it; None where everything is there."""
+    """What a GPU would need on this backend, and how to install it; None where nothing is missing."""
     if backend == "jax":
         if any(installed(f"jax-cuda{major}-plugin") for major in (12, 13)):
             return None
@@ -183,10 +181,10 @@ def missing_for_gpu(backend: str) -> str | None:
 
 
 def cuda_packages() -> tuple[str, ...]:
-    """The packages with CUDA's libraries that this TensorFlow asks for in tensorflow[and-cuda]."""
+    """The packages with CUDA's libraries that this TensorFlow requires as tensorflow[and-cuda]."""
     try:
         requirements = requires("tensorflow") or []
-    except PackageNotFoundError:  # tensorflow-cpu, or a build of somebody's own
+    except PackageNotFoundError:  # tensorflow-cpu, or a custom build
         return ()
     return tuple(re.split(r"[<>=!~ ;\[]", text, maxsplit=1)[0] for text in requirements if "and-cuda" in text)
 
@@ -199,20 +197,16 @@ def installed(package: str) -> str | None:
         return None
 
 
-def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bfloat16 natively; elsewhere oneDNN emulates it, slower than float32."""
-    try:
-        flags = cpuinfo.read_text().split()
-    except OSError:  # not Linux
-        return False
-    return any(flag in flags for flag in CPU_FLAGS)
+def has_bfloat16() -> bool:
+    """Whether the device multiplies bfloat16 natively; on other processors oneDNN emulates it, slower than float32."""
+    return on_accelerator() or not processor_flags().isdisjoint(CPU_FLAGS)
 
 
-def inference_precision(chosen: str, on_accelerator: bool) -> str:
+def inference_precision(chosen: str) -> str:
     """`auto` → bfloat16 where the hardware has it, else float32; anything else as it is."""
     if chosen != "auto":
         return chosen
-    return "bfloat16" if on_accelerator or cpu_has_bfloat16() else "float32"
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
 def policy(precision: str) -> str:
@@ -226,5 +220,4 @@ def versions() -> dict[str, str]:
     """Versions of what computes."""
     from voc_cls.version import __version__
 
-    found = {package: installed(package) for package in PACKAGES}
-    return {"voc-cls": __version__, **{package: number for package, number in found.items() if number is not None}}
+    return {"voc-cls": __version__, **{package: number for package in PACKAGES if (number := installed(package))}}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import time
+import timeit
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from voc_cls.console import quiet_stderr, with_flags
 from voc_cls.training import devices
-from voc_cls.training.devices import POLICIES, cpu_has_bfloat16
+from voc_cls.training.devices import POLICIES
 from voc_cls.version import __version__
 
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy")
@@ -36,15 +35,13 @@ def doctor(console: Console, cache: Path | None = None) -> bool:
 
     cache: the folder of caches, whose free space is shown.
     """
-    problems = []
     for title, rows in (("versions", versions()), ("devices", hardware()), ("storage", storage(cache))):
         show(console, title, rows)
     results = {precision: trial(precision) for precision in POLICIES}
     show(console, "a convolution, computed", {name: result for name, (result, _) in results.items()})
     broken = [name for name, (_, works) in results.items() if not works]
-    if broken:
-        problems.append(f"{', '.join(broken)} cannot be computed: reinstall {devices.backend()} and the driver, or "
-                        "train with another `precision`")
+    problems = [f"{', '.join(broken)} cannot be computed: reinstall {devices.backend()} and the driver, or train with "
+                "another `precision`"] if broken else []
     for advice in [*problems, *advices(cache)]:
         console.print(f"[yellow]![/yellow] {with_flags(advice)}", highlight=False)
     works = results["float32"][1]
@@ -69,7 +66,7 @@ def versions() -> dict[str, str]:
 
     system = f"{platform.system()} {platform.machine()}"
     installed = {"Python": f"{platform.python_version()}, {system}", "voc-cls": __version__}
-    installed |= {package: number for package in PACKAGES if (number := devices.installed(package)) is not None}
+    installed |= {package: number for package in PACKAGES if (number := devices.installed(package))}
     build = tf.sysconfig.get_build_info()
     built = f"CUDA {build['cuda_version']}, cuDNN {build['cudnn_version']}" if build.get("is_cuda_build") else "no CUDA"
     return installed | {"TensorFlow has": built, "Keras backend": devices.backend()}
@@ -79,24 +76,22 @@ def hardware() -> dict[str, str]:
     """The devices, and what the processor is capable of."""
     flags = devices.processor_flags()
     memory = devices.memory_gib()
-    cards = ", ".join(map(str, devices.nvidia_cards())) or "none"
     return {
         "trains on": devices.device(),
         "XLA": "yes" if devices.compiles() else "no (oneDNN is faster on a CPU)",
         "processor": f"{devices.processor()}, {devices.cores()} cores",
         "its extensions": ", ".join(text for flag, text in CPU_FEATURES.items() if flag in flags) or "none known",
-        "bfloat16": "native" if devices.on_accelerator() or cpu_has_bfloat16() else "emulated, slower than float32",
+        "bfloat16": "native" if devices.has_bfloat16() else "emulated, slower than float32",
         "memory": "unknown" if memory is None else f"{memory:.1f} GiB",
-        "NVIDIA cards": cards,
+        "NVIDIA cards": ", ".join(map(str, devices.nvidia_cards())) or "none",
         "NVIDIA driver": devices.driver_version() or "none",
     }
 
 
 def storage(cache: Path | None) -> dict[str, str]:
     """Free space where caches and temporary files go."""
-    folders = {"temporary": Path(os.environ.get("TMPDIR", "/tmp")), "run folders": Path.cwd()}
-    if cache is not None:
-        folders = {"caches": cache} | folders
+    folders = {} if cache is None else {"caches": cache}
+    folders |= {"temporary": Path(os.environ.get("TMPDIR", "/tmp")), "run folders": Path.cwd()}
     return {name: f"{free_gib(folder):.1f} GiB free, {folder}" for name, folder in folders.items()}
 
 
@@ -109,7 +104,7 @@ def free_gib(folder: Path) -> float:
 
 
 def advices(cache: Path | None) -> list[str]:
-    """What would make things better, with the command that does it."""
+    """What to improve, with the command that does it."""
     advice = []
     cards = devices.nvidia_cards()
     if cards and not devices.on_accelerator():
@@ -131,8 +126,8 @@ def trial(precision: str) -> tuple[str, bool]:
     try:
         with quiet_stderr():
             outputs = np.asarray(model.predict_on_batch(pictures), np.float32)
-            seconds = min(_seconds(lambda: model.predict_on_batch(pictures)) for _ in range(3))
-    except Exception as error:  # a broken installation fails in many ways, and the others are to be tried still
+            seconds = min(timeit.repeat(lambda: model.predict_on_batch(pictures), number=1, repeat=3))
+    except Exception as error:  # a broken installation fails in many ways; the other formats are still tried
         return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}", False
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     expected = np.einsum("ijc,ijcf->f", pictures[0, 1:4, 1:4], kernel)  # one point of the first picture
@@ -140,9 +135,3 @@ def trial(precision: str) -> tuple[str, bool]:
     operations = 2 * outputs.size * 9 * FILTERS
     text = f"{seconds * 1000:.1f} ms ({operations / seconds / 1e12:.2f} TFLOP/s), largest error {difference:.1e}"
     return text, difference <= SEEN_DIFFERENCE[precision]
-
-
-def _seconds(compute: Any) -> float:
-    started = time.perf_counter()
-    compute()
-    return time.perf_counter() - started

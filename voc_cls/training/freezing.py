@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from voc_cls.errors import UsageError
 from voc_cls.nets.layers import STATISTICS, slim_name
@@ -25,13 +25,12 @@ MOST_NAMES = 6
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer of the network by its path below the net's scope, such as conv5/conv5_1 or conv1/BatchNorm.
-
-    parameters: what training can change; a batch normalisation's moving averages are none.
-    """
+    """A layer of the network."""
 
     path: str
+    """Below the net's scope, such as conv5/conv5_1 or conv1/BatchNorm."""
     parameters: int
+    """What training can change; the moving averages of a batch normalisation do not count."""
     trained: bool
     factor: float
     """Of the learning rate."""
@@ -66,22 +65,15 @@ class Trained:
 
     def table(self, rate: float) -> Table:
         """For the terminal: layer, parameters, trained or frozen, learning rate at its highest."""
-        table = Table()
-        table.add_column("layer")
-        table.add_column("parameters", justify="right")
-        table.add_column("")
-        table.add_column("learning rate", justify="right")
-        for row in self.rows if len(self.rows) <= MOST_ROWS else self._scopes():
-            table.add_row(escape(row.path), f"{row.parameters:,}",
-                          *(("trained", f"{rate * row.factor:.3g}") if row.trained else ("[dim]frozen[/dim]", "")))
-        return table
-
-    def _scopes(self) -> list[LayerRow]:
-        scopes: dict[tuple[str, bool], list[LayerRow]] = {}
+        table = Table("layer", Column("parameters", justify="right"), "", Column("learning rate", justify="right"))
+        shown: dict[tuple[str, bool], list[LayerRow]] = {}
         for row in self.rows:
-            scopes.setdefault((row.scope, row.trained), []).append(row)
-        return [LayerRow(scope, sum(row.parameters for row in rows), trained, rows[0].factor)
-                for (scope, trained), rows in scopes.items()]
+            name = row.path if len(self.rows) <= MOST_ROWS else row.scope
+            shown.setdefault((name, row.trained), []).append(row)
+        for (name, trained), rows in shown.items():
+            state = ("trained", f"{rate * rows[0].factor:.3g}") if trained else ("[dim]frozen[/dim]", "")
+            table.add_row(escape(name), f"{sum(row.parameters for row in rows):,}", *state)
+        return table
 
 
 def layer_path(variable: Any, scope: str) -> str:
@@ -91,12 +83,8 @@ def layer_path(variable: Any, scope: str) -> str:
 
 def layers(network: Network) -> dict[str, Any]:
     """The layers that hold weights, by path, in order; random generators have none."""
-    by_path: dict[str, Any] = {}
-    for layer in network.model.layers:
-        for variable in layer.weights:
-            if slim_name(variable) is not None:
-                by_path[layer_path(variable, network.spec.scope)] = layer
-    return by_path
+    return {layer_path(variable, network.spec.scope): layer for layer in network.model.layers
+            for variable in layer.weights if slim_name(variable) is not None}
 
 
 def trained_layers(network: Network, trainable: str) -> frozenset[str]:
@@ -104,14 +92,14 @@ def trained_layers(network: Network, trainable: str) -> frozenset[str]:
     paths, scopes = list(layers(network)), network.scopes
     if trainable == "all":
         return frozenset(paths)
-    first = {"head": scopes[-1]}.get(trainable, trainable.removesuffix("+"))
+    first = scopes[-1] if trainable == "head" else trainable.removesuffix("+")
     if first in scopes and (trainable == "head" or trainable.endswith("+")):
         below = scopes[:scopes.index(first)]
         return frozenset(path for path in paths if path.split("/")[0] not in below)
     try:
         chosen = frozenset(path for path in paths if re.search(trainable, path))
     except re.error as error:
-        raise UsageError(f"`trainable` {trainable}: neither head, all, nor {scopes[0]}+ and so on, and no regular "
+        raise UsageError(f"`trainable` {trainable}: neither head, all, nor {scopes[0]}+ and so on, nor a regular "
                          f"expression ({error})") from error
     if not chosen:
         known = ", ".join(f"{scope}+" for scope in scopes[:-1])
@@ -124,43 +112,29 @@ def trained_layers(network: Network, trainable: str) -> frozenset[str]:
     return chosen
 
 
-def rate_factors(network: Network, config: TrainingConfig, new_scopes: Sequence[str]) -> dict[str, float]:
-    """Scope → factor of the learning rate: `head_lr_multiplier` for new layers, `layer_decay` for each scope below."""
-    old = [scope for scope in network.scopes if scope not in new_scopes]
-    decayed = {scope: config.layer_decay ** distance for distance, scope in enumerate(reversed(old))}
-    return {scope: decayed.get(scope, config.head_lr_multiplier) for scope in network.scopes}
-
-
 def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Sequence[str] = ()) -> Trained:
-    """Freezes what `trainable` does not name, and puts `l2` on the kernels of the rest.
+    """Freezes what `trainable` does not name, and puts `l2` on the kernels of the rest, as TF-Slim does.
 
     A frozen batch normalisation goes by its moving averages and leaves them as they are. exclude: scopes that were not
     restored: they are new layers as the head is. The L2 factor is of the sum of squares, as `keras.regularizers.L2` has
     it (TF-Slim's counts half the sum).
     """
+    import keras
+
     chosen, scope = trained_layers(network, trainable), network.spec.scope
 
     def new(path: str) -> bool:
         return path == network.scopes[-1] or any(below(f"{scope}/{path}", name, scope) for name in exclude)
 
-    factors = rate_factors(network, config, [scope for scope in network.scopes if new(scope)])
+    old_scopes = [name for name in reversed(network.scopes) if not new(name)]
+    factors = {name: config.layer_decay ** distance for distance, name in enumerate(old_scopes)}
     rows = []
     for path, layer in layers(network).items():
         layer.trainable = path in chosen
-        _penalise(layer, config.l2 if layer.trainable else None)
+        for variable in layer.weights:
+            if variable.name.endswith("kernel"):  # None where an earlier training had a penalty
+                variable.regularizer = keras.regularizers.L2(config.l2) if layer.trainable and config.l2 else None
         factor = config.head_lr_multiplier if new(path) else factors[path.split("/")[0]]
-        rows.append(LayerRow(path, _parameters(layer), layer.trainable, factor))
+        parameters = sum(int(np.prod(variable.shape)) for variable in layer.weights if variable.name not in STATISTICS)
+        rows.append(LayerRow(path, parameters, layer.trainable, factor))
     return Trained(next(row.scope for row in rows if row.trained), tuple(rows))
-
-
-def _penalise(layer: Any, l2: float | None) -> None:
-    """As TF-Slim's argument scopes do: on kernels alone, not on biases, nor on what batch normalisation learns."""
-    import keras
-
-    for variable in layer.weights:
-        if variable.name.endswith("kernel"):
-            variable.regularizer = keras.regularizers.L2(l2) if l2 else None  # also after an earlier training
-
-
-def _parameters(layer: Any) -> int:
-    return sum(int(np.prod(variable.shape)) for variable in layer.weights if variable.name not in STATISTICS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,35 +70,32 @@ class WeightsSource:
             SHA-256 of the weights; None for random ones.
         """
         if self.run is not None:
-            return self._continue(self.run, network, exclude, classes, task, console)
+            if exclude:
+                raise UsageError(f"`exclude` {' '.join(exclude)}: an earlier run's weights are taken whole; omit it")
+            check_same_kind(self.run, network, tuple(classes), task)
+            load_weights(network, self.run, "best")
+            console.print(f"weights: the best of {self.run.path}, with its head", highlight=False, markup=False,
+                          soft_wrap=True)
+            return network_digest(network)
         if self.file is None:
             console.print("weights: random")
             return None
         restore(network, self.file, exclude, show=console.print)
         return self.file.digest()
 
-    def _continue(self, run: RunFolder, network: Network, exclude: Sequence[str], classes: Sequence[str],
-                  task: Task | None, console: Console) -> str:
-        """The best weights of the run, head and all."""
-        recorded = run.read_config()
-        differences: tuple[tuple[str, Any, Any], ...] = (
-            ("`net`", network.spec.name, recorded["network"]["net"]),
-            ("`head`", network.head, recorded["network"]["head"]),
-            ("the task", task, task and Task(recorded["provenance"]["task"])),
-            ("classes", tuple(classes), run.read_labels()))
-        for name, here, there in differences:
-            if here != there:
-                raise WeightsError(f"`weights` {run.path}: that run has {name} {_text(there)}, this one {_text(here)}; "
-                                   "start from a run of the same kind, or from a checkpoint")
-        if exclude:
-            raise UsageError(f"`exclude` {' '.join(exclude)}: an earlier run's weights are taken whole; omit it")
-        load_weights(network, run, "best")
-        console.print(f"weights: the best of {run.path}, with its head", highlight=False, markup=False, soft_wrap=True)
-        return network_digest(network)
 
-
-def _text(value: object) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+def check_same_kind(run: RunFolder, network: Network, classes: tuple[str, ...], task: Task | None) -> None:
+    """WeightsError where an earlier run has another network, head, classes or, where it is known already, task."""
+    recorded = run.read_config()
+    differences: tuple[tuple[str, Any, Any], ...] = (
+        ("`net`", network.spec.name, recorded["network"]["net"]),
+        ("`head`", network.head, recorded["network"]["head"]),
+        ("the task", task, task and Task(recorded["provenance"]["task"])),
+        ("classes", ", ".join(classes), ", ".join(run.read_labels())))
+    for name, here, there in differences:
+        if here != there:
+            raise WeightsError(f"`weights` {run.path}: that run has {name} {there}, this one {here}; start from a run "
+                               "of the same kind, or from a checkpoint")
 
 
 @dataclass(frozen=True)
@@ -124,24 +121,9 @@ class CreatedNetwork(Network):
 def create_network(net: str = "vgg_16", *, classes: Sequence[str], head: str = "fc", weights: Path | str | None = None,
                    image_size: int | None = None, normalisation: Normalisation = "auto", precision: str = "float32",
                    exclude: Sequence[str] = (), seed: int = 0, console: Console | None = None) -> CreatedNetwork:
-    """Builds a network with a new head and restores its weights.
+    """Builds a network with a new head and restores its weights, as `voc_cls.create_network` describes.
 
-    Args:
-        net: name of the network, such as "vgg_16" or "resnet_v1_50".
-        classes: the labels, in the order of the network's outputs.
-        head: "fc" (the paper's own), "gap" or "gap+max" (the pooled last grid, for files with convolutions only).
-        weights: a weight file of any known format, the folder of an earlier run with the same head, or None for random
-            weights.
-        image_size: height and width of the input, pixels; None: the network's own.
-        normalisation: mean and divisor of the pixels; "auto": what the weights were trained with.
-        precision: number format of the layers that are trained: "float32", "bfloat16" or "float16".
-        exclude: scopes that are not restored, such as "fc6"; the head never is, except from an earlier run.
-        seed: of the random weights and of the dropout. The global generators stay as they are.
-        console: where the table of restored layers is printed; None: nowhere.
-
-    Raises:
-        UsageError: for a network, head, size or scope that does not exist.
-        WeightsError: for a file that cannot be read or does not fit.
+    console: where the table of restored layers is printed; None: nowhere.
     """
     source = WeightsSource.open(RANDOM if weights is None else str(Path(weights).absolute()), net)
     if normalisation == "auto":
@@ -174,26 +156,26 @@ def describe_network(network: Network, trainable: str, seed: int) -> NetworkDesc
     spec, now = network.spec, network_digest(network)
     policies = {layer.dtype_policy.name for layer in network.model.layers}
     precision = next((name for name, dtype in POLICIES.items() if name != "float32" and dtype in policies), "float32")
+    origin = network.origin if isinstance(network, CreatedNetwork) else Origin(str(UNKNOWN), (), seed, now, now)
+    if not isinstance(network, CreatedNetwork):
+        reason = "its network was not made by `create_network`"
+    elif origin.created != now:
+        reason = "its network had been trained before"
+    elif origin.seed != seed:
+        reason = f"its network was created with seed={origin.seed}, the run has seed={seed}; use one seed for both"
+    else:
+        reason = ""
     head: Any = network.head  # one of HEADS
-    config = NetworkConfig(str(UNKNOWN), spec.name, head, spec.preprocessing.size,
-                           normalisation_of(spec.preprocessing), (), trainable)
-    origin = network.origin if isinstance(network, CreatedNetwork) else None
-    if origin is None:
-        return NetworkDescription(config, precision, now, "its network was not made by `create_network`")
-    config = replace(config, exclude=origin.exclude)
-    if origin.created != now:
-        return NetworkDescription(config, precision, now, "its network had been trained before")
-    if origin.seed != seed:
-        return NetworkDescription(config, precision, now, f"its network was created with seed={origin.seed}, the run "
-                                  f"has seed={seed}; use one seed for both")
-    return NetworkDescription(replace(config, weights=origin.weights), precision, origin.digest, "")
+    config = NetworkConfig(str(UNKNOWN) if reason else origin.weights, spec.name, head, spec.preprocessing.size,
+                           normalisation_of(spec.preprocessing), origin.exclude, trainable)
+    return NetworkDescription(config, precision, now if reason else origin.digest, reason)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Inside, layers draw their initial weights and dropout states from `seed`; afterwards all is as it was before.
 
-    Keras takes the seed of each initialiser and generator that has none of its own from Python's `random`.
+    Keras takes the seed of each initialiser and generator without a seed from Python's `random`.
     """
     state = random.getstate()
     random.seed(seed)

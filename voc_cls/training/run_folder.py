@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +15,30 @@ CONFIG_GROUPS = (*REPEATABLE, "provenance")
 """Its top-level keys."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """The files of one training run."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """Everything needed to repeat the run: flags, digests, versions."""
-        return self.path / "config.yaml"
-
-    @property
-    def labels(self) -> Path:
-        """The class names, one a line, in the order of the network's outputs."""
-        return self.path / "labels.txt"
-
-    @property
-    def best(self) -> Path:
-        """Weights of the whole network at the highest validation mAP; the last ones without a validation split."""
-        return self.path / "best.weights.h5"
-
-    @property
-    def last(self) -> Path:
-        """Weights of the whole network after the last step."""
-        return self.path / "last.weights.h5"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # everything needed to repeat the run: flags, digests, versions
+        self.config = path / "config.yaml"
+        # the class names, one a line, in the order of the network's outputs
+        self.labels = path / "labels.txt"
+        # weights of the whole network: at the highest validation score (the last ones without a validation split), and
+        # after the last step
+        self.best, self.last = path / "best.weights.h5", path / "last.weights.h5"
+        # what `resume` continues from: step-<steps done>.npz
+        self.checkpoints = path / "checkpoints"
+        # one JSON object a line, one line for every interval between checkpoints
+        self.metrics = path / "metrics.jsonl"
+        # scores on the evaluation split, as `voc-eval --json` writes them
+        self.evaluation = path / "evaluation.json"
+        # event files
+        self.tensorboard = path / "tensorboard"
 
     def last_of(self, kind: str) -> Path:
         """The last weights that `eval_weights` did not choose, `raw` or `ema`; only in a run with `ema`."""
         return self.path / f"last.{kind}.weights.h5"
-
-    @property
-    def checkpoints(self) -> Path:
-        """What `resume` continues from: step-<steps done>.npz."""
-        return self.path / "checkpoints"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line, one line for every interval between checkpoints."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def evaluation(self) -> Path:
-        """Average precisions on the evaluation split, as `voc-eval --json` writes them."""
-        return self.path / "evaluation.json"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files."""
-        return self.path / "tensorboard"
 
     def read_config(self) -> dict[str, Any]:
         """config.yaml; RunError where this is not a run folder."""
@@ -96,7 +70,7 @@ class RunFolder:
             raise RunError(f"{self.labels}: cannot be read ({error.strerror}); is the run complete?") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; nothing where there is none."""
+        """The lines of metrics.jsonl; none before the first interval has ended."""
         if not self.metrics.is_file():
             return []
         lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)

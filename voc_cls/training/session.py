@@ -19,7 +19,7 @@ from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import ResolvedConfig, RunConfig, TrainConfig, option_groups
-from voc_cls.training.devices import on_accelerator, policy
+from voc_cls.training.devices import policy
 from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.fit import Fit
 from voc_cls.training.freezing import Trained, freeze
@@ -150,7 +150,7 @@ def train_distributed(config: TrainConfig, weights: WeightsSource, distribution:
     chosen, preemption = config.network, Preemption(distribution)
     with preemption.watching(handle_signals):
         splits = read_splits(config.dataset, config.training.seed)
-        resolved = config.resolved(splits.train, on_accelerator())  # a loss that does not fit is refused here
+        resolved = config.resolved(splits.train)  # a loss that does not fit is refused here
         distribution.check_same(pictures=[images_digest(split) for split in splits.all])
         with seeded(config.training.seed), distribution.scope():
             network = build_network(chosen.net, chosen.head, len(splits.train.classes),
@@ -168,25 +168,7 @@ def train_network(network: Network, splits: Splits, out: Path | str, *, trainabl
                   ) -> TrainedRun:
     """Trains a network that exists, in this process and on one device. Leaves signals and global seeds alone.
 
-    Args:
-        network: what is trained, in place; afterwards it has the best weights.
-        splits: the images to train on, to validate on (or None), and to report results on (or None).
-        out: the run folder.
-        trainable: "head", "all", "<scope>+" or a regular expression over the layers, as `trainable` of voc-train.
-        resume: continue the run in `out`, from the same network and images.
-        cache_dir: folder of caches, such as the outputs of frozen layers; None: $VOC_CACHE_DIR or the user's.
-        console: where the settings are printed; None: nowhere.
-        progress: whether a progress bar is shown, on a terminal or in a notebook.
-        options: any other setting of voc-train about the training, loss, augmentation and caches, such as steps=500,
-            lr=1e-3, augment="lecture", loss="focal", seed=1.
-
-    Returns:
-        The run, with its history.
-
-    Raises:
-        UsageError: for an option that does not exist or cannot be used.
-        DataError: for an image that cannot be decoded.
-        RunError: where the loss is NaN or infinite, or `out` cannot be written.
+    The arguments, and what is raised, are those of `voc_cls.train`.
     """
     check_splits(splits)
     if network.classes != len(splits.train.classes):
@@ -200,7 +182,7 @@ def train_network(network: Network, splits: Splits, out: Path | str, *, trainabl
                            run=RunConfig(Path(out), resume, cache_dir=cache_dir)).checked()
     folder = RunFolder(settings.run.out)
     check_folder(folder, settings)
-    config = settings.resolved(splits.train, on_accelerator())
+    config = settings.resolved(splits.train)
     trained = freeze(network, trainable, config.training, settings.network.exclude)
     bars = Console(stderr=True)
     bars.quiet = not (progress and (bars.is_terminal or bars.is_jupyter))

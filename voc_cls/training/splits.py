@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voc_cls.data.dataset import Dataset, Draw, Source, Task
+from voc_cls.data.dataset import Dataset, Draw, Task
 from voc_cls.data.load import NONE, read_dataset
 from voc_cls.errors import DataError, UsageError
 from voc_cls.training.config import AUTO, UNKNOWN, DatasetConfig
@@ -15,7 +14,7 @@ from voc_cls.training.config import AUTO, UNKNOWN, DatasetConfig
 
 @dataclass(frozen=True)
 class Splits:
-    """The images of a run; `val` and `eval` may be None."""
+    """The images of a run."""
 
     train: Dataset
     val: Dataset | None = None
@@ -23,7 +22,7 @@ class Splits:
 
     @property
     def all(self) -> tuple[Dataset, ...]:
-        """Those that there are."""
+        """Those that are not None."""
         return tuple(split for split in (self.train, self.val, self.eval) if split is not None)
 
     @property
@@ -73,10 +72,14 @@ def check_splits(splits: Splits, train: str = "`train`", val: str = "`val`", eva
     if splits.task is Task.SINGLE_LABEL and len(splits.train.classes) < 2:
         raise UsageError(f"{train}: has the class {splits.train.classes[0]!r} alone, so there is nothing to "
                          "distinguish; add pictures of another class")
+    known = real_paths(splits.train)
     for name, split in ((val, splits.val), (evaluated, splits.eval)):
         if split is not None:
             check_same_classes(name, split, train, splits.train)
-            check_apart(name, split, train, splits.train)
+            shared = known & real_paths(split)
+            if shared:
+                raise UsageError(f"{name}: {len(shared):,} of its {len(split):,} pictures are in {train} too, so its "
+                                 "numbers would mean nothing; choose splits apart")
 
 
 def check_same_classes(name: str, split: Dataset, other_name: str, other: Dataset) -> None:
@@ -93,21 +96,13 @@ def check_same_classes(name: str, split: Dataset, other_name: str, other: Datase
                          "classes")
 
 
-def check_apart(name: str, split: Dataset, other_name: str, other: Dataset) -> None:
-    """UsageError where two splits share images, under whatever paths."""
-    shared = set(real_paths(other.paths)) & set(real_paths(split.paths))
-    if shared:
-        raise UsageError(f"{name}: {len(shared):,} of its {len(split):,} pictures are in {other_name} too, so its "
-                         "numbers would mean nothing; choose splits apart")
-
-
-def real_paths(paths: Iterable[Path]) -> list[str]:
-    """Where the files really are, behind links and `..`."""
-    return [os.path.realpath(path) for path in paths]
+def real_paths(split: Dataset) -> set[str]:
+    """Where the image files really are, behind links and `..`."""
+    return {os.path.realpath(path) for path in split.paths}
 
 
 def dataset_config(splits: Splits, seed: int) -> tuple[DatasetConfig, str]:
-    """(the settings that read the same splits again, why there are none): one of the two is empty.
+    """The settings that read the same splits again, and "", or settings with an unknown root, and the reason for it.
 
     Args:
         splits: data sets from Python.
@@ -130,15 +125,9 @@ def dataset_config(splits: Splits, seed: int) -> tuple[DatasetConfig, str]:
         return unknown, "it is evaluated on a part of a split"
     if not train.draws and not (val and val.draws):
         return replace(known, val_split=val.split if val else NONE), ""
-    if val is not None and _is_drawn(train, val, seed):
-        return replace(known, val_split=AUTO, val_fraction=val.draws[0].fraction), ""
+    if val is not None and val.split == train.split and len(val.draws) == 1:
+        fraction = val.draws[0].fraction
+        if (train.draws, val.draws) == ((Draw(fraction, seed, taken=False),), (Draw(fraction, seed, taken=True),)):
+            return replace(known, val_split=AUTO, val_fraction=fraction), ""
     return unknown, (f"it trains on a part of a split; `train, val = dataset.split(fraction, seed={seed})`, with the "
                      "seed of the training, can be repeated")
-
-
-def _is_drawn(train: Source, val: Source, seed: int) -> bool:
-    """Whether the two are what `val_split` auto draws."""
-    if train.split != val.split or len(val.draws) != 1:
-        return False
-    fraction = val.draws[0].fraction
-    return (train.draws, val.draws) == ((Draw(fraction, seed, taken=False),), (Draw(fraction, seed, taken=True),))

@@ -18,7 +18,7 @@ from voc_cls.data.preprocessing import grey_levels
 from voc_cls.errors import RunError
 from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
-from voc_cls.training.augmented_views import fixed_views, plain_view
+from voc_cls.training.augmented_views import View, fixed_views
 from voc_cls.training.backbone import BATCH_SIZE, frozen_backbone
 from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.feature_dataset import feature_batches, feature_rows
@@ -93,7 +93,7 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
     digests = dict(zip(splits.pictures, file_digests(splits.pictures), strict=True))
     views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
     trained = len(views)
-    views += [plain_view(path, digests[path]) for path in splits.pictures[len(splits.train):]]
+    views += [View(path, Augmentation(), 0, digests[path]) for path in splits.pictures[len(splits.train):]]
     features = backbone.features(views, cache)
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
     with distribution.scope():
@@ -110,7 +110,7 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
 
 def why_not_cached(network: Network, first: str, splits: Splits, augmentation: Augmentation, precision: str,
                    limit_gb: float) -> str:
-    """Why the backbone before `first` has to run in every step, for the start of the run; empty where it has not."""
+    """Why the backbone before `first` has to run in every step, for the start of the run; empty where it has not to."""
     if first == network.scopes[0]:
         return "all layers are trained"
     if augmentation.mixes:

@@ -37,13 +37,11 @@ class History(list[dict[str, Any]]):
     """Records of metrics.jsonl: step, seconds, lr, loss and the metrics of the validation; a table in Jupyter."""
 
     def _repr_html_(self) -> str:
+        def text(value: float | None) -> str:
+            return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
         columns = list(dict.fromkeys(name for record in self for name in record))
-        rows = [[_number(record.get(name)) for name in columns] for record in self]
-        return html_table("history", columns, rows)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        return html_table("history", columns, [[text(record.get(name)) for name in columns] for record in self])
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class TrainedRun:
     weights: Literal["best", "last"] = "best"
     """Which of the run's weights the network has."""
     report: Report | None = None
-    """On the evaluation split, where the run has just been trained and has one."""
+    """Of the evaluation split; only where the run has just been trained."""
 
     def __repr__(self) -> str:
         return (f"run {self.folder.path}: {self.network.spec.name}, head {self.network.head}, {len(self.labels)} "
@@ -97,24 +95,19 @@ class TrainedRun:
 
     def logits(self, paths: Sequence[Path], title: str = "predict", tta: Tta = "none", batch_size: int = BATCH_SIZE
                ) -> npt.NDArray[np.float32]:
-        """float32 [N, classes] for image files, with a progress bar on a terminal.
+        """float32 [N, classes] for image files, with a progress bar of this title on a terminal; see `predict`.
 
-        Args:
-            paths: The images. DataError names one that cannot be decoded.
-            title: Of the bar.
-            tta: The views of each image whose logits are averaged.
-            batch_size: Images that the network sees at once.
+        tta: The views of each image whose logits are averaged.
         """
         preprocessing = self.network.spec.preprocessing
         views = views_of(tta, preprocessing.size)
         model = self.network.model if views.sizes == (preprocessing.size,) else at_any_size(self.network)
         outputs = []
-        broken = naming_broken_images(paths, preprocessing)
         progress = PredictionProgress(title, len(paths) * views.number)
-        with progress.bar, broken:
+        with progress.bar, naming_broken_images(paths, preprocessing):
             for size in views.sizes:
                 batches = image_batches(paths, batch_size, replace(preprocessing, size=size), views.mirrored)
-                steps = -(-len(paths) * (1 + views.mirrored) // batch_size)  # Keras warns where it has to find out
+                steps = -(-len(paths) * (1 + views.mirrored) // batch_size)  # without it Keras warns
                 logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
@@ -126,7 +119,7 @@ class TrainedRun:
 
     @property
     def task(self) -> Task:
-        """That of the data set it was trained on."""
+        """The task of the data set that the run was trained on."""
         recorded = self.config["provenance"].get("task", Task.MULTI_LABEL.value)
         if recorded not in list(Task):
             raise RunError(f"{self.folder.config}: provenance.task is {recorded!r}, expected "
@@ -134,15 +127,14 @@ class TrainedRun:
         return Task(recorded)
 
     def thresholds(self) -> Thresholds:
-        """Of a multi-label run: what it chose on its validation split; 0.5 for every class where it had none."""
+        """Of a multi-label run: those chosen on its validation split; without such a split 0.5 for every class."""
         return read_thresholds(self.folder.path, self.labels) or default_thresholds(self.labels)
 
 
 def open_run(path: Path, precision: str = "float32", which: Literal["best", "last"] = "best") -> TrainedRun:
-    """Opens the run folder `path` with its best or last weights; RunError where it is not one, or was not finished."""
+    """Opens the run folder `path` with its best or last weights; RunError if it is not one, or was not finished."""
     folder = RunFolder(path)
-    config = folder.read_config()
-    labels = folder.read_labels()
+    config, labels = folder.read_config(), folder.read_labels()
     chosen = config["network"]
     network = build_network(chosen["net"], chosen["head"], len(labels), policy(precision), chosen["image_size"],
                             chosen.get("normalisation", "auto"))
@@ -151,7 +143,7 @@ def open_run(path: Path, precision: str = "float32", which: Literal["best", "las
 
 
 def load_weights(network: Network, folder: RunFolder, which: Literal["best", "last"]) -> None:
-    """Gives `network` the best or last weights of a finished run; RunError where it is not, or they do not fit."""
+    """Gives `network` the best or last weights of a run; RunError if it is not finished, or they do not fit."""
     for weights in (folder.last, folder.best):
         if not weights.is_file():
             raise RunError(f"{folder.path}: the run is not finished, it has no {weights.name}; continue with "
@@ -175,11 +167,11 @@ class ResultFiles:
     """Pictures on the sheet."""
 
     def __iter__(self) -> Iterator[Path]:
-        return iter([path for path in (self.json, self.predictions, self.report, self.sheet) if path is not None])
+        return (path for path in (self.json, self.predictions, self.report, self.sheet) if path is not None)
 
 
 def files_in(folder: RunFolder) -> ResultFiles:
-    """The run's own: evaluation.json, predictions.csv and report.html."""
+    """Those in the run folder: evaluation.json, predictions.csv and report.html."""
     return ResultFiles(folder.evaluation, folder.path / "predictions.csv", folder.path / "report.html")
 
 
@@ -201,7 +193,7 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
         logits: float [N, classes] of the run's network, where they are known already.
 
     Raises:
-        UsageError: The run has other classes than `dataset` or than `classes` names, or another task.
+        UsageError: as from `check_dataset`.
     """
     check_dataset(trained, dataset, classes)
     if logits is None:
@@ -227,8 +219,8 @@ def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str
 def write_results(trained: TrainedRun, dataset: Dataset, files: Sequence[ResultFiles], tta: Tta = "none",
                   classes: Collection[str] = (), resamples: int = RESAMPLES, logits: Floats | None = None) -> Report:
     """Evaluates as `evaluate_run` and writes all of `files`; predictions.csv always has all classes."""
-    check_dataset(trained, dataset, classes)
     if logits is None:
+        check_dataset(trained, dataset, classes)
         logits = trained.logits(dataset.paths, "evaluate", tta)
     report = evaluate_run(trained, dataset, tta, classes, resamples, logits)
     probabilities = probabilities_of(logits, trained.task)
