@@ -102,7 +102,7 @@ def evaluate() -> None:
     from voc_cls.training.trained_run import ResultFiles, files_in, open_run, write_results
 
     recorded = RunFolder(config.run).read_config()
-    dataset = read(config, recorded["dataset"])
+    dataset = read(config, recorded)
     precision = inference_precision(config.precision or recorded["compute"]["inference_precision"])
     trained = open_run(config.run, precision, config.weights)
     files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples)]
@@ -120,12 +120,17 @@ def evaluate() -> None:
 def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
     """The pictures to evaluate: the run's own where no flag names others."""
     from voc_cls.data.load import read_dataset
+    from voc_cls.training.config import UNKNOWN
 
-    split = config.split or recorded["eval_split"]
+    pictures = recorded["dataset"]
+    if config.root is None and pictures["root"] == str(UNKNOWN):
+        raise UsageError(f"{config.run}: {recorded['provenance']['not_repeatable']['dataset']}; pass --root and "
+                         "--split, or evaluate it from Python")
+    split = config.split or pictures["eval_split"]
     if split == "none":
         raise UsageError("--split: the run has no evaluation split; name one")
-    return read_dataset(config.data or recorded["data"], config.root or Path(recorded["root"]), split,
-                        config.difficult or DifficultPolicy(recorded["difficult"]))
+    return read_dataset(config.data or pictures["data"], config.root or Path(pictures["root"]), split,
+                        config.difficult or DifficultPolicy(pictures["difficult"]))
 
 
 def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:

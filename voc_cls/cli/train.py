@@ -9,11 +9,11 @@ from pathlib import Path
 from textwrap import indent
 from typing import get_type_hints
 
-from voc_cls.config import Program, Settings, flag_value
+from voc_cls.config import Program, Settings, flag_value, read_yaml
 from voc_cls.console import import_tensorflow, run
-from voc_cls.errors import RunError
+from voc_cls.errors import RunError, UsageError
 from voc_cls.nets.registry import networks_as_text
-from voc_cls.training.config import TrainConfig
+from voc_cls.training.config import UNKNOWN, TrainConfig
 
 DESCRIPTION = f"""Fine-tune an ImageNet network on your own pictures.
 
@@ -82,4 +82,17 @@ def read_settings(args: Sequence[str], environment: Mapping[str, str]) -> Settin
     out = flag_value(args, "--out") or environment.get(PROGRAM.variable("out"))
     resume = "--resume" in args or environment.get(PROGRAM.variable("resume"))
     own = Path(out) / "config.yaml" if out and resume else None
-    return PROGRAM.read(args, environment, own if own is not None and own.is_file() else None)
+    settings = PROGRAM.read(args, environment, own if own is not None and own.is_file() else None)
+    file = flag_value(args, "--config") or environment.get(PROGRAM.variable("config"))
+    if file and not resume:
+        check_repeatable(settings, file)
+    return settings
+
+
+def check_repeatable(settings: Settings, file: str) -> None:
+    """UsageError where `file` is of a run from Python that it cannot repeat, and nothing replaces what it lacks."""
+    missing = [name for name in ("root", "weights") if str(settings.values[name]) == str(UNKNOWN)]
+    if missing:
+        reasons = read_yaml(Path(file), file).get("provenance", {}).get("not_repeatable", {})
+        raise UsageError(f"--config {file}: this run cannot be repeated, {' and '.join(reasons.values())}; pass "
+                         f"{' and '.join(f'`{name}`' for name in missing)}")

@@ -46,11 +46,8 @@ class Preemption:
     def watching(self, handle_signals: bool = True) -> Iterator[None]:
         """Inside, a signal raises Interrupted, or is noted in `requested` below `deferred`; a second one kills."""
         main = threading.current_thread() is threading.main_thread()  # Python gives signals to it alone
-        if not (handle_signals and main):
-            yield
-            return
-        mine = SIGNALS if self.distribution.hosts == 1 else ()
-        before = {number: signal.signal(number, self._receive) for number in mine}
+        numbers = SIGNALS if handle_signals and main and self.distribution.hosts == 1 else ()
+        before = {number: signal.signal(number, self._receive) for number in numbers}
         try:
             yield
         finally:
@@ -59,7 +56,7 @@ class Preemption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, `requested` has to be looked at; what nobody acted on is raised at the end."""
+        """Inside, `requested` has to be checked; a signal that did not end the training is raised at the end."""
         self._deferred = True
         try:
             yield
@@ -91,7 +88,7 @@ class Saved:
 
 
 def training_state(model: keras.Model) -> list[Any]:
-    """Every variable that a training step reads or writes, the running mean of the loss too, in a fixed order."""
+    """Every variable that a training step reads or writes, in a fixed order."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 
@@ -101,7 +98,7 @@ def checkpoints(folder: RunFolder) -> list[Path]:
 
 
 def restore(model: keras.Model, folder: RunFolder, distribution: Distribution, show: Any = print) -> Saved:
-    """Puts back the newest checkpoint that can be read and returns what it says; Saved() where there is none."""
+    """Restores the newest readable checkpoint and returns what it says; Saved() for a run without checkpoints."""
     state = training_state(model)
     saved, values = distribution.broadcast(lambda: read(folder, len(state), show))
     for variable, value in zip(state, values, strict=False):  # none at all, or all of them
@@ -110,28 +107,25 @@ def restore(model: keras.Model, folder: RunFolder, distribution: Distribution, s
 
 
 def read(folder: RunFolder, variables: int, show: Any) -> tuple[Saved, list[Any]]:
-    """The newest checkpoint that can be read, and the values of all variables; (Saved(), []) where there is none."""
+    """The newest readable checkpoint, and the values of all variables; (Saved(), []) without checkpoints."""
     failures = []
     for path in reversed(checkpoints(folder)):
         try:
-            with path.open("rb") as file, np.load(file) as arrays:
-                contents = _contents(arrays, variables, path)
+            with np.load(path) as arrays:
+                if len(arrays.files) != variables + 1:
+                    raise RunError(f"{path}: has {len(arrays.files) - 1} variables, this run {variables}; start the "
+                                   "run again in another folder")
+                saved = Saved(**json.loads(str(arrays["saved"])))
+                values = [arrays[f"v{number}"] for number in range(variables)]
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
             failures.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
             continue
         for failure in failures:
-            show(f"{failure}; going on from {path.name}")
-        return contents
+            show(f"{failure}; continuing from {path.name}")
+        return saved, values
     if failures:
         raise RunError(f"{failures[0]}; delete {folder.checkpoints} to start from the first step")
     return Saved(), []
-
-
-def _contents(arrays: Any, variables: int, path: Path) -> tuple[Saved, list[Any]]:
-    if len(arrays.files) != variables + 1:
-        raise RunError(f"{path}: has {len(arrays.files) - 1} variables, this run {variables}; start the run again in "
-                       "another folder")
-    return Saved(**json.loads(str(arrays["saved"]))), [arrays[f"v{number}"] for number in range(variables)]
 
 
 class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]

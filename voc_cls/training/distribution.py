@@ -66,8 +66,8 @@ class Distribution:
                              "KERAS_BACKEND=jax, or choose a larger `batch_size`")
 
     @contextmanager
-    def alone(self, *models: keras.Model) -> Iterator[None]:
-        """Inside, `models`, which were built in `scope`, compute on this process's first device, without the others.
+    def alone(self, model: keras.Model) -> Iterator[None]:
+        """Inside, `model`, which was built in `scope`, computes on this process's first device, without the others.
 
         On the TensorFlow backend nothing changes: there `predict` divides its batches among the devices by itself.
         """
@@ -75,24 +75,22 @@ class Distribution:
             yield
             return
         # Keras has no public way to take a variable out of its distribution, which is kept in `_layout` and `_value`
-        variables = [variable for model in models for variable in model.variables]
-        spread = [(variable.value, variable._layout) for variable in variables]
+        spread = [(variable, variable.value, variable._layout) for variable in model.variables]
         around = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
         try:
-            for variable, (value, _) in zip(variables, spread, strict=True):
+            for variable, value, _ in spread:
                 local = value.addressable_data(0).copy()  # a copy: predict donates its buffers
                 variable._layout, variable._value = None, local
             yield
         finally:
-            for variable, (value, layout) in zip(variables, spread, strict=True):
+            for variable, value, layout in spread:
                 variable._layout, variable._value = layout, value
             keras.distribution.set_distribution(around)
 
     def share(self, count: int) -> slice:
         """Which of `count` things, such as pictures to predict, are this process's: evenly, in order."""
-        bounds = [count * rank // self.hosts for rank in (self.rank, self.rank + 1)]
-        return slice(*bounds)
+        return slice(count * self.rank // self.hosts, count * (self.rank + 1) // self.hosts)
 
     def gather(self, rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
         """The rows of all processes, in their order: [count, …] from each one's `share(count)`."""
@@ -120,11 +118,11 @@ class Distribution:
                 message = pickle.dumps((produce(), None), pickle.HIGHEST_PROTOCOL)
             except VocError as error:
                 message = pickle.dumps((None, error))
-        value, problem = pickle.loads(self._send(message))
+        received: tuple[Value, VocError | None] = pickle.loads(self._send(message))
+        value, problem = received
         if problem is not None:
             raise problem
-        result: Value = value
-        return result
+        return value
 
     def _send(self, message: bytes) -> bytes:
         from jax.experimental.multihost_utils import broadcast_one_to_all
@@ -187,7 +185,8 @@ def mirrored(devices: list[Any]) -> Distribution:
         return SINGLE
     import tensorflow as tf
 
-    return Distribution(replicas=len(devices), backing=tf.distribute.MirroredStrategy([one.name for one in devices]))
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    return Distribution(replicas=len(devices), backing=strategy)
 
 
 def data_parallel(rank: int, hosts: int) -> Distribution:

@@ -18,7 +18,7 @@ from voc_cls.errors import Interrupted, RunError, UsageError, VocError
 from voc_cls.training.distribution import Distribution, data_parallel, mirrored
 
 RANK_VARIABLES = ("VOC_RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
-"""Where launchers put a process's number: ours, Slurm's, a Kubernetes Indexed Job's."""
+"""Where launchers put a process's number: voc-train's own variable, Slurm's, a Kubernetes Indexed Job's."""
 COORDINATOR_VARIABLE = "VOC_COORDINATOR"
 JOIN_SECONDS = 300
 """Until all processes must have come."""

@@ -1,4 +1,4 @@
-"""Adam as the run wants it: a rate of its own for every variable, schedules, averaged weights that stay aside."""
+"""Adam with a learning-rate factor for every variable, schedules, and averaged weights beside the raw ones."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def build_optimizer(config: ResolvedTraining, factors: Sequence[float], float16:
 
 def learning_rate(config: ResolvedTraining) -> Any:
     """The rate of every step: a number where a callback may change it, else a schedule over all steps."""
-    rate, steps, warmup = config.lr, config.steps, config.warmup_steps
-    if config.schedule == "cosine" or warmup:
-        start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
-        # alpha is the share of the rate that is left at the end: 1 makes the cosine a constant
-        return keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, max(1, steps - warmup),
-                                                      alpha=0.0 if config.schedule == "cosine" else 1.0, **start)
-    return rate
+    rate, warmup = config.lr, config.warmup_steps
+    if config.schedule != "cosine" and not warmup:
+        return rate
+    start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
+    # alpha is the share of the rate that is left at the end: 1 makes the cosine a constant
+    return keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, max(1, config.steps - warmup),
+                                                  alpha=0.0 if config.schedule == "cosine" else 1.0, **start)
 
 
 def averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
@@ -98,7 +98,7 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
 @contextmanager
 def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Inside, the model has the averages as its weights. Keras' SwapEMAWeights adds and subtracts them, which rounds:
-    afterwards training would go on from weights that are slightly off."""
+    afterwards training would continue from weights that are slightly off."""
     pairs = averages(optimizer)
     raw = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
     try:

@@ -35,7 +35,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         step: number of training steps done so far.
         network: the model whose graph is shown.
         val: the validation split, if there is one.
-        latest: the newest score of `val` with its logits [N, classes]; None while there is none.
+        latest: the newest score of `val` with its logits [N, classes]; None before the first validation.
         images: a training batch as the network sees it, float32 [N, H, W, 3] RGB in 0-255, evaluated once; None where
             the steps see no images.
     """
@@ -124,7 +124,7 @@ def write_images(tag: str, images: npt.NDArray[Any]) -> None:
 
 def graph(model: keras.Model) -> Any:
     """The layers of a functional model with their shapes, grouped by their scopes, as a GraphDef: TensorBoard draws a
-    box for each. A traced graph would show every operation, and on the JAX backend there is none."""
+    box for each. A traced graph would show every operation, and the JAX backend has none."""
     names: dict[int, str] = {}  # by the tensor that a layer returns
     scope, drawn = model.weights[0].path.split("/")[0], tf.compat.v1.GraphDef()
     for layer in model.layers:

@@ -85,6 +85,18 @@ def test_a_wrong_key_or_value_in_the_yaml_is_named(tmp_path: Path, text: str, na
         PROGRAM.read_file(file, f"--config {file}")
 
 
+def test_the_config_of_a_run_that_cannot_be_repeated_says_why_and_what_to_pass(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("dataset: {root: unknown}\nnetwork: {weights: unknown}\nprovenance: {not_repeatable: "
+                    "{dataset: its data sets were made in Python, network: its network had been trained before}}\n")
+    with pytest.raises(UsageError) as error:
+        read_settings([], {"VOC_TRAIN_CONFIG": str(file), "VOC_TRAIN_ROOT": "devkit"})
+    assert str(error.value) == (f"--config {file}: this run cannot be repeated, its data sets were made in Python and "
+                                "its network had been trained before; pass `weights`")
+    settings = read_settings(["--config", str(file), "--root", "devkit", "--weights", "none"], {})
+    assert settings.config(TrainConfig).network.weights == "none"
+
+
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path):
     file = tmp_path / "c.yaml"
     file.write_text("dataset: {root: devkit}\nnetwork: {weights: none}\ntraining: {steps: 10, lr: 1e-4, seed: 1}\n")

@@ -47,7 +47,7 @@ def test_an_unknown_scope_is_refused_with_the_known_ones(network: Network, wrong
 
 
 def test_an_expression_that_is_none_or_forgets_the_head_is_refused(network: Network):
-    with pytest.raises(UsageError, match="no regular expression"):
+    with pytest.raises(UsageError, match="nor a regular expression"):
         freeze(network, "conv(", TrainingConfig())
     with pytest.raises(UsageError, match=r"leaves out m_fc8, .* write conv5\|m_fc8"):
         freeze(network, "conv5", TrainingConfig())

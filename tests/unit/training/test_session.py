@@ -14,6 +14,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from voc_cls.cli.evaluate import EvalConfig, read
 from voc_cls.cli.train import read_settings
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Source
 from voc_cls.data.load import read_dataset
@@ -109,6 +110,8 @@ def test_a_run_that_the_command_cannot_repeat_says_why(run, trainval: Dataset, t
         "network": "its network had been trained before"}
     with pytest.raises(RunError, match="run: cannot be repeated, its data sets were"):
         trained.folder.check_repeatable()
+    with pytest.raises(UsageError, match=r"run: its data sets were made in Python .*; pass --root and --split"):
+        read(EvalConfig(trained.folder.path), recorded)
 
 
 @pytest.mark.parametrize(("options", "message"), [
