@@ -120,12 +120,10 @@ def evaluate() -> None:
 def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
     """The pictures to evaluate: the run's own where no flag names others."""
     from voc_cls.data.load import read_dataset
-    from voc_cls.training.config import UNKNOWN
 
-    pictures = recorded["dataset"]
-    if config.root is None and pictures["root"] == str(UNKNOWN):
-        raise UsageError(f"{config.run}: {recorded['provenance']['not_repeatable']['dataset']}; pass --root and "
-                         "--split, or evaluate it from Python")
+    pictures, reasons = recorded["dataset"], recorded["provenance"].get("not_repeatable", {})
+    if config.root is None and "dataset" in reasons:
+        raise UsageError(f"{config.run}: {reasons['dataset']}; pass --root and --split, or evaluate it from Python")
     split = config.split or pictures["eval_split"]
     if split == "none":
         raise UsageError("--split: the run has no evaluation split; name one")
@@ -145,10 +143,9 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
     """What the task fits, of a run that has a validation split but not its files; returns what was written."""
-    from voc_cls.evaluation.tasks import is_fitted
+    from voc_cls.evaluation.tasks import fit, is_fitted, write_fitted
     from voc_cls.training.config import DatasetConfig
     from voc_cls.training.splits import read_splits
-    from voc_cls.training.trained_run import write_fitted
 
     pictures = trained.config["dataset"]
     if is_fitted(trained.folder.path, trained.task) or pictures["val_split"] == "none":
@@ -157,4 +154,5 @@ def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
                               "difficult": DifficultPolicy(pictures["difficult"])})
     validation = read_splits(chosen, trained.config["training"]["seed"]).val
     assert validation is not None, "a validation split other than none is read"
-    return write_fitted(trained, validation, trained.logits(validation.paths, "validate"))
+    fitted = fit(validation, trained.logits(validation.paths, "validate"))
+    return write_fitted(trained.folder.path, fitted, trained.labels)

@@ -13,7 +13,7 @@ from voc_cls.config import Program, Settings, flag_value, read_yaml
 from voc_cls.console import import_tensorflow, run
 from voc_cls.errors import RunError, UsageError
 from voc_cls.nets.registry import networks_as_text
-from voc_cls.training.config import UNKNOWN, TrainConfig
+from voc_cls.training.config import TrainConfig
 
 DESCRIPTION = f"""Fine-tune an ImageNet network on your own pictures.
 
@@ -91,8 +91,10 @@ def read_settings(args: Sequence[str], environment: Mapping[str, str]) -> Settin
 
 def check_repeatable(settings: Settings, file: str) -> None:
     """UsageError where `file` is of a run from Python that it cannot repeat, and nothing replaces what it lacks."""
-    missing = [name for name in ("root", "weights") if str(settings.values[name]) == str(UNKNOWN)]
+    provenance = read_yaml(Path(file), file).get("provenance")
+    reasons = provenance.get("not_repeatable", {}) if isinstance(provenance, dict) else {}
+    missing = [name for name, group in (("root", "dataset"), ("weights", "network"))
+               if group in reasons and settings.sources.get(name, "").startswith(f"{file}: ")]
     if missing:
-        reasons = read_yaml(Path(file), file).get("provenance", {}).get("not_repeatable", {})
         raise UsageError(f"--config {file}: this run cannot be repeated, {' and '.join(reasons.values())}; pass "
                          f"{' and '.join(f'`{name}`' for name in missing)}")

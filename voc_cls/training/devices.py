@@ -10,8 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -31,37 +30,25 @@ PACKAGES = ("tensorflow", "keras", "numpy", "jax")
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
-@dataclass(frozen=True)
-class Card:
-    """A graphics card with `gib` of memory, None where that is unknown."""
-
-    name: str
-    gib: float | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.gib is None else f"{self.name} ({self.gib:.0f} GiB)"
-
-
-def nvidia_cards(root: Path = ROOT) -> tuple[Card, ...]:
-    """The NVIDIA cards in this machine, whether they can be used or not: from nvidia-smi, else its driver, else the
-    PCI bus, else the device files that a container was given."""
+def nvidia_cards(root: Path = ROOT) -> tuple[str, ...]:
+    """The NVIDIA cards in this machine, with their memory if known, whether they can be used or not: from nvidia-smi,
+    else its driver, else the PCI bus, else the device files that a container was given."""
     smi = shutil.which("nvidia-smi") if root == ROOT else None
     if smi is not None:
         done = subprocess.run([smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
                               capture_output=True, text=True, timeout=30, check=False)
         rows = [line.rpartition(",") for line in done.stdout.splitlines()] if done.returncode == 0 else []
         if rows:
-            return tuple(Card(name.strip(), int(mib) / 1024 if mib.strip().isdecimal() else None)
+            return tuple(f"{name.strip()} ({int(mib) / 1024:.0f} GiB)" if mib.strip().isdecimal() else name.strip()
                          for name, _, mib in rows)
     infos = sorted(root.glob("proc/driver/nvidia/gpus/*/information"))
     if infos:
-        return tuple(Card(_search(r"^Model:\s*(.+?)\s*$", info) or "NVIDIA card") for info in infos)
+        return tuple(_search(r"^Model:\s*(.+?)\s*$", info) or "NVIDIA card" for info in infos)
     slots = [folder for folder in sorted(root.glob("sys/bus/pci/devices/*"))
              if _search(NVIDIA, folder / "vendor") and _search(DISPLAY, folder / "class")]
     if slots:
-        return tuple(Card(f"NVIDIA card at PCI {slot.name}") for slot in slots)
-    return tuple(Card(f"NVIDIA card {file.name.removeprefix('nvidia')}")
-                 for file in sorted(root.glob("dev/nvidia[0-9]*")))
+        return tuple(f"NVIDIA card at PCI {slot.name}" for slot in slots)
+    return tuple(f"NVIDIA card {file.name.removeprefix('nvidia')}" for file in sorted(root.glob("dev/nvidia[0-9]*")))
 
 
 def driver_version(root: Path = ROOT) -> str | None:
@@ -139,14 +126,13 @@ def device() -> str:
     used, by = accelerators(), {"tensorflow": "TensorFlow", "jax": "JAX"}.get(backend(), backend())
     cards = nvidia_cards()
     if used:
-        named = cards if len(cards) == len(used) else tuple(map(Card, used))
-        names = [str(card) for card in named]
+        names = cards if len(cards) == len(used) else used
         return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names)) + f", by {by}"
     line = f"CPU: {processor()}, {cores()} cores, by {by}"
     return f"{line}; {why_unused(cards, backend(), driver_version(), os.environ)}" if cards else line
 
 
-def why_unused(cards: tuple[Card, ...], backend: str, driver: str | None, environment: Mapping[str, str]) -> str:
+def why_unused(cards: Sequence[str], backend: str, driver: str | None, environment: Mapping[str, str]) -> str:
     """Why none of `cards`, which are in this machine, computes, and what to do. driver: its version, if loaded."""
     what = f"{cards[0]} is not used" if len(cards) == 1 else f"{len(cards)} NVIDIA cards are not used"
     visible = environment.get("CUDA_VISIBLE_DEVICES")

@@ -83,7 +83,7 @@ def hardware() -> dict[str, str]:
         "its extensions": ", ".join(text for flag, text in CPU_FEATURES.items() if flag in flags) or "none known",
         "bfloat16": "native" if devices.has_bfloat16() else "emulated, slower than float32",
         "memory": "unknown" if memory is None else f"{memory:.1f} GiB",
-        "NVIDIA cards": ", ".join(map(str, devices.nvidia_cards())) or "none",
+        "NVIDIA cards": ", ".join(devices.nvidia_cards()) or "none",
         "NVIDIA driver": devices.driver_version() or "none",
     }
 

@@ -35,7 +35,7 @@ def check_folder(folder: RunFolder, settings: TrainConfig) -> None:
 
 
 def check_provenance(folder: RunFolder, provenance: Mapping[str, Any]) -> None:
-    """RunError where the run in `folder` began with other weights or images behind the same names."""
+    """RunError where the run in `folder` began with other weights or images under the same names."""
     recorded = folder.read_config()["provenance"]
     if recorded.get("backend") != provenance["backend"]:
         raise UsageError(f"`resume`: {folder.config} was begun on Keras' backend {recorded.get('backend')}, this is "

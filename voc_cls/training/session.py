@@ -15,6 +15,7 @@ from voc_cls.data.image_cache import cached_images
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.report.page import Report
+from voc_cls.evaluation.tasks import fit, write_fitted
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.checkpoint import Preemption
@@ -31,7 +32,7 @@ from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits, check_splits, dataset_config, read_splits
 from voc_cls.training.summary import show_start
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
-from voc_cls.training.trained_run import TrainedRun, files_in, write_fitted, write_results
+from voc_cls.training.trained_run import TrainedRun, files_in, write_results
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Session:
         trained = TrainedRun(folder, recorded, self.splits.train.classes, self.network)
         if (val := self.splits.val) is not None:
             logits = part.logits(part.shared_inputs(val), len(val))
-            distribution.broadcast(lambda: write_fitted(trained, val, logits))
+            distribution.broadcast(lambda: write_fitted(folder.path, fit(val, logits), trained.labels))
         if (evaluated := self.splits.eval) is None:
             return trained
         logits = part.logits(part.shared_inputs(evaluated), len(evaluated))

@@ -18,8 +18,8 @@ from voc_cls.weights.diff import below
 def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distribution: Distribution, console: Console
                ) -> None:
     """Prints what is about to happen: the layers, the run, and a warning for what cannot be meant."""
-    network = config.settings.network
-    console.print(trained.table(config.training.lr))
+    training, settings, network = config.training, config.settings, config.settings.network
+    console.print(trained.table(training.lr))
     if network.weights == "none" and trained.frozen_parameters:
         console.print("[yellow]warning:[/yellow] the frozen layers have random weights")
     for scope in network.exclude:
@@ -28,13 +28,6 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
                           f"stays random; trainable {scope}+ trains it")
     if distribution.description:
         console.print(distribution.description, highlight=False)
-    console.print(summary(config, splits, trained))
-
-
-def summary(config: ResolvedConfig, splits: Splits, trained: Trained) -> Table:
-    """What is about to happen, a line for each matter."""
-    training, settings = config.training, config.settings
-    epoch = -(-len(splits.train) // training.batch_size)
     table = Table(show_header=False, box=None)
     table.add_row("device", device())
     table.add_row("train", f"{escape(splits.train.name)}: {len(splits.train):,} pictures, "
@@ -44,14 +37,14 @@ def summary(config: ResolvedConfig, splits: Splits, trained: Trained) -> Table:
     for name, split in (("validation", splits.val), ("evaluation", splits.eval)):
         table.add_row(name, escape(f"{split.name}: {len(split):,} pictures") if split else "none")
     table.add_row("weights", f"{trained.parameters:,} parameters trained, {trained.frozen_parameters:,} frozen")
-    epochs = f"{training.steps / epoch:.1f} epochs of {epoch:,} steps"
-    table.add_row("steps", f"{training.steps:,} of {training.batch_size} pictures = {epochs}; a checkpoint every "
-                           f"{training.interval:,}")
+    epoch = -(-len(splits.train) // training.batch_size)
+    table.add_row("steps", f"{training.steps:,} of {training.batch_size} pictures = {training.steps / epoch:.1f} "
+                           f"epochs of {epoch:,} steps; a checkpoint every {training.interval:,}")
     table.add_row("optimiser", optimiser(training))
     table.add_row("loss", loss(config.loss, settings.compute.precision))
     table.add_row("augmentation", augmentation(config.augmentation))
     table.add_row("run folder", escape(str(settings.run.out)))
-    return table
+    console.print(table)
 
 
 def optimiser(training: ResolvedTraining) -> str:

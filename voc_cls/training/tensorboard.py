@@ -18,7 +18,6 @@ from voc_cls.evaluation.singlelabel import confusion_figure, singlelabel_scores
 from voc_cls.evaluation.tasks import Score
 from voc_cls.training.callbacks import UNSAID
 
-START = tf.compat.v1.SessionLog.START
 MOST_IMAGES = 16
 FIGURES_A_RUN = 10
 """Times that PR curves or confusions are written, spread over the run; TensorBoard has a slider over them."""
@@ -55,7 +54,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         done = self.step()
         with tf.Graph().as_default():  # TensorBoard drops what it has from this step on; tf.summary has no such event
             restart = tf.compat.v1.summary.FileWriter(str(self.folder))
-            restart.add_session_log(tf.compat.v1.SessionLog(status=START), done + 1)
+            restart.add_session_log(tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START), done + 1)
             restart.close()
         self.writer = tf.summary.create_file_writer(str(self.folder))
         if done > 0:
@@ -70,8 +69,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         """The interval's scalars and, a few times in a run, what there is to see of the validation."""
         scalars = {name: float(value) for name, value in (logs or {}).items() if name not in UNSAID}
         scalars["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        latest = self.latest()
-        if latest is not None:
+        if (latest := self.latest()) is not None:
             scalars |= latest[0].per_class
         self.intervals_since_figures += 1
         with self.writer.as_default(step=self.step()):
@@ -93,10 +91,9 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _figures(self) -> None:
         latest = self.latest()
-        if latest is None or self.val is None:
-            return
-        self.intervals_since_figures = 0
-        FIGURES[self.val.task](self.val, latest[1])
+        if latest is not None and self.val is not None:
+            self.intervals_since_figures = 0
+            FIGURES[self.val.task](self.val, latest[1])
 
 
 def write_pr_curves(val: Dataset, logits: Floats) -> None:

@@ -20,8 +20,7 @@ from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
 from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of, write_predictions
 from voc_cls.evaluation.report.page import Report, RunDetails
-from voc_cls.evaluation.tasks import evaluate, fit, read_fitted
-from voc_cls.evaluation.tasks import write_fitted as write_fitted_files
+from voc_cls.evaluation.tasks import evaluate, read_fitted
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.tta import Tta, at_any_size, views_of
 from voc_cls.files import write_json
@@ -173,11 +172,6 @@ class ResultFiles:
 def files_in(folder: RunFolder) -> ResultFiles:
     """Those in the run folder: evaluation.json, predictions.csv and report.html."""
     return ResultFiles(folder.evaluation, folder.path / "predictions.csv", folder.path / "report.html")
-
-
-def write_fitted(trained: TrainedRun, validation: Dataset, logits: Floats) -> tuple[Path, ...]:
-    """Fits what the task has to fit to the validation logits [N, classes]; returns the files written."""
-    return write_fitted_files(trained.folder.path, fit(validation, logits), trained.labels)
 
 
 def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", classes: Collection[str] = (),

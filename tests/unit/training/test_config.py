@@ -87,7 +87,7 @@ def test_a_wrong_key_or_value_in_the_yaml_is_named(tmp_path: Path, text: str, na
 
 def test_the_config_of_a_run_that_cannot_be_repeated_says_why_and_what_to_pass(tmp_path: Path):
     file = tmp_path / "c.yaml"
-    file.write_text("dataset: {root: unknown}\nnetwork: {weights: unknown}\nprovenance: {not_repeatable: "
+    file.write_text("dataset: {root: /a/unknown}\nnetwork: {weights: /a/unknown}\nprovenance: {not_repeatable: "
                     "{dataset: its data sets were made in Python, network: its network had been trained before}}\n")
     with pytest.raises(UsageError) as error:
         read_settings([], {"VOC_TRAIN_CONFIG": str(file), "VOC_TRAIN_ROOT": "devkit"})

@@ -8,7 +8,6 @@ import pytest
 
 from voc_cls.training import devices
 from voc_cls.training.devices import (
-    Card,
     driver_version,
     memory_gib,
     nvidia_cards,
@@ -17,7 +16,7 @@ from voc_cls.training.devices import (
     why_unused,
 )
 
-CARD = (Card("NVIDIA A100", 80.0),)
+CARD = ("NVIDIA A100 (80 GiB)",)
 DRIVER_FILE = """NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs-builder@U16)
 GCC version:  gcc version 12.2.0
 """
@@ -38,7 +37,7 @@ def pci(root: Path, slot: str, vendor: str, kind: str) -> None:
 def test_the_driver_names_the_cards(tmp_path: Path):
     for slot, model in (("0000:01:00.0", "NVIDIA H100 PCIe"), ("0000:02:00.0", "NVIDIA A10")):
         put(tmp_path / "proc/driver/nvidia/gpus" / slot, information=f"Model: \t\t {model}\nIRQ:   \t\t 91\n")
-    assert [card.name for card in nvidia_cards(tmp_path)] == ["NVIDIA H100 PCIe", "NVIDIA A10"]
+    assert nvidia_cards(tmp_path) == ("NVIDIA H100 PCIe", "NVIDIA A10")
 
 
 def test_without_a_driver_the_pci_bus_shows_the_card_but_not_its_sound_or_bridges(tmp_path: Path):
@@ -46,7 +45,7 @@ def test_without_a_driver_the_pci_bus_shows_the_card_but_not_its_sound_or_bridge
     pci(tmp_path, "0000:01:00.1", "0x10de", "0x040300")
     pci(tmp_path, "0000:02:00.0", "0x10de", "0x068000")
     pci(tmp_path, "0000:03:00.0", "0x8086", "0x030000")
-    assert nvidia_cards(tmp_path) == (Card("NVIDIA card at PCI 0000:01:00.0"),)
+    assert nvidia_cards(tmp_path) == ("NVIDIA card at PCI 0000:01:00.0",)
 
 
 def test_a_container_sees_its_cards_as_device_files(tmp_path: Path):

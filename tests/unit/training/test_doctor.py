@@ -58,7 +58,7 @@ def test_a_device_that_fails_is_told_and_does_not_end_the_report(monkeypatch: py
 
 
 def test_a_card_that_is_not_used_comes_with_advice(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(devices, "nvidia_cards", lambda: (devices.Card("NVIDIA A100", 80.0),))
+    monkeypatch.setattr(devices, "nvidia_cards", lambda: ("NVIDIA A100 (80 GiB)",))
     if devices.on_accelerator():
         pytest.skip("a GPU is used here")
     assert any("NVIDIA A100 (80 GiB) is not used" in advice for advice in advices(None))
