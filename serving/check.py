@@ -10,13 +10,12 @@ import errno
 import importlib.util
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
-from serving.models.metadata import ModelMetadata, read_metadata
+from serving.models.metadata import read_metadata
 from serving.models.version_folders import SAVED_MODEL, read_model_folder
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
@@ -24,14 +23,6 @@ from serving.security.tls import Certificates
 FILES = (SAVED_MODEL, "variables/variables.index")
 """Of every exported version, relative to its folder."""
 MODEL_COLUMNS = ("model", "versions", "labels", "network", "classes", "thresholds", "folder")
-
-
-@dataclass(frozen=True)
-class _CheckedModel:
-    """A model as it is on disk."""
-
-    settings: ModelSettings
-    versions: dict[int, ModelMetadata]
 
 
 def check(config: ServeConfig) -> None:
@@ -48,15 +39,8 @@ def check(config: ServeConfig) -> None:
         ("engine", f"{config.resolved_threads} threads, {config.engine.precision}"),
         ("pictures", f"up to {config.pictures.max_megapixels:g} megapixels, {config.pictures.max_picture_mb:g} MiB"),
     ]
-    print("\n".join([*_columns([MODEL_COLUMNS, *map(_row, models)]), "", *_columns(summary), "",
+    print("\n".join([*_columns([MODEL_COLUMNS, *models]), "", *_columns(summary), "",
                      "voc-serve: nothing wrong was found"]))
-
-
-def _row(model: _CheckedModel) -> tuple[str, ...]:
-    newest = model.versions[max(model.versions)]
-    labels = " ".join(f"{label}={number}" for label, number in model.settings.labels.items())
-    return (model.settings.name, " ".join(map(str, model.versions)), labels or "-", f"{newest.net} {newest.size} px",
-            str(len(newest.labels)), "yes" if newest.thresholds else "no", str(model.settings.folder))
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -65,8 +49,8 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _check_model(settings: ModelSettings) -> _CheckedModel:
-    """Reads what a model's folder says; ServeError if a wanted version or a label's is missing or damaged."""
+def _check_model(settings: ModelSettings) -> tuple[str, ...]:
+    """The MODEL_COLUMNS of a model; ServeError if a wanted version or a label's is missing or damaged."""
     folder, name = read_model_folder(settings.folder), settings.name
     on_disk = ", ".join(map(str, folder.versions))
     wanted = settings.policy.wanted(folder.versions)
@@ -81,7 +65,10 @@ def _check_model(settings: ModelSettings) -> _CheckedModel:
         for file in FILES:
             if not (folder.version(number) / file).is_file():
                 raise ServeError(f"{folder.version(number)} has no {file}: export the model again with voc-export")
-    return _CheckedModel(settings, {number: read_metadata(folder.version(number)) for number in wanted})
+    *_, newest = [read_metadata(folder.version(number)) for number in wanted]
+    labels = " ".join(f"{label}={number}" for label, number in settings.labels.items())
+    return (name, " ".join(map(str, wanted)), labels or "-", f"{newest.net} {newest.size} px",
+            str(len(newest.labels)), "yes" if newest.thresholds else "no", str(settings.folder))
 
 
 def _check_folders(config: ServeConfig) -> None:

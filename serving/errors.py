@@ -59,22 +59,16 @@ class StatusError(Exception):
 
 
 class InvalidArgument(StatusError):
-    """The call itself is wrong."""
-
     status = grpc.StatusCode.INVALID_ARGUMENT
     http = 400
 
 
 class NotFound(StatusError):
-    """The call names something that this server does not have."""
-
     status = grpc.StatusCode.NOT_FOUND
     http = 404
 
 
 class ResourceExhausted(StatusError):
-    """The server holds as many images as it may, or the client makes more calls than it may."""
-
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
     http = 429
 
@@ -84,35 +78,25 @@ class ResourceExhausted(StatusError):
 
 
 class Unavailable(StatusError):
-    """The model is not loaded yet, or no longer."""
-
     status = grpc.StatusCode.UNAVAILABLE
     http = 503
 
 
 class DeadlineExceeded(StatusError):
-    """The caller's deadline has passed."""
-
     status = grpc.StatusCode.DEADLINE_EXCEEDED
     http = 504
 
 
 class Unimplemented(StatusError):
-    """A method of the API that this server does not have."""
-
     status = grpc.StatusCode.UNIMPLEMENTED
     http = 501
 
 
 class Unauthenticated(StatusError):
-    """The call has no key, or an unknown one."""
-
     status = grpc.StatusCode.UNAUTHENTICATED
     http = 401
 
 
 class PermissionDenied(StatusError):
-    """The caller is known and may not call this method."""
-
     status = grpc.StatusCode.PERMISSION_DENIED
     http = 403

@@ -32,22 +32,26 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler is None:
             return None
         decode = _decoder(handler.request_deserializer)
-        if details.method.startswith(HEALTH):
-            return _health(handler, decode)
+        is_health = details.method.startswith(HEALTH)
         if handler.unary_unary is not None:
             # as if the request were a stream of one message: so the call is admitted, or not, before that is read
             async def unary(requests: AsyncIterator[Any], context: Any) -> Any:
-                async with self._around(details.method, context):
+                async with _aborting(context) if is_health else self._around(details.method, context):
                     return await handler.unary_unary(await _only(requests), context)
 
             return grpc.stream_unary_rpc_method_handler(unary, decode, handler.response_serializer)
+
+        async def watch_health(requests: AsyncIterator[Any], context: Any) -> None:
+            async with _aborting(context):
+                await handler.unary_stream(await _only(requests), context)
 
         async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             async with self._around(details.method, context) as call:
                 async for response in handler.stream_stream(self._rate_limited(requests, call.client), context):
                     yield response
 
-        return grpc.stream_stream_rpc_method_handler(stream, decode, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(watch_health if is_health else stream, decode,
+                                                     handler.response_serializer)
 
     @contextlib.asynccontextmanager
     async def _around(self, method: str, context: Any) -> AsyncIterator[RequestContext]:
@@ -74,21 +78,6 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     await asyncio.sleep(error.retry_after or 1)
             first = False
             yield request
-
-
-def _health(handler: Any, decode: Callable[[bytes], Any]) -> Any:
-    """A method of grpc.health.v1, whose messages are read as those of all others are."""
-    async def unary(requests: AsyncIterator[Any], context: Any) -> Any:
-        async with _aborting(context):
-            return await handler.unary_unary(await _only(requests), context)
-
-    async def watch(requests: AsyncIterator[Any], context: Any) -> None:
-        async with _aborting(context):
-            await handler.unary_stream(await _only(requests), context)
-
-    if handler.unary_unary is not None:
-        return grpc.stream_unary_rpc_method_handler(unary, decode, handler.response_serializer)
-    return grpc.stream_stream_rpc_method_handler(watch, decode, handler.response_serializer)
 
 
 def _decoder(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 CLOSED_SECONDS = 0.3
 """How long new requests are refused before the ports are closed. gRPC answers CANCELLED, which no client retries, to
-requests that arrive while it closes a connection; by then clients have been told UNAVAILABLE, and to wait longer."""
+requests that arrive while it closes a connection; by then clients have got UNAVAILABLE with a longer retry_after."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class RequestMiddleware:
         self._closed = False
 
     def close(self) -> None:
-        """Refuses new requests from now on; those in flight go on."""
+        """Refuses new requests from now on; those in flight continue."""
         self._closed = True
 
     @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.tensorflow import Precision, TensorFlowDecoder, TensorFlowNetwork
+from serving.engine.tensorflow import TensorFlowDecoder, TensorFlowNetwork
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Model:
         self.threads = settings.threads
         self.decoders = ThreadPoolExecutor(settings.threads)
         self._decoder = TensorFlowDecoder(graph, settings.threads)
-        self._network = TensorFlowNetwork(folder, Precision(settings.precision), settings.threads)
+        self._network = TensorFlowNetwork(folder, settings.precision, settings.threads)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Runs each batch size once."""

@@ -128,7 +128,7 @@ def check_names(models: Iterable[ModelSettings], where: str) -> None:
     names = Counter(model.name for model in models)
     if twice := sorted(name for name, times in names.items() if times > 1):
         raise UsageError(f"{where}: {' and '.join(map(repr, twice))} is the name of several models: give each a "
-                         "\"name\" of its own")
+                         "different \"name\"")
 
 
 def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
@@ -157,7 +157,7 @@ def _policy_of(value: Any, where: str) -> VersionPolicy:
     if isinstance(value, list):
         value = ",".join(map(str, value))
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise UsageError(f"{where}: {value!r} is none of latest, latest:2, all, or numbers such as [3, 7]")
+        raise UsageError(f"{where}: {value!r} is not latest, latest:2, all, or numbers such as [3, 7]")
     return parse_policy(str(value), where)
 
 
@@ -172,7 +172,7 @@ def parse_policy(text: str, where: str = "`versions`") -> VersionPolicy:
     numbers = [number.strip() for number in text.split(",")]
     if all(len(number) < 20 and is_version(number) for number in numbers):
         return VersionPolicy("specific", numbers=tuple(sorted({int(number) for number in numbers})))
-    raise UsageError(f"{where} {text!r} is none of latest, latest:2 (the two highest), all, or numbers such as 3,7")
+    raise UsageError(f"{where} {text!r} is not latest, latest:2 (the two highest), all, or numbers such as 3,7")
 
 
 def parse_labels(assignments: Iterable[str], policy: VersionPolicy, where: str = "`version_labels`") -> dict[str, int]:

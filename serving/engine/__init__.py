@@ -1,1 +1,1 @@
-"""Computation: dynamic batching, and a version's network in a process of its own."""
+"""Computation: dynamic batching, and the network of each version in a separate process."""

@@ -1,7 +1,7 @@
 """Dynamic batching: the images of all callers, to an engine that computes one batch at a time.
 
 By default a batch does not wait until it is full: it is what arrived while the engine was busy. A single caller is
-answered at once, and under load the batches grow by themselves. The queue is fair: clients take turns, and so do the
+answered at once, and under load the batches grow. The queue is fair: clients take turns, and so do the
 requests of one client; a request keeps its order.
 """
 
@@ -59,7 +59,7 @@ def batch_sizes(largest: int) -> tuple[int, ...]:
 
 
 class Batcher:
-    """Runs `predict` in a thread of its own, on batches of the queued images. Belongs to its event loop."""
+    """Runs `predict` in a separate thread, on batches of the queued images. Belongs to its event loop."""
 
     def __init__(self, predict: Callable[[Sequence[Inputs]], Scores], sizes: tuple[int, ...], timeout: float,
                  on_batch: Callable[[int, float], None], on_drop: Callable[[DropReason, int], None]) -> None:

@@ -1,4 +1,4 @@
-"""A version's network in a process of its own: the server's end, and what both ends exchange.
+"""A version's network in a separate process: the server's end, and what both ends exchange.
 
 Batches are handed over through shared memory, everything else through a socket.
 """
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from serving.errors import ServeError
 
 END_SECONDS = 10
-"""How long an engine may take to end by itself after its socket was closed: a batch of the largest network."""
+"""How long an engine may take to exit after its socket was closed: a batch of the largest network."""
 
 Inputs = npt.NDArray[np.float32]
 """Preprocessed images, float32 [N, size, size, 3] or [size, size, 3]; the scale is the model's own."""

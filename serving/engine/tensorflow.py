@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import struct
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +76,16 @@ def bmp(image: npt.NDArray[np.uint8]) -> bytes:
                            40, width, -height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
 
 
-class Precision(StrEnum):
-    """Number type of the computation; weights, inputs and outputs are always float32."""
+def choose_precision(wanted: str, cpu_info: Path = CPU_INFO) -> str:
+    """`auto` becomes bfloat16 where the CPU has instructions for it; ServeError if bfloat16 is not supported.
 
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    AUTO = "auto"
-
-
-def choose_precision(wanted: Precision, cpu_info: Path = CPU_INFO) -> Precision:
-    """`auto` becomes bfloat16 where the CPU has instructions for it; ServeError if bfloat16 is not supported."""
+    The number type of the computation only: weights, inputs and outputs are always float32.
+    """
     supported = not _gpu() and cpu_info.exists() and any(
         re.search(rf"\b{flag}\b", cpu_info.read_text()) for flag in BFLOAT16_CPU_FLAGS)
-    if wanted is Precision.AUTO:
-        return Precision.BFLOAT16 if supported else Precision.FLOAT32
-    if wanted is Precision.BFLOAT16 and not supported:
+    if wanted == "auto":
+        return "bfloat16" if supported else "float32"
+    if wanted == "bfloat16" and not supported:
         raise ServeError(f"`precision` bfloat16 needs a CPU with {' or '.join(BFLOAT16_CPU_FLAGS)} and no GPU, which "
                          "this machine does not have: choose float32 or auto")
     return wanted
@@ -100,7 +94,7 @@ def choose_precision(wanted: Precision, cpu_info: Path = CPU_INFO) -> Precision:
 class TensorFlowNetwork:
     """The signature `predict_tensors` of one exported version, loaded and frozen."""
 
-    def __init__(self, version_folder: Path, precision: Precision, threads: int) -> None:
+    def __init__(self, version_folder: Path, precision: str, threads: int) -> None:
         self._precision = choose_precision(precision)
         self._threads = threads
         v1.logging.set_verbosity(v1.logging.ERROR)  # or it warns that sessions are deprecated
@@ -137,7 +131,7 @@ class TensorFlowNetwork:
         config.gpu_options.allow_growth = True
         config.experimental.optimize_for_static_graph = True  # or the session keeps one more copy of the weights
         if not _gpu():
-            lower = [BFLOAT16_OPTIMIZER] if self._precision is Precision.BFLOAT16 else []
+            lower = [BFLOAT16_OPTIMIZER] if self._precision == "bfloat16" else []
             config.graph_options.rewrite_options.optimizers.extend(["function", *lower, "constfold", "remap"])
             config.graph_options.rewrite_options.meta_optimizer_iterations = 1
         return config

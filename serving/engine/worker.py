@@ -1,6 +1,6 @@
 """The process in which one version's network is loaded and computed; serving.engine.process starts it.
 
-A process of its own, so that loading a version does not slow down the one that answers (Python's lock, TensorFlow's
+A separate process, so that loading a version does not slow down the one that answers (Python's lock, TensorFlow's
 shared thread pool), and so that all of its memory is freed when it is unloaded.
 """
 
@@ -65,13 +65,13 @@ def main(connection: Connection, memory: int) -> None:
 def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, Loaded]:
     """The network, after one batch of each size: TensorFlow optimises its graph for every size."""
     import_tensorflow()
-    from serving.engine.tensorflow import Precision, TensorFlowNetwork, start_threads
+    from serving.engine.tensorflow import TensorFlowNetwork, start_threads
 
     cores = os.sched_getaffinity(0)
     start_threads(request.threads)  # sized by the cores of this moment, so before they are restricted
     if request.background:
         _use_cores(set(sorted(cores)[:max(1, len(cores) // 2)]))
-    network = TensorFlowNetwork(request.version_folder, Precision(request.precision), request.threads)
+    network = TensorFlowNetwork(request.version_folder, request.precision, request.threads)
     seconds = []
     for size in request.batch_sizes:
         started = time.monotonic()
@@ -99,7 +99,7 @@ def _trim_memory() -> None:
 
 
 def _end_with_server(parent: int) -> None:
-    """Ends this process when the server has been killed, whatever it is doing."""
+    """Ends this process when the server has been killed, even in the middle of a batch."""
     while os.getppid() == parent:
         time.sleep(PARENT_INTERVAL)
     os._exit(1)

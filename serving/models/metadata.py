@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from serving.errors import ServeError
 
@@ -28,7 +28,7 @@ class ModelMetadata:
     size: int
     """Height and width of the network's input, pixels."""
     activation: str = "sigmoid"
-    """From logits to probabilities: sigmoid, each label on its own, or softmax, they sum to 1."""
+    """From logits to probabilities: sigmoid, each label independently, or softmax, where they sum to 1."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """Label → least probability with which it counts as present."""
     mean: tuple[float, ...] = ()
@@ -73,81 +73,71 @@ class _Section:
     prefix: str
     values: dict[str, Any]
 
+    def get(self, key: str, expected: str, valid: Callable[[Any], bool], default: Any = None) -> Any:
+        """The value under `key`, which must be valid."""
+        value = self.values.get(key, default)
+        if not valid(value):
+            raise ServeError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {value!r}: export the model "
+                             "again with voc-export")
+        return value
+
     def section(self, key: str) -> _Section:
         """The object under `key`; empty if it is absent or null."""
-        value = self.values.get(key)
-        if value is not None and not isinstance(value, dict):
-            self.fail(key, "have keys and values", value)
+        value = self.get(key, "have keys and values", lambda value: value is None or isinstance(value, dict))
         return _Section(self.path, f"{self.prefix}{key}.", value or {})
 
     def text(self, key: str, default: str = "") -> str:
         """The text under `key`."""
-        value = self.values.get(key, default)
-        return value if isinstance(value, str) else self.fail(key, "be text", value)
+        return str(self.get(key, "be text", lambda value: isinstance(value, str), default))
 
     def fraction(self, key: str) -> float | None:
         """The number from 0 to 1 under `key`; None if it is absent or null."""
-        value = self.values.get(key)
-        if value is None or (_is_number(value) and 0 <= value <= 1):
-            return value
-        return self.fail(key, "be from 0 to 1", value)
+        fraction: float | None = self.get(
+            key, "be from 0 to 1", lambda value: value is None or (_is_number(value) and 0 <= value <= 1))
+        return fraction
 
-    def fail(self, key: str, expected: str, value: Any) -> NoReturn:
-        raise ServeError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {value!r}: export the model "
-                         "again with voc-export")
+    def grey_levels(self, key: str) -> tuple[float, ...]:
+        """The numbers under `key`, one for each channel; none if it is absent."""
+        levels = self.get(key, "be a list of grey levels",
+                          lambda value: isinstance(value, list) and all(map(_is_number, value)), [])
+        return tuple(map(float, levels))
 
 
 def _metadata(content: _Section) -> ModelMetadata:
-    labels = _labels(content)
-    preprocessing, metrics = content.section("preprocessing"), content.section("metrics")
+    labels = tuple(content.get("labels", "be a list of names", _are_names))
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ServeError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
+    preprocessing, metrics, thresholds = map(content.section, ("preprocessing", "metrics", "thresholds"))
+    content.get("preprocessing", "have a \"size\" in pixels", _has_size)
+    for label in set(thresholds.values) - set(labels):
+        thresholds.get(label, "be for one of \"labels\"", lambda _: False)
+    classes = metrics.section("classes")
     return ModelMetadata(
         labels=labels,
         net=content.text("net", "?"),
-        size=_size(content, preprocessing),
+        size=preprocessing.values["size"],
         activation=content.text("activation", "sigmoid"),
-        thresholds=_thresholds(content.section("thresholds"), labels),
-        mean=_grey_levels(preprocessing, "mean"),
-        std=_grey_levels(preprocessing, "std"),
+        thresholds=_present({label: thresholds.fraction(label) for label in labels}),
+        mean=preprocessing.grey_levels("mean"),
+        std=preprocessing.grey_levels("std"),
         channels=preprocessing.text("channels"),
         resize=preprocessing.text("resize"),
         metrics={name: float(value) for name, value in metrics.values.items() if _is_number(value)},
-        average_precisions=_average_precisions(metrics.section("classes"), labels),
+        average_precisions=_present({label: classes.section(label).fraction("ap") for label in labels}),
         weights_digest=content.text("weights_digest"),
     )
 
 
-def _labels(content: _Section) -> tuple[str, ...]:
-    labels = content.values.get("labels")
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
-        content.fail("labels", "be a list of names", labels)
-    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ServeError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
-    return tuple(labels)
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(label, str) and label for label in value)
 
 
-def _size(content: _Section, preprocessing: _Section) -> int:
-    size = preprocessing.values.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        content.fail("preprocessing", "have a \"size\" in pixels", preprocessing.values)
-    return size
+def _has_size(preprocessing: Any) -> bool:
+    size = preprocessing.get("size") if preprocessing else None
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 1
 
 
-def _grey_levels(preprocessing: _Section, key: str) -> tuple[float, ...]:
-    levels = preprocessing.values.get(key, [])
-    if not isinstance(levels, list) or not all(map(_is_number, levels)):
-        preprocessing.fail(key, "be a list of grey levels", levels)
-    return tuple(map(float, levels))
-
-
-def _thresholds(section: _Section, labels: tuple[str, ...]) -> dict[str, float]:
-    thresholds = {label: section.fraction(label) for label in section.values}
-    if unknown := [label for label in thresholds if label not in labels]:
-        section.fail(unknown[0], "be one of \"labels\"", unknown[0])
-    return {label: value for label, value in thresholds.items() if value is not None}
-
-
-def _average_precisions(classes: _Section, labels: tuple[str, ...]) -> dict[str, float]:
-    values = {label: classes.section(label).fraction("ap") for label in labels}
+def _present(values: Mapping[str, float | None]) -> dict[str, float]:
     return {label: value for label, value in values.items() if value is not None}
 
 

@@ -147,13 +147,16 @@ class Model:
         none. `settled`: folders that were not there before count as complete; else a folder must be unchanged since
         the last look, as it may still be being copied.
         """
+        problem = ""
         try:
             await self._folders.look(settled)
         except (ServeError, OSError) as error:
-            self._report(str(error))
-            return
-        self._report("")
-        await self.load_wanted()
+            problem = str(error)
+            if problem != self.problem:  # once, not at every look
+                log.error("model %s: %s; its versions in memory stay", self.settings.name, problem)
+        self.problem = problem
+        if not problem:
+            await self.load_wanted()
 
     async def load_wanted(self) -> None:
         """What `follow` does, by the folders as they were at the last look."""
@@ -248,9 +251,3 @@ class Model:
         else:
             version.state, version.error, version.available_since = VersionState.AVAILABLE, "", time.monotonic()
         self._on_change()
-
-    def _report(self, problem: str) -> None:
-        """Logs a problem once, not at every look."""
-        if problem and problem != self.problem:
-            log.error("model %s: %s; its versions in memory stay", self.settings.name, problem)
-        self.problem = problem

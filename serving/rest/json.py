@@ -32,8 +32,7 @@ BASE64 = "b64"
 """{"b64": "…"} stands for bytes, in requests and in answers."""
 MOST_VALUES = 2**22
 """Values in one body: 27 pictures of 224 × 224 pixels as lists of numbers; half a second on one core, up to 400 MB."""
-CHUNK = 2**14
-"""Numbers written before other threads get their turn."""
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 WHITESPACE = b" \t\r\n"
 RESPONSE_KEYS = {"instances": "predictions", "inputs": "outputs"}
 BINARY = "_bytes"
@@ -91,9 +90,7 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
 
 
 def unzip(body: bytes, max_bytes: int) -> bytes:
-    """A gzip file of up to `max_bytes` when unpacked. Raises InvalidArgument, PayloadTooLarge before it takes more
-    memory.
-    """
+    """Unpacks gzip, up to `max_bytes`. Raises InvalidArgument, and PayloadTooLarge before it takes more memory."""
     unpacking = zlib.decompressobj(AS_GZIP)
     try:
         unpacked = unpacking.decompress(body, max_bytes + 1)
@@ -102,8 +99,8 @@ def unzip(body: bytes, max_bytes: int) -> bytes:
     if len(unpacked) > max_bytes:
         raise _too_large(max_bytes)
     if not unpacking.eof or unpacking.unused_data:
-        raise InvalidArgument("the body's gzip ends too early" if not unpacking.eof else "the body goes on after its "
-                              "gzip")
+        raise InvalidArgument("the body's gzip ends too early" if not unpacking.eof
+                              else "the body has more bytes after the end of its gzip")
     return unpacked
 
 
@@ -166,9 +163,10 @@ def read_bytes(value: Any, where: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class InputTensor:
-    """The input of a Predict call."""
+class PredictInput:
+    """The input of a Predict call, checked."""
 
+    signature: str
     array: npt.NDArray[Any]
     form: Literal["instances", "inputs"]
 
@@ -181,7 +179,7 @@ def read_signature_name(content: Mapping[str, Any]) -> str:
     return name
 
 
-def read_tensor(content: Mapping[str, Any], name: str, image_size: int) -> InputTensor:
+def read_predict_input(content: Mapping[str, Any], name: str, image_size: int) -> PredictInput:
     """"instances" or "inputs" as the input of signature `name`, checked. Raises InvalidArgument.
 
     Args:
@@ -202,7 +200,7 @@ def read_tensor(content: Mapping[str, Any], name: str, image_size: int) -> Input
     else:
         array = _read_numbers(value, signature.dtype, len(signature.shape), form)
     check_input(name, signature.dtype, array.shape, image_size)
-    return InputTensor(array, form)
+    return PredictInput(name, array, form)
 
 
 def _instances(value: Any, name: str) -> list[Any]:
@@ -252,9 +250,9 @@ def _read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, whe
     allowed = {int} if dtype == "uint8" else {int, float}
     if not set(map(type, level)) <= allowed:
         wrong = next(item for item in level if type(item) not in allowed)
-        found = f"the number {wrong:g}" if isinstance(wrong, float) else kind(wrong)
+        value_kind = f"the number {wrong:g}" if isinstance(wrong, float) else kind(wrong)
         wanted = "whole numbers from 0 to 255" if dtype == "uint8" else "numbers"
-        raise InvalidArgument(f"{where} must be lists of {wanted}, nested {rank} deep, found {found}")
+        raise InvalidArgument(f"{where} must be lists of {wanted}, nested {rank} deep, found {value_kind}")
     return _in_range(level, dtype, where).reshape(shape)
 
 
@@ -274,9 +272,9 @@ def read_images(content: Mapping[str, Any]) -> list[bytes]:
     """"examples" (and "context", for what an example lacks) → the bytes of their images. Raises InvalidArgument."""
     examples, context = content.get("examples"), content.get("context", {})
     if not isinstance(examples, list) or not examples:
-        found = "none" if examples is None else "an empty one" if examples == [] else kind(examples)
+        examples_kind = "none" if examples is None else "an empty one" if examples == [] else kind(examples)
         raise InvalidArgument("the body must have a list \"examples\", such as "
-                              f"[{{\"{IMAGE_FEATURE}\": {{\"b64\": \"…\"}}}}], found {found}")
+                              f"[{{\"{IMAGE_FEATURE}\": {{\"b64\": \"…\"}}}}], found {examples_kind}")
     if not isinstance(context, dict):
         raise InvalidArgument(f"\"context\" must be an object of features, found {kind(context)}")
     return [_image(example, context, f"examples[{index}]") for index, example in enumerate(examples)]
@@ -293,56 +291,37 @@ def _image(example: Any, context: dict[str, Any], where: str) -> bytes:
     return read_bytes(value, f"{where}['{IMAGE_FEATURE}']")
 
 
-def write_values(array: npt.NDArray[Any], as_bytes: bool = False) -> list[str]:
-    """JSON of each element along the first axis of a float32 array, or of one of bytes objects.
+def to_lists(array: npt.NDArray[Any], as_bytes: bool = False) -> list[Any]:
+    """A float32 array, or one of bytes objects, as nested lists for JSON.
 
-    Numbers have the fewest digits that give the same float32 again; other values are NaN, Infinity and -Infinity, as in
-    TensorFlow Serving. `as_bytes`: bytes as {"b64": …}, else as text.
+    Numbers have the fewest digits that give the same float32 again. `as_bytes`: bytes as {"b64": …}, else as text.
     """
-    values = [_text(value, as_bytes) for value in array.ravel()] if array.dtype == object else _numbers(array.ravel())
-    for size in reversed(array.shape[1:]):
-        values = [f"[{','.join(values[at:at + size])}]" for at in range(0, len(values), size)]
-    return values
+    if array.ndim > 2:  # in parts, so that other threads get their turn
+        return [to_lists(part, as_bytes) for part in array]
+    if array.dtype == object:
+        array = np.frompyfunc(_base64 if as_bytes else _text, 1, 1)(array)
+    else:
+        array = array.astype(np.str_).astype(np.float64)
+    return list(array.tolist())
 
 
-def _numbers(array: npt.NDArray[np.float32]) -> list[str]:
-    values: list[str] = []
-    for at in range(0, len(array), CHUNK):
-        values += array[at:at + CHUNK].astype(np.str_).tolist()
-    if not np.isfinite(array).all():
-        names = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-        values = [names.get(value, value) for value in values]
-    return values
+def _base64(value: bytes) -> dict[str, str]:
+    return {BASE64: binascii.b2a_base64(value, newline=False).decode()}
 
 
-def _text(value: bytes, as_bytes: bool) -> str:
-    if as_bytes:
-        return json.dumps({BASE64: binascii.b2a_base64(value, newline=False).decode()})
-    return json.dumps(value.decode("utf-8", "replace"), ensure_ascii=False)
-
-
-def write_list(items: Sequence[str]) -> str:
-    """JSON texts of values → JSON text of their list."""
-    return f"[{','.join(items)}]"
-
-
-def write_object(items: dict[str, str]) -> str:
-    """JSON texts of values by key → JSON text of the object."""
-    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in items.items()) + "}"
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def write_outputs(outputs: Mapping[str, npt.NDArray[Any]], form: Literal["instances", "inputs"]) -> bytes:
     """The response in the form of the request; a single output is written without its name."""
-    columns = {name: write_values(array, name.endswith(BINARY)) for name, array in outputs.items()}
+    columns = {name: to_lists(array, name.endswith(BINARY)) for name, array in outputs.items()}
+    content: Any = columns
     if len(columns) == 1:
-        (rows,) = columns.values()
-        text = write_list(rows)
+        (content,) = columns.values()
     elif form == "instances":
-        text = write_list([write_object(dict(zip(columns, row, strict=True)))
-                           for row in zip(*columns.values(), strict=True)])
-    else:
-        text = write_object({name: write_list(rows) for name, rows in columns.items()})
-    return f"{write_object({RESPONSE_KEYS[form]: text})}\n".encode()
+        content = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return _write({RESPONSE_KEYS[form]: content})
 
 
 def write_classifications(labels: Sequence[str], scores: npt.NDArray[np.float32]) -> bytes:
@@ -350,6 +329,10 @@ def write_classifications(labels: Sequence[str], scores: npt.NDArray[np.float32]
 
     TensorFlow Serving's documentation says "result"; what it sends is "results".
     """
-    names = write_values(np.array([label.encode() for label in labels], dtype=object))
-    pairs = [write_list([write_list(pair) for pair in zip(names, write_values(row), strict=True)]) for row in scores]
-    return f"{write_object({'results': write_list(pairs)})}\n".encode()
+    return _write({"results": [list(zip(labels, row, strict=True)) for row in to_lists(scores)]})
+
+
+def _write(content: dict[str, Any]) -> bytes:
+    """A line of JSON; NaN and infinities as NaN, Infinity and -Infinity, as TensorFlow Serving does."""
+    # iterencode, written in Python, lets other threads have their turn; dumps, in C, does not before its end
+    return f"{''.join(ENCODER.iterencode(content))}\n".encode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,11 +26,11 @@ from serving.models.signatures import signature_name
 from serving.request_context import current_request
 from serving.rest.json import (
     Body,
-    InputTensor,
+    PredictInput,
     read_body,
     read_images,
+    read_predict_input,
     read_signature_name,
-    read_tensor,
     write_classifications,
     write_outputs,
 )
@@ -43,14 +42,6 @@ VERSIONS = (MODEL, MODEL + "/versions/{version:[^/:]+}", MODEL + "/labels/{label
 """How a URL names a model, and a version of it by number or label."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class PredictRequest:
-    """A Predict request, read and checked."""
-
-    signature: str
-    tensor: InputTensor
 
 
 class RestApi:
@@ -89,10 +80,9 @@ class RestApi:
     async def _predict(self, request: web.Request) -> web.Response:
         version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
-            wanted = await self._on_thread(lambda: _predict_request(body, servable))
-            outputs = await predict(servable, wanted.signature, wanted.tensor.array, (), current_request.get(),
-                                    wanted.tensor.form)
-            return _json(await self._on_thread(lambda: write_outputs(outputs, wanted.tensor.form)))
+            given = await self._on_thread(lambda: _predict_input(body, servable))
+            outputs = await predict(servable, given.signature, given.array, (), current_request.get(), given.form)
+            return _json(await self._on_thread(lambda: write_outputs(outputs, given.form)))
 
     async def _classify(self, request: web.Request) -> web.Response:
         version, body = _requested_version(request), await read_body(request, self._max_bytes)
@@ -134,10 +124,10 @@ def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
     return parts["name"], None if version is None else int(version), parts.get("label", "")
 
 
-def _predict_request(body: Body, servable: Servable) -> PredictRequest:
+def _predict_input(body: Body, servable: Servable) -> PredictInput:
     content = body.parsed()
     name = signature_name(servable.name, read_signature_name(content))
-    return PredictRequest(name, read_tensor(content, name, servable.metadata.size))
+    return read_predict_input(content, name, servable.metadata.size)
 
 
 def _images(body: Body, servable: Servable) -> list[bytes]:

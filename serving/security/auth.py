@@ -13,6 +13,7 @@ the old one is removed. No message of this module contains a token.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import re
@@ -20,7 +21,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,11 @@ class Authenticator:
 
     def __init__(self, keys_file: Path | None, look_every: float = LOOK_EVERY) -> None:
         self._path = keys_file
-        self._keys: tuple[ApiKey, ...] = ()
-        self._content = b""
-        self._problem: tuple[str, bytes | None] | None = None
         self._warned = False
-        if self._path is not None:
-            self._files = WatchedFiles(self._path, look_every=look_every)
-            content = _read(self._path)
-            self._use(parse_keys(content, f"`keys_file` {self._path}"), content)
+        if keys_file is not None:
+            self._files = WatchedFiles([keys_file], partial(_read_keys, keys_file), "the keys read before stay in use",
+                                       look_every)
+            self._warn_of_clear_tokens(keys_file)
 
     def client(self, method: str, headers: Iterable[tuple[str, str | bytes]], peer: str,
                certificate_name: str | None = None) -> str:
@@ -97,31 +95,22 @@ class Authenticator:
 
     def refresh(self) -> None:
         """Reads the file again if it has changed; looks at most once a second, and never raises."""
-        if self._path is None or not self._files.changed():
-            return
-        content = None
-        try:
-            content = _read(self._path)
-            if content != self._content:
-                self._use(parse_keys(content, f"`keys_file` {self._path}"), content)
-                log.info("`keys_file` %s: %d keys read again", self._path, len(self._keys))
-            self._problem = None
-        except ServeError as error:
-            if self._problem != (str(error), content):
-                log.error("%s; the %d keys read before stay in use", error, len(self._keys))
-            self._problem = (str(error), content)
+        if self._path is not None and self._files.refresh():
+            log.info("`keys_file` %s: %d keys read again", self._path, len(self._files.content))
+            self._warn_of_clear_tokens(self._path)
 
-    def _use(self, keys: tuple[ApiKey, ...], content: bytes) -> None:
-        self._keys, self._content = keys, content
-        if not self._warned and self._path and any(key.clear for key in keys) and _world_readable(self._path):
-            self._warned = True
-            log.warning("`keys_file` %s holds tokens in clear and every user of this machine can read it: chmod 600 "
-                        "it, or write sha256 instead of token", self._path)
+    def _warn_of_clear_tokens(self, path: Path) -> None:
+        with contextlib.suppress(OSError):  # removed since it was read
+            clear = any(key.clear for key in self._files.content)
+            if clear and not self._warned and path.stat().st_mode & stat.S_IROTH:
+                self._warned = True
+                log.warning("`keys_file` %s holds tokens in clear and every user of this machine can read it: chmod "
+                            "600 it, or write sha256 instead of token", path)
 
     def _find(self, token: str) -> ApiKey | None:
         """Compares every key, each in constant time, so that the time reveals nothing about the keys."""
         digest, match = sha256(token.encode("ascii")).digest(), None
-        for key in self._keys:
+        for key in self._files.content:
             if hmac.compare_digest(key.digest, digest):
                 match = key
         return match
@@ -160,19 +149,12 @@ def _shown(method: str) -> str:
     return " ".join(map(printable, method.split(" ", 1)))
 
 
-def _read(path: Path) -> bytes:
+def _read_keys(path: Path) -> tuple[ApiKey, ...]:
     try:
-        return path.read_bytes()
+        return parse_keys(path.read_bytes(), f"`keys_file` {path}")
     except OSError as error:
         raise ServeError(f"`keys_file` {path} cannot be read ({error.strerror}): pass a YAML file of keys that this "
                          "user may read") from None
-
-
-def _world_readable(path: Path) -> bool:
-    try:
-        return bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -186,9 +168,7 @@ class ApiKey:
     """Whether the file holds the token itself."""
 
     def may(self, method: str) -> bool:
-        """Whether this key may call `method`; a method of no group must be named, or matched by a pattern of its
-        own.
-        """
+        """Whether this key may call `method`; a method of no group must be named, or matched by a pattern."""
         group = group_of(method)
         if group in self.methods or method in self.methods:
             return True
@@ -210,9 +190,8 @@ def group_of(method: str) -> str:
 
 def parse_keys(content: bytes, source: str) -> tuple[ApiKey, ...]:
     """The keys of a file; an empty list lets no caller in. Raises ServeError, whose message starts with `source`."""
-    entries = _entries(content, source)
     keys: dict[bytes, ApiKey] = {}
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(_entries(content, source), 1):
         key = _key(entry, f"{source}: key {number}")
         if key.digest in keys:
             raise ServeError(f"{source}: key {number}, '{key.name}', has the token of '{keys[key.digest].name}': give "
@@ -234,8 +213,7 @@ def _entries(content: bytes, source: str) -> list[Any]:
                          "sha256")
     entries = document["keys"]
     if not isinstance(entries, list):
-        raise ServeError(f"{source}: keys is not a list: start each key with a line - name: …, or write keys: [] for "
-                         f"none")
+        raise ServeError(f"{source}: keys is not a list: start each key with a line - name: …; keys: [] is none")
     return entries
 
 

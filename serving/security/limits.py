@@ -19,7 +19,7 @@ from serving.errors import InvalidArgument, ResourceExhausted
 SMOOTHING = 0.1
 """Weight of the newest image in the average time between two that leave."""
 LONGEST_RETRY = 30.0
-"""Longest time to wait that a caller is told, seconds."""
+"""Longest `retry_after`, seconds."""
 MOST_CLIENTS = 10_000
 """Clients remembered at a time, a few hundred bytes each. Of more, the one that was silent longest is forgotten."""
 
@@ -55,7 +55,7 @@ class Capacity:
             self._measure(images)
 
     def retry_after(self) -> float:
-        """Seconds after which half to all of the places will be free; random, so that callers do not return at once."""
+        """Seconds after which half to all of the places will be free; random, so that not all callers retry at once."""
         since = time.monotonic() - self._last_release  # all that is known before the first release
         return min(LONGEST_RETRY, max(0.02, self.number * self._interval, since) * random.uniform(0.5, 1))
 
@@ -101,17 +101,12 @@ class ClientLimits:
 
     @contextlib.contextmanager
     def admitted(self, client: str) -> Iterator[None]:
-        """Wraps one call, a stream included: counts it as running. Raises ResourceExhausted; refused calls do not
-        count.
-        """
+        """Wraps one call or stream and counts it as running. Raises ResourceExhausted; refused calls do not count."""
         counted = _counted_as(client)
         if self._concurrency and self._running[counted] >= self._concurrency:
             raise ResourceExhausted(f"client '{client}' has {self._running[counted]} calls running, as many as this "
                                     "server allows one client: wait for one to end", reason="concurrency")
-        self._take(counted, client)
-        if not self._concurrency:
-            yield
-            return
+        self.take(client)
         self._running[counted] += 1
         try:
             yield
@@ -121,14 +116,10 @@ class ClientLimits:
                 del self._running[counted]
 
     def take(self, client: str) -> None:
-        """Counts a message of a stream after the first, which its call has counted. Raises ResourceExhausted."""
-        self._take(_counted_as(client), client)
-
-    def _take(self, counted: str, client: str) -> None:
+        """Counts a call, or a message of a stream after the first. Raises ResourceExhausted."""
         if not self._rate:
             return
-        now = self._clock()
-        bucket = self._bucket(counted, now)
+        bucket = self._bucket(_counted_as(client))
         if bucket.calls < 1:
             wait = (1 - bucket.calls) / self._rate
             raise ResourceExhausted(f"client '{client}' makes more than the {self._rate:g} calls per second (after "
@@ -136,11 +127,10 @@ class ClientLimits:
                                     "rate")
         bucket.calls -= 1
 
-    def _bucket(self, counted: str, now: float) -> Bucket:
+    def _bucket(self, counted: str) -> Bucket:
         """The client's bucket as it is now; makes room by forgetting the clients that would be full again anyway."""
-        bucket = self._buckets.get(counted)
-        if bucket is None:
-            bucket = self._buckets[counted] = Bucket(self._burst, now)
+        now = self._clock()
+        bucket = self._buckets.setdefault(counted, Bucket(self._burst, now))
         bucket.calls, bucket.moment = self._calls(bucket, now), now
         self._buckets.move_to_end(counted)
         for _ in range(2):  # more than can be added, so that the oldest idle ones never pile up

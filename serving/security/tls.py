@@ -11,7 +11,6 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import grpc
@@ -59,11 +58,8 @@ class Certificates:
         """
         self._certificate, self._key, self._client_ca = tls_cert, tls_key, client_ca
         paths = [path for path in (tls_cert, tls_key, client_ca) if path is not None]
-        self._files = WatchedFiles(*paths, look_every=look_every)
-        self._lock = Lock()
-        self._problem = ""
-        self._identity = self._read()
-        self._grpc_identity = self._identity
+        self._files = WatchedFiles(paths, self._read, "the certificate read before stays in use", look_every)
+        self._grpc_identity = self._files.content
         """What gRPC was given last."""
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
@@ -79,41 +75,22 @@ class Certificates:
 
     def refresh(self) -> None:
         """Reads the files again if they have changed; looks at most once a second, and never raises."""
-        with self._lock:
-            if not self._files.changed():
-                return
-            try:
-                identity = self._read()
-            except ServeError as error:
-                if str(error) != self._problem:
-                    log.error("%s; the certificate read before stays in use", error)
-                self._problem = str(error)
-                return
-            self._problem = ""
-            if identity != self._identity:
-                self._identity = identity
-                log.info("`tls_cert` %s read again; it expires on %s", self._certificate, _day(identity.expires))
+        if self._files.refresh():
+            log.info("`tls_cert` %s read again; it expires on %s", self._certificate, _day(self._files.content.expires))
 
     def _next_for_grpc(self) -> Any:
         """Called by gRPC before every handshake: a configuration, or None for no change."""
-        try:
-            self.refresh()
-            with self._lock:
-                if self._grpc_identity is self._identity:
-                    return None
-                self._grpc_identity = self._identity
-                return _configuration(self._grpc_identity)
-        except Exception:
-            log.exception("the certificate could not be checked; gRPC keeps the last one")
+        self.refresh()
+        identity = self._files.content
+        if self._grpc_identity is identity:
             return None
+        self._grpc_identity = identity
+        return _configuration(identity)
 
     def _on_handshake(self, connection: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:  # noqa: ARG002
         """Called by OpenSSL at the beginning of every handshake, whether the client names a server or not."""
-        try:
-            self.refresh()
-        except Exception:
-            log.exception("the certificate could not be checked; HTTP keeps the last one")
-        connection.context = self._identity.context
+        self.refresh()
+        connection.context = self._files.content.context
 
     def _read(self) -> Identity:
         certificate = _pem(self._certificate, "tls_cert", b"CERTIFICATE-----", "a certificate")

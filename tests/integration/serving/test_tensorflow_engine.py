@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.tensorflow import Precision, TensorFlowDecoder, TensorFlowNetwork, bmp, choose_precision
+from serving.engine.tensorflow import TensorFlowDecoder, TensorFlowNetwork, bmp, choose_precision
 from serving.errors import ImageDecodeError, ServeError
 from serving.models.signatures import read_graph
 from tests.integration.serving.conftest import jpeg, picture
@@ -31,7 +31,7 @@ def decoder(model: Path) -> Iterator[TensorFlowDecoder]:
 
 
 def test_the_network_computes_what_the_saved_model_computes(model: Path, saved_model: Any, inputs: Any) -> None:
-    network = TensorFlowNetwork(model / "10", Precision.FLOAT32, 1)
+    network = TensorFlowNetwork(model / "10", "float32", 1)
     expected = saved_model.signatures["predict_tensors"](inputs=tf.constant(inputs))
     scores = network.predict(inputs)
     np.testing.assert_allclose(scores.probabilities, expected["probabilities"].numpy(), atol=1e-6)
@@ -50,7 +50,7 @@ def test_the_decoder_computes_what_the_saved_model_computes(decoder: TensorFlowD
 
 
 def test_no_variable_is_left_in_either(model: Path, decoder: TensorFlowDecoder) -> None:
-    network = TensorFlowNetwork(model / "10", Precision.FLOAT32, 1)
+    network = TensorFlowNetwork(model / "10", "float32", 1)
     frozen, prepared = ({operation.type for operation in session.graph.get_operations()}
                         for session in (network._session, decoder._session))
     assert "Const" in frozen
@@ -60,10 +60,10 @@ def test_no_variable_is_left_in_either(model: Path, decoder: TensorFlowDecoder) 
 
 def test_bfloat16_is_close(model: Path, inputs: Any) -> None:
     try:
-        network = TensorFlowNetwork(model / "10", Precision.BFLOAT16, 1)
+        network = TensorFlowNetwork(model / "10", "bfloat16", 1)
     except ServeError as error:
         pytest.skip(str(error))
-    exact = TensorFlowNetwork(model / "10", Precision.FLOAT32, 1)
+    exact = TensorFlowNetwork(model / "10", "float32", 1)
     assert "bfloat16" in network.description
     difference = np.abs(network.predict(inputs).logits - exact.predict(inputs).logits).max()
     assert 0 < difference < 0.1
@@ -74,13 +74,13 @@ def test_bfloat16_is_close(model: Path, inputs: Any) -> None:
 def test_auto_is_bfloat16_where_the_cpu_has_instructions_for_it(tmp_path: Path, flags: str, able: bool) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-    assert choose_precision(Precision.AUTO, info) is (Precision.BFLOAT16 if able else Precision.FLOAT32)
-    assert choose_precision(Precision.FLOAT32, info) is Precision.FLOAT32
+    assert choose_precision("auto", info) == ("bfloat16" if able else "float32")
+    assert choose_precision("float32", info) == "float32"
     if able:
-        assert choose_precision(Precision.BFLOAT16, info) is Precision.BFLOAT16
+        assert choose_precision("bfloat16", info) == "bfloat16"
     else:
         with pytest.raises(ServeError, match="`precision` bfloat16 needs a CPU with avx512_bf16 or amx_bf16"):
-            choose_precision(Precision.BFLOAT16, info)
+            choose_precision("bfloat16", info)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 81])

@@ -57,7 +57,7 @@ def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path)
     ({**GOOD, "preprocessing": {"size": 8, "mean": ["a"]}}, '"preprocessing.mean" must be a list of grey levels'),
     ({**GOOD, "preprocessing": {"size": 8, "channels": 3}}, '"preprocessing.channels" must be text, found 3'),
     ({**GOOD, "thresholds": [0.5, 0.5]}, '"thresholds" must have keys and values, found [0.5, 0.5]'),
-    ({**GOOD, "thresholds": {"cow": 0.5}}, '"thresholds.cow" must be one of "labels", found \'cow\''),
+    ({**GOOD, "thresholds": {"cow": 0.5}}, '"thresholds.cow" must be for one of "labels", found 0.5'),
     ({**GOOD, "thresholds": {"cat": "high"}}, '"thresholds.cat" must be from 0 to 1, found \'high\''),
     ({**GOOD, "thresholds": {"cat": 1.5}}, '"thresholds.cat" must be from 0 to 1, found 1.5'),
     ({**GOOD, "thresholds": {"cat": float("nan")}}, '"thresholds.cat" must be from 0 to 1, found nan'),

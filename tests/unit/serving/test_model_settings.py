@@ -24,7 +24,7 @@ def test_a_policy_chooses_among_the_versions_on_disk(text: str, wanted: tuple[in
 @pytest.mark.parametrize("text", ["", "newest", "latest:", "latest:0", "latest:-1", "latest:x", "3,", "3,x", "-3", "03",
                                   "ALL", "1.5", "latest:²", "9" * 30])
 def test_a_policy_that_is_none_names_those_there_are(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^`versions` '.*' is none of latest, latest:2 \(the two highest\), all, or"):
+    with pytest.raises(UsageError, match=r"^`versions` '.*' is not latest, latest:2 \(the two highest\), all, or"):
         parse_policy(text)
 
 
@@ -64,7 +64,7 @@ def test_a_file_says_several_models_in_folders_relative_to_itself(tmp_path: Path
     ({"model_dir": Path("a"), "model_name": ""}, "`model_name` '' cannot be a model's name"),
     ({"model_dir": Path("a"), "model_name": "a\nb"}, "`model_name` 'a\\nb' cannot be a model's name"),
     ({"model_dir": Path("a"), "model_name": "x" * 101}, f"`model_name` '{'x' * 20}…' cannot be a model's name"),
-    ({"model_dir": Path("a"), "versions": "new"}, "`versions` 'new' is none of latest"),
+    ({"model_dir": Path("a"), "versions": "new"}, "`versions` 'new' is not latest"),
     ({"model_dir": Path("a"), "version_labels": ("stable",)}, "`version_labels` 'stable' is not a label of a version"),
     ({"model_dir": Path("a"), "version_labels": ("stable=new",)}, "`version_labels` 'stable=new' is not a label"),
     ({"model_dir": Path("a"), "version_labels": ("a=1", "a=2")}, "`version_labels` 'a=2': the label 'a' is version 1"),
@@ -88,17 +88,17 @@ def test_a_wrong_flag_is_named(values: dict[str, Any], message: str) -> None:
     ("- {path: a, name: 7}", "[0].name: 7 is not a text: write it in quotation marks"),
     ("- {path: a, name: .a}", "[0].name '.a' cannot be a model's name: use letters"),
     ("- {path: 'a b'}", "[0].path has no name beside it, and its own 'a b' cannot be a model's name"),
-    ("- {path: a, versions: new}", "[0].versions 'new' is none of latest"),
-    ("- {path: a, versions: [3, new]}", "[0].versions '3,new' is none of latest"),
-    ("- {path: a, versions: }", "[0].versions: None is none of latest"),
-    ("- {path: a, versions: true}", "[0].versions: True is none of latest"),
+    ("- {path: a, versions: new}", "[0].versions 'new' is not latest"),
+    ("- {path: a, versions: [3, new]}", "[0].versions '3,new' is not latest"),
+    ("- {path: a, versions: }", "[0].versions: None is not latest"),
+    ("- {path: a, versions: true}", "[0].versions: True is not latest"),
     ("- {path: a, labels: [stable]}", "[0].labels: ['stable'] are not labels: write them as {stable: 3, canary: 4}"),
     ("- {path: a, labels: {3: 3}}", "[0].labels: the label 3 is a number"),
     ("- {path: a, labels: {'3': 3}}", "[0].labels: the label '3' is a number"),
     ("- {path: a, labels: {stable: newest}}", "[0].labels: the label 'stable' must be the number of a version, found"),
     ("- {path: a, labels: {stable: true}}", "[0].labels: the label 'stable' must be the number of a version, found"),
     ("- {path: a, versions: 3, labels: {stable: 4}}", "[0].labels: the label 'stable' is version 4, which is not"),
-    ("- {path: a}\n- {path: b/a}", "'a' is the name of several models: give each a \"name\" of its own"),
+    ("- {path: a}\n- {path: b/a}", "'a' is the name of several models: give each a different \"name\""),
     ("- {path: a, path: b}", "cannot be read (key 'path' is there twice in"),
 ])
 def test_a_wrong_entry_of_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -17,12 +17,12 @@ from serving.rest.json import (
     parse,
     read_bytes,
     read_images,
+    read_predict_input,
     read_signature_name,
-    read_tensor,
+    to_lists,
     unzip,
     write_classifications,
     write_outputs,
-    write_values,
 )
 
 SIZE = 2
@@ -46,7 +46,7 @@ def refusal(work: Any, *arguments: Any) -> str:
     {"inputs": {"image_bytes": [b64(b"one"), b64(b"two\xff\x00")]}},
 ])
 def test_bytes_come_in_rows_or_columns_bare_or_by_name(content: dict[str, Any]) -> None:
-    tensor = read_tensor(content, "serving_default", SIZE)
+    tensor = read_predict_input(content, "serving_default", SIZE)
     assert tensor.array.tolist() == [b"one", b"two\xff\x00"]
     assert tensor.array.dtype == object
     assert {tensor.form} == set(content)
@@ -56,7 +56,7 @@ def test_bytes_come_in_rows_or_columns_bare_or_by_name(content: dict[str, Any]) 
     {"instances": [IMAGE, IMAGE]}, {"instances": [{"images": IMAGE}, {"images": IMAGE}]},
     {"inputs": [IMAGE, IMAGE]}, {"inputs": {"images": [IMAGE, IMAGE]}}])
 def test_nested_lists_become_uint8_images(content: dict[str, Any]) -> None:
-    array = read_tensor(content, "predict_images", SIZE).array
+    array = read_predict_input(content, "predict_images", SIZE).array
     assert array.dtype == np.uint8
     np.testing.assert_array_equal(array, [IMAGE, IMAGE])
 
@@ -65,7 +65,8 @@ def test_numbers_become_the_nearest_float32() -> None:
     given = np.random.default_rng(0).normal(0, 50, (3, SIZE, SIZE, 3)).astype(np.float32)
     whole = np.arange(12).reshape(1, SIZE, SIZE, 3)
     for values in (given, whole):
-        array = read_tensor(parse(json.dumps({"instances": values.tolist()}).encode()), "predict_tensors", SIZE).array
+        body = json.dumps({"instances": values.tolist()}).encode()
+        array = read_predict_input(parse(body), "predict_tensors", SIZE).array
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, values)
 
@@ -118,7 +119,7 @@ def test_numbers_become_the_nearest_float32() -> None:
 ])
 def test_a_wrong_value_is_named_with_what_was_found_and_expected(name: str, content: dict[str, Any],
                                                                 message: str) -> None:
-    assert message in refusal(read_tensor, content, name, SIZE)
+    assert message in refusal(read_predict_input, content, name, SIZE)
 
 
 @pytest.mark.parametrize(("body", "message"), [
@@ -186,15 +187,16 @@ def hard_floats() -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def test_numbers_read_back_are_the_same_float32_in_few_digits() -> None:
     given = hard_floats()
-    texts = write_values(given)
-    back = np.array(json.loads(f"[{','.join(texts)}]"), dtype=np.float64).astype(np.float32)
+    texts = json.dumps(to_lists(given))[1:-1].split(", ")
+    back = np.array(to_lists(given), dtype=np.float64).astype(np.float32)
     np.testing.assert_array_equal(back.view(np.uint32), given.view(np.uint32))
-    assert write_values(np.float32([0.1, 1, 0])) == ["0.1", "1.0", "0.0"]
+    assert write_outputs({"p": np.float32([0.1, 1, 0])}, "inputs") == b'{"outputs":[0.1,1.0,0.0]}\n'
     assert max(map(len, texts)) <= len("-1.17549435e-38")
 
 
 def test_what_is_not_finite_is_written_as_tensorflow_serving_does() -> None:
-    assert write_values(np.float32([np.nan, np.inf, -np.inf, 1])) == ["NaN", "Infinity", "-Infinity", "1.0"]
+    written = write_outputs({"p": np.float32([np.nan, np.inf, -np.inf, 1])}, "inputs")
+    assert written == b'{"outputs":[NaN,Infinity,-Infinity,1.0]}\n'
 
 
 def test_one_output_comes_bare_and_several_by_name() -> None:
@@ -249,7 +251,7 @@ def test_a_bomb_is_refused_before_it_takes_the_memory() -> None:
 @pytest.mark.parametrize(("body", "message"), [
     (b"{}", "the body is not gzip"),
     (gzip.compress(b"{}" * 50, mtime=0)[:-9], "the body's gzip ends too early"),
-    (gzip.compress(b"{}", mtime=0) + b"x", "the body goes on after its gzip"),
+    (gzip.compress(b"{}", mtime=0) + b"x", "the body has more bytes after the end of its gzip"),
 ])
 def test_damaged_gzip_is_refused(body: bytes, message: str) -> None:
     assert message in refusal(unzip, body, 1000)

@@ -173,7 +173,7 @@ def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text
     ("VOC_SERVE_COLOUR", "red", "VOC_SERVE_COLOUR: no such variable; `voc-serve --help` lists"),
     ("VOC_SERVE_SERVED", "a", "VOC_SERVE_SERVED: no such variable"),
     ("VOC_SERVE_CHECK", "1", "VOC_SERVE_CHECK: no such variable"),
-    ("VOC_SERVE_VERSIONS", "new", "VOC_SERVE_VERSIONS 'new' is none of latest"),
+    ("VOC_SERVE_VERSIONS", "new", "VOC_SERVE_VERSIONS 'new' is not latest"),
     ("VOC_SERVE_PORT", "tcp://10.0.0.7:8500", "VOC_SERVE_PORT: 'tcp://10.0.0.7:8500' cannot be used"),
     ("VOC_SERVE_CONFIG", "none.yaml", "VOC_SERVE_CONFIG none.yaml: cannot be read"),
 ])

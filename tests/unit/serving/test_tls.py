@@ -404,11 +404,11 @@ def test_an_encrypted_key_is_refused_without_asking_anybody(tmp_path: Path, firs
 def test_the_end_of_the_certificate_is_known_and_warned_of_when_past(ours: Authority, foreign: Authority,
                                                                     caplog: pytest.LogCaptureFixture) -> None:
     good = foreign.sign("good", days=7)
-    expires = Certificates(good.cert, good.key, None)._identity.expires
+    expires = Certificates(good.cert, good.key, None)._files.content.expires
     assert expires == pytest.approx(time.time() + 7 * 86400, abs=300)
     assert not caplog.records
     late = ours.sign("late", days=-1)
-    expires = Certificates(late.cert, late.key, None)._identity.expires
+    expires = Certificates(late.cert, late.key, None)._files.content.expires
     assert expires == pytest.approx(time.time() - 86400, abs=300)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "has expired on" in caplog.text
