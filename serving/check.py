@@ -94,9 +94,7 @@ def _security(config: SecurityConfig) -> str:
         protection.append(f"{config.client_rate:g} calls/s a client, {config.client_burst} at once")
     if config.client_concurrency:
         protection.append(f"{config.client_concurrency} calls of a client at a time")
-    open_to_all = config.keys_file is None and config.client_ca is None
-    reflection = config.reflection if config.reflection != "auto" else "on" if open_to_all else "off"
-    return ", ".join([*protection, f"reflection {reflection}"])
+    return ", ".join([*protection, f"reflection {'on' if config.has_reflection else 'off'}"])
 
 
 def _port(host: str, port: int, name: str) -> str:

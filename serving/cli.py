@@ -10,7 +10,6 @@ from voc_cls.console import run
 
 
 def main() -> None:
-    """Entry point of voc-serve."""
     hold_standard_streams()
     code = run("voc-serve", _main)
     for stream in (sys.stdout, sys.stderr):

@@ -27,7 +27,6 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._middleware = middleware
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """Wraps the handler of a call."""
         handler = await continuation(details)
         if handler is None:
             return None

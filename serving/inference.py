@@ -39,8 +39,8 @@ async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], o
     """Runs one of SIGNATURES.
 
     Args:
-        servable: answers.
-        signature: its name.
+        servable: the version that answers.
+        signature: name of the signature.
         array: the input, which models.signatures.check_input has accepted.
         output_filter: names of the outputs to return; all if empty.
         request: the current one.

@@ -151,7 +151,6 @@ class _StageTimes:
     end: float = 0.0
 
     def add(self, stage: Stage, begin: float, end: float) -> None:
-        """An image of the request went through a stage."""
         self.spent[stage] = self.spent.get(stage, 0) + end - begin
         self.images += stage == "engine"
         if stage != "decode":

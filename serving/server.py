@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from serving.config.config import ObservabilityConfig, SecurityConfig, ServeConfig
+from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import model_settings
 from serving.errors import ServeError
 from serving.grpc_interceptor import GrpcInterceptor
@@ -65,7 +65,11 @@ async def serve(config: ServeConfig) -> None:
     started = time.monotonic()
     signals = StopSignals()
     logs = Logs(config.observability)
-    tracer = _open_tracer(config.observability)
+    tracer = None
+    if config.observability.trace_to is not None:
+        from serving.telemetry.tracing import Tracer  # needs the extra `trace`
+
+        tracer = Tracer(config.observability.trace_to, config.observability.trace_sampling)
     try:
         parts = _assemble(config, logs, tracer)
         loading = asyncio.ensure_future(parts.models.start())
@@ -80,14 +84,6 @@ async def serve(config: ServeConfig) -> None:
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
         logs.close()
-
-
-def _open_tracer(config: ObservabilityConfig) -> Tracer | None:
-    if config.trace_to is None:
-        return None
-    from serving.telemetry.tracing import Tracer  # needs the extra `trace`
-
-    return Tracer(config.trace_to, config.trace_sampling)
 
 
 def _assemble(config: ServeConfig, logs: Logs, tracer: Tracer | None) -> ServerParts:

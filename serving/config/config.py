@@ -31,7 +31,7 @@ class PortsConfig:
     max_calls: Annotated[int, Range(1, 1e6)] = 1000
     """Largest number of calls at a time; further ones are refused before their message is read."""
     max_connection_age: Annotated[float, Range(0, 1e6)] = 0
-    """Seconds after which a client is asked to reconnect, so that clients behind a load balancer spread over new
+    """Seconds after which a client must reconnect, so that clients behind a load balancer spread over new
     servers; 0: never. Running calls are finished."""
 
 
@@ -93,6 +93,13 @@ class SecurityConfig:
     client_concurrency: Annotated[int, Range(0, 1e6)] = 0
     """Concurrent calls of one client; 0: no limit."""
 
+    @property
+    def has_reflection(self) -> bool:
+        """`reflection`, with `auto` resolved."""
+        if self.reflection == "auto":
+            return self.keys_file is None and self.client_ca is None
+        return self.reflection == "on"
+
 
 @dataclass(frozen=True)
 class ObservabilityConfig:
@@ -147,17 +154,14 @@ class ServeConfig:
 
     @property
     def resolved_threads(self) -> int:
-        """Number of threads, never 0."""
         return self.engine.threads or available_cores()
 
     @property
     def max_pixels(self) -> int:
-        """Largest picture decoded, pixels."""
         return int(self.pictures.max_megapixels * 1e6)
 
     @property
     def max_message_bytes(self) -> int:
-        """Largest message, bytes."""
         return self.ports.max_message_mb * 2**20
 
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -110,8 +110,7 @@ class Batcher:
         self._arrived.set()
         self._full.set()
         await self._task
-        for image in self._queue:
-            _fail(image, Unavailable(CLOSED))
+        _fail(self._queue, Unavailable(CLOSED))
         self._thread.shutdown(wait=False)
 
     async def _serve(self) -> None:
@@ -128,14 +127,11 @@ class Batcher:
                 scores = await loop.run_in_executor(self._thread, self._predict, [image.inputs for image in batch])
             except EngineLost as error:
                 log.error("a batch of %d is lost: %s", len(batch), error)
-                lost = Unavailable("the engine of this version has ended and is being started again: try again")
-                for image in batch:
-                    _fail(image, lost)
+                _fail(batch, Unavailable("the engine of this version has ended and is being started again: try again"))
                 continue
             except Exception as error:
                 log.exception("the engine failed on a batch of %d", len(batch))
-                for image in batch:
-                    _fail(image, error)
+                _fail(batch, error)
                 continue
             end = time.monotonic()
             self._on_batch(len(batch), end - begin)
@@ -174,8 +170,7 @@ class Batcher:
             return image.request.deadline is not None and now >= image.request.deadline
 
         dropped = self._queue.remove(lambda image: image.result.done() or expired(image))
-        for image in dropped:
-            _fail(image, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
+        _fail(dropped, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))
         self.counts.dropped += len(dropped)
         if late:
@@ -184,9 +179,10 @@ class Batcher:
             self._on_drop("cancelled", len(dropped) - late)
 
 
-def _fail(image: _QueuedImage, error: Exception) -> None:
-    if not image.result.done():
-        image.result.set_exception(error)
+def _fail(images: Iterable[_QueuedImage], error: Exception) -> None:
+    for image in images:
+        if not image.result.done():
+            image.result.set_exception(error)
 
 
 class FairQueue(Generic[Item]):
@@ -200,11 +196,9 @@ class FairQueue(Generic[Item]):
         return self._length
 
     def __iter__(self) -> Iterator[Item]:
-        """All items, in no order that matters."""
         return (item for requests in self._clients.values() for items in requests.values() for item in items)
 
     def add(self, client: str, request: str, item: Item) -> None:
-        """Appends an item to those of its request."""
         self._clients.setdefault(client, OrderedDict()).setdefault(request, deque()).append(item)
         self._length += 1
 
@@ -227,7 +221,6 @@ class FairQueue(Generic[Item]):
         return item
 
     def remove(self, unwanted: Callable[[Item], bool]) -> list[Item]:
-        """Takes out every item that is unwanted, and returns them."""
         clients, removed = self._clients, []
         self._clients, self._length = OrderedDict(), 0
         for client, requests in clients.items():

@@ -109,18 +109,11 @@ class EngineProcess:
 
     @property
     def pid(self) -> int:
-        """Of the engine's process."""
         return self._process.pid
 
     @property
     def description(self) -> str:
-        """Library, device, precision and threads."""
         return self._loaded.description if self._loaded else "loading"
-
-    @property
-    def running(self) -> bool:
-        """Whether the process exists."""
-        return self._process.poll() is None
 
     def on_end(self, listener: Callable[[], object]) -> None:
         """Has `listener` called in the running event loop when the process ends."""
@@ -157,7 +150,6 @@ class EngineProcess:
         return answer
 
     def kill(self) -> None:
-        """Ends the process at once; what it computes is lost."""
         self._process.kill()
 
     def close(self) -> None:

@@ -113,7 +113,6 @@ class TensorFlowNetwork:
 
     @property
     def description(self) -> str:
-        """Library, device, precision and threads."""
         return f"TensorFlow {tf.__version__}, {'GPU' if _gpu() else 'CPU'}, {self._precision}, {self._threads} threads"
 
     def predict(self, inputs: Inputs) -> Scores:

@@ -50,12 +50,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
         self._read_ahead = min(READ_AHEAD * config.batching.max_batch_size, config.batching.queue_size)
 
     async def Classify(self, request: classifier_pb2.ClassifyRequest, context: Any) -> classifier_pb2.ClassifyResponse:  # noqa: ARG002
-        """Classifies the images of one call."""
         return await self._classify(request, current_request.get())
 
     async def ClassifyStream(self, request_iterator: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
                              context: Any) -> AsyncIterator[classifier_pb2.ClassifyStreamResponse]:
-        """Classifies the images of a stream of requests."""
         call = current_request.get()
         stream = ClassifyStream(lambda request: self._classify(request, call), call.deadline, self._read_ahead)
         context.add_done_callback(lambda _: stream.cancel())
@@ -63,7 +61,6 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
             yield response
 
     async def GetModel(self, request: classifier_pb2.GetModelRequest, context: Any) -> classifier_pb2.GetModelResponse:  # noqa: ARG002
-        """Describes a model."""
         with self._models.use(*_requested_version(request)) as servable:
             return _description(servable, self._models.versions(servable.name))
 
@@ -87,13 +84,13 @@ class Selection:
     """Which labels of an image are answered."""
 
     top_k: int = 0
-    """At most so many, the most probable ones; 0: all."""
+    """Largest number of labels, the most probable ones; 0: all."""
     thresholds: npt.NDArray[np.float32] | float = 0.0
     """Least probability, of all labels or of each column."""
 
     @classmethod
     def requested(cls, request: classifier_pb2.ClassifyRequest, metadata: ModelMetadata) -> Selection:
-        """The selection that a request asks for; InvalidArgument if it is not possible."""
+        """The selection of a request; InvalidArgument if it is not possible."""
         if request.HasField("threshold"):
             if not 0 <= request.threshold <= 1:  # NaN too
                 raise InvalidArgument(f"threshold {request.threshold:g} is not a probability: send one from 0 to 1, or "
@@ -102,7 +99,7 @@ class Selection:
         return cls(request.top_k, _exported_thresholds(metadata) if request.exported_thresholds else 0.0)
 
     def columns(self, probabilities: npt.NDArray[np.float32]) -> Iterator[int]:
-        """Columns of float32 [C], the most probable first, equally probable ones in their own order."""
+        """Columns of float32 [C], the most probable first, equally probable ones in the order of the labels."""
         passing = probabilities >= np.float32(self.thresholds)
         order = np.argsort(-probabilities, kind="stable")
         return (int(column) for column in order[passing[order]][:self.top_k or None])
@@ -115,12 +112,11 @@ def _exported_thresholds(metadata: ModelMetadata) -> npt.NDArray[np.float32]:
     """
     if metadata.activation == SOFTMAX and not metadata.thresholds:
         raise InvalidArgument("exported_thresholds: this model answers one label per picture (softmax) and has no "
-                              "thresholds: send top_k 1 for that label, or a threshold of your own")
-    missing = [label for label in metadata.labels if label not in metadata.thresholds]
-    if missing:
+                              "thresholds: send top_k 1 for that label, or a threshold")
+    if missing := [label for label in metadata.labels if label not in metadata.thresholds]:
         of = "any label" if len(missing) == len(metadata.labels) else f"the label '{missing[0]}'"
         raise InvalidArgument(f"exported_thresholds: this model was exported without a threshold for {of}: send a "
-                              "threshold of your own")
+                              "threshold")
     return np.array([metadata.thresholds[label] for label in metadata.labels], np.float32)
 
 
@@ -167,13 +163,7 @@ class ClassifyStream:
     """One stream. A request that fails is answered with its error; the others are not affected."""
 
     def __init__(self, classify: Classify, deadline: float | None, read_ahead: int) -> None:
-        """A stream of requests.
-
-        Args:
-            classify: answers one request.
-            deadline: of the stream, in the event loop's time, seconds.
-            read_ahead: images that may be read and not yet answered; a request with more of them goes alone.
-        """
+        """`deadline`: in the event loop's time, seconds; `read_ahead`: images read and not yet answered."""
         self._classify = classify
         self._deadline = deadline
         self._window = _Window(read_ahead)
@@ -182,7 +172,7 @@ class ClassifyStream:
         self._reading: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
-        """The caller has gone: what was read is not computed any more."""
+        """Drops the requests that were read, as the caller has cancelled."""
         if self._reading is not None:
             self._reading.cancel()
 
@@ -276,6 +266,5 @@ class _Window:
         self._in_flight += number
 
     def leave(self, number: int) -> None:
-        """Frees their places."""
         self._in_flight -= number
         self._left.set()

@@ -47,7 +47,6 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes the status from the state of the models."""
         ready = {name: self._models.ready_model(name) for name in self._models.names}
         ready |= dict.fromkeys(self._services, self._models.ready)
         self._statuses = {name: SERVING if able and self._opened else NOT_SERVING for name, able in ready.items()}
@@ -55,14 +54,12 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._changed = asyncio.Event()
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        """Status of one service, now."""
         if request.service not in self._statuses:
             raise NotFound(f"no service or model is called '{printable(request.service)}'; ask for "
                            f"{', '.join(repr(name) for name in self._statuses)}")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        """Status of everything that Check knows."""
         return health_pb2.HealthListResponse(statuses={
             name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()})
 

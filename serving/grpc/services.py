@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.config.config import SecurityConfig, ServeConfig
+from serving.config.config import ServeConfig
 from serving.grpc.classifier_service import ClassifierService
 from serving.grpc.health import HealthService
 from serving.grpc.tensorflow_serving import ModelService, PredictionService
@@ -43,7 +43,6 @@ class ReflectionService(reflection.ReflectionServicer):  # type: ignore[misc]
         self._stop_event = stop_event
 
     async def ServerReflectionInfo(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        """Answers one request after another."""
         async for response in super().ServerReflectionInfo(self._stop_event.until(request_iterator), context):
             yield response
 
@@ -60,12 +59,6 @@ def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeCo
         PredictionService(models, config.max_message_bytes), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    if _has_reflection(config.security):
+    if config.security.has_reflection:
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionService(ALL, stop_event), server)
     return health
-
-
-def _has_reflection(security: SecurityConfig) -> bool:
-    if security.reflection == "auto":
-        return security.keys_file is None and security.client_ca is None
-    return security.reflection == "on"

@@ -74,7 +74,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             return response
 
     async def Regress(self, request: regression_pb2.RegressionRequest, context: Any) -> None:  # noqa: ARG002
-        """Always refused."""
         with self._models.use(*_requested_version(request.model_spec)):
             refuse_regression()
 
@@ -93,7 +92,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
     async def GetModelMetadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest,
                                context: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:  # noqa: ARG002
-        """The signatures of a model."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             if not request.metadata_field:
                 raise InvalidArgument(f"metadata_field is empty; this server knows '{SIGNATURE_DEF}'")
@@ -131,7 +129,7 @@ def _check_tasks(tasks: Any) -> None:
             raise Unimplemented(f"tasks[{index}].method_name is '{printable(task.method_name)}': this server knows "
                                 f"'{CLASSIFY_METHOD}'")
         if _requested_version(task.model_spec) != _requested_version(first):
-            raise InvalidArgument(f"tasks[{index}] asks for another model or version than tasks[0]: all tasks of a "
+            raise InvalidArgument(f"tasks[{index}] has another model or version than tasks[0]: all tasks of a "
                                   "call must be for the same")
 
 
@@ -139,7 +137,7 @@ def _check_signatures(servable: Servable, tasks: Any) -> None:
     for index, task in enumerate(tasks):
         check_classification(servable.name, task.model_spec.signature_name)
         if index:
-            raise InvalidArgument(f"tasks[{index}] asks for the signature '{CLASSIFY_SIGNATURE}' again: once is enough")
+            raise InvalidArgument(f"tasks[{index}] has the signature '{CLASSIFY_SIGNATURE}' again: once is enough")
 
 
 def _requested_version(spec: Any) -> tuple[str, int | None, str]:
@@ -178,7 +176,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
 
 
 def _read_models(request: model_management_pb2.ReloadConfigRequest) -> tuple[ModelSettings, ...]:
-    """The models that a reload asks for. Raises InvalidArgument naming the entry and the field."""
+    """The models of a reload. Raises InvalidArgument naming the entry and the field."""
     if request.config.WhichOneof("config") != "model_config_list":
         raise InvalidArgument("config must be a model_config_list, the only kind that this server knows")
     if request.metric_names:
@@ -197,8 +195,7 @@ def _model_settings(entry: model_server_config_pb2.ModelConfig, where: str) -> M
     if not entry.base_path:
         raise InvalidArgument(f"{where}.base_path is empty: send the folder of the model's versions")
     if "\0" in entry.base_path:
-        raise InvalidArgument(f"{where}.base_path '{printable(entry.base_path)}' can be no folder's: it has a zero "
-                              f"byte")
+        raise InvalidArgument(f"{where}.base_path '{printable(entry.base_path)}' is not a folder: it has a zero byte")
     if entry.model_platform not in ("", PLATFORM) or entry.model_type == model_server_config_pb2.OTHER:
         platform = f"'{printable(entry.model_platform)}'" if entry.model_platform else "model_type OTHER"
         raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found {platform}")

@@ -74,7 +74,6 @@ class _Section:
     values: dict[str, Any]
 
     def get(self, key: str, expected: str, valid: Callable[[Any], bool], default: Any = None) -> Any:
-        """The value under `key`, which must be valid."""
         value = self.values.get(key, default)
         if not valid(value):
             raise ServeError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {value!r}: export the model "
@@ -87,7 +86,6 @@ class _Section:
         return _Section(self.path, f"{self.prefix}{key}.", value or {})
 
     def text(self, key: str, default: str = "") -> str:
-        """The text under `key`."""
         return str(self.get(key, "be text", lambda value: isinstance(value, str), default))
 
     def fraction(self, key: str) -> float | None:
@@ -97,7 +95,6 @@ class _Section:
         return fraction
 
     def grey_levels(self, key: str) -> tuple[float, ...]:
-        """The numbers under `key`, one for each channel; none if it is absent."""
         levels = self.get(key, "be a list of grey levels",
                           lambda value: isinstance(value, list) and all(map(_is_number, value)), [])
         return tuple(map(float, levels))

@@ -51,7 +51,7 @@ class Version:
     unused: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last call that held it has ended."""
     losses: int = 0
-    """How often its engine has ended by itself, soon after it was loaded."""
+    """How often its engine has exited unexpectedly, soon after it was loaded."""
     available_since: float = 0
     """Monotonic time, seconds."""
     not_before: float = 0
@@ -59,7 +59,6 @@ class Version:
 
     @property
     def failed(self) -> bool:
-        """Whether it could not be loaded."""
         return self.state is VersionState.END and bool(self.error)
 
     @property
@@ -91,11 +90,6 @@ class Model:
         """The versions that answer, the highest first."""
         return [number for number, version in sorted(self.versions.items(), reverse=True)
                 if version.state is VersionState.AVAILABLE]
-
-    @property
-    def satisfied(self) -> bool:
-        """Whether a version that the policy wants answers."""
-        return bool(self.settings.policy.wanted(self.available))
 
     @property
     def next_restart(self) -> float:

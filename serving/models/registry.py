@@ -37,12 +37,10 @@ class ModelRegistry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the models."""
         return tuple(self._models)
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a version that answers."""
         return all(model.available for name, model in self._models.items() if name not in self._adding)
 
     def ready_model(self, name: str) -> bool:
@@ -88,10 +86,10 @@ class ModelRegistry:
     async def start(self) -> None:
         """Loads the wanted versions; ServeError if a model then has none that answers."""
         async with self._changing:
-            for name, model in self._models.items():
+            for model in self._models.values():
                 await model.follow(settled=True)
                 if not model.available:
-                    raise ServeError(_failure(name, model))
+                    raise ServeError(_failure(model))
 
     async def watch(self, seconds: float) -> None:
         """Looks for new and removed versions every `seconds` (0: never) and restarts engines; runs until it is
@@ -127,7 +125,6 @@ class ModelRegistry:
         await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Unloads everything."""
         for task in self._reloads:
             task.cancel()
         async with self._changing:
@@ -156,9 +153,7 @@ class ModelRegistry:
                 await self._add(wanted)
                 continue
             model.settings = wanted
-            await model.follow(settled=True)
-            if not model.satisfied:
-                raise InvalidArgument(_failure(wanted.name, model))
+            await _follow(model)
         for name in set(self._models) - {wanted.name for wanted in settings}:
             await _unload_all(self._models.pop(name))
         self._changed()
@@ -171,9 +166,7 @@ class ModelRegistry:
             self._adding.add(name)
             self._models[name] = model
         try:
-            await model.follow(settled=True)
-            if not model.satisfied:
-                raise InvalidArgument(_failure(name, model))
+            await _follow(model)
         except BaseException:
             if replaced is None:
                 del self._models[name]
@@ -232,13 +225,20 @@ class ModelRegistry:
             listener()
 
 
+async def _follow(model: Model) -> None:
+    """InvalidArgument unless a version that the model's policy wants answers afterwards."""
+    await model.follow(settled=True)
+    if not model.settings.policy.wanted(model.available):
+        raise InvalidArgument(_failure(model))
+
+
 async def _unload_all(model: Model) -> None:
     for number in list(model.versions):
         await model.unload(number)
 
 
-def _failure(name: str, model: Model) -> str:
+def _failure(model: Model) -> str:
     errors = [version.error for number, version in sorted(model.versions.items(), reverse=True)
               if version.failed and model.settings.policy.wanted([number])]
-    return model.problem or (errors[0] if errors else f"model '{name}': none of its versions on disk is wanted "
-                                                      f"({model.settings.policy}): see `versions`")
+    return model.problem or (errors[0] if errors else f"model '{model.settings.name}': none of its versions on disk is "
+                                                      f"wanted ({model.settings.policy}): see `versions`")

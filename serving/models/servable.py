@@ -157,11 +157,7 @@ class Loader:
     async def load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
         """Loads a version and warms it up; cancelling ends the engine's process. Raises ServeError.
 
-        Args:
-            model: its name.
-            version: its number.
-            folder: of the version.
-            background: use half of the cores only, because another version is answering.
+        `background`: use half of the cores only, because another version is answering.
         """
         started = time.monotonic()
         try:

@@ -59,14 +59,7 @@ def signature_name(model: str, name: str) -> str:
 
 
 def check_input(name: str, dtype: str, shape: Sequence[int], image_size: int) -> None:
-    """InvalidArgument unless the input has the type and shape that signature `name` takes.
-
-    Args:
-        name: one of SIGNATURES.
-        dtype: of the input.
-        shape: of the input.
-        image_size: height and width of the network's input, pixels.
-    """
+    """InvalidArgument unless `dtype` and `shape` are those of signature `name`; `image_size` in pixels."""
     signature = SIGNATURES[name]
     expected_shape = [image_size if dimension == SIZE else dimension for dimension in signature.shape]
     fits = len(shape) == len(expected_shape) and all(
@@ -100,10 +93,9 @@ def read_graph(version_folder: Path) -> Any:
                              "export the model again with voc-export")
         inputs = {key: dtype_name(tensor.dtype) for key, tensor in sorted(graph.signature_def[name].inputs.items())}
         if inputs.get(signature.input) != signature.dtype:
+            taken = ", ".join(f"{dtype} {key!r}" for key, dtype in inputs.items())
             raise ServeError(f"{path}: signature '{name}' does not take {signature.dtype} '{signature.input}' (it "
-                             f"takes: "
-                             f"{', '.join(f'{dtype} {key!r}' for key, dtype in inputs.items())}): export the model "
-                             "again with voc-export")
+                             f"takes: {taken}): export the model again with voc-export")
     return graph
 
 

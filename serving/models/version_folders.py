@@ -25,7 +25,6 @@ class ModelFolder:
     """Names that are not version numbers, so never served, such as voc-export's unfinished folders."""
 
     def version(self, number: int) -> Path:
-        """The folder of one version."""
         return self.path / str(number)
 
 
@@ -49,7 +48,7 @@ def _is_a_saved_model(path: Path) -> str:
         return (f"`model_dir` {path} is one version of a model: pass the folder above it, {path.parent}, "
                 "and its highest version is served")
     return (f"`model_dir` {path} is a SavedModel, not a folder of versions: move it to {path / '1'} "
-            f"(as voc-export does by itself) and pass {path}")
+            f"(as voc-export does) and pass {path}")
 
 
 def _has_no_versions(path: Path, children: list[Path]) -> str:
@@ -94,7 +93,6 @@ class VersionFolders:
         self.path = path
         self._folders: dict[int, _VersionFolder] = {}
         self._unreadable = False
-        """Whether the last look failed."""
 
     async def look(self, settled: bool) -> None:
         """Reads the folder; ServeError or OSError if it cannot be read, and then nothing changes.

@@ -180,13 +180,7 @@ def read_signature_name(content: Mapping[str, Any]) -> str:
 
 
 def read_predict_input(content: Mapping[str, Any], name: str, image_size: int) -> PredictInput:
-    """"instances" or "inputs" as the input of signature `name`, checked. Raises InvalidArgument.
-
-    Args:
-        content: the body.
-        name: of the signature.
-        image_size: height and width of the network's input, pixels.
-    """
+    """"instances" or "inputs" of a body as the input of signature `name`; `image_size` in pixels. InvalidArgument."""
     signature = SIGNATURES[name]
     if len(content.keys() & RESPONSE_KEYS.keys()) != 1:
         raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "

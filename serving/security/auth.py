@@ -252,7 +252,6 @@ def _methods(rules: Any, where: str) -> tuple[str, ...]:
     for rule in rules:
         if rule not in (*GRANTABLE, EVERYTHING) and not (isinstance(rule, str) and re.match(r"/\S|[A-Z*]+ /", rule)):
             shown = f"'{rule}'" if isinstance(rule, str) and is_safe_name(rule) else "one"
-            raise ServeError(f"{where} has among its methods {shown} that is neither a group "
-                             f"({', '.join(GRANTABLE)}) nor "
-                             "written like /voc_cls.v1.Classifier/Classify or GET /metrics: write one of these")
+            raise ServeError(f"{where} has among its methods {shown} that is neither a group ({', '.join(GRANTABLE)}) "
+                             "nor written like /voc_cls.v1.Classifier/Classify or GET /metrics: write one of these")
     return tuple(rules)

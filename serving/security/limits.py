@@ -96,7 +96,6 @@ class ClientLimits:
         self._running: Counter[str] = Counter()  # only clients with calls, so no longer than the calls there are
 
     def __len__(self) -> int:
-        """Number of clients remembered."""
         return len(self._buckets.keys() | self._running.keys())
 
     @contextlib.contextmanager

@@ -68,7 +68,6 @@ class Certificates:
                                                    require_client_authentication=self._client_ca is not None)
 
     def http_context(self) -> ssl.SSLContext:
-        """For aiohttp's TCPSite."""
         context = _context(self._certificate, self._key, self._client_ca)
         context.sni_callback = self._on_handshake
         return context

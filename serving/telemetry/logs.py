@@ -78,7 +78,7 @@ class Logs:
                        times, extra={"call": call, **fields})
 
     def close(self, seconds: float = 2) -> None:
-        """Writes what waits, each stream for at most so long, and logs no more."""
+        """Writes what waits, each stream for at most `seconds`, and logs no more."""
         logging.captureWarnings(False)
         root = logging.getLogger()
         root.removeHandler(self._err)
@@ -109,7 +109,6 @@ class LineHandler(QueueHandler):
 
     @property
     def lost(self) -> int:
-        """Lines that could not be written."""
         return self.dropped + self.listener.failed
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002

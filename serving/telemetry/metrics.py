@@ -146,16 +146,11 @@ class Metrics:
         for model in self._models:
             for status in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL):
                 self._requests.labels(model, status.name)
-            self._answered.labels(model)
-            for stage in self._stages.values():
-                stage.labels(model)
-            for outcome in get_args(Outcome):
-                self._loads.labels(model, outcome)
-            for reason in get_args(DropReason):
-                self._dropped.labels(model, reason)
-            for reason in get_args(ShedReason):
-                self._shed.labels(model, reason)
-            self._engines_lost.labels(model)
+            for metric in (self._answered, self._engines_lost, *self._stages.values()):
+                metric.labels(model)
+            for metric, kinds in ((self._loads, Outcome), (self._dropped, DropReason), (self._shed, ShedReason)):
+                for kind in get_args(kinds):
+                    metric.labels(model, kind)
 
     def watch(self, read: Callable[[], ServerSnapshot]) -> None:
         """Calls `read` at every scrape, in the thread that calls page(). To be called once."""
@@ -178,29 +173,24 @@ class Metrics:
                 self._runtime_latency.labels(model, api, RUNTIME).observe(runtime_seconds * 1e6)
 
     def in_flight(self, entrypoint: Entrypoint) -> AbstractContextManager[object]:
-        """Counts a call as being answered while the block runs."""
         return self._calls_in_flight.labels(entrypoint).track_inprogress()
 
     def stage(self, model: str, stage: Stage, seconds: float) -> None:
-        """A picture has gone through a stage."""
         model = self._known(model)
         self._stages[stage].labels(model).observe(seconds)
         if stage == "queue":
             self._queuing_latency.labels(model).observe(seconds * 1e6)
 
     def answered(self, model: str, pictures: int) -> None:
-        """The scores of pictures were sent."""
         self._answered.labels(self._known(model)).inc(pictures)
 
     def batch(self, model: str, version: int, pictures: int, seconds: float) -> None:
-        """A batch has been computed."""
         labels = (self._known(model), str(version))
         self._batch_size.labels(*labels).observe(pictures)
         self._batch_seconds.labels(*labels).observe(seconds)
         self._runs.inc()
 
     def dropped(self, model: str, reason: DropReason, pictures: int) -> None:
-        """Pictures were not computed."""
         self._dropped.labels(self._known(model), reason).inc(pictures)
 
     def shed(self, model: str, reason: ShedReason) -> None:
@@ -208,15 +198,12 @@ class Metrics:
         self._shed.labels(self._known(model), reason).inc()
 
     def load(self, model: str, outcome: Outcome, seconds: float) -> None:
-        """A version was loaded and warmed up, or could not be."""
         self._loads.labels(self._known(model), outcome).observe(seconds)
 
     def warm_up(self, model_path: str, seconds: float) -> None:
-        """A version was warmed up."""
         self._warmup_latency.labels(model_path, grpc.StatusCode.OK.name).observe(seconds * 1e6)
 
     def engine_lost(self, model: str) -> None:
-        """An engine's process exited unexpectedly."""
         self._engines_lost.labels(self._known(model)).inc()
 
     def forget(self, model: str, version: int, model_path: str) -> None:
@@ -257,15 +244,14 @@ class ExactCounter(Gauge):
     _type = "unknown"  # prometheus_client's own metrics set their type so; there is no public way
 
 
+@dataclass(frozen=True)
 class ServerCollector(Collector):
     """Gauges of a server, and memory and CPU time of its engine processes, which ProcessCollector does not cover."""
 
-    def __init__(self, read: Callable[[], ServerSnapshot]) -> None:
-        self._read = read
+    read: Callable[[], ServerSnapshot]
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry at every scrape."""
-        server = self._read()
+        server = self.read()
         yield GaugeMetricFamily("voc_serve_ready", "1 while health says SERVING.", float(server.ready))
         yield GaugeMetricFamily("voc_serve_pictures_in_server", "Pictures being decoded, waiting, in the engines.",
                                 server.pictures)

@@ -100,7 +100,6 @@ class RequestTrace:
             self._dropped_stages += 1
 
     def end(self, request: RequestContext, status: grpc.StatusCode) -> None:
-        """The request has been answered."""
         if not self._span.is_recording():
             return
         parent = set_span_in_context(self._span)
@@ -120,7 +119,6 @@ class RequestTrace:
         self._span.end()
 
     def _nanoseconds(self, monotonic: float) -> int:
-        """Time of day of a time.monotonic()."""
         return self._wall + int(monotonic * 1e9)
 
 

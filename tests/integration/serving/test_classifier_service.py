@@ -177,7 +177,7 @@ def test_exported_thresholds_are_those_of_each_label(described: Any, pictures: l
     assert answered(described, pictures[0], version=1, exported_thresholds=False) == everything
     assert refused(described.Classify, request(pictures[0], version=1, exported_thresholds=True)) == (
         grpc.StatusCode.INVALID_ARGUMENT, "exported_thresholds: this model was exported without a threshold for any "
-                                          "label: send a threshold of your own")
+                                          "label: send a threshold")
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan"), float("inf")])

@@ -20,6 +20,7 @@ from serving.config.config import available_cores
 from serving.engine.process import EngineLost, EngineProcess, LoadRequest
 from serving.errors import ServeError
 from serving.models.metadata import read_metadata
+from serving.telemetry.metrics import process_usage
 from tests.integration.serving.conftest import until
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 
@@ -74,12 +75,12 @@ def test_batches_of_every_size_are_what_the_saved_model_computes_and_a_killed_en
         scores = engine.predict(list(inputs))
         np.testing.assert_allclose(scores.probabilities, expected["probabilities"].numpy(), atol=1e-6)
         np.testing.assert_allclose(scores.logits, expected["logits"].numpy(), rtol=1e-5, atol=1e-5)
-    assert engine.running
+    assert process_usage(engine.pid)
     os.kill(engine.pid, signal.SIGKILL)
     for _ in range(2):
         with pytest.raises(EngineLost, match=rf"process {engine.pid} ended with signal 9 \(out of memory\?\)"):
             engine.predict([np.zeros((SIZE, SIZE, 3), np.float32)])
-    assert not engine.running
+    assert not process_usage(engine.pid)
 
 
 def test_loading_can_be_broken_off(tmp_path: Path, start_engine: Callable[[Path], EngineProcess]) -> None:

@@ -264,9 +264,9 @@ def test_multi_inference_answers_a_classification(stub: Any, saved_model: Any, p
     ([task("predict")], grpc.StatusCode.UNIMPLEMENTED,
      "tasks[0].method_name is 'tensorflow/serving/predict': this server knows 'tensorflow/serving/classify'"),
     ([task(), task(model="resnet")], grpc.StatusCode.INVALID_ARGUMENT,
-     "tasks[1] asks for another model or version than tasks[0]: all tasks of a call must be for the same"),
+     "tasks[1] has another model or version than tasks[0]: all tasks of a call must be for the same"),
     ([task(), task(signature="")], grpc.StatusCode.INVALID_ARGUMENT,
-     "tasks[1] asks for the signature 'classify' again: once is enough"),
+     "tasks[1] has the signature 'classify' again: once is enough"),
     ([task(signature="preprocess")], grpc.StatusCode.INVALID_ARGUMENT, "signature 'preprocess' is not for Classify: "
      "name 'classify' or none, or call Predict"),
 ])
