@@ -81,7 +81,9 @@ def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, Load
             raise ServeError(f"{request.version_folder} answers {columns} probabilities but names {request.labels} "
                              "labels in assets/voc_cls.json: export the model again with voc-export")
     _use_cores(cores)
-    _trim_memory()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it: returns freed memory to the system
+    if trim is not None:
+        trim(0)
     return network, Loaded(network.description, tuple(seconds))
 
 
@@ -89,13 +91,6 @@ def _use_cores(cores: set[int]) -> None:
     """Lets every thread of this process run on all of `cores`; threads keep the affinity they were started with."""
     for thread in os.listdir("/proc/self/task"):
         os.sched_setaffinity(int(thread), cores)
-
-
-def _trim_memory() -> None:
-    """Returns freed memory to the system after loading; only glibc has the call."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _end_with_server(parent: int) -> None:

@@ -89,8 +89,10 @@ class Authenticator:
         if key is None:
             raise Unauthenticated(f"the key is not known here: {HOW}, with a key from the operator of this server")
         if not key.may(method):
-            raise PermissionDenied(f"key '{key.name}' may not call {_shown(method)}, as it is for "
-                                   f"{_granted(key)}: ask the operator of this server for more")
+            called = " ".join(map(printable, method.split(" ", 1)))  # GET /metrics stays readable
+            granted = ", ".join("everything but administration" if rule == EVERYTHING else rule for rule in key.methods)
+            raise PermissionDenied(f"key '{key.name}' may not call {called}, as it is for {granted}: ask the operator "
+                                   "of this server for more")
         return key.name
 
     def refresh(self) -> None:
@@ -138,15 +140,6 @@ def _token(headers: Iterable[tuple[str, str | bytes]]) -> str:
     if not TOKEN.fullmatch(value):
         raise Unauthenticated(f"the token sent is not valid (16 to 4096 characters of ASCII, no spaces): {HOW}")
     return value
-
-
-def _granted(key: ApiKey) -> str:
-    return ", ".join("everything but administration" if rule == EVERYTHING else rule for rule in key.methods)
-
-
-def _shown(method: str) -> str:
-    """`method` for a message: GET /metrics stays readable, any other path is made harmless."""
-    return " ".join(map(printable, method.split(" ", 1)))
 
 
 def _read_keys(path: Path) -> tuple[ApiKey, ...]:

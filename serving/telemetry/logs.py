@@ -61,15 +61,15 @@ class Logs:
         """Writes a line to stdout, if it can be written."""
         self._out.handle(logging.makeLogRecord({"msg": line}))
 
-    def access(self, call: RequestContext, status: grpc.StatusCode, seconds: float, stages: Mapping[Stage,
-               float]) -> None:
+    def access(self, call: RequestContext, status: grpc.StatusCode, seconds: float,
+               stages: Mapping[Stage, float]) -> None:
         """Logs how a call ended, if it is in the share to be logged or the server failed.
 
         `stages` are the seconds that its pictures spent in each. Which calls are logged depends on their ids alone, so
         a call that comes through several servers is in the logs of all or of none.
         """
         broken = status in BROKEN
-        if not broken and not _in_share(call.id, self._share):
+        if not broken and zlib.crc32(call.id.encode(errors="backslashreplace")) >= self._share * 2**32:
             return
         times = "".join(f", {name} {spent * 1000:.1f}" for name, spent in stages.items())
         fields = {"status": status.name, "seconds": round(seconds, 6),
@@ -215,7 +215,3 @@ def _time(record: logging.LogRecord) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _in_share(request_id: str, share: float) -> bool:
-    return zlib.crc32(request_id.encode(errors="backslashreplace")) < share * 2**32

@@ -72,7 +72,7 @@ class Tracer:
         return RequestTrace(self._spans, request, parent)
 
     def close(self, seconds: float = 3) -> None:
-        """Sends what waits, for at most so long. Blocks."""
+        """Sends what waits, for at most `seconds`. Blocks."""
         # in a thread, as the SDK's own shutdown waits for half a minute if the collector does not answer
         closing = threading.Thread(target=self._provider.shutdown, daemon=True, name="close-tracer")
         closing.start()
