@@ -39,7 +39,6 @@ def asymmetric(targets: Any, logits: Any) -> Any:
     return targets * -ops.log_sigmoid(logits) + (1 - targets) * negative
 
 
-@keras.saving.register_keras_serializable("voc_cls")
 class MultiLabelLoss(keras.losses.Loss):  # type: ignore[misc]
     """Mean of a loss over all pictures and classes of a batch, where an ignored entry contributes 0.
 
@@ -49,8 +48,8 @@ class MultiLabelLoss(keras.losses.Loss):  # type: ignore[misc]
     """
 
     def __init__(self, losses: Any = cross_entropy, label_smoothing: float = 0.0,
-                 weights: npt.NDArray[np.float32] | None = None, name: str = "multi_label", **options: Any) -> None:
-        super().__init__(name=name, **options)
+                 weights: npt.NDArray[np.float32] | None = None) -> None:
+        super().__init__()
         self.losses, self.label_smoothing, self.weights = losses, label_smoothing, weights
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -64,7 +63,6 @@ class MultiLabelLoss(keras.losses.Loss):  # type: ignore[misc]
         return ops.mean(self.losses(targets, y_pred) * counts, axis=-1)
 
 
-@keras.saving.register_keras_serializable("voc_cls")
 class SingleLabelLoss(keras.losses.Loss):  # type: ignore[misc]
     """Mean over the pictures of a batch of `-Σ t·log(softmax(z))`.
 
@@ -72,9 +70,8 @@ class SingleLabelLoss(keras.losses.Loss):  # type: ignore[misc]
     float dtype. weights: of a picture by its class, [classes]; a mixed picture has its share of each.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, weights: npt.NDArray[np.float32] | None = None,
-                 name: str = "single_label", **options: Any) -> None:
-        super().__init__(name=name, **options)
+    def __init__(self, label_smoothing: float = 0.0, weights: npt.NDArray[np.float32] | None = None) -> None:
+        super().__init__()
         self.label_smoothing, self.weights = label_smoothing, weights
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

@@ -44,16 +44,13 @@ def joined(hosts: int = 1, rank: int | None = None, coordinator: str | None = No
         yield distribution
     except Interrupted:  # on all of them
         raise
-    except Exception as error:
+    except BaseException as error:
         _leave_at_once(error.exit_code if isinstance(error, VocError) else 1)
         text = " ".join(str(error).rpartition("Error dispatching computation: ")[2].split())
         if not isinstance(error, LOST_ERRORS) or not re.search(LOST_WORDS, text, re.IGNORECASE):
             raise
         raise RunError(f"rank {distribution.rank} lost the others ({text[:200]}); see what they say, then start all of "
                        "them again with `resume`") from error
-    except BaseException:
-        _leave_at_once(1)
-        raise
 
 
 def _leave_at_once(code: int) -> None:

@@ -11,7 +11,6 @@ import keras
 from voc_cls.training.config import ResolvedTraining
 
 
-@keras.saving.register_keras_serializable("voc_cls")
 class Adam(keras.optimizers.Adam):  # type: ignore[misc]
     """Keras' Adam with a factor of the learning rate for each variable, in the order it is built with.
 
