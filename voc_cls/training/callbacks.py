@@ -111,7 +111,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 class PredictionProgress(keras.callbacks.Callback):  # type: ignore[misc]
-    """A bar over the pictures of one or more `predict` calls, which happen inside of the context `bar`."""
+    """A bar over the pictures of one or more `predict` calls, which happen inside the context `bar`."""
 
     def __init__(self, title: str, pictures: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class PredictionProgress(keras.callbacks.Callback):  # type: ignore[misc]
 class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
     """One bar over all steps with the loss and the validation's figures; without a terminal, some twenty lines instead.
 
-    Training happens inside of the context `bar`, which gives the terminal back after an error too.
+    Training happens inside the context `bar`, which gives the terminal back after an error too.
     """
 
     def __init__(self, steps: Steps, intervals: int, console: Console) -> None:

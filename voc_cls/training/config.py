@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -275,11 +275,9 @@ class TrainConfig:
         given = self.training
         epoch = -(-len(train) // given.batch_size)
         interval = given.interval or epoch * -(-LEAST_INTERVAL // epoch)
-        training = ResolvedTraining(**{entry.name: getattr(given, entry.name) for entry in fields(given)}
-                                    | {"interval": interval})
+        training = ResolvedTraining(**vars(given) | {"interval": interval})
         return ResolvedConfig(self, training, self.augmentation.resolved(), self.loss.for_task(train.task),
-                              inference_precision(self.compute.inference_precision),
-                              cache_folder(self.run.cache_dir))
+                              inference_precision(self.compute.inference_precision), cache_folder(self.run.cache_dir))
 
 
 @dataclass(frozen=True, kw_only=True)

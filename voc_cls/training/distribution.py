@@ -152,8 +152,6 @@ class Distribution:
 
     def check_same(self, **values: object) -> None:
         """RunError on all processes where one of `values`, by name, is not what it is on the chief."""
-        if self.hosts == 1:
-            return
         expected = self.broadcast(lambda: values)
         same = np.array([expected[name] == value for name, value in values.items()])
         of_all = self.gather(same[None], self.hosts)
