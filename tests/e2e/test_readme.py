@@ -80,3 +80,14 @@ def test_the_commands_work_as_they_stand_there_and_so_does_the_client(tmp_path: 
     ((label, probability),) = re.findall(r"^(\w+) (0\.\d+)$", done.stdout, re.MULTILINE)  # what client.py printed
     assert label == answers[0][1]
     assert float(probability) == pytest.approx(float(answers[0][2]), abs=1e-4)
+
+
+@pytest.mark.usefixtures("pip_reaches_an_index")
+def test_the_lines_of_python_work_as_they_stand_there(tmp_path: Path, devkit: Path):
+    (tmp_path / "VOCdevkit").symlink_to(devkit.parent)
+    program = block("python", "import voc_cls as vc")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=600,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    assert 0.3 < float(done.stdout.split()[0]) <= 1  # chance: about 0.1
+    assert (tmp_path / "models/voc/1/saved_model.pb").is_file()
