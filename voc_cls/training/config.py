@@ -19,8 +19,9 @@ from voc_cls.training.devices import inference_precision
 
 AUTO = "auto"
 """The `val_split` that is a part of the training split."""
-UNKNOWN = Path("unknown")
-"""What a run from Python records as `root` or `weights` where it cannot be repeated: its provenance says why."""
+UNKNOWN = Path("/unknown")
+"""What a run from Python records as `root` or `weights` where it cannot be repeated: its provenance says why. Absolute,
+so that the run can be resumed from any folder."""
 LEAST_INTERVAL = 50
 """Steps between two checkpoints at least, by default: with a frozen backbone an epoch may take milliseconds."""
 
