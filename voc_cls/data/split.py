@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voc_cls.data.dataset import Dataset
+from voc_cls.data.dataset import Dataset, draw_folds, draw_part
 from voc_cls.data.readers.csv import CLASS_FILE, write_list
-from voc_cls.data.stratify import draw_folds, draw_part
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import file_digests, write_text
 

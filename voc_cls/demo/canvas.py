@@ -61,14 +61,10 @@ class Canvas:
     def box(self, left: float, top: float, right: float, bottom: float, colour: Colour, corner: float = 0.0,
             outline: bool = True) -> None:
         """A filled rectangle with corners rounded by a radius of `corner`."""
-        if corner:
-            near, far, high, low = left + corner, right - corner, top + corner, bottom - corner
-            centres = ((far, low), (near, low), (near, high), (far, high))
-            points = [point for turn, (x, y) in enumerate(centres)
-                      for point in arc(x, y, corner, corner, 0, 90 * turn, 90 * turn + 90)]
-        else:
-            points = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        self.shape(points, colour, outline)
+        near, far, high, low = left + corner, right - corner, top + corner, bottom - corner
+        centres = ((far, low), (near, low), (near, high), (far, high))
+        self.shape([point for turn, (x, y) in enumerate(centres)
+                    for point in arc(x, y, corner, corner, 0, 90 * turn, 90 * turn + 90)], colour, outline)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, closed: bool = False) -> None:
         """Straight strokes through `points`, `width` in units."""

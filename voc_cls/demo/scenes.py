@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,12 +91,7 @@ def compose(random: np.random.Generator, names: Sequence[str]) -> Scene:
 
 def _places(random: np.random.Generator, count: int, height: int, width: int) -> list[tuple[float, float, float]]:
     """(x, y, side) in pixels for `count` objects, each in a separate cell, so that none is mostly hidden by another."""
-    if count == 1:
-        rows, columns = 1, 1
-    elif count == 2:
-        rows, columns = (1, 2) if width > height else (2, 1)
-    else:
-        rows, columns = 2, 2
+    rows, columns = {1: (1, 1), 2: (1, 2) if width > height else (2, 1)}.get(count, (2, 2))
     cell = np.array([width / columns, height / rows])
     side = min(np.sqrt(cell.prod()), 0.95 * min(height, width))
     places = []
@@ -230,10 +224,10 @@ def _ramp(height: int, start: float, end: float) -> Pixels:
     return np.linspace(start, end, height, dtype=np.float32)[:, None]
 
 
-def _horizon(upper: Pixels, lower: Pixels, edge: Any) -> Pixels:
-    """`upper` above the line `edge` (a row for each column), `lower` below it."""
-    below = np.arange(len(upper))[:, None] >= np.asarray(edge)[None]
-    return np.where(below[..., None], lower, upper)
+def _horizon(upper: Pixels, lower: Pixels, share: float) -> Pixels:
+    """`upper` down to `share` of the height, `lower` below it."""
+    edge = round(share * len(upper))
+    return np.concatenate([upper[:edge], lower[edge:]])
 
 
 def _sky(random: np.random.Generator, height: int, width: int) -> Pixels:
@@ -243,20 +237,17 @@ def _sky(random: np.random.Generator, height: int, width: int) -> Pixels:
 
 def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
     ground = _plain(pick(random, *GROUNDS), noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
-    hills = _plain(pick(random, (90, 115, 95), (110, 120, 140), (70, 95, 70)), noise(random, height, width, 20, 3) * 10)
-    edge = random.uniform(0.15, 0.4) * height
-    ridge = edge - height * (0.06 + 0.07 * noise(random, 8, width, 0.7, 3)[0])
-    return _horizon(_horizon(_sky(random, height, width), hills, ridge), ground, np.full(width, edge))
+    return _horizon(_sky(random, height, width), ground, random.uniform(0.15, 0.4))
 
 
 def _sea(random: np.random.Generator, height: int, width: int) -> Pixels:
     waves = noise(random, height, width, 16, 4, 5.0) * _ramp(height, 5, 35)
     water = _plain(pick(random, *SEAS), waves + _ramp(height, 25, -10))
-    return _horizon(_sky(random, height, width), water, np.full(width, random.uniform(0.2, 0.45) * height))
+    return _horizon(_sky(random, height, width), water, random.uniform(0.2, 0.45))
 
 
 def _room(random: np.random.Generator, height: int, width: int) -> Pixels:
     stripes = np.arange(width) % 20 < random.uniform(4, 12)
     wall = _plain(pick(random, *WALLS), np.float32(12) * stripes + noise(random, height, width, 6, 4) * 6)
     floor = _plain(pick(random, *FLOORS), noise(random, height, width, 20, 3, 8.0) * 12 + _ramp(height, 0, 15))
-    return _horizon(wall, floor, np.full(width, random.uniform(0.45, 0.7) * height))
+    return _horizon(wall, floor, random.uniform(0.45, 0.7))

@@ -15,10 +15,9 @@ import pytest
 from rich.console import Console
 
 from voc_cls.cli.data import Split
-from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
+from voc_cls.data.dataset import Dataset, DifficultPolicy, Groups, Task, draw_folds
 from voc_cls.data.load import read_dataset, splits_of
 from voc_cls.data.split import Lists, draw_lists, write_lists
-from voc_cls.data.stratify import Groups, draw_folds
 from voc_cls.errors import DataError, UsageError
 
 
