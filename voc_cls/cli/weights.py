@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -89,7 +89,7 @@ class Inspect:
 
         summary = summarise(self.file)
         if self.json:
-            print(json.dumps(summary.to_dict(), indent=2))
+            print(json.dumps(asdict(summary), indent=2))
         else:
             _show(summary)
 

@@ -17,6 +17,8 @@ from keras import KerasTensor as Tensor
 Kernel = tuple[int, int]
 Padding = Literal["same", "valid", "symmetric"]
 
+FC_UNITS = 4096  # of VGG's and AlexNet's fc6 and fc7
+FC_DROPOUT = 0.5  # dropout_keep_prob
 STATISTICS = ("moving_mean", "moving_variance")
 """Last words of the names of variables that have no gradient."""
 SLIM_WORDS = {
@@ -122,14 +124,13 @@ def separable(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int, m
         depthwise_initializer="he_normal", pointwise_initializer="he_normal", **_named(path, dtype))(x)
 
 
-def fully_connected(backbone: Backbone, kernel: Kernel, units: int, dropout: float, dtype: str,
-                    bias: float = 0.0) -> Tensor:
-    """fc6 over `kernel` places of the grid, and fc7, as convolutions; adds their inputs to `backbone.entries`."""
+def fully_connected(backbone: Backbone, dtype: str, bias: float) -> Tensor:
+    """fc6 over the whole grid, and fc7, as convolutions; adds their inputs to `backbone.entries`."""
     x = backbone.entries["fc6"] = backbone.features
-    x = conv(x, "fc6", units, kernel, padding="valid", dtype=dtype, initializer="glorot_uniform", bias=bias)
+    x = conv(x, "fc6", FC_UNITS, x.shape[1:3], padding="valid", dtype=dtype, initializer="glorot_uniform", bias=bias)
     backbone.entries["fc7"] = x
-    x = keras.layers.Dropout(dropout, **_named("dropout6", dtype))(x)
-    return conv(x, "fc7", units, (1, 1), dtype=dtype, initializer="glorot_uniform", bias=bias)
+    x = keras.layers.Dropout(FC_DROPOUT, **_named("dropout6", dtype))(x)
+    return conv(x, "fc7", FC_UNITS, (1, 1), dtype=dtype, initializer="glorot_uniform", bias=bias)
 
 
 def _named(path: str, dtype: str) -> dict[str, str]:

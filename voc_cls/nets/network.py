@@ -10,7 +10,7 @@ from keras import KerasTensor as Tensor
 
 from voc_cls.errors import UsageError
 from voc_cls.nets import alexnet, inception, resnet, vgg
-from voc_cls.nets.layers import Backbone, slim_name
+from voc_cls.nets.layers import FC_DROPOUT, Backbone, fully_connected, slim_name
 from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, net_spec
 
 GAP_SCALE = 10.0
@@ -23,20 +23,19 @@ class Family:
 
     backbone: Callable[[NetSpec, Tensor, str], Backbone]
     """(spec, images, dtype policy) → everything before the head."""
-    fully_connected: Callable[[Backbone, NetSpec, str], Tensor] | None = None
-    """fc6 and fc7, which fix the image size; None if the paper's head is the mean of the grid."""
     dropout: float = 0.0
     """Before the paper's classifier."""
+    fc_bias: float | None = None
+    """What the biases of fc6 and fc7, which fix the image size, start with; None if the paper's head is the mean of the
+    grid."""
 
 
 FAMILIES = {
-    "vgg": Family(vgg.backbone, vgg.fully_connected, vgg.DROPOUT),
-    "alexnet": Family(alexnet.backbone, alexnet.fully_connected, alexnet.DROPOUT),
+    "vgg": Family(vgg.backbone, FC_DROPOUT, fc_bias=0.0),
+    "alexnet": Family(alexnet.backbone, FC_DROPOUT, fc_bias=alexnet.BIAS),
     "resnet_v1": Family(resnet.backbone_v1),
     "resnet_v2": Family(resnet.backbone_v2),
-    "inception_v1": Family(inception.backbone, dropout=inception.DROPOUT),
-    "inception_v2": Family(inception.backbone, dropout=inception.DROPOUT),
-    "inception_v3": Family(inception.backbone, dropout=inception.DROPOUT),
+    **{f"inception_v{version}": Family(inception.backbone, inception.DROPOUT) for version in (1, 2, 3)},
 }
 
 
@@ -99,7 +98,7 @@ def build_network(net: str, head: str, classes: int, precision: str = "float32",
     if classes < 1:
         raise UsageError(f"`classes` {classes}: a network needs at least one")
     own, spec = net_spec(net), net_spec(net, image_size, normalisation)
-    fixed = head == "fc" and FAMILIES[spec.family].fully_connected is not None
+    fixed = head == "fc" and FAMILIES[spec.family].fc_bias is not None
     if fixed and spec.preprocessing.size != own.preprocessing.size:
         raise UsageError(f"`image_size` {image_size}: the layers of `head` fc are made for {own.preprocessing.size}; "
                          "choose `head` gap or gap+max")
@@ -123,8 +122,8 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
         backbone = family.backbone(spec, images, precision)
         if head != "fc":
             x = _pooled(backbone.features, with_maximum=head == "gap+max")
-        elif family.fully_connected is not None:
-            x = family.fully_connected(backbone, spec, precision)
+        elif family.fc_bias is not None:
+            x = fully_connected(backbone, precision, family.fc_bias)
         else:
             x = _grid_mean(backbone.features)
         entries = {**backbone.entries, spec.head: x}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from voc_cls.data.preprocessing import Preprocessing
@@ -12,6 +12,7 @@ LARGEST_IMAGE = 2048
 
 Family = Literal["vgg", "resnet_v1", "resnet_v2", "alexnet", "inception_v1", "inception_v2", "inception_v3"]
 Normalisation = Literal["auto", "vgg", "inception", "torch"]
+Blocks = tuple[tuple[int, int], ...]
 
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     # (mean, std), grey levels 0-255, RGB
@@ -28,9 +29,7 @@ class Published:
     top1: float
     """Accuracy on ImageNet's validation images, one crop, percent."""
     archive: str
-    """File name below download.tensorflow.org/models/."""
-    member: str
-    """The checkpoint within that archive."""
+    """File name below download.tensorflow.org/models/; it holds NAME.ckpt."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,11 @@ class NetSpec:
     """1001 where TF-Slim's checkpoint has a background class first."""
     smallest: int = 32
     """Pixels that the convolutions need to leave a grid at all."""
-    blocks: tuple[tuple[int, int], ...] = ()
+    blocks: Blocks = ()
     """VGG: (filters, convolutions) of conv1 … conv5. ResNet: (depth of the bottleneck, units) of block1 … block4."""
 
 
 HEADS = ("fc", "gap", "gap+max")
-VGG_16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # configuration D
-VGG_19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # configuration E
 
 
 def _normalised(size: int, normalisation: str) -> Preprocessing:
@@ -68,63 +65,49 @@ def _normalised(size: int, normalisation: str) -> Preprocessing:
     return Preprocessing(size=size, mean=mean, std=std)
 
 
-def _vgg(name: str, blocks: tuple[tuple[int, int], ...], parameters: int, top1: float) -> NetSpec:
+def _vgg(name: str, convolutions: tuple[int, ...], parameters: int, top1: float) -> NetSpec:
     """Simonyan & Zisserman 2014; names and shapes: tf_slim.nets.vgg."""
-    return NetSpec(name=name, scope=name, family="vgg", blocks=blocks, preprocessing=_normalised(224, "vgg"),
-                   slim_head="fc8", head="m_fc8", parameters=parameters,
-                   published=Published(top1, f"{name}_2016_08_28.tar.gz", f"{name}.ckpt"))
+    return NetSpec(name, name, "vgg", _normalised(224, "vgg"), "fc8", "m_fc8", parameters,
+                   Published(top1, f"{name}_2016_08_28.tar.gz"),
+                   blocks=tuple(zip((64, 128, 256, 512, 512), convolutions, strict=True)))
 
 
-def _resnet_v1(depth: int, units: tuple[int, int, int, int], parameters: int, top1: float) -> NetSpec:
-    """He et al. 2015 (arXiv:1512.03385); names, shapes and strides: tf_slim.nets.resnet_v1."""
-    name = f"resnet_v1_{depth}"
-    blocks = tuple(zip((64, 128, 256, 512), units, strict=True))
-    return NetSpec(name=name, scope=name, family="resnet_v1", blocks=blocks,
-                   preprocessing=_normalised(224, "vgg"), slim_head="logits", head="m_logits", parameters=parameters,
-                   published=Published(top1, f"{name}_2016_08_28.tar.gz", f"{name}.ckpt"))
-
-
-def _resnet_v2(depth: int, units: tuple[int, int, int, int], parameters: int, top1: float) -> NetSpec:
-    """He et al. 2016 (arXiv:1603.05027); names, shapes and strides: tf_slim.nets.resnet_v2.
+def _resnet(version: Literal[1, 2], depth: int, units: tuple[int, ...], parameters: int, top1: float) -> NetSpec:
+    """He et al. 2015 (arXiv:1512.03385) and 2016 (arXiv:1603.05027); names, shapes and strides: tf_slim.nets.
 
     "ResNet V2 models use Inception pre-processing and input image size of 299", says TF-Slim's README below its table,
     against the preprocessing factory of the same repository and against default_image_size.
     """
-    name = f"resnet_v2_{depth}"
-    blocks = tuple(zip((64, 128, 256, 512), units, strict=True))
-    return NetSpec(name=name, scope=name, family="resnet_v2", blocks=blocks,
-                   preprocessing=_normalised(299, "inception"), slim_head="logits", head="m_logits",
-                   parameters=parameters, published=Published(top1, f"{name}_2017_04_14.tar.gz", f"{name}.ckpt"),
-                   imagenet_classes=1001)
+    name = f"resnet_v{version}_{depth}"
+    family: Family = "resnet_v1" if version == 1 else "resnet_v2"
+    date = "2016_08_28" if version == 1 else "2017_04_14"
+    return NetSpec(name, name, family, _normalised(224, "vgg") if version == 1 else _normalised(299, "inception"),
+                   "logits", "m_logits", parameters, Published(top1, f"{name}_{date}.tar.gz"),
+                   imagenet_classes=1000 if version == 1 else 1001,
+                   blocks=tuple(zip((64, 128, 256, 512), units, strict=True)))
 
 
-def _inception(version: Literal[1, 2, 3], size: int, classifier: str, parameters: int, top1: float,
-               smallest: int = 32) -> NetSpec:
+def _inception(name: Family, size: int, classifier: str, parameters: int, top1: float, smallest: int = 32) -> NetSpec:
     """Szegedy et al. 2014 and 2015, Ioffe & Szegedy 2015; tables: inception.py, from tf_slim.nets."""
-    families: dict[int, Family] = {1: "inception_v1", 2: "inception_v2", 3: "inception_v3"}
-    name = f"inception_v{version}"
-    return NetSpec(name=name, scope=f"InceptionV{version}", family=families[version],
-                   preprocessing=_normalised(size, "inception"), slim_head=f"Logits/{classifier}", head="m_logits",
-                   parameters=parameters, published=Published(top1, f"{name}_2016_08_28.tar.gz", f"{name}.ckpt"),
-                   imagenet_classes=1001, smallest=smallest)
+    return NetSpec(name, f"InceptionV{name[-1]}", name, _normalised(size, "inception"), f"Logits/{classifier}",
+                   "m_logits", parameters, Published(top1, f"{name}_2016_08_28.tar.gz"), imagenet_classes=1001,
+                   smallest=smallest)
 
-
-ALEXNET = NetSpec(name="alexnet_v2", scope="alexnet_v2", family="alexnet", preprocessing=_normalised(224, "vgg"),
-                  slim_head="fc8", head="m_fc8", parameters=50_303_912, published=None, smallest=67)
 
 NETS = {spec.name: spec for spec in (
-    _vgg("vgg_16", VGG_16_BLOCKS, 138_357_544, 71.5),
-    _vgg("vgg_19", VGG_19_BLOCKS, 143_667_240, 71.1),
-    _resnet_v1(50, (3, 4, 6, 3), 25_557_032, 75.2),
-    _resnet_v1(101, (3, 4, 23, 3), 44_549_160, 76.4),
-    _resnet_v1(152, (3, 8, 36, 3), 60_192_808, 76.8),
-    _resnet_v2(50, (3, 4, 6, 3), 25_570_409, 75.6),
-    _resnet_v2(101, (3, 4, 23, 3), 44_579_945, 77.0),
-    _resnet_v2(152, (3, 8, 36, 3), 60_238_953, 77.8),
-    _inception(1, 224, "Conv2d_0c_1x1", 6_618_649, 69.8),
-    _inception(2, 224, "Conv2d_1c_1x1", 11_179_361, 73.9),
-    _inception(3, 299, "Conv2d_1c_1x1", 27_145_970, 78.0, smallest=75),
-    ALEXNET,
+    _vgg("vgg_16", (2, 2, 3, 3, 3), 138_357_544, 71.5),
+    _vgg("vgg_19", (2, 2, 4, 4, 4), 143_667_240, 71.1),
+    _resnet(1, 50, (3, 4, 6, 3), 25_557_032, 75.2),
+    _resnet(1, 101, (3, 4, 23, 3), 44_549_160, 76.4),
+    _resnet(1, 152, (3, 8, 36, 3), 60_192_808, 76.8),
+    _resnet(2, 50, (3, 4, 6, 3), 25_570_409, 75.6),
+    _resnet(2, 101, (3, 4, 23, 3), 44_579_945, 77.0),
+    _resnet(2, 152, (3, 8, 36, 3), 60_238_953, 77.8),
+    _inception("inception_v1", 224, "Conv2d_0c_1x1", 6_618_649, 69.8),
+    _inception("inception_v2", 224, "Conv2d_1c_1x1", 11_179_361, 73.9),
+    _inception("inception_v3", 299, "Conv2d_1c_1x1", 27_145_970, 78.0, smallest=75),
+    NetSpec("alexnet_v2", "alexnet_v2", "alexnet", _normalised(224, "vgg"), "fc8", "m_fc8", 50_303_912, None,
+            smallest=67),
 )}
 
 
@@ -162,49 +145,28 @@ top-1 %: accuracy of TF-Slim's checkpoint on ImageNet's validation images, one
 voc-weights fetch: the name of TF-Slim's checkpoint; –: none is published."""
 
 
-@dataclass(frozen=True)
-class NetSummary:
-    """A network as `voc-nets` shows it."""
-
-    net: str
-    parameters: int
-    """With ImageNet's classes, without moving means and variances."""
-    size: int
-    """Height and width of the input, pixels."""
-    normalisation: str
-    """A key of NORMALISATIONS."""
-    channels: str
-    head: str
-    """Name of the new classifier."""
-    top1: float | None
-    """On ImageNet's validation images, percent; None without a checkpoint."""
-    fetch: str | None
-    """What `voc-weights fetch` takes."""
-    archive: str | None
-    """The archive that it downloads."""
-
-
-def summary(spec: NetSpec) -> NetSummary:
-    """The properties by which to choose a network."""
-    pixels, source = spec.preprocessing, spec.published
-    normalisation = next(name for name, numbers in NORMALISATIONS.items() if numbers == (pixels.mean, pixels.std))
-    return NetSummary(
-        net=spec.name, parameters=spec.parameters, size=pixels.size, normalisation=normalisation,
-        channels=pixels.channels, head=spec.head, top1=source.top1 if source else None,
-        fetch=spec.name if source else None,
-        archive=f"download.tensorflow.org/models/{source.archive}" if source else None)
-
-
 def networks_as_json() -> list[dict[str, object]]:
-    """A dict per network, with the fields of `NetSummary`."""
-    return [asdict(summary(spec)) for spec in NETS.values()]
+    """The properties by which to choose a network, for each of them.
+
+    size: pixels. normalisation: a key of NORMALISATIONS. top1: percent. fetch: what `voc-weights fetch` takes. archive:
+    what it downloads.
+    """
+    rows: list[dict[str, object]] = []
+    for spec in NETS.values():
+        pixels, published = spec.preprocessing, spec.published
+        normalisation = next(name for name, numbers in NORMALISATIONS.items() if numbers == (pixels.mean, pixels.std))
+        rows.append({"net": spec.name, "parameters": spec.parameters, "size": pixels.size,
+                     "normalisation": normalisation, "channels": pixels.channels, "head": spec.head,
+                     "top1": published.top1 if published else None, "fetch": spec.name if published else None,
+                     "archive": f"download.tensorflow.org/models/{published.archive}" if published else None})
+    return rows
 
 
 def networks_as_text() -> str:
     """A table of all networks, for a terminal or a --help; lines of at most 80 columns."""
-    rows = [HEADINGS, *((row.net, f"{row.parameters:,}", str(row.size), row.normalisation, row.channels,
-                         "–" if row.top1 is None else f"{row.top1:.1f}", row.fetch or "–")
-                        for row in map(summary, NETS.values()))]
+    columns = ("net", "parameters", "size", "normalisation", "channels", "top1", "fetch")
+    rows = [HEADINGS, *(tuple("–" if row[key] is None else f"{row[key]:,}" if key == "parameters" else str(row[key])
+                              for key in columns) for row in networks_as_json())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
                                for heading, cell, width in zip(HEADINGS, row, widths, strict=True)).rstrip()

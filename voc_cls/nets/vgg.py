@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from keras import KerasTensor as Tensor
 
-from voc_cls.nets import layers
 from voc_cls.nets.layers import Backbone, conv, max_pool
 from voc_cls.nets.registry import NetSpec
-
-FC_UNITS = 4096
-DROPOUT = 0.5  # dropout_keep_prob
 
 
 def backbone(spec: NetSpec, images: Tensor, dtype: str) -> Backbone:
@@ -22,9 +18,3 @@ def backbone(spec: NetSpec, images: Tensor, dtype: str) -> Backbone:
         grid = x
         x = max_pool(x, f"pool{block}", 2, 2, dtype)
     return Backbone(x, grid, entries)
-
-
-def fully_connected(backbone: Backbone, spec: NetSpec, dtype: str) -> Tensor:
-    """fc6 and fc7 as convolutions: an image larger than the network's own gives a grid of answers."""
-    places = spec.preprocessing.size // 2 ** len(spec.blocks)
-    return layers.fully_connected(backbone, (places, places), FC_UNITS, DROPOUT, dtype)

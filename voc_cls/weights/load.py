@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,44 +14,32 @@ from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Normalisation, net_spec
 from voc_cls.weights.formats import recognise
 from voc_cls.weights.naming import NamingScheme, keras, torchvision, vgg_numpy
-from voc_cls.weights.tensors import Array, Shape, TensorInfo, WeightFile, damage_reported, tensors_digest
+from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 SCHEMES = (keras.SCHEME, torchvision.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
-"""Every naming scheme beside TF-Slim's own, in the order in which they are tried."""
+"""Every naming scheme beside TF-Slim's, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
-class NamedWeights:
-    """An opened weight file, whose `tensors` have TF-Slim's names and shapes, sorted by name."""
+class NamedWeights(WeightFile):
+    """An opened weight file, whose `tensors` have TF-Slim's names and shapes."""
 
-    path: Path
-    format: str
-    net: str | None
-    """The network that the names belong to (nets/registry.py); None where they are not of one that is known."""
-    normalisation: Normalisation
-    """What the images went through that the weights were trained with; "auto": as TF-Slim's own."""
-    note: str
-    """Where the same values do not make the same function; empty where they do."""
-    tensors: Mapping[str, TensorInfo]
-    unnamed: Mapping[str, TensorInfo]
-    """What TF-Slim has no name for, under the names of the file."""
-    _read: Callable[[str], Array] = field(repr=False, compare=False)
+    net: str | None = None
+    """The network that the names belong to (nets/registry.py); None if unknown."""
+    normalisation: Normalisation = "auto"
+    """What the images went through that the weights were trained with; "auto": as TF-Slim's."""
+    note: str = ""
+    """Where the same values do not make the same function."""
+    unnamed: Mapping[str, TensorInfo] = field(default_factory=dict)
+    """What TF-Slim has no name for, under the names of the file; `read` reads it too."""
 
     @property
     def shapes(self) -> dict[str, Shape]:
         """Name → shape of everything in the file."""
         return {name: info.shape for name, info in (*self.tensors.items(), *self.unnamed.items())}
-
-    def read(self, name: str) -> Array:
-        """One of `tensors` or `unnamed`, perhaps a view with other strides; WeightsError when its bytes are damaged."""
-        return self._read(name)
-
-    def digest(self) -> str:
-        """`tensors_digest` of `tensors`: the same weights have the same digest in every format."""
-        return tensors_digest((name, self.read(name)) for name in self.tensors)
 
 
 @dataclass(frozen=True)
@@ -58,39 +47,31 @@ class TensorSummary:
     """One tensor; minimum, mean and maximum of its finite values (None where it has none, or holds strings)."""
 
     name: str
-    info: TensorInfo
-    minimum: float | None = None
+    shape: Shape
+    dtype: str
+    min: float | None = None
     mean: float | None = None
-    maximum: float | None = None
+    max: float | None = None
     not_finite: int = 0
     """Values that are NaN or infinite."""
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
 class WeightsSummary:
     """The tensors of a weight file under TF-Slim's names, then those that have none, and the digest of the former."""
 
-    path: Path
+    path: str
     format: str
     net: str | None
-    """The network that the names are of."""
     digest: str
+    elements: int
+    """Number of values in all."""
     tensors: tuple[TensorSummary, ...]
-
-    @property
-    def elements(self) -> int:
-        """Number of values in all."""
-        return sum(tensor.info.elements for tensor in self.tensors)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "path": str(self.path), "format": self.format, "net": self.net, "digest": self.digest,
-            "elements": self.elements,
-            "tensors": [{"name": tensor.name, "shape": list(tensor.info.shape), "dtype": tensor.info.dtype,
-                         "min": tensor.minimum, "mean": tensor.mean, "max": tensor.maximum,
-                         "not_finite": tensor.not_finite} for tensor in self.tensors],
-        }
 
     def __rich__(self) -> Group:
         """A table with a row per tensor."""
@@ -107,9 +88,8 @@ class WeightsSummary:
             table.add_column(column, justify="right", no_wrap=True)
         for tensor in self.tensors:
             name = f"{tensor.name} ({tensor.not_finite:,} not finite)" if tensor.not_finite else tensor.name
-            table.add_row(escape(name), tensor.info.dtype, "×".join(map(str, tensor.info.shape)),
-                          f"{tensor.info.elements:,}",
-                          *("" if value is None else f"{value:.4g}" for value in (tensor.minimum, tensor.maximum)),
+            table.add_row(escape(name), tensor.dtype, "×".join(map(str, tensor.shape)), f"{tensor.elements:,}",
+                          *("" if value is None else f"{value:.4g}" for value in (tensor.min, tensor.max)),
                           style="bold red" if tensor.not_finite else "")
         of = f" of {self.net}" if self.net else ""
         return Group(Text(f"{self.path} ({self.format})"), table,
@@ -141,7 +121,7 @@ def load_weights_file(path: Path, net: str | None = None) -> NamedWeights:
         if recognised is not None:
             with damage_reported(f"{path}"):  # impossible shapes
                 return _translated(file, scheme, _chosen(file, scheme, recognised, net))
-    return NamedWeights(file.path, file.format, slim, "auto", "", file.tensors, {}, file.read)
+    return NamedWeights(file.path, file.format, file.tensors, file.read, slim)
 
 
 def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | None) -> NetSpec:
@@ -159,10 +139,11 @@ def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec) -> NamedW
     mappings = {mapping.slim: mapping for mapping in scheme.mappings(spec, file.tensors)}
     used = {name for mapping in mappings.values() for name in mapping.names}
     return NamedWeights(
-        file.path, f"{file.format}, names of {scheme.name}", spec.name, scheme.normalisation, scheme.note(spec),
-        {name: mappings[name].info(file.tensors) for name in sorted(mappings)},
-        {name: info for name, info in file.tensors.items() if name not in used},
-        lambda name: mappings[name].read(file) if name in mappings else file.read(name))
+        file.path, f"{file.format}, names of {scheme.name}",
+        {name: mapping.info(file.tensors) for name, mapping in mappings.items()},
+        lambda name: mappings[name].read(file) if name in mappings else file.read(name),
+        spec.name, scheme.normalisation, scheme.note(spec),
+        {name: info for name, info in file.tensors.items() if name not in used})
 
 
 def summarise(path: Path) -> WeightsSummary:
@@ -170,16 +151,17 @@ def summarise(path: Path) -> WeightsSummary:
     weights = load_weights_file(path)
     tensors = tuple(_summarise_tensor(name, info, weights) for name, info in (
         *weights.tensors.items(), *weights.unnamed.items()))
-    return WeightsSummary(weights.path, weights.format, weights.net, weights.digest(), tensors)
+    return WeightsSummary(str(weights.path), weights.format, weights.net, weights.digest(),
+                          sum(tensor.elements for tensor in tensors), tensors)
 
 
 def _summarise_tensor(name: str, info: TensorInfo, weights: NamedWeights) -> TensorSummary:
+    summary = TensorSummary(name, info.shape, info.dtype)
     if info.dtype == "string":
-        return TensorSummary(name, info)
+        return summary
     values = weights.read(name)
     finite = values[np.isfinite(values)]
-    not_finite = values.size - finite.size
+    summary = replace(summary, not_finite=values.size - finite.size)
     if not finite.size:
-        return TensorSummary(name, info, not_finite=not_finite)
-    return TensorSummary(name, info, float(finite.min()), float(finite.mean(dtype=np.float64)), float(finite.max()),
-                         not_finite)
+        return summary
+    return replace(summary, min=float(finite.min()), mean=float(finite.mean(dtype=np.float64)), max=float(finite.max()))

@@ -1,9 +1,8 @@
-"""Weights from a file of any format into a network, and back into a checkpoint."""
+"""Weights from a file of any format into a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy.typing as npt
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.diff import Diff, compare
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import NamedWeights
 from voc_cls.weights.tensors import WeightFile, tensors_digest
 
@@ -37,8 +35,8 @@ def restore(network: Network, weights: NamedWeights, exclude: Sequence[str] = ()
     return diff
 
 
-def read_weights(file: WeightFile | NamedWeights, name: str) -> npt.NDArray[np.float32]:
-    """One tensor as float32; WeightsError when it is of no floating type or has values that are not finite."""
+def read_weights(file: WeightFile, name: str) -> npt.NDArray[np.float32]:
+    """One tensor as float32; WeightsError for another type and for values that are not finite."""
     dtype = file.tensors[name].dtype
     if "float" not in dtype:
         raise WeightsError(f"{file.path}: {name} is of type {dtype}, where weights are floating-point numbers")
@@ -51,12 +49,7 @@ def read_weights(file: WeightFile | NamedWeights, name: str) -> npt.NDArray[np.f
     return weights
 
 
-def write_slim(network: Network, path: Path) -> None:
-    """Writes the network's weights, head included, as a TF-Slim checkpoint (v2) with the prefix `path`."""
-    write_checkpoint(path, {name: np.asarray(variable.numpy()) for name, variable in network.variables().items()})
-
-
 def network_digest(network: Network) -> str:
-    """SHA-256 over the network's weights by TF-Slim name: the digest of the checkpoint that `write_slim` writes."""
+    """SHA-256 over the network's weights by TF-Slim name: the digest of a checkpoint with these weights."""
     variables = sorted(network.variables().items())
     return tensors_digest((name, np.asarray(variable.numpy())) for name, variable in variables)

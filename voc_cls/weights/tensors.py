@@ -59,6 +59,9 @@ class WeightFile:
     """Sorted by name."""
     _read: Callable[[str], Array] = field(repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", dict(sorted(self.tensors.items())))
+
     @property
     def shapes(self) -> dict[str, Shape]:
         """Name → shape."""
@@ -71,19 +74,13 @@ class WeightFile:
             return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
     def digest(self) -> str:
-        """`tensors_digest` of everything in the file."""
+        """`tensors_digest` of `tensors`."""
         return tensors_digest((name, self.read(name)) for name in self.tensors)
-
-
-def by_name(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """`tensors` sorted by name, as `WeightFile` has them."""
-    return dict(sorted(tensors.items()))
 
 
 def arrays_file(path: Path, kind: str, arrays: Mapping[str, Array]) -> WeightFile:
     """A weight file whose tensors have all been read already."""
-    return WeightFile(path, kind, by_name({name: TensorInfo.of(array) for name, array in arrays.items()}),
-                      arrays.__getitem__)
+    return WeightFile(path, kind, {name: TensorInfo.of(array) for name, array in arrays.items()}, arrays.__getitem__)
 
 
 @contextmanager

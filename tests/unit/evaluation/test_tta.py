@@ -12,7 +12,7 @@ from PIL import Image
 
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.evaluation.tta import at_any_size, views_of
-from voc_cls.nets import vgg
+from voc_cls.nets import layers
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec
 from voc_cls.training.run_folder import RunFolder
@@ -23,7 +23,7 @@ SIZE, CLASSES = 64, 3
 
 def network(head: str, monkeypatch: pytest.MonkeyPatch, size: int = SIZE) -> Network:
     """VGG's layers with few filters; the same weights for every size."""
-    monkeypatch.setattr(vgg, "FC_UNITS", 16)
+    monkeypatch.setattr(layers, "FC_UNITS", 16)
     keras.utils.set_random_seed(0)
     spec = replace(net_spec("vgg_16"), blocks=((4, 1), (4, 1), (8, 1), (8, 1), (8, 1)),
                    preprocessing=Preprocessing(size, (120.0, 110.0, 100.0)))

@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UsageError, match=r"no weights called vgg16 .* known are vgg_16_conv, vgg_16, .*ion_v3$"):
         fetch_source("vgg16")
-    with pytest.raises(UsageError, match=r"nobody has published weights of alexnet_v2: train it with `weights` none"):
+    with pytest.raises(UsageError, match=r"there are no published weights of alexnet_v2: train it with `weights` none"):
         fetch_source("alexnet_v2")
 
 

@@ -9,7 +9,7 @@ from voc_cls.weights.convert import plan_conversion
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import load_weights_file
-from voc_cls.weights.restore import network_digest, restore, write_slim
+from voc_cls.weights.restore import network_digest, restore
 
 
 def values(network):
@@ -41,7 +41,7 @@ def test_a_checkpoint_that_tensorflow_saved_gives_its_values_to_the_network(vers
 @pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.h5", "a.safetensors", "a.onnx"])
 def test_a_file_of_any_format_gives_its_values_to_the_network(name, tmp_path, narrow_vgg):
     source, target = narrow_vgg("gap"), narrow_vgg("gap")
-    write_slim(source, tmp_path / "ours.ckpt")
+    write_checkpoint(tmp_path / "ours.ckpt", values(source))
     plan_conversion([tmp_path / "ours.ckpt"], tmp_path / name).write()
     diff = restore_file(target, tmp_path / name)
     assert len(diff.restored) == 26
@@ -59,7 +59,7 @@ def test_a_file_of_another_network_is_told_from_one_with_gaps(tmp_path, narrow_v
 
 def test_a_restored_network_computes_what_the_first_one_did(tmp_path, narrow_vgg):
     source, target = narrow_vgg("fc"), narrow_vgg("fc")
-    write_slim(source, tmp_path / "ours.ckpt")
+    write_checkpoint(tmp_path / "ours.ckpt", values(source))
     restore_file(target, tmp_path / "ours.ckpt")
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 32, 32, 3)).astype(np.float32)
     trunks = [network.cut("m_fc8")[0](pictures) for network in (source, target)]
@@ -69,7 +69,7 @@ def test_a_restored_network_computes_what_the_first_one_did(tmp_path, narrow_vgg
 
 def test_a_network_written_as_a_checkpoint_has_slims_names_and_all_its_values(tmp_path, narrow_vgg):
     network = narrow_vgg("gap")
-    write_slim(network, tmp_path / "ours.ckpt")
+    write_checkpoint(tmp_path / "ours.ckpt", values(network))
     opened = tf_checkpoint.read(tmp_path / "ours.ckpt")
     assert {name: opened.read(name).tobytes() for name in opened.tensors} == {
         name: value.tobytes() for name, value in values(network).items()}
@@ -79,7 +79,7 @@ def test_a_network_written_as_a_checkpoint_has_slims_names_and_all_its_values(tm
 
 
 def test_the_diff_is_shown_even_when_the_restore_is_refused_and_the_network_stays_as_it_was(tmp_path, narrow_vgg):
-    write_slim(narrow_vgg("gap"), tmp_path / "conv.ckpt")
+    write_checkpoint(tmp_path / "conv.ckpt", values(narrow_vgg("gap")))
     network, seen = narrow_vgg("fc"), []
     before = values(network)
     with pytest.raises(WeightsError, match=r"conv\.ckpt does not have vgg_16/fc6/weights"):
@@ -90,7 +90,7 @@ def test_the_diff_is_shown_even_when_the_restore_is_refused_and_the_network_stay
 
 
 def test_an_excluded_scope_keeps_its_random_start(tmp_path, narrow_vgg):
-    write_slim(narrow_vgg("gap"), tmp_path / "conv.ckpt")
+    write_checkpoint(tmp_path / "conv.ckpt", values(narrow_vgg("gap")))
     network = narrow_vgg("gap")
     before = values(network)
     restore_file(network, tmp_path / "conv.ckpt", ["conv5"])

@@ -24,7 +24,7 @@ import numpy as np
 from voc_cls.console import import_tensorflow
 from voc_cls.errors import WeightsError
 from voc_cls.weights.naming.keras import MODELS, recognise
-from voc_cls.weights.tensors import NUMBERS, Array, TensorInfo, WeightFile, by_name, damage_reported, numpy_dtype
+from voc_cls.weights.tensors import NUMBERS, Array, TensorInfo, WeightFile, damage_reported, numpy_dtype
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 VARIABLE = re.compile(r"(?:.*_)?(?P<name>W|b|kernel|bias|gamma|beta|moving_mean|moving_variance|running_mean|"
@@ -65,7 +65,7 @@ def read(path: Path) -> WeightFile:
     def read_tensor(name: str) -> Array:
         return np.asarray(datasets[name][()]).view(_dtype(datasets[name]))
 
-    return WeightFile(path, kind, by_name(tensors), read_tensor)
+    return WeightFile(path, kind, tensors, read_tensor)
 
 
 def _unpacked(path: Path) -> tuple[io.BytesIO, dict[str, str]]:

@@ -14,16 +14,7 @@ import numpy as np
 
 from voc_cls.errors import WeightsError
 from voc_cls.pickles import load_pickle
-from voc_cls.weights.tensors import (
-    NUMBERS,
-    Array,
-    Shape,
-    TensorInfo,
-    WeightFile,
-    arrays_file,
-    by_name,
-    damage_reported,
-)
+from voc_cls.weights.tensors import NUMBERS, Array, Shape, TensorInfo, WeightFile, arrays_file, damage_reported
 
 OUTPUT = ":0"
 """What TensorFlow 1 wrote behind a variable's name: the first output of an operation."""
@@ -46,7 +37,7 @@ def read_npz(path: Path) -> WeightFile:
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[name])
 
-    return WeightFile(path, "NumPy .npz", by_name(tensors), read_tensor)
+    return WeightFile(path, "NumPy .npz", tensors, read_tensor)
 
 
 def read_npy(path: Path) -> WeightFile:

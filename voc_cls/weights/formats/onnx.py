@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.tensors import NUMBERS, Array, TensorInfo, WeightFile, by_name, damage_reported
+from voc_cls.weights.tensors import NUMBERS, Array, TensorInfo, WeightFile, damage_reported
 
 OPSET, IR_VERSION = 17, 8
 """What is written: of 2022, so that older readers take it."""
@@ -32,7 +32,7 @@ def read(path: Path) -> WeightFile:
     def read_tensor(name: str) -> Array:
         return np.asarray(onnx.numpy_helper.to_array(protos[name]))
 
-    return WeightFile(path, "ONNX", by_name(tensors), read_tensor)
+    return WeightFile(path, "ONNX", tensors, read_tensor)
 
 
 def write(path: Path, tensors: Mapping[str, Array]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from voc_cls.weights.tensors import Array, TensorInfo, WeightFile, by_name, damage_reported
+from voc_cls.weights.tensors import Array, TensorInfo, WeightFile, damage_reported
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I8": "int8", "I16": "int16",
           "I32": "int32", "I64": "int64", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
@@ -31,7 +31,7 @@ def read(path: Path) -> WeightFile:
             if part.get_dtype() not in DTYPES:
                 raise ValueError(f"{name[:80]} is of type {part.get_dtype()}, which is not read")
             tensors[name] = TensorInfo(tuple(part.get_shape()), DTYPES[part.get_dtype()])
-    return WeightFile(path, "safetensors", by_name(tensors), lambda name: open_file().get_tensor(name))
+    return WeightFile(path, "safetensors", tensors, lambda name: open_file().get_tensor(name))
 
 
 def write(path: Path, tensors: Mapping[str, Array]) -> None:

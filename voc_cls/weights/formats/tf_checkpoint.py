@@ -16,7 +16,7 @@ import numpy as np
 
 from voc_cls.console import import_tensorflow
 from voc_cls.errors import WeightsError
-from voc_cls.weights.tensors import Array, TensorInfo, WeightFile, by_name, damage_reported
+from voc_cls.weights.tensors import Array, TensorInfo, WeightFile, damage_reported
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 """The last 8 bytes of a v1 file and of an index: kTableMagicNumber of tensorflow/core/lib/io/format.h."""
@@ -48,7 +48,7 @@ def read(path: Path) -> WeightFile:
         value = reader.get_tensor(name)
         return np.asarray(value, object) if tensors[name].dtype == "string" else np.asarray(value)
 
-    return WeightFile(prefix, f"TF-Slim checkpoint, {version}", by_name(tensors), read_tensor)
+    return WeightFile(prefix, f"TF-Slim checkpoint, {version}", tensors, read_tensor)
 
 
 def write(prefix: Path, tensors: Mapping[str, Array]) -> None:
