@@ -65,19 +65,8 @@ def conv(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int = 1, pa
          norm: Norm | None = None, relu: bool = True, initializer: str = "he_normal", bias: float = 0.0) -> Tensor:
     """A convolution with a bias or, with `norm`, batch normalisation, and a ReLU.
 
-    Args:
-        x: [N, h, w, channels].
-        path: TF-Slim's path of the layer.
-        filters: channels of the result.
-        kernel: height and width.
-        stride: of both directions.
-        padding: "same" and "valid" are TensorFlow's. "symmetric" is tf_slim.nets.resnet_utils.conv2d_same's: as much
-            on either side, whatever the stride.
-        dtype: a Keras dtype policy.
-        norm: batch normalisation instead of a bias.
-        relu: whether a ReLU follows.
-        initializer: Keras' name of the kernel's initializer.
-        bias: initial value of the bias.
+    "same" and "valid" are TensorFlow's paddings; "symmetric" is tf_slim.nets.resnet_utils.conv2d_same's: as much on
+    either side, whatever the stride. `initializer` is Keras' name of the kernel's, `bias` the initial value.
     """
     if padding == "symmetric":
         height, width = (size - 1 for size in kernel)

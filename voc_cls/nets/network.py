@@ -33,8 +33,8 @@ class Family:
 FAMILIES = {
     "vgg": Family(vgg.backbone, FC_DROPOUT, fc_bias=0.0),
     "alexnet": Family(alexnet.backbone, FC_DROPOUT, fc_bias=alexnet.BIAS),
-    "resnet_v1": Family(resnet.backbone_v1),
-    "resnet_v2": Family(resnet.backbone_v2),
+    "resnet_v1": Family(resnet.backbone),
+    "resnet_v2": Family(resnet.backbone),
     **{f"inception_v{version}": Family(inception.backbone, inception.DROPOUT) for version in (1, 2, 3)},
 }
 
@@ -84,9 +84,9 @@ def build_network(net: str, head: str, classes: int, precision: str = "float32",
 
     Args:
         net: name in `registry.NETS`.
-        head: "fc", "gap" or "gap+max": see `build`.
+        head: as for `build`.
         classes: number of labels, at least 1.
-        precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
+        precision: as for `build`.
         image_size: height and width of the images, pixels; None: the network's own.
         normalisation: as for `net_spec`.
 
@@ -109,11 +109,10 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
     """Builds `spec` with a new head for `classes` labels, randomly initialised.
 
     Args:
-        spec: the network; its sizes need not be those of the registry.
+        spec: its sizes need not be those of the registry.
         head: "fc" is the paper's: fc6 and fc7, or the mean of the last grid, with its dropout. "gap": the mean of the
             grid, L2-normalised and scaled: for when only the convolutions are pretrained. "gap+max": the grid's maximum
             beside its mean, so that small objects are not averaged away.
-        classes: number of labels.
         precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
     """
     size, family = spec.preprocessing.size, FAMILIES[spec.family]

@@ -115,7 +115,6 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
     """The network called `name`.
 
     Args:
-        name: a key of `NETS`.
         image_size: height and width of the input, pixels; None: the network's own.
         normalisation: another mean and divisor than the network's own, for weights that were trained with it.
 
@@ -135,7 +134,9 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
     return replace(spec, preprocessing=preprocessing)
 
 
-HEADINGS = ("net", "parameters", "pixels", "values", "order", "top-1 %", "voc-weights fetch")
+COLUMNS = {"net": "net", "parameters": "parameters", "pixels": "size", "values": "normalisation", "order": "channels",
+           "top-1 %": "top1", "voc-weights fetch": "fetch"}
+"""Heading → key in `networks_as_json`."""
 NUMBERS = ("parameters", "pixels", "top-1 %")
 NOTES = """parameters: with ImageNet's classes, without moving averages.
 pixels: height and width of the input. order: of the colour channels.
@@ -164,10 +165,11 @@ def networks_as_json() -> list[dict[str, object]]:
 
 def networks_as_text() -> str:
     """A table of all networks, for a terminal or a --help; lines of at most 80 columns."""
-    columns = ("net", "parameters", "size", "normalisation", "channels", "top1", "fetch")
-    rows = [HEADINGS, *(tuple("–" if row[key] is None else f"{row[key]:,}" if key == "parameters" else str(row[key])
-                              for key in columns) for row in networks_as_json())]
+    def shown(value: object) -> str:
+        return "–" if value is None else value if isinstance(value, str) else f"{value:,}"
+
+    rows = [list(COLUMNS), *([shown(row[key]) for key in COLUMNS.values()] for row in networks_as_json())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
-                               for heading, cell, width in zip(HEADINGS, row, widths, strict=True)).rstrip()
+                               for heading, cell, width in zip(COLUMNS, row, widths, strict=True)).rstrip()
                      for row in rows)

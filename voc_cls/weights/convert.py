@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.diff import Diff, Entry, Status, is_training_state, shortened
 from voc_cls.weights.formats import TF_CHECKPOINT, Format, format_to_write
 from voc_cls.weights.load import SCHEMES, NamedWeights, load_weights_file
-from voc_cls.weights.naming import NamingScheme, TensorMapping
+from voc_cls.weights.naming import Layout, NamingScheme, TensorMapping
 from voc_cls.weights.tensors import Array, Shape, TensorInfo
 
 Read = Callable[[], Array]
@@ -45,7 +45,7 @@ class Conversion:
             raise WeightsError(f"{self.diff.file} has nothing that {self.format.name} has a name for: say with `net` "
                                "which network it is of, or choose .npz or .ckpt")
         if lost and not partial:
-            raise WeightsError(f"{self.target.name} cannot have {shortened(', '.join(lost))}: {self.format.name} has "
+            raise WeightsError(f"{self.target.name} cannot have {shortened(lost)}: {self.format.name} has "
                                "no name for it; choose another format, or leave it out with `partial`")
         for name, info in self.tensors.items():
             if info.dtype in self.format.lacks:
@@ -120,7 +120,7 @@ def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = Non
     reads: dict[str, Read] = {}
     for name, mapping in mappings.items():
         read = partial(owners[name].read, name)
-        reads |= {name: read} if mapping is None else mapping.to_foreign(read)
+        reads |= mapping.to_foreign(read)
     shapes = {name: info.shape for name, info in tensors.items()}
     shapes |= {name: info.shape for weights in opened for name, info in weights.unnamed.items()}
     diff = _compared(" + ".join(weights.path.name for weights in opened), f"{target.name} ({format_.name})", spec,
@@ -140,26 +140,27 @@ def _spec(opened: Sequence[NamedWeights], net: str | None) -> NetSpec | None:
 
 
 def _mappings(format_: Format, scheme: NamingScheme | None, spec: NetSpec | None,
-              tensors: Mapping[str, TensorInfo]) -> dict[str, TensorMapping | None]:
-    """TF-Slim's name → its mapping, or None where the name stays as it is. What is left out has no name there."""
+              tensors: Mapping[str, TensorInfo]) -> dict[str, TensorMapping]:
+    """TF-Slim's name → its mapping. What is left out has no name in the format."""
     mappings = scheme.mappings(spec, tensors) if scheme is not None and spec is not None else ()
     if mappings:
         return {mapping.slim: mapping for mapping in mappings}
     if not format_.takes_any_name:
         return {}
-    return {name: None for name, info in tensors.items() if info.dtype != "string" or format_ is TF_CHECKPOINT}
+    return {name: TensorMapping(name, name, Layout()) for name, info in tensors.items()
+            if info.dtype != "string" or format_ is TF_CHECKPOINT}
 
 
-def _note(scheme: NamingScheme | None, spec: NetSpec | None, mappings: Mapping[str, TensorMapping | None]) -> str:
+def _note(scheme: NamingScheme | None, spec: NetSpec | None, mappings: Mapping[str, TensorMapping]) -> str:
     if scheme is None or spec is None:
         return ""
-    if mappings and not any(mappings.values()):
+    if mappings and all(mapping.foreign == name for name, mapping in mappings.items()):
         return f"{scheme.name} has no names for {spec.name}: TF-Slim's are written, and its layout"
     return scheme.note(spec)
 
 
 def _compared(file: str, target: str, spec: NetSpec | None, shapes: Mapping[str, Shape],
-              mappings: Mapping[str, TensorMapping | None]) -> Diff:
+              mappings: Container[str]) -> Diff:
     """What is converted, what is not, and what the whole network has and the files have not."""
     whole = slim_shapes(spec) if spec is not None else {}
     head = f"{spec.scope}/{spec.slim_head}/" if spec is not None else ""

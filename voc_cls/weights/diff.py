@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
 from typing import TYPE_CHECKING
 
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.weights.tensors import Shape
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from voc_cls.nets.network import Network
 
 TRAINING_STATE = ("global_step", "beta1_power", "beta2_power", "mean_rgb", "num_batches_tracked")
@@ -84,13 +87,13 @@ class Diff:
         if not gaps:
             return
         if not any(entry.wanted is not None and entry.found is not None for entry in self.entries):
-            others = ", ".join(entry.name for entry in self.entries if entry.wanted is None) or "nothing"
+            others = [entry.name for entry in self.entries if entry.wanted is None] or ["nothing"]
             raise WeightsError(f"{self.file} has none of the variables of {self.network}, such as {gaps[0].name}; it "
                                f"has {shortened(others)}: are these the weights of this network?")
         scopes = " ".join(dict.fromkeys(self._scope(entry.name) for entry in gaps))
         misfit = next((entry for entry in gaps if entry.status is Status.SHAPE_DIFFERS), None)
         if misfit is None:
-            names = shortened(", ".join(entry.name for entry in gaps))
+            names = shortened([entry.name for entry in gaps])
             raise WeightsError(f"{self.file} does not have {names}, which {self.network} wants: choose a file or a "
                                f"`head` that fits, or start them at random with `exclude` {scopes}")
         raise WeightsError(f"{self.file} has {misfit.name} as {_shape(misfit.found)} and {self.network} wants "
@@ -99,11 +102,6 @@ class Diff:
 
     def __rich__(self) -> Group:
         """A table between a title and `summary`: one row per scope, but each gap and each new variable on its own."""
-        from rich.console import Group
-        from rich.markup import escape
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=None, pad_edge=False)
         table.add_column("")
         table.add_column("variables")
@@ -128,25 +126,23 @@ class Diff:
                 f"{sum(e.parameters for e in wanted):,} parameters")
 
     def _rows(self) -> list[tuple[str, list[Entry]]]:
+        """(what is shown, its entries), by status."""
         groups: dict[tuple[Status, str], list[Entry]] = {}
-        for entry in self.entries:
-            alone = entry.status.is_gap or entry.status in (Status.NEW_HEAD, Status.EXCLUDED, Status.NO_NAME)
-            key = entry.name.removeprefix(f"{self.scope}/") if alone else self._scope(entry.name)
-            groups.setdefault((entry.status, "" if entry.status is Status.NOT_WEIGHTS else key), []).append(entry)
-        order = list(Status)
-        rows = []
-        for (status, key), entries in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
-            if status is Status.NOT_WEIGHTS:
-                rows.append((shortened(", ".join(entry.name for entry in entries)), entries))
-            else:
-                rows.append((key if len(entries) == 1 else f"{key} ({len(entries)})", entries))
-        return rows
+        for status in Status:
+            alone = status.is_gap or status in (Status.NEW_HEAD, Status.EXCLUDED, Status.NO_NAME)
+            for entry in self.of(status):
+                key = entry.name.removeprefix(f"{self.scope}/") if alone else self._scope(entry.name)
+                groups.setdefault((status, "" if status is Status.NOT_WEIGHTS else key), []).append(entry)
+        return [(shortened([entry.name for entry in entries]) if status is Status.NOT_WEIGHTS
+                 else key if len(entries) == 1 else f"{key} ({len(entries)})", entries)
+                for (status, key), entries in groups.items()]
 
     def _scope(self, name: str) -> str:
         return name.removeprefix(f"{self.scope}/").split("/")[0]
 
 
-def compare(found: Mapping[str, Shape], network: Network, exclude: Sequence[str] = (), file: str = "the file") -> Diff:
+def compare(shapes: Mapping[str, Shape], network: Network, exclude: Sequence[str] = (),
+            file: str = "the file") -> Diff:
     """Compares the shapes a file has with those a network wants.
 
     The head (ours, and the one it replaces) and the state of a training (global_step, mean_rgb, optimizer slots) are
@@ -155,32 +151,28 @@ def compare(found: Mapping[str, Shape], network: Network, exclude: Sequence[str]
     """
     wanted = {name: tuple(variable.shape) for name, variable in network.variables().items()}
     outer = network.spec.scope
-    _check_exclude(exclude, [*wanted, *found], outer)
+    for scope in exclude:
+        if not any(below(name, scope, outer) for name in (*wanted, *shapes)):
+            known = dict.fromkeys(name.removeprefix(f"{outer}/").split("/")[0] for name in (*wanted, *shapes))
+            raise UsageError(f"`exclude` {scope}: neither the network nor the file has such a scope; "
+                             f"there are {', '.join(known)}")
 
     def status(name: str) -> Status:
         if name not in wanted:
-            if is_training_state(name, found):
+            if is_training_state(name, shapes):
                 return Status.NOT_WEIGHTS
             return Status.OLD_HEAD if network.is_head(name) and below(name, outer, outer) else Status.UNUSED
         if network.is_head(name):
             return Status.NEW_HEAD
         if any(below(name, scope, outer) for scope in exclude):
             return Status.EXCLUDED
-        if name not in found:
+        if name not in shapes:
             return Status.MISSING
-        return Status.RESTORED if tuple(found[name]) == wanted[name] else Status.SHAPE_DIFFERS
+        return Status.RESTORED if tuple(shapes[name]) == wanted[name] else Status.SHAPE_DIFFERS
 
-    names = [*wanted, *(name for name in sorted(found) if name not in wanted)]
-    entries = tuple(Entry(name, status(name), wanted.get(name), found.get(name)) for name in names)
+    names = [*wanted, *(name for name in sorted(shapes) if name not in wanted)]
+    entries = tuple(Entry(name, status(name), wanted.get(name), shapes.get(name)) for name in names)
     return Diff(file, f"{network.spec.name} ({network.head} head, {network.classes} classes)", outer, entries)
-
-
-def _check_exclude(exclude: Iterable[str], names: Sequence[str], outer: str) -> None:
-    for scope in exclude:
-        if not any(below(name, scope, outer) for name in names):
-            known = dict.fromkeys(name.removeprefix(f"{outer}/").split("/")[0] for name in names)
-            raise UsageError(f"`exclude` {scope}: neither the network nor the file has such a scope; "
-                             f"there are {', '.join(known)}")
 
 
 def below(name: str, scope: str, outer: str) -> bool:
@@ -189,9 +181,9 @@ def below(name: str, scope: str, outer: str) -> bool:
     return any(name == full or name.startswith(f"{full}/") for full in (scope, f"{outer}/{scope}"))
 
 
-def is_training_state(name: str, found: Container[str]) -> bool:
+def is_training_state(name: str, names: Container[str]) -> bool:
     """Whether a tensor is not a weight but a known counter, or a slot kept below a variable (`…/weights/Adam_1`)."""
-    return re.split("[/.]", name)[-1] in TRAINING_STATE or name.rpartition("/")[0] in found
+    return re.split("[/.]", name)[-1] in TRAINING_STATE or name.rpartition("/")[0] in names
 
 
 def _dense_hint(entry: Entry) -> str:
@@ -204,7 +196,6 @@ def _shape(shape: Shape | None) -> str:
     return str(list(shape or ()))
 
 
-def shortened(names: str, limit: int = 4) -> str:
-    """The first few of names between commas, and how many there are."""
-    listed = names.split(", ")
-    return names if len(listed) <= limit else f"{', '.join(listed[:limit])} … ({len(listed)} in all)"
+def shortened(names: Sequence[str], limit: int = 4) -> str:
+    """The first few names, and how many there are."""
+    return ", ".join(names) if len(names) <= limit else f"{', '.join(names[:limit])} … ({len(names)} in all)"

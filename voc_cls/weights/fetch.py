@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published, net_spec
@@ -19,9 +19,6 @@ from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoi
 from voc_cls.weights.origins import Archive, Wheel
 from voc_cls.weights.restore import read_weights
 from voc_cls.weights.tensors import Array
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 BUCKET = "https://storage.googleapis.com/download.tensorflow.org/models"
 """Behind http://download.tensorflow.org/models/, which has no TLS."""

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Normalisation, net_spec
 from voc_cls.weights.formats import recognise
 from voc_cls.weights.naming import NamingScheme, keras, torchvision, vgg_numpy
 from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 SCHEMES = (keras.SCHEME, torchvision.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
 """Every naming scheme beside TF-Slim's, in the order in which they are tried."""
@@ -75,11 +75,6 @@ class WeightsSummary:
 
     def __rich__(self) -> Group:
         """A table with a row per tensor."""
-        from rich.console import Group
-        from rich.markup import escape
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("name", overflow="fold", min_width=28)
         for column in ("type", "shape"):
@@ -137,7 +132,7 @@ def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | 
 
 def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec) -> NamedWeights:
     mappings = {mapping.slim: mapping for mapping in scheme.mappings(spec, file.tensors)}
-    used = {name for mapping in mappings.values() for name in mapping.names}
+    used = {name for mapping in mappings.values() for name in (mapping.foreign, mapping.folded)}
     return NamedWeights(
         file.path, f"{file.format}, names of {scheme.name}",
         {name: mapping.info(file.tensors) for name, mapping in mappings.items()},

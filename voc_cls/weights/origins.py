@@ -9,8 +9,9 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from rich.console import Console
 
 from voc_cls.downloads import check_sha256, fetched, unpack
 from voc_cls.errors import DownloadError
@@ -18,9 +19,6 @@ from voc_cls.nets.registry import net_spec
 from voc_cls.weights.formats import onnx
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.naming.keras import tf2onnx_mappings
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 GZIP_MAGIC = b"\x1f\x8b"
 PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--no-input",

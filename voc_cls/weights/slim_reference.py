@@ -1,14 +1,14 @@
-"""TF-Slim's own network on a checkpoint: what our port is compared with.
+"""TF-Slim's network on a checkpoint: what our port is compared with.
 
-A process of its own (`python -m voc_cls.weights.slim_reference`), because TF-Slim needs TensorFlow's graph mode and,
+A separate process (`python -m voc_cls.weights.slim_reference`), because TF-Slim needs TensorFlow's graph mode and,
 for batch normalisation, the Keras 2 of tf_keras. It restores the file with TensorFlow's own Saver and shares no code
 with the port but `filler` and `Outputs`.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import json
 import sys
 import zlib
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ MOVING = ("/moving_mean", "/moving_variance")
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network makes of the images, ours or TF-Slim's.
+    """What a network computes from the images, ours or TF-Slim's.
 
     grid: float32 [N, h, w, channels], logits: float32 [N, classes]. trained_logits: the same in training mode without
     dropout, where batch normalisation goes by the batch; None for a network that has none. moving: what one step adds
@@ -97,32 +97,20 @@ def reference(net: str, images: Array, classes: int, slim_head: str, head: str, 
         plain, layers = network(fed, num_classes=classes, is_training=False)
         with v1.variable_scope(v1.get_variable_scope(), reuse=True):
             trained, _ = network(fed, num_classes=classes, is_training=True)
-        names = {variable: _in_file(variable.op.name, slim_head, head) for variable in v1.global_variables()}
+        plain, trained = (tf.reshape(logits, [len(images), classes]) for logits in (plain, trained))
+        names = {variable: variable.op.name.replace(f"/{slim_head}/", f"/{head}/")
+                 for variable in v1.global_variables()}
         filled = _restore(names, checkpoint, session)
-        grid = GRIDS[net][1]
-        grid_values, logits = session.run(
-            [layers[grid] if grid in layers else graph.get_tensor_by_name(grid), _flat(plain)], {fed: images})
+        name = GRIDS[net][1]
+        grid, logits = session.run([layers[name] if name in layers else graph.get_tensor_by_name(name), plain],
+                                   {fed: images})
         moving = [variable for variable in names if variable.op.name.endswith(MOVING)]
         if not moving:
-            return Outputs(grid_values, logits, None, {}, filled)
+            return Outputs(grid, logits, None, {}, filled)
         _assign({variable: np.zeros(variable.shape, np.float32) for variable in moving}, session)
-        trained_logits, _ = session.run([_flat(trained), v1.get_collection(v1.GraphKeys.UPDATE_OPS)], {fed: images})
-        return Outputs(grid_values, logits, trained_logits,
-                       session.run({names[variable]: variable for variable in moving}), filled)
-
-
-def _flat(logits: Any) -> Any:
-    """[N, classes]; ResNet's are [N, 1, 1, classes]."""
-    import tensorflow as tf
-
-    return tf.reshape(logits, [logits.shape[0], -1])
-
-
-def _in_file(name: str, slim_head: str, head: str) -> str:
-    scope, _, path = name.partition("/")
-    if not path.startswith(f"{slim_head}/"):
-        return name
-    return f"{scope}/{head}/{path.removeprefix(f'{slim_head}/')}"
+        trained_logits, _ = session.run([trained, v1.get_collection(v1.GraphKeys.UPDATE_OPS)], {fed: images})
+        return Outputs(grid, logits, trained_logits, session.run({names[variable]: variable for variable in moving}),
+                       filled)
 
 
 def _restore(names: Mapping[Any, str], checkpoint: str | None, session: Any) -> frozenset[str]:
@@ -170,20 +158,6 @@ def lend_batch_norm() -> None:
         sys.modules.setdefault(f"tf_keras.legacy_tf_layers{name}", module)
 
 
-def main() -> None:
-    """Reads images from an .npy, writes `Outputs` to an .npz."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", help="prefix of the checkpoint; without it all values are filled in")
-    parser.add_argument("--net", required=True, choices=GRIDS, help="the network")
-    parser.add_argument("--slim-head", required=True, help="path of TF-Slim's classifier, such as fc8")
-    parser.add_argument("--head", required=True, help="path of the classifier in the file, such as m_fc8")
-    parser.add_argument("--classes", required=True, type=int, help="number of logits")
-    parser.add_argument("--images", required=True, type=Path, help=".npy, float32 [N, size, size, 3] preprocessed")
-    parser.add_argument("--out", required=True, type=Path, help=".npz to write")
-    options = parser.parse_args()
-    reference(options.net, np.load(options.images), options.classes, options.slim_head, options.head,
-              options.checkpoint).save(options.out)
-
-
 if __name__ == "__main__":
-    main()
+    # arguments: .npy of the images, .npz to write, JSON of what else `reference` takes
+    reference(images=np.load(sys.argv[1]), **json.loads(sys.argv[3])).save(Path(sys.argv[2]))

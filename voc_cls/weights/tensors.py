@@ -32,14 +32,9 @@ class TensorInfo:
     dtype: str
 
     @property
-    def elements(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all values; of a string 8 each."""
-        return self.elements * numpy_dtype(self.dtype).itemsize
+        return math.prod(self.shape) * numpy_dtype(self.dtype).itemsize
 
     @classmethod
     def of(cls, array: Array) -> TensorInfo:
@@ -101,14 +96,9 @@ def damage_reported(what: str) -> Iterator[None]:
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The type that `TensorInfo.dtype` names; "string" is NumPy's object."""
-    if name == "string":
-        return np.dtype(object)
-    if name.startswith(("bfloat16", "float8")):
-        import ml_dtypes
+    import ml_dtypes  # noqa: F401  with it NumPy knows bfloat16 and float8
 
-        special: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return special
-    return np.dtype(name)
+    return np.dtype(object if name == "string" else name)
 
 
 def tensors_digest(tensors: Iterable[tuple[str, Array]]) -> str:

@@ -1,29 +1,31 @@
-"""Verifying the port: our network against TF-Slim's own on the same weights."""
+"""Verifying the port: our network against TF-Slim's on the same weights."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
 from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.diff import shortened
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.restore import read_weights
 from voc_cls.weights.slim_reference import MOVING, Array, Outputs, filler
 from voc_cls.weights.tensors import WeightFile, arrays_file
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from voc_cls.nets.network import Network
 
 TOLERANCE = 1e-4
@@ -67,11 +69,6 @@ class Verification:
     """Layers that the file lacks; both sides got the same seeded values there."""
     comparisons: tuple[Comparison, ...]
 
-    @property
-    def equal(self) -> bool:
-        """Whether every output is equal."""
-        return all(comparison.equal for comparison in self.comparisons)
-
     def check(self) -> None:
         """Raises WeightsError when an output differs."""
         for comparison in self.comparisons:
@@ -81,10 +78,6 @@ class Verification:
 
     def __rich__(self) -> Group:
         """A table with a row per output, and which layers had whose values."""
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=None, pad_edge=False)
         for column in ("output", "relative difference", "largest value", "weights", ""):
             table.add_column(column)
@@ -92,10 +85,10 @@ class Verification:
             weights = "the file's" if row.on_file_values else "partly filled in" if self.from_file else "random"
             table.add_row(row.output, f"{row.difference:.1e}", f"{row.largest:.4g}", weights,
                           Text("equal", style="green") if row.equal else Text("differs", style="bold red"))
-        lines = [f"from the file: {_listed(self.from_file)}"] if self.from_file else []
+        lines = [f"from the file: {shortened(self.from_file, MOST_LAYERS)}"] if self.from_file else []
         if self.filled:
             where = "not in the file, the" if self.from_file else "the"
-            lines.append(f"{where} same random values on both sides: {_listed(self.filled)}")
+            lines.append(f"{where} same random values on both sides: {shortened(self.filled, MOST_LAYERS)}")
         title = Text(f"{self.file}: voc-cls' {self.net} against TF-Slim's, {IMAGES} pictures of {self.size} × "
                      f"{self.size}, {self.classes} classes")
         return Group(title, table, Text("\n".join(lines)))
@@ -110,8 +103,7 @@ def verify(checkpoint: Path | None, net: str = "vgg_16", image_size: int | None 
 
     Args:
         checkpoint: of TF-Slim; None compares on random values.
-        net: name of the network.
-        image_size: pixels, where not the network's own.
+        image_size: pixels; None: the network's own.
 
     Raises:
         WeightsError: for a file that cannot be read or that has a layer in another shape.
@@ -145,9 +137,8 @@ def compare_outputs(port: Outputs, reference: Outputs, spec: NetSpec) -> tuple[C
     for kind in MOVING:
         each = [_comparison(kind, port.moving.get(name), value, backbone)
                 for name, value in reference.moving.items() if name.endswith(kind)]
-        worst = max(each, key=lambda row: float("inf") if np.isnan(row.difference) else row.difference)
-        rows.append(Comparison(f"{kind[1:].replace('_', ' ')}s", worst.difference, max(row.largest for row in each),
-                               backbone))
+        worst = float(np.max([row.difference for row in each]))  # NaN if one is NaN
+        rows.append(Comparison(f"{kind[1:].replace('_', ' ')}s", worst, max(row.largest for row in each), backbone))
     return tuple(rows)
 
 
@@ -196,11 +187,10 @@ def _reference_outputs(file: WeightFile, spec: NetSpec, head: str, classes: int,
     with tempfile.TemporaryDirectory(prefix="voc-cls-verify-") as folder:
         inputs, outputs = Path(folder) / "images.npy", Path(folder) / "outputs.npz"
         np.save(inputs, images)
-        options = {"net": spec.name, "slim-head": spec.slim_head, "head": head, "classes": classes, "images": inputs,
-                   "out": outputs, **({"checkpoint": file.path} if file.tensors else {})}
+        options = {"net": spec.name, "slim_head": spec.slim_head, "head": head, "classes": classes,
+                   "checkpoint": str(file.path) if file.tensors else None}
         process = subprocess.run(
-            [sys.executable, "-m", "voc_cls.weights.slim_reference",
-             *(f"--{name}={value}" for name, value in options.items())],
+            [sys.executable, "-m", "voc_cls.weights.slim_reference", inputs, outputs, json.dumps(options)],
             capture_output=True, text=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
         if process.returncode:
             lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
@@ -244,10 +234,3 @@ def _comparison(output: str, port: Array | None, reference: Array | None, on_fil
 def _layer(name: str) -> str:
     """vgg_16/conv1/conv1_1/weights → conv1/conv1_1."""
     return name.partition("/")[2].rpartition("/")[0]
-
-
-def _listed(layers: Collection[str]) -> str:
-    names = list(layers)
-    if len(names) <= MOST_LAYERS:
-        return ", ".join(names)
-    return f"{', '.join(names[:MOST_LAYERS // 2])} … ({len(names)} in all)"

@@ -169,7 +169,7 @@ def test_initialisers_that_tf2onnx_made_of_keras_vgg_16_are_read_as_its_kernels(
         "functional_1/block1_conv1_1/convolution/ReadVariableOp:0": random.standard_normal((64, 3, 3, 3)),
         "functional_1/fc1_1/MatMul/ReadVariableOp:0": random.standard_normal((2048, 6)),
         "const_fold_opt__12": np.zeros(2)})
-    assert keras.recognise_tf2onnx(file.tensors) == "vgg_16"
+    assert keras.TF2ONNX.recognise(file.tensors) == "vgg_16"
     rows = {row.slim: row for row in keras.tf2onnx_mappings(NETS["vgg_16"], file.tensors)}
     assert len(rows) == 27
     kernel = rows["vgg_16/conv1/conv1_1/weights"].read(file)

@@ -166,7 +166,7 @@ def write(path: Path, tensors: Mapping[str, Array]) -> None:
     for name in tensors:
         layers.setdefault(name.rpartition("/")[0], []).append(name)
     for names in layers.values():
-        names.sort(key=lambda name: _place(name.rpartition("/")[2]))
+        names.sort(key=lambda name: ORDER.index(name.rpartition("/")[2]))  # Keras reads them by their number
     with h5py.File(path, "w", libver="earliest") as file:
         if path.name.endswith(".weights.h5"):
             _write_by_class(file, layers, tensors)
@@ -225,11 +225,6 @@ def _write_model(path: Path, tensors: Mapping[str, Array]) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             for file in sorted((Path(folder) / "saved").iterdir()):
                 archive.write(file, file.name)
-
-
-def _place(variable: str) -> int:
-    """Where a variable stands among those of its layer: Keras reads them by their number."""
-    return ORDER.index(variable) if variable in ORDER else len(ORDER)
 
 
 def _numbered(kind: str, counts: dict[str, int]) -> str:

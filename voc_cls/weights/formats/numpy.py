@@ -86,12 +86,8 @@ def _flattened(path: Path, content: Any, name: str = "", depth: int = 0) -> Iter
         for key, value in content.items() if isinstance(content, dict) else enumerate(content):
             part = key.decode("latin1") if isinstance(key, bytes) else str(key)
             yield from _flattened(path, value, f"{name}/{part}" if name else part, depth + 1)
+    elif isinstance(content, (np.ndarray, np.generic)) and content.dtype.name in NUMBERS:
+        yield name, np.asarray(content)
     else:
-        yield name, _number_array(path, name, content)
-
-
-def _number_array(path: Path, name: str, value: object) -> Array:
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.name in NUMBERS:
-        return np.asarray(value)
-    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-    raise WeightsError(f"{path} holds {kind} as {name[:80]}, where an array of numbers belongs: omit it")
+        kind = f"an array of {content.dtype}" if isinstance(content, np.ndarray) else f"a {type(content).__name__}"
+        raise WeightsError(f"{path} holds {kind} as {name[:80]}, where an array of numbers belongs: omit it")

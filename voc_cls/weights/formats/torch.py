@@ -166,12 +166,7 @@ def _rebuild_tensor(storage: Storage, offset: int, shape: Shape, strides: Shape,
     return StoredTensor(storage, offset, shape, strides)
 
 
-def _rebuild_parameter(data: object, *_: object) -> object:
-    """Stands for torch._utils._rebuild_parameter."""
-    return data
-
-
 NAMES = {("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-         ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+         ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
          **{("torch", name): dtype for name, dtype in STORAGES.items()}}
 """What may be named in a state_dict beside arrays and containers, and what stands for it here."""

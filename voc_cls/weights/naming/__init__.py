@@ -6,7 +6,8 @@ A scheme is data: a table with a row for each kind of layer, written out for eve
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from math import isqrt, prod
 from typing import Literal
 
@@ -88,11 +89,6 @@ class TensorMapping:
     """Of a moving mean: the bias of the convolution before, which Keras' ResNets have and TF-Slim's do not. It is
     subtracted from the mean on the way in, which is the same function, and is 0 on the way out."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every tensor of the other format that goes into this one."""
-        return (self.foreign, self.folded) if self.folded else (self.foreign,)
-
     def info(self, tensors: Mapping[str, TensorInfo]) -> TensorInfo:
         """TF-Slim's shape, and the dtype, of this tensor in a file that has `tensors`."""
         return TensorInfo(self.layout.slim_shape(tensors[self.foreign].shape), tensors[self.foreign].dtype)
@@ -113,10 +109,6 @@ class TensorMapping:
         return written
 
 
-def _no_note(_: NetSpec) -> str:
-    return ""
-
-
 @dataclass(frozen=True)
 class NamingScheme:
     """The names of one library."""
@@ -131,8 +123,12 @@ class NamingScheme:
     mappings: Callable[[NetSpec, Mapping[str, TensorInfo]], tuple[TensorMapping, ...]]
     """The tensors among `tensors`, which are a file's under its own names (in) or under TF-Slim's (out), in the order
     of the network's layers and their variables."""
-    note: Callable[[NetSpec], str] = _no_note
-    """One sentence where the same values do not make the same function; empty where they do."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Family → one sentence where the same values do not make the same function."""
+
+    def note(self, spec: NetSpec) -> str:
+        """Where this library's network differs from TF-Slim's with the same values; empty if it does not."""
+        return self.notes.get(spec.family, "")
 
 
 @dataclass(frozen=True)
@@ -161,16 +157,18 @@ def layers(table: Iterable[LayerName], spec: NetSpec) -> list[LayerName]:
     """Every layer of `spec`, in the order of `table`; rows of units that follow one another are written out together,
     unit by unit, as the layers follow one another in the network."""
     named: list[LayerName] = []
-    together: list[list[LayerName]] = []
-    for row in (*table, None):
-        if row is not None and "{block}" in row.slim:
-            together.append(row.written_out(spec))
-            continue
-        named.extend(layer for unit in zip(*together, strict=True) for layer in unit)
-        together = []
-        if row is not None:
-            named.append(row)
+    for repeated, rows in groupby(table, lambda row: "{block}" in row.slim):
+        if repeated:
+            named.extend(layer for unit in zip(*(row.written_out(spec) for row in rows), strict=True) for layer in unit)
+        else:
+            named.extend(rows)
     return named
+
+
+def vgg_layers(convolution: str, fc6: str, fc7: str, fc8: str) -> tuple[LayerName, ...]:
+    """VGG's layers, by their names in the other library; our classifier keeps its name."""
+    return (LayerName("conv{block}/conv{block}_{unit}", convolution, "convolution"), LayerName("fc6", fc6, "dense"),
+            LayerName("fc7", fc7, "dense"), LayerName("fc8", fc8, "dense"), LayerName("m_fc8", "m_fc8", "dense"))
 
 
 def map_tensors(spec: NetSpec, table: Iterable[LayerName], tensors: Mapping[str, TensorInfo],

@@ -18,18 +18,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import NORM, OIHW, LayerName, Layout, NamingScheme, TensorMapping, map_tensors
+from voc_cls.weights.naming import NORM, OIHW, LayerName, Layout, NamingScheme, TensorMapping, map_tensors, vgg_layers
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": "/kernel", "biases": "/bias", **{name: f"/{name}" for name in NORM}}
 
-VGG = (
-    LayerName("conv{block}/conv{block}_{unit}", "block{block}_conv{unit}", "convolution"),
-    LayerName("fc6", "fc1", "dense"),
-    LayerName("fc7", "fc2", "dense"),
-    LayerName("fc8", "predictions", "dense"),
-    LayerName("m_fc8", "m_fc8", "dense"),
-)
+VGG = vgg_layers("block{block}_conv{unit}", "fc1", "fc2", "predictions")
 _V1, _V2 = "block{block}/unit_{unit}/bottleneck_v1", "block{block}/unit_{unit}/bottleneck_v2"
 _UNIT = "conv{stage}_block{unit}"
 RESNET_V1 = (  # in the order of the model's layers, which the legacy .h5 depends on
@@ -102,26 +96,16 @@ def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMa
     return map_tensors(spec, table, tensors, VARIABLES, bgr=FIRST if spec.family in BGR else ())
 
 
-def note(spec: NetSpec) -> str:
-    """Where Keras' network differs from TF-Slim's with the same values."""
-    return "" if spec.family == "vgg" else POOL.format(size=spec.preprocessing.size)
-
-
-def recognise_tf2onnx(names: Iterable[str]) -> str | None:
-    """The network whose initialisers a file has; None where it was not made by tf2onnx."""
-    return recognise(_keras_names(names))
-
-
 def tf2onnx_mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
     """The tensors of `spec`, without what `tensors` lacks: only in, nothing is written in these names."""
     initialisers = _keras_names(tensors)
     named = {name: tensors[initialiser] for name, initialiser in initialisers.items()}
-    found = []
+    tf2onnx = []
     for mapping in mappings(spec, named):
         kernel = len(named[mapping.foreign].shape) == 4
         layout = Layout(OIHW, bgr=mapping.layout.bgr) if kernel else mapping.layout
-        found.append(TensorMapping(mapping.slim, initialisers[mapping.foreign], layout))
-    return tuple(found)
+        tf2onnx.append(TensorMapping(mapping.slim, initialisers[mapping.foreign], layout))
+    return tuple(tf2onnx)
 
 
 def _keras_names(names: Iterable[str]) -> dict[str, str]:
@@ -134,5 +118,6 @@ def _keras_names(names: Iterable[str]) -> dict[str, str]:
     return named
 
 
-SCHEME = NamingScheme("keras", "auto", recognise, mappings, note)
-TF2ONNX = NamingScheme("tf2onnx", "auto", recognise_tf2onnx, tf2onnx_mappings)
+SCHEME = NamingScheme("keras", "auto", recognise, mappings,
+                      {"resnet_v1": POOL.format(size=224), "resnet_v2": POOL.format(size=299)})
+TF2ONNX = NamingScheme("tf2onnx", "auto", lambda names: recognise(_keras_names(names)), tf2onnx_mappings)

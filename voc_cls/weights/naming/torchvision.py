@@ -14,19 +14,13 @@ from collections.abc import Iterable, Mapping
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import NORM, OIHW, LayerName, NamingScheme, TensorMapping, map_tensors
+from voc_cls.weights.naming import NORM, OIHW, LayerName, NamingScheme, TensorMapping, map_tensors, vgg_layers
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": ".weight", "biases": ".bias",
              **dict(zip(NORM, (".weight", ".bias", ".running_mean", ".running_var"), strict=True))}
 
-VGG = (
-    LayerName("conv{block}/conv{block}_{unit}", "features.{feature}", "convolution"),
-    LayerName("fc6", "classifier.0", "dense"),
-    LayerName("fc7", "classifier.3", "dense"),
-    LayerName("fc8", "classifier.6", "dense"),
-    LayerName("m_fc8", "m_fc8", "dense"),
-)
+VGG = vgg_layers("features.{feature}", "classifier.0", "classifier.3", "classifier.6")
 _SLIM, _TORCH = "block{block}/unit_{unit}/bottleneck_v1", "layer{block}.{index}"
 RESNET_V1 = (
     LayerName("conv1", "conv1", "unbiased"),
@@ -64,9 +58,4 @@ def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMa
     return map_tensors(spec, TABLES.get(spec.family, ()), tensors, VARIABLES, OIHW)
 
 
-def note(spec: NetSpec) -> str:
-    """Where torchvision's network differs from TF-Slim's with the same values."""
-    return STRIDE if spec.family == "resnet_v1" else ""
-
-
-SCHEME = NamingScheme("torchvision", "torch", recognise, mappings, note)
+SCHEME = NamingScheme("torchvision", "torch", recognise, mappings, {"resnet_v1": STRIDE})

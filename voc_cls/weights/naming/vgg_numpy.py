@@ -13,18 +13,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import LayerName, NamingScheme, TensorMapping, map_tensors
+from voc_cls.weights.naming import NamingScheme, TensorMapping, map_tensors, vgg_layers
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": "_W", "biases": "_b"}
 CAFFE = ({"weights": "/0", "biases": "/1"}, {"weights": "/weights", "biases": "/biases"})
-VGG = (
-    LayerName("conv{block}/conv{block}_{unit}", "conv{block}_{unit}", "convolution"),
-    LayerName("fc6", "fc6", "dense"),
-    LayerName("fc7", "fc7", "dense"),
-    LayerName("fc8", "fc8", "dense"),
-    LayerName("m_fc8", "m_fc8", "dense"),
-)
+VGG = vgg_layers("conv{block}_{unit}", "fc6", "fc7", "fc8")
 MARKS = {"conv5_4": "vgg_19", "conv5_3": "vgg_16", "conv1_1": "vgg_16", "fc6": "vgg_16", "fc7": "vgg_16",
          "fc8": "vgg_16"}
 """A layer that the network has and the ones before it here have not; fc6 to fc8 alone may be of either."""
