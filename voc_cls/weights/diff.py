@@ -52,12 +52,12 @@ class Entry:
     name: str
     status: Status
     wanted: Shape | None
-    found: Shape | None
+    in_file: Shape | None
 
     @property
     def parameters(self) -> int:
         """Number of values, of the network's shape where it has one."""
-        return prod(self.wanted if self.wanted is not None else self.found or ())
+        return prod(self.wanted if self.wanted is not None else self.in_file or ())
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Diff:
         gaps = [entry for entry in self.entries if entry.status.is_gap]
         if not gaps:
             return
-        if not any(entry.wanted is not None and entry.found is not None for entry in self.entries):
+        if not any(entry.wanted is not None and entry.in_file is not None for entry in self.entries):
             others = [entry.name for entry in self.entries if entry.wanted is None] or ["nothing"]
             raise WeightsError(f"{self.file} has none of the variables of {self.network}, such as {gaps[0].name}; it "
                                f"has {shortened(others)}: are these the weights of this network?")
@@ -96,12 +96,12 @@ class Diff:
             names = shortened([entry.name for entry in gaps])
             raise WeightsError(f"{self.file} does not have {names}, which {self.network} wants: choose a file or a "
                                f"`head` that fits, or start them at random with `exclude` {scopes}")
-        raise WeightsError(f"{self.file} has {misfit.name} as {_shape(misfit.found)} and {self.network} wants "
+        raise WeightsError(f"{self.file} has {misfit.name} as {_shape(misfit.in_file)} and {self.network} wants "
                            f"{_shape(misfit.wanted)}{_dense_hint(misfit)}; save it in that shape, or start it at "
                            f"random with `exclude` {scopes}")
 
     def __rich__(self) -> Group:
-        """A table between a title and `summary`: one row per scope, but each gap and each new variable on its own."""
+        """A table between a title and a summary: one row per scope, but each gap and each new variable on its own."""
         table = Table(box=None, pad_edge=False)
         table.add_column("")
         table.add_column("variables")
@@ -113,17 +113,13 @@ class Diff:
             if status is Status.RESTORED:
                 explanation = self.done
             if status is Status.SHAPE_DIFFERS:
-                explanation += f": {_shape(entries[0].found)} in the file, {_shape(entries[0].wanted)} wanted"
+                explanation += f": {_shape(entries[0].in_file)} in the file, {_shape(entries[0].wanted)} wanted"
             table.add_row(mark, escape(what), f"{sum(entry.parameters for entry in entries):,}", escape(explanation),
                           style=style)
-        return Group(Text(f"{self.file} → {self.network}", style="bold"), table, Text(self.summary()))
-
-    def summary(self) -> str:
-        """One line: how much of the network the file gives."""
-        wanted = [entry for entry in self.entries if entry.wanted is not None]
-        restored = self.of(Status.RESTORED)
-        return (f"{len(restored)} of {len(wanted)} variables {self.done}, {sum(e.parameters for e in restored):,} of "
-                f"{sum(e.parameters for e in wanted):,} parameters")
+        wanted, restored = [entry for entry in self.entries if entry.wanted is not None], self.of(Status.RESTORED)
+        summary = (f"{len(restored)} of {len(wanted)} variables {self.done}, "
+                   f"{sum(e.parameters for e in restored):,} of {sum(e.parameters for e in wanted):,} parameters")
+        return Group(Text(f"{self.file} → {self.network}", style="bold"), table, Text(summary))
 
     def _rows(self) -> list[tuple[str, list[Entry]]]:
         """(what is shown, its entries), by status."""
@@ -187,7 +183,7 @@ def is_training_state(name: str, names: Container[str]) -> bool:
 
 
 def _dense_hint(entry: Entry) -> str:
-    if entry.found is None or entry.wanted is None or len(entry.found) != 2 or prod(entry.found) != prod(entry.wanted):
+    if len(entry.in_file or ()) != 2 or prod(entry.in_file or ()) != prod(entry.wanted or ()):
         return ""
     return " (there a dense layer, here a convolution; the rows must be in the order height, width, channel)"
 

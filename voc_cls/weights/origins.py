@@ -40,13 +40,8 @@ class Archive:
     def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
         """Puts the member at `checkpoint`; the download lies beside that file's folder until it is unpacked.
 
-        Args:
-            checkpoint: In a folder of its own.
-            local: The archive, where it need not be downloaded; it is left as it is.
-            console: For a progress bar, if it is a terminal.
-
-        Raises:
-            DownloadError: The archive does not come, is damaged or another one.
+        `checkpoint` is alone in its folder; `local` is the archive, if it need not be downloaded; it stays as it is.
+        DownloadError if the archive does not come, is damaged or another one.
         """
         name = PurePosixPath(urlsplit(self.url).path).name
         aside = checkpoint.parent.parent / f".{name}"  # hidden: a visible one belongs to the user

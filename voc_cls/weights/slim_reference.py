@@ -38,33 +38,26 @@ MOVING = ("/moving_mean", "/moving_variance")
 class Outputs:
     """What a network computes from the images, ours or TF-Slim's.
 
-    grid: float32 [N, h, w, channels], logits: float32 [N, classes]. trained_logits: the same in training mode without
-    dropout, where batch normalisation goes by the batch; None for a network that has none. moving: what one step adds
-    to each moving average, by TF-Slim name; they start at 0 there, so that it is not lost in rounding.
+    arrays: "grid", float32 [N, h, w, channels], and "logits", float32 [N, classes]. With batch normalisation also
+    "logits in training", which go by the batch (without dropout), and by TF-Slim name what one step adds to each moving
+    average; they start at 0 there, so that it is not lost in rounding.
     """
 
-    grid: Array
-    logits: Array
-    trained_logits: Array | None
-    moving: Mapping[str, Array]
+    arrays: Mapping[str, Array]
     filled: frozenset[str]
     """Variables that the file lacks, by the file's names."""
 
     def save(self, path: Path) -> None:
         """Writes an .npz."""
-        arrays: dict[str, Any] = {"grid": self.grid, "logits": self.logits, **self.moving,
-                                  "filled": np.array(sorted(self.filled), dtype=np.str_)}
-        if self.trained_logits is not None:
-            arrays["trained_logits"] = self.trained_logits
+        arrays: dict[str, Any] = {**self.arrays, "filled": np.array(sorted(self.filled), dtype=np.str_)}
         np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Outputs:
         """Reads what `save` wrote."""
         with np.load(path) as saved:
-            return cls(saved["grid"], saved["logits"], saved.get("trained_logits"),
-                       {name: saved[name] for name in saved.files if name.endswith(MOVING)},
-                       frozenset(str(name) for name in saved["filled"]))
+            arrays = dict(saved)
+        return cls(arrays, frozenset(arrays.pop("filled").tolist()))
 
 
 def filler(name: str, shape: tuple[int, ...]) -> Array:
@@ -106,11 +99,11 @@ def reference(net: str, images: Array, classes: int, slim_head: str, head: str, 
                                    {fed: images})
         moving = [variable for variable in names if variable.op.name.endswith(MOVING)]
         if not moving:
-            return Outputs(grid, logits, None, {}, filled)
+            return Outputs({"grid": grid, "logits": logits}, filled)
         _assign({variable: np.zeros(variable.shape, np.float32) for variable in moving}, session)
         trained_logits, _ = session.run([trained, v1.get_collection(v1.GraphKeys.UPDATE_OPS)], {fed: images})
-        return Outputs(grid, logits, trained_logits, session.run({names[variable]: variable for variable in moving}),
-                       filled)
+        averages = session.run({names[variable]: variable for variable in moving})
+        return Outputs({"grid": grid, "logits": logits, "logits in training": trained_logits, **averages}, filled)
 
 
 def _restore(names: Mapping[Any, str], checkpoint: str | None, session: Any) -> frozenset[str]:

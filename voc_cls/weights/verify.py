@@ -129,17 +129,14 @@ def compare_outputs(port: Outputs, reference: Outputs, spec: NetSpec) -> tuple[C
     whole = not port.filled
     behind = ("fc6", "fc7", "m_", spec.slim_head)  # what the last grid does not depend on
     backbone = all(name.partition("/")[2].startswith(behind) for name in port.filled)
-    rows = [_comparison("grid", port.grid, reference.grid, backbone),
-            _comparison("logits", port.logits, reference.logits, whole)]
-    if not reference.moving:
-        return tuple(rows)
-    rows.append(_comparison("logits in training", port.trained_logits, reference.trained_logits, whole))
-    for kind in MOVING:
-        each = [_comparison(kind, port.moving.get(name), value, backbone)
-                for name, value in reference.moving.items() if name.endswith(kind)]
-        worst = float(np.max([row.difference for row in each]))  # NaN if one is NaN
-        rows.append(Comparison(f"{kind[1:].replace('_', ' ')}s", worst, max(row.largest for row in each), backbone))
-    return tuple(rows)
+    rows: dict[str, list[Comparison]] = {}
+    for name, values in reference.arrays.items():
+        _, moving, average = name.rpartition("/")
+        output = f"{average.replace('_', ' ')}s" if moving else name
+        on_file_values = whole if output.startswith("logits") else backbone
+        rows.setdefault(output, []).append(_comparison(output, port.arrays.get(name), values, on_file_values))
+    return tuple(Comparison(output, float(np.max([row.difference for row in same])),  # NaN if one is NaN
+                            max(row.largest for row in same), same[0].on_file_values) for output, same in rows.items())
 
 
 def port_outputs(file: WeightFile, spec: NetSpec, head: str, classes: int, images: Array) -> Outputs:
@@ -159,14 +156,15 @@ def port_outputs(file: WeightFile, spec: NetSpec, head: str, classes: int, image
         grid, logits = (np.asarray(output) for output in model(images))
         moving = {name: variable for name, variable in variables.items() if name.endswith(MOVING)}
         if not moving:
-            return Outputs(grid, logits, None, {}, filled)
+            return Outputs({"grid": grid, "logits": logits}, filled)
         for variable in moving.values():
             variable.assign(np.zeros(variable.shape, np.float32))
         for layer in network.model.layers:
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0
         trained = np.asarray(network.model(images, training=True))
-    return Outputs(grid, logits, trained, {name: np.asarray(variable) for name, variable in moving.items()}, filled)
+    averages = {name: np.asarray(variable) for name, variable in moving.items()}
+    return Outputs({"grid": grid, "logits": logits, "logits in training": trained, **averages}, filled)
 
 
 def _restored(file: WeightFile, network: Network, name: str, variable: Any) -> bool:
@@ -224,8 +222,8 @@ def _variables(spec: NetSpec, head: str) -> dict[str, tuple[int, ...]]:
             if not name.startswith(f"{spec.scope}/AuxLogits/")}
 
 
-def _comparison(output: str, port: Array | None, reference: Array | None, on_file_values: bool) -> Comparison:
-    if port is None or reference is None or port.shape != reference.shape:
+def _comparison(output: str, port: Array | None, reference: Array, on_file_values: bool) -> Comparison:
+    if port is None or port.shape != reference.shape:
         return Comparison(output, float("inf"), float("inf"), on_file_values)
     largest = float(np.abs(reference).max())
     return Comparison(output, float(np.abs(port - reference).max()) / largest, largest, on_file_values)

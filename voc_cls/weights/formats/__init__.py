@@ -28,7 +28,7 @@ class Format:
     suffixes: tuple[str, ...]
     """The first is what it should be called."""
     scheme: str
-    """Whose names and layouts are written (weights/naming); empty: TF-Slim's own."""
+    """Whose names and layouts are written (weights/naming); empty: TF-Slim's."""
     read: Callable[[Path], WeightFile]
     write: Callable[[Path, Mapping[str, Array]], None] | None
     """Writes at a path that does not exist yet; `move` then renames what it wrote. None: it is only read."""

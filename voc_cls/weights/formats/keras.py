@@ -34,10 +34,9 @@ KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_s
 """What Keras 1 called them; its running_std was the variance."""
 CLASSES = {"Conv2D": "conv2d", "Dense": "dense", "BatchNormalization": "batch_normalization"}
 """Class of a layer → its name in Keras 3's files; the second one of a class is conv2d_1."""
-NUMBERED = {"conv2d": ("kernel", "bias"), "dense": ("kernel", "bias"),
-            "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance")}
-"""Such a name → its variables, which Keras 3 numbers from 0."""
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+NUMBERED = {"conv2d": ORDER[:2], "dense": ORDER[:2], "batch_normalization": ORDER[2:]}
+"""Such a name → its variables, which Keras 3 numbers from 0."""
 
 
 def read(path: Path) -> WeightFile:

@@ -116,7 +116,7 @@ def _read_stream(path: Path, stream: IO[bytes],
     tensors = _state_dict(path, load_pickle(stream, str(path), NAMES, _storages_into(storages)))
     contents = {}
     for key in load_pickle(stream, str(path)):
-        stream.seek(COUNT_BYTES, 1)  # the number of elements, which the tensors have told already
+        stream.seek(COUNT_BYTES, 1)  # the number of elements, known from the tensors
         contents[key] = stream.read(min(storages[key].nbytes, path.stat().st_size))
     return tensors, contents
 

@@ -116,7 +116,7 @@ class NamingScheme:
     name: str
     """"keras", "torchvision", "npz": for a person."""
     normalisation: Normalisation
-    """What the images went through that its weights were trained with; "auto": as TF-Slim's own."""
+    """What the images went through that its weights were trained with; "auto": as TF-Slim's."""
     recognise: Callable[[Iterable[str]], str | None]
     """Names of a file → the network that they are of (nets/registry.py); None: of another library. WeightsError for a
     network that is known and has no counterpart here."""
@@ -177,8 +177,7 @@ def map_tensors(spec: NetSpec, table: Iterable[LayerName], tensors: Mapping[str,
     """The mappings of `spec` without what `tensors` lacks.
 
     Args:
-        spec: the network.
-        table: its layers.
+        table: the network's layers.
         tensors: of a file, under the other library's names or TF-Slim's.
         variables: TF-Slim's variable → what follows a layer's name in the other library, such as "/kernel".
         axes: the other library's order of a kernel's axes.
