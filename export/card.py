@@ -14,13 +14,7 @@ VGG_LICENCE = "VGG weights: Simonyan & Zisserman, CC BY 4.0"
 
 
 def model_card(name: str, version: int, metadata: Metadata) -> str:
-    """Markdown: the task, training data, results, inputs and limits of a model.
-
-    Args:
-        name: Of the model.
-        version: Of the model.
-        metadata: The content of its voc_cls.json.
-    """
+    """Markdown: the task, training data, results, inputs and limits of a model."""
     # Markdown, not HTML, hence no escaping
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)

@@ -35,12 +35,10 @@ class ExportConfig:
 
 
 def main() -> None:
-    """Entry point."""
     sys.exit(run(PROGRAM, export))
 
 
 def export() -> None:
-    """Parses the command line and exports."""
     config = parse(ExportConfig, PROGRAM, DESCRIPTION)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()

@@ -35,18 +35,7 @@ class Exported:
 
 def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int | None = None,
                console: Console | None = None) -> Exported:
-    """Exports the best weights of a run, in float32, as a verified SavedModel. It appears whole or not at all.
-
-    Args:
-        run: A run or its folder.
-        model_dir: The folder of the model, whose name is the model's; the version becomes a folder in it.
-        version: From 1; None: one above the highest that exists.
-        console: Where to print the result; None: nowhere.
-
-    Raises:
-        RunError: The folder is not a run, or the run is not finished.
-        ExportError: The version exists already, cannot be written, or does not answer as the trained network.
-    """
+    """`voc_cls.export`, in float32, with the result printed on `console`. The version appears whole or not at all."""
     folder, models = run.folder.path if isinstance(run, TrainedRun) else Path(run), Path(model_dir)
     if keras.backend.backend() != "tensorflow":
         raise UsageError(f"KERAS_BACKEND={keras.backend.backend()}: a SavedModel is exported by TensorFlow; set "

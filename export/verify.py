@@ -34,17 +34,8 @@ def verify(version: Path, network: Network, labels: tuple[str, ...], task: Task)
     It is loaded in both ways, because a model can work in one and be broken in the other: by objects, as TensorFlow 2
     does, and by the graph, as TensorFlow Serving does.
 
-    Args:
-        version: The folder of the SavedModel.
-        network: The trained network.
-        labels: Its labels, in the order of its outputs.
-        task: Decides the activation.
-
-    Returns:
-        The largest difference of an output over all signatures.
-
-    Raises:
-        ExportError: The difference is above 1e-5, or the signatures, labels or activation are wrong.
+    Returns the largest difference of an output over all signatures; ExportError where it is above 1e-5, or the
+    signatures, labels or activation are wrong.
     """
     loaded = tf.saved_model.load(str(version))
     signatures = {name: ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},

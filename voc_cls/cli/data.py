@@ -70,7 +70,6 @@ class Check:
     """Print JSON."""
 
     def run(self) -> None:
-        """Prints the problems, then fails if there are any."""
         from voc_cls.data.scan import scan_in_background
 
         with scan_in_background(self.data, self.root, self.split) as wait:
@@ -116,7 +115,6 @@ class Stats:
     """Print JSON: one object with --split, otherwise {"splits": [...]}."""
 
     def run(self) -> None:
-        """Prints the table."""
         from rich.console import Console
 
         from voc_cls.data.scan import scan_dataset
@@ -166,7 +164,6 @@ class Preview:
     """PNG file to write."""
 
     def run(self) -> None:
-        """Draws, then prints where."""
         augmentation = self.augmentation.resolved()
         check_ranges(self)
         from voc_cls.data.load import default_splits, read_dataset
@@ -219,7 +216,6 @@ class Split:
     """voc only: how to label a picture that contains only difficult objects of a class."""
 
     def run(self) -> None:
-        """Draws, writes, then prints the table and how to go on."""
         check_ranges(self)
         if self.folds is not None and self.val is not None:
             raise UsageError(f"--val {self.val:g}: cannot be combined with --folds, which divide the pictures "
@@ -268,7 +264,6 @@ class Download:
     """Expected SHA-256 of the archive, if a mirror has repacked it. Default: the official digest."""
 
     def run(self) -> None:
-        """Fetches part by part, then prints how to train on it."""
         from rich.console import Console
 
         from voc_cls.data.official import OFFICIAL, chosen_parts, fetch_archive, mirrored
@@ -327,7 +322,6 @@ class Demo:
     """Random seed: the same seed gives the same files, and a larger number of pictures starts with the same ones."""
 
     def run(self) -> None:
-        """Draws, then prints how to use it."""
         from voc_cls.demo.devkit import SPLITS, write_demo
 
         check_ranges(self)
@@ -373,9 +367,7 @@ def _flags(config: AugmentationConfig) -> str:
     return " ".join(given)
 
 
-Command = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Stats, tyro.conf.subcommand("stats")]
-           | Annotated[Preview, tyro.conf.subcommand("preview")] | Annotated[Split, tyro.conf.subcommand("split")]
-           | Annotated[Download, tyro.conf.subcommand("download")] | Annotated[Demo, tyro.conf.subcommand("demo")])
+Command = Check | Stats | Preview | Split | Download | Demo
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -79,7 +79,6 @@ class EvalConfig:
 
 
 def main() -> None:
-    """Entry point."""
     sys.exit(run(PROGRAM, evaluate))
 
 
@@ -99,7 +98,7 @@ def evaluate() -> None:
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision
     from voc_cls.training.run_folder import RunFolder
-    from voc_cls.training.trained_run import ResultFiles, files_in, open_run, write_results
+    from voc_cls.training.trained_run import ResultFiles, evaluate_run, files_in, open_run
 
     recorded = RunFolder(config.run).read_config()
     dataset = read(config, recorded)
@@ -110,7 +109,7 @@ def evaluate() -> None:
     if config.write and is_own(config, recorded):
         files.append(files_in(trained.folder))
         fitted = fit_where_missing(trained)
-    report = write_results(trained, dataset, files, config.tta, config.classes, config.bootstrap)
+    report = evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, files)
     console = Console()
     console.print(report_tables(report))
     for path in (*fitted, *(path for result_files in files for path in result_files)):

@@ -24,7 +24,6 @@ class Nets:
     """Print a JSON list with one object per network."""
 
     def run(self) -> None:
-        """Prints the table."""
         from voc_cls.nets.registry import NOTES, networks_as_json, networks_as_text
 
         if self.json:

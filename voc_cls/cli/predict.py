@@ -147,7 +147,6 @@ def _is_probability(text: str | None) -> bool:
 
 
 def main() -> None:
-    """Entry point."""
     sys.exit(run(PROGRAM, predict))
 
 
@@ -162,8 +161,18 @@ def predict() -> None:
                    else iter(_from_run(config.run, files, config.top_k)))
     errors: list[str] = []
     succeeded: list[FilePrediction] = []
-    keep = succeeded if config.output.sheet is not None else None
-    write_predictions(config.output, _reported(files, predictions, errors, keep), len(files))
+
+    def reported() -> Iterator[FilePrediction]:
+        for file, prediction in zip(files, predictions, strict=True):
+            if prediction.error is not None:
+                errors.append(prediction.error)
+                if len(files) > 1:
+                    print(f"{PROGRAM}: error: {prediction.error}", file=sys.stderr)
+            elif config.output.sheet is not None:
+                succeeded.append((file, prediction))
+            yield file, prediction
+
+    write_predictions(config.output, reported(), len(files))
     if config.output.sheet is not None and succeeded:
         from voc_cls.evaluation.contact_sheet import draw_sheet
 
@@ -242,23 +251,3 @@ def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:
     from voc_cls.training.trained_run import open_run
 
     return list(open_run(folder).predict(files, top_k))
-
-
-def _reported(files: list[Path], predictions: Iterable[Prediction], errors: list[str],
-              succeeded: list[FilePrediction] | None) -> Iterator[FilePrediction]:
-    """(file, prediction) in order; prints one line on stderr for each failure.
-
-    Args:
-        files: As given.
-        predictions: One for each file.
-        errors: Receives the errors.
-        succeeded: Receives the predictions without an error; None: they are not kept.
-    """
-    for file, prediction in zip(files, predictions, strict=True):
-        if prediction.error is not None:
-            errors.append(prediction.error)
-            if len(files) > 1:
-                print(f"{PROGRAM}: error: {prediction.error}", file=sys.stderr)
-        elif succeeded is not None:
-            succeeded.append((file, prediction))
-        yield file, prediction

@@ -70,13 +70,7 @@ class Output:
 
 
 def write_predictions(output: Output, predictions: Iterator[FilePrediction], total: int) -> None:
-    """Writes predictions as they arrive; files and JSON on stdout appear when they are complete.
-
-    Args:
-        output: How.
-        predictions: (file, prediction); closed at the end.
-        total: Their number.
-    """
+    """Writes `total` predictions as they arrive; files and JSON on stdout appear when they are complete."""
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # file names need not be UTF-8
     console = Console() if sys.stdout.isatty() else Console(stderr=True)
     with contextlib.closing(predictions), _progress(console, predictions, total) as counted:  # type: ignore[type-var]

@@ -38,7 +38,6 @@ PROGRAM = Program("voc-train", DESCRIPTION, get_type_hints(TrainConfig),
 
 
 def main() -> None:
-    """Entry point."""
     sys.exit(run(PROGRAM.name, train))
 
 

@@ -53,7 +53,6 @@ class Fetch:
     """Expected SHA-256 of the archive (not for vgg_16_conv). Default: not checked, as TF-Slim publishes none."""
 
     def run(self) -> None:
-        """Fetches."""
         from rich.console import Console
 
         from voc_cls.paths import weights_folder
@@ -84,7 +83,6 @@ class Inspect:
     """Print JSON."""
 
     def run(self) -> None:
-        """Prints the summary."""
         from voc_cls.weights.load import summarise
 
         summary = summarise(self.file)
@@ -116,7 +114,6 @@ class Diff:
     """Scopes that are not restored, with all variables in them, such as fc6 or conv5/conv5_3."""
 
     def run(self) -> None:
-        """Prints the comparison, then fails if a restore would."""
         from voc_cls.weights.diff import compare
         from voc_cls.weights.load import load_weights_file
 
@@ -165,7 +162,6 @@ class Convert:
     """Replace an existing file."""
 
     def run(self) -> None:
-        """Shows the comparison, then writes."""
         from rich.console import Console
 
         from voc_cls.downloads import byte_bar
@@ -196,7 +192,6 @@ class Verify:
     """The network; voc-weights list shows them."""
 
     def run(self) -> None:
-        """Prints the comparison, then fails if there is a difference."""
         import_tensorflow()
         from voc_cls.weights.verify import verify
 
@@ -205,9 +200,7 @@ class Verify:
         verification.check()
 
 
-Command = (Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-           | Annotated[Diff, tyro.conf.subcommand("diff")] | Annotated[Convert, tyro.conf.subcommand("convert")]
-           | Annotated[Verify, tyro.conf.subcommand("verify")] | Annotated[Nets, tyro.conf.subcommand("list")])
+Command = Fetch | Inspect | Diff | Convert | Verify | Annotated[Nets, tyro.conf.subcommand("list")]
 
 
 def _show(what: object) -> None:

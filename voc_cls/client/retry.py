@@ -58,13 +58,7 @@ class Retries:
         return POLL_INTERVAL
 
     def image_pause(self, code: grpc.StatusCode, error: classifier_pb2.Error, refusals: int) -> float:
-        """Seconds before a refused picture of a stream is sent again; CallError if it should not be.
-
-        Args:
-            code: Why it was refused.
-            error: The server's message; it may say how long to wait.
-            refusals: How often it was refused, this time included.
-        """
+        """Seconds before a picture of a stream, refused `refusals` times, is sent again; CallError if it is not."""
         if code not in RETRIED_STATUSES or refusals >= ATTEMPTS:
             return self.pause(code, error.message)
         if error.HasField("retry_after_ms"):

@@ -40,7 +40,6 @@ class Steps(keras.callbacks.Callback):  # type: ignore[misc]
         return self.done % self.interval != 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Counts."""
         self.done += 1
         if self.done >= self.last:
             self.model.stop_training = True
@@ -94,7 +93,6 @@ class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
         self.folder, self.steps, self.started = folder, steps, time.monotonic() - seconds_before
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Writes the line."""
         values = {name: round(float(value), 6) if isfinite(value) else None for name, value in (logs or {}).items()
                   if name not in UNSAID}
         line = {"step": self.steps.done, "seconds": round(time.monotonic() - self.started, 3),
@@ -119,7 +117,6 @@ class PredictionProgress(keras.callbacks.Callback):  # type: ignore[misc]
         self.task = self.bar.add_task(title, total=pictures, note="pictures")
 
     def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Counts the pictures of the batch."""
         self.bar.advance(self.task, len(next(iter((logs or {}).values()), ())))
 
 
@@ -136,11 +133,9 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
         self.task = self.bar.add_task("train", total=steps.last, completed=steps.done, note="")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Moves it."""
         self.bar.update(self.task, completed=self.steps.done)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Shows the figures of the interval."""
         note = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items() if name not in UNSAID)
         self.bar.update(self.task, note=note)
         every = max(1, -(-self.intervals // LINES_WITHOUT_TERMINAL))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from voc_cls.data.feature_cache import CachedRows
 from voc_cls.data.pipeline import Order
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 HELD_BYTES = 1e9
 """Up to this size the features are held in memory; larger ones are read from disk batch by batch."""
@@ -23,8 +21,6 @@ def feature_batches(features: CachedRows | npt.NDArray[Any], targets: npt.NDArra
 
     features: [N · views, …], the views of an image side by side. Seen is view `draw % views`.
     """
-    import tensorflow as tf
-
     views = len(features) // len(targets)
     labels, rows = tf.constant(targets), order.index * views + order.draw % views
     gather = _gather(features)
@@ -35,16 +31,12 @@ def feature_batches(features: CachedRows | npt.NDArray[Any], targets: npt.NDArra
 
 def feature_rows(features: CachedRows | npt.NDArray[Any], batch_size: int) -> tf.data.Dataset:
     """Batches of [≤ batch_size, …] for inference: all rows in their order."""
-    import tensorflow as tf
-
-    gather = _gather(features)
-    return tf.data.Dataset.range(len(features)).batch(batch_size).map(gather).prefetch(tf.data.AUTOTUNE)
+    rows = tf.data.Dataset.range(len(features)).batch(batch_size)
+    return rows.map(_gather(features)).prefetch(tf.data.AUTOTUNE)
 
 
 def _gather(features: CachedRows | npt.NDArray[Any]) -> Any:
     """Row numbers, int64 [B] → their rows [B, …]."""
-    import tensorflow as tf
-
     dtype, shape = tf.as_dtype(features.dtype), features.shape
     if int(np.prod(shape, dtype=np.int64)) * dtype.size <= HELD_BYTES:
         with tf.device("CPU"):

@@ -50,12 +50,10 @@ class Trained:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters that are trained."""
         return sum(row.parameters for row in self.rows if row.trained)
 
     @property
     def frozen_parameters(self) -> int:
-        """Number of parameters that are not."""
         return sum(row.parameters for row in self.rows if not row.trained)
 
     def factors(self, variables: Sequence[Any], scope: str) -> tuple[float, ...]:

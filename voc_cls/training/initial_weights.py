@@ -37,11 +37,7 @@ class WeightsSource:
 
     @classmethod
     def open(cls, weights: str, net: str) -> WeightsSource:
-        """Opens a weight file for the network `net`, the folder of an earlier run, or "none".
-
-        Raises:
-            WeightsError: for a path that is not a weight file.
-        """
+        """Opens a weight file for the network `net`, the folder of an earlier run, or "none"; WeightsError."""
         if weights == RANDOM:
             return cls(weights)
         run = RunFolder(Path(weights))
@@ -57,17 +53,9 @@ class WeightsSource:
 
     def restore(self, network: Network, exclude: Sequence[str], classes: Sequence[str], task: Task | None,
                 console: Console) -> str | None:
-        """Gives `network` these weights and prints what they are.
+        """Gives `network`, but for the scopes in `exclude`, these weights; returns their SHA-256, None for random ones.
 
-        Args:
-            network: the network, with random weights.
-            exclude: scopes that keep them.
-            classes: labels of the network, which an earlier run has to share.
-            task: the same; None where it is not known yet.
-            console: where the table of restored layers goes.
-
-        Returns:
-            SHA-256 of the weights; None for random ones.
+        An earlier run has to share the labels `classes` and, where it is known already, the task.
         """
         if self.run is not None:
             if exclude:
@@ -121,10 +109,7 @@ class CreatedNetwork(Network):
 def create_network(net: str = "vgg_16", *, classes: Sequence[str], head: str = "fc", weights: Path | str | None = None,
                    image_size: int | None = None, normalisation: Normalisation = "auto", precision: str = "float32",
                    exclude: Sequence[str] = (), seed: int = 0, console: Console | None = None) -> CreatedNetwork:
-    """Builds a network with a new head and restores its weights, as `voc_cls.create_network` describes.
-
-    console: where the table of restored layers is printed; None: nowhere.
-    """
+    """`voc_cls.create_network`, which prints the table of restored layers on `console`."""
     source = WeightsSource.open(RANDOM if weights is None else str(Path(weights).absolute()), net)
     if normalisation == "auto":
         normalisation = source.normalisation(net)
@@ -146,13 +131,7 @@ class NetworkDescription:
 
 
 def describe_network(network: Network, trainable: str, seed: int) -> NetworkDescription:
-    """Describes a network before it is trained.
-
-    Args:
-        network: from `create_network`, or built in another way, which cannot be repeated.
-        trainable: what of it will be trained.
-        seed: that of the training, from which a repeated run would draw its random weights.
-    """
+    """Describes a network before it is trained; from `seed` a repeated run would draw its random weights."""
     spec, now = network.spec, network_digest(network)
     policies = {layer.dtype_policy.name for layer in network.model.layers}
     precision = next((name for name, dtype in POLICIES.items() if name != "float32" and dtype in policies), "float32")

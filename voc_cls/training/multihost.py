@@ -36,10 +36,23 @@ def joined(hosts: int = 1, rank: int | None = None, coordinator: str | None = No
     With hosts = 1 all devices of this machine train. UsageError for what is missing; RunError where the others do not
     come within 5 minutes, or are lost later.
     """
-    distribution = join(hosts, rank, coordinator)
-    if hosts == 1:
-        yield distribution
+    if hosts < 1:
+        raise UsageError(f"`hosts` {hosts}: must be at least 1")
+    backend = keras.backend.backend()
+    if hosts == 1 and backend == "tensorflow":
+        import tensorflow as tf
+
+        yield mirrored(tf.config.list_logical_devices("GPU"))
         return
+    if hosts == 1:
+        yield data_parallel(0, 1)
+        return
+    if backend != "jax":
+        raise UsageError(f"`hosts` {hosts}: several processes train together on Keras' JAX backend, this is "
+                         f"{backend}; set KERAS_BACKEND=jax on every host")
+    number = rank_of(rank, hosts, os.environ)
+    connect(address_of(coordinator, os.environ), hosts, number)
+    distribution = data_parallel(number, hosts)
     try:
         yield distribution
     except Interrupted:  # on all of them
@@ -61,24 +74,6 @@ def _leave_at_once(code: int) -> None:
         os._exit(code)
 
     atexit.register(leave)
-
-
-def join(hosts: int, rank: int | None, coordinator: str | None) -> Distribution:
-    """What `joined` yields."""
-    if hosts < 1:
-        raise UsageError(f"`hosts` {hosts}: must be at least 1")
-    backend = keras.backend.backend()
-    if hosts > 1:
-        if backend != "jax":
-            raise UsageError(f"`hosts` {hosts}: several processes train together on Keras' JAX backend, this is "
-                             f"{backend}; set KERAS_BACKEND=jax on every host")
-        rank = rank_of(rank, hosts, os.environ)
-        connect(address_of(coordinator, os.environ), hosts, rank)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return mirrored(tf.config.list_logical_devices("GPU"))
-    return data_parallel(rank or 0, hosts)
 
 
 def rank_of(given: int | None, hosts: int, environment: Mapping[str, str]) -> int:

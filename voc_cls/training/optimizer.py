@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from voc_cls.training.config import ResolvedTraining
 
@@ -22,7 +23,6 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
         self.factors = tuple(factors)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one variable."""
         rate = learning_rate * self.factors[self._get_variable_index(variable)]
         if keras.backend.backend() == "tensorflow" and _replicas() == 1:
             self._apply_fused(gradient, variable, rate)
@@ -31,8 +31,6 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
 
     def _apply_fused(self, gradient: Any, variable: Any, rate: Any) -> None:
         """The same by one kernel of TensorFlow's, which passes over all weights once instead of ten times."""
-        import tensorflow as tf
-
         # Keras names no public access to the two moments that `build` has made
         index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, variable.dtype)
         momentum, velocity = self._momentums[index].value, self._velocities[index].value
@@ -61,8 +59,6 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
 def _replicas() -> int:
     if keras.backend.backend() != "tensorflow":
         return 1  # JAX sees the gradient of the whole batch
-    import tensorflow as tf
-
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 

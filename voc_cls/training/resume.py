@@ -72,12 +72,7 @@ def describe_start(command: Sequence[str], weights_digest: str | None, train: Da
                    not_repeatable: Mapping[str, str]) -> dict[str, Any]:
     """The part of config.yaml that records rather than configures, as YAML values.
 
-    Args:
-        command: the command line that started the run; empty from Python.
-        weights_digest: SHA-256 of the weights that it starts from; None for random ones.
-        train: the images to train on.
-        preprocessing: what they go through.
-        not_repeatable: group of the config → why it does not hold what it takes to repeat the run.
+    not_repeatable: group of the config → why it does not hold what it takes to repeat the run.
     """
     record = {"command": list(command), "versions": versions(), "backend": backend(), "device": device(),
               "weights_digest": weights_digest, "pictures_digest": images_digest(train), "train_pictures": len(train),

@@ -32,7 +32,7 @@ from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits, check_splits, dataset_config, read_splits
 from voc_cls.training.summary import show_start
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
-from voc_cls.training.trained_run import TrainedRun, files_in, write_results
+from voc_cls.training.trained_run import TrainedRun, evaluate_run, files_in
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,7 @@ class Session:
     preemption: Preemption = field(default_factory=Preemption)
 
     def run(self, command: Sequence[str], weights_digest: str | None, not_repeatable: Mapping[str, str]) -> TrainedRun:
-        """Starts the folder or continues in it, trains, and evaluates the best weights.
-
-        Args: as those of `describe_start`.
-        """
+        """Starts the folder or continues in it, trains, and evaluates the best weights."""
         config, train, folder = self.config, self.splits.train, self.folder
         provenance = describe_start(command, weights_digest, train, self.network.spec.preprocessing, not_repeatable)
         self.distribution.broadcast(lambda: start_folder(folder, config.settings, train.classes, provenance))
@@ -75,16 +72,13 @@ class Session:
         def show(line: str) -> None:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-        reason = why_not_cached(self.network, first, self.splits, config.augmentation, config.inference_precision,
-                                compute.cache_gb)
-        if reason:
+        if reason := why_not_cached(self.network, first, self.splits, config):
             images = cached_images(self.splits.train.paths, self.network.spec.preprocessing, compute.cache,
                                    config.cache / "arrays", compute.cache_gb * 1e9, show)
             part = whole_network(self.distribution, self.network, self.splits.train, config.augmentation, images)
         else:
-            part = on_backbone_features(self.distribution, self.network, first, self.splits, config.augmentation,
-                                        config.training.seed, config.inference_precision,
-                                        FeatureCache(config.cache / "arrays", compute.cache_gb, show))
+            cache = FeatureCache(config.cache / "arrays", compute.cache_gb, show)
+            part = on_backbone_features(self.distribution, self.network, first, self.splits, config, cache)
         show(f"training {part.description}" + (f": {reason}" if reason else ""))
         return part
 
@@ -105,7 +99,7 @@ class Session:
 
         def write() -> Report:
             with distribution.alone(self.network.model):  # Grad-CAM computes too
-                return write_results(trained, evaluated, [files_in(folder)], logits=logits)
+                return evaluate_run(trained, evaluated, files=[files_in(folder)], logits=logits)
 
         return replace(trained, report=distribution.broadcast(write))
 
@@ -115,13 +109,8 @@ def train(config: TrainConfig, console: Console, command: Sequence[str] = (), ha
     """Trains as `config` says; from the moment that the run folder exists it is whole at every moment.
 
     Args:
-        config: the settings, as the command line or a file gives them.
-        console: where it prints; made quiet on all processes but the first.
-        command: the command line, for config.yaml.
+        console: made quiet on all processes but the first.
         handle_signals: whether SIGTERM and Ctrl-C save a checkpoint and raise Interrupted.
-
-    Returns:
-        The run with its best weights, and the report on the evaluation split where there is one.
 
     Raises:
         UsageError, DataError, WeightsError, RunError: before anything is written, unless the training fails later.
@@ -167,10 +156,7 @@ def train_distributed(config: TrainConfig, weights: WeightsSource, distribution:
 def train_network(network: Network, splits: Splits, out: Path | str, *, trainable: str = "all", resume: bool = False,
                   cache_dir: Path | None = None, console: Console | None = None, progress: bool = True, **options: Any
                   ) -> TrainedRun:
-    """Trains a network that exists, in this process and on one device. Leaves signals and global seeds alone.
-
-    The arguments, and what is raised, are those of `voc_cls.train`.
-    """
+    """`voc_cls.train`: in this process and on one device. Leaves signals and global seeds alone."""
     check_splits(splits)
     if network.classes != len(splits.train.classes):
         raise UsageError(f"`train`: has {len(splits.train.classes)} classes, the network {network.classes} outputs; "

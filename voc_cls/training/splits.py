@@ -102,12 +102,7 @@ def real_paths(split: Dataset) -> set[str]:
 
 
 def dataset_config(splits: Splits, seed: int) -> tuple[DatasetConfig, str]:
-    """The settings that read the same splits again, and "", or settings with an unknown root, and the reason for it.
-
-    Args:
-        splits: data sets from Python.
-        seed: that of the training, from which `val_split` auto is drawn.
-    """
+    """The settings that read the same splits again, and "", or settings with an unknown root, and the reason for it."""
     names = tuple(split.name if split is not None else NONE for split in (splits.train, splits.val, splits.eval))
     unknown = DatasetConfig(UNKNOWN, train_split=names[0], val_split=names[1], eval_split=names[2],
                             difficult=splits.train.difficult)

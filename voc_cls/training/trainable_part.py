@@ -20,6 +20,7 @@ from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.augmented_views import View, fixed_views
 from voc_cls.training.backbone import BATCH_SIZE, frozen_backbone
+from voc_cls.training.config import ResolvedConfig
 from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.feature_dataset import feature_batches, feature_rows
 from voc_cls.training.splits import Splits
@@ -81,14 +82,14 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
 
 
 def on_backbone_features(distribution: Distribution, network: Network, first: str, splits: Splits,
-                         augmentation: Augmentation, seed: int, precision: str, cache: FeatureCache) -> TrainablePart:
+                         config: ResolvedConfig, cache: FeatureCache) -> TrainablePart:
     """The backbone, all before the scope `first`, runs once over all images; the rest of the network is the part.
 
-    The training images are seen in `augmentation.views` views each, drawn from `seed`; those of the other splits as
-    they are. All features are computed here, or found in `cache`, so that none can fail at the end of the run.
-    precision: number format of the backbone, which only runs forward. To be called outside a distribution strategy's
-    scope. Raises DataError as `FeatureCache.rows` does.
+    The training images are seen in `augmentation.views` views each; those of the other splits as they are. All features
+    are computed here, or found in `cache`, so that none can fail at the end of the run. To be called outside a
+    distribution strategy's scope. Raises DataError as `FeatureCache.rows` does.
     """
+    augmentation, seed, precision = config.augmentation, config.training.seed, config.inference_precision
     backbone = frozen_backbone(network, first, precision)
     digests = dict(zip(splits.pictures, file_digests(splits.pictures), strict=True))
     views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
@@ -108,9 +109,9 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
     )
 
 
-def why_not_cached(network: Network, first: str, splits: Splits, augmentation: Augmentation, precision: str,
-                   limit_gb: float) -> str:
+def why_not_cached(network: Network, first: str, splits: Splits, config: ResolvedConfig) -> str:
     """Why the backbone before `first` has to run in every step, for the start of the run; empty where it has not to."""
+    augmentation, limit_gb = config.augmentation, config.settings.compute.cache_gb
     if first == network.scopes[0]:
         return "all layers are trained"
     if augmentation.mixes:
@@ -119,7 +120,7 @@ def why_not_cached(network: Network, first: str, splits: Splits, augmentation: A
         return "every augmented picture is new; with a number of views they can be kept"
     outputs = len(splits.train) * augmentation.views + len(splits.pictures) - len(splits.train)
     numbers = outputs * int(np.prod(network.entries[first].shape[1:]))
-    size = numbers * (4 if precision == "float32" else 2) / 1e9
+    size = numbers * (4 if config.inference_precision == "float32" else 2) / 1e9
     if size > limit_gb:
         return f"the frozen layers' features take {size:.1f} GB, more than the cache may take, {limit_gb:g} GB"
     return ""

@@ -94,10 +94,7 @@ class TrainedRun:
 
     def logits(self, paths: Sequence[Path], title: str = "predict", tta: Tta = "none", batch_size: int = BATCH_SIZE
                ) -> npt.NDArray[np.float32]:
-        """float32 [N, classes] for image files, with a progress bar of this title on a terminal; see `predict`.
-
-        tta: The views of each image whose logits are averaged.
-        """
+        """As `predict`: logits, float32 [N, classes], the mean over the views of `tta`, under a bar called `title`."""
         preprocessing = self.network.spec.preprocessing
         views = views_of(tta, preprocessing.size)
         model = self.network.model if views.sizes == (preprocessing.size,) else at_any_size(self.network)
@@ -175,26 +172,31 @@ def files_in(folder: RunFolder) -> ResultFiles:
 
 
 def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", classes: Collection[str] = (),
-                 resamples: int = RESAMPLES, logits: Floats | None = None) -> Report:
-    """Evaluates a run with the thresholds and the calibration that it chose on its validation split.
+                 resamples: int = RESAMPLES, files: Sequence[ResultFiles] = (), logits: Floats | None = None) -> Report:
+    """`voc_cls.evaluate`, with the thresholds and the calibration that the run chose on its validation split.
 
     Args:
-        trained: The run.
-        dataset: The pictures and their labels.
-        tta: The views of each picture whose logits are averaged.
-        classes: The classes to report and to average over; empty: all.
-        resamples: Of the bootstrap.
+        files: Written too; predictions.csv always has all classes.
         logits: float [N, classes] of the run's network, where they are known already.
-
-    Raises:
-        UsageError: as from `check_dataset`.
     """
     check_dataset(trained, dataset, classes)
     if logits is None:
         logits = trained.logits(dataset.paths, "evaluate", tta)
     run = RunDetails(trained.name, trained.config, tuple(trained.folder.read_metrics()), trained.weights, tta)
-    return evaluate(dataset, logits, read_fitted(trained.folder.path, trained.labels, trained.task), classes, resamples,
-                    run, lambda paths, columns: heat_maps(trained.network, paths, columns))
+    report = evaluate(dataset, logits, read_fitted(trained.folder.path, trained.labels, trained.task), classes,
+                      resamples, run, lambda paths, columns: heat_maps(trained.network, paths, columns))
+    probabilities = probabilities_of(logits, trained.task)
+    for results in files:
+        if results.predictions is not None:
+            write_predictions(results.predictions, dataset, probabilities)
+        if results.sheet is not None:
+            draw_samples(results.sheet, dataset, probabilities, trained.name, results.samples,
+                         trained.config["training"]["seed"])
+        if results.json is not None:
+            write_json(results.json, report.to_dict() | {"weights": trained.weights, "tta": tta})
+        if results.report is not None:
+            report.to_html(results.report)
+    return report
 
 
 def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str] = ()) -> None:
@@ -208,24 +210,3 @@ def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str
     for name in classes:
         if name not in trained.labels:
             raise UsageError(f"`classes` {name}: not a class of the run; choose from {', '.join(trained.labels)}")
-
-
-def write_results(trained: TrainedRun, dataset: Dataset, files: Sequence[ResultFiles], tta: Tta = "none",
-                  classes: Collection[str] = (), resamples: int = RESAMPLES, logits: Floats | None = None) -> Report:
-    """Evaluates as `evaluate_run` and writes all of `files`; predictions.csv always has all classes."""
-    if logits is None:
-        check_dataset(trained, dataset, classes)
-        logits = trained.logits(dataset.paths, "evaluate", tta)
-    report = evaluate_run(trained, dataset, tta, classes, resamples, logits)
-    probabilities = probabilities_of(logits, trained.task)
-    for results in files:
-        if results.predictions is not None:
-            write_predictions(results.predictions, dataset, probabilities)
-        if results.sheet is not None:
-            draw_samples(results.sheet, dataset, probabilities, trained.name, results.samples,
-                         trained.config["training"]["seed"])
-        if results.json is not None:
-            write_json(results.json, report.to_dict() | {"weights": trained.weights, "tta": tta})
-        if results.report is not None:
-            report.to_html(results.report)
-    return report

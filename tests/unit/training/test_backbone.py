@@ -21,6 +21,14 @@ from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.augmented_views import fixed_views
 from voc_cls.training.backbone import frozen_backbone
+from voc_cls.training.config import (
+    ComputeConfig,
+    DatasetConfig,
+    NetworkConfig,
+    ResolvedConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 from voc_cls.training.distribution import SINGLE
 from voc_cls.training.splits import Splits
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
@@ -46,7 +54,14 @@ def cache(tmp_path: Path, said: list[str]) -> FeatureCache:
 
 def part(network: Network, splits: Splits, cache: FeatureCache, first: str = "conv3",
          augmentation: Augmentation = FLIPS, seed: int = 0, precision: str = "float32") -> TrainablePart:
-    return on_backbone_features(SINGLE, network, first, splits, augmentation, seed, precision, cache)
+    return on_backbone_features(SINGLE, network, first, splits, resolved(splits, augmentation, seed, precision), cache)
+
+
+def resolved(splits: Splits, augmentation: Augmentation, seed: int = 0, precision: str = "float32",
+             limit_gb: float = 1.0) -> ResolvedConfig:
+    settings = TrainConfig(DatasetConfig(Path("data")), NetworkConfig("none"), training=TrainingConfig(seed=seed),
+                           compute=ComputeConfig(inference_precision=precision, cache_gb=limit_gb))
+    return replace(settings.resolved(splits.train), augmentation=augmentation)
 
 
 def computed(said: list[str]) -> int:
@@ -178,7 +193,7 @@ def test_why_features_cannot_be_cached_is_said(small_network, splits):
     network = small_network()
 
     def why(first: str = "conv3", augmentation: Augmentation = FLIPS, limit_gb: float = 1.0) -> str:
-        return why_not_cached(network, first, splits, augmentation, "float32", limit_gb)
+        return why_not_cached(network, first, splits, resolved(splits, augmentation, limit_gb=limit_gb))
 
     assert why() == ""
     assert why(augmentation=PRESETS["none"]) != ""  # not resolved: no number of views
