@@ -136,8 +136,6 @@ def aeroplane(draw: Canvas, random: np.random.Generator) -> None:
     draw.shape([(0.45, 0.47), (0.62, 0.47), (0.42, 0.22), (0.34, 0.22)], shade(body, 0.75))
     draw.shape([(0.03, 0.28), (0.12, 0.28), (0.22, 0.46), (0.06, 0.48)], band)
     draw.shape([(0.05, 0.46), (0.2, 0.42), (0.8, 0.42), (0.93, 0.46), (0.98, 0.52), (0.9, 0.57), (0.25, 0.58)], body)
-    for x in np.arange(0.28, 0.82, 0.06):
-        draw.ellipse(x, 0.465, 0.014, 0.017, (70, 110, 150), outline=False)
     draw.shape([(0.42, 0.54), (0.64, 0.54), (0.36, 0.82), (0.27, 0.82)], shade(body, 0.88))
 
 
@@ -166,7 +164,6 @@ def bus(draw: Canvas, random: np.random.Generator) -> None:
     draw.box(0.02, 0.2, 0.98, 0.78, paint, corner=0.05)
     for x in np.arange(0.06, 0.7, 0.13):
         draw.box(x, 0.28, x + 0.105, 0.5, GLASS)
-    draw.box(0.73, 0.28, 0.83, 0.76, shade(GLASS, 0.85))
     draw.shape([(0.86, 0.28), (0.96, 0.28), (0.975, 0.52), (0.86, 0.52)], GLASS)
     for x in (0.2, 0.62):
         _wheel(draw, x, 0.78, 0.085)
@@ -202,10 +199,7 @@ def train(draw: Canvas, random: np.random.Generator) -> None:
         draw.ellipse(x, y, radius, radius * 0.75, smoke, outline=False)
     draw.box(0.0, 0.87, 1.0, 0.9, GREY)
     draw.box(0.36, 0.38, 0.92, 0.66, paint, corner=0.06)
-    for x in (0.48, 0.64, 0.8):
-        draw.line([(x, 0.385), (x, 0.655)], 0.018, YELLOW)
     draw.box(0.76, 0.18, 0.85, 0.4, BLACK)
-    draw.box(0.74, 0.16, 0.87, 0.21, shade(paint, 0.8))
     draw.box(0.06, 0.2, 0.4, 0.7, paint)
     draw.box(0.02, 0.14, 0.44, 0.22, shade(paint, 0.65))
     draw.box(0.12, 0.28, 0.34, 0.46, GLASS)
@@ -220,7 +214,6 @@ def bottle(draw: Canvas, random: np.random.Generator) -> None:
     draw.shape([(0.44, 0.09), (0.56, 0.09), (0.57, 0.28), (0.67, 0.4), (0.68, 0.95), (0.65, 0.98), (0.35, 0.98),
                 (0.32, 0.95), (0.33, 0.4), (0.43, 0.28)], glass)
     draw.box(0.325, 0.52, 0.677, 0.82, label)
-    draw.box(0.325, 0.57, 0.677, 0.62, pick(random, RED, BLUE), outline=False)
 
 
 def chair(draw: Canvas, random: np.random.Generator) -> None:
@@ -254,14 +247,10 @@ def diningtable(draw: Canvas, random: np.random.Generator) -> None:
 
 def pottedplant(draw: Canvas, random: np.random.Generator) -> None:
     pot, leaf = pick(random, (190, 95, 60), (205, 120, 80)), pick(random, (55, 140, 60), (90, 160, 50), (35, 110, 70))
-    flower = pick(random, RED, PINK, YELLOW, PURPLE)
     for turn in (-155, -25, -130, -50, -105, -75, -90):
         length = random.uniform(0.3, 0.4)
         x, y = 0.5 + length * np.cos(np.radians(turn)) * 0.62, 0.6 + length * np.sin(np.radians(turn)) * 0.75
         draw.ellipse(x, y, length * 0.62, 0.075, shade(leaf, random.uniform(0.75, 1.2)), turn=turn)
-    for x, y in ((0.3, 0.25), (0.5, 0.12), (0.7, 0.25)):
-        for petal in range(0, 360, 72):
-            draw.ellipse(*arc(x, y, 0.045, 0.045, 0, petal, petal + 1)[0], 0.035, 0.035, flower)
     draw.shape([(0.27, 0.66), (0.73, 0.66), (0.65, 0.98), (0.35, 0.98)], pot)
     draw.box(0.24, 0.6, 0.76, 0.7, shade(pot, 1.15))
 
@@ -276,7 +265,6 @@ def sofa(draw: Canvas, random: np.random.Generator) -> None:
     draw.box(0.1, 0.68, 0.9, 0.79, shade(cover, 0.85))
     for left in (0.01, 0.85):
         draw.box(left, 0.44, left + 0.14, 0.8, shade(cover, 1.05), corner=0.06)
-    draw.shape([(0.2, 0.4), (0.36, 0.44), (0.33, 0.59), (0.17, 0.56)], pick(random, YELLOW, WHITE, ORANGE))
 
 
 def tvmonitor(draw: Canvas, random: np.random.Generator) -> None:

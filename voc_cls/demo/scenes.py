@@ -1,6 +1,6 @@
 """Composes one image of the demo: objects drawn over a background, and the visible box of each of them.
 
-Backgrounds are textured: a landscape, the sea or a room.
+Backgrounds are textured: a landscape or a room.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ DIFFICULT_BELOW = 0.35
 DROPPED_BELOW = 0.06
 """Visible part below which an object is omitted."""
 OPAQUE = 128
-SHADOW_REACH = 30
-"""Pixels around an object that its shadow may darken."""
 ELSEWHERE_CHANCE = 0.2
 """Of an untypical background, so that it does not give the object away."""
 INDOOR = ("bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor")
@@ -45,7 +43,6 @@ GROUNDS = ((95, 140, 65), (150, 165, 90), (205, 180, 135), (125, 125, 128), (225
 SKIES = ((120, 170, 225), (175, 200, 225), (200, 205, 210), (235, 190, 150))
 WALLS = ((215, 205, 185), (170, 190, 175), (190, 175, 195), (160, 180, 200), (210, 185, 165))
 FLOORS = ((160, 115, 75), (190, 150, 105), (120, 110, 105), (150, 75, 70))
-SEAS = ((40, 95, 130), (60, 130, 150), (75, 105, 125))
 
 
 @dataclass(frozen=True)
@@ -114,45 +111,36 @@ def draw_sprite(random: np.random.Generator, name: str, x: float, y: float, side
     mirror = random.choice((-1.0, 1.0))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     linear = rotation @ np.diag([mirror * squeeze * side, side / squeeze])
-    reach = round(0.85 * side) + SHADOW_REACH  # 0.85: half a diagonal, squeezed
+    reach = round(0.85 * side)  # 0.85: half a diagonal, squeezed
     left, top = round(x) - reach, round(y) - reach
     shift = np.array([x - left, y - top]) - linear @ [0.5, 0.5]
     layer = np.zeros((2 * reach, 2 * reach, 4), np.uint8)
     DRAWINGS[name](Canvas(layer, np.column_stack([linear, shift])), random)
     column, row, broad, high = cv2.boundingRect(layer[..., 3])
-    column, row = max(0, column - SHADOW_REACH), max(0, row - SHADOW_REACH)
-    layer = layer[row:row + high + 2 * SHADOW_REACH, column:column + broad + 2 * SHADOW_REACH]
-    return Sprite(name, layer, left + column, top + row, tiny)
+    return Sprite(name, layer[row:row + high, column:column + broad], left + column, top + row, tiny)
 
 
 def _difficult(random: np.random.Generator, others: Sequence[Sprite], height: int, width: int) -> Sprite:
     """An object that is tiny or mostly behind one of `others`."""
-    import cv2
-
     name = tuple(DRAWINGS)[random.integers(len(DRAWINGS))]
     if random.random() < 0.5:
         x, y = random.uniform(0.1, 0.9, 2) * (width, height)
         return draw_sprite(random, name, x, y, random.uniform(*TINY), tiny=True)
     front = others[int(random.integers(len(others)))]
-    left, top, broad, high = cv2.boundingRect(front.layer[..., 3])
+    high, broad = front.layer.shape[:2]
     sideways = random.choice((-1.0, 1.0)) * random.uniform(0.25, 0.45) * broad
-    return draw_sprite(random, name, front.left + left + broad / 2 + sideways, front.top + top + high / 2,
-                   random.uniform(0.6, 0.9) * max(broad, high))
+    return draw_sprite(random, name, front.left + broad / 2 + sideways, front.top + high / 2,
+                       random.uniform(0.6, 0.9) * max(broad, high))
 
 
 def _paint(random: np.random.Generator, image: Pixels, sprite: Sprite) -> None:
-    """Lays `sprite` over `image`, in place: lit from above, slightly grainy, with a soft shadow."""
-    import cv2
-
+    """Lays `sprite` over `image`, in place: lit from above, slightly grainy."""
     on_layer, on_image = sprite.overlap(*image.shape[:2])
     rows, columns = sprite.layer.shape[:2]
     alpha = sprite.layer[..., 3:].astype(np.float32) / 255
-    shadow = cv2.stackBlur(np.roll(alpha[..., 0], (7, 5), (0, 1)), (31, 31))[..., None]
     light = np.linspace(1.1, 0.9, rows, dtype=np.float32)[:, None] + 0.08 * noise(random, rows, columns, 6, 3)
     lit = np.minimum(sprite.layer[..., :3] * light[..., None], 255 * alpha)
-    below = image[on_image]
-    below *= ((1 - 0.35 * shadow) * (1 - alpha))[on_layer]
-    below += lit[on_layer]
+    image[on_image] = image[on_image] * (1 - alpha)[on_layer] + lit[on_layer]
 
 
 def _develop(random: np.random.Generator, image: Pixels) -> npt.NDArray[np.uint8]:
@@ -191,9 +179,8 @@ def background(random: np.random.Generator, name: str, height: int, width: int) 
     """
     import cv2
 
-    surroundings = _room if name in INDOOR else _sea if name == "boat" else _landscape
-    if random.random() < ELSEWHERE_CHANCE:
-        surroundings = _room if surroundings is _landscape else _landscape
+    indoors = (name in INDOOR) != (random.random() < ELSEWHERE_CHANCE)
+    surroundings = _room if indoors else _landscape
     small = np.clip(surroundings(random, height // 2, width // 2), 0, 255)
     enlarged: Pixels = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return enlarged
@@ -238,12 +225,6 @@ def _sky(random: np.random.Generator, height: int, width: int) -> Pixels:
 def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
     ground = _plain(pick(random, *GROUNDS), noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
     return _horizon(_sky(random, height, width), ground, random.uniform(0.15, 0.4))
-
-
-def _sea(random: np.random.Generator, height: int, width: int) -> Pixels:
-    waves = noise(random, height, width, 16, 4, 5.0) * _ramp(height, 5, 35)
-    water = _plain(pick(random, *SEAS), waves + _ramp(height, 25, -10))
-    return _horizon(_sky(random, height, width), water, random.uniform(0.2, 0.45))
 
 
 def _room(random: np.random.Generator, height: int, width: int) -> Pixels:
