@@ -23,9 +23,8 @@ MOST_PICTURES = 200
 MOST_LABELS = 8
 SAMPLE_LABELS = 3
 """Bars below a picture of a sheet of samples."""
-CELL_WIDTH, PICTURE_HEIGHT, BAR_HEIGHT = 3.0, 2.35, 0.235
+CELL_WIDTH, HEADING_HEIGHT, PICTURE_HEIGHT, BAR_HEIGHT, TITLE_HEIGHT = 3.2, 0.3, 2.35, 0.235, 0.7
 """Inches."""
-TITLE_HEIGHT, GAP = 0.62, 0.22
 DPI = 120
 NAME_LENGTH, LABEL_LENGTH = 34, 15
 """Characters that fit; longer ones are shortened in the middle."""
@@ -47,41 +46,37 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
     Returns:
         How many pictures were drawn.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     drawn = min(len(files), MOST_PICTURES)
     labels = min(MOST_LABELS, max(len(prediction.labels) for prediction in predictions))
     columns = MOST_COLUMNS if drawn % COLUMNS and drawn % MOST_COLUMNS == 0 else min(COLUMNS, drawn)
-    rows = math.ceil(drawn / columns)
-    bars = labels * BAR_HEIGHT
-    width = columns * CELL_WIDTH + (columns + 1) * GAP
-    cell = 0.26 + PICTURE_HEIGHT + 0.08 + bars + GAP
-    height = TITLE_HEIGHT + rows * cell + 0.1
-    figure = Figure(figsize=(max(width, 4.2), height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    rows, bars = math.ceil(drawn / columns), labels * BAR_HEIGHT
     colours = f"green: {predictions[0].seen_rule(threshold)}"
     if truths is not None:
         colours = f"above: true labels · {colours}, red: wrong"
-    _title(figure, predictions[0], len(files), drawn, colours)
-    offset = (figure.get_figwidth() - width) / 2
-    for index in range(drawn):
-        row, column = divmod(index, columns)
-        left = offset + GAP + column * (CELL_WIDTH + GAP)
-        top = height - TITLE_HEIGHT - row * cell - 0.26
-
-        def place(bottom: float, tall: float, left: float = left) -> Any:
-            return figure.add_axes((left / figure.get_figwidth(), bottom / height,
-                                    CELL_WIDTH / figure.get_figwidth(), tall / height))
-
-        truth = None if truths is None else truths[index]
-        heading = files[index].name if truth is None else ", ".join(sorted(truth)) or "none of the classes"
-        _picture(place(top - PICTURE_HEIGHT, PICTURE_HEIGHT), files[index], heading)
-        _bars(place(top - PICTURE_HEIGHT - 0.08 - bars, bars), predictions[index], threshold, labels, truth)
-    try:
-        write_aside(path, lambda aside: figure.savefig(aside, format="png"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+    of = f"the first {drawn} of {len(files)} pictures" if drawn < len(files) else f"{drawn} picture{'s' * (drawn > 1)}"
+    version = "" if predictions[0].version is None else f", version {predictions[0].version}"
+    with rc_context({"text.parse_math": False, "figure.constrained_layout.w_pad": 0.2}):
+        width, height = max(columns * CELL_WIDTH, 4.2), TITLE_HEIGHT + rows * (HEADING_HEIGHT + PICTURE_HEIGHT + bars)
+        figure = Figure((width, height), DPI, facecolor="white", layout="constrained")
+        figure.suptitle(f"{predictions[0].model}{version}", x=0.2 / width, ha="left", fontsize=14, fontweight="bold",
+                        color=INK)
+        figure.supxlabel(f"{of} · {colours}", x=0.2 / width, ha="left", fontsize=8.5, color=FAINT)
+        grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[PICTURE_HEIGHT, bars] * rows)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for index in range(drawn):
+            row, column = divmod(index, columns)
+            truth = None if truths is None else truths[index]
+            heading = files[index].name if truth is None else ", ".join(sorted(truth)) or "none of the classes"
+            _picture(grid[2 * row, column], files[index], heading)
+            _bars(grid[2 * row + 1, column], predictions[index], threshold, labels, truth)
+        try:
+            write_aside(path, lambda aside: figure.savefig(aside, format="png"))
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror}") from None
     return drawn
 
 
@@ -104,17 +99,6 @@ def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str
     draw_sheet(path, [dataset.paths[row] for row in rows], predictions, truths=truths)
 
 
-def _title(figure: Any, prediction: Prediction, pictures: int, drawn: int, colours: str) -> None:
-    width, height = figure.get_size_inches()
-    version = "" if prediction.version is None else f", version {prediction.version}"
-    figure.text(GAP / width, 1 - 0.3 / height, f"{prediction.model}{version}", fontsize=14, fontweight="bold",
-                color=INK, va="center", parse_math=False)
-    plural = "s" * (pictures > 1)
-    of = f"the first {drawn} of {pictures} pictures" if drawn < pictures else f"{pictures} picture{plural}"
-    figure.text(GAP / width, 1 - 0.53 / height, f"{of} · {colours}", fontsize=8.5, color=FAINT,
-                va="center")
-
-
 def _picture(axes: Any, file: Path, heading: str) -> None:
     from PIL import Image, UnidentifiedImageError
 
@@ -124,13 +108,11 @@ def _picture(axes: Any, file: Path, heading: str) -> None:
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file} cannot be drawn: {error}") from None
     axes.set_anchor("S")
-    axes.set_axis_off()
-    axes.set_title(_shortened(heading, NAME_LENGTH), fontsize=8.5, color=FAINT, pad=4, parse_math=False)
+    axes.set_title(_shortened(heading, NAME_LENGTH), fontsize=8.5, color=FAINT, pad=4)
 
 
 def _bars(axes: Any, prediction: Prediction, threshold: float | None, labels: int, truth: frozenset[str] | None
           ) -> None:
-    axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(labels - 0.5, -0.5)
     found = prediction.seen(threshold)
@@ -142,7 +124,7 @@ def _bars(axes: Any, prediction: Prediction, threshold: float | None, labels: in
         axes.barh(row, length * scored.probability, left=start, height=0.5, color=colour)
         style: dict[str, Any] = {"fontsize": 9, "va": "center", "color": INK if seen else FAINT,
                                  "fontweight": "bold" if seen else "normal"}
-        axes.text(start - 0.025, row, _shortened(scored.label, LABEL_LENGTH), ha="right", parse_math=False, **style)
+        axes.text(start - 0.025, row, _shortened(scored.label, LABEL_LENGTH), ha="right", **style)
         axes.text(1.0, row, f"{scored.probability:.1%}".replace("%", " %"), ha="right", **style)
 
 

@@ -6,7 +6,7 @@ from math import isnan
 
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from voc_cls.evaluation.bootstrap import Interval
@@ -42,14 +42,11 @@ def average_precision_table(report: MultilabelReport) -> Table:
     """Classes, both average precisions in percent, positives; the means and the `difficult` policy below."""
     result, intervals = report.average_precisions, report.intervals
     table = Table(
+        "class", *_numbers("AP area %", "11-point %", "positives"), Column("", min_width=BAR_WIDTH),
         title=f"Average precision, {escape(result.split)} ({result.pictures:,} pictures)",
         caption=f"area: VOC2010+, 11-point: VOC2007; difficult objects: {result.difficult.participle}\n"
         "±: half of the 95 % confidence interval",
     )
-    table.add_column("class")
-    for heading in ("AP area %", "11-point %", "positives"):
-        table.add_column(heading, justify="right")
-    table.add_column("", min_width=BAR_WIDTH)
     for of_class in result.classes:
         table.add_row(Text(of_class.name), with_interval(of_class.ap, intervals.classes[of_class.name]),
                       percent(of_class.ap_11pt), f"{of_class.positives:,}", bar(of_class.ap))
@@ -67,14 +64,12 @@ def decisions_table(report: MultilabelReport) -> Table:
     """
     scores, thresholds, errors = report.scores, report.thresholds, report.calibrated
     table = Table(
+        "class", *_numbers("threshold", "precision", "recall", "F1", "ECE"),
         title="Decisions by thresholds " + ("of 0.5" if thresholds.split is None else
                                             f"chosen on {escape(thresholds.split)}") + ", in percent",
         caption="dim: too few positives for a threshold of its own\n" * any(
             threshold.chosen == "shared" for threshold in thresholds.classes.values()) + _calibration(report),
     )
-    table.add_column("class")
-    for heading in ("threshold", "precision", "recall", "F1", "ECE"):
-        table.add_column(heading, justify="right")
     stages = [stage for stage in (errors.raw, errors.temperature) if stage is not None]
     for result, threshold in zip(scores.classes, thresholds.classes.values(), strict=True):
         table.add_row(Text(result.name),
@@ -108,11 +103,9 @@ def _calibration(report: MultilabelReport) -> str:
 def summary_table(report: SinglelabelReport) -> Table:
     """The numbers about all pictures."""
     ranking, scores, intervals = report.average_precisions, report.scores, report.intervals.metrics
-    table = Table(title=f"Accuracy, {escape(ranking.split)} ({ranking.pictures:,} pictures), in percent",
-                  caption="±: half of the 95 % confidence interval", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column("", min_width=2)
+    table = Table("", *_numbers(""), Column("", min_width=2), show_header=False,
+                  title=f"Accuracy, {escape(ranking.split)} ({ranking.pictures:,} pictures), in percent",
+                  caption="±: half of the 95 % confidence interval")
     table.add_row("accuracy", with_interval(scores.accuracy, intervals["accuracy"]), bar(scores.accuracy), style="bold")
     if scores.top_k is not None:
         table.add_row(f"top-{scores.top_k.k} accuracy",
@@ -128,11 +121,8 @@ def summary_table(report: SinglelabelReport) -> Table:
 def classes_table(report: SinglelabelReport) -> Table:
     """Precision, recall and F1 of the most probable class, and the average precision, in percent."""
     scores, intervals = report.scores, report.intervals.metrics
-    table = Table(title="Classes, in percent",
+    table = Table("class", *_numbers("precision", "recall", "F1", "AP", "pictures"), title="Classes, in percent",
                   caption="AP: area (VOC2010+) of one class against the rest; mean: unweighted over classes")
-    table.add_column("class")
-    for heading in ("precision", "recall", "F1", "AP", "pictures"):
-        table.add_column(heading, justify="right")
     for rates, ranked in zip(scores.classes, report.average_precisions.classes, strict=True):
         table.add_row(Text(rates.name), percent(rates.precision), percent(rates.recall), percent(rates.f1),
                       percent(ranked.ap), f"{rates.positives:,}")
@@ -161,15 +151,17 @@ def matrix_table(confusion: Confusion) -> Table:
 
 def confusions_table(confusion: Confusion) -> Table:
     """The most frequent confusions: true class, predicted class, how many pictures."""
-    table = Table(title="Most frequent confusions", caption="share: of the pictures of the true class")
-    for heading in ("true class", "predicted"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("pictures", "share %"):
-        table.add_column(heading, justify="right")
+    table = Table(Column("true class", overflow="fold"), Column("predicted", overflow="fold"),
+                  *_numbers("pictures", "share %"), title="Most frequent confusions",
+                  caption="share: of the pictures of the true class")
     for pair in confusion.pairs(MOST_CONFUSIONS):
         table.add_row(Text(confusion.labels[pair.truth]), Text(confusion.labels[pair.predicted]), f"{pair.count:,}",
                       percent(pair.share))
     return table
+
+
+def _numbers(*headings: str) -> list[Column]:
+    return [Column(heading, justify="right") for heading in headings]
 
 
 def arrow(*errors: float) -> str:
