@@ -5,7 +5,7 @@ Every op is TensorFlow's, so the export has this code in its graph and serving c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, the inverse of `from_dict`."""
-        return {"size": self.size, "mean": list(self.mean), "std": list(self.std), "channels": self.channels,
-                "resize": self.resize, "jpeg_dct": self.jpeg_dct}
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:

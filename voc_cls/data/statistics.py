@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from voc_cls.data.dataset import Task
@@ -141,17 +141,13 @@ def _range(values: npt.NDArray[Any], digits: int | None = None) -> Range:
 
 def table(splits: Sequence[Statistics]) -> RenderableType:
     """A table for people: counts of each class, then sizes, formats and classes that come together."""
-    blocks = [splits[start:start + WIDEST] for start in range(0, len(splits), WIDEST)]
-    tables = [_class_table(splits[0])] if len(splits) == 1 else [_side_by_side(part) for part in blocks]
-    return Group(_heading(splits), *tables, *(_size_table(part) for part in blocks), *_remarks(splits))
-
-
-def _heading(splits: Sequence[Statistics]) -> Text:
-    first = splits[0]
-    what = f"{_name(first)}: pictures of each class"
+    first, blocks = splits[0], [splits[start:start + WIDEST] for start in range(0, len(splits), WIDEST)]
     if len(splits) == 1:
-        what = f"{first.name}: {first.pictures:,} pictures"
-    return Text(f"{what}, {first.task.value}", "bold")
+        heading, tables = f"{first.name}: {first.pictures:,} pictures", [_class_table(first)]
+    else:
+        heading, tables = f"{_name(first)}: pictures of each class", [_side_by_side(part) for part in blocks]
+    return Group(Text(f"{heading}, {first.task.value}", "bold"), *tables, *map(_size_table, blocks),
+                 *_remarks(splits))
 
 
 def _name(split: Statistics) -> str:
@@ -177,10 +173,8 @@ def _side_by_side(splits: Sequence[Statistics]) -> Table:
 def _count_table(columns: Sequence[str], classes: Sequence[ClassStatistics], counts: Sequence[Sequence[int]],
                  last: str, totals: Sequence[int]) -> Table:
     """A row of `counts` for each class, and the row `last` below them."""
-    shown = Table()
-    shown.add_column("class", overflow="fold")
-    for column in columns:
-        shown.add_column(column, justify="right", overflow="fold")
+    shown = Table(Column("class", overflow="fold"),
+                  *(Column(column, justify="right", overflow="fold") for column in columns))
     for row, numbers in zip(classes, counts, strict=True):
         shown.add_row(Text(row.name), *(f"{number:,}" for number in numbers))
     shown.add_section()
@@ -190,9 +184,8 @@ def _count_table(columns: Sequence[str], classes: Sequence[ClassStatistics], cou
 
 def _size_table(splits: Sequence[Statistics]) -> Table:
     """Smallest to largest and, in brackets, the median."""
-    shown = Table(box=None, padding=(0, 2, 0, 0), show_header=len(splits) > 1)
-    for name in ("(median)", *(split.split for split in splits)):
-        shown.add_column(name, overflow="fold")
+    shown = Table(*(Column(name, overflow="fold") for name in ("(median)", *(split.split for split in splits))),
+                  box=None, padding=(0, 2, 0, 0), show_header=len(splits) > 1)
     for name, ranges in (("width", [split.width for split in splits]),
                          ("height", [split.height for split in splits]),
                          ("width/height", [split.aspect for split in splits]),

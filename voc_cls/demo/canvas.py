@@ -40,11 +40,6 @@ class Canvas:
     layer: npt.NDArray[np.uint8]
     matrix: npt.NDArray[np.float64]
 
-    @property
-    def scale(self) -> float:
-        """Pixels per unit, on average."""
-        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
-
     def shape(self, points: Sequence[Point], colour: Colour, outline: bool = True) -> None:
         """A filled polygon, with a thin darker edge."""
         import cv2
@@ -70,7 +65,7 @@ class Canvas:
         """Straight strokes through `points`, `width` in units."""
         import cv2
 
-        thickness = max(1, round(width * self.scale))
+        thickness = max(1, round(width * float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))))
         cv2.polylines(self.layer, [self._pixels(points)], closed, (*colour, 255), thickness, cv2.LINE_AA, FRACTION_BITS)
 
     def _pixels(self, points: Sequence[Point]) -> npt.NDArray[np.int32]:

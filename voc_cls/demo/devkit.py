@@ -103,15 +103,12 @@ def _random(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _plan(pictures: int, seed: int) -> list[tuple[str, ...]]:
+def _plan(pictures: int, seed: int) -> Iterator[tuple[str, ...]]:
     """The classes that each picture shows clearly, dealt from shuffled decks, so that none is rare in any split."""
-    hands = [_deal(_random(seed, 0, split)) for split in range(len(SPLITS))]
-    return [next(hands[index % len(SPLITS)]) for index in range(pictures)]
-
-
-def _deal(random: np.random.Generator) -> Iterator[tuple[str, ...]]:
-    counts, classes = _deck(random, len(COUNTS)), _deck(random, len(CLASSES))
-    while True:
+    randoms = [_random(seed, 0, split) for split in range(len(SPLITS))]
+    decks = [(_deck(random, len(COUNTS)), _deck(random, len(CLASSES))) for random in randoms]
+    for index in range(pictures):
+        counts, classes = decks[index % len(SPLITS)]
         yield tuple(CLASSES[next(classes)] for _ in range(COUNTS[next(counts)]))
 
 

@@ -83,7 +83,9 @@ def compose(random: np.random.Generator, names: Sequence[str]) -> Scene:
     image = background(random, names[0], height, width)
     for sprite in sprites:
         _paint(random, image, sprite)
-    return Scene(_develop(random, image), visible_objects(sprites, height, width))
+    image *= (random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)).astype(np.float32)  # exposure, white balance
+    image += random.standard_normal((height, width, 1), np.float32) * np.float32(random.uniform(1, 4))
+    return Scene(np.clip(image, 0, 255).astype(np.uint8), visible_objects(sprites, height, width))
 
 
 def _places(random: np.random.Generator, count: int, height: int, width: int) -> list[tuple[float, float, float]]:
@@ -96,9 +98,8 @@ def _places(random: np.random.Generator, count: int, height: int, width: int) ->
         length = side * random.uniform(0.7, 1.02)
         centre = (np.array([number % columns, number // columns]) + 0.5 + random.uniform(-0.07, 0.07, 2)) * cell
         if random.random() < CUT_CHANCE:
-            outwards = 1 if centre[0] > width / 2 else -1
-            edge = width if outwards > 0 else 0.0
-            centre[0] = edge - outwards * length * random.uniform(0.1, 0.35)
+            inside = length * random.uniform(0.1, 0.35)
+            centre[0] = width - inside if centre[0] > width / 2 else inside
         places.append((float(centre[0]), float(centre[1]), float(length)))
     return places
 
@@ -141,13 +142,6 @@ def _paint(random: np.random.Generator, image: Pixels, sprite: Sprite) -> None:
     light = np.linspace(1.1, 0.9, rows, dtype=np.float32)[:, None] + 0.08 * noise(random, rows, columns, 6, 3)
     lit = np.minimum(sprite.layer[..., :3] * light[..., None], 255 * alpha)
     image[on_image] = image[on_image] * (1 - alpha)[on_layer] + lit[on_layer]
-
-
-def _develop(random: np.random.Generator, image: Pixels) -> npt.NDArray[np.uint8]:
-    """What a camera adds: exposure, white balance and noise."""
-    image *= (random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)).astype(np.float32)
-    image += random.standard_normal((*image.shape[:2], 1), np.float32) * np.float32(random.uniform(1, 4))
-    return np.clip(image, 0, 255, out=image).astype(np.uint8)
 
 
 def visible_objects(sprites: Sequence[Sprite], height: int, width: int) -> tuple[VocObject, ...]:
