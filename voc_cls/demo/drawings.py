@@ -179,13 +179,10 @@ def motorbike(draw: Canvas, random: np.random.Generator) -> None:
     draw.shape([(0.4, 0.46), (0.46, 0.32), (0.64, 0.32), (0.7, 0.44), (0.6, 0.52)], paint)
     draw.shape([(0.06, 0.36), (0.14, 0.34), (0.44, 0.4), (0.44, 0.48), (0.18, 0.46)], BLACK)
     draw.shape([(0.02, 0.5), (0.1, 0.42), (0.3, 0.48), (0.34, 0.56), (0.19, 0.5)], paint)
-    draw.line([(0.56, 0.22), (0.68, 0.24)], 0.028, BLACK)
 
 
 def train(draw: Canvas, random: np.random.Generator) -> None:
-    paint, smoke = pick(random, (35, 90, 60), (150, 35, 35), (40, 60, 110), BLACK), (205, 205, 210)
-    for x, y, radius in ((0.72, 0.1, 0.07), (0.6, 0.07, 0.06), (0.5, 0.05, 0.045)):
-        draw.ellipse(x, y, radius, radius * 0.75, smoke, outline=False)
+    paint = pick(random, (35, 90, 60), (150, 35, 35), (40, 60, 110), BLACK)
     draw.box(0.0, 0.87, 1.0, 0.9, GREY)
     draw.box(0.36, 0.38, 0.92, 0.66, paint, corner=0.06)
     draw.box(0.76, 0.18, 0.85, 0.4, BLACK)
@@ -256,8 +253,6 @@ def tvmonitor(draw: Canvas, random: np.random.Generator) -> None:
     draw.shape([(0.42, 0.7), (0.58, 0.7), (0.75, 0.91), (0.25, 0.91)], shade(case, 0.8))
     draw.box(0.03, 0.1, 0.97, 0.74, case, corner=0.03)
     draw.box(0.08, 0.15, 0.92, 0.66, pick(random, (90, 160, 230), (70, 120, 210)))
-    draw.shape([(0.08, 0.66), (0.08, 0.52), (0.3, 0.36), (0.48, 0.52), (0.64, 0.42), (0.92, 0.6), (0.92, 0.66)],
-               pick(random, GREEN, PURPLE, ORANGE))
 
 
 DRAWINGS: dict[str, Drawing] = {drawing.__name__: drawing for drawing in (

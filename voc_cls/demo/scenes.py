@@ -174,8 +174,7 @@ def background(random: np.random.Generator, name: str, height: int, width: int) 
     import cv2
 
     indoors = (name in INDOOR) != (random.random() < ELSEWHERE_CHANCE)
-    surroundings = _room if indoors else _landscape
-    small = np.clip(surroundings(random, height // 2, width // 2), 0, 255)
+    small = np.clip((_room if indoors else _landscape)(random, height // 2, width // 2), 0, 255)
     enlarged: Pixels = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return enlarged
 
@@ -211,14 +210,11 @@ def _horizon(upper: Pixels, lower: Pixels, share: float) -> Pixels:
     return np.concatenate([upper[:edge], lower[edge:]])
 
 
-def _sky(random: np.random.Generator, height: int, width: int) -> Pixels:
-    clouds = np.clip(noise(random, height, width, 2.5, 5, 2.0) - 0.1, 0, 1) * 70
-    return _plain(pick(random, *SKIES), clouds + _ramp(height, -25, 25))
-
-
 def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
     ground = _plain(pick(random, *GROUNDS), noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
-    return _horizon(_sky(random, height, width), ground, random.uniform(0.15, 0.4))
+    clouds = np.clip(noise(random, height, width, 2.5, 5, 2.0) - 0.1, 0, 1) * 70
+    sky = _plain(pick(random, *SKIES), clouds + _ramp(height, -25, 25))
+    return _horizon(sky, ground, random.uniform(0.15, 0.4))
 
 
 def _room(random: np.random.Generator, height: int, width: int) -> Pixels:

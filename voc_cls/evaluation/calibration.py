@@ -132,7 +132,13 @@ def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
     None for a multi-label split that has no positive or no negative entry.
     """
     if validation.task is Task.SINGLE_LABEL:
-        return Calibration(validation.name, _best_temperature(validation, logits))
+        from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+        truth, exact = validation.labels.argmax(axis=1), np.asarray(logits, np.float64)
+        # as a function of log(temperature) the log loss has one minimum: it is convex in 1 / temperature
+        best = minimize_scalar(lambda exponent: log_loss(truth, exact / np.exp(exponent)),
+                               bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+        return Calibration(validation.name, float(np.exp(best.x)))
     counted, true = ~validation.ignored, validation.labels == 1
     pooled = true[counted]
     if pooled.all() or not pooled.any():
@@ -143,17 +149,6 @@ def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
     lines = {name: fit_class_line(true[rows, column], logits[rows, column]) or PlattLine(slope, 0.0, "shared")
              for column, (name, rows) in enumerate(zip(validation.classes, counted.T, strict=True))}
     return Calibration(validation.name, 1 / slope, lines)
-
-
-def _best_temperature(validation: Dataset, logits: Floats) -> float:
-    """The temperature with the lowest log loss of single-label logits."""
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-
-    truth, exact = validation.labels.argmax(axis=1), np.asarray(logits, np.float64)
-    # as a function of log(temperature) the loss has one minimum: it is convex in 1 / temperature
-    best = minimize_scalar(lambda exponent: log_loss(truth, exact / np.exp(exponent)), bounds=np.log(TEMPERATURES),
-                           method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(best.x))
 
 
 def fit_line(truth: Bools, logits: Floats, offset: bool = True) -> PlattLine:
