@@ -82,17 +82,14 @@ def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, see
         parts["test"] = dataset.subset(taken, f"{dataset.name}, test")
     rest = dataset.subset(rows, dataset.name)
     rest_keys = [keys[row] for row in rows]
-    drawn: dict[str, Dataset] = {}
+    drawn = {"train": np.arange(len(rest))}
     if folds is not None:
-        for fold, (train, validation) in enumerate(draw_folds(rest, folds, seed, rest_keys), 1):
-            drawn |= {f"train_{fold}": rest.subset(train, f"train_{fold}"),
-                      f"val_{fold}": rest.subset(validation, f"val_{fold}")}
+        pairs = enumerate(draw_folds(rest, folds, seed, rest_keys), 1)
+        drawn = {f"{side}_{fold}": pair[number] for fold, pair in pairs for number, side in enumerate(("train", "val"))}
     elif val:
-        train, validation = draw_part(rest, val / (1 - test), seed, rest_keys, f"`val` {val:g}")
-        drawn = {"train": rest.subset(train, "train"), "val": rest.subset(validation, "val")}
-    else:
-        drawn = {"train": rest}
-    return Lists(dataset, drawn | parts, len(keys) - len(set(keys)))
+        drawn["train"], drawn["val"] = draw_part(rest, val / (1 - test), seed, rest_keys, f"`val` {val:g}")
+    lists = {name: rest.subset(chosen, name) for name, chosen in drawn.items()}
+    return Lists(dataset, lists | parts, len(keys) - len(set(keys)))
 
 
 def write_lists(lists: Lists, out: Path) -> None:

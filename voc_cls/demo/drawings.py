@@ -69,10 +69,8 @@ def dog(draw: Canvas, random: np.random.Generator) -> None:
     _legs(draw, (0.17, 0.27, 0.55, 0.65), 0.6, 0.95, 0.085, coat)
     draw.ellipse(0.4, 0.58, 0.31, 0.15, coat)
     draw.shape([(0.52, 0.48), (0.66, 0.28), (0.8, 0.4), (0.7, 0.64)], coat)
-    draw.line([(0.575, 0.47), (0.72, 0.55)], 0.045, pick(random, RED, BLUE))
     draw.ellipse(0.72, 0.3, 0.15, 0.14, coat)
     draw.box(0.76, 0.3, 0.99, 0.43, shade(coat, 1.15), corner=0.055)
-    draw.ellipse(0.965, 0.33, 0.035, 0.03, BLACK)
     draw.ellipse(0.62, 0.33, 0.065, 0.16, shade(coat, 0.55), turn=12)
     _eye(draw, 0.78, 0.25, 0.026)
 
@@ -189,7 +187,6 @@ def train(draw: Canvas, random: np.random.Generator) -> None:
     draw.box(0.06, 0.2, 0.4, 0.7, paint)
     draw.box(0.02, 0.14, 0.44, 0.22, shade(paint, 0.65))
     draw.box(0.12, 0.28, 0.34, 0.46, GLASS)
-    draw.box(0.03, 0.64, 0.95, 0.73, shade(RED, 0.9))
     for x, radius in ((0.16, 0.12), (0.42, 0.12), (0.64, 0.09), (0.84, 0.09)):
         _wheel(draw, x, 0.87 - radius, radius)
 
@@ -204,8 +201,6 @@ def bottle(draw: Canvas, random: np.random.Generator) -> None:
 
 def chair(draw: Canvas, random: np.random.Generator) -> None:
     wood, seat = pick(random, WOOD, BROWN, (215, 175, 120)), pick(random, RED, BLUE, GREEN, (220, 200, 160))
-    for x in (0.3, 0.78):
-        draw.box(x, 0.58, x + 0.045, 0.9, shade(wood, 0.7))
     for x in (0.2, 0.62):
         draw.box(x, 0.05, x + 0.06, 0.98, wood)
     for y in (0.1, 0.24, 0.38):
@@ -216,8 +211,6 @@ def chair(draw: Canvas, random: np.random.Generator) -> None:
 
 def diningtable(draw: Canvas, random: np.random.Generator) -> None:
     wood, cloth = pick(random, BROWN, WOOD), pick(random, RED, BLUE, GREEN)
-    for x in (0.14, 0.82):
-        draw.box(x, 0.45, x + 0.05, 0.88, shade(wood, 0.7))
     for x in (0.04, 0.89):
         draw.box(x, 0.5, x + 0.07, 0.98, wood)
     draw.shape([(0.18, 0.32), (0.82, 0.32), (0.99, 0.5), (0.01, 0.5)], WHITE)
@@ -233,13 +226,10 @@ def pottedplant(draw: Canvas, random: np.random.Generator) -> None:
         x, y = 0.5 + length * np.cos(np.radians(turn)) * 0.62, 0.6 + length * np.sin(np.radians(turn)) * 0.75
         draw.ellipse(x, y, length * 0.62, 0.075, shade(leaf, random.uniform(0.75, 1.2)), turn=turn)
     draw.shape([(0.27, 0.66), (0.73, 0.66), (0.65, 0.98), (0.35, 0.98)], pot)
-    draw.box(0.24, 0.6, 0.76, 0.7, shade(pot, 1.15))
 
 
 def sofa(draw: Canvas, random: np.random.Generator) -> None:
     cover = pick(random, (120, 60, 70), (70, 95, 130), (110, 130, 90), (160, 120, 85), PURPLE)
-    for x in (0.1, 0.84):
-        draw.box(x, 0.78, x + 0.06, 0.87, BROWN)
     draw.box(0.08, 0.28, 0.92, 0.66, cover, corner=0.07)
     for left, right in ((0.14, 0.5), (0.5, 0.86)):
         draw.box(left, 0.55, right, 0.69, shade(cover, 1.2), corner=0.04)

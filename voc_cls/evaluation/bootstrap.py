@@ -10,7 +10,7 @@ pictures occur twice, and plain percentiles would keep that bias.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -42,10 +42,6 @@ class Interval:
         """For a "±": half of the distance between the ends."""
         return (self.high - self.low) / 2
 
-    def to_list(self) -> list[float]:
-        """[low, high]."""
-        return [self.low, self.high]
-
 
 UNKNOWN = Interval(float("nan"), float("nan"))
 
@@ -61,8 +57,8 @@ class Intervals:
     def to_dict(self) -> dict[str, Any]:
         """Plain values; NaN where a number is not defined."""
         return {"level": LEVEL, "resamples": self.resamples, "seed": SEED,
-                **{name: interval.to_list() for name, interval in self.metrics.items()},
-                "classes": {name: interval.to_list() for name, interval in self.classes.items()}}
+                **{name: list(astuple(interval)) for name, interval in self.metrics.items()},
+                "classes": {name: list(astuple(interval)) for name, interval in self.classes.items()}}
 
 
 def draw(pictures: int, resamples: int) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ import math
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ class Report(ABC):
     def _classes(self) -> dict[str, dict[str, Any]]:
         """By class: its average precisions, their interval, and what the task adds."""
         ranking = self.average_precisions.to_dict()["classes"]
-        return {rates.name: {**ranking[rates.name], "ap_interval": self.intervals.classes[rates.name].to_list(),
+        return {rates.name: {**ranking[rates.name], "ap_interval": list(astuple(self.intervals.classes[rates.name])),
                              "precision": rates.precision, "recall": rates.recall, "f1": rates.f1,
                              "predicted": rates.predicted, "ece": self.calibrated.raw.classes[rates.name]}
                 for rates in self.scores.classes}
