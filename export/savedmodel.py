@@ -6,7 +6,6 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -25,16 +24,8 @@ from voc_cls.version import __version__
 from voc_cls.weights.restore import network_digest
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The exported version, and by how much its probabilities differ from the trained network's."""
-
-    path: Path
-    difference: float
-
-
 def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int | None = None,
-               console: Console | None = None) -> Exported:
+               console: Console | None = None) -> Path:
     """`voc_cls.export`, in float32, with the result printed on `console`. The version appears whole or not at all."""
     folder, models = run.folder.path if isinstance(run, TrainedRun) else Path(run), Path(model_dir)
     if keras.backend.backend() != "tensorflow":
@@ -60,7 +51,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
     if console is not None:
         console.print(f"{target}: exported and verified (probabilities within {difference:.1e} of the trained "
                       "network's)", highlight=False, markup=False, soft_wrap=True)
-    return Exported(target, difference)
+    return target
 
 
 def write(folder: Path, trained: TrainedRun, name: str, version: int) -> None:

@@ -199,4 +199,4 @@ def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLik
     from export.savedmodel import export_run
     from voc_cls.training.trained_run import TrainedRun
 
-    return export_run(run if isinstance(run, TrainedRun) else Path(run), Path(model_dir), version).path
+    return export_run(run if isinstance(run, TrainedRun) else Path(run), Path(model_dir), version)

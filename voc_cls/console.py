@@ -74,16 +74,9 @@ def _fail(program: str, message: str, code: int) -> int:
 
 
 def parse(config: Callable[..., Config], program: str, description: str, args: Sequence[str] | None = None) -> Config:
-    """Parses a command line.
+    """Parses a command line, by default sys.argv; SystemExit for --help and for wrong flags.
 
-    Args:
-        config: A dataclass, whose fields, defaults and docstrings are the flags, or a union of them: subcommands.
-        program: Name of the command.
-        description: First lines of the help.
-        args: The command line; default: sys.argv.
-
-    Raises:
-        SystemExit: For --help, and for wrong flags.
+    config: a dataclass, whose fields, defaults and docstrings are the flags, or a union of them: subcommands.
     """
     import tyro
 

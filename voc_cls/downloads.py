@@ -41,17 +41,10 @@ def fetched(url: str, to: Path, local: Path | None = None, magic: bytes = b"", s
     A download is removed after the block, also where it turns out to be wrong (DownloadError in the block), so that the
     next call fetches it again. Other errors, such as a full disk, leave it.
 
-    Args:
-        url: Its address.
+    Args: those of `download`, and
         to: Where a download is put; what is there already is not downloaded again.
         local: The file, where it has been brought by hand; it stays.
-        magic: Bytes that it must begin with.
-        size: Bytes that it must have, if known.
         sha256: Digest that it must have, if known.
-        console: For a progress bar, if it is a terminal.
-
-    Raises:
-        DownloadError: It does not come, or is another file.
     """
     file = local or to
     if local is None and not to.exists():
@@ -263,16 +256,9 @@ def _strong_validator(headers: Any) -> str:
 @contextlib.contextmanager
 def byte_bar(title: str, total: int | None, console: Console | None,
              done: int = 0) -> Iterator[Callable[[int], object]]:
-    """A bar with size, speed and time left, if `console` is a terminal.
+    """A bar with size, speed and time left, if `console` is a terminal, of which `done` of `total` bytes are there.
 
-    Args:
-        title: What is shown before it.
-        total: Bytes in all, if known.
-        console: Where it is shown; None: nowhere.
-        done: Bytes that are there already.
-
-    Yields:
-        A function that takes the number of bytes of each further piece.
+    Yields a function that takes the number of bytes of each further piece.
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

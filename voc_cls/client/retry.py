@@ -31,13 +31,7 @@ POLL_INTERVAL = 0.5
 
 
 class Retries:
-    """Repeats one call while the server is not ready.
-
-    Args:
-        errors: Makes the exception if the call fails.
-        wait: How long to repeat it, seconds, counted from the server's last answer.
-        on_wait: Called once when the waiting begins.
-    """
+    """Repeats one call while the server is not ready, for `wait` seconds counted from the server's last answer."""
 
     def __init__(self, errors: ErrorTranslator, wait: float, on_wait: Callable[[], object]) -> None:
         self.errors, self._wait, self._on_wait = errors, wait, on_wait

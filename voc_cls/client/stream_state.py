@@ -44,11 +44,7 @@ class _Pending:
 class StreamState:
     """Holds at most `window` images, and about one message's bytes: to be sent, sent, or answered but not taken.
 
-    Args:
-        options: Of every request; ClientError if no server could accept them.
-        window: Largest number of images.
-        ordered: Whether predictions are handed over in the order of the images.
-        retries: When to give up, and with which error.
+    ordered: whether predictions are handed over in the order of the images.
     """
 
     def __init__(self, options: ClassifyOptions, *, window: int, ordered: bool, retries: Retries) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from rich.markup import escape
 from rich.table import Column, Table
@@ -117,8 +118,6 @@ def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Se
     restored: they are new layers as the head is. The L2 factor is of the sum of squares, as `keras.regularizers.L2` has
     it (TF-Slim's counts half the sum).
     """
-    import keras
-
     chosen, scope = trained_layers(network, trainable), network.spec.scope
 
     def new(path: str) -> bool:

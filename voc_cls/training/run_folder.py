@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from voc_cls.errors import RunError
 from voc_cls.files import write_text
 
@@ -42,8 +44,6 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """config.yaml; RunError where this is not a run folder."""
-        import yaml
-
         if not self.config.is_file():
             raise RunError(f"{self.path}: not a run folder, it has no config.yaml; give the folder of a voc-train run")
         try:
