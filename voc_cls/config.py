@@ -144,16 +144,9 @@ class Program:
     """Takes names that are set; returns those that no longer count further below, as the two would contradict."""
 
     def read(self, args: Sequence[str], environment: Mapping[str, str], file: Path | None = None) -> Settings:
-        """Flags, environment and YAML file together.
+        """Flags, environment and YAML file together; UsageError for what is wrong, SystemExit for --help.
 
-        Args:
-            args: The command line without the program's name.
-            environment: os.environ, or part of it.
-            file: YAML file that is read if neither --config nor the variable names another.
-
-        Raises:
-            UsageError: A file or a variable is wrong.
-            SystemExit: For --help, and for wrong flags.
+        file: the YAML file that is read if neither --config nor the variable names another.
         """
         try:
             below = self._below_flags(args, environment, file)

@@ -58,9 +58,7 @@ class DatasetConfig:
     def checked(self) -> DatasetConfig:
         """With its splits named and its root absolute; what is named already stays as it is.
 
-        Raises:
-            UsageError: for a fold that does not exist or contradicts the splits.
-            DataError: where `root` has to be read for its splits and holds no such data set.
+        UsageError for a fold that does not exist or contradicts the splits; DataError where there is no such data set.
         """
         train, val, evaluate = self.train_split, self.val_split, self.eval_split
         if self.fold is not None:
@@ -252,9 +250,7 @@ class TrainConfig:
     def checked(self) -> TrainConfig:
         """With the defaults that depend on other values filled in, and every value checked; reads no images.
 
-        Raises:
-            UsageError: for a value that cannot be used, and for values that contradict each other.
-            DataError: where the splits have to be looked up and there is no such data set.
+        UsageError for values that cannot be used or contradict each other; DataError where there is no such data set.
         """
         defaults = recipe(self.network.trainable, self.network.head)
         defaults["eval_weights"] = "raw" if self.training.ema is None else "ema"
@@ -269,10 +265,7 @@ class TrainConfig:
 
     def resolved(self, train: Dataset) -> ResolvedConfig:
         """With the defaults too that depend on the training images and on the device; from a config that was `checked`.
-
-        Raises:
-            UsageError: where the loss is for the other task.
-        """
+        UsageError where the loss is for the other task."""
         given = self.training
         epoch = -(-len(train) // given.batch_size)
         interval = given.interval or epoch * -(-LEAST_INTERVAL // epoch)
@@ -332,10 +325,7 @@ def recipe(trainable: str, head: str) -> dict[str, Any]:
 
 def option_groups(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a training from Python, such as steps=500, as the groups that they belong to.
-
-    Raises:
-        UsageError: for an option that does not exist or has a value of a wrong type.
-    """
+    UsageError for one that does not exist or has a value of a wrong type."""
     kinds: dict[str, Any] = {"training": TrainingConfig, "loss": LossConfig, "augmentation": AugmentationConfig,
                              "compute": ComputeConfig}
     settings = {setting.name: (group, setting.type) for group, kind in kinds.items()

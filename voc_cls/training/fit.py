@@ -47,9 +47,7 @@ class Fit:
     def run(self) -> None:
         """Trains from the newest checkpoint, or from the start; saves the best and the last weights of the network.
 
-        Raises:
-            Interrupted: after a checkpoint, where a signal came.
-            RunError: where the loss is NaN or infinite.
+        Interrupted after a checkpoint, where a signal came; RunError where the loss is NaN or infinite.
         """
         self.compile()
         begun = restore(self.part.model, self.folder, self.part.distribution, self.console.print)

@@ -112,9 +112,6 @@ def train(config: TrainConfig, console: Console, command: Sequence[str] = (), ha
         console: made quiet on all processes but the first.
         handle_signals: whether SIGTERM and Ctrl-C save a checkpoint and raise Interrupted.
 
-    Raises:
-        UsageError, DataError, WeightsError, RunError: before anything is written, unless the training fails later.
-        Interrupted: where a signal came.
     """
     folder = RunFolder(config.run.out)
     if config.run.resume and folder.config.is_file():
