@@ -83,7 +83,6 @@ def main() -> None:
 
 
 def evaluate() -> None:
-    """Parses the command line, evaluates, writes the files, prints the tables."""
     config = parse(EvalConfig, PROGRAM, DESCRIPTION)
     check_ranges(config)
     for flag, file in (("--json", config.json), ("--predictions", config.predictions), ("--report", config.report),

@@ -42,7 +42,6 @@ def main() -> None:
 
 
 def train() -> None:
-    """Parses the command line, trains, prints the table."""
     if "--doctor" in sys.argv[1:]:
         examine()
         return
