@@ -111,7 +111,7 @@ def read(folder: RunFolder, variables: int, show: Any) -> tuple[Saved, list[Any]
     failures = []
     for path in reversed(checkpoints(folder)):
         try:
-            with np.load(path) as arrays:
+            with path.open("rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
                 if len(arrays.files) != variables + 1:
                     raise RunError(f"{path}: has {len(arrays.files) - 1} variables, this run {variables}; start the "
                                    "run again in another folder")
