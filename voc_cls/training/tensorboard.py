@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         """Opens the files; at the start of a run also the graph and the sample images."""
         self.folder.mkdir(parents=True, exist_ok=True)
         done = self.step()
+        while any(self.folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+            time.sleep(0.1)  # TensorBoard reads files in the order of their names, which tell only the second
         with tf.Graph().as_default():  # TensorBoard drops what it has from this step on; tf.summary has no such event
             restart = tf.compat.v1.summary.FileWriter(str(self.folder))
             restart.add_session_log(tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START), done + 1)
