@@ -14,6 +14,8 @@ from voc_cls.evaluation.gradcam import cut_after_convolutions, grad_cam, heat_ma
 from voc_cls.evaluation.report.page import overlay
 from voc_cls.nets.network import Network, build_network
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 
 @pytest.fixture(scope="module")
 def colours() -> Network:

@@ -28,6 +28,8 @@ from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, t
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import open_run
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 LABELS = ("cat", "dog", "cow")
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from voc_cls.nets.layers import BatchNorm, Norm
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 NORM = Norm(decay=0.75, epsilon=1e-3, gamma=True)
 VALUES = np.array([[1, 10], [2, 20], [3, 60], [6, 70]], np.float32).reshape(2, 2, 1, 2)
 

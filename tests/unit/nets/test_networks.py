@@ -12,6 +12,8 @@ from voc_cls.errors import UsageError
 from voc_cls.nets.network import GAP_SCALE, Network, build, build_network
 from voc_cls.nets.registry import NETS, net_spec
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 SIZES = {"vgg_16": 32, "alexnet_v2": 67, "resnet_v1_50": 64, "resnet_v2_50": 64, "inception_v1": 32}
 
 

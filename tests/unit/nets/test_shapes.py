@@ -15,6 +15,8 @@ from voc_cls.nets.layers import STATISTICS
 from voc_cls.nets.registry import NETS, net_spec
 from voc_cls.nets.shapes import slim_shapes
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 GRAPHS = """
 import json, sys
 import tensorflow as tf, tf_slim

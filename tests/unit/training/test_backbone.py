@@ -33,6 +33,8 @@ from voc_cls.training.distribution import SINGLE
 from voc_cls.training.splits import Splits
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 FLIPS = AugmentationConfig().resolved()
 LECTURE = AugmentationConfig(augment="lecture", views=3).resolved()
 

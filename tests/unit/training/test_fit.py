@@ -29,6 +29,8 @@ from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
 from voc_cls.training.trainable_part import TrainablePart, finite
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(30, 8)).astype(np.float32)
 TARGETS = (RANDOM.random((30, 3)) < 0.5).astype(np.float32)

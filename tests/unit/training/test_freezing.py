@@ -16,6 +16,8 @@ from voc_cls.nets.registry import net_spec
 from voc_cls.training.config import TrainingConfig
 from voc_cls.training.freezing import freeze, layer_path
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 
 @pytest.fixture
 def network() -> Network:

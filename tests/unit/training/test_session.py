@@ -25,6 +25,8 @@ from voc_cls.training.session import train, train_network
 from voc_cls.training.splits import Splits, dataset_config
 from voc_cls.training.trained_run import open_run
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 NET = {"net": "alexnet_v2", "head": "gap", "image_size": 67}
 OPTIONS = {"trainable": "head", "steps": 6, "batch_size": 4, "interval": 3, "val_fraction": 0.3}
 

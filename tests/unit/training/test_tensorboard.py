@@ -25,6 +25,8 @@ from voc_cls.evaluation.tasks import score
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.tensorboard import TensorBoardLog, graph
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random((30, 3)) < 0.4).astype(np.float32)
 LABELS[:, 2] = 0  # no positives

@@ -19,6 +19,8 @@ from voc_cls.weights.formats import keras as keras_format
 from voc_cls.weights.naming.keras import mappings, recognise
 from voc_cls.weights.tensors import TensorInfo
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 

@@ -14,6 +14,8 @@ from voc_cls.weights.formats import format_to_write, safetensors
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import load_weights_file
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 NORMALISATIONS = {"a.npz": "auto", "a.npy": "auto", "a.h5": "auto", "a.weights.h5": "auto", "a.pth": "torch",
                   "a.safetensors": "torch", "a.onnx": "torch", "a.ckpt": "auto"}
 

@@ -11,6 +11,8 @@ from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.restore import network_digest, restore
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 
 def values(network):
     return {name: np.array(variable.numpy()) for name, variable in network.variables().items()}

@@ -18,6 +18,8 @@ from voc_cls.weights.slim_reference import GRIDS, Outputs, filler, reference
 from voc_cls.weights.tensors import arrays_file
 from voc_cls.weights.verify import TOLERANCE, Verification, compare_outputs, port_outputs, random_images, verify
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 SIZES = {"alexnet_v2": 224, "resnet_v1_50": 64, "resnet_v2_50": 64, "inception_v2": 64, "inception_v3": 107}
 
 
