@@ -222,7 +222,7 @@ def draw_part(images: Dataset, fraction: float, seed: int, keys: Sequence[Hashab
         UsageError: a side would be empty, or a class cannot be on both.
     """
     from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-    from sklearn.model_selection import StratifiedShuffleSplit
+    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
     groups = Groups.by(keys)
     labels, count = images.labels[groups.first], len(groups.first)
@@ -244,6 +244,8 @@ def draw_part(images: Dataset, fraction: float, seed: int, keys: Sequence[Hashab
     kind = StratifiedShuffleSplit if images.single_label else MultilabelStratifiedShuffleSplit
     splitter = kind(n_splits=1, test_size=fraction, random_state=seed)
     staying, drawn = next(splitter.split(labels, _targets(images.single_label, labels)))
+    if not len(drawn) or not len(staying):  # too few images for so many classes: any draw is as good
+        staying, drawn = next(ShuffleSplit(n_splits=1, test_size=taken, random_state=seed).split(labels))
     return groups.rows(staying), groups.rows(drawn)
 
 

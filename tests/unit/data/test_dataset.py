@@ -40,6 +40,16 @@ def test_a_fraction_that_leaves_a_part_empty_is_named(animals: Dataset):
             animals.split(fraction)
 
 
+def test_few_images_of_many_classes_are_divided_too():
+    labels = np.eye(14, 20, dtype=np.float32)
+    classes, paths = tuple(f"class {column}" for column in range(20)), tuple(Path(f"/{row}.jpg") for row in range(14))
+    few = Dataset("few", classes, paths, labels, np.zeros(labels.shape, bool))
+    for seed in range(20):
+        rest, part = few.split(0.15, seed)
+        assert len(rest) + len(part) == 14
+        assert len(part) >= 1
+
+
 def test_a_part_remembers_the_data_set_and_every_draw(drawn_devkit: Path):
     trainval = read_dataset("voc", drawn_devkit, "trainval", DifficultPolicy.NEGATIVE)
     assert trainval.source == Source("voc", drawn_devkit, "trainval", DifficultPolicy.NEGATIVE)
