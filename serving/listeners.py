@@ -31,6 +31,8 @@ LEAST_PING_MS = 10_000
 
 DRAIN_INTERVAL = 0.05
 """Seconds between two checks whether requests are in flight."""
+LATE_REQUEST_SECONDS = 1.0
+"""What a request gets that begins to arrive just when no other is in flight any more; then its connection is closed."""
 IMMEDIATELY = 0.001
 """Seconds; to aiohttp 0 means no limit."""
 
@@ -54,6 +56,8 @@ class HttpListener:
             await site.stop()
         while in_flight():
             await asyncio.sleep(DRAIN_INTERVAL)
+        if self.runner.server is not None:
+            await self.runner.server.shutdown(LATE_REQUEST_SECONDS)
         await self.runner.cleanup()
 
     async def close(self) -> None:
