@@ -69,6 +69,8 @@ def test_predictions_are_arrays_and_records(run: Any, data: Any):
     predictions = run.predict([str(path) for path in data["test"].paths[:2]], top_k=3)
     assert predictions.probabilities.shape == (2, len(data.classes))
     assert predictions.probabilities.dtype == np.float32
+    assert [line.partition(":")[0] for line in repr(predictions).splitlines()] == [
+        path.name for path in data["test"].paths[:2]]
     records = predictions.to_records()
     assert len(records) == 6
     assert {"file", "label", "probability"} <= set(records[0])

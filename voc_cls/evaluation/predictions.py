@@ -73,7 +73,7 @@ def top_k(scores: Floats, k: int) -> Bools:
     return selected
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Predictions:
     """The predictions of a network for some images; iteration gives one `Prediction` for each image."""
 
@@ -101,6 +101,13 @@ class Predictions:
         """One record for each image and label, the most probable first: for `pandas.DataFrame` and the like."""
         return [{"file": str(path), "label": scored.label, "probability": scored.probability}
                 for path, prediction in zip(self.paths, self, strict=True) for scored in prediction.labels]
+
+    def __repr__(self) -> str:
+        """A line for each image, at most NOTEBOOK_ROWS."""
+        lines = [f"{path.name}: " + ", ".join(f"{scored.label} {scored.probability:.1%}" for scored in prediction.labels)
+                 for path, prediction in zip(self.paths[:NOTEBOOK_ROWS], self, strict=False)]
+        rest = len(self) - len(lines)
+        return "\n".join([*lines, *([f"and {rest:,} more"] if rest else [])])
 
     def _repr_html_(self) -> str:
         """A row for each image, at most NOTEBOOK_ROWS, with a thumbnail; labels that count as seen are bold."""
