@@ -104,7 +104,7 @@ class Predictions:
 
     def __repr__(self) -> str:
         """A line for each image, at most NOTEBOOK_ROWS."""
-        lines = [f"{path.name}: " + ", ".join(f"{scored.label} {scored.probability:.1%}" for scored in prediction.labels)
+        lines = [f"{path.name}: " + ", ".join(f"{entry.label} {entry.probability:.1%}" for entry in prediction.labels)
                  for path, prediction in zip(self.paths[:NOTEBOOK_ROWS], self, strict=False)]
         rest = len(self) - len(lines)
         return "\n".join([*lines, *([f"and {rest:,} more"] if rest else [])])
