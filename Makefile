@@ -26,10 +26,10 @@ demo: $(INSTALLED)  ## Everything on generated images: train, evaluate, export, 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
 test: $(INSTALLED)  ## The full test suite, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-fast: $(INSTALLED)  ## The quick tests, to run before each commit (a minute and a half at most)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow" tests/unit
 
 exercises: $(INSTALLED)  ## Run the commands of every file in configs/, on a few images (a quarter of an hour)
 	$(BIN)/python -m pytest tests/exercises

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
@@ -31,7 +31,7 @@ def command_in_process(program: str, *args: object, cwd: Path | None = None,
     stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     arguments = [program, *map(str, args)]
     code: object = 0
-    with (mock.patch.object(sys, "argv", arguments), mock.patch.dict(os.environ, {"COLUMNS": "100", **environment}),
+    with (mock.patch.object(sys, "argv", arguments), variables_set({"COLUMNS": "100", **environment}),
           contextlib.chdir(cwd or Path.cwd()), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr),
           signal_handlers_kept()):
         try:
@@ -41,6 +41,22 @@ def command_in_process(program: str, *args: object, cwd: Path | None = None,
     printed, errors = (stream.buffer.getvalue().decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
                        for stream in (stdout, stderr))
     return subprocess.CompletedProcess(arguments, int(str(code)), printed, errors)
+
+
+@contextlib.contextmanager
+def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while. mock.patch.dict sets all others anew, which crashes TensorFlow's threads that
+    read them at that moment."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
