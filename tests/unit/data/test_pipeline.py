@@ -29,6 +29,8 @@ from voc_cls.data.pipeline import (
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
 from voc_cls.errors import DataError, UsageError
 
+pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
+
 SMALL = Preprocessing(size=8, mean=(0.0, 0.0, 0.0))
 REAL = Preprocessing(size=24, mean=(123.68, 116.78, 103.94))
 FLIP = Augmentation(horizontal=True)

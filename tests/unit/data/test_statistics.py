@@ -18,6 +18,8 @@ from voc_cls.data.scan import scan_dataset
 from voc_cls.data.statistics import Range, Statistics, draw_statistics, statistics, table
 from voc_cls.errors import DataError
 
+pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
+
 
 def printed(splits: tuple[Statistics, ...]) -> str:
     out = io.StringIO()

@@ -15,6 +15,8 @@ from voc_cls.evaluation import contact_sheet
 from voc_cls.evaluation.contact_sheet import draw_samples, draw_sheet
 from voc_cls.prediction import Prediction, ScoredLabel
 
+pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
+
 GREEN, GREY, RED = (0x1f, 0x8a, 0x5b), (0xae, 0xb8, 0xc2), (0xb3, 0x37, 0x2f)
 
 

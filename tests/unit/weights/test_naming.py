@@ -16,6 +16,8 @@ from voc_cls.weights.load import SCHEMES
 from voc_cls.weights.naming import KERNEL, OIHW, Layout, NamingScheme, keras, torchvision
 from voc_cls.weights.tensors import TensorInfo, WeightFile, arrays_file
 
+pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
+
 RESNETS_V1 = ("resnet_v1_50", "resnet_v1_101", "resnet_v1_152")
 MAPPED = [(keras.SCHEME, net) for net in keras.MODELS] \
     + [(torchvision.SCHEME, net) for net in ("vgg_16", "vgg_19", *RESNETS_V1)]
