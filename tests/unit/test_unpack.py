@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 from pathlib import Path
@@ -10,24 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.archives import packed
 from voc_cls.downloads import unpack
 from voc_cls.errors import DownloadError
 
 LIMIT = 1_000_000
 NOISE = np.random.default_rng(0).bytes(200_000)
-
-
-def packed(file: Path, *members: tuple[str, bytes] | tarfile.TarInfo, mode: str = "w") -> Path:
-    """An archive of (name, content) or ready TarInfos."""
-    with tarfile.open(file, mode) as archive:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                archive.addfile(member)
-            else:
-                info = tarfile.TarInfo(member[0])
-                info.size = len(member[1])
-                archive.addfile(info, io.BytesIO(member[1]))
-    return file
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:

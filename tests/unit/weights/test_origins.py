@@ -1,29 +1,16 @@
 """One checkpoint out of a .tar.gz."""
 
 import hashlib
-import io
 import tarfile
 
 import numpy as np
 import pytest
 
+from tests.archives import packed
 from voc_cls.errors import DownloadError
 from voc_cls.weights.origins import LARGEST, Archive
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-
-
-def packed(file, *members):
-    """A .tar.gz of (name, content) or ready TarInfos."""
-    with tarfile.open(file, "w:gz") as archive:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                archive.addfile(member)
-            else:
-                info = tarfile.TarInfo(member[0])
-                info.size = len(member[1])
-                archive.addfile(info, io.BytesIO(member[1]))
-    return file
 
 
 @pytest.fixture
@@ -39,7 +26,8 @@ def archive(**options):
 
 @pytest.mark.parametrize("name", ["vgg_16.ckpt", "./vgg_16.ckpt"])
 def test_the_checkpoint_is_taken_and_a_file_brought_by_hand_stays(name, tmp_path, checkpoint):
-    brought = packed(tmp_path / "brought.tar.gz", ("README", b"hello"), (name, CONTENT), ("vgg_19.ckpt", b"other"))
+    brought = packed(tmp_path / "brought.tar.gz", ("README", b"hello"), (name, CONTENT), ("vgg_19.ckpt", b"other"),
+                     mode="w:gz")
     archive().write(checkpoint, brought)
     assert checkpoint.read_bytes() == CONTENT
     assert [file.name for file in checkpoint.parent.iterdir()] == ["vgg_16.ckpt"]
@@ -47,7 +35,7 @@ def test_the_checkpoint_is_taken_and_a_file_brought_by_hand_stays(name, tmp_path
 
 
 def test_a_download_is_removed_once_it_is_unpacked(tmp_path, checkpoint, file_server):
-    server = file_server(packed(tmp_path / "served.tar.gz", ("vgg_16.ckpt", CONTENT)).read_bytes())
+    server = file_server(packed(tmp_path / "served.tar.gz", ("vgg_16.ckpt", CONTENT), mode="w:gz").read_bytes())
     Archive(server.url("vgg.tar.gz"), "vgg_16.ckpt").write(checkpoint)
     assert checkpoint.read_bytes() == CONTENT
     assert sorted(file.name for file in tmp_path.iterdir()) == ["aside", "served.tar.gz"]
@@ -55,7 +43,7 @@ def test_a_download_is_removed_once_it_is_unpacked(tmp_path, checkpoint, file_se
 
 @pytest.mark.parametrize("name", ["../vgg_16.ckpt", "/vgg_16.ckpt", "sub/../vgg_16.ckpt", "models/vgg_16.ckpt"])
 def test_a_name_that_leads_elsewhere_is_not_the_checkpoint_and_nothing_is_written(name, tmp_path, checkpoint):
-    brought = packed(tmp_path / "evil.tar.gz", (name, CONTENT))
+    brought = packed(tmp_path / "evil.tar.gz", (name, CONTENT), mode="w:gz")
     with pytest.raises(DownloadError, match=r"evil\.tar\.gz: has no vgg_16\.ckpt in it, only .*vgg_16\.ckpt; fetch"):
         archive().write(checkpoint, brought)
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["aside", "evil.tar.gz"]
@@ -65,7 +53,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, checkpoint):
     bomb = tarfile.TarInfo("vgg_16.ckpt")
     bomb.size = LARGEST + 1
     with pytest.raises(DownloadError, match="claims more than 2,147,483,648 bytes"):
-        archive().write(checkpoint, packed(tmp_path / "bomb.tar.gz", bomb))
+        archive().write(checkpoint, packed(tmp_path / "bomb.tar.gz", bomb, mode="w:gz"))
 
 
 def test_a_page_saved_under_the_archives_name_is_refused(tmp_path, checkpoint):
@@ -75,7 +63,7 @@ def test_a_page_saved_under_the_archives_name_is_refused(tmp_path, checkpoint):
 
 
 def test_a_digest_that_somebody_knows_is_enforced(tmp_path, checkpoint):
-    brought = packed(tmp_path / "brought.tar.gz", ("vgg_16.ckpt", CONTENT))
+    brought = packed(tmp_path / "brought.tar.gz", ("vgg_16.ckpt", CONTENT), mode="w:gz")
     right = hashlib.sha256(brought.read_bytes()).hexdigest()
     with pytest.raises(DownloadError, match=f"the SHA-256 {right}, expected {'0' * 64}"):
         archive(sha256="0" * 64).write(checkpoint, brought)
