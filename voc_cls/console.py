@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from types import FrameType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
@@ -140,12 +143,38 @@ def quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
+@contextlib.contextmanager
+def _ctrl_c_kept() -> Iterator[None]:
+    """Ctrl-C within is a KeyboardInterrupt at the end, also where the block swallows it or makes it another error.
+
+    A callback of the garbage collector swallows it; a C extension turns it into an ImportError.
+    """
+    if (threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+        yield
+        return
+    pressed = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if pressed:
+            raise KeyboardInterrupt
+
+
 def import_tensorflow() -> Any:
     """Imports TensorFlow and looks for devices, without its start-up lines on stderr.
 
     Under KERAS_BACKEND=jax it reads and decodes pictures only: the GPUs, whose memory it would take, are JAX's.
     """
-    with quiet_stderr():
+    with quiet_stderr(), _ctrl_c_kept():
         import tensorflow
 
         tensorflow.config.list_physical_devices()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,20 @@ def scan_in_background(kind: DataKind, root: Path, split: str | None = None) -> 
     each.
     """
     splits_of(kind, root)  # a root that is wrong is reported at once
-    ignore_ctrl_c = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # this process ends the other one
-    with multiprocessing.get_context("spawn").Pool(1, *ignore_ctrl_c) as pool:
-        yield pool.apply_async(scan_dataset, (kind, root, split)).get
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(1, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        future = pool.submit(scan_dataset, kind, root, split)
+
+        def wait() -> DatasetScan:
+            try:
+                return future.result()
+            except BrokenProcessPool:
+                raise DataError(f"{root}: the process that read the labels was killed, perhaps for want of memory; "
+                                "close other programs, or check one `split` at a time") from None
+
+        try:
+            yield wait
+        except BaseException:
+            for process in pool._processes.values():  # no public way before Python 3.14's kill_workers
+                process.kill()
+            raise

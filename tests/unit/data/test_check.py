@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -134,3 +135,11 @@ def test_a_scan_in_the_background_is_the_same_and_so_are_its_errors(devkit: Path
     (devkit / "ImageSets/Main/test.txt").unlink()
     with scan_in_background("voc", devkit, "test") as outcome:
         assert "no such split" in outcome().problems[0]
+
+
+def test_a_killed_scanning_process_is_an_error_and_no_endless_wait(devkit: Path):
+    with scan_in_background("voc", devkit) as wait:
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        with pytest.raises(DataError, match="the process that read the labels was killed"):
+            wait()
