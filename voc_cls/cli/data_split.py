@@ -1,0 +1,71 @@
+"""voc-data split: lists for training, validation and test, or folds."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from voc_cls.config import Range, check_ranges
+from voc_cls.data.dataset import DataKind, DifficultPolicy
+from voc_cls.errors import UsageError
+
+FRACTION = Range(0, 0.999)
+SEED = Range(0, 2**32 - 1)  # the splitters use NumPy's legacy generator
+
+
+@dataclass(frozen=True)
+class Split:
+    """Split a data set into CSV lists for training, validation and test, or folds.
+
+    - No picture is copied: the lists contain paths, for `voc-train --data csv`.
+    - Stratified: each list gets its share of every class.
+    - Pictures with the same content go to the same list.
+
+    Examples:
+      voc-data split --data folder --root PetImages --out lists
+      voc-data split --data folder --root PetImages --out lists --folds 5
+    """
+
+    root: Path
+    """Path of the data set; see voc-data check --help."""
+    out: Path
+    """New folder for the lists: train.csv, val.csv and test.csv, or with --folds train_1.csv, val_1.csv and so on; and
+    classes.txt."""
+    data: DataKind = "folder"
+    """Kind of data set."""
+    split: str | None = None
+    """The split to divide. Default: the training split of voc-train."""
+    val: Annotated[float | None, FRACTION] = None
+    """Fraction of the pictures for val.csv, 0 to 1; 0: no such list. Default: 0.15. Not with --folds."""
+    test: Annotated[float, FRACTION] = 0.15
+    """Fraction of the pictures for test.csv, 0 to 1; 0: no such list."""
+    folds: Annotated[int | None, Range(2, 100)] = None
+    """Number of folds: each picture outside test.csv is in exactly one val_K.csv, and in the train_K.csv of the other
+    folds. Train on one with `voc-train --fold K`."""
+    seed: Annotated[int, SEED] = 0
+    """Random seed: the same seed gives the same lists."""
+    difficult: DifficultPolicy = DifficultPolicy.IGNORE
+    """voc only: how to label a picture that contains only difficult objects of a class."""
+
+    def run(self) -> None:
+        check_ranges(self)
+        if self.folds is not None and self.val is not None:
+            raise UsageError(f"--val {self.val:g}: cannot be combined with --folds, which divide the pictures "
+                             "already; omit one of them")
+        from rich.console import Console
+
+        from voc_cls.data.load import default_splits, read_dataset
+        from voc_cls.data.split import check_free, draw_lists, write_lists
+
+        check_free(self.out)
+        split = self.split or default_splits(self.data, self.root)[0]
+        dataset = read_dataset(self.data, self.root, split, self.difficult)
+        val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
+        lists = draw_lists(dataset, val, self.test, self.folds, self.seed)
+        write_lists(lists, self.out)
+        Console().print(lists)
+        chosen = "--fold 1" if self.folds else "--val-split val" if val else "--val-split auto"
+        print(f"{self.out}: {len(lists.parts)} lists; train on them with\n"
+              f"voc-train --data csv --root {shlex.quote(str(self.out))} {chosen} --weights vgg_16.ckpt --out runs/new")
