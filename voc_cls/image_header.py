@@ -1,15 +1,23 @@
 """What the header of an image file says, read before anything is decoded.
 
 A file of a few kilobytes can claim thousands of megapixels, and a decoder allocates what the header claims. The sizes
-are taken where TensorFlow's decoders (libjpeg, libpng, giflib, its own BMP reader) take them.
+are taken where TensorFlow's decoders (libjpeg, libpng, giflib, its own BMP reader) and Pillow's (WebP, TIFF) take them.
+
+EXIF's orientation says how the stored pixels are to be turned for display. It is read here and, with the same rules, in
+the graph of `voc_cls/data/orientation.py`: anything damaged counts as upright.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from typing import Literal
 
-MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"BM": "BMP", b"GIF8": "GIF"}
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+"""Of files in a folder that are taken for images; compare with `path.suffix.lower()`."""
+FORMATS = "JPEG, PNG, BMP, GIF, WebP or TIFF"
+MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"BM": "BMP", b"GIF8": "GIF", b"RIFF": "WebP",
+         b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers SOF0 … SOF15 (ITU-T T.81, table B.1); C4, C8 and CC between them are tables and reserved."""
 JPEG_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
@@ -17,6 +25,13 @@ JPEG_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
 JPEG_NO_HEADER = frozenset({0xD8, 0xD9, 0xDA})
 """SOI, EOI, SOS: the header is over."""
 GIF_IMAGE, GIF_EXTENSION = 0x2C, 0x21
+EXIF = b"Exif\0\0"
+"""What EXIF begins with in a JPEG: a TIFF header and directory follow."""
+ORIENTATION, SHORT = 0x0112, 3
+"""The tag, and its type (EXIF 2.32, 4.6.4 A)."""
+TIFF_TAGS = {256: "width", 257: "height", 258: "bits"}
+MOST_SEGMENTS, MOST_ENTRIES = 64, 256
+"""Segments or chunks before the pixels, and entries of a directory, in which EXIF's orientation is looked for."""
 
 
 class ImageError(ValueError):
@@ -25,26 +40,33 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Format and size of an image file."""
+    """Format and size of an image file, as stored."""
 
     format: str
-    """JPEG, PNG, BMP or GIF."""
+    """JPEG, PNG, BMP, GIF, WebP or TIFF."""
     width: int
     """Pixels."""
     height: int
     """Pixels."""
+    orientation: int = 1
+    """EXIF's: 1 is upright; 3 upside down; 6 and 8 lie on a side; 2, 4, 5 and 7 are mirrored too."""
     bits: int = field(default=8, compare=False)
-    """JPEG: bits of a sample; BMP: bits of a pixel."""
+    """JPEG, PNG, TIFF: bits of a sample; BMP: bits of a pixel."""
     frame_type: int = field(default=0, compare=False)
     """JPEG: number of the frame header, SOF0 to SOF15, which says how the samples are coded."""
     length: int = field(default=0, compare=False)
     """Bytes from the start of the file to the end of what was read."""
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) as displayed."""
+        return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)
+
 
 def image_format(content: bytes) -> str:
-    """JPEG, PNG, BMP or GIF, by the first bytes; ImageError for anything else."""
+    """JPEG, PNG, BMP, GIF, WebP or TIFF, by the first bytes; ImageError for anything else."""
     for magic, name in MAGIC.items():
-        if content.startswith(magic):
+        if content.startswith(magic) and (name != "WebP" or content[8:12] == b"WEBP"):
             return name
     start = f"{len(content)} bytes that start with {content[:8]!r}" if content else "empty"
     raise ImageError(f"not a JPEG, PNG, BMP or GIF picture: {start}")
@@ -57,7 +79,7 @@ def image_header(content: bytes) -> ImageHeader:
     """
     name = image_format(content)
     try:
-        return {"JPEG": _jpeg, "PNG": _png, "BMP": _bmp, "GIF": _gif}[name](content)
+        return READERS[name](content)
     except (struct.error, IndexError, ValueError):
         raise _damaged(name, content) from None
 
@@ -89,26 +111,113 @@ def _jpeg(content: bytes) -> ImageHeader:
         at += 1
         if marker in JPEG_FRAME_HEADERS:
             bits, height, width = struct.unpack_from(">BHH", content, at + 2)
-            return ImageHeader("JPEG", width, height, bits, marker - 0xC0, at + 7)
+            return ImageHeader("JPEG", width, height, _jpeg_orientation(content), bits, marker - 0xC0, at + 7)
         if marker in JPEG_NO_HEADER:
             raise ValueError("no frame header")
         if marker not in JPEG_WITHOUT_LENGTH:
             at += struct.unpack_from(">H", content, at)[0]
 
 
+def _jpeg_orientation(content: bytes) -> int:
+    at = 2
+    for _ in range(MOST_SEGMENTS):
+        marker, length = struct.unpack(">HH", content[at:at + 4].ljust(4, b"\0"))
+        if marker <= 0xFFDA:  # the frame header, or no segment
+            break
+        if marker == 0xFFE1 and content[at + 4:at + 10] == EXIF:
+            return _orientation(content[at + 10:at + 2 + length])
+        at += 1 if marker == 0xFFFF else 2 + length  # fill bytes may precede a marker
+    return 1
+
+
+def _orientation(tiff: bytes) -> int:
+    """Of the first directory of a TIFF structure; 1 where it is damaged or has none. What is cut off counts as 0."""
+    order = _byte_order(tiff)
+    start = int.from_bytes(tiff[4:8].ljust(4, b"\0"), order)
+    entries = int.from_bytes(tiff[start:start + 2].ljust(2, b"\0"), order)
+    table = tiff[start + 2:start + 2 + 12 * MOST_ENTRIES].ljust(12 * MOST_ENTRIES, b"\0")
+    for at in range(0, 12 * min(entries, MOST_ENTRIES), 12):
+        tag, kind = (int.from_bytes(table[at + place:at + place + 2], order) for place in (0, 2))
+        if (tag, kind) == (ORIENTATION, SHORT) and tiff[:2] in (b"II", b"MM"):
+            value = int.from_bytes(table[at + 8:at + 10], order)
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _byte_order(tiff: bytes) -> Literal["little", "big"]:
+    return "little" if tiff[:2] == b"II" else "big"
+
+
 def _png(content: bytes) -> ImageHeader:
-    width, height = struct.unpack_from(">II", content, 16)
-    return ImageHeader("PNG", width, height, length=24)
+    width, height, bits = struct.unpack_from(">IIB", content, 16)
+    orientation, at = 1, 8
+    for _ in range(MOST_SEGMENTS):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        if kind == b"IDAT":
+            break
+        if kind == b"eXIf":
+            orientation = _orientation(content[at + 8:at + 8 + length])
+            break
+        at += 12 + length
+    return ImageHeader("PNG", width, height, orientation, bits, length=24)
 
 
 def _bmp(content: bytes) -> ImageHeader:
+    if struct.unpack_from("<I", content, 14)[0] == 12:  # OS/2's
+        width, height, _, bits = struct.unpack_from("<HHHH", content, 18)
+        return ImageHeader("BMP", width, height, bits=bits, length=26)
     width, height, _, bits = struct.unpack_from("<iiHH", content, 18)
-    return ImageHeader("BMP", abs(width), abs(height), bits, length=30)  # a negative height: rows run from the top
+    return ImageHeader("BMP", abs(width), abs(height), bits=bits, length=30)  # a negative height: from the top down
 
 
 def _gif(content: bytes) -> ImageHeader:
     width, height = struct.unpack_from("<HH", content, 6)
     return ImageHeader("GIF", width, height, length=10)
+
+
+def _webp(content: bytes) -> ImageHeader:
+    """https://developers.google.com/speed/webp/docs/riff_container; EXIF follows the pixels."""
+    kind, _, first = struct.unpack_from("<4sIQ", content, 12)
+    if kind == b"VP8X" and len(content) >= 30:
+        width, height = (1 + int.from_bytes(content[at:at + 3], "little") for at in (24, 27))
+        return ImageHeader("WebP", width, height, _webp_orientation(content) if first & 0x08 else 1, length=30)
+    if kind == b"VP8L":
+        size = first >> 8
+        return ImageHeader("WebP", 1 + (size & 0x3FFF), 1 + (size >> 14 & 0x3FFF), length=25)
+    if kind != b"VP8 ":
+        raise ValueError("no image")
+    width, height = struct.unpack_from("<HH", content, 26)
+    return ImageHeader("WebP", width & 0x3FFF, height & 0x3FFF, length=30)
+
+
+def _webp_orientation(content: bytes) -> int:
+    at, end = 12, 8 + struct.unpack_from("<I", content, 4)[0]
+    while at < end:
+        kind, length = struct.unpack_from("<4sI", content, at)
+        if kind == b"EXIF":
+            return _orientation(content[at + 8:at + 8 + length].removeprefix(EXIF))
+        at += 8 + length + length % 2
+    return 1
+
+
+def _tiff(content: bytes) -> ImageHeader:
+    """The first page (TIFF 6.0, section 2: Image File Directory), which may be anywhere in the file."""
+    order = "<" if _byte_order(content) == "little" else ">"
+    start, = struct.unpack_from(order + "I", content, 4)
+    entries, = struct.unpack_from(order + "H", content, start)
+    values = {"bits": 1}
+    for at in range(start + 2, start + 2 + 12 * entries, 12):
+        tag, kind, number = struct.unpack_from(order + "HHI", content, at)
+        value = order + ("H" if kind == SHORT else "I")
+        place = at + 8 if number * struct.calcsize(value) <= 4 else struct.unpack_from(order + "I", content, at + 8)[0]
+        if tag in TIFF_TAGS:
+            values[TIFF_TAGS[tag]], = struct.unpack_from(value, content, place)
+    if not {"width", "height"} <= values.keys():
+        raise ValueError("no size")
+    return ImageHeader("TIFF", **values, orientation=_orientation(content), length=start)
+
+
+READERS = {"JPEG": _jpeg, "PNG": _png, "BMP": _bmp, "GIF": _gif, "WebP": _webp, "TIFF": _tiff}
 
 
 def _gif_frame_pixels(content: bytes) -> int:

@@ -95,6 +95,8 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _check_kind(path: Path, header: ImageHeader) -> None:
+    if header.format in ("WebP", "TIFF"):
+        raise DataError(f"{path}: is a {header.format}, which TensorFlow does not decode; save it as PNG")
     if header.format == "JPEG" and (header.frame_type not in JPEG_DECODABLE or header.bits != 8):
         raise DataError(f"{path}: is a JPEG of {header.bits} bits a sample coded as SOF{header.frame_type}; TensorFlow "
                         "decodes 8 bits, baseline or progressive (SOF0 to SOF2): save it anew")

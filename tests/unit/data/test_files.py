@@ -56,7 +56,7 @@ GOOD = {
 BAD = {
     "empty": (b"", "is empty"),
     "a web page": (b"<!DOCTYPE html>", "is not a JPEG, PNG, BMP or GIF picture: 15 bytes that start with b'<!DOCTYP'"),
-    "WebP": (encoded("WEBP"), "is not a JPEG, PNG, BMP or GIF picture: "),
+    "WebP": (encoded("WEBP"), "is a WebP, which TensorFlow does not decode"),
     "half a JPEG": (JPEG[:len(JPEG) // 2], "is a truncated JPEG of "),
     "half a JPEG with a thumbnail": ((JPEG[:2] + THUMBNAIL + JPEG[2:])[:-len(JPEG) // 2], "is a truncated JPEG of "),
     "a JPEG that lacks two bytes": (JPEG[:-2], "its end-of-image marker is missing"),
