@@ -29,8 +29,8 @@ __all__ = ["create_network", "evaluate", "export", "fetch_weights", "load_datase
 logger = logging.getLogger("voc_cls")
 
 
-def load_dataset(root: str | os.PathLike[str], kind: DataKind | None = None,
-                 difficult: DifficultPolicy | str = "ignore") -> DatasetDict:
+def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], kind: DataKind | None = None,
+                 difficult: DifficultPolicy | str = "ignore", classes: Sequence[str] = ()) -> DatasetDict:
     """Opens a data set; each split is read when you first ask for it: `load_dataset("VOCdevkit/VOC2007")["trainval"]`.
 
     Args:
@@ -39,6 +39,7 @@ def load_dataset(root: str | os.PathLike[str], kind: DataKind | None = None,
         kind: "voc", "cifar10", "csv" or "folder". Default: recognised from the content of `root`.
         difficult: For VOC, what an image is for a class of which it shows only difficult objects: "ignore" (neither
             positive nor negative, as VOC scores it), "positive" or "negative".
+        classes: The classes to read, in this order; others are ignored. Default: all.
 
     Returns:
         A read-only mapping from split to data set, with `.classes` and `.task`.
@@ -48,7 +49,7 @@ def load_dataset(root: str | os.PathLike[str], kind: DataKind | None = None,
     """
     from voc_cls.data import load
 
-    return load.load_dataset(root, kind, difficult)
+    return load.load_dataset(root, kind, difficult, classes)
 
 
 def fetch_weights(name: str = "vgg_16_conv", folder: str | os.PathLike[str] | None = None,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -186,7 +187,9 @@ class Program:
         return Settings(self, values, {name: f"{path}: {self._group_of[name]}.{name}" for name in values})
 
     def read_environment(self, environment: Mapping[str, str]) -> Settings:
-        """The settings of variables; empty ones count as absent, lists are separated by spaces or commas.
+        """The settings of variables; empty ones count as absent.
+
+        Lists are separated by spaces or commas, paths by colons as in $PATH.
 
         UsageError for unknown variables with the program's prefix and for wrong values.
         """
@@ -296,7 +299,8 @@ def flag_value(args: Sequence[str], flag: str) -> str | None:
 def typed(value: Any, kind: Any, where: str) -> Any:
     """A value of YAML or Python as type `kind`; YAML has no paths, tuples or enums, and reads 1e-5 as a string.
 
-    `kind` is bool, int, float, str, Path, an Enum, a Literal of strings, tuple[str, ...], or one of them | None.
+    `kind` is bool, int, float, str, Path, an Enum, a Literal of strings, a tuple of any number of strings or paths, or
+    one of them | None. A single path may stand for a tuple of paths.
     UsageError, beginning with `where`, for what it cannot be.
     """
     plain = _without_none(kind)
@@ -311,9 +315,11 @@ def typed(value: Any, kind: Any, where: str) -> Any:
             raise UsageError(f"{where}: {value!r} is not one of {', '.join(get_args(plain))}")
         return value
     if get_origin(plain) is tuple:
-        if not isinstance(value, (list, tuple)):
+        element = get_args(plain)[0]
+        values = [value] if element is Path and isinstance(value, str) else value
+        if not isinstance(values, (list, tuple)):
             raise UsageError(f"{where}: {value!r} is not a list")
-        return tuple(typed(entry, str, where) for entry in value)
+        return tuple(typed(entry, element, where) for entry in values)
     if plain is bool:
         if not isinstance(value, bool):
             raise UsageError(f"{where}: {value!r} is not true or false")
@@ -332,7 +338,7 @@ def _from_text(text: str, kind: Any) -> Any:
     """The text of a variable as YAML would have it."""
     plain = _without_none(kind)
     if get_origin(plain) is tuple:
-        return re.split(r"[\s,]+", text)
+        return text.split(os.pathsep) if get_args(plain)[0] is Path else re.split(r"[\s,]+", text)
     return TRUTHS.get(text.lower(), text) if plain is bool else text
 
 

@@ -13,10 +13,11 @@ import signal
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from types import FrameType
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
 
@@ -84,10 +85,44 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
     import tyro
 
     _set_help(config)
-    parsed: Config = tyro.cli(config, prog=program, description=description, args=args,
+    given = sys.argv[1:] if args is None else args
+    parsed: Config = tyro.cli(config, prog=program, description=description, args=_joined(given, config),
                               config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
                                       tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone))
     return parsed
+
+
+def _joined(args: Sequence[str], config: Any) -> list[str]:
+    """The arguments with all values of a list behind its first flag: --root A --root B becomes --root A B.
+
+    tyro would keep the last value alone.
+    """
+    names = Counter(argument.partition("=")[0] for argument in args)
+    repeated = {flag for flag in _list_flags(config) if names[flag] > 1}
+    groups: list[list[str]] = [[]]
+    lists: dict[str, list[str]] = {}
+    current = groups[0]
+    for argument in args:
+        flag, equals, value = argument.partition("=")
+        if flag in repeated:
+            if flag not in lists:
+                groups.append(lists.setdefault(flag, [flag]))
+            current = lists[flag]
+            current += [value] if equals else []
+        elif argument.startswith("-"):
+            groups.append(current := [argument])
+        else:
+            current.append(argument)
+    return [argument for group in groups for argument in group]
+
+
+def _list_flags(config: Any) -> set[str]:
+    """The flags that take any number of values, of a dataclass, of those within, or of a union of them."""
+    if not (isinstance(config, type) and is_dataclass(config)):
+        return {flag for part in get_args(config) for flag in _list_flags(part)}
+    kinds = get_type_hints(config)
+    return {f"--{name.replace('_', '-')}" for name, kind in kinds.items() if get_origin(kind) is tuple}.union(
+        *(_list_flags(kind) for kind in kinds.values() if is_dataclass(kind)))
 
 
 def _set_help(config: Any) -> None:

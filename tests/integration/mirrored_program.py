@@ -24,7 +24,7 @@ def main(devices: int, root: Path, out: Path) -> None:
     distribution = mirrored(tf.config.list_logical_devices("CPU"))
     assert distribution.replicas == devices
     config = TrainConfig(
-        DatasetConfig(root, train_split="train", val_split="val", eval_split="none"),
+        DatasetConfig((root,), train_split="train", val_split="val", eval_split="none"),
         NetworkConfig(weights="none", head="gap", trainable="conv5+", image_size=96),
         training=TrainingConfig(steps=3, batch_size=8, lr=1e-3, l2=1e-3, ema=0.9, clip_norm=1.0,
                                 head_lr_multiplier=2.0),

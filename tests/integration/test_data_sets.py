@@ -44,7 +44,7 @@ def test_a_fold_is_trained_and_evaluated_on_the_test_list(folds: Path, tmp_path:
                    "--trainable", "head", "--steps", 2, "--batch-size", 4, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     recorded = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["dataset"]
-    assert recorded["root"] == str(folds)
+    assert recorded["root"] == [str(folds)]
     assert [recorded[key] for key in ("data", "fold", "train_split", "val_split", "eval_split")] == [
         "csv", 2, "train_2", "val_2", "test"]
     assert (tmp_path / "run/labels.txt").read_text() == "cat\ndog\n"

@@ -90,7 +90,7 @@ def test_evaluating_draws_a_sheet_of_samples(run: Path, leaves: Path, tmp_path: 
 
 
 def test_a_loss_of_the_other_task_is_refused_before_anything_is_written(leaves: Path, tmp_path: Path):
-    config = TrainConfig(DatasetConfig(leaves, "folder"), NetworkConfig("none"), loss=LossConfig("focal"),
+    config = TrainConfig(DatasetConfig((leaves,), "folder"), NetworkConfig("none"), loss=LossConfig("focal"),
                          run=RunConfig(tmp_path / "run"))
     with pytest.raises(UsageError, match=r"^`loss` focal: not for a single-label data set"):
         train(config, Console(quiet=True))

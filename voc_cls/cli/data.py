@@ -57,21 +57,23 @@ class Check:
       voc-data check --data folder --root PetImages
     """
 
-    root: Path
-    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007. cifar10: cifar-10-batches-py or the
-    .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each
-    class, or for each split."""
+    root: tuple[Path, ...]
+    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, or several. cifar10:
+    cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that
+    contains a folder for each class, or for each split."""
     data: DataKind = "voc"
     """Kind of data set."""
     split: str | None = None
     """The split to check. Default: all; for voc also the files that no list mentions."""
+    classes: tuple[str, ...] = ()
+    """Classes to read; others are ignored. Default: all."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
         from voc_cls.data.scan import scan_in_background
 
-        with scan_in_background(self.data, self.root, self.split) as wait:
+        with scan_in_background(self.data, self.root, self.split, self.classes) as wait:
             import_tensorflow()
             from voc_cls.data.check import check_dataset
 
@@ -102,10 +104,12 @@ class Stats:
       voc-data stats --data folder --root PetImages --plot stats.png
     """
 
-    root: Path
+    root: tuple[Path, ...]
     """Path of the data set; see voc-data check --help."""
     split: str | None = None
     """The split to count; for voc with its objects. Default: all splits, side by side."""
+    classes: tuple[str, ...] = ()
+    """Classes to count; others are ignored. Default: all."""
     data: DataKind = "voc"
     """Kind of data set."""
     plot: Path | None = None
@@ -119,9 +123,9 @@ class Stats:
         from voc_cls.data.scan import scan_dataset
         from voc_cls.data.statistics import draw_statistics, statistics, table
 
-        scan = scan_dataset(self.data, self.root, self.split)
+        scan = scan_dataset(self.data, self.root, self.split, self.classes)
         if not scan.requested:
-            raise DataError(f"{self.root}: has no split to count")
+            raise DataError(f"{scan.where}: has no split to count")
         splits = statistics(scan)
         if self.plot is not None:
             draw_statistics(self.plot, splits)
@@ -142,7 +146,7 @@ class Preview:
       voc-data preview --root VOCdevkit/VOC2007 --augment lecture
     """
 
-    root: Path
+    root: tuple[Path, ...]
     """Path of the data set; see voc-data check --help."""
     data: DataKind = "voc"
     """Kind of data set."""
@@ -150,6 +154,8 @@ class Preview:
     """The split of the pictures. Default: the training split of voc-train."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class."""
+    classes: tuple[str, ...] = ()
+    """Classes to show; others are ignored. Default: all."""
     net: str = "vgg_16"
     """Network whose input size is used."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -171,7 +177,7 @@ class Preview:
 
         preprocessing = net_spec(self.net).preprocessing
         split = self.split or default_splits(self.data, self.root)[0]
-        dataset = read_dataset(self.data, self.root, split, self.difficult)
+        dataset = read_dataset(self.data, self.root, split, self.difficult, self.classes)
         import_tensorflow()
         shown = preview(dataset, self.pictures, self.variants, augmentation, preprocessing, self.seed)
         draw_preview(self.out, shown, dataset.classes, f"{dataset.name}: training pictures as {self.net} sees them",

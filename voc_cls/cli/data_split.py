@@ -28,7 +28,7 @@ class Split:
       voc-data split --data folder --root PetImages --out lists --folds 5
     """
 
-    root: Path
+    root: tuple[Path, ...]
     """Path of the data set; see voc-data check --help."""
     out: Path
     """New folder for the lists: train.csv, val.csv and test.csv, or with --folds train_1.csv, val_1.csv and so on; and
@@ -48,6 +48,8 @@ class Split:
     """Random seed: the same seed gives the same lists."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class."""
+    classes: tuple[str, ...] = ()
+    """Classes to list; others are ignored. Default: all."""
 
     def run(self) -> None:
         check_ranges(self)
@@ -61,7 +63,7 @@ class Split:
 
         check_free(self.out)
         split = self.split or default_splits(self.data, self.root)[0]
-        dataset = read_dataset(self.data, self.root, split, self.difficult)
+        dataset = read_dataset(self.data, self.root, split, self.difficult, self.classes)
         val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
         lists = draw_lists(dataset, val, self.test, self.folds, self.seed)
         write_lists(lists, self.out)

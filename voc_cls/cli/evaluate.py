@@ -11,7 +11,7 @@ import tyro
 
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, run
-from voc_cls.data.dataset import Dataset, DifficultPolicy
+from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ class EvalConfig:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder: the --out of voc-train."""
-    data: Literal["voc", "cifar10", "csv", "folder"] | None = None
+    data: DataKind | None = None
     """Kind of data set. Default: the run's."""
-    root: Path | None = None
-    """Folder of the data set. Default: the run's."""
+    root: tuple[Path, ...] = ()
+    """Path of the data set; voc takes several. Default: the run's."""
     split: str | None = None
     """The split to evaluate. Default: the run's --eval-split."""
     difficult: DifficultPolicy | None = None
@@ -117,24 +117,27 @@ def evaluate() -> None:
 
 def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
     """The pictures to evaluate: the run's own where no flag names others."""
-    from voc_cls.data.load import read_dataset
+    from voc_cls.data.load import NONE, read_dataset
+    from voc_cls.training.config import recorded_dataset
 
-    pictures, reasons = recorded["dataset"], recorded["provenance"].get("not_repeatable", {})
-    if config.root is None and "dataset" in reasons:
+    pictures, reasons = recorded_dataset(recorded["dataset"]), recorded["provenance"].get("not_repeatable", {})
+    if not config.root and "dataset" in reasons:
         raise UsageError(f"{config.run}: {reasons['dataset']}; pass --root and --split, or evaluate it from Python")
-    split = config.split or pictures["eval_split"]
-    if split == "none":
+    split = config.split or pictures.eval_split or NONE
+    if split == NONE:
         raise UsageError("--split: the run has no evaluation split; name one")
-    return read_dataset(config.data or pictures["data"], config.root or Path(pictures["root"]), split,
-                        config.difficult or DifficultPolicy(pictures["difficult"]))
+    return read_dataset(config.data or pictures.data, config.root or pictures.root, split,
+                        config.difficult or pictures.difficult, pictures.classes)
 
 
 def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
     """Whether this is the evaluation that voc-train ends with, whose files may be renewed."""
-    pictures = recorded["dataset"]
-    asked = {"data": config.data, "root": config.root and str(config.root.absolute()), "eval_split": config.split,
-             "difficult": config.difficult and config.difficult.value}
-    same_pictures = all(value is None or value == pictures[key] for key, value in asked.items())
+    from voc_cls.training.config import recorded_dataset
+
+    pictures = recorded_dataset(recorded["dataset"])
+    asked = {"data": config.data, "root": tuple(path.absolute() for path in config.root), "eval_split": config.split,
+             "difficult": config.difficult}
+    same_pictures = all(not value or value == getattr(pictures, key) for key, value in asked.items())
     same_network = config.precision in (None, recorded["compute"]["inference_precision"])
     return same_pictures and same_network and (config.weights, config.tta, config.classes) == ("best", "none", ())
 
@@ -142,14 +145,12 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
     """What the task fits, of a run that has a validation split but not its files; returns what was written."""
     from voc_cls.evaluation.tasks import fit, is_fitted, write_fitted
-    from voc_cls.training.config import DatasetConfig
+    from voc_cls.training.config import recorded_dataset
     from voc_cls.training.splits import read_splits
 
-    pictures = trained.config["dataset"]
-    if is_fitted(trained.folder.path, trained.task) or pictures["val_split"] == "none":
+    chosen = recorded_dataset(trained.config["dataset"])
+    if is_fitted(trained.folder.path, trained.task) or chosen.val_split == "none":
         return ()
-    chosen = DatasetConfig(**{**pictures, "root": Path(pictures["root"]),
-                              "difficult": DifficultPolicy(pictures["difficult"])})
     validation = read_splits(chosen, trained.config["training"]["seed"]).val
     assert validation is not None, "a validation split other than none is read"
     fitted = fit(validation, trained.logits(validation.paths, "validate"))

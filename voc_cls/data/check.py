@@ -60,9 +60,9 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     """
     problems = list(scan.problems)
     if not scan.requested:
-        problems.append(f"{scan.root}: has no split")
+        problems.append(f"{scan.where}: has no split")
     if scan.kind == "voc" and scan.whole:
-        problems += _unpaired(open_devkit(scan.root))
+        problems += [problem for root in scan.roots for problem in _unpaired(open_devkit(root))]
     headers: dict[Path, ImageHeader] = {}
     for split in scan.splits:
         headers.update(zip(split.dataset.paths, split.headers, strict=True))
@@ -77,12 +77,13 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
         done()
     leaks, copies = find_duplicates(scan.splits, digests)
     missing, rare = _empty_classes(scan)
+    notes = [warning for split in scan.splits for warning in split.warnings]
     if scan.whole:
-        rare += [f"{scan.root}: the classes of {split} are unknown; it was not checked"
-                 for split in splits_of(scan.kind, scan.root) if split not in scan.requested]
+        rare += [f"{scan.where}: the classes of {split} are unknown; it was not checked"
+                 for split in splits_of(scan.kind, scan.roots) if split not in scan.requested]
     return Check(scan.kind, scan.name, scan.requested, len(headers),
                  tuple(dict.fromkeys([*problems, *leaks, *missing])),
-                 tuple(dict.fromkeys([*copies, *rare])))
+                 tuple(dict.fromkeys([*notes, *copies, *rare])))
 
 
 def _empty_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
@@ -95,13 +96,13 @@ def _empty_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
     for name in scan.splits[0].dataset.classes if scan.splits else ():
         lacking = [split for split, positives in counts.items() if positives[name] == 0]
         if len(lacking) == len(counts):
-            sentence = f"{scan.root}: no picture shows the class {name!r}"
+            sentence = f"{scan.where}: no picture shows the class {name!r}"
             if scan.kind == "voc" or not scan.whole:
                 warnings.append(f"{sentence} in {', '.join(lacking)}; it cannot be learned or measured there")
             else:
                 problems.append(f"{sentence}; add one, or remove the class from the list of classes")
         elif lacking:
-            warnings.append(f"{scan.root}: the class {name!r} has no picture in {', '.join(lacking)}; it cannot be "
+            warnings.append(f"{scan.where}: the class {name!r} has no picture in {', '.join(lacking)}; it cannot be "
                             f"learned or measured there")
     return problems, warnings
 

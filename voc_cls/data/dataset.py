@@ -70,11 +70,13 @@ class Source:
     """Where a split was read from; with it the same images can be read again."""
 
     kind: DataKind
-    root: Path
+    root: tuple[Path, ...]
     split: str
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     draws: tuple[Draw, ...] = ()
     """The calls of `Dataset.split` that led to this part, the first one first."""
+    classes: tuple[str, ...] = ()
+    """Those that were chosen; none: all."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,7 +85,7 @@ class Dataset:
 
     labels: float32 [N, classes], 1 where the image shows the class, else 0; exactly one 1 in a row of a single-label
     data set. ignored: bool [N, classes], True where the entry counts neither way (its label is then 0). source: None
-    for a selection that cannot be read again from disk.
+    for a selection that cannot be read again from disk. warnings: sentences about what was read, for people.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Dataset:
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     task: Task = Task.MULTI_LABEL
     source: Source | None = None
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -7,16 +7,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Source, Task, html_table
 from voc_cls.data.readers import cifar10, csv, folder, voc
-from voc_cls.data.readers.split_scan import SplitScan
+from voc_cls.data.readers.split_scan import SplitScan, choose_classes
 from voc_cls.errors import DataError, UsageError, VocError
 
+Roots = Path | Sequence[Path]
+"""Where a data set is; voc takes several paths."""
 NONE = "none"
 """The value of `eval_split` and `val_split` for no split."""
 
@@ -25,10 +27,11 @@ NONE = "none"
 class Reader:
     """One kind of data set."""
 
-    scan: Callable[[Path, str, DifficultPolicy], SplitScan]
-    splits: Callable[[Path], tuple[str, ...]]
+    scan: Callable[[tuple[Path, ...], str, DifficultPolicy, tuple[str, ...]], SplitScan]
+    """Takes roots, split, policy, and the classes that were chosen, which only voc needs to know in advance."""
+    splits: Callable[[tuple[Path, ...]], tuple[str, ...]]
     """The splits that exist."""
-    default_splits: Callable[[Path], tuple[str, str]]
+    default_splits: Callable[[tuple[Path, ...]], tuple[str, str]]
     """The split to train on and the one to evaluate on, or `none`."""
     matches: Callable[[Path], bool]
     """Whether a file or folder looks like this kind."""
@@ -40,15 +43,16 @@ class DatasetDict(Mapping[str, Dataset]):
     Splits whose classes are unknown, such as the test pictures of a competition, are omitted.
     """
 
-    def __init__(self, kind: DataKind, root: Path, difficult: DifficultPolicy = DifficultPolicy.IGNORE) -> None:
-        self.kind, self.root, self.difficult = kind, root, difficult
-        self._datasets: dict[str, Dataset | None] = dict.fromkeys(labelled_splits(kind, root))
+    def __init__(self, kind: DataKind, roots: tuple[Path, ...], difficult: DifficultPolicy = DifficultPolicy.IGNORE,
+                 chosen: tuple[str, ...] = ()) -> None:
+        self.kind, self.roots, self.difficult, self.chosen = kind, roots, difficult, chosen
+        self._datasets: dict[str, Dataset | None] = dict.fromkeys(labelled_splits(kind, roots))
 
     def __getitem__(self, split: str) -> Dataset:
         """Reads a split; KeyError where it does not exist, DataError with the first problem of one that is wrong."""
         if split not in self._datasets:
-            raise KeyError(f"{split!r} is not a split of {self.root}; it has {', '.join(self._datasets) or 'none'}")
-        dataset = self._datasets[split] or read_dataset(self.kind, self.root, split, self.difficult)
+            raise KeyError(f"{split!r} is not a split of {self._where}; it has {', '.join(self._datasets) or 'none'}")
+        dataset = self._datasets[split] or read_dataset(self.kind, self.roots, split, self.difficult, self.chosen)
         self._datasets[split] = dataset
         return dataset
 
@@ -68,12 +72,16 @@ class DatasetDict(Mapping[str, Dataset]):
         """Whether an image belongs to one class or to any number of them."""
         return self._any().task
 
+    @property
+    def _where(self) -> str:
+        return ", ".join(map(str, self.roots))
+
     def _any(self) -> Dataset:
         """A split that has been read already, else the one to train on, else the first."""
         read = next((dataset for dataset in self._datasets.values() if dataset is not None), None)
         if not self._datasets:
-            raise DataError(f"{self.root}: has no split with classes")
-        train = default_splits(self.kind, self.root)[0]
+            raise DataError(f"{self._where}: has no split with classes")
+        train = default_splits(self.kind, self.roots)[0]
         return read or self[train if train in self else next(iter(self))]
 
     def _counts(self) -> dict[str, str]:
@@ -88,34 +96,37 @@ class DatasetDict(Mapping[str, Dataset]):
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split}: {count}" for split, count in self._counts().items())
-        return f"DatasetDict({self.kind}, {str(self.root)!r}: {{{splits}}})"
+        return f"DatasetDict({self.kind}, {self._where!r}: {{{splits}}})"
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: a table of the splits."""
-        return html_table(f"{self.root} ({self.kind})", ("split", "images"), tuple(self._counts().items()))
+        return html_table(f"{self._where} ({self.kind})", ("split", "images"), tuple(self._counts().items()))
 
 
-def load_dataset(root: str | os.PathLike[str], kind: DataKind | None = None,
-                 difficult: DifficultPolicy | str = DifficultPolicy.IGNORE) -> DatasetDict:
+def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], kind: DataKind | None = None,
+                 difficult: DifficultPolicy | str = DifficultPolicy.IGNORE, classes: Sequence[str] = ()) -> DatasetDict:
     """Opens a data set; its splits are read when they are first needed.
 
     Args:
-        root: voc: the folder of one year, such as VOCdevkit/VOC2007. cifar10: cifar-10-batches-py or its archive.
-            csv: the folder of the lists, or one list. folder: the folder of the class folders, or of the splits.
+        root: voc: the folder of one year, such as VOCdevkit/VOC2007, or a list of such folders. cifar10:
+            cifar-10-batches-py or its archive. csv: the folder of the lists, or one list. folder: the folder of the
+            class folders, or of the splits.
         kind: "voc", "cifar10", "csv" or "folder"; by default it is recognised from the content of `root`.
         difficult: voc only: what an image is for a class of which it shows only difficult objects: "ignore" (neither
             positive nor negative, as VOC does), "positive" or "negative".
+        classes: the classes to read, in this order; others are ignored. By default all.
 
     Raises:
         DataError: `root` is not such a data set, or its kind cannot be recognised.
+        UsageError: several roots for a kind other than voc.
     """
-    path = Path(root)
-    chosen = kind or recognise_kind(path)
+    roots = (Path(root),) if isinstance(root, (str, os.PathLike)) else tuple(map(Path, root))
+    chosen = kind or recognise_kind(checked_roots("voc", roots)[0])
     if chosen not in READERS:
         raise UsageError(f"`kind` {chosen!r}: must be one of {', '.join(READERS)}")
     if difficult not in tuple(DifficultPolicy):
         raise UsageError(f"`difficult` {difficult!r}: must be one of {', '.join(DifficultPolicy)}")
-    return DatasetDict(chosen, path, DifficultPolicy(difficult))
+    return DatasetDict(chosen, checked_roots(chosen, roots), DifficultPolicy(difficult), tuple(classes))
 
 
 def recognise_kind(root: Path) -> DataKind:
@@ -135,69 +146,90 @@ def recognise_kind(root: Path) -> DataKind:
                     "`root`, or the `kind` to see what is missing")
 
 
-def read_dataset(kind: DataKind, root: Path, split: str,
-                 difficult: DifficultPolicy = DifficultPolicy.IGNORE) -> Dataset:
+def checked_roots(kind: DataKind, root: Roots) -> tuple[Path, ...]:
+    """The paths of a data set; UsageError for none, for one given twice, and for several unless the kind is voc."""
+    roots = (root,) if isinstance(root, Path) else tuple(root)
+    if not roots:
+        raise UsageError("`root`: names no path; give the path of the data set")
+    if len(roots) > 1 and kind != "voc":
+        raise UsageError(f"`root` {roots[1]}: is a second path, and {kind} takes one; only voc takes several")
+    real = [os.path.realpath(path) for path in roots]
+    twice = [path for number, path in enumerate(roots) if real[number] in real[:number]]
+    if twice:
+        raise UsageError(f"`root` {twice[0]}: is given twice; give each path once")
+    return roots
+
+
+def read_dataset(kind: DataKind, root: Roots, split: str, difficult: DifficultPolicy = DifficultPolicy.IGNORE,
+                 classes: tuple[str, ...] = ()) -> Dataset:
     """Reads one split; the classes and their order are the same for all splits of `root`.
 
     Args:
         kind: of data set, a key of READERS.
-        root: where it is.
+        root: where it is; voc takes several paths.
         split: one of `splits_of`.
         difficult: only for kinds with difficult objects.
+        classes: those to read, in this order; others are ignored. By default all.
 
     Raises:
         DataError: the first problem, with file, line and what was found, or the splits that exist.
-        UsageError: `difficult` is given for a kind that has no difficult objects.
+        UsageError: `difficult` or several roots for a kind that has neither, or a class that does not exist.
     """
-    return scan_split(kind, root, split, difficult).checked()
+    return scan_split(kind, root, split, difficult, classes).checked()
 
 
-def scan_split(kind: DataKind, root: Path, split: str,
-               difficult: DifficultPolicy = DifficultPolicy.IGNORE) -> SplitScan:
+def scan_split(kind: DataKind, root: Roots, split: str, difficult: DifficultPolicy = DifficultPolicy.IGNORE,
+               classes: tuple[str, ...] = ()) -> SplitScan:
     """Like `read_dataset`, but the problems of single images and lines are collected, not raised."""
     if kind != "voc" and difficult is not DifficultPolicy.IGNORE:
         raise UsageError(f"`difficult` {difficult}: only voc has difficult objects, {kind} has none; omit it")
-    scan = READERS[kind].scan(root, split, difficult)
-    return replace(scan, dataset=replace(scan.dataset, source=Source(kind, root, split, difficult)))
+    roots = checked_roots(kind, root)
+    scan = READERS[kind].scan(roots, split, difficult, classes)
+    if classes:
+        scan = choose_classes(scan, classes)
+    source = Source(kind, roots, split, difficult, classes=classes)
+    return replace(scan, dataset=replace(scan.dataset, source=source))
 
 
-def splits_of(kind: DataKind, root: Path) -> tuple[str, ...]:
+def splits_of(kind: DataKind, root: Roots) -> tuple[str, ...]:
     """The splits that exist; DataError where `root` is not such a data set."""
-    return READERS[kind].splits(root)
+    return READERS[kind].splits(checked_roots(kind, root))
 
 
-def labelled_splits(kind: DataKind, root: Path) -> tuple[str, ...]:
+def labelled_splits(kind: DataKind, root: Roots) -> tuple[str, ...]:
     """The splits that have classes; those of folders may have none, like the test images of Dogs vs. Cats."""
-    return tuple(split for split in splits_of(kind, root) if kind != "folder" or folder.has_classes(root, split))
+    first = checked_roots(kind, root)[0]
+    return tuple(split for split in splits_of(kind, root) if kind != "folder" or folder.has_classes(first, split))
 
 
-def default_splits(kind: DataKind, root: Path) -> tuple[str, str]:
+def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
     """(to train on, to evaluate on) where no split is named; `none` for nothing to evaluate on.
 
     voc: trainval, test. cifar10: train, test. csv: train, and test if there is one; a single CSV: itself, none.
     folder: train, and test if it has classes; `all`, none where there are no such folders.
     """
-    return READERS[kind].default_splits(root)
+    return READERS[kind].default_splits(checked_roots(kind, root))
 
 
-def _csv_defaults(root: Path) -> tuple[str, str]:
-    splits = csv.splits_of(root)
+def _csv_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
+    splits = csv.splits_of(roots[0])
     return splits[0] if len(splits) == 1 else "train", "test" if "test" in splits and len(splits) > 1 else NONE
 
 
-def _folder_defaults(root: Path) -> tuple[str, str]:
-    splits = folder.splits_of(root)
+def _folder_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
+    splits = folder.splits_of(roots[0])
     return (folder.ALL if splits == (folder.ALL,) else "train",
-            "test" if "test" in splits and folder.has_classes(root, "test") else NONE)
+            "test" if "test" in splits and folder.has_classes(roots[0], "test") else NONE)
 
 
 READERS: dict[DataKind, Reader] = {
-    "voc": Reader(voc.scan_voc, lambda root: voc.open_devkit(root).splits(), lambda _: ("trainval", "test"),
-                  voc.is_devkit),
-    "cifar10": Reader(lambda root, split, _: cifar10.scan_cifar10(root, split), lambda _: tuple(cifar10.SPLITS),
+    "voc": Reader(lambda roots, split, difficult, _: voc.scan_voc(roots[0], split, difficult),
+                  lambda roots: voc.open_devkit(roots[0]).splits(), lambda _: ("trainval", "test"), voc.is_devkit),
+    "cifar10": Reader(lambda roots, split, *_: cifar10.scan_cifar10(roots[0], split), lambda _: tuple(cifar10.SPLITS),
                       lambda _: ("train", "test"), cifar10.is_cifar10),
-    "csv": Reader(lambda root, split, _: csv.scan_csv(root, split), csv.splits_of, _csv_defaults, csv.is_csv),
-    "folder": Reader(lambda root, split, _: folder.scan_folder(root, split), folder.splits_of, _folder_defaults,
-                     folder.is_folder),
+    "csv": Reader(lambda roots, split, *_: csv.scan_csv(roots[0], split), lambda roots: csv.splits_of(roots[0]),
+                  _csv_defaults, csv.is_csv),
+    "folder": Reader(lambda roots, split, *_: folder.scan_folder(roots[0], split),
+                     lambda roots: folder.splits_of(roots[0]), _folder_defaults, folder.is_folder),
 }
 assert set(READERS) == set(get_args(DataKind))

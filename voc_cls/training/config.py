@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Task
-from voc_cls.data.load import NONE, default_splits
+from voc_cls.data.load import NONE, checked_roots, default_splits
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import UsageError
 from voc_cls.paths import cache_folder
@@ -31,10 +31,11 @@ class DatasetConfig:
     """The data set. Its kind decides the task: voc is multi-label, cifar10 and folder are single-label, csv depends on
     its header."""
 
-    root: Path
-    """Path of the data set. voc: the folder of one year, with Annotations, ImageSets and JPEGImages. cifar10:
-    cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that
-    contains a folder for each class, or train and test with such folders."""
+    root: tuple[Path, ...]
+    """Path of the data set. voc: the folder of one year, with Annotations, ImageSets and JPEGImages; several paths are
+    read as one data set (--root VOC2007 --root VOC2012). cifar10: cifar-10-batches-py or the .tar.gz. csv: the folder
+    of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each class, or train and test
+    with such folders."""
     data: DataKind = "voc"
     """Kind of data set. csv: rows of path,class (single-label) or path,labels (multi-label, separated by |). folder:
     the class is the name of the folder; without class folders, the part of the file name before the first dot
@@ -54,6 +55,9 @@ class DatasetConfig:
     """Fraction of --train-split that --val-split auto takes, 0 to 1; stratified over the classes, drawn with --seed."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class; the VOC protocol ignores it."""
+    classes: tuple[str, ...] = ()
+    """Classes to train on, in the order of the network's outputs, such as cat dog. Other classes are ignored; in a
+    single-label data set their pictures are left out. Default: all."""
 
     def checked(self) -> DatasetConfig:
         """With its splits named and its root absolute; what is named already stays as it is.
@@ -68,7 +72,8 @@ class DatasetConfig:
             train = train or default_train
             evaluate = evaluate or (NONE if default_evaluate == train else default_evaluate)
         # the root is absolute because a run is used from other folders too
-        return replace(self, root=self.root.absolute(), train_split=train, val_split=val, eval_split=evaluate)
+        roots = tuple(path.absolute() for path in checked_roots(self.data, self.root))
+        return replace(self, root=roots, train_split=train, val_split=val, eval_split=evaluate)
 
     def _fold_splits(self, fold: int) -> tuple[str, str]:
         """The names of the training and the validation split."""
@@ -80,11 +85,11 @@ class DatasetConfig:
                                       ("val_split", self.val_split, (AUTO, val))):
             if given not in harmless:
                 raise UsageError(f"`fold` {fold}: takes {train} and {val}, not `{name}` {given}; omit one of them")
-        known = folds_of(self.root)
+        known = folds_of(self.root[0])
         if fold not in known:
             existing = f"the folds {', '.join(map(str, known))}; choose one of them" if known else (
                 "no folds (train_1.csv with val_1.csv); make some with `voc-data split --folds 5`")
-            raise UsageError(f"`fold` {fold}: {self.root} has {existing}")
+            raise UsageError(f"`fold` {fold}: {self.root[0]} has {existing}")
         return train, val
 
 
@@ -337,6 +342,12 @@ def option_groups(options: Mapping[str, Any]) -> dict[str, Any]:
         group, type_ = settings[name]
         values[group][name] = typed(value, type_, f"`{name}`")
     return {group: kind(**values[group]) for group, kind in kinds.items()}
+
+
+def recorded_dataset(values: Mapping[str, Any]) -> DatasetConfig:
+    """The data set of a run, from `dataset` in its config.yaml."""
+    return DatasetConfig(**{setting.name: typed(values[setting.name], setting.type, f"dataset.{setting.name}")
+                            for setting in settings_of(DatasetConfig) if setting.name in values})
 
 
 def to_dict(config: Any) -> dict[str, Any]:

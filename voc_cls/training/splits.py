@@ -51,7 +51,7 @@ def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
         if split in (None, NONE):
             return None
         try:
-            return read_dataset(chosen.data, chosen.root, str(split), chosen.difficult)
+            return read_dataset(chosen.data, chosen.root, str(split), chosen.difficult, chosen.classes)
         except DataError as error:
             raise DataError(f"`{parameter}` {split}: {error}") from error
 
@@ -104,18 +104,19 @@ def real_paths(split: Dataset) -> set[str]:
 def dataset_config(splits: Splits, seed: int) -> tuple[DatasetConfig, str]:
     """The settings that read the same splits again, and "", or settings with an unknown root, and the reason for it."""
     names = tuple(split.name if split is not None else NONE for split in (splits.train, splits.val, splits.eval))
-    unknown = DatasetConfig(UNKNOWN, train_split=names[0], val_split=names[1], eval_split=names[2],
+    unknown = DatasetConfig((UNKNOWN,), train_split=names[0], val_split=names[1], eval_split=names[2],
                             difficult=splits.train.difficult)
     train = splits.train.source
     if train is None or any(split.source is None for split in splits.all):
         return unknown, "its data sets were made in Python and cannot be read again"
-    places = {(split.source.kind, split.source.root, split.source.difficult) for split in splits.all if split.source}
+    places = {(split.source.kind, split.source.root, split.source.difficult, split.source.classes)
+              for split in splits.all if split.source}
     if len(places) > 1:
         return unknown, "its data sets come from different places"
     val = splits.val.source if splits.val is not None else None
     evaluated = splits.eval.source if splits.eval is not None else None
-    known = DatasetConfig(train.root.absolute(), train.kind, train.split, evaluated.split if evaluated else NONE,
-                          difficult=train.difficult)
+    known = DatasetConfig(tuple(path.absolute() for path in train.root), train.kind, train.split,
+                          evaluated.split if evaluated else NONE, difficult=train.difficult, classes=train.classes)
     if evaluated is not None and evaluated.draws:
         return unknown, "it is evaluated on a part of a split"
     if not train.draws and not (val and val.draws):

@@ -19,6 +19,8 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
                ) -> None:
     """Prints what is about to happen: the layers, the run, and a warning for what cannot be meant."""
     training, settings, network = config.training, config.settings, config.settings.network
+    for warning in dict.fromkeys(warning for split in splits.all for warning in split.warnings):
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     console.print(trained.table(training.lr))
     if network.weights == "none" and trained.frozen_parameters:
         console.print("[yellow]warning:[/yellow] the frozen layers have random weights")

@@ -52,10 +52,11 @@ def test_few_images_of_many_classes_are_divided_too():
 
 def test_a_part_remembers_the_data_set_and_every_draw(drawn_devkit: Path):
     trainval = read_dataset("voc", drawn_devkit, "trainval", DifficultPolicy.NEGATIVE)
-    assert trainval.source == Source("voc", drawn_devkit, "trainval", DifficultPolicy.NEGATIVE)
+    assert trainval.source == Source("voc", (drawn_devkit,), "trainval", DifficultPolicy.NEGATIVE)
     rest, val = trainval.split(0.3, seed=1)
     _, part = rest.split(0.5, seed=2)
-    assert val.source == Source("voc", drawn_devkit, "trainval", DifficultPolicy.NEGATIVE, (Draw(0.3, 1, taken=True),))
+    assert val.source == Source("voc", (drawn_devkit,), "trainval", DifficultPolicy.NEGATIVE,
+                                (Draw(0.3, 1, taken=True),))
     assert part.source is not None
     assert part.source.draws == (Draw(0.3, 1, taken=False), Draw(0.5, 2, taken=True))
     assert rest.subset(np.array([0, 2]), "two").source is None

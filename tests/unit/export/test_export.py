@@ -41,7 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
-    config = TrainConfig(DatasetConfig(root=Path("devkit")), NetworkConfig(weights="none", head="gap", image_size=64))
+    config = TrainConfig(DatasetConfig(root=(Path("devkit"),)),
+                         NetworkConfig(weights="none", head="gap", image_size=64))
     folder.config.write_text(yaml.safe_dump(to_dict(config.checked())
                                             | {"provenance": {"weights_digest": None, "train_pictures": 7}}))
     return folder.path
@@ -76,7 +77,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
-    config = TrainConfig(DatasetConfig(root=Path("pets"), data="folder", train_split="train", eval_split="none"),
+    config = TrainConfig(DatasetConfig(root=(Path("pets"),), data="folder", train_split="train", eval_split="none"),
                          NetworkConfig(weights="none", head="gap", image_size=64, normalisation="torch"))
     labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     test = Dataset("pets test", LABELS, (Path("x.jpg"),) * 4, labels, labels > 1, task=Task.SINGLE_LABEL)

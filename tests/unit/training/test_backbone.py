@@ -61,7 +61,7 @@ def part(network: Network, splits: Splits, cache: FeatureCache, first: str = "co
 
 def resolved(splits: Splits, augmentation: Augmentation, seed: int = 0, precision: str = "float32",
              limit_gb: float = 1.0) -> ResolvedConfig:
-    settings = TrainConfig(DatasetConfig(Path("data")), NetworkConfig("none"), training=TrainingConfig(seed=seed),
+    settings = TrainConfig(DatasetConfig((Path("data"),)), NetworkConfig("none"), training=TrainingConfig(seed=seed),
                            compute=ComputeConfig(inference_precision=precision, cache_gb=limit_gb))
     return replace(settings.resolved(splits.train), augmentation=augmentation)
 

@@ -13,7 +13,7 @@ from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, T
 
 
 def config(**training: object) -> TrainConfig:
-    return TrainConfig(DatasetConfig(root=Path("devkit")), NetworkConfig(weights="none"),
+    return TrainConfig(DatasetConfig(root=(Path("devkit"),)), NetworkConfig(weights="none"),
                        training=TrainingConfig(**training))  # type: ignore[arg-type]
 
 
@@ -60,7 +60,7 @@ def test_a_yaml_file_gives_values_and_leaves_the_rest_to_the_defaults(tmp_path: 
     file.write_text("dataset: {root: devkit, difficult: negative}\nnetwork: {weights: none}\ntraining: {lr: 1e-4}\n"
                     "provenance: {anything: 1}\n")
     read = read_settings(["--config", str(file)], {}).config(TrainConfig)
-    assert read.dataset.root == Path("devkit")
+    assert read.dataset.root == (Path("devkit"),)
     assert read.training.lr == 1e-4
     assert read.training.batch_size == 32
 

@@ -19,7 +19,7 @@ from voc_cls.training.splits import check_same_classes, read_splits
 
 @pytest.fixture
 def chosen(devkit: Path) -> DatasetConfig:
-    return DatasetConfig(root=devkit, val_fraction=0.3)
+    return DatasetConfig(root=(devkit,), val_fraction=0.3)
 
 
 def test_the_parts_are_apart_and_together_the_whole_split(chosen: DatasetConfig):
@@ -72,7 +72,7 @@ def write(path: Path, *lines: str, header: str = "path,class") -> None:
 
 
 def csv(root: Path, **values: object) -> DatasetConfig:
-    return DatasetConfig(root=root, data="csv", **values)  # type: ignore[arg-type]
+    return DatasetConfig(root=(root,), data="csv", **values)  # type: ignore[arg-type]
 
 
 def names(dataset: Dataset | None) -> set[str]:
@@ -110,7 +110,7 @@ def test_a_fold_trains_on_one_list_and_watches_the_other(lists: Path):
 
 def test_what_is_resolved_names_its_splits_and_stays_as_it_is(lists: Path, devkit: Path):
     for config, expected in ((csv(lists, fold=1), ("train_1", "test", "val_1")),
-                             (DatasetConfig(devkit), ("trainval", "test", "auto")),
+                             (DatasetConfig((devkit,)), ("trainval", "test", "auto")),
                              (csv(lists / "a.csv"), ("a", "none", "auto")),
                              (csv(lists, train_split="test"), ("test", "none", "auto")),
                              (csv(lists, train_split="a", eval_split="b"), ("a", "b", "auto"))):

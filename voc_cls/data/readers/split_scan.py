@@ -8,14 +8,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.files import read_header
-from voc_cls.errors import DataError
+from voc_cls.errors import DataError, UsageError
 from voc_cls.image_header import ImageHeader
 
 UNWRITABLE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
@@ -55,11 +55,13 @@ class SplitScan:
     problems: tuple[str, ...] = ()
     objects: tuple[tuple[VocObject, ...], ...] | None = None
     """The annotated objects of each image; None where the kind of data set has none."""
+    warnings: tuple[str, ...] = ()
+    """What is worth knowing and hinders nothing, a sentence for each kind of it: see `summed_up`."""
 
     def checked(self) -> Dataset:
-        """The data set; DataError with the first problem and the number of the others."""
+        """The data set with the warnings; DataError with the first problem and the number of the others."""
         raise_first(self.problems)
-        return self.dataset
+        return replace(self.dataset, warnings=self.warnings)
 
 
 def raise_first(problems: Sequence[str]) -> None:
@@ -67,6 +69,45 @@ def raise_first(problems: Sequence[str]) -> None:
     if problems:
         more = len(problems) - 1
         raise DataError(problems[0] + (f" (and {more:,} more: `voc-data check` lists them all)" if more else ""))
+
+
+def summed_up(findings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """A sentence for each kind of finding, with the first place and the number of the others.
+
+    findings: (where, what) such as ("a.xml:3", "has no <size>"); what is the same text for all of a kind.
+    """
+    places: dict[str, list[str]] = {}
+    for where, what in findings:
+        places.setdefault(what, []).append(where)
+    return tuple(f"{where[0]}: {what}" + (f" (and {len(where) - 1:,} more)" if len(where) > 1 else "")
+                 for what, where in places.items())
+
+
+def choose_classes(scan: SplitScan, classes: Sequence[str]) -> SplitScan:
+    """The scan with these classes alone, in this order, and a warning that counts what is ignored.
+
+    Multi-label: an image of other classes alone becomes one of no class. Single-label: it is left out.
+    UsageError for a class that the data set does not have, or that is given twice.
+    """
+    dataset = scan.dataset
+    for number, name in enumerate(classes):
+        if name not in dataset.classes:
+            raise UsageError(f"`classes`: {unknown_class(name, dataset.classes, dataset.name)}")
+        if name in classes[:number]:
+            raise UsageError(f"`classes` {name}: is given twice; give each class once")
+    columns = [dataset.classes.index(name) for name in classes]
+    chosen = dataset.labels[:, columns].any(axis=1)
+    rows = np.flatnonzero(chosen) if dataset.single_label else np.arange(len(dataset))
+    other = np.delete(dataset.labels, columns, axis=1)
+    names = [name for name, count in dataset.positives.items() if count and name not in classes]
+    images = int(other.any(axis=1).sum())
+    effect = "these images are left out" if dataset.single_label else "these classes are ignored"
+    warning = (f"{dataset.name}: {images:,} of {len(dataset):,} pictures show {len(names):,} classes that were not "
+               f"chosen ({_shown(names)}); {effect}")
+    objects = scan.objects and tuple(tuple(item for item in scan.objects[row] if item.name in classes) for row in rows)
+    return replace(scan, dataset=dataset.subset(rows, dataset.name).only(columns), objects=objects,
+                   headers=tuple(scan.headers[row] for row in rows),
+                   warnings=(*scan.warnings, *([warning] if names else [])))
 
 
 @dataclass(frozen=True)
@@ -122,6 +163,9 @@ def class_problem(name: str) -> str | None:
 def unknown_class(name: str, classes: Sequence[str], where: str) -> str:
     """The sentence about a class that is not among `classes`, the list `where`; it names similar ones."""
     near = difflib.get_close_matches(name, classes, 3)
-    shown = ", ".join(classes[:NAMED_CLASSES]) + (", …" if len(classes) > NAMED_CLASSES else "")
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {shown}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {_shown(classes)}"
     return f"unknown class {name!r}, it is not in {where}; {hint}"
+
+
+def _shown(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:NAMED_CLASSES]) + (", …" if len(classes) > NAMED_CLASSES else "")
