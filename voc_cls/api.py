@@ -35,8 +35,8 @@ def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
     Args:
         root: The folder or file of the data set: one year of a VOC devkit, `cifar-10-batches-py` or its archive, CSV
-            lists, or a folder with a folder for each class.
-        kind: "voc", "cifar10", "csv" or "folder". Default: recognised from the content of `root`.
+            lists, a folder with a folder for each class, or COCO's annotations.
+        kind: "voc", "cifar10", "csv", "folder" or "coco". Default: recognised from the content of `root`.
         difficult: For VOC, what an image is for a class of which it shows only difficult objects: "ignore" (neither
             positive nor negative, as VOC scores it), "positive" or "negative".
         classes: The classes to read, in this order; others are ignored. Default: all.

@@ -42,25 +42,28 @@ class Check:
 
     Labels are read as in training, and every picture is decoded. Problems:
     - files that cannot be read or decoded, or whose counterpart is missing
-    - unknown classes, and classes without pictures
+    - unknown classes, classes without pictures, and a single-label data set with one class
     - the same picture in two splits, by name or by content
     - the same picture twice, with different labels
 
     Warnings, which do not change the exit code:
     - the same picture twice in one split, with the same labels
-    - classes that a split lacks; test pictures without classes
+    - classes that a split lacks, that nearly all pictures show, or whose names differ only in case or blanks
+    - what was left out or looked up elsewhere, such as test pictures without classes
 
     Examples:
       voc-data check --root VOCdevkit/VOC2007 --split trainval
       voc-data check --data cifar10 --root cifar-10-batches-py
       voc-data check --data csv --root lists
       voc-data check --data folder --root PetImages
+      voc-data check --data coco --root coco --split val2017
     """
 
     root: tuple[Path, ...]
     """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, or several. cifar10:
     cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that
-    contains a folder for each class, or for each split."""
+    contains a folder for each class, or for each split. coco: the folder above annotations/instances_*.json or
+    train/_annotations.coco.json, or one such file."""
     data: DataKind = "voc"
     """Kind of data set."""
     split: str | None = None

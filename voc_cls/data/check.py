@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from voc_cls.data.class_warnings import class_warnings
 from voc_cls.data.duplicates import find_duplicates
 from voc_cls.data.load import splits_of
 from voc_cls.data.preprocessing import Preprocessing, decode
@@ -76,7 +77,7 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
             digests[path] = outcome
         done()
     leaks, copies = find_duplicates(scan.splits, digests)
-    missing, rare = _empty_classes(scan)
+    missing, rare = _odd_classes(scan)
     notes = [warning for split in scan.splits for warning in split.warnings]
     if scan.whole:
         rare += [f"{scan.where}: the classes of {split} are unknown; it was not checked"
@@ -86,16 +87,22 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
                  tuple(dict.fromkeys([*notes, *copies, *rare])))
 
 
-def _empty_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
-    """(problems, warnings): classes that no image shows, and those that a split lacks.
+def _odd_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
+    """(problems, warnings): a class alone, those that no image shows or a split lacks, and `class_warnings`.
 
     VOC's classes are fixed, and a devkit may have been shortened; elsewhere the data set has its own list of classes.
     """
     problems, warnings = [], []
     counts = {split.split: split.dataset.positives for split in scan.splits}
-    for name in scan.splits[0].dataset.classes if scan.splits else ():
-        lacking = [split for split, positives in counts.items() if positives[name] == 0]
-        if len(lacking) == len(counts):
+    classes = tuple(dict.fromkeys(name for positives in counts.values() for name in positives))
+    if len(classes) == 1 and scan.splits[0].dataset.single_label:
+        problems.append(f"{scan.where}: has the class {classes[0]!r} alone, so there is nothing to distinguish; add "
+                        "pictures of another class")
+    else:
+        warnings += [f"{scan.where}: {warning}" for warning in class_warnings(split.dataset for split in scan.splits)]
+    for name in classes:
+        lacking = [split for split, positives in counts.items() if not positives.get(name, 1)]
+        if len(lacking) == sum(name in positives for positives in counts.values()):
             sentence = f"{scan.where}: no picture shows the class {name!r}"
             if scan.kind == "voc" or not scan.whole:
                 warnings.append(f"{sentence} in {', '.join(lacking)}; it cannot be learned or measured there")

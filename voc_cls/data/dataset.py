@@ -21,7 +21,7 @@ import numpy.typing as npt
 from voc_cls.errors import UsageError
 
 Numbers = npt.NDArray[np.int64]
-DataKind = Literal["voc", "cifar10", "csv", "folder"]
+DataKind = Literal["voc", "cifar10", "csv", "folder", "coco"]
 IGNORED = -1.0
 """The target of an entry that is neither positive nor negative; the loss and every metric leave it out."""
 REPR_CLASSES = 5

@@ -5,6 +5,7 @@ An image's header and end cost some 40 µs, so every reader looks at them; `voc-
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import struct
@@ -51,15 +52,21 @@ def read_bytes(path: Path, limit: int) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def decode_text(content: bytes, errors: str = "strict") -> str:
+    """UTF-8, with or without a byte order mark, or UTF-16 with one, as Excel writes it."""
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return content.decode(encoding, errors)
+
+
 def read_text(path: Path) -> str:
-    """The content of a list in UTF-8, with or without a byte order mark; DataError names the line of another byte."""
-    content = read_bytes(path, LIST_LIMIT).removeprefix(b"\xef\xbb\xbf")
+    """The content of a list in UTF-8 or UTF-16; DataError names the line of another byte."""
+    content = read_bytes(path, LIST_LIMIT)
     try:
-        return content.decode("utf-8")
+        return decode_text(content)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: holds the byte 0x{content[error.start]:02x}, which is not UTF-8 text; save "
-                        "the list as UTF-8") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: holds the byte 0x{error.object[error.start]:02x}, which is not UTF-8 text; "
+                        "save the list as UTF-8") from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

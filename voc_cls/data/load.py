@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import get_args
 
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Source, Task, html_table
-from voc_cls.data.readers import cifar10, csv, folder, voc
+from voc_cls.data.readers import cifar10, coco, csv, folder, voc
+from voc_cls.data.readers.split_names import split_for
 from voc_cls.data.readers.split_scan import SplitScan, choose_classes
 from voc_cls.errors import DataError, UsageError, VocError
 
@@ -110,8 +111,8 @@ def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     Args:
         root: voc: the folder of one year, such as VOCdevkit/VOC2007, or a list of such folders. cifar10:
             cifar-10-batches-py or its archive. csv: the folder of the lists, or one list. folder: the folder of the
-            class folders, or of the splits.
-        kind: "voc", "cifar10", "csv" or "folder"; by default it is recognised from the content of `root`.
+            class folders, or of the splits. coco: the folder above annotations/instances_*.json, or one such file.
+        kind: "voc", "cifar10", "csv", "folder" or "coco"; by default it is recognised from the content of `root`.
         difficult: voc only: what an image is for a class of which it shows only difficult objects: "ignore" (neither
             positive nor negative, as VOC does), "positive" or "negative".
         classes: the classes to read, in this order; others are ignored. By default all.
@@ -197,29 +198,29 @@ def splits_of(kind: DataKind, root: Roots) -> tuple[str, ...]:
 
 
 def labelled_splits(kind: DataKind, root: Roots) -> tuple[str, ...]:
-    """The splits that have classes; those of folders may have none, like the test images of Dogs vs. Cats."""
+    """The splits that have classes; those of folders and CSVs may have none, like the test images of competitions."""
     first = checked_roots(kind, root)[0]
-    return tuple(split for split in splits_of(kind, root) if kind != "folder" or folder.has_classes(first, split))
+    has_classes = {"folder": folder.has_classes, "csv": csv.has_classes}.get(kind)
+    return tuple(split for split in splits_of(kind, root) if has_classes is None or has_classes(first, split))
 
 
 def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
     """(to train on, to evaluate on) where no split is named; `none` for nothing to evaluate on.
 
-    voc: trainval, test. cifar10: train, test. csv: train, and test if there is one; a single CSV: itself, none.
-    folder: train, and test if it has classes; `all`, none where there are no such folders.
+    voc: trainval, test. cifar10: train, test. Others: train, and test if it has classes, or the only splits with such
+    a name (training_set, train2017); a single split: itself, none.
     """
     return READERS[kind].default_splits(checked_roots(kind, root))
 
 
-def _csv_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
-    splits = csv.splits_of(roots[0])
-    return splits[0] if len(splits) == 1 else "train", "test" if "test" in splits and len(splits) > 1 else NONE
+def _defaults_by_name(kind: DataKind) -> Callable[[tuple[Path, ...]], tuple[str, str]]:
+    def defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
+        splits, labelled = splits_of(kind, roots), labelled_splits(kind, roots)
+        train = splits[0] if len(splits) == 1 else split_for("train", splits) or "train"
+        test = split_for("test", labelled)
+        return train, test if test and test != train else NONE
 
-
-def _folder_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
-    splits = folder.splits_of(roots[0])
-    return (folder.ALL if splits == (folder.ALL,) else "train",
-            "test" if "test" in splits and folder.has_classes(roots[0], "test") else NONE)
+    return defaults
 
 
 READERS: dict[DataKind, Reader] = {
@@ -228,8 +229,10 @@ READERS: dict[DataKind, Reader] = {
     "cifar10": Reader(lambda roots, split, *_: cifar10.scan_cifar10(roots[0], split), lambda _: tuple(cifar10.SPLITS),
                       lambda _: ("train", "test"), cifar10.is_cifar10),
     "csv": Reader(lambda roots, split, *_: csv.scan_csv(roots[0], split), lambda roots: csv.splits_of(roots[0]),
-                  _csv_defaults, csv.is_csv),
+                  _defaults_by_name("csv"), csv.is_csv),
     "folder": Reader(lambda roots, split, *_: folder.scan_folder(roots[0], split),
-                     lambda roots: folder.splits_of(roots[0]), _folder_defaults, folder.is_folder),
+                     lambda roots: folder.splits_of(roots[0]), _defaults_by_name("folder"), folder.is_folder),
+    "coco": Reader(lambda roots, split, *_: coco.scan_coco(roots[0], split), lambda roots: coco.splits_of(roots[0]),
+                   _defaults_by_name("coco"), coco.is_coco),
 }
 assert set(READERS) == set(get_args(DataKind))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Task
-from voc_cls.data.load import NONE, checked_roots, default_splits
+from voc_cls.data.load import NONE, checked_roots, default_splits, splits_of
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import UsageError
 from voc_cls.paths import cache_folder
@@ -35,22 +35,25 @@ class DatasetConfig:
     """Path of the data set. voc: the folder of one year, with Annotations, ImageSets and JPEGImages; several paths are
     read as one data set (--root VOC2007 --root VOC2012). cifar10: cifar-10-batches-py or the .tar.gz. csv: the folder
     of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each class, or train and test
-    with such folders."""
+    with such folders. coco: the folder above annotations/instances_*.json, or one such file."""
     data: DataKind = "voc"
-    """Kind of data set. csv: rows of path,class (single-label) or path,labels (multi-label, separated by |). folder:
-    the class is the name of the folder; without class folders, the part of the file name before the first dot
-    (cat.0.jpg)."""
+    """Kind of data set. csv: rows of path,class (single-label), of path,labels (multi-label, such as cat|dog), or of a
+    path and a 0 or 1 for each class (multi-label). folder: the class is the name of the folder; without class folders,
+    the part of the file name before the first dot (cat.0.jpg). coco: the categories of a picture's annotations
+    (multi-label)."""
     train_split: str | None = None
-    """Split to train on. voc: ImageSets/Main/<split>.txt; csv: <split>.csv; folder: a subfolder. Default: trainval for
-    voc, all pictures of a folder without splits, otherwise train."""
+    """Split to train on. voc: ImageSets/Main/<split>.txt; csv: <split>.csv; folder: a subfolder; coco:
+    instances_<split>.json. Default: trainval for voc, all pictures of a folder without splits, otherwise train, or the
+    only split with a similar name (training_set, train2017)."""
     eval_split: str | None = None
     """Split for the final results, evaluated once after training; none: skip it. Default: test, if there is one."""
     val_split: str = AUTO
     """Split to validate on during training: it selects the best weights (by mean AP; single-label: accuracy), and
     thresholds and calibration are fitted to it. auto: a part of --train-split, excluded from training; none: no
     validation."""
-    fold: Annotated[int | None, Range(1)] = None
-    """Fold K of `voc-data split --folds`: train on train_K.csv, validate on val_K.csv (csv only). Default: no folds."""
+    fold: Annotated[int | None, Range(0)] = None
+    """Fold K of `voc-data split --folds`: train on train_K.csv, validate on val_K.csv, evaluate on test_K.csv if it
+    exists (csv only); the lists may also be one for each class (train_dog_0.csv). Default: no folds."""
     val_fraction: Annotated[float, Range(0, 1)] = 0.15
     """Fraction of --train-split that --val-split auto takes, 0 to 1; stratified over the classes, drawn with --seed."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
@@ -67,6 +70,8 @@ class DatasetConfig:
         train, val, evaluate = self.train_split, self.val_split, self.eval_split
         if self.fold is not None:
             train, val = self._fold_splits(self.fold)
+            if evaluate is None and f"test_{self.fold}" in splits_of(self.data, self.root):
+                evaluate = f"test_{self.fold}"
         if train is None or evaluate is None:
             default_train, default_evaluate = default_splits(self.data, self.root)
             train = train or default_train

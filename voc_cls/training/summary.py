@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from voc_cls.data.augmentation import Augmentation
+from voc_cls.data.class_warnings import class_warnings, never_shown
 from voc_cls.training.config import LossConfig, ResolvedConfig, ResolvedTraining
 from voc_cls.training.devices import device
 from voc_cls.training.distribution import Distribution
@@ -19,7 +20,9 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
                ) -> None:
     """Prints what is about to happen: the layers, the run, and a warning for what cannot be meant."""
     training, settings, network = config.training, config.settings, config.settings.network
-    for warning in dict.fromkeys(warning for split in splits.all for warning in split.warnings):
+    odd_classes = [f"{splits.train.name}: {warning}" for warning in (*class_warnings([splits.train]),
+                                                                     *never_shown(splits.train))]
+    for warning in dict.fromkeys([*(warning for split in splits.all for warning in split.warnings), *odd_classes]):
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     console.print(trained.table(training.lr))
     if network.weights == "none" and trained.frozen_parameters:

@@ -144,3 +144,22 @@ def test_a_killed_scanning_process_is_an_error_and_no_endless_wait(devkit: Path)
         process.kill()
         with pytest.raises(DataError, match="the process that read the labels was killed"):
             wait()
+
+
+def test_a_class_alone_is_a_problem_where_every_picture_has_one(tmp_path: Path):
+    draw(tmp_path / "pets/PetImages/1.jpg", 1)
+    (problem,) = check("folder", tmp_path / "pets").problems
+    assert problem == (f"{tmp_path}/pets: has the class 'PetImages' alone, so there is nothing to distinguish; add "
+                       "pictures of another class")
+
+
+def test_odd_classes_are_warnings_over_all_splits(tree: Path):
+    rows = [f"train/{name}/{number}.jpg,pet|{label}" for name, label in (("cat", "Cat"), ("dog", "cat"))
+            for number in range(4)]
+    (tree / "train.csv").write_text("\n".join(["path,labels", *rows]))
+    (tree / "other.csv").write_text("path,class\ntest/cat/0.jpg,cat\ntest/dog/0.jpg,dog\n")
+    found = check("csv", tree)
+    assert found.problems == ()
+    assert [warning.removeprefix(f"{tree}: ") for warning in found.warnings] == [
+        "the classes 'cat', 'Cat' differ in case, blanks or hyphens alone; are they one?",
+        "8 of 8 pictures show 'pet', so there is little to learn about it"]

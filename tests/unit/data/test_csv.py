@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, read_dataset, scan_split, splits_of
+from voc_cls.data.load import default_splits, labelled_splits, read_dataset, scan_split, splits_of
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import DataError
+from voc_cls.training.config import DatasetConfig
 
 
 @pytest.fixture
@@ -91,7 +92,10 @@ def test_defaults_and_folds_are_those_that_exist(root: Path):
 
 @pytest.mark.parametrize("content", [
     b"\xef\xbb\xbfpath,class\np/a.jpg,dog\n", b"path,class\r\np/a.jpg,dog\r\n\r\n", b"path,class\rp/a.jpg,dog",
-    b'"path","class"\n"p/a.jpg","dog"\n', b"path,class\n\n  \np/a.jpg, dog \n",
+    b'"path","class"\n"p/a.jpg","dog"\n', b"path,class\n\n  \np/a.jpg, dog \n", b"path;class\r\np/a.jpg;dog\r\n",
+    b"path\tclass\np/a.jpg\tdog\n", b"path, class\n p/a.jpg, \"dog\"\n", b"Image ID;Label\np/a.jpg;dog\n",
+    b",id,filename,Category\n0,7,p/a,dog\n", b"p/a.jpg,dog\n", b"path,class\np\\a.jpg,dog\n",
+    "path\tclass\np/a.jpg\tdog\n".encode("utf-16"),
 ])
 def test_the_ways_programs_write_a_csv_do_not_matter(root: Path, content: bytes):
     (root / "train.csv").write_bytes(content)
@@ -108,12 +112,18 @@ def test_names_with_commas_quotes_and_other_scripts_are_read(root: Path):
 
 
 @pytest.mark.parametrize(("content", "found"), [
-    ("path,label\np/a.jpg,dog\n", r":1: has the columns 'path', 'label' where 'path,class' or 'path,labels' is needed"),
-    ("path,class,labels\n", r":1: has the columns .* where 'path,class' or"),
+    ("path,breed\np/a.jpg,dog\n", r":1: has the columns 'path', 'breed' where 'path,class', 'path,labels' or 'path' "
+                                  r"and a column of 0 and 1 for each class is needed: 'breed' has 'dog' on line 2"),
+    ("path,class,labels\n", r":1: has the columns .* where 'path,class', .*: 'class' and 'labels' could both be"),
+    ("image,label,class_name\n", r"'label' and 'classname' could both be the classes"),
+    ("url,class\n", r":1: has the columns 'url', 'class' where .*: none is named like the path of a picture"),
+    ("File Name,file_name,class\n", r":1: .*; 'File Name' is allowed once"),
+    ("image,cat,cat\n", r":1: .*; 'cat' is allowed once"),
+    ("image,cat,dog\np/a.jpg,1,0\np/b.jpg,1,2\n", r":3: has '2' in the column 'dog', where 0 or 1 is expected"),
+    ("image\np/a.jpg\n", r":1: has the columns 'image' where .*: none has the classes"),
     ("path,path,class\n", r":1: .*; 'path' is allowed once"),
-    ("path;class\np/a.jpg;dog\n", r":1: has the columns 'path;class' where .*: save it with commas"),
-    ("", r":1: has no header; a list begins with 'path,class' or 'path,labels'"),
-    ("p/a.jpg,dog\n", r":1: has the columns 'p/a.jpg', 'dog' where"),
+    ("", r":1: has no header; a list begins with 'path,class', 'path,labels' or"),
+    ("p/a.jpg,dog,1\n", r":1: has the columns 'p/a.jpg', 'dog', '1' where"),
     ("path,class\n", r":1: has a header and no pictures"),
     ("path,class\np/a.jpg,dog\np/b.jpg,\n", r":3: has an empty class"),
     ("path,class\n,dog\n", r":2: has an empty path"),
@@ -122,9 +132,9 @@ def test_names_with_commas_quotes_and_other_scripts_are_read(root: Path):
     ("path,class\np/x.jpg,dog\n", r":2: .*p/x.jpg: no such file"),
     ("path,class\np,dog\n", r":2: .*/p: is a folder where a file is expected"),
     ("path,class\ntrain.csv,dog\n", r":2: .*is not a JPEG, PNG, BMP or GIF"),
-    ("path,class\np/a.jpg,dog\n\np/../p/a.jpg,cat\n", r":4: lists '.*' again with other classes than on line 2"),
-    ("path,labels\np/a.jpg,dog|cat\np/a.jpg,dog\n", r":3: lists '.*' again with other classes than on line 2"),
-    ("path,labels\np/a.jpg,dog||cat\n", r":2: has an empty class \(classes are separated by one '|'\)"),
+    ("path,class\np/a.jpg,dog\n\np/../p/a.jpg,cat\n", r":4: lists '.*' again with other classes than .*csv:2"),
+    ("path,labels\np/a.jpg,dog|cat\np/a.jpg,dog\n", r":3: lists '.*' again with other classes than .*csv:2"),
+    ("path,labels\np/a.jpg,dog||cat\n", r":2: has an empty class \(classes are separated by bars\)"),
     ("path,labels,ignored\np/a.jpg,dog,dog\n", r":2: says that 'dog' is shown and ignored"),
     ("path,labels\np/a.jpg,\n", r"no list has a class; label a picture, or list the classes in classes.txt"),
     ('path,class\np/a.jpg,"dog\n', r":2: is not a proper CSV \(unexpected end of data\)"),
@@ -132,7 +142,6 @@ def test_names_with_commas_quotes_and_other_scripts_are_read(root: Path):
     ('path,class\np/a.jpg,"d\nog"\n', r":3: has the class 'd\\nog', .*control character"),
     ("path,class\np/a.jpg,do\0g\n", r":2: has the class .*control character"),
     (b"path,class\np/a.jpg,caf\xe9\n", r":2: holds the byte 0xe9, which is not UTF-8 text"),
-    ("path,class\n".encode("utf-16"), r":1: holds the byte 0xff, which is not UTF-8 text; save the list as UTF-8"),
 ])
 def test_a_wrong_list_is_one_sentence_with_its_line(root: Path, content: str | bytes, found: str):
     (root / "train.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -186,11 +195,155 @@ def test_a_wrong_root_is_one_sentence(tmp_path: Path, make: Callable[[Path], obj
 
 def test_a_pipe_named_like_a_list_is_not_waited_for(root: Path):
     os.mkfifo(root / "train.csv")
-    assert splits_of("csv", root) == ()
-    with pytest.raises(DataError, match="no split 'train'"):
+    with pytest.raises(DataError, match=r"train.csv: is a device, pipe or socket"):
         read(root)
 
 
 def test_the_same_picture_may_be_listed_twice_alike(root: Path):
     (root / "train.csv").write_text("path,class\np/a.jpg,dog\np/b.jpg,cat\np/a.jpg,dog\n")
     assert names(read(root)) == [{"dog"}, {"cat"}, {"dog"}]
+
+
+def test_a_column_of_0_and_1_for_each_class_is_any_number_of_classes(root: Path):
+    (root / "train.csv").write_text("image_id,Cat,Dog\na,1,0\nb,0.0,1.0\nc,True,true\nd,0,0\n")
+    root.joinpath("images").mkdir()
+    for path in root.glob("p/*.jpg"):
+        path.rename(root / "images" / path.name)
+    dataset = read(root)
+    assert (dataset.task, dataset.classes) == (Task.MULTI_LABEL, ("Cat", "Dog"))
+    assert names(dataset) == [{"Cat"}, {"Dog"}, {"Cat", "Dog"}, set()]
+    assert dataset.warnings == (f"{root}/train.csv: 4 of its pictures are taken from {root}/images",)
+
+
+def test_other_columns_beside_those_of_0_and_1_need_the_list_of_classes(root: Path):
+    (root / "train.csv").write_text("path,width,cat,dog\np/a.jpg,320,1,0\np/b.jpg,200,1,1\n")
+    with pytest.raises(DataError, match=r":1: .*: 'width' has '320' on line 2, not 0 or 1"):
+        read(root)
+    (root / "classes.txt").write_text("dog\ncat\n")
+    assert names(read(root)) == [{"cat"}, {"cat", "dog"}]
+
+
+@pytest.mark.parametrize(("separator", "name"), [
+    (",", "commas"), (";", "semicolons"), (", ", "commas"), (" ", "blanks"),
+])
+def test_other_separators_are_recognised_where_every_class_occurs_elsewhere_too(root: Path, separator: str, name: str):
+    (root / "train.csv").write_text(f'image,tags\np/a.jpg,"cat{separator}dog"\np/b.jpg,dog\n'
+                                    f'p/c.jpg,"cat{separator}elk"\np/d.jpg,elk\np/e.jpg,\n')
+    dataset = read(root)
+    assert dataset.classes == ("cat", "dog", "elk")
+    assert names(dataset) == [{"cat", "dog"}, {"dog"}, {"cat", "elk"}, {"elk"}, set()]
+    (warning,) = dataset.warnings
+    assert warning == (f"{root}/train.csv:2: 'cat{separator}dog' is read as 2 classes, separated by {name}, and so are "
+                       "the others")
+
+
+@pytest.mark.parametrize("cells", [("Fat Hen", "Maize", "Common wheat"), ("tench, Tinca tinca", "goldfish"),
+                                   ("['cat', 'dog']", "['cat', 'elk']", "['dog', 'elk']")])
+def test_a_cell_that_may_be_one_class_or_several_is_refused_unless_the_classes_are_listed(root: Path,
+                                                                                        cells: tuple[str, ...]):
+    rows = [f'p/{name}.jpg,"{cell}"' for name, cell in zip("abc", cells, strict=False)]
+    (root / "train.csv").write_text("\n".join(["path,labels", *rows]))
+    with pytest.raises(DataError, match=r"train.csv:\d: has the classes .*, which may be one class or several .*; "
+                                        r"separate the classes by '\|', or list them in classes.txt"):
+        read(root)
+    (root / "classes.txt").write_text("\n".join(cells))
+    assert names(read(root)) == [{cell} for cell in cells]
+
+
+def test_the_list_of_classes_decides_what_separates_them(root: Path):
+    (root / "classes.txt").write_text("fat hen\nmaize\nelk\n")
+    (root / "train.csv").write_text('path,labels\np/a.jpg,"fat hen,maize"\np/b.jpg,fat hen\np/c.jpg,"elk,moose"\n')
+    scan = scan_split("csv", root, "train")
+    assert names(scan.dataset) == [{"fat hen", "maize"}, {"fat hen"}]
+    assert "unknown class 'moose'" in scan.problems[0]
+
+
+def test_several_classes_in_a_column_of_one_are_refused_or_told(root: Path):
+    (root / "train.csv").write_text('path,class\np/a.jpg,"cat,dog"\np/b.jpg,dog\np/c.jpg,cat\n')
+    with pytest.raises(DataError, match=r"train.csv:2: has the class 'cat,dog', whose parts are classes too"):
+        read(root)
+    (root / "train.csv").write_text('path,label\np/a.jpg,cat|dog\np/b.jpg,dog\n')
+    assert read(root).warnings == (f"{root}/train.csv:2: 'cat|dog' is read as one class; name the column 'labels' if "
+                                   "it is several",)
+
+
+def test_ids_are_looked_up_in_the_folder_named_like_the_split_and_two_candidates_are_refused(root: Path):
+    for split in ("train", "test"):
+        (root / f"{split}_images").mkdir()
+        for name in "ab":
+            (root / f"{split}_images/{name}.JPEG").write_bytes((root / f"p/{name}.jpg").read_bytes())
+        (root / f"{split}.csv").write_text("id,label\na,cat\nb,dog\n")
+    assert [path.relative_to(root).parts[0] for path in read(root, "test").paths] == ["test_images"] * 2
+    (root / "train_images/a.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"train.csv:2: 'a' could be a.png or a.JPEG in .*train_images; write its ext"):
+        read(root)
+
+
+def test_paths_may_be_relative_to_a_folder_above_the_lists(root: Path):
+    (root / "data_list/cat_dog").mkdir(parents=True)
+    (root / "data_list/cat_dog/train.csv").write_text("path,class\np/a.jpg,cat\np/b.jpg,dog\n")
+    dataset = read(root / "data_list/cat_dog")
+    assert [path.relative_to(root).as_posix() for path in dataset.paths] == ["p/a.jpg", "p/b.jpg"]
+    assert dataset.warnings == (f"{root}/data_list/cat_dog/train.csv: 2 of its pictures are taken from {root}",)
+
+
+def write_per_class(root: Path, ending: str, splits: str = "train val test") -> None:
+    """As the lecture has it: 0 is cat, 1 is dog; a and b are cats."""
+    for split, cats, dogs in zip(splits.split(), "abc", "cde", strict=False):
+        (root / f"{split}_cat{ending}.csv").write_text(f"path,class\np/{cats}.jpg,0\n")
+        (root / f"{split}_dog{ending}.csv").write_text(f"path,class\np/{dogs}.jpg,1\n")
+
+
+def test_a_list_for_each_class_and_fold_is_joined_and_names_the_classes(root: Path):
+    for fold in range(2):
+        write_per_class(root, f"_{fold}")
+    assert splits_of("csv", root) == ("test_0", "test_1", "train_0", "train_1", "val_0", "val_1")
+    assert folds_of(root) == (0, 1)
+    dataset = read(root, "train_0")
+    assert dataset.classes == ("cat", "dog")
+    assert [(path.name, row.argmax()) for path, row in zip(dataset.paths, dataset.labels, strict=True)] == [
+        ("a.jpg", 0), ("c.jpg", 1)]
+    config = DatasetConfig((root,), "csv", fold=0).checked()
+    assert (config.train_split, config.val_split, config.eval_split) == ("train_0", "val_0", "test_0")
+
+
+def test_a_list_for_each_class_without_folds_is_joined_and_a_stray_line_is_named(root: Path):
+    write_per_class(root, "")
+    assert default_splits("csv", root) == ("train", "test")
+    with (root / "train_dog.csv").open("a") as file:
+        file.write("p/d.jpg,1\np/e.jpg,0\n")
+    with pytest.raises(DataError, match=r"train_dog.csv:4: has the class '0' where the others of 'dog' have '1'"):
+        read(root)
+
+
+def test_lists_of_mixed_classes_are_splits_of_their_own(root: Path):
+    for name in ("small", "large"):
+        (root / f"train_{name}.csv").write_text("path,class\np/a.jpg,cat\np/b.jpg,dog\np/c.jpg,cat\n")
+    assert splits_of("csv", root) == ("train_large", "train_small")
+
+
+def test_a_wrong_header_is_named_for_the_folder_too_and_test_images_without_classes_are_left_out(root: Path):
+    (root / "train.csv").write_text("name,breed\na,dog\n")
+    assert splits_of("csv", root) == ("train",)
+    with pytest.raises(DataError, match=r"train.csv:1: has the columns 'name', 'breed' where"):
+        read(root)
+    (root / "train.csv").write_text("id,class\np/a,dog\np/b,cat\n")
+    (root / "test.csv").write_text("id\np/c\n")
+    (root / "sample_submission.csv").write_text("id,class\np/c,dog\n")
+    assert splits_of("csv", root) == ("test", "train")
+    assert labelled_splits("csv", root) == ("train",)
+    assert default_splits("csv", root) == ("train", "none")
+    (root / "train.csv").rename(root / "list.csv")
+    (root / "test.csv").unlink()
+    (root / "list.csv").write_text("name,breed\na,dog\n")
+    with pytest.raises(DataError, match=r"list.csv:1: has the columns 'name', 'breed' where"):
+        splits_of("csv", root)
+
+
+def test_the_list_in_the_folder_of_a_split_is_read_as_roboflow_writes_it(root: Path):
+    for split in ("train", "valid"):
+        (root / split).mkdir()
+        (root / split / "a_jpg.rf.01.jpg").write_bytes((root / "p/a.jpg").read_bytes())
+        (root / split / "_classes.csv").write_text("filename, cat, dog\na_jpg.rf.01.jpg, 1, 1\n")
+    assert splits_of("csv", root) == ("train", "valid")
+    assert names(read(root, "valid")) == [{"cat", "dog"}]

@@ -85,7 +85,54 @@ def test_what_file_managers_leave_behind_is_left_out(tmp_path: Path):
     draw(tmp_path / "cat/a.jpg", tmp_path / "dog/b.jpg", tmp_path / "__MACOSX/cat/._a.jpg", tmp_path / ".git/x.jpg")
     for name in (".DS_Store", "cat/.DS_Store", "cat/Thumbs.db", "dog/desktop.ini", "dog/._b.jpg", "README.md"):
         (tmp_path / name).write_text("no picture")
-    assert list(labelled(read(tmp_path), tmp_path)) == ["cat/a.jpg", "dog/b.jpg"]
+    dataset = read(tmp_path)
+    assert list(labelled(dataset, tmp_path)) == ["cat/a.jpg", "dog/b.jpg"]
+    assert dataset.warnings == (f"{tmp_path}/cat/Thumbs.db: is not a picture and is ignored (and 1 more)",)
+
+
+def test_a_picture_without_extension_is_one_by_its_bytes(tmp_path: Path):
+    draw(tmp_path / "cat/a", tmp_path / "cat/b.x", tmp_path / "dog/c.jpg")
+    assert list(labelled(read(tmp_path), tmp_path)) == ["cat/a", "cat/b.x", "dog/c.jpg"]
+
+
+@pytest.mark.parametrize(("train", "test"), [
+    ("training_set", "test_set"), ("seg_train/seg_train", "seg_test/seg_test"), ("Training", "Testing"),
+    ("train_images", "test_images"), ("TRAIN", "valid"), ("data-train", "Validation Set"), ("train/train", "test1"),
+])
+def test_the_usual_names_of_splits_are_splits_and_not_classes(tmp_path: Path, train: str, test: str):
+    draw(*(tmp_path / f"{split}/{name}/1.jpg" for split in (train, test) for name in ("cat", "dog")))
+    first, second = train.split("/")[0], test.split("/")[0]
+    assert set(splits_of("folder", tmp_path)) == {first, second}
+    dataset = read(tmp_path, first)
+    assert dataset.classes == ("cat", "dog")
+    assert len(dataset.warnings) == ("/" in train)
+    assert default_splits("folder", tmp_path) == (first, second if "est" in second else "none")
+
+
+def test_classes_whose_names_only_resemble_splits_are_classes(tmp_path: Path):
+    draw(*(tmp_path / f"{name}/1.jpg" for name in ("test tube", "train station", "valve", "developer", "image")))
+    assert read(tmp_path).classes == ("developer", "image", "test tube", "train station", "valve")
+
+
+@pytest.mark.parametrize("inside", ["", "train/"])
+def test_a_folder_round_the_classes_or_splits_is_passed_and_named(tmp_path: Path, inside: str):
+    draw(tmp_path / f"dataset/PetImages/{inside}cat/1.jpg", tmp_path / f"dataset/PetImages/{inside}dog/1.jpg")
+    (tmp_path / "dataset/readme.txt").write_text("no picture")
+    dataset = read(tmp_path, "train" if inside else "all")
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.warnings == (f"{tmp_path}: the classes of the split {'train' if inside else 'all'} are those in "
+                                f"{tmp_path}/dataset/PetImages{'/train' if inside else ''}",)
+
+
+def test_names_with_the_class_may_be_in_a_folder_too(tmp_path: Path):
+    draw(tmp_path / "train/train/cat.0.jpg", tmp_path / "train/train/dog.0.jpg", tmp_path / "test1/test1/1.jpg")
+    assert read(tmp_path, "train").classes == ("cat", "dog")
+    assert default_splits("folder", tmp_path) == ("train", "none")
+
+
+def test_a_single_class_folder_stays_a_class(tmp_path: Path):
+    draw(tmp_path / "train/cat/2019/1.jpg", tmp_path / "train/dog/1.jpg", tmp_path / "test/cat/2019/2.jpg")
+    assert read(tmp_path, "test").classes == ("cat", "dog")
 
 
 def spoilt(name: str) -> Callable[[Path], object]:
@@ -93,7 +140,7 @@ def spoilt(name: str) -> Callable[[Path], object]:
 
 
 @pytest.mark.parametrize(("spoil", "found"), [
-    (spoilt("cat/notes.txt"), r"cat/notes.txt: is not a JPEG, PNG, BMP or GIF"),
+    (spoilt("cat/notes.jpg"), r"cat/notes.jpg: is not a JPEG, PNG, BMP"),
     (lambda root: os.truncate(root / "cat/1.jpg", 200), r"cat/1.jpg: is a truncated JPEG"),
     (lambda root: (root / "bird").mkdir(), r"bird: has no pictures; a class needs some, or remove the folder"),
     (lambda root: draw(root / "loose.jpg"), r"loose.jpg: is a picture beside folders \(cat, …\)"),
@@ -133,11 +180,11 @@ def test_links_are_followed_once(tmp_path: Path):
 
 def test_all_problems_of_a_tree_are_gathered_and_the_rest_is_read(tmp_path: Path):
     draw(tmp_path / "cat/1.jpg", tmp_path / "dog/1.jpg")
-    spoilt("cat/a.txt")(tmp_path)
-    spoilt("dog/b.txt")(tmp_path)
+    spoilt("cat/a.png")(tmp_path)
+    spoilt("dog/b.webp")(tmp_path)
     scan = scan_split("folder", tmp_path, "all")
     assert len(scan.dataset) == 2
-    assert [problem.split(":")[0].rpartition("/")[2] for problem in scan.problems] == ["a.txt", "b.txt"]
+    assert [problem.split(":")[0].rpartition("/")[2] for problem in scan.problems] == ["a.png", "b.webp"]
 
 
 def test_wrong_roots_and_splits_are_named(tmp_path: Path):

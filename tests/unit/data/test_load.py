@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,8 @@ from voc_cls.data.load import default_splits, read_dataset, scan_split, splits_o
 from voc_cls.errors import DataError, UsageError
 
 KINDS: tuple[tuple[DataKind, Task], ...] = (("voc", Task.MULTI_LABEL), ("cifar10", Task.SINGLE_LABEL),
-                                            ("csv", Task.MULTI_LABEL), ("folder", Task.SINGLE_LABEL))
+                                            ("csv", Task.MULTI_LABEL), ("folder", Task.SINGLE_LABEL),
+                                            ("coco", Task.MULTI_LABEL))
 
 
 @pytest.fixture
@@ -26,8 +28,14 @@ def roots(devkit: Path, tmp_path: Path) -> dict[str, Path]:
             cv2.imwrite(str(tmp_path / f"tree/{split}/{name}/1.jpg"), np.zeros((8, 8, 3), np.uint8))
         lines = "path,labels", f"{split}/cat/1.jpg,cat|pet", f"{split}/dog/1.jpg,dog", ""
         (tmp_path / "tree" / f"{split}.csv").write_text("\n".join(lines))
+        (tmp_path / "coco/annotations").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"coco/annotations/instances_{split}.json").write_text(json.dumps({
+            "images": [{"id": number, "file_name": f"tree/{split}/{name}/1.jpg"}
+                       for number, name in ((1, "cat"), (2, "dog"))],
+            "annotations": [{"image_id": 1, "category_id": 3}, {"image_id": 2, "category_id": 4}],
+            "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}]}))
     return {"voc": devkit, "cifar10": write_python(tmp_path, drawn(20)), "csv": tmp_path / "tree",
-            "folder": tmp_path / "tree"}
+            "folder": tmp_path / "tree", "coco": tmp_path / "coco"}
 
 
 @pytest.mark.parametrize(("data", "task"), KINDS)

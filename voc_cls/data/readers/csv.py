@@ -1,126 +1,143 @@
 """Lists of images as CSV: `<split>.csv` in one folder, an image a line.
 
-    path,class                path,labels,ignored
-    cats/cat.7.jpg,cat        street.jpg,car|person,bus
+    path,class                path,labels,ignored          train_dog_0.csv and train_cat_0.csv:
+    cats/cat.7.jpg,cat        street.jpg,car|person,bus    the split train_0, a file for each class
     dogs/dog.3.jpg,dog        empty.jpg,,
 
-The header decides. `class`: every image belongs to exactly one class. `labels`: to any number of them, separated by
-"|"; the optional `ignored` has classes for which the image counts neither way. Other columns are ignored. Paths are
-absolute or relative to the folder of the CSV. The classes and their order are those of `classes.txt` in the folder,
-else all that occur in its CSVs with the same kind of header, sorted.
+`csv_table` says which headers there are, `label_separator` what separates classes, `image_finder` where the images are.
+The classes and their order are those of `classes.txt` in the folder, else all that occur in its CSVs of the same task,
+sorted; of a file for each class, in the order of the numbers in its column `class`.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.files import check_file, read_lines, read_text
+from voc_cls.data.files import check_file, read_lines
+from voc_cls.data.readers import csv_table
+from voc_cls.data.readers.csv_table import CLASS, IGNORED, LABELS, PATH, NoClassesError, Table
+from voc_cls.data.readers.image_finder import ImageFinder
+from voc_cls.data.readers.label_separator import BAR, SEPARATORS, check_single, divided, find_separator
+from voc_cls.data.readers.split_names import is_split_name, split_for
 from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, unknown_class
 from voc_cls.errors import DataError
 
-SEPARATOR = "|"
-PATH, CLASS, LABELS, IGNORED = "path", "class", "labels", "ignored"
 CLASS_FILE = "classes.txt"
 """The list of the classes, one a line, in the order of the network's outputs."""
-FORMS = f"'{PATH},{CLASS}' or '{PATH},{LABELS}'"
-HEADER_LIMIT = 2**16
-"""Bytes of a file in which its header must end, for a look at what the file is."""
+SUFFIXES = (".csv", ".tsv")
+IN_SPLIT_FOLDER = "_classes.csv"
+"""The list in the folder of a split, as Roboflow exports it."""
+SUBMISSION = re.compile(r".*submission", re.IGNORECASE)
+"""Kaggle's example of an answer, which has no labels."""
+PER_CLASS = re.compile(r"(?P<split>[^_]+)_(?P<name>\D.*?)(?:_(?P<fold>\d{1,6}))?")
+FIRST_LINES = 1000
+"""Those that show whether a list is of one class."""
 USAGE = "`root` takes the folder of the lists, such as train.csv and test.csv, or one of them"
 
 
 @dataclass(frozen=True)
-class ImageList:
-    """One CSV: its images, and what is wrong with its lines, a sentence each."""
+class ListFile:
+    """A file of a split. `name`: the class of all its images, if it is of one class; its rows call it `code`."""
 
-    task: Task
-    images: tuple[LabelledImage, ...]
-    problems: tuple[str, ...]
+    path: Path
+    name: str | None = None
+    code: str = ""
 
-    def classes(self) -> set[str]:
-        """All that occur."""
-        return {name for image in self.images for name in (*image.classes, *image.ignored)}
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes, in their order, where they come from, and what separates several of them in a cell."""
+
+    classes: tuple[str, ...]
+    where: Path
+    separator: str = BAR
+    warnings: Sequence[str] = ()
 
 
 def splits_of(root: Path) -> tuple[str, ...]:
-    """The splits: the names, without .csv, of the files in `root` with a header as above; of a file, its own."""
-    folder, alone = _place(root)
-    if alone:
-        return (alone,)
-    names = [path.stem for path in folder.glob("*.csv") if _task(path) is not None]
+    """The splits: the names, without suffix, of the files in `root` that are lists, or named like a split.
+
+    DataError where no file is either.
+    """
+    files, classes = _files(root), _known_classes(root)
+    if root.is_file():
+        return tuple(files)
+    names = [name for name in files if is_split_name(name) or _is_list(files[name][0].path, classes)]
+    if files and not names:
+        csv_table.read_columns(next(iter(files.values()))[0].path)
     return tuple(sorted(names, key=lambda name: [(text, int(number or 0)) for text, number in
                                                  re.findall(r"(\D*)(\d*)", name)]))  # train_2 before train_10
+
+
+def has_classes(root: Path, split: str) -> bool:
+    """False for a list of test images without classes, as competitions have them."""
+    if split_for("test", (split,)):
+        try:
+            csv_table.read_columns(_files(root)[split][0].path, _known_classes(root))
+        except NoClassesError:
+            return False
+        except DataError:  # reported when the split is read
+            pass
+    return True
 
 
 def folds_of(root: Path) -> tuple[int, ...]:
     """The K for which there are both train_K and val_K."""
     splits = set(splits_of(root))
-    numbers = (name.removeprefix("train_") for name in splits if re.fullmatch(r"train_[1-9]\d{0,5}", name))
+    numbers = (name.removeprefix("train_") for name in splits if re.fullmatch(r"train_(0|[1-9]\d{0,5})", name))
     return tuple(sorted(int(number) for number in numbers if f"val_{number}" in splits))
 
 
 def is_csv(root: Path) -> bool:
     """Whether `root` is a list of images, or a folder with one in it."""
-    return _task(root) is not None if root.is_file() else any(_task(path) is not None for path in root.glob("*.csv"))
+    try:
+        return any(_is_list(file.path) for files in _files(root).values() for file in files)
+    except DataError:
+        return False
 
 
 def scan_csv(root: Path, split: str) -> SplitScan:
-    """Reads `<split>.csv` of the folder `root`, or `root` itself, and the headers of the images.
+    """Reads the list or lists of a split, and the headers of the images.
 
-    Raises DataError where there is no such split, its header is not one of the forms, no line can be used, or the list
-    of classes is wrong.
+    Raises DataError where there is no such split, its header is not one of the forms, no line can be used, the classes
+    can be read in several ways, or the list of classes is wrong.
     """
-    folder, alone = _place(root)
-    file = root if alone else folder / f"{split}.csv"
-    if (alone and alone != split) or not file.is_file():
-        raise DataError(f"{file}: there is no split {split!r}; the splits of {root} are: {_listed(splits_of(root))}")
-    image_list = read_list(file)
-    if not image_list.images:
-        nothing = f"{file}:1: has a header and no pictures; list one a line"
-        raise DataError(image_list.problems[0] if image_list.problems else nothing)
-    classes, where = _classes(folder, image_list.task)
-    problems, usable = list(image_list.problems), []
-    for image in image_list.images:
-        unknown = [name for name in (*image.classes, *image.ignored) if name not in classes]
-        problems += [image.where + unknown_class(name, classes, str(where)) for name in unknown]
-        usable += [] if unknown else [image]
-    return scan_images(folder, split, image_list.task, classes, usable, problems)
-
-
-def read_list(file: Path) -> ImageList:
-    """The lines of one CSV; neither the classes nor the images are checked yet. DataError for a wrong header."""
-    rows = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
-    images: list[LabelledImage] = []
-    problems: list[str] = []
-    seen: dict[str, tuple[int, LabelledImage]] = {}
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        task = _checked_task(file, header)
-        for row in rows:
-            if len(row) <= 1 and not "".join(row).strip():
-                continue
-            line = f"{file}:{rows.line_num}: "
-            image = _image(file.parent, line, header, row, task)
-            if isinstance(image, LabelledImage):
-                real = os.path.realpath(image.path)
-                number, before = seen.setdefault(real, (rows.line_num, image))
-                if (set(before.classes), set(before.ignored)) == (set(image.classes), set(image.ignored)):
-                    images.append(image)
-                    continue
-                image = f"lists {str(image.path)!r} again with other classes than on line {number}; correct one of them"
-            problems.append(line + image)
-    except csv.Error as error:
-        raise DataError(f"{file}:{rows.line_num}: is not a proper CSV ({error}); put a text with a comma or a quote "
-                        "between quotes, and double the quotes in it") from None
-    return ImageList(task, tuple(images), tuple(problems))
+    files = _files(root)
+    if split not in files:
+        raise DataError(f"{root if root.is_file() else root / f'{split}.csv'}: there is no split {split!r}; the splits "
+                        f"of {root} are: {', '.join(splits_of(root)) or 'none'}")
+    tables = [csv_table.read_table(file.path, _known_classes(root)) for file in files[split]]
+    problems = [problem for table in tables for problem in table.problems]
+    if not any(table.images for table in tables):
+        nothing = f"{files[split][0].path}:1: has a header and no pictures; list one a line"
+        raise DataError(problems[0] if problems else nothing)
+    labels = _labels(root, tables)
+    warnings, usable = list(labels.warnings), []
+    seen: dict[str, LabelledImage] = {}
+    for file, table in zip(files[split], tables, strict=True):
+        finder = ImageFinder(file.path.parent, split)
+        for written in table.images:
+            try:
+                shown, ignored = _names(written, table, file, labels)
+                image = LabelledImage(finder.find(str(written.path)), shown, ignored, written.where)
+                before = seen.setdefault(os.path.realpath(image.path), image)
+                if (set(before.classes), set(before.ignored)) != (set(shown), set(ignored)):
+                    raise DataError(f"lists {str(image.path)!r} again with other classes than "
+                                    f"{before.where.removesuffix(': ')}; correct one of them")
+                usable.append(image)
+            except DataError as error:
+                problems.append(f"{written.where}{error}")
+        warnings += finder.warnings(file.path)
+    return scan_images(_folder(root), split, tables[0].columns.task, labels.classes, usable, problems, warnings)
 
 
 def read_class_file(path: Path) -> tuple[str, ...]:
@@ -150,9 +167,9 @@ def write_list(file: Path, dataset: Dataset, name: Callable[[Path], str]) -> Non
         DataError: a class of a multi-label data set has a "|" in its name.
     """
     single = dataset.task is Task.SINGLE_LABEL
-    barred = [label for label in dataset.classes if SEPARATOR in label]
+    barred = [label for label in dataset.classes if BAR in label]
     if barred and not single:
-        raise DataError(f"{dataset.name}: the class {barred[0]!r} holds a {SEPARATOR!r}, which separates classes in a "
+        raise DataError(f"{dataset.name}: the class {barred[0]!r} holds a {BAR!r}, which separates classes in a "
                         "CSV; rename it")
     with_ignored = bool(dataset.ignored.any())
     with file.open("w", encoding="utf-8", newline="") as out:
@@ -160,84 +177,125 @@ def write_list(file: Path, dataset: Dataset, name: Callable[[Path], str]) -> Non
         rows.writerow([PATH, CLASS if single else LABELS, *([IGNORED] if with_ignored else [])])
         for path, labels, ignored in zip(dataset.paths, dataset.labels, dataset.ignored, strict=True):
             cells = [np.flatnonzero(labels), *([np.flatnonzero(ignored)] if with_ignored else [])]
-            rows.writerow([name(path), *(SEPARATOR.join(dataset.classes[column] for column in cell) for cell in cells)])
+            rows.writerow([name(path), *(BAR.join(dataset.classes[column] for column in cell) for cell in cells)])
 
 
-def _place(root: Path) -> tuple[Path, str | None]:
-    """(folder of the lists, the split where `root` is a single list)."""
+def _folder(root: Path) -> Path:
+    return root if root.is_dir() else root.parent
+
+
+def _files(root: Path) -> dict[str, tuple[ListFile, ...]]:
+    """Split → its files, whether they are lists of images or not."""
     if root.is_dir():
-        return root, None
+        paths: dict[str, Path] = {}
+        for path in sorted([*root.iterdir(), *root.glob(f"*/{IN_SPLIT_FOLDER}")]):
+            name = path.parent.name if path.parent != root else path.stem
+            if path.suffix not in SUFFIXES or path.name.startswith(".") or SUBMISSION.match(path.name):
+                continue
+            if name in paths:
+                raise DataError(f"{path}: is the split {name!r}, and so is {paths[name]}; rename or remove one")
+            paths[name] = path
+        return _per_class(paths) or {name: (ListFile(path),) for name, path in paths.items()}
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; {USAGE}")
-    if root.suffix != ".csv":
+    if root.suffix not in SUFFIXES:
         raise DataError(f"{root}: is neither a folder nor named .csv; {USAGE}")
     check_file(root)
-    return root.parent, root.stem
+    return {root.stem: (ListFile(root),)}
 
 
-def _classes(folder: Path, task: Task) -> tuple[tuple[str, ...], Path]:
-    """(all classes, where they are listed)."""
-    if os.path.lexists(folder / CLASS_FILE):
-        return read_class_file(folder / CLASS_FILE), folder / CLASS_FILE
-    lists = (read_list(path) for path in sorted(folder.glob("*.csv")) if _task(path) is task)
-    classes = tuple(sorted(set().union(*(found.classes() for found in lists))))
+def _per_class(paths: dict[str, Path]) -> dict[str, tuple[ListFile, ...]]:
+    """The splits where some files are of one class each: their names differ in the class, and so do their rows."""
+    matches = {path: match for name, path in paths.items()
+               if (match := PER_CLASS.fullmatch(name)) and is_split_name(match["split"])}
+    files = [ListFile(path, match["name"], code) for path, match in matches.items() if (code := _usual_class(path))]
+    codes = {(file.name, file.code) for file in files}
+    if not len(codes) == len({name for name, _ in codes}) == len({code for _, code in codes}) > 1:
+        return {}
+    splits: dict[str, list[ListFile]] = {name: [ListFile(path)] for name, path in paths.items()
+                                         if path not in {file.path for file in files}}
+    for file in sorted(files, key=_by_code):
+        fold = matches[file.path]["fold"]
+        splits.setdefault(matches[file.path]["split"] + (f"_{fold}" if fold else ""), []).append(file)
+    return {split: tuple(members) for split, members in splits.items()}
+
+
+def _by_code(file: ListFile) -> tuple[int, str]:
+    return int(file.code) if file.code.isdecimal() else 0, file.code
+
+
+def _usual_class(path: Path) -> str | None:
+    """The class of more than half of the first images of a list of one class an image."""
+    try:
+        table = csv_table.read_table(path, most=FIRST_LINES)
+    except DataError:
+        return None
+    counts = Counter(image.classes[0] for image in table.images if table.columns.form == "class")
+    return next((name for name, count in counts.items() if 2 * count > counts.total()), None)
+
+
+def _is_list(path: Path, classes: Sequence[str] = ()) -> bool:
+    """Whether a file is a list of images."""
+    try:
+        csv_table.read_columns(path, classes)
+    except DataError:
+        return False
+    return True
+
+
+def _known_classes(root: Path) -> tuple[str, ...]:
+    """Those of the list of the classes; empty where there is none."""
+    path = _folder(root) / CLASS_FILE
+    return read_class_file(path) if os.path.lexists(path) else ()
+
+
+def _labels(root: Path, tables: Sequence[Table]) -> Labels:
+    """The classes of the lists of a split and how they are written."""
+    folder, task = _folder(root), tables[0].columns.task
+    if known := _known_classes(root):
+        separator, warnings = find_separator(_cells(tables), known) if task is Task.MULTI_LABEL else (BAR, [])
+        return Labels(known, folder / CLASS_FILE, separator, warnings)
+    files = [file for files in _files(folder).values() for file in files if _is_list(file.path)]
+    named = tuple(dict.fromkeys(file.name for file in sorted(files, key=_by_code) if file.name))
+    alike = [table for table in (csv_table.read_table(file.path) for file in files if not file.name)
+             if table.columns.task is task]
+    cells = _cells(alike)
+    separator, warnings = find_separator(cells) if task is Task.MULTI_LABEL else (BAR, check_single(cells))
+    names = {name for cell in cells for name in (divided(cell, separator) if task is Task.MULTI_LABEL else (cell,))}
+    names |= {table.columns.names[column] for table in alike if table.columns.form == "0/1"
+              for column in table.columns.classes}
+    classes = (*named, *sorted(name for name in names if name not in named))
     if not classes:
         raise DataError(f"{folder}: no list has a class; label a picture, or list the classes in {CLASS_FILE}")
-    return classes, folder
+    return Labels(classes, folder, separator, warnings)
 
 
-def _image(folder: Path, line: str, header: list[str], row: list[str], task: Task) -> LabelledImage | str:
-    """The image of a row, or what is wrong with the row."""
-    if len(row) != len(header):
-        return (f"has {len(row)} field{'s' * (len(row) != 1)} where the header has {len(header)}; put a path with a "
-                "comma between quotes")
-    cells = dict(zip(header, row, strict=True))
-    if not cells[PATH]:
-        return "has an empty path; name a picture, or remove the line"
-    path = folder / cells[PATH]
-    if task is Task.SINGLE_LABEL:
-        name = cells[CLASS].strip()
-        problem = class_problem(name)
-        return f"{problem}; every picture needs one where the header is '{PATH},{CLASS}'" if problem else LabelledImage(
-            path, (name,), where=line)
-    labels, ignored = _names(cells[LABELS]), _names(cells.get(IGNORED, ""))
-    for name in (*labels, *ignored):
+def _cells(tables: Sequence[Table]) -> dict[str, str]:
+    """What the columns of classes have → where they do first."""
+    places: dict[str, str] = {}
+    for image in (image for table in tables if table.columns.form != "0/1" for image in table.images):
+        for cell in filter(None, (*image.classes, *image.ignored)):
+            places.setdefault(cell, image.where)
+    return places
+
+
+def _names(written: LabelledImage, table: Table, file: ListFile, labels: Labels
+           ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(classes, ignored classes) of an image; DataError, without the line, where they cannot be meant."""
+    shown, ignored, hint = written.classes, divided("".join(written.ignored), labels.separator), ""
+    if file.name and shown != (file.code,):
+        raise DataError(f"has the class {shown[0]!r} where the others of {file.name!r} have {file.code!r}; "
+                        "correct it, or move the line to the list of its class")
+    if table.columns.form == "class":
+        shown, ignored = (file.name or shown[0],), ()
+        hint = f"; every picture needs one where the header is '{PATH},{CLASS}'"
+    elif table.columns.form == "labels":
+        shown, hint = divided(shown[0], labels.separator), f" (classes are separated by {SEPARATORS[labels.separator]})"
+    for name in (*shown, *ignored):
         if problem := class_problem(name):
-            return f"{problem} (classes are separated by one {SEPARATOR!r})"
-    both = [name for name in labels if name in ignored]
-    if both:
-        return f"says that {both[0]!r} is shown and ignored; choose one"
-    return LabelledImage(path, labels, ignored, line)
-
-
-def _names(cell: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in cell.split(SEPARATOR))) if cell.strip() else ()
-
-
-def _task(file: Path) -> Task | None:
-    """The task according to the header of a file; None where the file is not a list of images."""
-    try:
-        check_file(file)
-        with file.open("rb") as content:
-            start = content.readline(HEADER_LIMIT).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-        return _checked_task(file, [name.strip() for name in next(csv.reader(io.StringIO(start, newline="")), [])])
-    except (DataError, OSError, csv.Error):
-        return None
-
-
-def _checked_task(file: Path, header: list[str]) -> Task:
-    """The task according to the columns; DataError where they are not one of the forms."""
-    found = f"{file}:1: has the columns {_listed(repr(name) for name in header)}"
-    twice = [name for name in (PATH, CLASS, LABELS, IGNORED) if header.count(name) > 1]
-    if twice:
-        raise DataError(f"{found}; {twice[0]!r} is allowed once")
-    if not any(header):
-        raise DataError(f"{file}:1: has no header; a list begins with {FORMS}")
-    if PATH not in header or (CLASS in header) == (LABELS in header):
-        hint = ": save it with commas" if len(header) == 1 and re.search(r"[;\t]", header[0]) else ""
-        raise DataError(f"{found} where {FORMS} is needed{hint}")
-    return Task.SINGLE_LABEL if CLASS in header else Task.MULTI_LABEL
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
+            raise DataError(problem + hint)
+        if name not in labels.classes:
+            raise DataError(unknown_class(name, labels.classes, str(labels.where)))
+    if both := [name for name in shown if name in ignored]:
+        raise DataError(f"says that {both[0]!r} is shown and ignored; choose one")
+    return shown, ignored

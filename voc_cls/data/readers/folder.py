@@ -4,36 +4,40 @@
     root/train/cat/…  root/test/cat/…      the splits are the folders
     root/cat.0.jpg  root/train/dog.1.jpg   flat: the class is what stands before the first dot, of two or more
 
-Only names decide. The folders in `root` are splits where all of them are named like one (train, val, test, eval, dev
-and similar, with or without a number: test1), and classes where none is; a mixture is an error. A folder that holds
-folders has classes, one without is flat; images beside folders are an error. Below a class, folders are walked at any
-depth and links followed. All files in a class, or in a flat folder, must be images; hidden files, Thumbs.db and the
-like are ignored, and so are files beside folders that are not images. The classes are those of all splits together,
-sorted by name.
+Only names decide. The folders in `root` are splits where all of them are named like one (train, training_set, valid,
+seg_test, test1 and similar), and classes where none is; a mixture is an error. A folder that holds nothing but one
+folder with classes stands for that one (dataset/PetImages/cat/…, seg_train/seg_train/…). A folder that holds folders
+has classes, one without is flat; images beside folders are an error. Below a class, folders are walked at any depth and
+links followed. Hidden files and folders are ignored, and so are files that are not images, with a warning in a class.
+The classes are those of all splits together, sorted by name.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from pathlib import Path
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images
+from voc_cls.data.readers.split_names import is_split_name
+from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, summed_up
 from voc_cls.errors import DataError
+from voc_cls.image_header import IMAGE_SUFFIXES, ImageError, image_format
 
 ALL = "all"
-SPLIT = re.compile(r"(train|training|trainval|val|valid|validation|dev|eval|test|testing)[-_]?\d*", re.IGNORECASE)
 FLAT = re.compile(r"([^.]+)\..*\.[^.]+")
 """cat.0.jpg, as in Dogs vs. Cats (https://www.kaggle.com/c/dogs-vs-cats/data)."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-"""They tell an image beside folders; elsewhere every file is opened."""
 SURROGATES = re.compile("[\ud800-\udfff]")
 """Python's stand-ins for bytes that are not UTF-8."""
-IGNORED_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir")
+IGNORED_NAMES = ("__macosx", "@eadir", "icon\r")
 """What file managers leave behind, beside hidden files."""
+WRAPPERS = 4
+"""Folders that may stand round the one with the classes."""
+MAGIC_BYTES = 16
 USAGE = "`root` takes class folders (root/cat/…), such folders in train and test, or names like cat.0.jpg"
 
 
@@ -51,9 +55,8 @@ def is_folder(root: Path) -> bool:
     """Whether `root` has images in class folders, or flat ones with the class in their names."""
     try:
         for split in map(_entries, _layout(root).values()):
-            trees = (path for folder in split.folders for path in _walk(folder, (), set()))
-            flat = (path for path in split.files if FLAT.fullmatch(path.name))
-            if any(path.suffix.lower() in IMAGE_SUFFIXES for path in (trees if split.folders else flat)):
+            trees = (entries.images for folder in split.folders for entries in _walk(folder, (), set()))
+            if any(trees if split.folders else (FLAT.fullmatch(path.name) for path in split.images)):
                 return True
     except DataError:
         pass
@@ -74,19 +77,23 @@ def scan_folder(root: Path, split: str) -> SplitScan:
     if problems:
         raise DataError(f"{root}: {problems[0]}")
     entries = _entries(layout[split])
-    images = _trees(entries, problems) if entries.folders else _flat(entries, problems)
+    images, other_files = _trees(entries, problems) if entries.folders else _flat(entries, problems)
     if not classes or not (images or problems):
         raise DataError(f"{layout[split]}: holds no pictures; {USAGE}")
-    return scan_images(root, split, Task.SINGLE_LABEL, classes, _once(images, problems), problems)
+    warnings = summed_up((str(path), "is not a picture and is ignored") for path in other_files)
+    if layout[split] not in (root, root / split):
+        warnings += (f"{root}: the classes of the split {split} are those in {layout[split]}",)
+    return scan_images(root, split, Task.SINGLE_LABEL, classes, _once(images, problems), problems, warnings)
 
 
 @dataclass(frozen=True)
 class Entries:
-    """The relevant content of a folder, sorted by name."""
+    """The content of a folder that is not hidden, sorted by name."""
 
     path: Path
     folders: tuple[Path, ...]
-    files: tuple[Path, ...]
+    images: tuple[Path, ...]
+    other_files: tuple[Path, ...]
 
 
 def _entries(path: Path) -> Entries:
@@ -96,46 +103,84 @@ def _entries(path: Path) -> Entries:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     folders = tuple(path / name for name in names if os.path.isdir(path / name))
-    return Entries(path, folders, tuple(sorted({path / name for name in names} - set(folders))))
+    files = sorted({path / name for name in names} - set(folders))
+    kinds = [_is_image(file) for file in files]
+    return Entries(path, folders, tuple(compress(files, kinds)), tuple(compress(files, map(not_, kinds))))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is meant to be an image: by its extension, else by its first bytes."""
+    if path.suffix.lower() in IMAGE_SUFFIXES or not path.exists():  # a link to nothing is reported when it is read
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            image_format(file.read(MAGIC_BYTES))
+    except ImageError:
+        return False
+    except OSError:
+        pass  # reported when its header is read
+    return True
 
 
 def _layout(root: Path) -> dict[str, Path]:
     """Split → its folder."""
     if not root.is_dir():
         raise DataError(f"{root}: {'is a file' if root.exists() else 'no such folder'}; {USAGE}")
-    entries = _entries(root)
-    if not entries.folders and not entries.files:
+    entries = _entries(_unwrapped(root, inside_split=False))
+    if not (entries.folders or entries.images or entries.other_files):
         raise DataError(f"{root}: is empty; {USAGE}")
-    splits = {path.name: path for path in entries.folders if SPLIT.fullmatch(path.name)}
+    splits = {path.name: _unwrapped(path, inside_split=True) for path in entries.folders if is_split_name(path.name)}
     others = [path.name for path in entries.folders if path.name not in splits]
     if splits and others:
         raise DataError(f"{root}: has the folders {', '.join(splits)}, which are named like splits, beside "
                         f"{', '.join(others[:8])}, which are not; move either away, or rename a class")
     _refuse_images_beside_folders(entries)
-    return splits or {ALL: root}
+    return splits or {ALL: entries.path}
+
+
+def _unwrapped(folder: Path, inside_split: bool) -> Path:
+    """The folder that has the classes or splits, below folders that hold nothing but the next one.
+
+    Of the folders in a split, only one with the name of a split is no class (seg_train/seg_train).
+    """
+    for _ in range(WRAPPERS):
+        entries = _entries(folder)
+        if len(entries.folders) != 1 or entries.images:
+            break
+        below = _entries(entries.folders[0])
+        if is_split_name(below.path.name) != inside_split:
+            break
+        if not (inside_split or below.folders or len(_class_names(below.path)) > 1):
+            break
+        folder = below.path
+    return folder
 
 
 def _class_names(split: Path) -> set[str]:
     entries = _entries(split)
     if entries.folders:
         return {path.name for path in entries.folders}
-    return {match[1] for path in entries.files if (match := FLAT.fullmatch(path.name))}
+    return {match[1] for path in entries.images if (match := FLAT.fullmatch(path.name))}
 
 
-def _trees(split: Entries, problems: list[str]) -> list[LabelledImage]:
-    """The images of a folder of class folders."""
+def _trees(split: Entries, problems: list[str]) -> tuple[list[LabelledImage], list[Path]]:
+    """The images of a folder of class folders, and the other files in these."""
     _refuse_images_beside_folders(split)
-    images = []
+    images, other_files = [], []
     for folder in split.folders:
-        files = list(_walk(folder, (os.path.realpath(split.path),), set()))
-        problems += [] if files else [f"{folder}: has no pictures; a class needs some, or remove the folder"]
-        images += [LabelledImage(path, (folder.name,)) for path in files]
-    return images
+        contents = list(_walk(folder, (os.path.realpath(split.path),), set()))
+        paths = [path for entries in contents for path in entries.images]
+        problems += [] if paths else [f"{folder}: has no pictures; a class needs some, or remove the folder"]
+        images += [LabelledImage(path, (folder.name,)) for path in paths]
+        other_files += [path for entries in contents for path in entries.other_files]
+    return images, other_files
 
 
-def _flat(split: Entries, problems: list[str]) -> list[LabelledImage]:
-    """The images of a folder without folders."""
-    matches = [(path, FLAT.fullmatch(path.name)) for path in split.files]
+def _flat(split: Entries, problems: list[str]) -> tuple[list[LabelledImage], Sequence[Path]]:
+    """The images of a folder without folders, and its other files."""
+    matches = [(path, FLAT.fullmatch(path.name)) for path in split.images]
     unlabelled = [path for path, match in matches if match is None]
     images = [LabelledImage(path, (match[1],)) for path, match in matches if match is not None]
     if unlabelled and not images:
@@ -143,11 +188,11 @@ def _flat(split: Entries, problems: list[str]) -> list[LabelledImage]:
                         f"({unlabelled[0].name}, …), so they cannot be trained or evaluated on; predict them: "
                         f"voc-predict --run RUN {split.path} --csv predictions.csv")
     problems += [f"{path}: its name has no class, as cat.0.jpg does; rename it or move it away" for path in unlabelled]
-    return images
+    return images, split.other_files
 
 
-def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[Path]:
-    """The files below a class folder, each real folder once; `above`: the real folders above it."""
+def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[Entries]:
+    """A class folder and those below it, each real folder once; `above`: the real folders above it."""
     real = os.path.realpath(folder)
     if any(Path(parent).is_relative_to(real) for parent in above):
         raise DataError(f"{folder}: is a link that leads back to {real}, so the tree has no end; remove the link")
@@ -155,7 +200,7 @@ def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[Path
         return
     seen.add(real)
     entries = _entries(folder)
-    yield from entries.files
+    yield entries
     for below in entries.folders:
         yield from _walk(below, (*above, real), seen)
 
@@ -177,7 +222,6 @@ def _once(images: list[LabelledImage], problems: list[str]) -> list[LabelledImag
 
 
 def _refuse_images_beside_folders(entries: Entries) -> None:
-    beside = [path for path in entries.files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if entries.folders and beside:
-        raise DataError(f"{beside[0]}: is a picture beside folders ({entries.folders[0].name}, …), so its class is "
-                        "unknown; move it into one of them")
+    if entries.folders and entries.images:
+        raise DataError(f"{entries.images[0]}: is a picture beside folders ({entries.folders[0].name}, …), so its "
+                        "class is unknown; move it into one of them")

@@ -122,7 +122,7 @@ class LabelledImage:
 
 
 def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], images: Iterable[LabelledImage],
-                problems: Iterable[str] = ()) -> SplitScan:
+                problems: Iterable[str] = (), warnings: Iterable[str] = ()) -> SplitScan:
     """Reads the headers of `images`.
 
     Args:
@@ -132,6 +132,7 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
         classes: all of them, in the order of the labels.
         images: those of the split.
         problems: what the reader found already; images that cannot be read are added.
+        warnings: those of the reader.
     """
     all_problems, good, headers = list(problems), [], []
     for image in images:
@@ -147,7 +148,7 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
         ignored[row, [column[label] for label in image.ignored]] = True
     dataset = Dataset(f"{root.resolve().name} {split}", tuple(classes), tuple(image.path for image in good), labels,
                       ignored, task=task)
-    return SplitScan(split, dataset, tuple(headers), tuple(all_problems))
+    return SplitScan(split, dataset, tuple(headers), tuple(all_problems), warnings=tuple(warnings))
 
 
 def class_problem(name: str) -> str | None:

@@ -1,0 +1,141 @@
+"""COCO's annotations as a multi-label data set: which categories an image shows (https://cocodataset.org/#format-data).
+
+    root/annotations/instances_train2017.json  root/train2017/…     the split train2017
+    root/train/_annotations.coco.json  root/train/…                 the split train, as Roboflow exports it
+
+Boxes and masks are not read. A crowd (`iscrowd`) is a label like any other, and an image without annotations shows
+none of the classes, as torchvision's CocoDetection has it. The classes are the categories in the order of their ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from voc_cls.data.dataset import Task
+from voc_cls.data.files import check_file, decode_text, read_bytes
+from voc_cls.data.readers.image_finder import ImageFinder
+from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, summed_up
+from voc_cls.errors import DataError
+
+PREFIX, IN_SPLIT_FOLDER = "instances_", "_annotations.coco.json"
+OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
+"""Files beside the instances that have other annotations."""
+KEYS = ("images", "annotations", "categories")
+KEPT = frozenset({*KEYS, "id", "file_name", "image_id", "category_id", "name", "supercategory"})
+"""All that is needed; masks alone take gigabytes."""
+JSON_LIMIT = 2**31
+"""Bytes a file may have; instances_train2017.json has 0.45 GB."""
+USAGE = f"`root` takes the folder above annotations/{PREFIX}*.json, or above train/{IN_SPLIT_FOLDER}, or one such file"
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """The images of a split with the names of their classes."""
+
+    path: Path
+    classes: tuple[str, ...]
+    images: tuple[tuple[str, tuple[str, ...]], ...]
+    """(`file_name`, classes) of each."""
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def splits_of(root: Path) -> tuple[str, ...]:
+    """The splits: what follows "instances_", the folder, or else the name of a file. DataError where there is none."""
+    return tuple(_files(root))
+
+
+def is_coco(root: Path) -> bool:
+    """Whether `root` is an annotation file or a folder that has some under their usual names."""
+    if root.is_file():
+        return root.suffix == ".json"
+    return any(any(root.glob(pattern)) for pattern in (f"annotations/{PREFIX}*.json", f"{PREFIX}*.json",
+                                                       f"*/{IN_SPLIT_FOLDER}", IN_SPLIT_FOLDER))
+
+
+def scan_coco(root: Path, split: str) -> SplitScan:
+    """Reads the annotations of a split and the headers of its images.
+
+    Raises DataError where there is no such split, or a file is not what COCO's are.
+    """
+    files = _files(root)
+    if split not in files:
+        raise DataError(f"{root}: there is no split {split!r}; the splits are: {', '.join(files)}")
+    contents = {name: _read_once(path, path.stat().st_mtime_ns) for name, path in files.items()}
+    classes = tuple(dict.fromkeys(name for content in contents.values() for name in content.classes))
+    content, finder = contents[split], ImageFinder(files[split].parent, split)
+    problems, images = list(content.problems), []
+    for file_name, labels in content.images:
+        try:
+            images.append(LabelledImage(finder.find(file_name), labels, where=f"{content.path}: "))
+        except DataError as error:
+            problems.append(f"{content.path}: {error}")
+    return scan_images(root if root.is_dir() else root.parent, split, Task.MULTI_LABEL, classes, images, problems,
+                       (*content.warnings, *finder.warnings(content.path)))
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Split → its file."""
+    if root.is_file():
+        files = [root]
+    else:
+        folders = (root / "annotations", root)
+        files = [path for folder in folders for path in sorted(folder.glob(f"{PREFIX}*.json"))] or [
+            *sorted(root.glob(f"*/{IN_SPLIT_FOLDER}")), *root.glob(IN_SPLIT_FOLDER)] or [
+            path for folder in folders for path in sorted(folder.glob("*.json"))
+            if not path.name.startswith(OTHER_TASKS)]
+    if not files:
+        raise DataError(f"{root}: {'has no annotations of COCO' if root.is_dir() else 'no such file or folder'}; "
+                        f"{USAGE}")
+    return {path.absolute().parent.name if path.name == IN_SPLIT_FOLDER else path.stem.removeprefix(PREFIX): path
+            for path in files}
+
+
+@lru_cache(maxsize=8)
+def _read_once(path: Path, _: int) -> CocoFile:
+    """Reads a file, once for all splits: each has the categories. The number changes when the file does."""
+    check_file(path)
+    try:
+        content = json.loads(decode_text(read_bytes(path, JSON_LIMIT)), object_hook=lambda found: {
+            key: value for key, value in found.items() if key in KEPT})
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({error}); copy it anew") from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in KEYS):
+        raise DataError(f"{path}: has no lists {', '.join(map(repr, KEYS))}, as COCO's instances do; {USAGE}")
+    try:
+        return _coco_file(path, *(content[key] for key in KEYS))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: an image, annotation or category lacks a key of COCO or has another kind of value "
+                        f"({error}); correct the file") from None
+
+
+def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], categories: Iterable[Any]) -> CocoFile:
+    categories = sorted(categories, key=lambda category: category["id"])
+    above = {category.get("supercategory") for category in categories}
+    names = {category["id"]: str(category["name"]).strip() for category in categories
+             if not (category.get("supercategory") == "none" and category["name"] in above)}  # Roboflow's category 0
+    problems = [f"{path}: {problem}" for name in names.values() if (problem := class_problem(name))]
+    file_names: dict[Any, str] = {}
+    for image in images:
+        if image["id"] in file_names:
+            problems.append(f"{path}: has the image id {image['id']} twice; remove one")
+        file_names[image["id"]] = str(image["file_name"])
+    shown: dict[Any, dict[str, None]] = {image: {} for image in file_names}
+    stray = []
+    for annotation in annotations:
+        image, category = annotation["image_id"], annotation["category_id"]
+        if image not in shown or category not in names:
+            stray.append((str(path), "an annotation has an image_id or category_id that the file does not list"))
+        else:
+            shown[image][names[category]] = None
+    warnings = []
+    if empty := sum(not labels for labels in shown.values()):
+        warnings = [f"{path}: {empty:,} of {len(shown):,} pictures have no annotations; they show none of the classes"]
+    return CocoFile(path, tuple(dict.fromkeys(names.values())),
+                    tuple((file_names[image], tuple(labels)) for image, labels in shown.items()),
+                    (*problems, *summed_up(stray)), tuple(warnings))

@@ -1,0 +1,169 @@
+"""One CSV of images as it stands: what separates its fields, which columns have the path and the classes, its rows.
+
+    path,class         one class an image              image_id;label     other separators and usual names of columns
+    path,labels        any number of classes           filename,cat,dog   a column of 0 and 1 for each class
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from voc_cls.data.dataset import Task
+from voc_cls.data.files import check_file, decode_text, read_text
+from voc_cls.data.readers.split_scan import LabelledImage
+from voc_cls.errors import DataError
+from voc_cls.image_header import IMAGE_SUFFIXES
+
+PATH, CLASS, LABELS, IGNORED = "path", "class", "labels", "ignored"
+PATH_COLUMNS = (PATH, "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imagefilename", "imagename",
+                "imgname", "image", "img", "images", "picture", "photo", "imageid", "imgid", "id")
+"""Names of the column of the images, in lower case without blanks, - and _; the first one that occurs counts."""
+CLASS_COLUMNS = (CLASS, "label", "category", "target", "classname", "labelname", "categoryname")
+LABELS_COLUMNS = (LABELS, "classes", "categories", "tags", "targets")
+INDEX = re.compile(r"|Unnamed: \d+")
+"""The name of pandas' index, which is no column."""
+TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+FORMS = f"'{PATH},{CLASS}', '{PATH},{LABELS}' or '{PATH}' and a column of 0 and 1 for each class"
+HEADER_LIMIT = 2**16
+"""Bytes of a file in which its first lines must end, for a look at what the file is."""
+
+
+class NoClassesError(DataError):
+    """A list of images without their classes, such as that of a competition's test images."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which fields of a row have what; `names` are those of all columns."""
+
+    separator: str
+    names: tuple[str, ...]
+    path: int
+    form: Literal["class", "labels", "0/1"]
+    classes: tuple[int, ...]
+    """The column of the classes, or those of 0 and 1."""
+    ignored: int | None = None
+    header: bool = True
+    """Whether the first line has the names, and not an image."""
+
+    @property
+    def task(self) -> Task:
+        """What an image may belong to."""
+        return Task.SINGLE_LABEL if self.form == "class" else Task.MULTI_LABEL
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file: its images as written, and a sentence for each line that has none.
+
+    The classes of an image are the content of the column, as one text, or the names of the columns that have a 1.
+    """
+
+    columns: Columns
+    images: tuple[LabelledImage, ...]
+    problems: tuple[str, ...]
+
+
+def read_table(file: Path, classes: Collection[str] = (), most: int | None = None) -> Table:
+    """Reads a list; its images are not looked up and its classes not checked. DataError for a wrong header or CSV.
+
+    Args:
+        file: the list.
+        classes: where they are known, they are the columns that count.
+        most: lines to read; by default all.
+    """
+    columns = read_columns(file, classes)
+    images, problems = [], []
+    lines = csv.reader(io.StringIO(read_text(file), newline=""), delimiter=columns.separator, skipinitialspace=True,
+                       strict=True)
+    try:
+        for fields in islice(lines, int(columns.header), most):
+            if len(fields) > 1 or "".join(fields).strip():
+                where = f"{file}:{lines.line_num}: "
+                try:
+                    images.append(_image(columns, fields, where))
+                except DataError as error:
+                    problems.append(f"{where}{error}")
+    except csv.Error as error:
+        raise DataError(f"{file}:{lines.line_num}: is not a proper CSV ({error}); put a text with a comma or a quote "
+                        "between quotes, and double the quotes in it") from None
+    return Table(columns, tuple(images), tuple(problems))
+
+
+def read_columns(file: Path, classes: Collection[str] = ()) -> Columns:
+    """The columns of a list, by its first two lines; DataError with their names where it is not one of the forms."""
+    check_file(file)
+    try:
+        with file.open("rb") as content:
+            start = decode_text(content.read(HEADER_LIMIT), errors="replace")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    failures: dict[int, DataError] = {}
+    for separator in (",", ";", "\t"):
+        header: list[str] = []
+        try:
+            lines = csv.reader(io.StringIO(start, newline=""), delimiter=separator, skipinitialspace=True)
+            header, first = islice([*islice(lines, 2), [], []], 2)
+            return _columns(file, separator, [name.strip() for name in header], first, classes)
+        except csv.Error as error:
+            failures.setdefault(0, DataError(f"{file}:1: is not a CSV ({error})"))
+        except DataError as error:
+            failures.setdefault(len(header), error)
+    raise failures[max(failures)]
+
+
+def _columns(file: Path, separator: str, header: Sequence[str], first: Sequence[str], classes: Collection[str]
+             ) -> Columns:
+    if not any(header):
+        raise DataError(f"{file}:1: has no header; a list begins with {FORMS}")
+    if len(header) == 2 and Path(header[0]).suffix.lower() in IMAGE_SUFFIXES:
+        return Columns(separator, (PATH, CLASS), 0, "class", (1,), header=False)
+    keys = [re.sub(r"[\W_]+", "", name).lower() for name in header]
+    path = next((name for name in PATH_COLUMNS if name in keys), "")
+    labels = [name for name in keys if name in (CLASS, LABELS)] or [name for name in keys if name in
+                                                                    (*CLASS_COLUMNS, *LABELS_COLUMNS)]
+    binary = [column for column, name in enumerate(header) if keys[column] not in PATH_COLUMNS
+              and not INDEX.fullmatch(name) and (name in classes or not classes)]
+    found = f"{file}:1: has the columns {', '.join(map(repr, header))}"
+    twice = [header[keys.index(name)] for name in (path, IGNORED, *labels) if name and keys.count(name) > 1]
+    twice += [header[column] for column in binary if not labels and header.count(header[column]) > 1]
+    if twice:
+        raise DataError(f"{found}; {twice[0]!r} is allowed once")
+    found += f" where {FORMS} is needed"
+    if not path or len(labels) > 1:
+        raise DataError(f"{found}: {' and '.join(map(repr, labels))} could both be the classes" if path
+                        else f"{found}: none is named like the path of a picture")
+    if labels:
+        return Columns(separator, tuple(header), keys.index(path), "class" if labels[0] in CLASS_COLUMNS else "labels",
+                       (keys.index(labels[0]),), keys.index(IGNORED) if IGNORED in keys else None)
+    if not binary:
+        raise NoClassesError(f"{found}: none has the classes")
+    for column in binary:
+        if column < len(first) and first[column].strip().lower() not in TRUTHS:
+            raise NoClassesError(f"{found}: {header[column]!r} has {first[column]!r} on line 2, not 0 or 1")
+    return Columns(separator, tuple(header), keys.index(path), "0/1", tuple(binary))
+
+
+def _image(columns: Columns, fields: Sequence[str], where: str) -> LabelledImage:
+    """The image of a line; DataError, without the line, where the fields cannot be used."""
+    if len(fields) != len(columns.names):
+        raise DataError(f"has {len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(columns.names)}; "
+                        "put a path with a comma between quotes")
+    path = Path(fields[columns.path])
+    if not fields[columns.path].strip():
+        raise DataError("has an empty path; name a picture, or remove the line")
+    if columns.form != "0/1":
+        ignored = () if columns.ignored is None else (fields[columns.ignored].strip(),)
+        return LabelledImage(path, (fields[columns.classes[0]].strip(),), ignored, where)
+    values = {columns.names[column]: fields[column].strip().lower() for column in columns.classes}
+    wrong = [name for name, value in values.items() if value not in TRUTHS]
+    if wrong:
+        raise DataError(f"has {values[wrong[0]]!r} in the column {wrong[0]!r}, where 0 or 1 is expected")
+    return LabelledImage(path, tuple(name for name, value in values.items() if TRUTHS[value]), where=where)

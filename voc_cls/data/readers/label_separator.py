@@ -1,0 +1,71 @@
+"""What separates the classes in a column `labels`: "|", or what the cells themselves show beyond doubt.
+
+"cat,dog" may be two classes, and "Fat Hen" is one. Where `classes.txt` lists the classes, it decides. Otherwise a cell
+is divided only if each of its parts occurs in another cell too, and everything else is refused.
+
+`cells` are what the column has and where it does first, such as "train.csv:3: ", in all lists with the same classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from voc_cls.errors import DataError
+
+BAR, BLANK = "|", " "
+SEPARATORS = {BAR: "bars", ";": "semicolons", ",": "commas", BLANK: "blanks"}
+"""Separator → its name; the first one that occurs is the one in question."""
+ADVICE = f"separate the classes by {BAR!r}, or list them in classes.txt"
+
+
+def divided(cell: str, separator: str) -> tuple[str, ...]:
+    """The parts of a cell, each once."""
+    parts = cell.split() if separator == BLANK else [part.strip() for part in cell.split(separator)]
+    return tuple(dict.fromkeys(parts)) if cell.strip() else ()
+
+
+def find_separator(cells: Mapping[str, str], classes: Collection[str] = ()) -> tuple[str, list[str]]:
+    """(the separator of a column of any number of classes, a warning where it is not a bar).
+
+    classes: all that there are, where that is known. Raises DataError where a cell can be read in several ways.
+    """
+    if classes:
+        unknown = {separator: sum(part not in classes for cell in cells for part in divided(cell, separator))
+                   for separator in SEPARATORS}
+        separator = min(unknown, key=lambda name: unknown[name])
+    else:
+        separator = next((separator for separator in SEPARATORS if _divisible(cells, separator)), BAR)
+    examples = _divisible(cells, separator)
+    if separator == BAR or not examples:
+        return separator, []
+    counts = Counter(part for cell in cells for part in divided(cell, separator))
+    for cell, parts in examples.items():
+        if not classes and (cell[0] in "[{(" or min(counts[part] for part in parts) < 2):
+            raise DataError(f"{cells[cell]}has the classes {cell!r}, which may be one class or several that are "
+                            f"separated by {SEPARATORS[separator]}; {ADVICE}")
+    cell, parts = next(iter(examples.items()))
+    return separator, [f"{cells[cell]}{cell!r} is read as {len(parts)} classes, separated by "
+                       f"{SEPARATORS[separator]}, and so are the others"]
+
+
+def check_single(cells: Mapping[str, str]) -> list[str]:
+    """A warning about a cell of a column of one class that may be meant as several.
+
+    Raises DataError where all parts of a cell are classes of other images.
+    """
+    warnings = []
+    for separator in SEPARATORS:
+        for cell, parts in _divisible(cells, separator).items():
+            if cells.keys() >= set(parts):
+                raise DataError(f"{cells[cell]}has the class {cell!r}, whose parts are classes too; name the column "
+                                f"'labels' if a picture may be of several classes, or list the classes in classes.txt")
+            if separator != BLANK:
+                warnings.append(f"{cells[cell]}{cell!r} is read as one class; name the column 'labels' if it is "
+                                "several")
+    return warnings[:1]
+
+
+def _divisible(cells: Collection[str], separator: str) -> dict[str, tuple[str, ...]]:
+    """The cells that have several parts, sorted, and these."""
+    return {cell: parts for cell in sorted(cells) if len(parts := divided(cell, separator)) > 1}
