@@ -22,9 +22,9 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 from voc_cls.errors import Interrupted, VocError
 
 EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
-    "train": ("cv2", "h5py", "iterstrat", "jinja2", "keras", "lxml", "matplotlib", "ml_dtypes", "onnx", "PIL",
-              "requests", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow", "tf_keras", "tf_slim",
-              "yaml"),
+    "train": ("cleanlab", "cv2", "h5py", "imagehash", "iterstrat", "jinja2", "keras", "lxml", "matplotlib",
+              "ml_dtypes", "onnx", "PIL", "requests", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow",
+              "tf_keras", "tf_slim", "yaml"),
     "serve": ("aiohttp", "grpc_health", "grpc_reflection", "prometheus_client", "pythonjsonlogger",
               "tensorflow_serving"),
     "jax": ("jax",),

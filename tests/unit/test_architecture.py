@@ -40,8 +40,8 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
 }
 FACADE = {"voc_cls", "voc_cls.api"}
 """The public API stands above everything, `export` included; nothing imports it."""
-HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "onnx", "h5py", "jax", "aiohttp",
-         "prometheus_client", "opentelemetry")
+HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "scipy", "cleanlab", "pandas", "imagehash",
+         "onnx", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry")
 FORKING = {"fork", "forkpty", "Process", "Pool", "get_context", "set_start_method", "ProcessPoolExecutor"}
 
 

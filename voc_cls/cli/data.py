@@ -1,4 +1,4 @@
-"""voc-data: check, count, show, split, download and draw data sets."""
+"""voc-data: check, count, show, split, download and draw data sets, and find their label errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import tyro
 
 from voc_cls.cli.data_split import Split
+from voc_cls.cli.data_suspects import Suspects
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
 from voc_cls.data.augmentation import AugmentationConfig
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from voc_cls.data.official import OfficialArchive
 
 PROGRAM = "voc-data"
-DESCRIPTION = """Prepare data sets: download, check, count, preview and split them.
+DESCRIPTION = """Prepare data sets: download, check, count, preview and split them, find label errors.
 
   voc-data download voc2007
   voc-data check --root VOCdevkit/VOC2007
   voc-data stats --root VOCdevkit/VOC2007 --plot stats.png
   voc-data preview --root VOCdevkit/VOC2007 --augment lecture --out preview.png
   voc-data split --data folder --root PetImages --out lists --folds 5
+  voc-data suspects runs/head
   voc-data demo demo --pictures 480
 
 Help for a subcommand: voc-data check --help"""
@@ -48,6 +50,7 @@ class Check:
 
     Warnings, which do not change the exit code:
     - the same picture twice in one split, with the same labels
+    - pictures in two splits that look alike: re-encoded, scaled, frames of a video
     - classes that a split lacks, that nearly all pictures show, or whose names differ only in case or blanks
     - what was left out or looked up elsewhere, such as test pictures without classes
 
@@ -319,7 +322,7 @@ def _flags(config: AugmentationConfig) -> str:
     return " ".join(given)
 
 
-Command = Check | Stats | Preview | Split | Download | Demo
+Command = Check | Stats | Preview | Split | Suspects | Download | Demo
 
 
 def main(args: Sequence[str] | None = None) -> int:

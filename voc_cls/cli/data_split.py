@@ -21,11 +21,15 @@ class Split:
 
     - No picture is copied: the lists contain paths, for `voc-train --data csv`.
     - Stratified: each list gets its share of every class.
-    - Pictures with the same content go to the same list.
+    - Each list is near its fraction, or an error says what is possible.
+    - Pictures with the same content go to the same list, and so do variants of a
+      picture or frames of a video: see --group.
 
     Examples:
       voc-data split --data folder --root PetImages --out lists
       voc-data split --data folder --root PetImages --out lists --folds 5
+      voc-data split --data csv --root all.csv --out lists --group patient
+      voc-data split --root frames --out lists --group '(video\\d+)_'
     """
 
     root: tuple[Path, ...]
@@ -44,6 +48,10 @@ class Split:
     folds: Annotated[int | None, Range(2, 100)] = None
     """Number of folds: each picture outside test.csv is in exactly one val_K.csv, and in the train_K.csv of the other
     folds. Train on one with `voc-train --fold K`."""
+    group: str = "auto"
+    """Pictures that go to the same list: a column of the CSV, or a regular expression with a capture group that is the
+    same in their file names, such as '(.+)_\\d+' (with a / in it: in their paths). auto: Roboflow's variants of a
+    picture (NAME.rf.HASH.jpg); none: every picture alone."""
     seed: Annotated[int, SEED] = 0
     """Random seed: the same seed gives the same lists."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
@@ -65,7 +73,7 @@ class Split:
         split = self.split or default_splits(self.data, self.root)[0]
         dataset = read_dataset(self.data, self.root, split, self.difficult, self.classes)
         val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
-        lists = draw_lists(dataset, val, self.test, self.folds, self.seed)
+        lists = draw_lists(dataset, val, self.test, self.folds, self.seed, self.group)
         write_lists(lists, self.out)
         Console().print(lists)
         chosen = "--fold 1" if self.folds else "--val-split val" if val else "--val-split auto"

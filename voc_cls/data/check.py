@@ -1,8 +1,8 @@
 """Everything that is wrong with a data set, image by image: what `voc-data check` prints.
 
 Problems make a training fail or its results wrong; the exit code is then 1. Warnings are worth knowing: an image twice
-with the same labels, a class without images in a split. Images are decoded completely, as training does, on all cores,
-and each file is read once.
+with the same labels, images in two splits that look alike, a class without images in a split. Images are decoded
+completely, as training does, on all cores, and each file is read once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from voc_cls.data.class_warnings import class_warnings
 from voc_cls.data.duplicates import find_duplicates
 from voc_cls.data.load import splits_of
+from voc_cls.data.near_duplicates import Bits, find_near_duplicates, may_share, perceptual_hash
 from voc_cls.data.preprocessing import Preprocessing, decode
 from voc_cls.data.readers.voc import Devkit, open_devkit
 from voc_cls.data.scan import DatasetScan
@@ -69,14 +70,19 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
         headers.update(zip(split.dataset.paths, split.headers, strict=True))
     start(len(headers))
     digests: dict[Path, str] = {}
-    outcomes = decode_all(headers, [header.width * header.height for header in headers.values()])
+    hashes: dict[Path, Bits] = {}
+    outcomes = decode_all(headers, [header.width * header.height for header in headers.values()],
+                          hashing=may_share(scan.splits))
     for path, outcome in zip(headers, outcomes, strict=True):
         if isinstance(outcome, DataError):
             problems.append(str(outcome))
         else:
-            digests[path] = outcome
+            digests[path] = outcome.digest
+            if outcome.bits is not None:
+                hashes[path] = outcome.bits
         done()
     leaks, copies = find_duplicates(scan.splits, digests)
+    alike = find_near_duplicates(scan.splits, digests, hashes)
     missing, rare = _odd_classes(scan)
     notes = [warning for split in scan.splits for warning in split.warnings]
     if scan.whole:
@@ -84,7 +90,7 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
                  for split in splits_of(scan.kind, scan.roots) if split not in scan.requested]
     return Check(scan.kind, scan.name, scan.requested, len(headers),
                  tuple(dict.fromkeys([*problems, *leaks, *missing])),
-                 tuple(dict.fromkeys([*notes, *copies, *rare])))
+                 tuple(dict.fromkeys([*notes, *copies, *alike, *rare])))
 
 
 def _odd_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
@@ -124,21 +130,32 @@ def _unpaired(devkit: Devkit) -> list[str]:
               for name in sorted(images - annotations))]
 
 
-def decode_all(paths: Iterable[Path], pixels: Iterable[int]) -> Iterator[str | DataError]:
-    """Decodes each of `paths`; yields in their order the SHA-256 of its file, or what is wrong with it.
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image that can be decoded: the SHA-256 of its file, and its perceptual hash if it has one."""
 
-    `pixels`: the number of pixels of each image.
+    digest: str
+    bits: Bits | None = None
+
+
+def decode_all(paths: Iterable[Path], pixels: Iterable[int], hashing: bool = False) -> Iterator[Decoded | DataError]:
+    """Decodes each of `paths`; yields in their order its hashes, or what is wrong with it.
+
+    Args:
+        paths: the images.
+        pixels: the number of pixels of each.
+        hashing: whether perceptual hashes are needed.
     """
     import tensorflow as tf
 
     one_at_a_time = Lock()
 
-    def outcome(path: Path, area: int) -> str | DataError:
+    def outcome(path: Path, area: int) -> Decoded | DataError:
         with one_at_a_time if area > LARGE else nullcontext(), tf.device("CPU"):
             try:
                 content = path.read_bytes()
-                decode(tf.constant(content), DECODING)
-                return hashlib.sha256(content).hexdigest()
+                image = decode(tf.constant(content), DECODING)
+                return Decoded(hashlib.sha256(content).hexdigest(), perceptual_hash(image.numpy()) if hashing else None)
             except OSError as error:
                 reason = str(error.strerror)
             except tf.errors.OpError as error:

@@ -1,16 +1,14 @@
 """One split of a data set: images with their labels, whatever the files on disk look like, and parts drawn from it.
 
-Drawing is seeded and stratified: every class goes to each part by its share. Single-label by scikit-learn's splitters,
-multi-label by iterative stratification (Sechidis et al. 2011), which starts with the rarest class.
+Drawing is seeded and stratified (data/stratify.py), and keeps groups of images together (data/groups.py).
 """
 
 from __future__ import annotations
 
 import html
-import math
 import os
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.errors import UsageError
+from voc_cls.data.groups import AUTO, Grouping, Groups, group_images
+from voc_cls.data.stratify import Stratified
 
-Numbers = npt.NDArray[np.int64]
 DataKind = Literal["voc", "cifar10", "csv", "folder", "coco"]
 IGNORED = -1.0
 """The target of an entry that is neither positive nor negative; the loss and every metric leave it out."""
@@ -63,6 +61,7 @@ class Draw:
     fraction: float
     seed: int
     taken: bool
+    group: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,8 @@ class Dataset:
     task: Task = Task.MULTI_LABEL
     source: Source | None = None
     warnings: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The further columns of a CSV, by name, a cell for each image; `group` may name one."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -116,7 +117,8 @@ class Dataset:
         """Class → number of images that show it."""
         return dict(zip(self.classes, self.labels.sum(axis=0).astype(int).tolist(), strict=True))
 
-    def split(self, fraction: float, seed: int = 0, *, parameter: str = "fraction") -> tuple[Dataset, Dataset]:
+    def split(self, fraction: float, seed: int = 0, *, group: str = AUTO, parameter: str = "fraction"
+              ) -> tuple[Dataset, Dataset]:
         """Draws a part of the images, such as one to validate on; returns (the rest, the part).
 
         Every class is divided alike (stratified), both parts keep the order of the list, and a file that is listed
@@ -125,15 +127,26 @@ class Dataset:
         Args:
             fraction: share of the images to draw, between 0 and 1.
             seed: the same seed draws the same images, 0 to 2**32 - 1.
+            group: images that stay together: a column of the CSV, or a regular expression with a capture group, which
+                is the same in their file names. auto: Roboflow's variants of an image; none: every image alone.
             parameter: the name under which an error mentions the fraction.
 
         Raises:
-            UsageError: a part would be empty, or a class is too small to be in both.
+            UsageError: a part cannot be near its fraction, or a class is too small to be in both.
         """
-        keys = [os.path.realpath(path) for path in self.paths]
-        rest, drawn = draw_part(self, fraction, seed, keys, f"`{parameter}` {fraction:g}")
-        return (self._part(rest, f"{self.name}, without its validation part", Draw(fraction, seed, taken=False)),
-                self._part(drawn, f"{self.name}, validation part", Draw(fraction, seed, taken=True)))
+        together = self.stratified(self.grouping(group), [os.path.realpath(path) for path in self.paths])
+        rest, drawn = together.part(fraction, seed, f"`{parameter}` {fraction:g}")
+        names = f"{self.name}, without its validation part", f"{self.name}, validation part"
+        return (self._part(rest, names[0], Draw(fraction, seed, taken=False, group=group)),
+                self._part(drawn, names[1], Draw(fraction, seed, taken=True, group=group)))
+
+    def grouping(self, group: str = AUTO) -> Grouping:
+        """Which images belong together; `group` as for `split`."""
+        return group_images(group, self.paths, self.columns)
+
+    def stratified(self, grouping: Grouping, copies: Sequence[str]) -> Stratified:
+        """The images to be divided; those of a group, and those with equal `copies`, stay together."""
+        return Stratified(self.name, self.classes, self.labels, self.single_label, Groups.by(grouping.keys, copies))
 
     def _part(self, rows: npt.NDArray[np.int64], name: str, draw: Draw) -> Dataset:
         source = self.source and replace(self.source, draws=(*self.source.draws, draw))
@@ -142,7 +155,8 @@ class Dataset:
     def subset(self, rows: npt.NDArray[np.int64], name: str) -> Dataset:
         """The images with these numbers, in this order."""
         return replace(self, name=name, paths=tuple(self.paths[row] for row in rows), labels=self.labels[rows],
-                       ignored=self.ignored[rows], source=None)
+                       ignored=self.ignored[rows], source=None,
+                       columns={column: tuple(cells[row] for row in rows) for column, cells in self.columns.items()})
 
     def only(self, columns: Sequence[int]) -> Dataset:
         """The same images with these classes alone, in this order."""
@@ -188,102 +202,3 @@ def html_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str
     body = "".join(line(row, "td") for row in rows)
     return (f"<table><caption>{html.escape(caption)}</caption><thead>{line(columns, 'th')}</thead>"
             f"<tbody>{body}</tbody></table>")
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Which images belong together: `first`, one of each group, and the group of every image."""
-
-    first: Numbers
-    of: Numbers
-
-    @classmethod
-    def by(cls, keys: Sequence[Hashable]) -> Groups:
-        """Images with the same key are a group."""
-        number = {key: group for group, key in enumerate(dict.fromkeys(keys))}
-        of = np.array([number[key] for key in keys], np.int64)
-        return cls(np.unique(of, return_index=True)[1], of)
-
-    def rows(self, groups: Numbers) -> Numbers:
-        """All images of some groups, in their order."""
-        rows: Numbers = np.flatnonzero(np.isin(self.of, groups))
-        return rows
-
-
-def draw_part(images: Dataset, fraction: float, seed: int, keys: Sequence[Hashable], what: str
-              ) -> tuple[Numbers, Numbers]:
-    """Returns (rows that stay, rows that are drawn), both in the order of the list.
-
-    Args:
-        images: their labels decide how they are divided.
-        fraction: share of every class to draw, between 0 and 1.
-        seed: the same seed draws the same rows.
-        keys: one for each image; images with the same key stay together.
-        what: the beginning of an error, such as "`val` 0.1".
-
-    Raises:
-        UsageError: a side would be empty, or a class cannot be on both.
-    """
-    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-
-    groups = Groups.by(keys)
-    labels, count = images.labels[groups.first], len(groups.first)
-    taken = round(count * fraction) if 0 < fraction < 1 else 0
-    if not 0 < taken < count:
-        raise UsageError(f"{what}: takes {taken} of the {len(images.labels):,} pictures of {images.name}; give another "
-                         "fraction")
-    if images.single_label:
-        counts = {name: number for name, number in zip(images.classes, labels.sum(axis=0), strict=True) if number}
-        single = [name for name, number in counts.items() if number == 1]
-        if single:
-            raise UsageError(f"{what}: {images.name} has a single picture of the class {single[0]!r}, which cannot be "
-                             "on both sides; add pictures, or remove the class")
-        taken = math.ceil(count * fraction)  # as scikit-learn does
-        fewer = min(taken, count - taken)
-        if fewer < len(counts):
-            raise UsageError(f"{what}: leaves {fewer} of the pictures on one side, fewer than the {len(counts)} "
-                             f"classes of {images.name}; give another fraction")
-    kind = StratifiedShuffleSplit if images.single_label else MultilabelStratifiedShuffleSplit
-    splitter = kind(n_splits=1, test_size=fraction, random_state=seed)
-    staying, drawn = next(splitter.split(labels, _targets(images.single_label, labels)))
-    if not len(drawn) or not len(staying):  # too few images for so many classes: any draw is as good
-        staying, drawn = next(ShuffleSplit(n_splits=1, test_size=taken, random_state=seed).split(labels))
-    return groups.rows(staying), groups.rows(drawn)
-
-
-def draw_folds(images: Dataset, number: int, seed: int, keys: Sequence[Hashable]
-               ) -> list[tuple[Numbers, Numbers]]:
-    """(rows to train on, rows to validate on) of each of `number` folds, both in the order of the list.
-
-    Args:
-        images: their labels decide how they are divided.
-        number: of folds, 2 or more.
-        seed: the same seed draws the same folds.
-        keys: one for each image; images with the same key stay together.
-
-    Raises:
-        UsageError: a class of a single-label data set has fewer images than there are folds. (A rare class of a
-            multi-label data set is spread as far as it goes.)
-    """
-    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
-    from sklearn.model_selection import StratifiedKFold
-
-    groups = Groups.by(keys)
-    labels = images.labels[groups.first]
-    few = [name for name, positives in zip(images.classes, labels.sum(axis=0), strict=True) if positives < number]
-    if few and images.single_label:
-        positives = int(labels[:, images.classes.index(few[0])].sum())
-        raise UsageError(f"`folds` {number}: the class {few[0]!r} has {positives} pictures, fewer than there are "
-                         "folds; choose fewer folds, add pictures, or remove the class")
-    kind = StratifiedKFold if images.single_label else MultilabelStratifiedKFold
-    drawn = kind(n_splits=number, shuffle=True, random_state=seed).split(labels, _targets(images.single_label, labels))
-    return [(groups.rows(train), groups.rows(val)) for train, val in drawn]
-
-
-def _targets(single_label: bool, labels: npt.NDArray[np.float32]) -> Numbers:
-    """What the splitters stratify by: the number of the class, or all labels, of which they need at least two."""
-    if single_label:
-        return np.asarray(labels.argmax(axis=1), np.int64)
-    columns = labels if labels.shape[1] > 1 else np.hstack([labels, 1 - labels])
-    return columns.astype(np.int64)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voc_cls.data.dataset import Dataset, draw_folds, draw_part
+from voc_cls.console import with_flags
+from voc_cls.data.dataset import Dataset
+from voc_cls.data.groups import AUTO, Grouping
 from voc_cls.data.readers.csv import CLASS_FILE, write_list
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import file_digests, write_text
@@ -29,6 +31,8 @@ class Lists:
     source: Dataset
     parts: dict[str, Dataset]
     repeated: int
+    groups: str = ""
+    """The groups of images that were kept together, for people."""
 
     def __rich__(self) -> Table:
         """Images of every class in every list; of folds, the validation part."""
@@ -42,6 +46,7 @@ class Lists:
             vals = [] if "val_1" in shown else vals
         caption = [f"val_1 to val_{len(vals)}: smallest and largest"] if vals else []
         caption += ["train_K: all but val_K and test"] if "train_1" in self.parts else []
+        caption += [f"kept together: {with_flags(self.groups)}"] if self.groups else []
         caption += [f"copies, byte by byte: {self.repeated:,}, in the list of their original"] if self.repeated else []
         table = Table(title=f"{self.source.name}: {len(self.source):,} pictures", caption="\n".join(caption) or None)
         for name in ("class", "all", *shown, *(["val_K"] if vals else [])):
@@ -56,7 +61,7 @@ class Lists:
         return table
 
 
-def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, seed: int) -> Lists:
+def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, seed: int, group: str = AUTO) -> Lists:
     """Draws train, val and test from `dataset`, or with `folds` train_1, val_1 and so on, and test.
 
     Every class is divided alike, and images with the same bytes go to the same list.
@@ -67,29 +72,32 @@ def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, see
         test: fraction of all images; 0: none.
         folds: number of pairs of lists; None: one train and one val.
         seed: the same seed draws the same lists.
+        group: as for `Dataset.split`: images that go to the same list.
 
     Raises:
-        UsageError: nothing is to be drawn, nothing would be left, or a class is too small.
+        UsageError: nothing is to be drawn, nothing would be left, a list cannot be near its fraction, or a class is too
+            small.
     """
     if not val + test + (folds or 0) > 0:
         raise UsageError("`val` 0 and `test` 0: leave one list of everything; give a fraction, or `folds`")
     if val + test >= 1:
         raise UsageError(f"`val` {val:g} and `test` {test:g}: leave nothing to train on; their sum must be below 1")
-    keys, rows = file_digests(dataset.paths), np.arange(len(dataset))
+    grouping, digests, rows = dataset.grouping(group), file_digests(dataset.paths), np.arange(len(dataset))
     parts: dict[str, Dataset] = {}
     if test:
-        rows, taken = draw_part(dataset, test, seed, keys, f"`test` {test:g}")
+        rows, taken = dataset.stratified(grouping, digests).part(test, seed, f"`test` {test:g}")
         parts["test"] = dataset.subset(taken, f"{dataset.name}, test")
     rest = dataset.subset(rows, dataset.name)
-    rest_keys = [keys[row] for row in rows]
+    keys = Grouping(tuple(grouping.keys[row] for row in rows), grouping.text)
+    together = rest.stratified(keys, [digests[row] for row in rows])
     drawn = {"train": np.arange(len(rest))}
     if folds is not None:
-        pairs = enumerate(draw_folds(rest, folds, seed, rest_keys), 1)
+        pairs = enumerate(together.folds(folds, seed), 1)
         drawn = {f"{side}_{fold}": pair[number] for fold, pair in pairs for number, side in enumerate(("train", "val"))}
     elif val:
-        drawn["train"], drawn["val"] = draw_part(rest, val / (1 - test), seed, rest_keys, f"`val` {val:g}")
+        drawn["train"], drawn["val"] = together.part(val / (1 - test), seed, f"`val` {val:g}")
     lists = {name: rest.subset(chosen, name) for name, chosen in drawn.items()}
-    return Lists(dataset, lists | parts, len(keys) - len(set(keys)))
+    return Lists(dataset, lists | parts, len(digests) - len(set(digests)), grouping.text)
 
 
 def write_lists(lists: Lists, out: Path) -> None:

@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Task
+from voc_cls.data.groups import AUTO
 from voc_cls.data.load import NONE, checked_roots, default_splits, splits_of
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import UsageError
 from voc_cls.paths import cache_folder
 from voc_cls.training.devices import inference_precision
 
-AUTO = "auto"
-"""The `val_split` that is a part of the training split."""
 UNKNOWN = Path("/unknown")
 """What a run from Python records as `root` or `weights` where it cannot be repeated: its provenance says why. Absolute,
 so that the run can be resumed from any folder."""
@@ -56,6 +55,10 @@ class DatasetConfig:
     exists (csv only); the lists may also be one for each class (train_dog_0.csv). Default: no folds."""
     val_fraction: Annotated[float, Range(0, 1)] = 0.15
     """Fraction of --train-split that --val-split auto takes, 0 to 1; stratified over the classes, drawn with --seed."""
+    group: str = AUTO
+    """Pictures that --val-split auto keeps on one side: a column of the CSV, or a regular expression with a capture
+    group that is the same in their file names, such as '(.+)_\\d+' (with a / in it: in their paths). auto: Roboflow's
+    variants of a picture (NAME.rf.HASH.jpg); none: every picture alone."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class; the VOC protocol ignores it."""
     classes: tuple[str, ...] = ()
@@ -68,6 +71,9 @@ class DatasetConfig:
         UsageError for a fold that does not exist or contradicts the splits; DataError where there is no such data set.
         """
         train, val, evaluate = self.train_split, self.val_split, self.eval_split
+        if self.group not in (AUTO, NONE) and (self.fold is not None or val != AUTO):
+            raise UsageError(f"`group` {self.group}: is for `val_split` auto, which draws pictures; omit one of them, "
+                             "or draw the lists with `voc-data split`, which takes `group` too")
         if self.fold is not None:
             train, val = self._fold_splits(self.fold)
             if evaluate is None and f"test_{self.fold}" in splits_of(self.data, self.root):

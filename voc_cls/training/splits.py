@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voc_cls.data.dataset import Dataset, Draw, Task
+from voc_cls.data.groups import AUTO
 from voc_cls.data.load import NONE, read_dataset
 from voc_cls.errors import DataError, UsageError
-from voc_cls.training.config import AUTO, UNKNOWN, DatasetConfig
+from voc_cls.training.config import UNKNOWN, DatasetConfig
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Splits:
     train: Dataset
     val: Dataset | None = None
     eval: Dataset | None = None
+    groups: str = ""
+    """The groups of images that `val_split` auto kept together, for people."""
 
     @property
     def all(self) -> tuple[Dataset, ...]:
@@ -64,7 +67,8 @@ def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
                  f"`eval_split` {chosen.eval_split}")
     if chosen.val_split != AUTO:
         return splits
-    return Splits(*training.split(chosen.val_fraction, seed, parameter="val_fraction"), splits.eval)
+    parts = training.split(chosen.val_fraction, seed, group=chosen.group, parameter="val_fraction")
+    return Splits(*parts, splits.eval, training.grouping(chosen.group).text)
 
 
 def check_splits(splits: Splits, train: str = "`train`", val: str = "`val`", evaluated: str = "`eval`") -> None:
@@ -122,8 +126,9 @@ def dataset_config(splits: Splits, seed: int) -> tuple[DatasetConfig, str]:
     if not train.draws and not (val and val.draws):
         return replace(known, val_split=val.split if val else NONE), ""
     if val is not None and val.split == train.split and len(val.draws) == 1:
-        fraction = val.draws[0].fraction
-        if (train.draws, val.draws) == ((Draw(fraction, seed, taken=False),), (Draw(fraction, seed, taken=True),)):
-            return replace(known, val_split=AUTO, val_fraction=fraction), ""
+        fraction, group = val.draws[0].fraction, val.draws[0].group
+        rest, part = (Draw(fraction, seed, taken, group) for taken in (False, True))
+        if (train.draws, val.draws) == ((rest,), (part,)):
+            return replace(known, val_split=AUTO, val_fraction=fraction, group=group), ""
     return unknown, (f"it trains on a part of a split; `train, val = dataset.split(fraction, seed={seed})`, with the "
                      "seed of the training, can be repeated")

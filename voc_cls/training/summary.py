@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from voc_cls.console import with_flags
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.class_warnings import class_warnings, never_shown
 from voc_cls.training.config import LossConfig, ResolvedConfig, ResolvedTraining
@@ -41,6 +42,8 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
         table.add_row("difficult objects", splits.train.difficult.participle)
     for name, split in (("validation", splits.val), ("evaluation", splits.eval)):
         table.add_row(name, escape(f"{split.name}: {len(split):,} pictures") if split else "none")
+    if splits.groups:
+        table.add_row("kept together", escape(with_flags(splits.groups)))
     table.add_row("weights", f"{trained.parameters:,} parameters trained, {trained.frozen_parameters:,} frozen")
     epoch = -(-len(splits.train) // training.batch_size)
     table.add_row("steps", f"{training.steps:,} of {training.batch_size} pictures = {training.steps / epoch:.1f} "

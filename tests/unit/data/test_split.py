@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from voc_cls.cli.data_split import Split
-from voc_cls.data.dataset import Dataset, DifficultPolicy, Groups, Task, draw_folds
+from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.load import read_dataset, splits_of
 from voc_cls.data.split import Lists, draw_lists, write_lists
 from voc_cls.errors import DataError, UsageError
@@ -115,10 +115,31 @@ def test_pictures_with_the_same_bytes_go_to_the_same_list(pictures: Callable[[di
             assert (f"{number}.png" in names) == (f"copy-of-{number}.png" in names), name
 
 
-def test_groups_are_made_of_equal_keys():
-    groups = Groups.by(["a", "b", "a", "c", "b"])
-    assert groups.first.tolist() == [0, 1, 3]
-    assert groups.rows(np.array([0, 2])).tolist() == [0, 2, 3]
+@pytest.mark.parametrize("folds", [None, 3])
+def test_roboflows_variants_of_a_picture_go_to_the_same_list(pictures: Callable[[dict[str, int]], Path],
+                                                             folds: int | None):
+    root = pictures({"cat": 36, "dog": 36})
+    for path in root.glob("*/*.png"):
+        path.rename(path.with_name(f"{int(path.stem) // 3}_jpg.rf.{path.stem}a.png"))
+
+    def shared(group: str) -> int:
+        parts = draw_lists(tree(root), 0 if folds else 0.25, 0.25, folds, 0, group).parts
+        pairs = [("train_1", "val_1"), ("train_1", "test")] if folds else itertools.combinations(parts, 2)
+        sources = {name: {path.name.split(".rf.")[0] for path in part.paths} for name, part in parts.items()}
+        return sum(len(sources[first] & sources[second]) for first, second in pairs)
+
+    assert shared("auto") == 0
+    assert shared("none") > 5
+
+
+def test_a_column_of_the_csv_groups_and_is_kept_in_the_lists(several: Dataset, tmp_path: Path):
+    patients = tuple(f"patient {number // 4}" for number in range(len(several)))
+    write_lists(draw_lists(replace(several, columns={"patient": patients}), 0.2, 0.2, None, 0, "patient"),
+                tmp_path / "lists")
+    parts = [read(tmp_path / "lists", name) for name in ("train", "val", "test")]
+    assert [len(set(part.columns["patient"])) for part in parts] == [18, 6, 6]
+    val_fraction = parts[0].split(0.25, group="patient")
+    assert set(val_fraction[0].columns["patient"]).isdisjoint(val_fraction[1].columns["patient"])
 
 
 def test_lists_are_read_back_as_they_were_drawn(several: Dataset, tmp_path: Path):
@@ -167,13 +188,13 @@ def test_a_class_that_a_list_cannot_hold_leaves_nothing_behind(several: Dataset,
 
 
 @pytest.mark.parametrize(("flags", "found"), [
-    ({"folds": 4}, "`folds` 4: the class 'rare' has 3 pictures, fewer than there are folds"),
+    ({"folds": 4}, "`folds` 4: .* 3 pictures of the class 'rare', fewer than there are folds; choose at most 3"),
     ({"folds": 1}, "`folds` 1: must be from 2 to 100"),
     ({"folds": 2, "val": 0.1}, "--val 0.1: cannot be combined with --folds"),
     ({"val": 0.5, "test": 0.5}, "`val` 0.5 and `test` 0.5: leave nothing to train on"),
     ({"val": 0.0, "test": 0.0}, "`val` 0 and `test` 0: leave one list of everything"),
     ({"test": 0.01}, "`test` 0.01: takes 0 of the 23 pictures"),
-    ({"test": 0.03}, "`test` 0.03: leaves 1 of the pictures on one side, fewer than the 2 classes"),
+    ({"group": "patient"}, "`group` patient: is neither a column of the CSV nor a regular expression"),
     ({"val": -0.1}, "`val` -0.1: must be from 0 to 0.999"),
     ({"test": float("nan")}, "`test` nan: must be from 0"),
     ({"seed": -1}, "`seed` -1: must be from 0 to 4294967295"),
@@ -191,7 +212,7 @@ def test_a_rare_class_among_several_on_a_picture_is_spread_as_far_as_it_goes(sev
     rare[:2] = 1
     dataset = replace(several, classes=(*several.classes, "rare"), labels=np.hstack([several.labels, rare]),
                       ignored=np.hstack([several.ignored, rare > 1]))
-    drawn = draw_folds(dataset, 5, 0, range(len(dataset)))
+    drawn = dataset.stratified(dataset.grouping(), list(map(str, dataset.paths))).folds(5, 0)
     assert sorted(np.concatenate([val for _, val in drawn])) == list(range(len(dataset)))
     assert max(dataset.labels[val, -1].sum() for _, val in drawn) == 1
 

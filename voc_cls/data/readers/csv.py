@@ -16,7 +16,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +128,7 @@ def scan_csv(root: Path, split: str) -> SplitScan:
         for written in table.images:
             try:
                 shown, ignored = _names(written, table, file, labels)
-                image = LabelledImage(finder.find(str(written.path)), shown, ignored, written.where)
+                image = replace(written, path=finder.find(str(written.path)), classes=shown, ignored=ignored)
                 before = seen.setdefault(os.path.realpath(image.path), image)
                 if (set(before.classes), set(before.ignored)) != (set(shown), set(ignored)):
                     raise DataError(f"lists {str(image.path)!r} again with other classes than "
@@ -174,10 +174,11 @@ def write_list(file: Path, dataset: Dataset, name: Callable[[Path], str]) -> Non
     with_ignored = bool(dataset.ignored.any())
     with file.open("w", encoding="utf-8", newline="") as out:
         rows = csv.writer(out, lineterminator="\n")
-        rows.writerow([PATH, CLASS if single else LABELS, *([IGNORED] if with_ignored else [])])
-        for path, labels, ignored in zip(dataset.paths, dataset.labels, dataset.ignored, strict=True):
-            cells = [np.flatnonzero(labels), *([np.flatnonzero(ignored)] if with_ignored else [])]
-            rows.writerow([name(path), *(BAR.join(dataset.classes[column] for column in cell) for cell in cells)])
+        rows.writerow([PATH, CLASS if single else LABELS, *([IGNORED] if with_ignored else []), *dataset.columns])
+        for row, path in enumerate(dataset.paths):
+            marked = [dataset.labels[row], *([dataset.ignored[row]] if with_ignored else [])]
+            classes = (BAR.join(dataset.classes[column] for column in np.flatnonzero(cell)) for cell in marked)
+            rows.writerow([name(path), *classes, *(cells[row] for cells in dataset.columns.values())])
 
 
 def _folder(root: Path) -> Path:

@@ -156,14 +156,16 @@ def _image(columns: Columns, fields: Sequence[str], where: str) -> LabelledImage
     if len(fields) != len(columns.names):
         raise DataError(f"has {len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(columns.names)}; "
                         "put a path with a comma between quotes")
-    path = Path(fields[columns.path])
+    path, used = Path(fields[columns.path]), (columns.path, columns.ignored, *columns.classes)
+    further = {name: field for column, (name, field) in enumerate(zip(columns.names, fields, strict=True))
+               if column not in used and not INDEX.fullmatch(name)}
     if not fields[columns.path].strip():
         raise DataError("has an empty path; name a picture, or remove the line")
     if columns.form != "0/1":
         ignored = () if columns.ignored is None else (fields[columns.ignored].strip(),)
-        return LabelledImage(path, (fields[columns.classes[0]].strip(),), ignored, where)
+        return LabelledImage(path, (fields[columns.classes[0]].strip(),), ignored, where, further)
     values = {columns.names[column]: fields[column].strip().lower() for column in columns.classes}
     wrong = [name for name, value in values.items() if value not in TRUTHS]
     if wrong:
         raise DataError(f"has {values[wrong[0]]!r} in the column {wrong[0]!r}, where 0 or 1 is expected")
-    return LabelledImage(path, tuple(name for name, value in values.items() if TRUTHS[value]), where=where)
+    return LabelledImage(path, tuple(name for name, value in values.items() if TRUTHS[value]), (), where, further)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +119,8 @@ class LabelledImage:
     ignored: tuple[str, ...] = ()
     where: str = ""
     """What a problem of the image begins with, such as "train.csv:3: "."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Its cells in the further columns of a CSV, by name."""
 
 
 def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], images: Iterable[LabelledImage],
@@ -146,8 +148,10 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
     for row, image in enumerate(good):
         labels[row, [column[label] for label in image.classes]] = 1
         ignored[row, [column[label] for label in image.ignored]] = True
+    columns = {name: tuple(image.columns.get(name, "") for image in good)
+               for name in dict.fromkeys(name for image in good for name in image.columns)}
     dataset = Dataset(f"{root.resolve().name} {split}", tuple(classes), tuple(image.path for image in good), labels,
-                      ignored, task=task)
+                      ignored, task=task, columns=columns)
     return SplitScan(split, dataset, tuple(headers), tuple(all_problems), warnings=tuple(warnings))
 
 

@@ -1,0 +1,191 @@
+"""Random divisions of labelled images into parts near their fractions, stratified: each class by its share.
+
+scikit-learn's splitters draw for single-label, iterative stratification (Sechidis et al. 2011) for multi-label data.
+Both count groups of images, not images, and where classes are rare, the second rounds every one of them to the larger
+part. So where a part misses its size, or groups are of several images, groups are moved while that helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.data.groups import Groups
+from voc_cls.errors import UsageError
+
+Numbers = npt.NDArray[np.int64]
+TOLERANCE = 0.05
+"""Share of its size, or one image, by which a drawn part may miss it before groups are moved."""
+STRESS = 1000
+"""Weight of sizes beside all classes together, where classes alone leave a part too small or too large."""
+MOST_OFF = 0.5
+"""Share of its size, or one image, by which a part may miss it in the end; beyond that the division is refused."""
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """What is divided: images with their labels [N, classes], and which of them stay together."""
+
+    name: str
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.float32]
+    single_label: bool
+    groups: Groups
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.float64]:
+        """[groups, classes + 1]: images of every class in each group, and in the last column all of them."""
+        counts = np.zeros((len(self.groups.first), len(self.classes) + 1))
+        np.add.at(counts, self.groups.of, np.hstack([self.labels, np.ones((len(self.labels), 1))]))
+        return counts
+
+    @property
+    def unit(self) -> str:
+        """What is drawn."""
+        return "pictures" if len(self.counts) == len(self.labels) else "groups of pictures"
+
+    def part(self, fraction: float, seed: int, what: str) -> tuple[Numbers, Numbers]:
+        """Returns (rows that stay, rows that are drawn), both in the order of the list.
+
+        Args:
+            fraction: share of all images to draw, between 0 and 1.
+            seed: the same seed draws the same rows.
+            what: the beginning of an error, such as "`val` 0.1".
+
+        Raises:
+            UsageError: no part is near the fraction, or a class of a single-label data set cannot be on both sides.
+        """
+        images = len(self.labels)
+        taken = round(images * fraction) if 0 < fraction < 1 else 0
+        if not 0 < taken < images:
+            possible = f"give a fraction that takes 1 to {images - 1:,} of them" if images > 1 else "add pictures"
+            raise UsageError(f"{what}: takes {taken} of the {images:,} pictures of {self.name}; {possible}")
+        self._check_classes(what, 2, "which cannot be on both sides")
+        part = self._balanced(self._drawn(fraction, seed), [1 - fraction, fraction], seed)
+        size = int(self.counts[part == 1, -1].sum())
+        if not _near(size, images * fraction, images, MOST_OFF):
+            raise UsageError(f"{what}: takes about {taken:,} of the {images:,} pictures of {self.name}, of which whole "
+                             f"{self._largest()} leave {size:,} as the nearest; give another fraction or `group`")
+        return self.groups.rows(np.flatnonzero(part == 0)), self.groups.rows(np.flatnonzero(part == 1))
+
+    def folds(self, number: int, seed: int) -> list[tuple[Numbers, Numbers]]:
+        """(rows to train on, rows to validate on) of each of `number` folds, both in the order of the list.
+
+        Args:
+            number: of folds, 2 or more.
+            seed: the same seed draws the same folds.
+
+        Raises:
+            UsageError: there are too few images or groups, or of a class of a single-label data set. (A rare class of
+                a multi-label data set is spread as far as it goes.)
+        """
+        what, images, groups = f"`folds` {number}", len(self.labels), len(self.counts)
+        if groups < number:
+            raise UsageError(f"{what}: {self.name} has {groups:,} {self.unit}; "
+                             + (f"choose at most {groups} folds" if groups > 1 else "add more"))
+        self._check_classes(what, number, "fewer than there are folds")
+        part = self._balanced(self._drawn_folds(number, seed), [1 / number] * number, seed)
+        for size in np.bincount(part, self.counts[:, -1], number):
+            if not _near(size, images / number, images, MOST_OFF):
+                raise UsageError(f"{what}: {self.name} has {images:,} pictures in {self._largest()}, of which a fold "
+                                 f"would have {size:.0f}; choose fewer folds or another `group`")
+        folds = [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(number)]
+        return [(self.groups.rows(train), self.groups.rows(val)) for train, val in folds]
+
+    def _check_classes(self, what: str, least: int, then: str) -> None:
+        """UsageError where a class of a single-label data set is in fewer groups than `least`."""
+        for name, count in zip(self.classes, (self.counts[:, :-1] > 0).sum(axis=0).tolist(), strict=True):
+            if self.single_label and 0 < count < least:
+                fewer = f"choose at most {count} folds, " if count > 1 else ""
+                has = f"a single {self.unit.replace('s', '', 1)}" if count == 1 else f"{count} {self.unit}"
+                raise UsageError(f"{what}: {self.name} has {has} of the class {name!r}, {then}; {fewer}add pictures, "
+                                 "or remove the class")
+
+    def _drawn(self, fraction: float, seed: int) -> Numbers:
+        """The part, 0 or 1, of each group, as a library draws it."""
+        from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+        from sklearn.model_selection import StratifiedShuffleSplit
+
+        part = np.zeros(len(self.counts), np.int64)
+        fewer = int(len(part) * min(fraction, 1 - fraction))
+        if fewer:
+            pure = self._pure and fewer >= len(self.classes)
+            kind = StratifiedShuffleSplit if pure else MultilabelStratifiedShuffleSplit
+            splitter = kind(n_splits=1, test_size=fraction, random_state=seed)
+            part[next(splitter.split(self.counts, self._targets(pure)))[1]] = 1
+        return part
+
+    def _drawn_folds(self, number: int, seed: int) -> Numbers:
+        """The fold of each group, as a library draws it."""
+        from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+        from sklearn.model_selection import StratifiedKFold
+
+        kind = StratifiedKFold if self._pure else MultilabelStratifiedKFold
+        splitter = kind(n_splits=number, shuffle=True, random_state=seed)
+        part = np.zeros(len(self.counts), np.int64)
+        for fold, (_, val) in enumerate(splitter.split(self.counts, self._targets(self._pure))):
+            part[val] = fold
+        return part
+
+    @property
+    def _pure(self) -> bool:
+        """Whether every group is of exactly one class."""
+        return self.single_label and bool(((self.counts[:, :-1] > 0).sum(axis=1) == 1).all())
+
+    def _targets(self, pure: bool) -> Numbers:
+        """What the splitters stratify by: the number of the class, or all labels, of which they need at least two."""
+        labels = (self.counts[:, :-1] > 0).astype(np.int64)
+        if pure:
+            return np.asarray(labels.argmax(axis=1), np.int64)
+        return labels if labels.shape[1] > 1 else np.hstack([labels, 1 - labels])
+
+    def _balanced(self, part: Numbers, fractions: Sequence[float], seed: int) -> Numbers:
+        """`part` itself where every part has its size; else after moving groups, sizes before classes if need be."""
+        for emphasis in (1, STRESS):
+            if self._sized(part, fractions) and (emphasis > 1 or self.counts[:, -1].max() == 1):
+                break
+            order = np.random.default_rng(seed).permutation(len(part))  # of equal groups a random one is moved
+            part[order] = _moved(part[order], self.counts[order], fractions, emphasis * len(self.classes))
+        return part
+
+    def _sized(self, part: Numbers, fractions: Sequence[float]) -> bool:
+        images, sizes = len(self.labels), np.bincount(part, self.counts[:, -1], len(fractions))
+        return all(_near(size, images * fraction, images, TOLERANCE)
+                   for size, fraction in zip(sizes, fractions, strict=True))
+
+    def _largest(self) -> str:
+        return f"{len(self.counts):,} {self.unit}, the largest of {self.counts[:, -1].max():.0f}"
+
+
+def _near(size: float, target: float, images: int, share: float) -> bool:
+    """Whether a part of `size` images is not empty and misses its target by this share, or one image, at most."""
+    return size > 0 and abs(size - target) <= max(1.0, share * min(target, images - target))
+
+
+def _moved(part: Numbers, counts: npt.NDArray[np.float64], fractions: Sequence[float], emphasis: float) -> Numbers:
+    """`part` after moving groups, each time the one that helps most, as long as one helps.
+
+    What falls is the squared deviation of the images of each class in each part from their share, relative to the
+    class; `emphasis` is the weight of the deviation of all images, in the last column of `counts`.
+    """
+    part, rows, totals = part.copy(), np.arange(len(part)), counts.sum(axis=0)
+    weights = 1 / np.maximum(totals, 1)
+    weights[-1] *= emphasis
+    weighted = counts * weights
+    deviations = -np.outer(fractions, totals)
+    np.add.at(deviations, part, counts)
+    pull, own = weighted @ deviations.T, (weighted * counts).sum(axis=1)
+    while True:  # ends, because every move lowers the sum of squares
+        change = pull - (pull[rows, part] - own)[:, None]  # half of what each move would add to the sum
+        change[rows, part] = 0
+        group, to = divmod(int(change.argmin()), len(fractions))
+        if change[group, to] > -1e-9:
+            return part
+        step = weighted @ counts[group]
+        pull[:, part[group]] -= step
+        pull[:, to] += step
+        part[group] = to

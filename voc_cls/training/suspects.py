@@ -1,0 +1,78 @@
+"""Probable label errors among the images of a run, judged on the features that its network has before the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from voc_cls.data.augmentation import Augmentation
+from voc_cls.data.dataset import Dataset
+from voc_cls.data.feature_cache import FeatureCache
+from voc_cls.data.groups import AUTO
+from voc_cls.data.load import NONE
+from voc_cls.data.pipeline import naming_broken_images
+from voc_cls.errors import UsageError
+from voc_cls.evaluation.predictions import Floats
+from voc_cls.evaluation.suspects import Suspects, find_suspects
+from voc_cls.files import file_digests
+from voc_cls.paths import cache_folder
+from voc_cls.training.augmented_views import View
+from voc_cls.training.backbone import frozen_backbone
+from voc_cls.training.config import recorded_dataset
+from voc_cls.training.devices import inference_precision
+from voc_cls.training.splits import read_splits
+from voc_cls.training.trained_run import TrainedRun, check_dataset
+
+
+def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, group: str = AUTO,
+                 cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> Suspects:
+    """Ranks the images of a run by how probably they are labelled wrongly.
+
+    Args:
+        trained: the run.
+        split: of the run's data set; by default its training split, the part that it validated on included.
+        folds: number of parts; each is judged by a classifier of the others.
+        group: as for `Dataset.split`: images that must not judge each other.
+        cache_dir: folder for the features; by default the user's.
+        report: is told where the features come from.
+
+    Raises:
+        UsageError: the data set cannot be read again, or there are fewer images than folds.
+    """
+    dataset = run_images(trained, split)
+    features = run_features(trained, dataset, features_cache(trained, cache_dir, report))
+    suspects = find_suspects(dataset, features, folds, trained.config["training"]["seed"], group)
+    trainable = trained.config["network"]["trainable"]
+    note = f"the run trained {trainable}, so its features have seen these labels: errors may look right"
+    return suspects if trainable == "head" else replace(suspects, notes=(*suspects.notes, note))
+
+
+def run_images(trained: TrainedRun, split: str | None = None) -> Dataset:
+    """A split of the run's data set, by default all that it trained and, with `val_split` auto, validated on."""
+    recorded = recorded_dataset(trained.config["dataset"])
+    reasons = trained.config["provenance"].get("not_repeatable", {})
+    if "dataset" in reasons:
+        raise UsageError(f"{trained.folder.path}: {reasons['dataset']}, so its labels cannot be judged")
+    chosen = replace(recorded, train_split=split or recorded.train_split, val_split=NONE, eval_split=NONE, fold=None)
+    dataset = read_splits(chosen, 0).train
+    check_dataset(trained, dataset)
+    return dataset
+
+
+def features_cache(trained: TrainedRun, cache_dir: Path | None, report: Callable[[str], object]) -> FeatureCache:
+    """Where the run kept its features; a run that kept none may now take what it needs."""
+    return FeatureCache(cache_folder(cache_dir) / "arrays", trained.config["compute"]["cache_gb"] or np.inf, report)
+
+
+def run_features(trained: TrainedRun, dataset: Dataset, cache: FeatureCache) -> Floats:
+    """float32 [N, D]: what enters the head of the run's network, from the cache as far as it is there."""
+    precision = inference_precision(trained.config["compute"]["inference_precision"])
+    backbone = frozen_backbone(trained.network, trained.network.scopes[-1], precision)
+    views = [View(path, Augmentation(), 0, digest)
+             for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
+    with naming_broken_images(dataset.paths, backbone.preprocessing):
+        rows = backbone.features(views, cache)
+    return np.asarray(rows[:], np.float32).reshape(len(dataset), -1)
