@@ -25,6 +25,8 @@ TIMEOUT_S = (10, 30)
 BREAKS = 5
 """How often one call takes up a download that broke off before it gives up; the next call takes it up again."""
 PIECE = 1 << 16
+CHECKPOINT_FILE = re.compile(r"(?<=\.ckpt)\.(index|data-\d{5}-of-\d{5})$")
+"""What the files of a TensorFlow checkpoint have behind its name."""
 MOST_MEMBERS = 1_000_000
 """More names in an archive would be a bomb; the largest official one, VOC2012's, has some 40,000."""
 
@@ -115,20 +117,20 @@ def unpack(archive: Path, folder: Path, limit: int, advance: Callable[[int], obj
         folder: Where its files and folders are put; made if it is missing.
         limit: Bytes that the files may have together, against bombs.
         advance: Takes the bytes of each file.
-        only: Name of the only file that is wanted, at the top of the archive.
+        only: Name of what is wanted alone: a file by its path in the archive, or a checkpoint of several files.
 
     Raises:
         DownloadError: It is damaged, too large, has a link or a device in it, a name that leads out of the folder, or
             not the wanted file.
     """
-    names, size = [], 0
+    names, size, wanted = [], 0, 0
     try:
         with tarfile.open(archive) as members:
             for member in members:
                 names.append(member.name)
                 if len(names) > MOST_MEMBERS:
                     raise DownloadError(f"{archive}: has more than {MOST_MEMBERS:,} files; fetch the official archive")
-                if only is not None and member.name.removeprefix("./") != only:
+                if only is not None and CHECKPOINT_FILE.sub("", member.name.removeprefix("./")) != only:
                     continue
                 if not (member.isfile() or member.isdir()):
                     raise DownloadError(f"{archive}: has {member.name!r} in it, which is not a file or a folder; fetch "
@@ -138,6 +140,7 @@ def unpack(archive: Path, folder: Path, limit: int, advance: Callable[[int], obj
                     raise DownloadError(f"{archive}: claims more than {limit:,} bytes unpacked; fetch the "
                                         "official archive")
                 members.extract(member, folder, filter="data")
+                wanted += member.isfile()
                 advance(member.size)
             while members.fileobj is not None and members.fileobj.read(PIECE):  # for the checksum at the end of a .gz
                 pass
@@ -147,7 +150,7 @@ def unpack(archive: Path, folder: Path, limit: int, advance: Callable[[int], obj
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError) as error:
         reason = str(error).splitlines()[-1].strip("- ")  # where nothing fits, tarfile tells of each format it tried
         raise DownloadError(f"{archive}: is not a whole .tar or .tar.gz ({reason}); fetch it again") from error
-    if only is not None and not (folder / only).is_file():
+    if only is not None and not wanted:
         raise DownloadError(f"{archive}: has no {only} in it, only {', '.join(names[:5]) or 'nothing'}; fetch the "
                             "official archive")
 

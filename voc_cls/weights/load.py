@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from voc_cls.errors import WeightsError
-from voc_cls.nets.registry import NETS, NetSpec, Normalisation, net_spec
+from voc_cls.nets.registry import NetSpec, Normalisation, net_spec
 from voc_cls.weights.formats import recognise
-from voc_cls.weights.naming import NamingScheme, keras, torchvision, vgg_numpy
+from voc_cls.weights.naming import NamingScheme, keras, slim, torchvision, vgg_numpy
 from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported
 
 SCHEMES = (keras.SCHEME, torchvision.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
@@ -106,17 +106,22 @@ def load_weights_file(path: Path, net: str | None = None) -> NamedWeights:
     if net is not None:
         net_spec(net)  # is known
     file = recognise(path).read(path)
-    slim = next((spec.name for spec in NETS.values()
-                 if any(name.startswith(f"{spec.scope}/") for name in file.tensors)), None)
-    for scheme in SCHEMES if slim is None else ():
+    names = slim.spellings(file.tensors)
+    tensors = {name: file.tensors[spelled] for name, spelled in names.items()}
+    of_slim = slim.recognise(tensors, net)
+    if of_slim is not None:
+        return NamedWeights(file.path, file.format, tensors, lambda name: file.read(names[name]), of_slim)
+    for scheme in SCHEMES:
         try:
             recognised = scheme.recognise(file.tensors)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from error
         if recognised is not None:
             with damage_reported(f"{path}"):  # impossible shapes
-                return _translated(file, scheme, _chosen(file, scheme, recognised, net))
-    return NamedWeights(file.path, file.format, file.tensors, file.read, slim)
+                spec = _chosen(file, scheme, recognised, net)
+                weights = _translated(file, scheme, spec)
+            return replace(weights, net=slim.of_width(spec.name, weights.tensors, net))
+    return NamedWeights(file.path, file.format, file.tensors, file.read)
 
 
 def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | None) -> NetSpec:

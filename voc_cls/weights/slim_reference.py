@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-GRIDS = {  # net → module of tf_slim.nets, end point or tensor that is the last grid of features
+GRIDS = {  # net that tf_slim has → module of tf_slim.nets, end point or tensor that is the last grid of features
     "vgg_16": ("vgg", "vgg_16/conv5/conv5_3"),
     "vgg_19": ("vgg", "vgg_19/conv5/conv5_4"),
     **{f"resnet_v1_{depth}": ("resnet_v1", f"resnet_v1_{depth}/block4") for depth in (50, 101, 152)},
-    **{f"resnet_v2_{depth}": ("resnet_v2", f"resnet_v2_{depth}/postnorm/Relu:0") for depth in (50, 101, 152)},
+    **{f"resnet_v2_{depth}": ("resnet_v2", f"resnet_v2_{depth}/postnorm/Relu:0") for depth in (50, 101, 152, 200)},
     "inception_v1": ("inception_v1", "Mixed_5c"),
     "inception_v2": ("inception_v2", "Mixed_5c"),
     "inception_v3": ("inception_v3", "Mixed_7c"),

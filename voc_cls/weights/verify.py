@@ -16,13 +16,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from voc_cls.errors import WeightsError
+from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.diff import shortened
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.restore import read_weights
-from voc_cls.weights.slim_reference import MOVING, Array, Outputs, filler
+from voc_cls.weights.slim_reference import GRIDS, MOVING, Array, Outputs, filler
 from voc_cls.weights.tensors import WeightFile, arrays_file
 
 if TYPE_CHECKING:
@@ -107,8 +107,12 @@ def verify(checkpoint: Path | None, net: str = "vgg_16", image_size: int | None 
 
     Raises:
         WeightsError: for a file that cannot be read or that has a layer in another shape.
+        UsageError: for a network that the package tf_slim does not have.
     """
     spec = net_spec(net, image_size)
+    if net not in GRIDS:
+        raise UsageError(f"`net` {net}: tf_slim has no such network to compare with; voc-cls' own tests compare ours "
+                         "with what TF-Slim's repository computed")
     file = arrays_file(Path("random values"), "", {}) if checkpoint is None else tf_checkpoint.read(checkpoint)
     head, classes = _classifier(file, spec)
     images = random_images(spec)

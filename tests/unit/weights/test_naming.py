@@ -90,7 +90,7 @@ def test_every_variable_of_tf_slims_network_has_one_place_and_the_file_is_recogn
 
 
 def test_what_keras_writes_of_a_network_is_what_keras_itself_calls_it(applications: Callable[..., Any]):
-    for net in ("vgg_19", "resnet_v1_50", "resnet_v2_50"):
+    for net in ("vgg_19", "resnet_v1_50", "resnet_v2_50", "mobilenet_v1_1.0_224"):
         theirs = {variable.path: tuple(variable.shape) for variable in applications(net).weights}
         ours = written(keras.SCHEME, net, infos(slim_shapes(NETS[net], 1000)))
         convolutions = {name: shape for name, shape in theirs.items() if not name.startswith(("fc", "predictions"))}
@@ -104,11 +104,27 @@ def applications() -> Callable[..., Any]:
     import keras as library
 
     def build(net: str) -> Any:
-        size = 32 if net.startswith("vgg") else 64
+        size = 32 if net.startswith("vgg") else 75
+        function = {"inception_v3": "InceptionV3", **keras.MODELS}[net]
         with library.StatelessScope(initialize_variables=False):
-            return getattr(library.applications, keras.MODELS[net])(weights=None, input_shape=(size, size, 3))
+            return getattr(library.applications, function)(weights=None, input_shape=(size, size, 3))
 
     return build
+
+
+def test_inceptions_numbered_layers_of_keras_are_taken_in_their_order(applications: Callable[..., Any]):
+    theirs = {variable.path: tuple(variable.shape) for variable in applications("inception_v3").weights}
+    assert keras.recognise(theirs) == "inception_v3"
+    assert keras.recognise(list(theirs)[4:]) is None  # a convolution less is another network
+    rows = {row.slim: row.info(infos(theirs)) for row in keras.mappings(NETS["inception_v3"], infos(theirs))}
+    ours = infos(slim_shapes(NETS["inception_v3"], 1000))
+    assert rows == {name: info for name, info in ours.items() if "/AuxLogits/" not in name}
+    assert keras.mappings(NETS["inception_v3"], ours) == ()
+
+
+def test_keras_nasnet_is_refused_because_it_computes_something_else():
+    with pytest.raises(WeightsError, match=r"another function than TF-Slim's: its reduction cells pool and pad"):
+        keras.recognise(["stem_conv1/kernel", "stem_bn1/gamma"])
 
 
 def test_a_file_without_dense_layers_gives_rows_for_what_it_has():
@@ -186,7 +202,8 @@ def test_a_note_says_where_the_same_values_make_another_function():
     assert keras.SCHEME.note(NETS["vgg_16"]) == torchvision.SCHEME.note(NETS["vgg_16"]) == ""
 
 
-FUNCTION = {"vgg_16": ("vgg16", 32, "block5_conv3"), "resnet_v1_50": ("resnet", 65, "conv5_block3_out")}
+FUNCTION = {"vgg_16": ("vgg16", 32, "block5_conv3"), "resnet_v1_50": ("resnet", 65, "conv5_block3_out"),
+            "mobilenet_v1_1.0_224": ("mobilenet", 64, "conv_pw_13_relu")}
 """Network → module of keras.applications, pixels, layer of the last grid. At 65 both pad the first grid alike."""
 
 

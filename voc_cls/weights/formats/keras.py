@@ -27,15 +27,16 @@ from voc_cls.weights.naming.keras import MODELS, recognise
 from voc_cls.weights.tensors import NUMBERS, Array, TensorInfo, WeightFile, damage_reported, numpy_dtype
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-VARIABLE = re.compile(r"(?:.*_)?(?P<name>W|b|kernel|bias|gamma|beta|moving_mean|moving_variance|running_mean|"
-                      r"running_std)(?:_\d+)?(?::\d+)?")
+VARIABLE = re.compile(r"(?:.*_)??(?P<name>W|b|pointwise_kernel|kernel|bias|gamma|beta|moving_mean|"
+                      r"moving_variance|running_mean|running_std)(?:_\d+)?(?::\d+)?")
 """The last part of a name: kernel, kernel:0, block1_conv1_W_1:0 (Keras 1)."""
 KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 """What Keras 1 called them; its running_std was the variance."""
-CLASSES = {"Conv2D": "conv2d", "Dense": "dense", "BatchNormalization": "batch_normalization"}
+CLASSES = {"Conv2D": "conv2d", "DepthwiseConv2D": "depthwise_conv2d", "Dense": "dense",
+           "BatchNormalization": "batch_normalization"}
 """Class of a layer → its name in Keras 3's files; the second one of a class is conv2d_1."""
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-NUMBERED = {"conv2d": ORDER[:2], "dense": ORDER[:2], "batch_normalization": ORDER[2:]}
+NUMBERED = {"conv2d": ORDER[:2], "depthwise_conv2d": ORDER[:2], "dense": ORDER[:2], "batch_normalization": ORDER[2:]}
 """Such a name → its variables, which Keras 3 numbers from 0."""
 
 
@@ -191,6 +192,7 @@ def _write_by_class(file: Any, layers: Mapping[str, list[str]], tensors: Mapping
         norm = {"gamma", "moving_mean"} & {name.rpartition("/")[2] for name in names}
         kernel = arrays.get(f"{layer}/kernel")
         kind = "batch_normalization" if norm else "conv2d" if kernel is not None and kernel.ndim == 4 else "dense"
+        kind = "depthwise_conv2d" if kind == "conv2d" and layer.startswith("conv_dw_") else kind  # MobileNet's
         group = file.create_group(f"layers/{_numbered(kind, counts)}/vars")
         group.attrs["name"] = layer
         for number, array in enumerate(arrays.values()):
@@ -200,15 +202,17 @@ def _write_by_class(file: Any, layers: Mapping[str, list[str]], tensors: Mapping
 def _write_model(path: Path, tensors: Mapping[str, Array]) -> None:
     """The network of keras.applications with these weights, saved by Keras."""
     net = recognise(tensors)
-    if net is None:
+    if net not in MODELS:
         raise WeightsError(f"{path.name}: a .keras file holds the network too, and these tensors are not of one that "
                            f"keras.applications has ({', '.join(MODELS.values())}): write .h5")
     import_tensorflow()  # quietly, before Keras does
     import keras
 
-    top = "predictions/bias" in tensors
-    options = {"classes": len(tensors["predictions/bias"]), "input_shape": (224, 224, 3)} if top else {}
-    model = getattr(keras.applications, MODELS[net])(weights=None, include_top=top, **options)
+    top = next((name for name in ("predictions/bias", "conv_preds/bias") if name in tensors), None)
+    options: dict[str, Any] = {"classes": len(tensors[top]), "input_shape": (224, 224, 3)} if top else {}
+    if net.startswith("mobilenet"):
+        options["alpha"] = len(tensors["conv_pw_13_bn/beta"]) / 1024
+    model = getattr(keras.applications, MODELS[net])(weights=None, include_top=top is not None, **options)
     differing = sorted({variable.path for variable in model.weights} ^ tensors.keys())
     if differing:
         raise WeightsError(f"{path.name}: a .keras file holds the whole {MODELS[net]}, and {len(differing)} tensors "

@@ -21,11 +21,12 @@ KERNEL = (0, 1, 2, 3)
 OIHW = (3, 2, 0, 1)
 """Those axes in the order of PyTorch and ONNX: output, input, height, width."""
 OUTPUT = 3
-Kind = Literal["convolution", "unbiased", "dense", "norm"]
-"""Of a layer. "unbiased": a convolution without biases in TF-Slim; "dense": a matrix elsewhere, a convolution there."""
+Kind = Literal["convolution", "unbiased", "depthwise", "dense", "norm"]
+"""Of a layer. "unbiased": a convolution without biases in TF-Slim; "depthwise": with a filter for every channel;
+"dense": a matrix elsewhere, a convolution there."""
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 KINDS: dict[Kind, tuple[str, ...]] = {"convolution": ("weights", "biases"), "unbiased": ("weights",),
-                                      "dense": ("weights", "biases"), "norm": NORM}
+                                      "depthwise": ("depthwise_weights",), "dense": ("weights", "biases"), "norm": NORM}
 """Kind of a layer → its variables in TF-Slim."""
 
 
@@ -186,13 +187,14 @@ def map_tensors(spec: NetSpec, table: Iterable[LayerName], tensors: Mapping[str,
     mappings = []
     for layer in layers(table, spec):
         for variable in KINDS[layer.kind]:
-            slim, foreign = f"{spec.scope}/{layer.slim}/{variable}", f"{layer.foreign}{variables[variable]}"
+            slim, foreign = spec.path(f"{layer.slim}/{variable}"), f"{layer.foreign}{variables[variable]}"
             if slim not in tensors and foreign not in tensors:
                 continue
             layout = Layout()
             if variable == "weights" and layer.kind == "dense":
-                channels = spec.blocks[-1][0]
-                layout = Layout(axes, _grid(slim, foreign, tensors, axes, channels) if layer.slim == "fc6" else 1)
+                if layer.slim not in spec.matrices:
+                    grid = _grid(slim, foreign, tensors, axes, spec.blocks[-1][0]) if layer.slim == "fc6" else 1
+                    layout = Layout(axes, grid)
             elif variable == "weights":
                 layout = Layout(axes, bgr=layer.slim in bgr)
             folded = f"{layer.folds}{variables['biases']}" if layer.folds and variable == "moving_mean" else ""
