@@ -48,10 +48,10 @@ class Archive:
         """
         name = PurePosixPath(urlsplit(self.url).path).name
         aside = checkpoint.parent.parent / f".{name}"  # hidden: a visible one belongs to the user
-        with fetched(self.url, aside, local, GZIP_MAGIC, None, self.sha256, console) as archive:
-            with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
-                unpack(archive, Path(folder), LARGEST, only=self.member)
-                move_checkpoint(find_checkpoint(Path(folder) / self.member), checkpoint)
+        with (fetched(self.url, aside, local, GZIP_MAGIC, None, self.sha256, console) as archive,
+              tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder):
+            unpack(archive, Path(folder), LARGEST, only=self.member)
+            move_checkpoint(find_checkpoint(Path(folder) / self.member), checkpoint)
 
 
 @dataclass(frozen=True)
