@@ -115,7 +115,7 @@ class NetworkConfig:
     net: str = "vgg_16"
     """Network; voc-nets lists their sizes and accuracies."""
     head: Literal["fc", "gap", "gap+max"] = "fc"
-    """Classification head. fc: the network's own (VGG, AlexNet: fc6, fc7, m_fc8; ResNet, Inception: global average
+    """Classification head. fc: the network's own (VGG, AlexNet: fc6, fc7, m_fc8; the others: global average
     pooling, m_logits). gap: L2-normalised global average pooling, for weight files that contain only the convolutions.
     gap+max: also the maximum, better for small objects."""
     image_size: int | None = None

@@ -126,11 +126,11 @@ def graph(model: keras.Model) -> Any:
     """The layers of a functional model with their shapes, grouped by their scopes, as a GraphDef: TensorBoard draws a
     box for each. A traced graph would show every operation, and the JAX backend has none."""
     names: dict[int, str] = {}  # by the tensor that a layer returns
-    scope, drawn = model.weights[0].path.split("/")[0], tf.compat.v1.GraphDef()
+    scope, drawn = model.weights[0].path.split("/")[:-2], tf.compat.v1.GraphDef()
     for layer in model.layers:
         is_input = isinstance(layer, keras.layers.InputLayer)
         name = layer.name.replace(".", "/")  # Keras takes no slash in a layer's name
-        node = drawn.node.add(name=name if is_input else f"{scope}/{name}", op=type(layer).__name__)
+        node = drawn.node.add(name=name if is_input else "/".join((*scope, name)), op=type(layer).__name__)
         names[id(layer.output)] = node.name
         node.attr["dtype_policy"].s = layer.dtype_policy.name.encode()
         shape = node.attr["_output_shapes"].list.shape.add()
