@@ -88,10 +88,10 @@ def _cell(cell: Cell, x: Tensor, before: Tensor | None, path: str, filters: int,
     states = [_projected(x, f"{path}/1x1", f"{path}/beginning_bn", filters, dtype),
               x if before is None else _fitted(before, x, path, filters, dtype)]
     for number, pair in enumerate(cell.pairs):
-        sides = [_operation(states[state], f"{path}/comb_iter_{number}/{side}", operation, filters,
-                            cell.stride if state < 2 else 1, dtype)
-                 for side, (operation, state) in zip(("left", "right"), pair, strict=True)]
-        states.append(add(*sides, f"{path}/comb_iter_{number}/combine", dtype, relu=False))
+        left, right = (_operation(states[state], f"{path}/comb_iter_{number}/{side}", operation, filters,
+                                  cell.stride if state < 2 else 1, dtype)
+                       for side, (operation, state) in zip(("left", "right"), pair, strict=True))
+        states.append(add(left, right, f"{path}/comb_iter_{number}/combine", dtype, relu=False))
     return concatenate([states[output] for output in cell.outputs], f"{path}/cell_output", dtype)
 
 
