@@ -26,7 +26,7 @@ from voc_cls.data.files import check_file, read_lines
 from voc_cls.data.readers import csv_table
 from voc_cls.data.readers.csv_table import CLASS, IGNORED, LABELS, PATH, NoClassesError, Table
 from voc_cls.data.readers.image_finder import ImageFinder
-from voc_cls.data.readers.label_separator import BAR, SEPARATORS, check_single, divided, find_separator
+from voc_cls.data.readers.label_separator import BAR, SEPARATORS, check_names, divided, find_separator, may_be_several
 from voc_cls.data.readers.split_names import is_split_name, split_for
 from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, unknown_class
 from voc_cls.errors import DataError
@@ -136,8 +136,9 @@ def scan_csv(root: Path, split: str) -> SplitScan:
                 usable.append(image)
             except DataError as error:
                 problems.append(f"{written.where}{error}")
-        warnings += finder.warnings(file.path)
-    return scan_images(_folder(root), split, tables[0].columns.task, labels.classes, usable, problems, warnings)
+        warnings += finder.warnings()
+    return scan_images(_folder(root), split, tables[0].columns.task, labels.classes, usable, problems,
+                       dict.fromkeys(warnings))
 
 
 def read_class_file(path: Path) -> tuple[str, ...]:
@@ -191,7 +192,7 @@ def _files(root: Path) -> dict[str, tuple[ListFile, ...]]:
         paths: dict[str, Path] = {}
         for path in sorted([*root.iterdir(), *root.glob(f"*/{IN_SPLIT_FOLDER}")]):
             name = path.parent.name if path.parent != root else path.stem
-            if path.suffix not in SUFFIXES or path.name.startswith(".") or SUBMISSION.match(path.name):
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or SUBMISSION.match(path.name):
                 continue
             if name in paths:
                 raise DataError(f"{path}: is the split {name!r}, and so is {paths[name]}; rename or remove one")
@@ -199,7 +200,7 @@ def _files(root: Path) -> dict[str, tuple[ListFile, ...]]:
         return _per_class(paths) or {name: (ListFile(path),) for name, path in paths.items()}
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; {USAGE}")
-    if root.suffix not in SUFFIXES:
+    if root.suffix.lower() not in SUFFIXES:
         raise DataError(f"{root}: is neither a folder nor named .csv; {USAGE}")
     check_file(root)
     return {root.stem: (ListFile(root),)}
@@ -261,9 +262,14 @@ def _labels(root: Path, tables: Sequence[Table]) -> Labels:
     alike = [table for table in (csv_table.read_table(file.path) for file in files if not file.name)
              if table.columns.task is task]
     cells = _cells(alike)
-    separator, warnings = find_separator(cells) if task is Task.MULTI_LABEL else (BAR, check_single(cells))
-    names = {name for cell in cells for name in (divided(cell, separator) if task is Task.MULTI_LABEL else (cell,))}
-    names |= {table.columns.names[column] for table in alike if table.columns.form == "0/1"
+    if task is Task.SINGLE_LABEL:
+        separator, names, warnings = BAR, cells, may_be_several(cells)
+    else:
+        separator, warnings = find_separator(cells)
+        names = {name: where for cell, where in cells.items() for name in divided(cell, separator)}
+    if not any(BAR in cell for cell in cells) or task is Task.SINGLE_LABEL:
+        check_names(names)
+    names |= {table.columns.names[column]: "" for table in alike if table.columns.form == "0/1"
               for column in table.columns.classes}
     classes = (*named, *sorted(name for name in names if name not in named))
     if not classes:

@@ -155,7 +155,7 @@ def _image(columns: Columns, fields: Sequence[str], where: str) -> LabelledImage
     """The image of a line; DataError, without the line, where the fields cannot be used."""
     if len(fields) != len(columns.names):
         raise DataError(f"has {len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(columns.names)}; "
-                        "put a path with a comma between quotes")
+                        "put a field with a comma between quotes, and separate classes by |")
     path, used = Path(fields[columns.path]), (columns.path, columns.ignored, *columns.classes)
     further = {name: field for column, (name, field) in enumerate(zip(columns.names, fields, strict=True))
                if column not in used and not INDEX.fullmatch(name)}

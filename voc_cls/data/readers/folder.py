@@ -52,15 +52,15 @@ def has_classes(root: Path, split: str) -> bool:
 
 
 def is_folder(root: Path) -> bool:
-    """Whether `root` has images in class folders, or flat ones with the class in their names."""
+    """Whether `root` has images in several class folders, or flat ones with the class in their names."""
     try:
-        for split in map(_entries, _layout(root).values()):
-            trees = (entries.images for folder in split.folders for entries in _walk(folder, (), set()))
-            if any(trees if split.folders else (FLAT.fullmatch(path.name) for path in split.images)):
-                return True
+        layout = _layout(root)
+        if len(set().union(*map(_class_names, layout.values()))) < 2:
+            return False
+        folders = [folder for split in layout.values() for folder in _entries(split).folders or (split,)]
+        return any(entries.images for folder in folders for entries in _walk(folder, (), set()))
     except DataError:
-        pass
-    return False
+        return False
 
 
 def scan_folder(root: Path, split: str) -> SplitScan:

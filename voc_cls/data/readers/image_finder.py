@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +29,7 @@ class ImageFinder:
         """folder: of the list; split: which images it lists."""
         self._folder, self._split = folder, split
         self._names: dict[Path, dict[str, list[str]]] = {}
-        self._found: Counter[Path] = Counter()
+        self._found: dict[Path, None] = {}
 
     def find(self, name: str) -> Path:
         """The image, or its path beside the list where there is none; DataError where several could be meant."""
@@ -43,14 +42,13 @@ class ImageFinder:
             if len(images) > 1:
                 raise DataError(f"{name!r} could be {' or '.join(images)} in {place / above}; write its extension too")
             if images:
-                self._found[place] += 1
+                self._found[place] = None
                 return place / above / images[0]
         return direct
 
-    def warnings(self, list_file: Path) -> list[str]:
-        """A sentence about each other folder from which images are taken."""
-        return [f"{list_file}: {count:,} of its pictures are taken from {place}"
-                for place, count in self._found.items() if place != self._folder]
+    def warnings(self) -> list[str]:
+        """A sentence about each other folder from which images are taken, the same for all lists of the folder."""
+        return [f"{self._folder}: pictures are taken from {place}" for place in self._found if place != self._folder]
 
     @cached_property
     def _places(self) -> tuple[Path, ...]:
@@ -61,7 +59,8 @@ class ImageFinder:
         word = re.split(r"[\W_]", self._split.lower())[0]
         for base in (self._folder, self._folder.absolute().parent):
             folders = [base / name for name in _names(base) if os.path.isdir(base / name)]
-            yield from (path for path in folders if re.split(r"[\W_]", path.name.lower())[0] == word)
+            alike = [path for path in folders if re.split(r"[\W_]", path.name.lower())[0] == word]
+            yield from (*alike, *(path / path.name for path in alike))  # train/train: an archive unpacked into a folder
             if not is_split_name(self._split):  # labels.csv beside train
                 yield from (path for path in folders if split_for("train", [path.name]))
             yield from (base / name / self._split for name in FOLDERS)

@@ -8,6 +8,7 @@ is divided only if each of its parts occurs in another cell too, and everything 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 
@@ -16,6 +17,8 @@ from voc_cls.errors import DataError
 BAR, BLANK = "|", " "
 SEPARATORS = {BAR: "bars", ";": "semicolons", ",": "commas", BLANK: "blanks"}
 """Separator → its name; the first one that occurs is the one in question."""
+UNUSUAL = ("/", "+", "&")
+"""These are not read, only suspected."""
 ADVICE = f"separate the classes by {BAR!r}, or list them in classes.txt"
 
 
@@ -49,21 +52,19 @@ def find_separator(cells: Mapping[str, str], classes: Collection[str] = ()) -> t
                        f"{SEPARATORS[separator]}, and so are the others"]
 
 
-def check_single(cells: Mapping[str, str]) -> list[str]:
-    """A warning about a cell of a column of one class that may be meant as several.
+def check_names(names: Mapping[str, str]) -> None:
+    """DataError for a class whose parts are all classes too; `names` are classes and where they occur first."""
+    for separator in (*SEPARATORS, *UNUSUAL):
+        for name, parts in _divisible(names, separator).items():
+            if names.keys() >= set(parts):
+                raise DataError(f"{names[name]}has the class {name!r}, whose parts are classes too; if it is several, "
+                                f"name the column 'labels' and {ADVICE}")
 
-    Raises DataError where all parts of a cell are classes of other images.
-    """
-    warnings = []
-    for separator in SEPARATORS:
-        for cell, parts in _divisible(cells, separator).items():
-            if cells.keys() >= set(parts):
-                raise DataError(f"{cells[cell]}has the class {cell!r}, whose parts are classes too; name the column "
-                                f"'labels' if a picture may be of several classes, or list the classes in classes.txt")
-            if separator != BLANK:
-                warnings.append(f"{cells[cell]}{cell!r} is read as one class; name the column 'labels' if it is "
-                                "several")
-    return warnings[:1]
+
+def may_be_several(names: Mapping[str, str]) -> list[str]:
+    """A warning about the first class in a column of one class that holds a separator."""
+    return [f"{names[name]}{name!r} is read as one class; name the column 'labels' if it is several"
+            for name in sorted(names) if re.search("[|;,]", name)][:1]
 
 
 def _divisible(cells: Collection[str], separator: str) -> dict[str, tuple[str, ...]]:

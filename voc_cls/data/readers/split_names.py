@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 Role = Literal["train", "val", "test"]
-FILLER = r"(?:set|data|dataset|images?|imgs?|pictures|photos|folder|dir|split|seg|jpg|png|\d)"
+FILLER = r"(?:set|data|dataset|images?|imgs?|pictures|photos|folder|dir|split|seg|single|jpg|png|\d)"
 """What may stand before and after the word that says what a split is for."""
 SPLIT = re.compile(rf"(?:{FILLER}[-_ ]?)*(?:(?P<train>train(?:ing|val)?)|(?P<val>val(?:id|idation)?|dev|eval)|"
                    rf"(?P<test>test(?:ing)?|pred(?:iction)?))(?:[-_ ]?{FILLER})*", re.IGNORECASE)
