@@ -19,7 +19,9 @@ TIMEOUT = 3.0
 
 def health(address: str, credentials: grpc.ChannelCredentials | None = None) -> str:
     """SERVING, NOT_SERVING, or why there is no answer."""
-    channel = grpc.insecure_channel(address) if credentials is None else grpc.secure_channel(address, credentials)
+    options = [("grpc.enable_http_proxy", 0)]  # of this container; http_proxy is for hosts outside
+    channel = (grpc.insecure_channel(address, options) if credentials is None
+               else grpc.secure_channel(address, credentials, options))
     with channel:
         try:
             response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)

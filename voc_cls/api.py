@@ -77,7 +77,7 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Litera
                    weights: str | os.PathLike[str] | None = None, image_size: int | None = None,
                    normalisation: Normalisation = "auto",
                    precision: Literal["float32", "bfloat16", "float16"] = "float32",
-                   exclude: Sequence[str] = (), seed: int = 0) -> Network:
+                   exclude: Sequence[str] = (), seed: int = 0, weights_entry: str | None = None) -> Network:
     """Builds a network with a new head for your classes and restores its weights. `net.model` is a `keras.Model`.
 
     Args:
@@ -92,6 +92,8 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Litera
         precision: Number format of the layers that are trained; weights, head and loss are float32 in each.
         exclude: Scopes that are not restored, such as "fc6".
         seed: Of the random weights and of dropout. The process's own random generators are not changed.
+        weights_entry: Key or prefix of the weights in their file, such as "model_ema". Default: the only network; of a
+            network and its moving average the network.
 
     Raises:
         UsageError: There is no such network, head, size or scope.
@@ -102,7 +104,7 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Litera
 
     return initial_weights.create_network(
         name, classes=classes, head=head, weights=None if weights is None else Path(weights), image_size=image_size,
-        normalisation=normalisation, precision=precision, exclude=exclude, seed=seed)
+        normalisation=normalisation, precision=precision, exclude=exclude, seed=seed, weights_entry=weights_entry)
 
 
 def train(network: Network, train: Dataset, val: Dataset | None = None, *, out: str | os.PathLike[str],

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import sys
 from collections.abc import Callable, Mapping
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,18 @@ import numpy.typing as npt
 from voc_cls.errors import VocError, WeightsError
 
 Allowed = Mapping[tuple[str, str], object]
+DATA_MODULES = ("argparse", "collections", "copyreg", "copy_reg", "dataclasses", "datetime", "decimal", "enum",
+                "fractions", "functools", "pathlib", "random", "types", "typing", "uuid")
+"""Of the standard library: classes that the settings of a training are made of."""
+DATA_BUILTINS = ("bool", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "slice",
+                 "str", "tuple", "unicode")
 DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|O[48]?|[SU]\d{1,6})")
 
 
 def load_pickle(stream: IO[bytes], what: str, allowed: Allowed | None = None,
                 persistent_load: Callable[[Any], Any] | None = None,
-                encoding: Literal["latin1", "bytes"] = "latin1", error: type[VocError] = WeightsError) -> Any:
+                encoding: Literal["latin1", "bytes"] = "latin1", error: type[VocError] = WeightsError,
+                other_objects: bool = False) -> Any:
     """The object at the position of `stream`, which holds arrays and builtin containers alone.
 
     Args:
@@ -34,9 +41,12 @@ def load_pickle(stream: IO[bytes], what: str, allowed: Allowed | None = None,
         persistent_load: as in `pickle.Unpickler`.
         encoding: how strings of Python 2 are read.
         error: what is raised for damaged bytes and for all other content.
+        other_objects: objects of any class become an `InertObject`, such as the settings of a training beside its
+            weights. What could run a command is refused nevertheless.
     """
+    names = {**NAMES, **(allowed or {})}
     try:
-        return _Unpickler(stream, {**NAMES, **(allowed or {})}, persistent_load, encoding).load()
+        return _Unpickler(stream, names, persistent_load, encoding, other_objects).load()
     except _RefusedError as refused:
         raise error(f"{what} holds {refused}; a file of arrays needs none of that, so it is not read: get the file "
                     "from a source that you trust") from None
@@ -54,12 +64,14 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler that knows a list of names and nothing else."""
 
     def __init__(self, stream: IO[bytes], names: Allowed, persistent_load: Callable[[Any], Any] | None,
-                 encoding: str) -> None:
+                 encoding: str, other_objects: bool) -> None:
         super().__init__(stream, encoding=encoding)
-        self._names, self._persistent_load = names, persistent_load
+        self._names, self._persistent_load, self._other_objects = names, persistent_load, other_objects
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self._names:
+            if self._other_objects and not _is_program(module, name):
+                return InertObject
             raise _RefusedError(f"the wish to run {module}.{name}"[:200])
         known = self._names[module, name]
         return _Function(known) if callable(known) else known
@@ -81,6 +93,28 @@ class _Function:
 
     def __setstate__(self, state: object) -> None:
         raise _RefusedError("attributes for a function")
+
+
+class InertObject(dict[Any, Any]):
+    """Stands for an object of any class: its attributes and items, as a dictionary, and nothing that it could do."""
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        for attributes in state if isinstance(state, tuple) else (state,):  # the second of two are those in slots
+            self.update(attributes if isinstance(attributes, dict) else {})
+
+    def __hash__(self) -> int:  # type: ignore[override]  # it may be a key
+        return id(self)
+
+    def append(self, _: object) -> None:
+        """Items of a list are left out."""
+
+    extend = add = append
 
 
 class _Dict(dict[Any, Any]):
@@ -126,6 +160,14 @@ def _checked(dtype: object, shape: tuple[int, ...], content: bytes | list[Any]) 
     if not isinstance(content, kind) or len(content) != math.prod(shape) * size:
         raise ValueError(f"an array of shape {list(shape)} with another number of values")
     return dtype.value
+
+
+def _is_program(module: str, name: str) -> bool:
+    """Whether a name is of the standard library and does not stand for data: os.system, builtins.eval."""
+    package = module.partition(".")[0]
+    if package in ("builtins", "__builtin__"):
+        return name not in DATA_BUILTINS
+    return package in sys.stdlib_module_names and package not in DATA_MODULES
 
 
 def _reconstruct(*_: object) -> _Array:

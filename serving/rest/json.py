@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ MOST_VALUES = 2**22
 """Values in one body: 27 pictures of 224 × 224 pixels as lists of numbers; half a second on one core, up to 400 MB."""
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 WHITESPACE = b" \t\r\n"
+DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
+"""What a browser's FileReader writes before the base64 of a file (RFC 2397)."""
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
+"""The alphabet of RFC 4648, section 5, to that of section 4."""
 RESPONSE_KEYS = {"instances": "predictions", "inputs": "outputs"}
 BINARY = "_bytes"
 """An output whose name ends so holds bytes, not text: TensorFlow has one type for both."""
@@ -149,13 +154,17 @@ def is_bytes(value: Any) -> bool:
 
 
 def read_bytes(value: Any, where: str) -> bytes:
-    """{"b64": "…"} → bytes, in the standard alphabet; line ends and missing padding are allowed. InvalidArgument."""
+    """{"b64": "…"} → bytes; InvalidArgument.
+
+    The standard or the URL-safe alphabet; white space, missing padding and "data:image/jpeg;base64," are allowed.
+    """
     if isinstance(value, str):
         raise InvalidArgument(f"{where} is a plain string: send the base64 of the bytes, as {{\"{BASE64}\": \"…\"}}")
     if not is_bytes(value) or not isinstance(value[BASE64], str):
         raise InvalidArgument(f"{where} must be {{\"{BASE64}\": \"…\"}}, found {kind(value)}")
     try:
-        text = value[BASE64].encode("ascii").translate(None, WHITESPACE)
+        prefix = DATA_URL.match(value[BASE64])
+        text = value[BASE64][prefix.end() if prefix else 0:].encode("ascii").translate(URL_SAFE, WHITESPACE)
         return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
     except (UnicodeEncodeError, binascii.Error) as error:
         why = "it has other characters" if isinstance(error, UnicodeEncodeError) else str(error)
@@ -228,7 +237,10 @@ def _read_strings(value: Any, where: str) -> npt.NDArray[np.object_]:
 
 
 def _read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, where: str) -> npt.NDArray[Any]:
-    """Nested lists of the same length at each level → an array of `rank` dimensions."""
+    """Nested lists of the same length at each level → an array of `rank` dimensions.
+
+    5.0 counts as the whole number 5: Keras' img_to_array gives such pixels.
+    """
     level: list[Any] = [value]
     shape = []
     for depth in range(rank):
@@ -241,13 +253,15 @@ def _read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, whe
                                   f"{depth}: they must be of one length")
         shape.append(lengths.pop() if lengths else 0)
         level = list(chain.from_iterable(level))
-    allowed = {int} if dtype == "uint8" else {int, float}
-    if not set(map(type, level)) <= allowed:
-        wrong = next(item for item in level if type(item) not in allowed)
-        value_kind = f"the number {wrong:g}" if isinstance(wrong, float) else kind(wrong)
-        wanted = "whole numbers from 0 to 255" if dtype == "uint8" else "numbers"
-        raise InvalidArgument(f"{where} must be lists of {wanted}, nested {rank} deep, found {value_kind}")
-    return _in_range(level, dtype, where).reshape(shape)
+    wanted = f"must be lists of {'whole numbers from 0 to 255' if dtype == 'uint8' else 'numbers'}, nested {rank} deep"
+    types = set(map(type, level))
+    if not types <= {int, float}:
+        wrong = next(item for item in level if type(item) not in (int, float))
+        raise InvalidArgument(f"{where} {wanted}, found {kind(wrong)}")
+    array = _in_range(level, dtype, where)
+    if dtype == "uint8" and float in types and (fractions := array[array != np.trunc(array)]).size:
+        raise InvalidArgument(f"{where} {wanted}, found the number {fractions[0]}")
+    return array.astype(dtype).reshape(shape)
 
 
 def _in_range(numbers: Sequence[float], dtype: Literal["uint8", "float32"], where: str) -> npt.NDArray[Any]:
@@ -259,7 +273,7 @@ def _in_range(numbers: Sequence[float], dtype: Literal["uint8", "float32"], wher
     if array.size and not (low <= array.min() and array.max() <= high):
         wrong = array.min() if array.min() < low else array.max()
         raise InvalidArgument(f"{where} has {wrong:g}, but {dtype} is from {low:g} to {high:g}")
-    return array.astype(dtype)
+    return array
 
 
 def read_images(content: Mapping[str, Any]) -> list[bytes]:

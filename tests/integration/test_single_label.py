@@ -107,6 +107,24 @@ def server(run: Path, tmp_path: Path) -> Iterator[Server]:
     starter.end_all()
 
 
+def test_a_run_predicts_the_other_images_where_some_cannot_be_decoded(run: Path, leaves: Path, tmp_path: Path):
+    good = sorted(leaves.glob("test/*/0.png"))[:2]
+    (tmp_path / "text.jpg").write_text("no picture")
+    damaged = bytearray(good[0].read_bytes())
+    damaged[len(damaged) // 2] ^= 255  # its header and its end are right
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    files = (good[0], tmp_path / "text.jpg", tmp_path / "damaged.png", good[1], tmp_path / "none.jpg")
+    done = command("voc-predict", *files, "--run", run, "--top-k", 1, "--csv", tmp_path / "out.csv")
+    assert done.returncode == 1
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == list(map(str, files))
+    assert [bool(row["label"]) for row in rows] == [True, False, False, True, False]
+    assert [bool(row["error"]) for row in rows] == [False, True, True, False, True]
+    assert [str(file) in done.stderr for file in files] == [False, True, True, False, True]
+    assert done.stderr.splitlines()[-1] == "voc-predict: error: 3 of 5 pictures failed, see above"
+
+
 def test_the_export_is_served_and_answers_as_the_run_does(run: Path, leaves: Path, tmp_path: Path, server: Server):
     files = sorted(leaves.glob("test/*/0.png"))
     with Client(server.address) as client:

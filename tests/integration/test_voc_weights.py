@@ -194,7 +194,7 @@ def test_a_difference_between_the_libraries_is_told(tmp_path, capfd):
     write_checkpoint(tmp_path / "a.ckpt", {"resnet_v1_50/conv1/weights": np.zeros((7, 7, 3, 64), np.float32)})
     code, _, err = call(capfd, "convert", tmp_path / "a.ckpt", tmp_path / "a.onnx")
     assert code == 0
-    assert err.startswith("note: torchvision's ResNets (v1.5) halve the grid")
+    assert err.startswith("note: PyTorch's ResNets (v1.5) halve the grid")
 
 
 def test_list_shows_the_networks(capfd):

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,8 +17,9 @@ import tyro
 
 from voc_cls.cli.predict_output import FilePrediction, Output, write_predictions
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, run
-from voc_cls.errors import ClientError, Interrupted, UsageError
+from voc_cls.console import import_tensorflow, parse, run, with_flags
+from voc_cls.errors import ClientError, DataError, Interrupted, UsageError
+from voc_cls.image_header import IMAGE_SUFFIXES
 from voc_cls.prediction import Prediction
 
 PROGRAM = "voc-predict"
@@ -38,11 +40,12 @@ A folder of any size, with its subfolders, into a file:
 Good to know:
   - On a terminal it prints tables; piped, file, label and probability, with
     tabs between them.
-  - Failures are reported on stderr, and the other pictures are still
-    predicted; the exit code is then 1."""
+  - Failures are reported on stderr and in --csv and --json, and the other
+    pictures are still predicted; the exit code is then 1.
+  - Files of a folder that are left out are counted on stderr: other
+    extensions, hidden files, and subfolders without --recursive.
+  - A proxy in http_proxy is used as gRPC does, but not for this machine."""
 DEFAULT_SERVER = "127.0.0.1:8500"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-"""Of pictures in a folder; a file that is named on the command line may have any suffix."""
 EXPORTED = "exported"
 """For --thresholds: those of the model."""
 
@@ -82,6 +85,11 @@ class Server:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if "://" in self.address:
+            from voc_cls.client.address import url_problem
+
+            if problem := url_problem(self.address, "server"):
+                raise UsageError(problem)
         if not re.fullmatch(r"\S+:\d+", self.address):
             raise UsageError(f"`server` {self.address} is not HOST:PORT, such as {DEFAULT_SERVER}")
         if self.timeout <= 0:
@@ -119,7 +127,8 @@ class PredictConfig:
     """The pictures, where their predictions come from, and where they go."""
 
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """JPEG, PNG, BMP or GIF files, or folders of them."""
+    """Image files of any extension, or folders. Of a folder, the files are taken that end in .jpg .jpeg .jfif .png .bmp
+    .gif .webp .tif or .tiff, in upper or lower case, but no hidden ones."""
     recursive: bool = False
     """Include the pictures in subfolders."""
     run: Path | None = None
@@ -155,7 +164,9 @@ def predict() -> None:
     config = parse(PredictConfig, PROGRAM, DESCRIPTION)
     if config.output.sheet is not None:
         import matplotlib  # noqa: F401  # reported as missing now, not after all predictions
-    files = picture_files(config.pictures, recursive=config.recursive)
+    files, left_out = picture_files(config.pictures, recursive=config.recursive)
+    for note in left_out:
+        print(f"{PROGRAM}: note: {with_flags(note)}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _stop)
     predictions = (_from_server(config, files) if config.run is None
                    else iter(_from_run(config.run, files, config.top_k)))
@@ -188,30 +199,41 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise Interrupted(signal.Signals(number), "no file was written")
 
 
-def picture_files(paths: Iterable[Path], *, recursive: bool = False) -> list[Path]:
-    """The given files, and the pictures in the given folders, sorted; UsageError for a folder without any."""
-    files = []
+def picture_files(paths: Iterable[Path], *, recursive: bool = False) -> tuple[list[Path], list[str]]:
+    """The given files and the pictures in the given folders, sorted; and what was left out of each folder.
+
+    UsageError for a folder without any.
+    """
+    files, notes = [], []
     for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        in_folder = _subtree(path) if recursive else sorted(file for file in path.iterdir() if file.is_file())
-        pictures = [file for file in in_folder if file.suffix.lower() in SUFFIXES]
+        left_out: Counter[str] = Counter()
+        pictures = list(_pictures_in(path, recursive, left_out)) if path.is_dir() else [path]
+        counts = ", ".join(f"{count:,} {kind}{'s' * (count > 1)}" for kind, count in (+left_out).items())
+        hint = "; `recursive` includes subfolders" if left_out["subfolder"] else ""
         if not pictures:
-            hint = "" if recursive else ", or `recursive` to include its subfolders"
-            raise UsageError(f"{path} is a folder without pictures ({', '.join(SUFFIXES)}): give one that has some"
-                             f"{hint}")
+            raise UsageError(f"{path} is a folder without pictures ({', '.join(IMAGE_SUFFIXES)})"
+                             f"{counts and f', but with {counts}'}: give one that has some{hint}")
         files += pictures
-    return files
+        notes += [f"{path}: left out {counts}{hint}"] if counts else []
+    return files, notes
 
 
-def _subtree(folder: Path) -> list[Path]:
-    """All files, a folder's own before those of its subfolders; links to folders are not followed."""
-    files = []
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        files += [Path(parent, name) for name in sorted(names)]
-    return files
+def _pictures_in(folder: Path, recursive: bool, left_out: Counter[str]) -> Iterator[Path]:
+    """A folder's own pictures before those of its subfolders; links to folders are not followed."""
+    for parent, folders, names in os.walk(folder, onerror=lambda _: left_out.update(["unreadable folder"])):
+        visible = [name for name in sorted(folders) if not name.startswith(".")]
+        left_out["hidden folder"] += len(folders) - len(visible)
+        left_out["subfolder"] += 0 if recursive else len(visible)
+        folders[:] = visible if recursive else ()
+        left_out["linked folder"] += sum(Path(parent, name).is_symlink() for name in folders)
+        for name in sorted(names):
+            file = Path(parent, name)
+            if name.startswith("."):
+                left_out["hidden file"] += 1
+            elif file.suffix.lower() in IMAGE_SUFFIXES:
+                yield file
+            else:
+                left_out[f"{file.suffix.lower()} file" if file.suffix else "file without extension"] += 1
 
 
 def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Prediction]:
@@ -242,12 +264,26 @@ def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Predictio
 
 
 def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:
-    """One prediction per file, in order, computed in this process."""
-    from voc_cls.data.files import check_file
+    """One prediction per file, in order, computed in this process; with an `error` for what cannot be decoded."""
+    from voc_cls.data.files import read_header
 
-    for file in files:
-        check_file(file)  # before TensorFlow starts, which takes seconds
-    import_tensorflow()
-    from voc_cls.training.trained_run import open_run
+    errors: dict[Path, str] = {}
+    pixels: dict[Path, int] = {}
+    for file in files:  # before TensorFlow starts, which takes seconds
+        try:
+            header = read_header(file)
+            pixels[file] = header.width * header.height
+        except DataError as error:
+            errors[file] = str(error)
+    predictions: dict[Path, Prediction] = {}
+    if pixels:
+        import_tensorflow()
+        from voc_cls.data.check import decode_all
+        from voc_cls.training.trained_run import open_run
 
-    return list(open_run(folder).predict(files, top_k))
+        trained = open_run(folder)
+        outcomes = zip(pixels, decode_all(pixels, pixels.values()), strict=True)  # in a batch, one would end them all
+        errors |= {file: str(outcome) for file, outcome in outcomes if isinstance(outcome, DataError)}
+        decodable = [file for file in pixels if file not in errors]
+        predictions = dict(zip(decodable, trained.predict(decodable, top_k), strict=True)) if decodable else {}
+    return [predictions.get(file) or Prediction((), "", error=errors[file]) for file in files]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from rich.bar import Bar
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -151,7 +152,7 @@ def _print_tables(console: Console, predictions: Iterable[FilePrediction], thres
         if prediction.error is not None:
             continue
         last = prediction
-        width = max(width, *(len(scored.label) for scored in prediction.labels), 0)
+        width = max(width, *(cell_len(scored.label) for scored in prediction.labels), 0)
         console.print(Text(str(file), style="bold", overflow="fold"))
         console.print(Padding(_table(prediction, threshold, width), (0, 0, 1, 2)))
     if last is not None:

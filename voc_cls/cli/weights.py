@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Literal, cast
 import tyro
 
 from voc_cls.cli.nets import Nets
-from voc_cls.console import import_tensorflow, parse, run
+from voc_cls.console import import_tensorflow, parse, run, with_flags
 from voc_cls.errors import UsageError
 
 PROGRAM = "voc-weights"
@@ -25,9 +26,14 @@ DESCRIPTION = """Fetch, inspect, compare, convert and verify pretrained weights.
 
 Formats, recognised by content; no code in a file is ever run:
   TF-Slim checkpoint, .npz, .npy dictionary, Keras .h5 and .keras,
-  PyTorch .pth (reading only), .safetensors, .onnx
+  PyTorch .pth and .ckpt (reading only), .safetensors, .onnx
+Names of TF-Slim, Keras, torchvision, timm and transformers; prefixes such as
+module. or model. and keys such as state_dict are found and reported.
 
 Help for a subcommand: voc-weights convert --help"""
+Entry = Annotated[str | None, tyro.conf.arg(help=(
+    "Key or prefix of the weights in the file, such as model_ema. Default: the only network; of a network and its "
+    "moving average the network."))]
 FILE = "Weight file of any format. For a TF-Slim checkpoint: its prefix, one of its files, or its folder."
 
 
@@ -82,15 +88,17 @@ class Inspect:
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=FILE)]
     json: bool = False
     """Print JSON."""
+    weights_entry: Entry = None
 
     def run(self) -> None:
         from voc_cls.weights.load import summarise
 
-        summary = summarise(self.file)
+        summary = summarise(self.file, self.weights_entry)
         if self.json:
             print(json.dumps(asdict(summary), indent=2))
         else:
             _show(summary)
+            _note(summary.notes)
 
 
 @dataclass(frozen=True)
@@ -113,19 +121,20 @@ class Diff:
     """Number of classes."""
     exclude: tuple[str, ...] = ()
     """Scopes that are not restored, with all variables in them, such as fc6 or conv5/conv5_3."""
+    weights_entry: Entry = None
 
     def run(self) -> None:
         from voc_cls.weights.diff import compare
         from voc_cls.weights.load import load_weights_file
 
-        weights = load_weights_file(self.file, self.net)
+        weights = load_weights_file(self.file, self.net, self.weights_entry)
         import_tensorflow()
         from voc_cls.nets.network import build_network
 
         network = build_network(self.net, self.head, self.classes)
         diff = compare(weights.shapes, network, self.exclude, weights.path.name)
         _show(diff)
-        _note([weights.note])
+        _note(weights.notes)
         diff.check()
 
 
@@ -161,6 +170,7 @@ class Convert:
     """Omit tensors for which the new format has no name, instead of failing."""
     overwrite: bool = False
     """Replace an existing file."""
+    weights_entry: Entry = None
 
     def run(self) -> None:
         from rich.console import Console
@@ -171,7 +181,8 @@ class Convert:
         if len(self.files) < 2:
             raise UsageError("convert needs at least two files: the weights to read, and last the file to write")
         *sources, target = self.files
-        conversion = plan_conversion(sources, target, self.net, self.to, self.overwrite)
+        conversion = plan_conversion(sources, target, self.net, self.to, self.overwrite,
+                                     self.weights_entry)
         _show(conversion.diff)
         _note(conversion.notes)
         conversion.check(self.partial)
@@ -188,15 +199,26 @@ class Verify:
     """
 
     file: tyro.conf.Positional[Path | None] = None
-    """A TF-Slim checkpoint. Default: random weights."""
+    """Weight file of any format. Default: random weights."""
     net: str = "vgg_16"
     """The network; voc-weights list shows them."""
+    weights_entry: Entry = None
 
     def run(self) -> None:
         import_tensorflow()
+        from voc_cls.weights.convert import plan_conversion
+        from voc_cls.weights.formats import TF_CHECKPOINT, recognise
         from voc_cls.weights.verify import verify
 
-        verification = verify(self.file, self.net)
+        with tempfile.TemporaryDirectory(prefix="voc-cls-verify-") as folder:
+            checkpoint = self.file
+            if self.file is not None and recognise(self.file) is not TF_CHECKPOINT:
+                checkpoint = Path(folder) / f"{self.file.name}.ckpt"
+                conversion = plan_conversion([self.file], checkpoint, self.net, entry=self.weights_entry)
+                _note(conversion.notes)
+                conversion.check(partial=True)
+                conversion.write()
+            verification = verify(checkpoint, self.net)
         _show(verification)
         verification.check()
 
@@ -212,8 +234,7 @@ def _show(what: object) -> None:
 
 def _note(notes: Sequence[str]) -> None:
     for note in notes:
-        if note:
-            print(f"note: {note}", file=sys.stderr)
+        print(f"note: {with_flags(note)}", file=sys.stderr)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Unpack
 import grpc
 
 from voc_cls.client import types
+from voc_cls.client.address import url_problem
 from voc_cls.client.errors import ErrorTranslator
 from voc_cls.client.options import (
     MAX_MESSAGE_MB,
@@ -47,7 +48,8 @@ class BaseClient:
         """Opens a connection.
 
         Args:
-            address: HOST:PORT, or any other gRPC target.
+            address: HOST:PORT, or any other gRPC target. A proxy in grpc_proxy, https_proxy or http_proxy is used, but
+                not for this machine's own addresses.
             timeout: Deadline of each call, and longest silence of a stream, seconds.
             wait: How long to keep calling a server that is unreachable or still loads its model, seconds.
             max_message_mb: Largest message that is sent or received, MiB; the server has its own limit.
@@ -66,13 +68,15 @@ class BaseClient:
         """
         if not 1 <= max_message_mb <= MAX_MESSAGE_MB:
             raise ClientError(f"`max_message_mb` {max_message_mb} must be from 1 to {MAX_MESSAGE_MB}")
+        if problem := url_problem(address):
+            raise ClientError(problem)
         self._address, self._timeout, self._wait, self._on_wait = address, timeout, wait, on_wait
         self._max_bytes = max_message_mb * 2**20
         self._keys, self._encrypted = Keys(token, api_key), bool(tls)
         credentials = tls_credentials(tls, client_cert, client_key, self._keys)
         if not tls and not plain_text_keys and (risk := plain_text_risk(address, token, api_key)):
             warnings.warn(f"{risk}; pass tls, or plain_text_keys=True if this is intended", stacklevel=2)
-        options = channel_options(self._max_bytes, keepalive)
+        options = channel_options(address, self._max_bytes, keepalive)
         self._channel = (self._grpc.insecure_channel(address, options) if credentials is None
                          else self._grpc.secure_channel(address, credentials, options))
         self._stub: Any = classifier_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from voc_cls.client.address import proxy_variable
 from voc_cls.errors import ClientError
 from voc_cls.v1 import classifier_pb2
 
@@ -66,6 +67,8 @@ class ErrorTranslator:
         if self.encrypted and HANDSHAKE.search(details):
             return (f"no trusted connection to {self.address} ({details}): the server does not use TLS, or one side "
                     "rejects the other's certificate; check the CA file and the client certificate")
+        if variable := proxy_variable(self.address):
+            details += f"; through the proxy of {variable}, unless no_proxy names this host"
         hint = ("give `client_cert` and `client_key` if the server requires a client certificate"
                 if self.encrypted  # in TLS 1.3 the server closes the connection without a reason
                 else "use `tls` if the server requires it")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypedDict
 
 import grpc
 
+from voc_cls.client.address import LOOPBACK
 from voc_cls.client.retry import SERVICE_CONFIG
 from voc_cls.client.types import Image
 from voc_cls.errors import ClientError
@@ -18,7 +18,6 @@ from voc_cls.version import __version__
 
 MAX_MESSAGE_MB = 2047
 """The largest message of gRPC, MiB."""
-LOOPBACK = re.compile(r"(localhost|127\.[\d.]+|\[::1\]):\d+|unix(-abstract)?:.*")
 Token = str | Callable[[], str]
 Metadata = tuple[tuple[str, str], ...]
 
@@ -70,9 +69,10 @@ def _check_version(version: int | None, version_label: str) -> None:
                           "them")
 
 
-def channel_options(max_bytes: int, keepalive: float) -> list[tuple[str, str | int]]:
+def channel_options(address: str, max_bytes: int, keepalive: float) -> list[tuple[str, str | int]]:
     """gRPC's options of a channel; see BaseClient for the arguments."""
-    return [("grpc.max_send_message_length", max_bytes), ("grpc.max_receive_message_length", max_bytes),
+    return [("grpc.enable_http_proxy", 0 if LOOPBACK.fullmatch(address) else 1),
+            ("grpc.max_send_message_length", max_bytes), ("grpc.max_receive_message_length", max_bytes),
             ("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.keepalive_time_ms", int(keepalive * 1000)), ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.per_rpc_retry_buffer_size", max_bytes),  # larger calls are not retried; gRPC's default is 256 kB

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED, Dataset
+from voc_cls.data.figure_text import FigureText
 from voc_cls.data.pipeline import Order, naming_broken_images, training_batches
 from voc_cls.data.preprocessing import Preprocessing, grey_levels
 from voc_cls.errors import DataError
@@ -64,29 +65,30 @@ def preview(dataset: Dataset, images: int, variants: int, augmentation: Augmenta
 def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: str, subtitle: str) -> None:
     """Draws a PNG, written atomically: a row for every image, itself on the left, with its labels below; below the
     variants only where they differ, with their weights. DataError where it cannot be written."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     columns, rows = shown.images.shape[:2]
+    names = FigureText.of([title, subtitle, *classes, *shown.names])
+    classes = tuple(map(names, classes))
     captions = [[caption(shown.targets[column, row], classes, weights=column > 0) for column in range(columns)]
                 for row in range(rows)]
     mixed = [any(text != caption(shown.targets[0, row], classes, weights=True) for text in captions[row][1:])
              for row in range(rows)]
     heights = [CELL + LINE * max(len(text) for text in captions[row][:columns if mixed[row] else 1])
                for row in range(rows)]
-    with rc_context({"text.parse_math": False, "axes.titlesize": 8, "axes.titlelocation": "left", "axes.labelsize": 8.5,
-                     "axes.labelcolor": INK, "xaxis.labellocation": "left", "figure.constrained_layout.w_pad": 0.1,
-                     "figure.constrained_layout.h_pad": 0.1}):
+    with names.drawing({"axes.titlesize": 8, "axes.titlelocation": "left", "axes.labelsize": 8.5,
+                        "axes.labelcolor": INK, "xaxis.labellocation": "left", "figure.constrained_layout.w_pad": 0.1,
+                        "figure.constrained_layout.h_pad": 0.1}):
         figure = Figure(figsize=(CELL * columns, TITLE + sum(heights)), dpi=DPI, layout="constrained")
-        figure.suptitle(title, x=0.02, ha="left", fontsize=14, fontweight="bold", color=INK)
-        flags = "\n".join(wrap(subtitle, LABELS_WIDTH * columns))
+        figure.suptitle(names(title), x=0.02, ha="left", fontsize=14, fontweight="bold", color=INK)
+        flags = "\n".join(wrap(names(subtitle), LABELS_WIDTH * columns))
         figure.supxlabel(flags, x=0.02, ha="left", fontsize=8.5, color=FAINT)
         grid = figure.subplots(rows, columns, squeeze=False)
         for (row, column), axes in np.ndenumerate(grid):
             axes.imshow(shown.images[column, row], interpolation="antialiased")
             axes.set(xticks=[], yticks=[], frame_on=False)
             if column == 0:
-                axes.set_title(_shortened(shown.names[row]), color=FAINT)
+                axes.set_title(names(shown.names[row], NAME_LENGTH), color=FAINT)
             if column == 0 or mixed[row]:
                 axes.set_xlabel("\n".join(captions[row][column]))
         try:
@@ -103,7 +105,3 @@ def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...], weights:
     labels += [f"{classes[number]} (ignored)" for number in np.flatnonzero(targets == IGNORED)]
     glued = ", ".join(label.replace(" ", "\N{NO-BREAK SPACE}") for label in labels) or "no label"
     return wrap(glued, LABELS_WIDTH, break_long_words=False)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH // 2]}…{name[1 - NAME_LENGTH // 2:]}"

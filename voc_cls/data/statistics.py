@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from voc_cls.data.dataset import Task
+from voc_cls.data.figure_text import FigureText
 from voc_cls.data.readers.split_scan import SplitScan
 from voc_cls.data.scan import DatasetScan
 from voc_cls.errors import DataError
@@ -218,7 +219,6 @@ def _range_text(values: Range) -> str:
 
 def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
     """Draws a PNG of all `splits`, written atomically; DataError where it cannot be written."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     drawn = splits[:MOST_SPLITS]
@@ -226,20 +226,22 @@ def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
     counts = np.array([[row.positive for row in split.classes] for split in drawn])
     chosen = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[:MOST_CLASSES])
     together = largest.task is Task.MULTI_LABEL and len(chosen) > 1
-    with rc_context({"font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.titleweight": "bold",
-                     "axes.titlesize": 10, "axes.titlelocation": "left", "axes.axisbelow": True, "axes.grid": True,
-                     "grid.color": GRID, "axes.spines.top": False, "axes.spines.right": False,
-                     "text.parse_math": False}):
+    title, classes = _title(drawn, splits, len(chosen)), [drawn[0].classes[column].name for column in chosen]
+    fitting = FigureText.of([title, *classes])
+    with fitting.drawing({"font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.titleweight": "bold",
+                          "axes.titlesize": 10, "axes.titlelocation": "left", "axes.axisbelow": True,
+                          "axes.grid": True, "grid.color": GRID, "axes.spines.top": False,
+                          "axes.spines.right": False}):
         height = max(8.4 if together else 4.6, 1.5 + 0.13 * len(chosen) * (len(drawn) + 0.8))
         figure = Figure(figsize=(15.5 if together else 11, height), dpi=DPI, layout="constrained")
         axes = figure.subplots(1, 3 if together else 2, width_ratios=[1, 1.35, 1] if together else [1.1, 1])
-        names = [_short(drawn[0].classes[column].name) for column in chosen]
+        names = [fitting(name, NAME_LENGTH) for name in classes]
         _class_bars(axes[0], names, {split.split: row[chosen] for split, row in zip(drawn, counts, strict=True)})
         if together:
             _heat_map(axes[1], names, largest.co_occurrence[np.ix_(chosen, chosen)],
                       f", {largest.split}" if len(drawn) > 1 else "")
         _size_bubbles(axes[-1], np.concatenate([split.sizes for split in drawn]))
-        figure.suptitle(_title(drawn, splits, len(chosen)), x=0.01, ha="left", fontsize=13, fontweight="bold")
+        figure.suptitle(fitting(title), x=0.01, ha="left", fontsize=13, fontweight="bold")
         try:
             write_aside(path, lambda aside: figure.savefig(aside, format="png"))
         except OSError as error:
@@ -307,7 +309,3 @@ def _size_bubbles(axes: Axes, sizes: npt.NDArray[np.int64]) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,.0f}")
         axis.set_minor_formatter("")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH - 1]}…"

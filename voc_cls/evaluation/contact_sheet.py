@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from voc_cls.data.dataset import Dataset
+from voc_cls.data.figure_text import FigureText
 from voc_cls.errors import DataError
 from voc_cls.evaluation.predictions import Floats
 from voc_cls.files import write_aside
@@ -27,7 +28,7 @@ CELL_WIDTH, HEADING_HEIGHT, PICTURE_HEIGHT, BAR_HEIGHT, TITLE_HEIGHT = 3.5, 0.3,
 """Inches."""
 DPI = 120
 NAME_LENGTH, LABEL_LENGTH = 34, 15
-"""Characters that fit; longer ones are shortened in the middle."""
+"""Columns that fit, of which wide characters take two; longer ones are shortened in the middle."""
 INK, FAINT, SEEN, UNSEEN, TRACK, WRONG = "#1c2733", "#7b8794", "#1f8a5b", "#aeb8c2", "#edf0f3", "#b3372f"
 
 
@@ -46,7 +47,6 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
     Returns:
         How many pictures were drawn.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     drawn = min(len(files), MOST_PICTURES)
@@ -58,11 +58,15 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
         colours = f"above: true labels · {colours}, red: wrong"
     of = f"the first {drawn} of {len(files)} pictures" if drawn < len(files) else f"{drawn} picture{'s' * (drawn > 1)}"
     version = "" if predictions[0].version is None else f", version {predictions[0].version}"
-    with rc_context({"text.parse_math": False, "figure.constrained_layout.w_pad": 0.2}):
+    headings = [file.name for file in files[:drawn]] if truths is None else [
+        ", ".join(sorted(truth)) or "none of the classes" for truth in truths[:drawn]]
+    names = FigureText.of([predictions[0].model, *headings, *(
+        scored.label for prediction in predictions[:drawn] for scored in prediction.labels[:labels])])
+    with names.drawing({"figure.constrained_layout.w_pad": 0.2}):
         width, height = max(columns * CELL_WIDTH, 4.2), TITLE_HEIGHT + rows * (HEADING_HEIGHT + PICTURE_HEIGHT + bars)
         figure = Figure((width, height), DPI, facecolor="white", layout="constrained")
-        figure.suptitle(f"{predictions[0].model}{version}", x=0.2 / width, ha="left", fontsize=14, fontweight="bold",
-                        color=INK)
+        figure.suptitle(f"{names(predictions[0].model)}{version}", x=0.2 / width, ha="left", fontsize=14,
+                        fontweight="bold", color=INK)
         figure.supxlabel(f"{of} · {colours}", x=0.2 / width, ha="left", fontsize=8.5, color=FAINT)
         grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[PICTURE_HEIGHT, bars] * rows)
         for axes in grid.flat:
@@ -70,9 +74,8 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
         for index in range(drawn):
             row, column = divmod(index, columns)
             truth = None if truths is None else truths[index]
-            heading = files[index].name if truth is None else ", ".join(sorted(truth)) or "none of the classes"
-            _picture(grid[2 * row, column], files[index], heading)
-            _bars(grid[2 * row + 1, column], predictions[index], threshold, labels, truth)
+            _picture(grid[2 * row, column], files[index], names(headings[index], NAME_LENGTH))
+            _bars(grid[2 * row + 1, column], predictions[index], threshold, labels, truth, names)
         try:
             write_aside(path, lambda aside: figure.savefig(aside, format="png"))
         except OSError as error:
@@ -108,11 +111,11 @@ def _picture(axes: Any, file: Path, heading: str) -> None:
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file} cannot be drawn: {error}") from None
     axes.set_anchor("S")
-    axes.set_title(_shortened(heading, NAME_LENGTH), fontsize=8.5, color=FAINT, pad=4)
+    axes.set_title(heading, fontsize=8.5, color=FAINT, pad=4)
 
 
-def _bars(axes: Any, prediction: Prediction, threshold: float | None, labels: int, truth: frozenset[str] | None
-          ) -> None:
+def _bars(axes: Any, prediction: Prediction, threshold: float | None, labels: int, truth: frozenset[str] | None,
+          names: FigureText) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(labels - 0.5, -0.5)
     found = prediction.seen(threshold)
@@ -124,10 +127,5 @@ def _bars(axes: Any, prediction: Prediction, threshold: float | None, labels: in
         axes.barh(row, length * scored.probability, left=start, height=0.5, color=colour)
         style: dict[str, Any] = {"fontsize": 9, "va": "center", "color": INK if seen else FAINT,
                                  "fontweight": "bold" if seen else "normal"}
-        axes.text(start - 0.025, row, _shortened(scored.label, LABEL_LENGTH), ha="right", **style)
+        axes.text(start - 0.025, row, names(scored.label, LABEL_LENGTH), ha="right", **style)
         axes.text(1.0, row, f"{scored.probability:.1%}".replace("%", " %"), ha="right", **style)
-
-
-def _shortened(text: str, length: int) -> str:
-    half = (length - 1) // 2
-    return text if len(text) <= length else f"{text[:length - 1 - half]}…{text[-half:]}"

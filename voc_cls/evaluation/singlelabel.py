@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
+from voc_cls.data.figure_text import FigureText
 from voc_cls.evaluation.bootstrap import RESAMPLES, Intervals, draw, intervals_of
 from voc_cls.evaluation.multilabel import ClassRates, class_rates, indicators
 from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, log_softmax, top_k
@@ -166,20 +167,22 @@ def confusion_figure(confusion: Confusion) -> npt.NDArray[np.uint8]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(FIGURE_SIZE, FIGURE_SIZE), dpi=FIGURE_DPI, facecolor="white", layout="constrained")
-    canvas, axes, classes = FigureCanvasAgg(figure), figure.add_subplot(), len(confusion.labels)
-    shares = confusion.shares
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true class")
-    named = range(classes) if classes <= MOST_NAMED else ()
-    size = 9 if classes <= MOST_NUMBERED else 6  # points
-    labels = [confusion.labels[number] for number in named]
-    axes.set_xticks(named, labels, rotation=90, fontsize=size, parse_math=False)
-    axes.set_yticks(named, labels, fontsize=size, parse_math=False)
-    if classes <= MOST_NUMBERED:
-        for row, column in np.argwhere(confusion.counts):
-            axes.text(column, row, str(confusion.counts[row, column]), ha="center", va="center", fontsize=8,
-                      color="white" if shares[row, column] > 0.5 else "black")
-    canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]
+    names = FigureText.of(confusion.labels)
+    with names.drawing({}):
+        figure = Figure(figsize=(FIGURE_SIZE, FIGURE_SIZE), dpi=FIGURE_DPI, facecolor="white", layout="constrained")
+        canvas, axes, classes = FigureCanvasAgg(figure), figure.add_subplot(), len(confusion.labels)
+        shares = confusion.shares
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true class")
+        named = range(classes) if classes <= MOST_NAMED else ()
+        size = 9 if classes <= MOST_NUMBERED else 6  # points
+        labels = [names(confusion.labels[number]) for number in named]
+        axes.set_xticks(named, labels, rotation=90, fontsize=size)
+        axes.set_yticks(named, labels, fontsize=size)
+        if classes <= MOST_NUMBERED:
+            for row, column in np.argwhere(confusion.counts):
+                axes.text(column, row, str(confusion.counts[row, column]), ha="center", va="center", fontsize=8,
+                          color="white" if shares[row, column] > 0.5 else "black")
+        canvas.draw()
+        return np.array(canvas.buffer_rgba())[..., :3]

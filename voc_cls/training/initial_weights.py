@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from voc_cls.console import with_flags
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError, WeightsError
@@ -36,12 +37,17 @@ class WeightsSource:
     run: RunFolder | None = None
 
     @classmethod
-    def open(cls, weights: str, net: str) -> WeightsSource:
-        """Opens a weight file for the network `net`, the folder of an earlier run, or "none"; WeightsError."""
-        if weights == RANDOM:
-            return cls(weights)
+    def open(cls, weights: str, net: str, entry: str | None = None) -> WeightsSource:
+        """Opens a weight file for the network `net`, the folder of an earlier run, or "none"; WeightsError.
+
+        entry: as of `select_network`, for weight files alone.
+        """
         run = RunFolder(Path(weights))
-        return cls(weights, run=run) if run.config.is_file() else cls(weights, load_weights_file(Path(weights), net))
+        if weights != RANDOM and not run.config.is_file():
+            return cls(weights, load_weights_file(Path(weights), net, entry))
+        if entry is not None:
+            raise UsageError(f"`weights_entry` {entry} is for a weight file: omit it with `weights` {weights}")
+        return cls(weights) if weights == RANDOM else cls(weights, run=run)
 
     def normalisation(self, net: str) -> Normalisation:
         """Mean and divisor of the pixels that the weights were trained with; the network's own where unknown."""
@@ -69,6 +75,8 @@ class WeightsSource:
             console.print("weights: random")
             return None
         restore(network, self.file, exclude, show=console.print)
+        for note in self.file.notes:
+            console.print(f"note: {with_flags(note)}", highlight=False, markup=False, soft_wrap=True)
         return self.file.digest()
 
 
@@ -91,6 +99,7 @@ class Origin:
     """How a network got the weights that it had when it was created: what a config.yaml needs to repeat it."""
 
     weights: str
+    entry: str | None
     exclude: tuple[str, ...]
     seed: int
     digest: str | None
@@ -108,15 +117,16 @@ class CreatedNetwork(Network):
 
 def create_network(net: str = "vgg_16", *, classes: Sequence[str], head: str = "fc", weights: Path | str | None = None,
                    image_size: int | None = None, normalisation: Normalisation = "auto", precision: str = "float32",
-                   exclude: Sequence[str] = (), seed: int = 0, console: Console | None = None) -> CreatedNetwork:
+                   exclude: Sequence[str] = (), seed: int = 0, console: Console | None = None,
+                   weights_entry: str | None = None) -> CreatedNetwork:
     """`voc_cls.create_network`, which prints the table of restored layers on `console`."""
-    source = WeightsSource.open(RANDOM if weights is None else str(Path(weights).absolute()), net)
+    source = WeightsSource.open(RANDOM if weights is None else str(Path(weights).absolute()), net, weights_entry)
     if normalisation == "auto":
         normalisation = source.normalisation(net)
     with seeded(seed):
         built = build_network(net, head, len(classes), policy(precision), image_size, normalisation)
     digest = source.restore(built, exclude, tuple(classes), None, console or Console(quiet=True))
-    origin = Origin(source.name, tuple(exclude), seed, digest, network_digest(built))
+    origin = Origin(source.name, weights_entry, tuple(exclude), seed, digest, network_digest(built))
     return CreatedNetwork(built.spec, built.head, built.model, built.entries, built.grid, origin)
 
 
@@ -135,7 +145,7 @@ def describe_network(network: Network, trainable: str, seed: int) -> NetworkDesc
     spec, now = network.spec, network_digest(network)
     policies = {layer.dtype_policy.name for layer in network.model.layers}
     precision = next((name for name, dtype in POLICIES.items() if name != "float32" and dtype in policies), "float32")
-    origin = network.origin if isinstance(network, CreatedNetwork) else Origin(str(UNKNOWN), (), seed, now, now)
+    origin = network.origin if isinstance(network, CreatedNetwork) else Origin(str(UNKNOWN), None, (), seed, now, now)
     if not isinstance(network, CreatedNetwork):
         reason = "its network was not made by `create_network`"
     elif origin.created != now:
@@ -145,8 +155,9 @@ def describe_network(network: Network, trainable: str, seed: int) -> NetworkDesc
     else:
         reason = ""
     head: Any = network.head  # one of HEADS
-    config = NetworkConfig(str(UNKNOWN) if reason else origin.weights, spec.name, head, spec.preprocessing.size,
-                           normalisation_of(spec.preprocessing), origin.exclude, trainable)
+    config = NetworkConfig(str(UNKNOWN) if reason else origin.weights, None if reason else origin.entry, spec.name,
+                           head, spec.preprocessing.size, normalisation_of(spec.preprocessing), origin.exclude,
+                           trainable)
     return NetworkDescription(config, precision, now if reason else origin.digest, reason)
 
 

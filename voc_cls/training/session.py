@@ -118,7 +118,7 @@ def train(config: TrainConfig, console: Console, command: Sequence[str] = (), ha
         folder.check_repeatable()
     config = config.checked()
     network = config.network
-    weights = WeightsSource.open(network.weights, network.net)
+    weights = WeightsSource.open(network.weights, network.net, network.weights_entry)
     if network.normalisation == "auto":
         config = replace(config, network=replace(network, normalisation=weights.normalisation(network.net)))
     with joined(config.run.hosts, config.run.rank, config.run.coordinator) as distribution:

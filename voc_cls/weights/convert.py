@@ -87,7 +87,7 @@ class _ReadTensors(Mapping[str, Array]):
 
 
 def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = None, to: str | None = None,
-                    overwrite: bool = False) -> Conversion:
+                    overwrite: bool = False, entry: str | None = None) -> Conversion:
     """Opens the sources and names their tensors for the target.
 
     Args:
@@ -96,6 +96,7 @@ def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = Non
         net: as in `load_weights_file`.
         to: the target's format, such as npz, where its suffix does not say it.
         overwrite: whether a target that exists may be replaced.
+        entry: as in `load_weights_file`.
 
     Raises:
         WeightsError: for a source that cannot be read, for sources of several networks or with the same tensor, and
@@ -106,7 +107,7 @@ def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = Non
     existing = format_.files(target)
     if existing and not overwrite:
         raise WeightsError(f"{existing[0]} exists already: choose another name, or replace it with `overwrite`")
-    opened = [load_weights_file(source, net) for source in sources]
+    opened = [load_weights_file(source, net, entry) for source in sources]
     spec = _spec(opened, net)
     owners: dict[str, NamedWeights] = {}
     for weights in opened:
@@ -125,7 +126,7 @@ def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = Non
     shapes |= {name: info.shape for weights in opened for name, info in weights.unnamed.items()}
     diff = _compared(" + ".join(weights.path.name for weights in opened), f"{target.name} ({format_.name})", spec,
                      shapes, mappings)
-    notes = [weights.note for weights in opened] + [_note(scheme, spec, mappings)]
+    notes = [note for weights in opened for note in weights.notes] + [_note(scheme, spec, mappings)]
     return Conversion(target, format_, diff, {name: tensors[name] for name in mappings}, reads,
                       tuple(dict.fromkeys(note for note in notes if note)))
 

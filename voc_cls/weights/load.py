@@ -16,11 +16,13 @@ from rich.text import Text
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, Normalisation, net_spec
 from voc_cls.weights.formats import recognise
-from voc_cls.weights.naming import NamingScheme, keras, slim, torchvision, vgg_numpy
+from voc_cls.weights.naming import NamingScheme, huggingface, keras, slim, torchvision, vgg_numpy
+from voc_cls.weights.selection import select_network
 from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported
 
-SCHEMES = (keras.SCHEME, torchvision.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
+SCHEMES = (keras.SCHEME, torchvision.SCHEME, huggingface.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
 """Every naming scheme beside TF-Slim's, in the order in which they are tried."""
+MARKS = tuple(mark for scheme in SCHEMES for mark in scheme.marks)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class NamedWeights(WeightFile):
     """The network that the names belong to (nets/registry.py); None if unknown."""
     normalisation: Normalisation = "auto"
     """What the images went through that the weights were trained with; "auto": as TF-Slim's."""
-    note: str = ""
-    """Where the same values do not make the same function."""
+    notes: tuple[str, ...] = ()
+    """What of the file was taken, and where the same values do not make the same function."""
     unnamed: Mapping[str, TensorInfo] = field(default_factory=dict)
     """What TF-Slim has no name for, under the names of the file; `read` reads it too."""
 
@@ -72,6 +74,8 @@ class WeightsSummary:
     elements: int
     """Number of values in all."""
     tensors: tuple[TensorSummary, ...]
+    notes: tuple[str, ...] = ()
+    """As of NamedWeights."""
 
     def __rich__(self) -> Group:
         """A table with a row per tensor."""
@@ -91,26 +95,29 @@ class WeightsSummary:
                      Text(f"{len(self.tensors)} tensors{of}, {self.elements:,} values\ndigest sha256:{self.digest}"))
 
 
-def load_weights_file(path: Path, net: str | None = None) -> NamedWeights:
+def load_weights_file(path: Path, net: str | None = None, entry: str | None = None) -> NamedWeights:
     """Opens the weights that `path` means; a tensor is read when it is asked for.
 
     Args:
         path: a file of one of the formats of formats/__init__.py, or a TF-Slim checkpoint's prefix or folder.
         net: the network that they are for, where the names in the file leave a choice (a file with fc6 alone may be of
             VGG-16 or VGG-19).
+        entry: as of `select_network`.
 
     Raises:
-        WeightsError: for a path that is not one, a damaged file, and one of another format than its name says.
+        WeightsError: for a path that is not one, a damaged file, one of another format than its name says, and one of
+            several networks.
         UsageError: for a network that is not known.
     """
     if net is not None:
         net_spec(net)  # is known
-    file = recognise(path).read(path)
+    file, selected = select_network(recognise(path).read(path), MARKS, entry)
     names = slim.spellings(file.tensors)
     tensors = {name: file.tensors[spelled] for name, spelled in names.items()}
     of_slim = slim.recognise(tensors, net)
     if of_slim is not None:
-        return NamedWeights(file.path, file.format, tensors, lambda name: file.read(names[name]), of_slim)
+        return NamedWeights(file.path, file.format, tensors, lambda name: file.read(names[name]), of_slim,
+                            notes=_notes(selected))
     for scheme in SCHEMES:
         try:
             recognised = scheme.recognise(file.tensors)
@@ -119,9 +126,9 @@ def load_weights_file(path: Path, net: str | None = None) -> NamedWeights:
         if recognised is not None:
             with damage_reported(f"{path}"):  # impossible shapes
                 spec = _chosen(file, scheme, recognised, net)
-                weights = _translated(file, scheme, spec)
+                weights = _translated(file, scheme, spec, selected)
             return replace(weights, net=slim.of_width(spec.name, weights.tensors, net))
-    return NamedWeights(file.path, file.format, file.tensors, file.read)
+    return NamedWeights(file.path, file.format, file.tensors, file.read, notes=_notes(selected))
 
 
 def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | None) -> NetSpec:
@@ -135,24 +142,28 @@ def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | 
     return wanted if placed <= wanted_placed else spec
 
 
-def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec) -> NamedWeights:
+def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec, selected: str) -> NamedWeights:
     mappings = {mapping.slim: mapping for mapping in scheme.mappings(spec, file.tensors)}
     used = {name for mapping in mappings.values() for name in (mapping.foreign, mapping.folded)}
     return NamedWeights(
         file.path, f"{file.format}, names of {scheme.name}",
         {name: mapping.info(file.tensors) for name, mapping in mappings.items()},
         lambda name: mappings[name].read(file) if name in mappings else file.read(name),
-        spec.name, scheme.normalisation, scheme.note(spec),
+        spec.name, scheme.normalisation, _notes(selected, scheme.note(spec)),
         {name: info for name, info in file.tensors.items() if name not in used})
 
 
-def summarise(path: Path) -> WeightsSummary:
+def _notes(*notes: str) -> tuple[str, ...]:
+    return tuple(filter(None, notes))
+
+
+def summarise(path: Path, entry: str | None = None) -> WeightsSummary:
     """Reads every tensor for its statistics and for the digest; WeightsError as of `load_weights_file`."""
-    weights = load_weights_file(path)
+    weights = load_weights_file(path, entry=entry)
     tensors = tuple(_summarise_tensor(name, info, weights) for name, info in (
         *weights.tensors.items(), *weights.unnamed.items()))
     return WeightsSummary(str(weights.path), weights.format, weights.net, weights.digest(),
-                          sum(tensor.elements for tensor in tensors), tensors)
+                          sum(tensor.elements for tensor in tensors), tensors, weights.notes)
 
 
 def _summarise_tensor(name: str, info: TensorInfo, weights: NamedWeights) -> TensorSummary:

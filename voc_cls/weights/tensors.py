@@ -20,6 +20,8 @@ Shape = tuple[int, ...]
 NUMBERS = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
            "uint64", "bool")
 """The types that weights and counters have in any format."""
+KEY = " > "
+"""After each key of nested dictionaries, before the name of a tensor: "state_dict > fc.weight"."""
 LONGEST_REASON = 200
 """Characters of what a library says about a damaged file."""
 

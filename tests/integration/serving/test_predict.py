@@ -58,6 +58,14 @@ def test_a_pipe_gets_one_line_per_label_with_tabs(server: Server, folder: Path, 
                                          for scored in prediction.labels[:3]]
 
 
+def test_a_proxy_is_not_asked_for_a_server_on_this_machine(server: Server, folder: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    asked = command("voc-predict", folder / "b.jpg", "--server", server.address, "--wait", 0)
+    assert (asked.returncode, asked.stderr) == (0, "")
+
+
 def test_json_has_every_label_of_every_picture(server: Server, folder: Path, prediction: Prediction) -> None:
     asked = command("voc-predict", folder, "--server", server.address, "--json", "--top-k", 0)
     pictures = json.loads(asked.stdout)["pictures"]
@@ -147,7 +155,7 @@ def test_broken_pictures_are_told_one_by_one_and_the_others_answered(server: Ser
 def test_folders_below_a_folder_are_looked_into_only_on_request(server: Server, many: Path) -> None:
     asked = command("voc-predict", many, "--server", server.address)
     assert asked.returncode == 2
-    assert asked.stderr.endswith("give one that has some, or --recursive to include its subfolders\n")
+    assert asked.stderr.endswith("but with 3 subfolders: give one that has some; --recursive includes subfolders\n")
     asked = command("voc-predict", many, "--server", server.address, "--recursive", "--top-k", 1)
     assert asked.returncode == 0
     assert [line.split("\t")[0] for line in asked.stdout.splitlines()] == [
@@ -268,10 +276,13 @@ def test_names_that_are_not_utf_8_come_back_as_they_are(server: Server, tmp_path
      "the CA file none.pem cannot be read: No such file or directory; give a PEM file"),
     (["b.jpg", "--token", "a", "--api-key", "b"], 2,
      "--token and --api-key exclude each other: give one of them"),
+    (["b.jpg", "--server", "https://box:8501"], 2, "--server https://box:8501 is a URL, where HOST:PORT of voc-serve's "
+     "gRPC port is expected: write box:8501 with --tls, if that is not the port of its REST API"),
     ([], 2, "no picture given: name a file or a folder"),
 ])
 def test_errors_are_one_sentence(server: Server, folder: Path, args: list[str], code: int, message: str) -> None:
-    asked = command("voc-predict", *args, "--server", server.address, cwd=folder)
+    address = () if "--server" in args else ("--server", server.address)
+    asked = command("voc-predict", *args, *address, cwd=folder)
     assert asked.returncode == code
     assert asked.stderr.splitlines()[-1] == f"voc-predict: error: {message}"
     assert "Traceback" not in asked.stderr

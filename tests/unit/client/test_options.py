@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import StatusCode
 
 from voc_cls.client import Client
+from voc_cls.client.errors import ErrorTranslator
 from voc_cls.client.options import plain_text_risk
 from voc_cls.errors import ClientError
 
@@ -29,6 +31,34 @@ def test_contradictions_are_reported(options: dict[str, Any], message: str) -> N
     with pytest.raises(ClientError) as error:
         Client("box:1", **options)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("address", "words"), [
+    ("http://box:8501", "write box:8501, if that is not the port of its REST API"),
+    ("https://box.example/", "write box.example:8500 with `tls`"),
+    ("HTTP://127.0.0.1:8501/v1/models/voc:predict", "write 127.0.0.1:8501,"),
+    ("grpc://[::1]:8500", "write [::1]:8500"),
+    ("grpcs://box:443", "write box:443 with `tls`"),
+])
+def test_a_url_is_refused_with_what_to_write(address: str, words: str) -> None:
+    with pytest.raises(ClientError, match="is a URL, where HOST:PORT of voc-serve's gRPC port is expected") as error:
+        Client(address)
+    assert words in str(error.value)
+
+
+def test_targets_of_grpc_are_not_taken_for_urls() -> None:
+    for address in ("box:8500", "dns:///box:8500", "ipv4:127.0.0.1:8500", "unix:///run/voc.sock", "http:8500"):
+        Client(address).close()
+
+
+def test_a_proxy_that_may_be_in_the_way_is_named_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(address: str) -> str:
+        return str(ErrorTranslator(address, 1, 1, False, "id").error(StatusCode.UNAVAILABLE, "refused"))
+
+    assert "proxy" not in unreachable("box:8500")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert "(refused; through the proxy of http_proxy, unless no_proxy names this host)" in unreachable("box:8500")
+    assert "proxy" not in unreachable("localhost:8500")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:8500", "[::1]:1", "unix:/run/voc.sock"])

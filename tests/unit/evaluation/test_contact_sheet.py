@@ -91,6 +91,13 @@ def test_long_names_and_labels_are_shortened_in_the_middle(tmp_path: Path) -> No
     assert (edge == 255).all()
 
 
+def test_class_names_in_any_script_are_drawn_without_warnings(pictures: list[Path], tmp_path: Path) -> None:
+    names = ("猫", "狗的名字很长很长很长很长", "قط", "बिल्ली", "แมว", "🐱", "Köter", "ネコ")
+    labels = tuple(ScoredLabel(name, 0.9) for name in names)
+    draw_sheet(tmp_path / "sheet.png", pictures[:1], [Prediction(labels, "模型", 3)], truths=[frozenset({"猫", "แมว"})])
+    assert pixels(tmp_path / "sheet.png", GREEN) + pixels(tmp_path / "sheet.png", RED) > 1000
+
+
 def test_more_pictures_than_a_viewer_takes_are_cut_off(pictures: list[Path], tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact_sheet, "MOST_PICTURES", 2)

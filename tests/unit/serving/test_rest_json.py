@@ -86,7 +86,7 @@ def test_numbers_become_the_nearest_float32() -> None:
     ("serving_default", {"instances": [b64(b"x"), {"b64": "a*b="}]}, "instances[1] is not base64"),
     ("serving_default", {"instances": [{"b64": "YWJj*"}]}, "instances[0] is not base64"),
     ("serving_default", {"instances": [{"b64": "YQ==YQ=="}]}, "instances[0] is not base64"),
-    ("serving_default", {"instances": [{"b64": "_-8="}]}, "instances[0] is not base64"),
+    ("serving_default", {"instances": [{"b64": "data:image/jpeg,YWJj"}]}, "instances[0] is not base64"),
     ("serving_default", {"instances": [{"b64": "ü"}]}, "instances[0] is not base64: it has other characters"),
     ("serving_default", {"instances": [{"images": b64(b"x")}]},
      "instances[0] must have the one input 'image_bytes', found 'images'"),
@@ -148,6 +148,22 @@ def test_base64_may_have_line_ends_and_lack_its_padding() -> None:
     assert read_bytes({"b64": lines}, "x") == content
     assert read_bytes({"b64": lines.replace("\n", "").rstrip("=")}, "x") == content
     assert read_bytes({"b64": ""}, "x") == b""
+
+
+def test_base64_may_be_url_safe_and_have_the_prefix_of_a_data_url() -> None:
+    content = bytes(range(256))
+    for encoded in (base64.b64encode(content).decode(), base64.urlsafe_b64encode(content).decode()):
+        for text in (encoded, encoded.rstrip("="), f"{encoded[:100]}\r\n{encoded[100:]}"):
+            for prefix in ("", "data:image/jpeg;base64,", "DATA:image/png;name=a.png;base64,", "data:;base64,"):
+                assert read_bytes({"b64": prefix + text}, "x") == content
+
+
+def test_whole_pixels_may_be_written_with_a_decimal_point() -> None:
+    given = read_predict_input({"instances": [[[[5.0, 255.0, 0]]]]}, "predict_images", SIZE)
+    assert given.array.dtype == np.uint8
+    assert given.array.tolist() == [[[[5, 255, 0]]]]
+    assert "found the number 5.000001" in refusal(
+        read_predict_input, {"instances": [[[[5.0, 5.000001, 0]]]]}, "predict_images", SIZE)
 
 
 def test_a_signature_name_is_a_string() -> None:

@@ -42,12 +42,13 @@ def test_views_of_shared_storages_are_read_at_their_offsets_and_strides(tmp_path
 
 @KINDS
 @pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_weights_beside_the_state_of_a_training_are_found_and_lose_the_prefix_of_data_parallel(
+def test_tensors_below_keys_are_named_by_them_and_the_numbered_ones_of_an_optimizer_are_left(
         tmp_path: Path, save: Save, key: str):
     tensor = Tensor(NUMBERS, 0, (12,), (1,))
     momentum = Storage("9", np.zeros(2, np.float32))
-    state = {"epoch": 3, key: {"module.fc.weight": tensor}, "optimizer": {"m": Tensor(momentum, 0, (2,), (1,))}}
-    assert list(torch.read(save(tmp_path / "w.pth", state, [NUMBERS, momentum])).tensors) == ["fc.weight"]
+    state = {"epoch": 3, key: {"module.fc.weight": tensor}, "optimizer": {0: {"m": Tensor(momentum, 0, (2,), (1,))}}}
+    file = torch.read(save(tmp_path / "w.pth", state, [NUMBERS, momentum]))
+    assert list(file.tensors) == [f"{key} > module.fc.weight"]
 
 
 class Command:

@@ -47,7 +47,7 @@ NPZ = Format("a NumPy .npz archive", (".npz",), "npz", numpy.read_npz, numpy.wri
 NPY = Format("a NumPy .npy file", (".npy",), "", numpy.read_npy, numpy.write_npy, ("string", "bfloat16"), True)
 HDF5 = Format("a Keras HDF5 file", (".h5", ".hdf5"), "keras", keras.read, keras.write, ("string", "bfloat16", "bool"))
 KERAS = Format("a Keras model", (".keras",), "keras", keras.read, keras.write, ("string", "bfloat16", "bool"))
-TORCH = Format("a PyTorch file", (".pth", ".pt"), "torchvision", torch.read, None)
+TORCH = Format("a PyTorch file", (".pth", ".pt", ".ckpt"), "torchvision", torch.read, None)
 SAFETENSORS = Format("a safetensors file", (".safetensors",), "torchvision", safetensors.read, safetensors.write,
                      takes_any_name=True)
 ONNX = Format("an ONNX model", (".onnx",), "torchvision", onnx.read, onnx.write)
@@ -80,7 +80,7 @@ def recognise(path: Path) -> Format:
         raise WeightsError(f"{path} is {actual}")
     if actual is None and claimed not in (None, TF_CHECKPOINT):
         raise WeightsError(f"{path} is not {claimed.name}, or a damaged one: fetch it again")
-    if claimed is not None and actual is not None and claimed is not actual:
+    if claimed is not None and actual is not None and path.suffix.lower() not in actual.suffixes:
         raise WeightsError(f"{path} is not {claimed.name} but {actual.name}: call it {path.stem}{actual.suffixes[0]}")
     return actual or TF_CHECKPOINT  # which says best what is wrong
 

@@ -9,8 +9,9 @@ It is not written: PyTorch loads .safetensors by `safetensors.torch.load_file`.
 from __future__ import annotations
 
 import math
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from voc_cls.errors import WeightsError
-from voc_cls.pickles import load_pickle
-from voc_cls.weights.tensors import Array, Shape, WeightFile, arrays_file, damage_reported, numpy_dtype
+from voc_cls.pickles import InertObject, load_pickle
+from voc_cls.weights.tensors import KEY, Array, Shape, WeightFile, arrays_file, damage_reported, numpy_dtype
 
 STREAM_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first pickle of a stream, 0x1950A86A20F9469CFC6C."""
@@ -31,10 +32,8 @@ STORAGES = {"HalfStorage": "float16", "BFloat16Storage": "bfloat16", "FloatStora
             "DoubleStorage": "float64", "CharStorage": "int8", "ShortStorage": "int16", "IntStorage": "int32",
             "LongStorage": "int64", "ByteStorage": "uint8", "BoolStorage": "bool"}
 """PyTorch's class of a storage → the type of its numbers."""
-NESTED = ("state_dict", "model_state_dict", "model")
-"""Where training scripts put the weights beside their other state."""
-PARALLEL = "module."
-"""Before every name where the network was wrapped in DataParallel."""
+MODULE = re.compile(rf"(^|{KEY})_(?:modules|parameters|buffers){KEY}")
+"""Where a whole model was saved: PyTorch's attributes of each layer."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,10 @@ class StoredTensor:
 
 
 def read(path: Path) -> WeightFile:
-    """Reads a state_dict; WeightsError where it is damaged, holds something else, or wants code to be run."""
+    """Reads the tensors, named by their keys (`tensors.KEY`) where dictionaries are nested.
+
+    WeightsError where the file is damaged, has no tensors by name, or wants code to be run.
+    """
     storages: dict[str, Storage] = {}
     with damage_reported(f"{path}"), path.open("rb") as stream:
         start = stream.read(len(STREAM_MAGIC))
@@ -81,7 +83,7 @@ def read(path: Path) -> WeightFile:
         else:
             raise WeightsError(f"{path} is not a file of torch.save, or damaged at the start: fetch it again, or save "
                                "a state_dict with torch.save")
-        for key, storage in storages.items():
+        for key, storage in {tensor.storage.key: tensor.storage for tensor in tensors.values()}.items():
             if len(contents.get(key, b"")) != storage.nbytes:
                 raise ValueError(f"the storage {key[:40]} should have {storage.nbytes:,} bytes and "
                                  + (f"has {len(contents[key]):,}" if key in contents else "is missing"))
@@ -101,8 +103,8 @@ def _read_zip(path: Path, storages: dict[str, Storage]) -> tuple[dict[str, Store
         if f"{folder}byteorder" in members and archive.read(f"{folder}byteorder") != b"little":
             raise WeightsError(f"{path} was saved on a big-endian machine: load and save it again with torch.save")
         with archive.open(pickles[0]) as stream:
-            tensors = _state_dict(path, load_pickle(stream, str(path), NAMES, _storages_into(storages)))
-        values = {key: f"{folder}data/{key}" for key in storages}
+            tensors = _named(path, stream, storages)
+        values = {tensor.storage.key: f"{folder}data/{tensor.storage.key}" for tensor in tensors.values()}
         return tensors, {key: archive.read(member) for key, member in values.items() if member in members}
 
 
@@ -113,7 +115,7 @@ def _read_stream(path: Path, stream: IO[bytes],
         raise WeightsError(f"{path} is of another version of PyTorch's old format than {STREAM_VERSION}: load and "
                            "save it again with torch.save")
     load_pickle(stream, str(path))  # the sizes of C types where it was written
-    tensors = _state_dict(path, load_pickle(stream, str(path), NAMES, _storages_into(storages)))
+    tensors = _named(path, stream, storages)
     contents = {}
     for key in load_pickle(stream, str(path)):
         stream.seek(COUNT_BYTES, 1)  # the number of elements, known from the tensors
@@ -121,11 +123,39 @@ def _read_stream(path: Path, stream: IO[bytes],
     return tensors, contents
 
 
-def _storages_into(storages: dict[str, Storage]) -> Callable[[Any], Storage]:
+def _named(path: Path, stream: IO[bytes], storages: dict[str, Storage]) -> dict[str, StoredTensor]:
+    """The tensors by name out of a pickle, whose `storages` are collected."""
+    content = load_pickle(stream, str(path), NAMES, _storages_into(storages), other_objects=True)
+    named = {MODULE.sub(lambda match: "." if match[1] else "", name): tensor
+             for name, tensor in _tensors(content, set())}
+    if not named:
+        keys = ", ".join(str(key)[:40] for key in list(content)[:20]) if isinstance(content, dict) else ""
+        raise WeightsError(f"{path} holds no state_dict (a dictionary of tensors){keys and f' but {keys}'}: save one "
+                           "with torch.save(model.state_dict(), FILE)")
+    return named
+
+
+def _tensors(content: object, visited: set[int], path: str = "") -> Iterator[tuple[str, StoredTensor]]:
+    """(its keys, tensor) of those whose keys are text; the state of an optimizer is numbered."""
+    if not isinstance(content, dict) or id(content) in visited:
+        return
+    visited.add(id(content))
+    for key, value in content.items():
+        if isinstance(value, StoredTensor) and isinstance(key, str):
+            yield f"{path}{key}", value
+        elif isinstance(key, str):
+            yield from _tensors(value, visited, f"{path}{key}{KEY}")
+
+
+def _storages_into(storages: dict[str, Storage]) -> Callable[[Any], object]:
     """The `persistent_load` that collects the storages a pickle refers to, by key."""
 
-    def load(reference: Any) -> Storage:
+    def load(reference: Any) -> object:
+        if reference[0] == "module":  # a class, before PyTorch 1.6
+            return reference[1]
         kind, dtype, key, _, elements, *view = reference
+        if dtype is InertObject:  # quantised or complex numbers
+            return InertObject()
         if kind != "storage" or dtype not in STORAGES.values() or type(elements) is not int or elements < 0 \
                 or not isinstance(key, str) or any(part is not None for part in view):
             raise ValueError("a storage of another kind than state_dicts have")
@@ -137,23 +167,10 @@ def _storages_into(storages: dict[str, Storage]) -> Callable[[Any], Storage]:
     return load
 
 
-def _state_dict(path: Path, content: object) -> dict[str, StoredTensor]:
-    """The tensors by name out of what a pickle holds: a state_dict, or one beside the other state of a training."""
-    for key in NESTED:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    items = content.items() if isinstance(content, dict) else ()
-    named = {str(name): value for name, value in items if isinstance(value, StoredTensor)}
-    if not named:
-        raise WeightsError(f"{path} holds no state_dict (a dictionary of tensors): save one with "
-                           "torch.save(model.state_dict(), FILE)")
-    if all(name.startswith(PARALLEL) for name in named):
-        return {name.removeprefix(PARALLEL): value for name, value in named.items()}
-    return named
-
-
-def _rebuild_tensor(storage: Storage, offset: int, shape: Shape, strides: Shape, *_: object) -> StoredTensor:
+def _rebuild_tensor(storage: Storage, offset: int, shape: Shape, strides: Shape, *_: object) -> object:
     """Stands for torch._utils._rebuild_tensor_v2: checks the view against the bounds of its storage."""
+    if isinstance(storage, InertObject):
+        return storage
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise ValueError("a tensor without storage, shape or strides")
     numbers = (offset, *shape, *strides)
@@ -167,6 +184,7 @@ def _rebuild_tensor(storage: Storage, offset: int, shape: Shape, strides: Shape,
 
 
 NAMES = {("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-         ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+         **{("torch._utils", f"_rebuild_parameter{kind}"): lambda data, *_: data for kind in ("", "_with_state")},
+         ("torch._tensor", "_rebuild_from_type_v2"): lambda rebuild, _, arguments, *__: rebuild(*arguments),
          **{("torch", name): dtype for name, dtype in STORAGES.items()}}
 """What may be named in a state_dict beside arrays and containers, and what stands for it here."""

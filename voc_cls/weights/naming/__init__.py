@@ -126,6 +126,8 @@ class NamingScheme:
     of the network's layers and their variables."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Family → one sentence where the same values do not make the same function."""
+    marks: Collection[str] = ()
+    """Tensors that a network is known by also where all its names have a prefix."""
 
     def note(self, spec: NetSpec) -> str:
         """Where this library's network differs from TF-Slim's with the same values; empty if it does not."""
@@ -135,8 +137,8 @@ class NamingScheme:
 @dataclass(frozen=True)
 class LayerName:
     """A layer's scope in TF-Slim (below the network's) and its name in the other library. {block} and {unit} count from
-    1, {stage} is block + 1, {index} is unit - 1, {letter} is a for unit 1, and {feature} is the place of a convolution
-    of VGG where activations and poolings are counted too."""
+    1, {stage} is block + 1, {stage_index} is block - 1, {index} is unit - 1, {letter} is a for unit 1, and {feature} is
+    the place of a convolution of VGG where activations and poolings are counted too."""
 
     slim: str
     foreign: str
@@ -147,8 +149,9 @@ class LayerName:
     def written_out(self, spec: NetSpec) -> list[LayerName]:
         """This row for every block and unit."""
         before = [sum(units for _, units in spec.blocks[:number]) for number in range(len(spec.blocks))]
-        places = [{"block": block, "unit": unit, "stage": block + 1, "index": unit - 1,
-                   "letter": chr(ord("a") + unit - 1), "feature": 2 * (before[block - 1] + unit - 1) + block - 1}
+        places = [{"block": block, "unit": unit, "stage": block + 1, "stage_index": block - 1,
+                   "index": unit - 1, "letter": chr(ord("a") + unit - 1),
+                   "feature": 2 * (before[block - 1] + unit - 1) + block - 1}
                   for block, (_, units) in enumerate(spec.blocks, 1) for unit in range(1, units + 1)]
         return [LayerName(self.slim.format(**place), self.foreign.format(**place), self.kind,
                           self.folds.format(**place)) for place in places]

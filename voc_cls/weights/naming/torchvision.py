@@ -1,4 +1,5 @@
-"""torchvision's names: vgg16, vgg19, resnet50, resnet101, resnet152 (and timm's, which keep them).
+"""torchvision's names: vgg16, vgg19, resnet50, resnet101, resnet152; and timm's, which keep them but for VGG's
+dense layers: `pre_logits.fc1` and `.fc2`, convolutions of 7 × 7 and 1 × 1, and `head.fc`.
 
 Kernels are output, input, height, width; dense layers output × input, and the inputs of VGG's first are in the order
 channel, height, width. `num_batches_tracked` counts steps and has no counterpart. AlexNet and the Inceptions of
@@ -21,6 +22,9 @@ VARIABLES = {"weights": ".weight", "biases": ".bias",
              **dict(zip(NORM, (".weight", ".bias", ".running_mean", ".running_var"), strict=True))}
 
 VGG = vgg_layers("features.{feature}", "classifier.0", "classifier.3", "classifier.6")
+TIMM_FC6 = "pre_logits.fc1"
+VGG_OF_TIMM = (VGG[0], LayerName("fc6", TIMM_FC6, "convolution"), LayerName("fc7", "pre_logits.fc2", "convolution"),
+               LayerName("fc8", "head.fc", "dense"))
 _SLIM, _TORCH = "block{block}/unit_{unit}/bottleneck_v1", "layer{block}.{index}"
 RESNET_V1 = (
     LayerName("conv1", "conv1", "unbiased"),
@@ -39,8 +43,8 @@ MARKS = {"features.34.weight": "vgg_19", "features.28.weight": "vgg_16", "layer3
          "layer3.22.conv3.weight": "resnet_v1_101", "layer3.5.conv3.weight": "resnet_v1_50"}
 """A tensor that the network has and the ones after it here have not."""
 VGG_NORM = "features.1.running_mean"
-STRIDE = ("torchvision's ResNets (v1.5) halve the grid in the 3 × 3 convolution of a block's first unit, TF-Slim's in "
-          "the last unit of the block before: the weights are the same, the outputs differ, so fine-tune all layers")
+STRIDE = ("PyTorch's ResNets (v1.5) halve the grid in the 3 × 3 convolution of a block's first unit, TF-Slim's in the "
+          "last unit of the block before: the weights are the same, the outputs differ, so fine-tune all layers")
 
 
 def recognise(names: Iterable[str]) -> str | None:
@@ -55,7 +59,9 @@ def recognise(names: Iterable[str]) -> str | None:
 
 def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
     """The tensors of `spec`, without what `tensors` lacks."""
-    return map_tensors(spec, TABLES.get(spec.family, ()), tensors, VARIABLES, OIHW)
+    of_timm = f"{TIMM_FC6}.weight" in tensors
+    table = VGG_OF_TIMM if of_timm and spec.family == "vgg" else TABLES.get(spec.family, ())
+    return map_tensors(spec, table, tensors, VARIABLES, OIHW)
 
 
-SCHEME = NamingScheme("torchvision", "torch", recognise, mappings, {"resnet_v1": STRIDE})
+SCHEME = NamingScheme("torchvision", "torch", recognise, mappings, {"resnet_v1": STRIDE}, tuple(MARKS))

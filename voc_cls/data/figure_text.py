@@ -1,0 +1,120 @@
+"""Names of classes and files in figures: in any script that this machine has a font for, otherwise as escapes.
+
+Matplotlib's own font lacks Chinese, Japanese, Korean, Devanagari, Thai and most emoji; each is a box and a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from rich.cells import cell_len, chop_cells
+
+WEIGHTS = ("normal", "bold")
+"""Figures use both; a bold font may have fewer characters."""
+INVISIBLE = "Cf"
+"""Unicode's category of joiners and marks of direction."""
+VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+"""Variation selectors, such as that of an emoji in colours."""
+
+
+@dataclass(frozen=True)
+class FigureText:
+    """Makes texts drawable with `families` as Matplotlib's font.family, which is a list of fallbacks."""
+
+    families: tuple[str, ...]
+    undrawable: frozenset[str]
+    """Characters for which there is no font."""
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> FigureText:
+        """With the fonts that `texts` need."""
+        from matplotlib import rcParams
+
+        families = list(rcParams["font.family"])
+        needed = {character for text in texts for character in text if not character.isspace()}
+        with _quiet():
+            needed = needed.difference(*map(_characters, families))
+            while needed:
+                covers = {name: needed & _characters(name) for name in _installed()}
+                family = max(covers, default="", key=lambda name: (len(covers[name]), "Sans" in name, name))
+                covered = covers.get(family)
+                if not covered:
+                    break
+                families.append(family)
+                needed -= covered
+        return cls(tuple(families), frozenset(needed))
+
+    @contextmanager
+    def drawing(self, settings: dict[str, Any]) -> Iterator[None]:
+        """Around the drawing: with the fonts, and with Matplotlib's other `settings`."""
+        from matplotlib import rc_context
+
+        with _quiet(), rc_context({"font.family": self.families, "text.parse_math": False, **settings}):
+            yield
+
+    def __call__(self, text: str, width: int | None = None) -> str:
+        """The text with escapes such as \\u732b for what cannot be drawn, first shortened to `width` columns."""
+        return "".join(self._drawn(character) for character in (text if width is None else shortened(text, width)))
+
+    def _drawn(self, character: str) -> str:
+        if character not in self.undrawable:
+            return character
+        invisible = unicodedata.category(character) == INVISIBLE or character in VARIANTS
+        return "" if invisible else ascii(character)[1:-1]
+
+
+def shortened(text: str, width: int) -> str:
+    """A text of at most `width` columns, of which wide characters take two; what is too long loses its middle."""
+    if cell_len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{chop_cells(text, width - 1 - end)[0]}…{chop_cells(text[::-1], end)[0][::-1]}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Matplotlib logs a warning for each font that has no bold variant."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """Families of the machine's fonts; Matplotlib's list may be older than some of them."""
+    from matplotlib import get_data_path
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    for path in set(findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}:
+        with suppress(Exception):  # FreeType raises errors of many kinds for fonts that it cannot read
+            fontManager.addfont(path)
+    return tuple({entry.name for entry in fontManager.ttflist if not entry.fname.startswith(get_data_path())})
+
+
+@cache
+def _characters(family: str) -> frozenset[str]:
+    """What a family can draw in all WEIGHTS; fonts of bitmaps or colours, and of boxes for every character, nothing."""
+    from matplotlib.font_manager import FontProperties, fontManager, get_font
+
+    if "Color" in family or "lastresort" in family.lower().replace(" ", ""):
+        return frozenset()
+    characters: frozenset[str] | None = None
+    for weight in WEIGHTS:
+        try:
+            path = fontManager.findfont(FontProperties(family=family, weight=weight), fallback_to_default=False)
+            font = get_font(path)
+        except (ValueError, RuntimeError, OSError):
+            return frozenset()
+        drawable = frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
+        characters = drawable if characters is None else characters & drawable
+    return characters or frozenset()
