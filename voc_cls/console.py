@@ -13,11 +13,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from types import FrameType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
 
@@ -30,6 +29,8 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "jax": ("jax",),
     "trace": ("opentelemetry",),
 }
+LISTS = ("--root", "--classes", "--exclude")
+"""Flags of several values that may be given several times; tyro would keep the last time alone."""
 INTERRUPTED = 130
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
 """How a message names a parameter."""
@@ -71,6 +72,12 @@ def with_flags(message: str) -> str:
     return PARAMETER.sub(lambda match: f"--{match[1].replace('_', '-')}", message)
 
 
+def warn(sentences: Iterable[str]) -> None:
+    """Prints each sentence on stderr, once."""
+    for sentence in dict.fromkeys(sentences):
+        print(f"warning: {with_flags(sentence)}", file=sys.stderr)
+
+
 def _fail(program: str, message: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody to tell, or a full disk
         print(f"{program}: error: {message}", file=sys.stderr)
@@ -86,43 +93,27 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
 
     _set_help(config)
     given = sys.argv[1:] if args is None else args
-    parsed: Config = tyro.cli(config, prog=program, description=description, args=_joined(given, config),
+    parsed: Config = tyro.cli(config, prog=program, description=description, args=_joined(given),
                               config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
                                       tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone))
     return parsed
 
 
-def _joined(args: Sequence[str], config: Any) -> list[str]:
-    """The arguments with all values of a list behind its first flag: --root A --root B becomes --root A B.
-
-    tyro would keep the last value alone.
-    """
-    names = Counter(argument.partition("=")[0] for argument in args)
-    repeated = {flag for flag in _list_flags(config) if names[flag] > 1}
-    groups: list[list[str]] = [[]]
+def _joined(args: Sequence[str]) -> list[str]:
+    """The arguments with --root A --root B as --root A B, at the end."""
     lists: dict[str, list[str]] = {}
-    current = groups[0]
+    others: list[str] = []
+    current = others
     for argument in args:
         flag, equals, value = argument.partition("=")
-        if flag in repeated:
-            if flag not in lists:
-                groups.append(lists.setdefault(flag, [flag]))
-            current = lists[flag]
-            current += [value] if equals else []
-        elif argument.startswith("-"):
-            groups.append(current := [argument])
+        if flag in LISTS:
+            values = lists.setdefault(flag, [flag])
+            values += [value] if equals else []
+            current = others if equals else values
         else:
+            current = others if argument.startswith("-") else current
             current.append(argument)
-    return [argument for group in groups for argument in group]
-
-
-def _list_flags(config: Any) -> set[str]:
-    """The flags that take any number of values, of a dataclass, of those within, or of a union of them."""
-    if not (isinstance(config, type) and is_dataclass(config)):
-        return {flag for part in get_args(config) for flag in _list_flags(part)}
-    kinds = get_type_hints(config)
-    return {f"--{name.replace('_', '-')}" for name, kind in kinds.items() if get_origin(kind) is tuple}.union(
-        *(_list_flags(kind) for kind in kinds.values() if is_dataclass(kind)))
+    return [*others, *(argument for values in lists.values() for argument in values)]
 
 
 def _set_help(config: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import tyro
 
 from voc_cls.console import parse, with_flags
 
@@ -69,3 +70,24 @@ def test_help_shows_defaults_but_not_empty_ones(capsys: pytest.CaptureFixture[st
     assert "(default: 3)" in printed
     assert "None" not in printed
     assert parse(Outer, "voc-x", "Does x.", ["--path", "a"]) == Outer(Inner(Path("a")))
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A command line with lists."""
+
+    file: tyro.conf.Positional[Path]
+    """A file."""
+    root: tuple[Path, ...] = ()
+    """Folders."""
+    classes: tuple[str, ...] = ()
+    """Names."""
+    number: int = 3
+    """A number."""
+
+
+@pytest.mark.parametrize("args", ["f --root a b --classes x y --number 4",
+                                  "f --root a --number 4 --root b --classes x y",
+                                  "--root=a --root=b f --number=4 --classes x --classes=y"])
+def test_a_flag_of_several_values_may_be_repeated(args: str):
+    assert parse(Lists, "voc-x", "Does x.", args.split()) == Lists(Path("f"), (Path("a"), Path("b")), ("x", "y"), 4)

@@ -16,7 +16,7 @@ import tyro
 from voc_cls.cli.data_split import Split
 from voc_cls.cli.data_suspects import Suspects
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, quiet_stderr, run
+from voc_cls.console import import_tensorflow, parse, quiet_stderr, run, warn
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import DataKind, DifficultPolicy
 from voc_cls.errors import DataError, UsageError
@@ -63,10 +63,11 @@ class Check:
     """
 
     root: tuple[Path, ...]
-    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, or several. cifar10:
-    cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that
-    contains a folder for each class, or for each split. coco: the folder above annotations/instances_*.json or
-    train/_annotations.coco.json, or one such file."""
+    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, VOCdevkit with all its years,
+    several paths, or a folder of pictures with VOC annotations (.xml) by any tool. cifar10: cifar-10-batches-py or the
+    .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each
+    class, or for each split. coco: the folder above annotations/instances_*.json or train/_annotations.coco.json, or
+    one such file."""
     data: DataKind = "voc"
     """Kind of data set."""
     split: str | None = None
@@ -82,6 +83,8 @@ class Check:
         with scan_in_background(self.data, self.root, self.split, self.classes) as wait:
             import_tensorflow()
             from voc_cls.data.check import check_dataset
+            from voc_cls.data.readers.split_scan import shown_classes
+            from voc_cls.data.readers.voc import CLASSES
 
             scan = wait()
         with quiet_stderr(), picture_bar("check", enabled=not self.json) as (start, done):
@@ -91,6 +94,8 @@ class Check:
         else:
             print(*check.problems, *(f"warning: {warning}" for warning in check.warnings), sep="\n",
                   end="\n" if check.problems or check.warnings else "")
+            if self.data == "voc" and scan.splits and scan.splits[0].dataset.classes != CLASSES:
+                print(f"classes: {shown_classes(scan.splits[0].dataset.classes)}")
         where = f"{check.name} ({', '.join(check.splits)})"
         if check.problems:
             raise DataError(f"{where}: {_number(check.problems, 'problem')} found; correct the files listed above")
@@ -133,6 +138,7 @@ class Stats:
         if not scan.requested:
             raise DataError(f"{scan.where}: has no split to count")
         splits = statistics(scan)
+        warn(warning for split in scan.splits for warning in split.warnings)
         if self.plot is not None:
             draw_statistics(self.plot, splits)
         if self.json:
@@ -184,6 +190,7 @@ class Preview:
         preprocessing = net_spec(self.net).preprocessing
         split = self.split or default_splits(self.data, self.root)[0]
         dataset = read_dataset(self.data, self.root, split, self.difficult, self.classes)
+        warn(dataset.warnings)
         import_tensorflow()
         shown = preview(dataset, self.pictures, self.variants, augmentation, preprocessing, self.seed)
         draw_preview(self.out, shown, dataset.classes, f"{dataset.name}: training pictures as {self.net} sees them",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from voc_cls.config import Range, check_ranges
+from voc_cls.console import warn
 from voc_cls.data.dataset import DataKind, DifficultPolicy
 from voc_cls.errors import UsageError
 
@@ -72,6 +73,7 @@ class Split:
         check_free(self.out)
         split = self.split or default_splits(self.data, self.root)[0]
         dataset = read_dataset(self.data, self.root, split, self.difficult, self.classes)
+        warn(dataset.warnings)
         val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
         lists = draw_lists(dataset, val, self.test, self.folds, self.seed, self.group)
         write_lists(lists, self.out)

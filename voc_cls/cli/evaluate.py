@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, run
+from voc_cls.console import import_tensorflow, parse, run, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
 
@@ -46,8 +46,8 @@ class EvalConfig:
     """Run folder: the --out of voc-train."""
     data: DataKind | None = None
     """Kind of data set. Default: the run's."""
-    root: tuple[Path, ...] = ()
-    """Path of the data set; voc takes several. Default: the run's."""
+    root: Path | None = None
+    """Path of the data set. Default: the run's."""
     split: str | None = None
     """The split to evaluate. Default: the run's --eval-split."""
     difficult: DifficultPolicy | None = None
@@ -101,6 +101,7 @@ def evaluate() -> None:
 
     recorded = RunFolder(config.run).read_config()
     dataset = read(config, recorded)
+    warn(dataset.warnings)
     precision = inference_precision(config.precision or recorded["compute"]["inference_precision"])
     trained = open_run(config.run, precision, config.weights)
     files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples)]
@@ -118,14 +119,19 @@ def evaluate() -> None:
 def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
     """The pictures to evaluate: the run's own where no flag names others."""
     from voc_cls.data.load import NONE, read_dataset
-    from voc_cls.training.config import recorded_dataset
+    from voc_cls.training.config import fraction_of, recorded_dataset
+    from voc_cls.training.splits import read_splits
 
     pictures, reasons = recorded_dataset(recorded["dataset"]), recorded["provenance"].get("not_repeatable", {})
-    if not config.root and "dataset" in reasons:
+    if config.root is None and "dataset" in reasons:
         raise UsageError(f"{config.run}: {reasons['dataset']}; pass --root and --split, or evaluate it from Python")
     split = config.split or pictures.eval_split or NONE
     if split == NONE:
         raise UsageError("--split: the run has no evaluation split; name one")
+    if not (config.root or config.data or config.split) and fraction_of(split) is not None:
+        drawn = read_splits(pictures, recorded["training"]["seed"]).eval
+        assert drawn is not None, "a part of the training split is drawn"
+        return drawn
     return read_dataset(config.data or pictures.data, config.root or pictures.root, split,
                         config.difficult or pictures.difficult, pictures.classes)
 
@@ -135,9 +141,9 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
     from voc_cls.training.config import recorded_dataset
 
     pictures = recorded_dataset(recorded["dataset"])
-    asked = {"data": config.data, "root": tuple(path.absolute() for path in config.root), "eval_split": config.split,
+    asked = {"data": config.data, "root": config.root and (config.root.absolute(),), "eval_split": config.split,
              "difficult": config.difficult}
-    same_pictures = all(not value or value == getattr(pictures, key) for key, value in asked.items())
+    same_pictures = all(value is None or value == getattr(pictures, key) for key, value in asked.items())
     same_network = config.precision in (None, recorded["compute"]["inference_precision"])
     return same_pictures and same_network and (config.weights, config.tta, config.classes) == ("best", "none", ())
 

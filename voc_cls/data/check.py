@@ -8,7 +8,6 @@ completely, as training does, on all cores, and each file is read once.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -23,7 +22,7 @@ from voc_cls.data.duplicates import find_duplicates
 from voc_cls.data.load import splits_of
 from voc_cls.data.near_duplicates import Bits, find_near_duplicates, may_share, perceptual_hash
 from voc_cls.data.preprocessing import Preprocessing, decode
-from voc_cls.data.readers.voc import Devkit, open_devkit
+from voc_cls.data.readers.voc_folders import Devkit, open_devkits
 from voc_cls.data.scan import DatasetScan
 from voc_cls.errors import DataError
 from voc_cls.image_header import ImageHeader
@@ -64,7 +63,7 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     if not scan.requested:
         problems.append(f"{scan.where}: has no split")
     if scan.kind == "voc" and scan.whole:
-        problems += [problem for root in scan.roots for problem in _unpaired(open_devkit(root))]
+        problems += [problem for devkit in open_devkits(scan.roots) for problem in _unpaired(devkit)]
     headers: dict[Path, ImageHeader] = {}
     for split in scan.splits:
         headers.update(zip(split.dataset.paths, split.headers, strict=True))
@@ -121,13 +120,17 @@ def _odd_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
 
 
 def _unpaired(devkit: Devkit) -> list[str]:
-    """Annotations without an image and images without an annotation, in any list or none."""
-    annotations, images = ({name.removesuffix(path.suffix) for name in os.listdir(path.parent)
-                            if name.endswith(path.suffix)} for path in (devkit.annotation("x"), devkit.image("x")))
-    return [*(f"{devkit.annotation(name)}: is the annotation of {devkit.image(name)}, which does not exist; add the "
-              f"picture or remove the annotation" for name in sorted(annotations - images)),
-            *(f"{devkit.image(name)}: has no annotation {devkit.annotation(name)}; add it or remove the picture"
-              for name in sorted(images - annotations))]
+    """Annotations without an image and images without an annotation, in any list or none.
+
+    Without lists, every annotation is read anyway, and an image without one is told as a warning.
+    """
+    if devkit.lists is None:
+        return []
+    images, annotations = devkit.images.folder, devkit.annotations.folder
+    return [*(f"{path}: is the annotation of {images / path.stem}.jpg, which does not exist; add the picture or remove "
+              "the annotation" for path in devkit.without_image()),
+            *(f"{path}: has no annotation {annotations / path.stem}.xml; add it or remove the picture"
+              for path in devkit.without_annotation())]
 
 
 @dataclass(frozen=True, eq=False)

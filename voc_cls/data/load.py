@@ -16,6 +16,7 @@ from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Source, Tas
 from voc_cls.data.readers import cifar10, coco, csv, folder, voc
 from voc_cls.data.readers.split_names import split_for
 from voc_cls.data.readers.split_scan import SplitScan, choose_classes
+from voc_cls.data.readers.voc_folders import is_voc
 from voc_cls.errors import DataError, UsageError, VocError
 
 Roots = Path | Sequence[Path]
@@ -109,9 +110,10 @@ def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     """Opens a data set; its splits are read when they are first needed.
 
     Args:
-        root: voc: the folder of one year, such as VOCdevkit/VOC2007, or a list of such folders. cifar10:
-            cifar-10-batches-py or its archive. csv: the folder of the lists, or one list. folder: the folder of the
-            class folders, or of the splits. coco: the folder above annotations/instances_*.json, or one such file.
+        root: voc: the folder of one year, such as VOCdevkit/VOC2007, a folder of images with VOC annotations, or a
+            list of such folders. cifar10: cifar-10-batches-py or its archive. csv: the folder of the lists, or one
+            list. folder: the folder of the class folders, or of the splits. coco: the folder above
+            annotations/instances_*.json, or one such file.
         kind: "voc", "cifar10", "csv", "folder" or "coco"; by default it is recognised from the content of `root`.
         difficult: voc only: what an image is for a class of which it shows only difficult objects: "ignore" (neither
             positive nor negative, as VOC does), "positive" or "negative".
@@ -135,8 +137,6 @@ def recognise_kind(root: Path) -> DataKind:
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; `root` is where the data set is")
     kinds: list[DataKind] = [kind for kind, reader in READERS.items() if kind != "folder" and reader.matches(root)]
-    if "voc" not in kinds and any(root.glob("*/ImageSets/Main")):
-        voc.open_devkit(root)  # raises: it names the devkit that is meant
     if kinds in ([], ["csv"]) and READERS["folder"].matches(root):  # a devkit, too, is a tree of images
         kinds.append("folder")
     if len(kinds) == 1:
@@ -198,19 +198,26 @@ def splits_of(kind: DataKind, root: Roots) -> tuple[str, ...]:
 
 
 def labelled_splits(kind: DataKind, root: Roots) -> tuple[str, ...]:
-    """The splits that have classes; those of folders and CSVs may have none, like the test images of competitions."""
-    first = checked_roots(kind, root)[0]
+    """The splits that have classes; others have images alone, like the test images of competitions."""
+    roots = checked_roots(kind, root)
+    if kind == "voc":
+        return voc.annotated_splits(roots)
     has_classes = {"folder": folder.has_classes, "csv": csv.has_classes}.get(kind)
-    return tuple(split for split in splits_of(kind, root) if has_classes is None or has_classes(first, split))
+    return tuple(split for split in splits_of(kind, roots) if has_classes is None or has_classes(roots[0], split))
 
 
 def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
     """(to train on, to evaluate on) where no split is named; `none` for nothing to evaluate on.
 
-    voc: trainval, test. cifar10: train, test. Others: train, and test if it has classes, or the only splits with such
-    a name (training_set, train2017); a single split: itself, none.
+    voc: trainval if there is one, else as others. cifar10: train, test. Others: train, and test if it has classes, or
+    the only splits with such a name (training_set, train2017); a single split: itself, none.
     """
     return READERS[kind].default_splits(checked_roots(kind, root))
+
+
+def _voc_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
+    train, test = _defaults_by_name("voc")(roots)
+    return "trainval" if "trainval" in splits_of("voc", roots) else train, test
 
 
 def _defaults_by_name(kind: DataKind) -> Callable[[tuple[Path, ...]], tuple[str, str]]:
@@ -224,8 +231,7 @@ def _defaults_by_name(kind: DataKind) -> Callable[[tuple[Path, ...]], tuple[str,
 
 
 READERS: dict[DataKind, Reader] = {
-    "voc": Reader(lambda roots, split, difficult, _: voc.scan_voc(roots[0], split, difficult),
-                  lambda roots: voc.open_devkit(roots[0]).splits(), lambda _: ("trainval", "test"), voc.is_devkit),
+    "voc": Reader(voc.scan_voc, voc.splits_of, _voc_defaults, is_voc),
     "cifar10": Reader(lambda roots, split, *_: cifar10.scan_cifar10(roots[0], split), lambda _: tuple(cifar10.SPLITS),
                       lambda _: ("train", "test"), cifar10.is_cifar10),
     "csv": Reader(lambda roots, split, *_: csv.scan_csv(roots[0], split), lambda roots: csv.splits_of(roots[0]),

@@ -150,6 +150,7 @@ def _xml(image_id: str, scene: Scene) -> str:
         "source": {"database": "voc-cls demo", "annotation": "drawn, not photographed"},
         "size": {"width": width, "height": height, "depth": depth}, "segmented": 0})
     for item in scene.objects:
+        assert item.box is not None, "whatever is drawn has a box"
         root.append(_element("object", {"name": item.name, "pose": "Unspecified", "truncated": int(item.truncated),
                                         "difficult": int(item.difficult), "bndbox": asdict(item.box)}))
     ElementTree.indent(root, "\t")

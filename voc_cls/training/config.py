@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from voc_cls.errors import UsageError
 from voc_cls.paths import cache_folder
 from voc_cls.training.devices import inference_precision
 
+PART_SEED = 0
+"""Draws the part that a fraction for `eval_split` takes: runs with other seeds have the same results to compare."""
 UNKNOWN = Path("/unknown")
 """What a run from Python records as `root` or `weights` where it cannot be repeated: its provenance says why. Absolute,
 so that the run can be resumed from any folder."""
@@ -31,25 +34,27 @@ class DatasetConfig:
     its header."""
 
     root: tuple[Path, ...]
-    """Path of the data set. voc: the folder of one year, with Annotations, ImageSets and JPEGImages; several paths are
-    read as one data set (--root VOC2007 --root VOC2012). cifar10: cifar-10-batches-py or the .tar.gz. csv: the folder
-    of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each class, or train and test
-    with such folders. coco: the folder above annotations/instances_*.json, or one such file."""
+    """Path of the data set. voc: the folder of one year, VOCdevkit with all its years, several paths as one data set
+    (--root VOC2007 --root VOC2012), or a folder of pictures with VOC annotations (.xml) by any tool. cifar10:
+    cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that
+    contains a folder for each class, or train and test with such folders. coco: the folder above
+    annotations/instances_*.json, or one such file."""
     data: DataKind = "voc"
     """Kind of data set. csv: rows of path,class (single-label), of path,labels (multi-label, such as cat|dog), or of a
     path and a 0 or 1 for each class (multi-label). folder: the class is the name of the folder; without class folders,
     the part of the file name before the first dot (cat.0.jpg). coco: the categories of a picture's annotations
     (multi-label)."""
     train_split: str | None = None
-    """Split to train on. voc: ImageSets/Main/<split>.txt; csv: <split>.csv; folder: a subfolder; coco:
-    instances_<split>.json. Default: trainval for voc, all pictures of a folder without splits, otherwise train, or the
-    only split with a similar name (training_set, train2017)."""
+    """Split to train on. voc: ImageSets/Main/<split>.txt, or without lists a subfolder such as train; csv: <split>.csv;
+    folder: a subfolder; coco: instances_<split>.json. Default: trainval for voc, all pictures of a data set without
+    splits, otherwise train, or the only split with a similar name (training_set, train2017)."""
     eval_split: str | None = None
-    """Split for the final results, evaluated once after training; none: skip it. Default: test, if there is one."""
+    """Split for the final results, evaluated once after training; none: skip it. A fraction such as 0.2: that part of
+    --train-split, excluded from training and the same for every --seed. Default: test, if there is one."""
     val_split: str = AUTO
     """Split to validate on during training: it selects the best weights (by mean AP; single-label: accuracy), and
-    thresholds and calibration are fitted to it. auto: a part of --train-split, excluded from training; none: no
-    validation."""
+    thresholds and calibration are fitted to it. auto: a part of --train-split, excluded from training; a fraction such
+    as 0.2: the same with this instead of --val-fraction; none: no validation."""
     fold: Annotated[int | None, Range(0)] = None
     """Fold K of `voc-data split --folds`: train on train_K.csv, validate on val_K.csv, evaluate on test_K.csv if it
     exists (csv only); the lists may also be one for each class (train_dog_0.csv). Default: no folds."""
@@ -63,7 +68,8 @@ class DatasetConfig:
     """voc only: how to label a picture that contains only difficult objects of a class; the VOC protocol ignores it."""
     classes: tuple[str, ...] = ()
     """Classes to train on, in the order of the network's outputs, such as cat dog. Other classes are ignored; in a
-    single-label data set their pictures are left out. Default: all."""
+    single-label data set their pictures are left out. Default: all; for voc the 20 of PASCAL VOC where the annotations
+    are VOC's, otherwise those of classes.txt or labelmap.txt in --root, otherwise all that occur."""
 
     def checked(self) -> DatasetConfig:
         """With its splits named and its root absolute; what is named already stays as it is.
@@ -71,7 +77,8 @@ class DatasetConfig:
         UsageError for a fold that does not exist or contradicts the splits; DataError where there is no such data set.
         """
         train, val, evaluate = self.train_split, self.val_split, self.eval_split
-        if self.group not in (AUTO, NONE) and (self.fold is not None or val != AUTO):
+        drawn = self.val_part is not None or fraction_of(evaluate) is not None
+        if self.group not in (AUTO, NONE) and (self.fold is not None or not drawn):
             raise UsageError(f"`group` {self.group}: is for `val_split` auto, which draws pictures; omit one of them, "
                              "or draw the lists with `voc-data split`, which takes `group` too")
         if self.fold is not None:
@@ -85,6 +92,11 @@ class DatasetConfig:
         # the root is absolute because a run is used from other folders too
         roots = tuple(path.absolute() for path in checked_roots(self.data, self.root))
         return replace(self, root=roots, train_split=train, val_split=val, eval_split=evaluate)
+
+    @property
+    def val_part(self) -> float | None:
+        """The fraction of the training split to validate on; None where the validation split has a name."""
+        return self.val_fraction if self.val_split == AUTO else fraction_of(self.val_split)
 
     def _fold_splits(self, fold: int) -> tuple[str, str]:
         """The names of the training and the validation split."""
@@ -356,6 +368,11 @@ def option_groups(options: Mapping[str, Any]) -> dict[str, Any]:
         group, type_ = settings[name]
         values[group][name] = typed(value, type_, f"`{name}`")
     return {group: kind(**values[group]) for group, kind in kinds.items()}
+
+
+def fraction_of(split: str | None) -> float | None:
+    """0.2 for a split called 0.2, which is drawn from the training split; None for the name of a split."""
+    return float(split) if split and re.fullmatch(r"0?\.\d+", split) and float(split) else None
 
 
 def recorded_dataset(values: Mapping[str, Any]) -> DatasetConfig:

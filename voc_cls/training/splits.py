@@ -10,7 +10,7 @@ from voc_cls.data.dataset import Dataset, Draw, Task
 from voc_cls.data.groups import AUTO
 from voc_cls.data.load import NONE, read_dataset
 from voc_cls.errors import DataError, UsageError
-from voc_cls.training.config import UNKNOWN, DatasetConfig
+from voc_cls.training.config import PART_SEED, UNKNOWN, DatasetConfig, fraction_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
 
     Args:
         chosen: where they are, as `DatasetConfig.checked` returns it.
-        seed: draws the validation images of `val_split` auto; the same seed draws the same ones.
+        seed: draws the validation images where they are a part of the training split; the same seed draws the same.
 
     Raises:
         UsageError: where splits overlap, or their classes differ.
@@ -61,14 +61,21 @@ def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
     training = read("train_split", chosen.train_split)
     if training is None:
         raise UsageError("`train_split` none: there is nothing to train on; name a split")
-    validation = None if chosen.val_split == AUTO else read("val_split", chosen.val_split)
-    splits = Splits(training, validation, read("eval_split", chosen.eval_split))
+    val_part, eval_part = chosen.val_part, fraction_of(chosen.eval_split)
+    splits = Splits(training, read("val_split", chosen.val_split) if val_part is None else None,
+                    read("eval_split", chosen.eval_split) if eval_part is None else None)
     check_splits(splits, f"`train_split` {chosen.train_split}", f"`val_split` {chosen.val_split}",
                  f"`eval_split` {chosen.eval_split}")
-    if chosen.val_split != AUTO:
-        return splits
-    parts = training.split(chosen.val_fraction, seed, group=chosen.group, parameter="val_fraction")
-    return Splits(*parts, splits.eval, training.grouping(chosen.group).text)
+    if eval_part is not None:
+        rest, drawn = training.split(eval_part, PART_SEED, group=chosen.group, parameter="eval_split")
+        splits = replace(splits, train=replace(rest, name=training.name),
+                         eval=replace(drawn, name=f"{training.name}, evaluation part"))
+    if val_part is not None:
+        name = "val_fraction" if chosen.val_split == AUTO else "val_split"
+        rest, drawn = splits.train.split(val_part / (1 - (eval_part or 0)), seed, group=chosen.group, parameter=name)
+        splits = replace(splits, train=rest, val=drawn)
+    drawn_parts = (val_part, eval_part) != (None, None)
+    return replace(splits, groups=training.grouping(chosen.group).text if drawn_parts else "")
 
 
 def check_splits(splits: Splits, train: str = "`train`", val: str = "`val`", evaluated: str = "`eval`") -> None:

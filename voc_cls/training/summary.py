@@ -9,6 +9,8 @@ from rich.table import Table
 from voc_cls.console import with_flags
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.class_warnings import class_warnings, never_shown
+from voc_cls.data.readers.split_scan import shown_classes
+from voc_cls.data.readers.voc import CLASSES
 from voc_cls.training.config import LossConfig, ResolvedConfig, ResolvedTraining
 from voc_cls.training.devices import device
 from voc_cls.training.distribution import Distribution
@@ -38,6 +40,8 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
     table.add_row("device", device())
     table.add_row("train", f"{escape(splits.train.name)}: {len(splits.train):,} pictures, "
                            f"{len(splits.train.classes)} classes")
+    if splits.train.classes != CLASSES:
+        table.add_row("classes", escape(shown_classes(splits.train.classes)))
     if settings.dataset.data == "voc":
         table.add_row("difficult objects", splits.train.difficult.participle)
     for name, split in (("validation", splits.val), ("evaluation", splits.eval)):

@@ -9,8 +9,20 @@ from pathlib import Path
 import pytest
 
 from voc_cls.data.readers.split_scan import Box, VocObject
-from voc_cls.data.readers.voc import ANNOTATION_LIMIT, CLASSES, Annotation, read_annotation
+from voc_cls.data.readers.voc import CLASSES
+from voc_cls.data.readers.voc_annotation import (
+    ANNOTATION_LIMIT,
+    BOX_OUTSIDE,
+    NO_BOX,
+    NO_SIZE,
+    NOT_SET,
+    SWAPPED_BOX,
+    Annotation,
+    compare_with_image,
+    read_annotation,
+)
 from voc_cls.errors import DataError
+from voc_cls.image_header import ImageHeader
 
 DOG = """<annotation>
   <filename>000001.jpg</filename>
@@ -103,7 +115,7 @@ def annotation(folder: Path, content: str | bytes) -> Annotation:
     """Writes `content` as the annotation of picture 000001, and reads it."""
     path = folder / "000001.xml"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_annotation(path, CLASSES)
+    return read_annotation(path, CLASSES, "VOC")
 
 
 def complaint(folder: Path, content: str | bytes) -> str:
@@ -114,7 +126,7 @@ def complaint(folder: Path, content: str | bytes) -> str:
 
 
 def test_a_voc2007_annotation_is_read_in_full(tmp_path: Path) -> None:
-    assert annotation(tmp_path, VOC2007) == Annotation(353, 500, 14, (
+    assert annotation(tmp_path, VOC2007) == Annotation((353, 500), 14, (
         VocObject("dog", Box(1, 240, 353, 500), difficult=False, truncated=True),
         VocObject("person", Box(8, 12, 352, 498), difficult=True, truncated=True),
     ))
@@ -131,17 +143,78 @@ def test_fields_that_labels_do_not_need_may_be_missing(tmp_path: Path) -> None:
 
 
 def test_a_flag_that_a_tool_left_unspecified_is_not_set(tmp_path: Path) -> None:
-    unset = DOG.replace("<difficult>0<", "<truncated></truncated><difficult>Unspecified<")
-    assert annotation(tmp_path, unset).objects[0].difficult is False
+    unset = annotation(tmp_path, DOG.replace("<difficult>0<", "<truncated></truncated><difficult>Unspecified<"))
+    assert unset.objects[0].difficult is False
+    assert unset.warnings == ((6, NOT_SET),)
 
 
 def test_a_picture_without_objects_is_read(tmp_path: Path) -> None:
     empty = "<annotation><size><width>9</width><height>8</height></size></annotation>"
-    assert annotation(tmp_path, empty) == Annotation(9, 8, 1, ())
+    assert annotation(tmp_path, empty) == Annotation((9, 8), 1, ())
 
 
-def test_boxes_may_count_from_zero_as_many_tools_do(tmp_path: Path) -> None:
-    assert annotation(tmp_path, DOG.replace(">48<", ">0<")).objects[0].box.xmin == 0
+@pytest.mark.parametrize(("old", "new", "line", "warning"), [
+    ("<size><width>353</width><height>500</height><depth>3</depth></size>", "", 1, NO_SIZE),
+    ("<width>353</width>", "", 3, NO_SIZE),
+    (">353<", ">0<", 3, NO_SIZE),
+    (">353<", ">35.3<", 3, NO_SIZE),
+    (">48<", ">196<", 4, SWAPPED_BOX),
+    (">371<", ">low<", 4, NO_BOX),
+    (">371<", ">nan<", 4, NO_BOX),
+    (">371<", ">1e999<", 4, NO_BOX),
+    ("      <ymax>371</ymax>\n", "", 4, NO_BOX),
+    ("bndbox", "polygon", 4, NO_BOX),
+    ("<difficult>0</difficult>", "<difficult/>", 6, NOT_SET),
+])
+def test_what_labels_do_not_need_is_a_warning_with_its_line(tmp_path: Path, old: str, new: str, line: int,
+                                                             warning: str) -> None:
+    assert old in DOG
+    read = annotation(tmp_path, DOG.replace(old, new))
+    assert [item.name for item in read.objects] == ["dog"]
+    assert read.warnings == ((line, warning),)
+
+
+@pytest.mark.parametrize("filename", ["000001.png", "000001", "frames/000001.JPG", "C:\\photos\\000001.jpg", ""])
+def test_the_filename_may_have_folders_and_another_extension(tmp_path: Path, filename: str) -> None:
+    assert len(annotation(tmp_path, DOG.replace("000001.jpg", filename)).objects) == 1
+
+
+@pytest.mark.parametrize("flag", ["1", "true", "True", "yes"])
+def test_a_flag_may_be_a_word(tmp_path: Path, flag: str) -> None:
+    assert annotation(tmp_path, DOG.replace("<difficult>0<", f"<difficult>{flag}<")).objects[0].difficult is True
+
+
+def compared(folder: Path, content: str, width: int = 353, height: int = 500, orientation: int = 1) -> list[str]:
+    """What is odd about an annotation beside an image of some size."""
+    image = ImageHeader("JPEG", width, height, orientation)
+    return [what for _, what in compare_with_image(folder / "a.xml", annotation(folder, content), folder / "a", image)]
+
+
+@pytest.mark.parametrize(("width", "height", "orientation"), [(353, 500, 1), (353, 500, 6), (500, 353, 6),
+                                                              (500, 353, 8)])
+def test_the_size_may_be_that_as_stored_or_as_displayed(tmp_path: Path, width: int, height: int, orientation: int
+                                                        ) -> None:
+    assert compared(tmp_path, DOG, width, height, orientation) == []
+
+
+@pytest.mark.parametrize(("width", "height", "orientation"), [(500, 353, 1), (500, 353, 3), (354, 500, 1)])
+def test_a_size_that_the_image_has_in_no_way_is_refused(tmp_path: Path, width: int, height: int, orientation: int
+                                                        ) -> None:
+    with pytest.raises(DataError, match=r"a\.xml:3: says 353 × 500 pixels, but .*/a has "):
+        compared(tmp_path, DOG, width, height, orientation)
+
+
+def test_boxes_count_from_zero_or_one_and_may_reach_beyond_the_image_a_little(tmp_path: Path) -> None:
+    assert compared(tmp_path, DOG.replace(">48<", ">0<")) == []
+    for old, new in ((">195<", ">354<"), (">240<", ">-1<"), (">371<", ">500.6<")):
+        assert compared(tmp_path, DOG.replace(old, new)) == [BOX_OUTSIDE]
+
+
+@pytest.mark.parametrize(("old", "new"), [(">195<", ">900<"), (">48<", ">-400<"), (">48<", ">354<")])
+def test_a_box_far_outside_is_of_another_image(tmp_path: Path, old: str, new: str) -> None:
+    content = DOG.replace(old, new).replace(">195<", ">360<") if new == ">354<" else DOG.replace(old, new)
+    with pytest.raises(DataError, match=r"a\.xml:4: the box of 'dog' is .* far outside the picture of 353 × 500"):
+        compared(tmp_path, content)
 
 
 def test_a_declared_encoding_and_a_byte_order_mark_are_understood(tmp_path: Path) -> None:
@@ -156,22 +229,10 @@ def test_a_declared_encoding_and_a_byte_order_mark_are_understood(tmp_path: Path
     ("<name>dog</name>", "<name>&horse;</name>", "5: malformed XML: Entity 'horse' not defined"),
     ("<name>dog</name>", "<name>dog</name><name>cat</name>", "5: a second <name> in the same <object>"),
     ("<name>dog</name>\n", "", "4: <object> has no <name>"),
-    ("<name>dog</name>", "<name>unicorn</name>", "5: unknown class 'unicorn'; known are aeroplane, bicycle"),
-    ("<name>dog</name>", "<name>Dog</name>", "5: unknown class 'Dog'"),
+    ("<name>dog</name>", "<name></name>", "5: has an empty class"),
+    ("<name>dog</name>", "<name>unicorn</name>", "5: unknown class 'unicorn', it is not in VOC; known are aeroplane"),
+    ("<name>dog</name>", "<name>Dog</name>", "5: unknown class 'Dog', it is not in VOC; did you mean dog"),
     ("<difficult>0<", "<difficult>maybe<", "6: <difficult> is 'maybe'; 0 or 1 is expected"),
-    (">195<", ">354<", "7: the box of 'dog' is (48, 240) to (354, 371), outside the picture of 353 × 500"),
-    (">240<", ">-1<", "7: the box of 'dog' is (48, -1) to (195, 371), outside the picture"),
-    (">48<", ">196<", "7: the box of 'dog' is (196, 240) to (195, 371): its right or bottom edge comes before"),
-    (">371<", ">low<", "11: <ymax> is 'low'; a number of pixels is expected"),
-    (">371<", ">nan<", "11: <ymax> is 'nan'; a number"),
-    (">371<", ">1e999<", "11: <ymax> is '1e999'; a number"),
-    (">371<", "><", "11: <ymax> is ''; a number"),
-    ("      <ymax>371</ymax>\n", "", "7: <bndbox> has no <ymax>"),
-    ("bndbox", "polygon", "4: <object> has no <bndbox>"),
-    ("size>", "sighs>", "1: <annotation> has no <size>"),
-    ("<width>353</width>", "", "3: <size> has no <width>"),
-    (">353<", ">0<", "3: the picture's width is 0; give its size in pixels"),
-    (">353<", ">35.3<", "3: the picture's width is 35.3;"),
     ("000001.jpg", "000007.jpg", "2: is the annotation of '000007.jpg', but the file's own name says '000001'"),
     ("annotation>", "note>", "1: the outermost element is <note>; a VOC annotation starts with <annotation>"),
 ])

@@ -121,6 +121,7 @@ def test_the_kind_is_recognised_from_the_content(drawn_devkit: Path, tree: Path,
     for root, kind in ((drawn_devkit, "voc"), (tree, "folder"), (tmp_path / "lists", "csv"), (cifar10, "cifar10"),
                        (tmp_path / "lists/mine.csv", "csv"), (cifar10.parent, "cifar10")):
         assert load_dataset(root).kind == kind
+    assert load_dataset(drawn_devkit.parent).kind == "voc"
     assert load_dataset(tree).classes == load_dataset(tmp_path / "lists").classes == ("cat", "dog")
     assert load_dataset(cifar10).task is Task.SINGLE_LABEL
 
@@ -136,7 +137,7 @@ def test_a_root_of_two_kinds_or_none_is_one_sentence(devkit: Path, tree: Path, t
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         load_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match=f"pass `root` {devkit}"):
-        load_dataset(devkit.parent)
+        load_dataset(devkit.parent.parent, "voc")
     with pytest.raises(UsageError, match="`kind` 'coco': must be one of voc"):
         load_dataset(tree, "coco")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="`difficult` 'no': must be one of ignore"):

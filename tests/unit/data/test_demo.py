@@ -16,7 +16,8 @@ import pytest
 
 from voc_cls.data.load import read_dataset
 from voc_cls.data.readers.split_scan import Box, VocObject
-from voc_cls.data.readers.voc import CLASSES, read_annotation
+from voc_cls.data.readers.voc import CLASSES
+from voc_cls.data.readers.voc_annotation import read_annotation
 from voc_cls.demo.canvas import Canvas
 from voc_cls.demo.devkit import Demo, write_demo
 from voc_cls.demo.drawings import DRAWINGS
@@ -161,7 +162,7 @@ def test_annotations_are_written_as_voc_writes_them(drawn_devkit: Path) -> None:
     picture = cv2.imread(str(drawn_devkit / "JPEGImages/000001.jpg"))
     assert picture is not None
     read = read_annotation(path, CLASSES)
-    assert (read.height, read.width) == picture.shape[:2]
+    assert read.size == picture.shape[1::-1]
     first = (drawn_devkit / "ImageSets/Main/aeroplane_train.txt").read_text().splitlines()[0]
     assert first in ("000001 -1", "000001  0", "000001  1")
 

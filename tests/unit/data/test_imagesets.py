@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.readers.voc import class_list_problems, read_split_list
+from voc_cls.data.readers.voc_lists import class_list_problems, read_split_list, split_names
 from voc_cls.errors import DataError
 
 
@@ -34,7 +34,7 @@ def test_an_id_that_occurs_twice_is_told_with_both_lines(tmp_path: Path) -> None
                           [f"{path}:4: lists '000005' again, it is on line 1 too; remove one"])
 
 
-@pytest.mark.parametrize("name", ["../000005", "a/b", "a\\b", "..", ".", "/etc/passwd", "a\0b"])
+@pytest.mark.parametrize("name", ["../000005", "a\\b", "..", ".", "/etc/passwd", "a\0b"])
 def test_an_id_that_is_no_plain_file_name_is_told(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, f"000005\n{name}\n")
     listed, problems = read(path)
@@ -80,6 +80,23 @@ def test_a_class_list_that_says_something_else_is_told_by_line_and_id(tmp_path: 
         f"{path}:2: says 0 for '000007', its annotation says 1",
         f"{path}:3: says 1 for '000009', its annotation says 0",
     ]
+
+
+def test_a_list_of_another_tool_may_have_some_pictures_and_need_not_know_of_difficult_ones(tmp_path: Path) -> None:
+    path = written(tmp_path, "000005  1\n000007 -1\n", "forklift_train.txt")
+    problems = class_list_problems(path, SPLIT, LISTED, [0, 1, -1], complete=False)
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        f"{path}:2: says -1 for '000007', its annotation says 1"]
+
+
+def test_columns_tell_the_lists_of_splits_from_those_of_classes(tmp_path: Path) -> None:
+    known = {"000005", "IMG 1", "IMG 0"}
+    for name, content in (("trainval", "000005\n"), ("train_aug", "000005\n"), ("background_trainval", "000005 -1\n"),
+                          ("train_trainval", "000005  1\n"), ("cat_trainval", ""), ("dog_trainval", "nonsense\n"),
+                          ("blanks", "IMG 1\nIMG 0\n"), ("gone", "000006\n"), ("empty", "")):
+        written(tmp_path, content, f"{name}.txt")
+    assert split_names(tmp_path, lambda text: text if text in known else None) == (
+        "blanks", "empty", "gone", "train_aug", "trainval")
 
 
 def test_pictures_missing_and_lines_wrong_in_a_class_list_are_told(tmp_path: Path) -> None:

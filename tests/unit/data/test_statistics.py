@@ -13,7 +13,8 @@ from rich.console import Console
 
 from voc_cls.data.dataset import Task
 from voc_cls.data.load import read_dataset
-from voc_cls.data.readers.voc import CLASSES, read_annotation
+from voc_cls.data.readers.voc import CLASSES
+from voc_cls.data.readers.voc_annotation import read_annotation
 from voc_cls.data.scan import scan_dataset
 from voc_cls.data.statistics import Range, Statistics, draw_statistics, statistics, table
 from voc_cls.errors import DataError
@@ -50,7 +51,7 @@ def test_the_counts_are_those_of_the_annotations(drawn_devkit: Path):
     assert sum(row.objects for row in counted.classes) == len(objects)
     assert sum(row.difficult_objects for row in counted.classes) == sum(item.difficult for item in objects)
     assert sum(row.truncated_objects for row in counted.classes) == sum(item.truncated for item in objects)
-    widths = [annotation.width for annotation in annotations]
+    widths = [annotation.size[0] for annotation in annotations if annotation.size]
     assert counted.width == Range(min(widths), round(float(np.median(widths))), max(widths))
     assert counted.formats == {"JPEG": 20}
 

@@ -12,7 +12,8 @@ import pytest
 from voc_cls.data.dataset import DifficultPolicy
 from voc_cls.data.load import read_dataset
 from voc_cls.data.readers.split_scan import Box, VocObject
-from voc_cls.data.readers.voc import CLASSES, apply_policy, ground_truth, open_devkit
+from voc_cls.data.readers.voc import CLASSES, apply_policy, ground_truth
+from voc_cls.data.readers.voc_folders import open_devkits
 from voc_cls.errors import DataError
 
 AllObjects = Callable[[str], list[list[VocObject]]]
@@ -114,12 +115,13 @@ def test_the_real_pictures_read_cleanly_and_fast(real_devkit: Path) -> None:
         "bus": 58, "car": 250, "cat": 112, "person": 119, "train": 89}
 
 
-def test_the_folder_above_is_told_where_the_devkit_is(devkit: Path, tmp_path: Path) -> None:
-    for wrong in (devkit.parent, tmp_path, devkit / "JPEGImages", devkit / "ImageSets" / "Main"):
+def test_a_folder_near_a_devkit_is_told_where_it_is(devkit: Path, tmp_path: Path) -> None:
+    for wrong, lacks in ((tmp_path, "ImageSets"), (devkit / "JPEGImages", "annotations (.xml)"),
+                         (devkit / "Annotations", "pictures"),
+                         (devkit / "ImageSets" / "Main", "annotations (.xml) and no pictures")):
         with pytest.raises(DataError) as caught:
-            open_devkit(wrong)
-        assert str(caught.value).startswith(f"{wrong}: is not a VOC devkit, it has no Annotations and no "
-                                            "ImageSets/Main")
+            open_devkits([wrong])
+        assert str(caught.value).startswith(f"{wrong}: is not a VOC devkit, it has no {lacks} (found: ")
         assert str(caught.value).endswith(f"; pass `root` {devkit}")
 
 
@@ -128,7 +130,7 @@ def test_what_is_no_devkit_at_all_is_told_what_was_found(tmp_path: Path) -> None
     for wrong, said in ((tmp_path, "(found: holiday.jpg); `root` takes"), (tmp_path / "no", "no such folder; `root`"),
                         (tmp_path / "holiday.jpg", "is a file; `root` takes the folder of one year")):
         with pytest.raises(DataError) as caught:
-            open_devkit(wrong)
+            open_devkits([wrong])
         assert said in str(caught.value)
 
 
@@ -148,11 +150,17 @@ def test_a_picture_without_annotation_is_named_with_the_line_of_the_list(devkit:
         "ImageSets/Main/trainval.txt:2: lists '000002', but Annotations/000002.xml does not exist; add what is missing")
 
 
-def test_an_annotation_without_picture_is_named_and_a_near_miss_is_pointed_out(devkit: Path) -> None:
-    picture = devkit / "JPEGImages/000002.jpg"
-    picture.rename(picture.with_suffix(".png"))
+def test_an_annotation_without_picture_is_named(devkit: Path) -> None:
+    (devkit / "JPEGImages/000002.jpg").unlink()
     assert complaint(devkit).startswith(
-        "ImageSets/Main/trainval.txt:2: lists '000002', but JPEGImages/000002.jpg does not exist (but 000002.png does:")
+        "ImageSets/Main/trainval.txt:2: lists '000002', but JPEGImages/000002.jpg does not exist; add what is missing")
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif"])
+def test_a_picture_is_found_whatever_its_extension(devkit: Path, suffix: str) -> None:
+    picture = devkit / "JPEGImages/000002.jpg"
+    picture.rename(picture.with_suffix(suffix))
+    assert read_dataset("voc", devkit, "trainval").paths[1] == picture.with_suffix(suffix)
 
 
 def test_a_listed_id_with_neither_is_named(devkit: Path) -> None:

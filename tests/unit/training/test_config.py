@@ -109,6 +109,15 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path):
     assert (named.training.steps, named.run.out) == (10, Path("runs/voc"))
 
 
+def test_several_roots_come_from_flags_variables_and_files(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("dataset: {root: [a b, c], classes: [cat]}\nnetwork: {weights: none}\n")
+    for args, environment, roots in ((["--root", "d", "--root", "e"], {}, ("d", "e")), ([], {}, ("a b", "c")),
+                                     ([], {"VOC_TRAIN_ROOT": "f g:h"}, ("f g", "h"))):
+        dataset = read_settings(["--config", str(file), *args], environment).config(TrainConfig).dataset
+        assert (dataset.root, dataset.classes) == (tuple(map(Path, roots)), ("cat",))
+
+
 def test_resuming_takes_the_run_s_own_config(tmp_path: Path):
     (tmp_path / "config.yaml").write_text("dataset: {root: devkit}\nnetwork: {weights: none}\ntraining: {steps: 7}\n")
     for args, environment in ((["--out", str(tmp_path), "--resume"], {}),

@@ -55,6 +55,29 @@ def test_a_fraction_that_leaves_nothing_on_one_side_is_refused(chosen: DatasetCo
         read_splits(replace(chosen, val_fraction=fraction).checked(), seed=0)
 
 
+def test_fractions_as_splits_are_parts_of_the_training_split(chosen: DatasetConfig):
+    config = replace(chosen, val_split="0.25", eval_split="0.25").checked()
+    assert (config.val_split, config.eval_split, config.checked()) == ("0.25", "0.25", config)
+    whole = read_splits(replace(chosen, val_split="none", eval_split="none").checked(), seed=0).train
+    first, other = (read_splits(config, seed) for seed in (0, 1))
+    assert first.val is not None
+    assert first.eval is not None
+    assert other.eval is not None
+    assert other.val is not None
+    assert first.eval.paths == other.eval.paths  # whatever the seed
+    assert first.val.paths != other.val.paths
+    assert sorted(path for split in first.all for path in split.paths) == sorted(whole.paths)
+    assert 0.15 < len(first.val) / len(whole) < 0.35
+    assert 0.15 < len(first.eval) / len(whole) < 0.35
+
+
+def test_some_of_the_classes_are_read_in_every_split(chosen: DatasetConfig):
+    splits = read_splits(replace(chosen, classes=("person", "car")).checked(), seed=0)
+    assert {split.classes for split in splits.all} == {("person", "car")}
+    with pytest.raises(UsageError, match=r"`classes`: unknown class 'persn', .* did you mean person"):
+        read_splits(replace(chosen, classes=("persn",)).checked(), seed=0)
+
+
 @pytest.fixture
 def lists(tmp_path: Path) -> Path:
     """Pictures of two classes in a.csv, b.csv, test.csv and two folds."""

@@ -39,7 +39,8 @@ class VocObject:
     """One annotated object. `difficult`: VOC's evaluation ignores it. `truncated`: the box shows only a part of it."""
 
     name: str
-    box: Box
+    box: Box | None
+    """None where the annotation has none that can be used."""
     difficult: bool = False
     truncated: bool = False
 
@@ -102,8 +103,8 @@ def choose_classes(scan: SplitScan, classes: Sequence[str]) -> SplitScan:
     names = [name for name, count in dataset.positives.items() if count and name not in classes]
     images = int(other.any(axis=1).sum())
     effect = "these images are left out" if dataset.single_label else "these classes are ignored"
-    warning = (f"{dataset.name}: {images:,} of {len(dataset):,} pictures show {len(names):,} classes that were not "
-               f"chosen ({_shown(names)}); {effect}")
+    warning = (f"{dataset.name}: {images:,} of {len(dataset):,} pictures show classes that were not chosen "
+               f"({shown_classes(names)}); {effect}")
     objects = scan.objects and tuple(tuple(item for item in scan.objects[row] if item.name in classes) for row in rows)
     return replace(scan, dataset=dataset.subset(rows, dataset.name).only(columns), objects=objects,
                    headers=tuple(scan.headers[row] for row in rows),
@@ -168,9 +169,10 @@ def class_problem(name: str) -> str | None:
 def unknown_class(name: str, classes: Sequence[str], where: str) -> str:
     """The sentence about a class that is not among `classes`, the list `where`; it names similar ones."""
     near = difflib.get_close_matches(name, classes, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {_shown(classes)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {shown_classes(classes)}"
     return f"unknown class {name!r}, it is not in {where}; {hint}"
 
 
-def _shown(classes: Sequence[str]) -> str:
+def shown_classes(classes: Sequence[str]) -> str:
+    """The names of classes for a sentence, not all if there are many."""
     return ", ".join(classes[:NAMED_CLASSES]) + (", …" if len(classes) > NAMED_CLASSES else "")

@@ -1,0 +1,253 @@
+"""Where the files of VOC annotations are: in a devkit with its lists, or in the folders that labelling tools write.
+
+    VOC2007/{Annotations,JPEGImages,ImageSets/Main}     one year of VOC; VOCdevkit holds several; CVAT writes the same
+    set/{a.jpg,a.xml}                                    labelImg: no lists, one split `all`
+    set/{Annotations/a.xml,JPEGImages/a.jpg}             labelme: the same, apart
+    set/{train,valid,test}/{a.jpg,a.xml}                 Roboflow: the splits are the folders
+
+Names are compared in Unicode's composed form (NFC): macOS writes decomposed ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from unicodedata import normalize
+
+from voc_cls.data.readers.folder import IGNORED_NAMES
+from voc_cls.data.readers.split_names import is_split_name
+from voc_cls.data.readers.voc_lists import read_split_list, split_names
+from voc_cls.errors import DataError
+from voc_cls.image_header import IMAGE_SUFFIXES
+
+ALL = "all"
+LISTS = ("ImageSets/Main", "ImageSets")
+NAMES_LOOKED_AT = 20_000
+"""Files among which an annotation must be for a folder to be recognised."""
+USAGE = ("`root` takes the folder of one year, such as VOCdevkit/VOC2007, VOCdevkit itself, or a folder of pictures "
+         "with their annotations (.xml)")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files with certain suffixes in a folder and below."""
+
+    folder: Path
+    suffixes: tuple[str, ...]
+
+    @cached_property
+    def by_id(self) -> dict[str, tuple[Path, ...]]:
+        """Path below the folder without suffix → the files, which differ in their suffixes."""
+        files: dict[str, tuple[Path, ...]] = {}
+        start = len(os.path.join(self.folder, ""))
+        for file in walk(self.folder):
+            name, suffix = os.path.splitext(file)
+            if suffix.lower() in self.suffixes:
+                image_id = normalize("NFC", name[start:])
+                files[image_id] = (*files.get(image_id, ()), Path(file))
+        return files
+
+    @cached_property
+    def by_name(self) -> dict[str, tuple[str, ...]]:
+        """Last part of an id → the ids."""
+        names: dict[str, tuple[str, ...]] = {}
+        for image_id in self.by_id:
+            name = image_id.rpartition("/")[2]
+            names[name] = (*names.get(name, ()), image_id)
+        return names
+
+    def id_of(self, text: str) -> str | None:
+        """The id that is `text`, or that alone ends with its last part."""
+        composed = normalize("NFC", text)
+        ids = (composed,) if composed in self.by_id else self.by_name.get(composed.rpartition("/")[2], ())
+        return ids[0] if len(ids) == 1 else None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of a split."""
+
+    image_id: str
+    where: str
+    """The file that lists it, and the line; what a sentence about it begins with."""
+    line: int
+    annotation: Path
+    """Where it is, or should be."""
+    images: tuple[Path, ...]
+    """The files that it can be."""
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """One year of VOC, or what a labelling tool wrote."""
+
+    root: Path
+    lists: Path | None
+    """The folder of the lists; None where there are none."""
+
+    @property
+    def name(self) -> str:
+        """Its last part, such as "VOC2007"."""
+        return self.root.resolve().name
+
+    @cached_property
+    def annotations(self) -> Files:
+        """The XML files."""
+        return Files(_below(self.root, "Annotations"), (".xml",))
+
+    @cached_property
+    def images(self) -> Files:
+        """The image files; beside JPEGImages, tools put drawings of the annotations with the same names."""
+        return Files(_below(self.root, "JPEGImages"), IMAGE_SUFFIXES)
+
+    def split_list(self, split: str) -> Path:
+        """The list of a split, or of a class in a split."""
+        return (self.lists or self.root) / f"{split}.txt"
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that exist; class lists are not splits."""
+        return tuple(self._folders) if self.lists is None else split_names(self.lists, self.resolve)
+
+    def is_annotated(self, split: str) -> bool:
+        """Whether the classes of a split are known: VOC2010 to VOC2012 keep the annotations of their test pictures."""
+        try:
+            return self.lists is None or any(self.annotations.id_of(image_id) for image_id in
+                                             read_split_list(self.split_list(split), [], self.resolve))
+        except DataError:  # told when the split is read
+            return True
+
+    def entries(self, split: str, problems: list[str]) -> list[Entry]:
+        """The images of a split in the order of its list, or of the file names; what is wrong in the list is added
+        to `problems`."""
+        if self.lists is None:
+            return [Entry(xml.stem, str(xml), 0, xml, self._beside(xml)) for xml in self._folders[split]]
+        path, entries = self.split_list(split), []
+        for image_id, line in read_split_list(path, problems, self.resolve).items():
+            xml, image = self.annotations.id_of(image_id), self.images.id_of(image_id)
+            missing = self.annotations.folder / f"{image_id}.xml"
+            entries.append(Entry(image_id, f"{path}:{line}", line, self.annotations.by_id[xml][0] if xml else missing,
+                                 self.images.by_id[image] if image else ()))
+        return entries
+
+    def resolve(self, text: str) -> str | None:
+        """The id that a line of a list means, with or without extension or folder; None where no file has it."""
+        plain = text.strip('"').removeprefix("./")
+        stem, suffix = os.path.splitext(plain)
+        names = [plain, *([stem] if suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else [])]
+        ids = (self.annotations.id_of(name) or self.images.id_of(name) for name in names)
+        return None if {"", ".."} & set(plain.split("/")) else next(filter(None, ids), None)
+
+    def without_image(self) -> list[Path]:
+        """The annotations of no image, in any list or none."""
+        return [files[0] for image_id, files in self.annotations.by_id.items()
+                if image_id.rpartition("/")[2] not in self.images.by_name]
+
+    def without_annotation(self, split: str | None = None) -> list[Path]:
+        """The images that have none, in any list or none; of one split where folders are the splits."""
+        return [files[0] for image_id, files in self.images.by_id.items()
+                if image_id.rpartition("/")[2] not in self.annotations.by_name
+                and (split is None or self._split_of(files[0]) in (None, split))]
+
+    @cached_property
+    def _folders(self) -> dict[str, list[Path]]:
+        """Split → its annotations, without lists."""
+        files = sorted(path for paths in self.annotations.by_id.values() for path in paths)
+        splits: dict[str | None, list[Path]] = {}
+        for path in files:
+            splits.setdefault(self._split_of(path), []).append(path)
+        if len(splits) > 1 and None in splits:
+            named = ", ".join(sorted(split for split in splits if split))
+            raise DataError(f"{splits[None][0]}: is beside the folders {named}, which are named like splits; move it "
+                            "into one of them, or rename these folders")
+        return {split or ALL: splits[split] for split in sorted(splits, key=str)}
+
+    def _split_of(self, path: Path) -> str | None:
+        """The folder above a file that is named like a split."""
+        return next((part for part in path.relative_to(self.root).parts[:-1] if is_split_name(part)), None)
+
+    def _beside(self, xml: Path) -> tuple[Path, ...]:
+        """The images of an annotation: named like it, in the same split, as near as possible."""
+        parts = set(xml.relative_to(self.root).parts)
+
+        def nearness(image: Path) -> tuple[bool, int]:
+            return image.parent == xml.parent, len(parts & set(image.relative_to(self.root).parts))
+
+        images = [image for image_id in self.images.by_name.get(normalize("NFC", xml.stem), ())
+                  for image in self.images.by_id[image_id] if self._split_of(image) in (None, self._split_of(xml))]
+        return tuple(image for image in images if nearness(image) == max(map(nearness, images)))
+
+
+def open_devkits(roots: Sequence[Path]) -> tuple[Devkit, ...]:
+    """The devkits at `roots`; DataError says what is there instead, and where a devkit is if one is near."""
+    return tuple(devkit for root in roots for devkit in _opened(root))
+
+
+def _opened(root: Path) -> list[Devkit]:
+    if not os.path.isdir(root):
+        raise DataError(f"{root}: {'is a file' if os.path.exists(root) else 'no such folder'}; {USAGE}")
+    devkits = [Devkit(root, _lists(root))]
+    if devkits[0].lists is None and (years := _years(root)):
+        devkits = [Devkit(year, _lists(year)) for year in years]
+    for devkit in devkits:
+        missing = [name for name, files in (("annotations (.xml)", devkit.annotations), ("pictures", devkit.images))
+                   if not files.by_id]
+        near = [] if devkit.lists else [path.parents[1] for path in sorted(root.glob("*/*/ImageSets/Main"))]
+        if missing or near:
+            near += [path for path in root.resolve().parents[:2] if _lists(path) or (path / "Annotations").is_dir()]
+            found = ", ".join(sorted(os.listdir(devkit.root))[:8]) or "nothing"
+            raise DataError(f"{devkit.root}: is not a VOC devkit, it has no {' and no '.join(missing) or 'ImageSets'} "
+                            f"(found: {found}); {f'pass `root` {near[0]}' if near else USAGE}")
+    return devkits
+
+
+def is_voc(root: Path) -> bool:
+    """Whether `root` is a folder with VOC annotations, to judge by the first XML file."""
+    if not root.is_dir():
+        return False
+    first = next((file for file in islice(walk(root), NAMES_LOOKED_AT) if file.lower().endswith(".xml")), None)
+    if first is None or not os.path.isfile(first):
+        return False
+    with open(first, "rb") as file:
+        return re.search(rb"<annotation[\s>]", file.read(4096)) is not None
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """The visible files in a folder and below, sorted; links are followed, and each folder is read once."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not _is_hidden(name))
+        if real not in seen:
+            yield from (os.path.join(parent, name) for name in sorted(names) if not _is_hidden(name))
+        seen.add(real)
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in IGNORED_NAMES
+
+
+def _years(root: Path) -> list[Path]:
+    """The devkits in VOCdevkit, at least one with lists."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    years = [path for path in folders if _lists(path) or (path / "Annotations").is_dir()]
+    return years if any(map(_lists, years)) else []
+
+
+def _lists(root: Path) -> Path | None:
+    """The folder of the lists."""
+    return next((root / name for name in LISTS if any((root / name).glob("*.txt"))), None)
+
+
+def _below(root: Path, name: str) -> Path:
+    """The folder of this name, else `root`."""
+    return root / name if (root / name).is_dir() else root
