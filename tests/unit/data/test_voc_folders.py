@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from unicodedata import normalize
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ def draw(image: Path, *names: str, xml: Path | None = None, filename: str | None
     """An image of 16 × 12 pixels, and its annotation beside it or at `xml`, with an object of each name."""
     for folder in (image.parent, (xml or image).parent):
         folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(len(str(image))).integers(0, 255, (12, 16, 3), np.uint8)).save(image)
+    random = np.random.default_rng(crc32(str(image).encode()))
+    Image.fromarray(random.integers(0, 255, (12, 16, 3), np.uint8)).save(image)
     objects = "".join(f"<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
                       "<xmax>9</xmax><ymax>9</ymax></bndbox></object>" for name in names)
     (xml or image.with_suffix(".xml")).write_text(

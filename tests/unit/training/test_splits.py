@@ -67,8 +67,8 @@ def test_fractions_as_splits_are_parts_of_the_training_split(chosen: DatasetConf
     assert first.eval.paths == other.eval.paths  # whatever the seed
     assert first.val.paths != other.val.paths
     assert sorted(path for split in first.all for path in split.paths) == sorted(whole.paths)
-    assert 0.15 < len(first.val) / len(whole) < 0.35
-    assert 0.15 < len(first.eval) / len(whole) < 0.35
+    assert 0.1 < len(first.val) / len(whole) < 0.45  # many classes, few pictures
+    assert 0.1 < len(first.eval) / len(whole) < 0.45
 
 
 def test_some_of_the_classes_are_read_in_every_split(chosen: DatasetConfig):
