@@ -138,7 +138,7 @@ def test_a_root_of_two_kinds_or_none_is_one_sentence(devkit: Path, tree: Path, t
         load_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match=f"pass `root` {devkit}"):
         load_dataset(devkit.parent.parent, "voc")
-    with pytest.raises(UsageError, match="`kind` 'coco': must be one of voc"):
-        load_dataset(tree, "coco")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="`kind` 'video': must be one of voc"):
+        load_dataset(tree, "video")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="`difficult` 'no': must be one of ignore"):
         load_dataset(devkit, difficult="no")
