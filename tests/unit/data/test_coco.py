@@ -59,8 +59,8 @@ def test_an_image_has_the_categories_of_its_annotations_crowds_too_or_none(root:
     assert dataset.labels.tolist() == [[1, 1], [0, 1], [0, 0]]
     assert [path.relative_to(root).as_posix() for path in dataset.paths] == [
         "train2017/001.jpg", "train2017/002.jpg", "train2017/003.jpg"]
-    assert dataset.warnings[0] == (f"{root}/annotations/instances_train2017.json: 1 of 3 pictures have no annotations; "
-                                   "they show none of the classes")
+    assert dataset.warnings == (f"{root}/annotations/instances_train2017.json: 1 of 3 pictures have no annotations; "
+                                   "they show none of the classes",)
     assert read(root, "val2017").paths[0].parent.name == "val2017"
 
 

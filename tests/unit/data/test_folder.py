@@ -130,6 +130,14 @@ def test_names_with_the_class_may_be_in_a_folder_too(tmp_path: Path):
     assert default_splits("folder", tmp_path) == ("train", "none")
 
 
+def test_splits_with_unknown_names_are_warned_of(tmp_path: Path):
+    draw(*(tmp_path / f"{split}/{name}/1.jpg" for split in ("learn", "exam") for name in ("cat", "dog")))
+    dataset = read(tmp_path)
+    assert dataset.classes == ("exam", "learn")
+    assert dataset.warnings == (f"{tmp_path}: each class has the folders cat and dog; if these are classes, name the "
+                                "folders above like splits (train, test), or pass one of them as the root",)
+
+
 def test_a_single_class_folder_stays_a_class(tmp_path: Path):
     draw(tmp_path / "train/cat/2019/1.jpg", tmp_path / "train/dog/1.jpg", tmp_path / "test/cat/2019/2.jpg")
     assert read(tmp_path, "test").classes == ("cat", "dog")

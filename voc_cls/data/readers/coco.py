@@ -76,7 +76,7 @@ def scan_coco(root: Path, split: str) -> SplitScan:
         except DataError as error:
             problems.append(f"{content.path}: {error}")
     return scan_images(root if root.is_dir() else root.parent, split, Task.MULTI_LABEL, classes, images, problems,
-                       (*content.warnings, *finder.warnings()))
+                       content.warnings)
 
 
 def _files(root: Path) -> dict[str, Path]:

@@ -258,7 +258,8 @@ def _labels(root: Path, tables: Sequence[Table]) -> Labels:
         separator, warnings = find_separator(_cells(tables), known) if task is Task.MULTI_LABEL else (BAR, [])
         return Labels(known, folder / CLASS_FILE, separator, warnings)
     files = [file for files in _files(folder).values() for file in files if _is_list(file.path)]
-    named = tuple(dict.fromkeys(file.name for file in sorted(files, key=_by_code) if file.name))
+    named = tuple(dict.fromkeys(file.name for file in sorted(files, key=_by_code)
+                                if file.name and task is Task.SINGLE_LABEL))
     alike = [table for table in (csv_table.read_table(file.path) for file in files if not file.name)
              if table.columns.task is task]
     cells = _cells(alike)

@@ -81,6 +81,10 @@ def scan_folder(root: Path, split: str) -> SplitScan:
     if not classes or not (images or problems):
         raise DataError(f"{layout[split]}: holds no pictures; {USAGE}")
     warnings = summed_up((str(path), "is not a picture and is ignored") for path in other_files)
+    inside = [{path.name for path in _entries(folder).folders} for folder in entries.folders]
+    if len(inside) > 1 and len(shared := sorted(set.intersection(*inside))) > 1:
+        warnings += (f"{entries.path}: each class has the folders {' and '.join(shared[:2])}; if these are classes, "
+                     "name the folders above like splits (train, test), or pass one of them as the root",)
     if layout[split] not in (root, root / split):
         warnings += (f"{root}: the classes of the split {split} are those in {layout[split]}",)
     return scan_images(root, split, Task.SINGLE_LABEL, classes, _once(images, problems), problems, warnings)
