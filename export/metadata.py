@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.data.preprocessing import GRAPH_FORMATS, Preprocessing
 
 FORMAT = 1
 """Raised when a reader of an older format would misunderstand the file."""
@@ -33,6 +33,8 @@ class Metadata:
     metrics: dict[str, Any] | None
     """What `voc-eval --json` writes; None: the run was not evaluated."""
     voc_cls_version: str
+    picture_formats: tuple[str, ...] = GRAPH_FORMATS
+    """Files that the graph takes; voc-serve converts other ones before it."""
 
     def to_json(self) -> str:
         """Indented JSON, `format` first."""

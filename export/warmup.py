@@ -14,6 +14,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 BATCH_SIZES = (1, 4)
+EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
+                  b"\0\x01" b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" b"\0\0\0\0")
+"""A JPEG's segment: orientation 6."""
 
 
 def random_image(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
@@ -24,12 +27,16 @@ def random_image(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
 
 
 def encoded_images() -> list[bytes]:
-    """A colour JPEG, a tall one, a greyscale JPEG and a PNG: every format that the signatures take."""
+    """A colour JPEG, a tall one, a greyscale JPEG, a PNG, a JPEG that lies on a side and a transparent PNG."""
+    lying = tf.io.encode_jpeg(random_image(96, 128, 5)).numpy()
+    transparent = np.concatenate([random_image(96, 128, 6), random_image(96, 128, 7)[:, :, :1]], axis=2)
     return [
         tf.io.encode_jpeg(random_image(375, 500, 0), quality=90).numpy(),
         tf.io.encode_jpeg(random_image(500, 333, 1), quality=75).numpy(),
         tf.io.encode_jpeg(random_image(240, 320, 2)[:, :, :1], quality=90).numpy(),
         tf.io.encode_png(random_image(224, 224, 3)).numpy(),
+        lying[:2] + EXIF_ON_A_SIDE + lying[2:],
+        tf.io.encode_png(transparent).numpy(),
     ]
 
 

@@ -29,7 +29,12 @@ EXIF = b"Exif\0\0"
 """What EXIF begins with in a JPEG: a TIFF header and directory follow."""
 ORIENTATION, SHORT = 0x0112, 3
 """The tag, and its type (EXIF 2.32, 4.6.4 A)."""
-TIFF_TAGS = {256: "width", 257: "height", 258: "bits"}
+JPEG_DECODABLE = (0, 1, 2)
+"""SOF0 to SOF2: baseline, extended and progressive Huffman coding, which libjpeg decodes at 8 bits a sample."""
+TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 322: "tile_width", 323: "tile_height"}
+TIFF_BITS = (1, 2, 4, 8, 16)
+LARGEST_TILE = 1 << 24
+"""Pixels. libtiff allocates what the header claims."""
 MOST_SEGMENTS, MOST_ENTRIES = 64, 256
 """Segments or chunks before the pixels, and entries of a directory, in which EXIF's orientation is looked for."""
 
@@ -69,19 +74,33 @@ def image_format(content: bytes) -> str:
         if content.startswith(magic) and (name != "WebP" or content[8:12] == b"WEBP"):
             return name
     start = f"{len(content)} bytes that start with {content[:8]!r}" if content else "empty"
-    raise ImageError(f"not a JPEG, PNG, BMP or GIF picture: {start}")
+    raise ImageError(f"not a {FORMATS} picture: {start}")
 
 
 def image_header(content: bytes) -> ImageHeader:
     """The header of an image file, of which `content` is the beginning or all.
 
-    Raises ImageError when the format is unknown or the header is cut off or damaged.
+    Raises ImageError when the format is unknown, the header is cut off or damaged, or nothing here decodes its kind.
     """
     name = image_format(content)
     try:
-        return READERS[name](content)
+        header = READERS[name](content)
     except (struct.error, IndexError, ValueError):
         raise _damaged(name, content) from None
+    if name == "JPEG" and (header.frame_type not in JPEG_DECODABLE or header.bits != 8):
+        raise ImageError(f"a JPEG of {header.bits} bits a sample coded as SOF{header.frame_type}, where 8 bits, "
+                         "baseline or progressive (SOF0 to SOF2), are decoded")
+    if name == "TIFF" and header.bits not in TIFF_BITS:
+        raise ImageError(f"a TIFF of {header.bits} bits a sample, where {', '.join(map(str, TIFF_BITS))} are decoded")
+    if header.width < 1 or header.height < 1:
+        raise ImageError(f"a {name} whose header says {header.width} × {header.height} pixels")
+    return header
+
+
+def is_plain_bmp(content: bytes) -> bool:
+    """Whether a BMP is of the only kind that TensorFlow decodes rightly: 24 or 32 bits a pixel, not compressed."""
+    size, _, _, _, bits, compression = struct.unpack("<IiiHHI", content[14:34].ljust(20, b"\0"))
+    return size >= 40 and bits in (24, 32) and compression == 0
 
 
 def pixels_to_decode(content: bytes) -> int:
@@ -212,6 +231,8 @@ def _tiff(content: bytes) -> ImageHeader:
         place = at + 8 if number * struct.calcsize(value) <= 4 else struct.unpack_from(order + "I", content, at + 8)[0]
         if tag in TIFF_TAGS:
             values[TIFF_TAGS[tag]], = struct.unpack_from(value, content, place)
+    if values.pop("tile_width", 0) * values.pop("tile_height", 0) > LARGEST_TILE:
+        raise ValueError("no tile")
     if not {"width", "height"} <= values.keys():
         raise ValueError("no size")
     return ImageHeader("TIFF", **values, orientation=_orientation(content), length=start)

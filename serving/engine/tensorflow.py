@@ -8,7 +8,6 @@ Sessions, not tf.function: threads and precision belong to a session.
 from __future__ import annotations
 
 import re
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ import tensorflow as tf
 
 from serving.engine.process import Inputs, Scores
 from serving.errors import ImageDecodeError, ServeError
+from voc_cls.image_file import bmp
 
 v1 = tf.compat.v1
 
-BMP_HEADER = struct.Struct("<2sIHHI IiiHHIIiiII")
 BFLOAT16_CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 """CPU instructions with which oneDNN multiplies bfloat16 faster than float32."""
 BFLOAT16_OPTIMIZER = "auto_mixed_precision_onednn_bfloat16"
@@ -64,16 +63,6 @@ class TensorFlowDecoder:
     def close(self) -> None:
         """Frees the memory; nothing else is called afterwards."""
         self._session.close()
-
-
-def bmp(image: npt.NDArray[np.uint8]) -> bytes:
-    """uint8 [H, W, 3] RGB as a 24-bit BMP, rows from top to bottom, each padded to a multiple of 4 bytes."""
-    height, width, _ = image.shape
-    rows = np.zeros((height, (3 * width + 3) // 4 * 4), np.uint8)
-    rows[:, :3 * width] = image[:, :, ::-1].reshape(height, 3 * width)
-    start = 54  # file header 14, info header 40 bytes
-    return BMP_HEADER.pack(b"BM", start + rows.size, 0, 0, start,
-                           40, width, -height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
 
 
 def choose_precision(wanted: str, cpu_info: Path = CPU_INFO) -> str:

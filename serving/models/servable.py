@@ -24,6 +24,7 @@ from serving.models.signatures import read_graph
 from serving.request_context import RequestContext
 from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics
+from voc_cls.image_file import decodable
 from voc_cls.image_header import ImageError, image_format, pixels_to_decode
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Servable:
             if pixels > self.max_pixels:
                 raise ImageError(f"too large: {pixels / 1e6:.1f} megapixels, this server decodes up to "
                                  f"{self.max_pixels / 1e6:g} (`max_megapixels`)")
-            return self.decoder.decode(content)
+            return self.decoder.decode(decodable(content))
         except ImageDecodeError as error:
             return ImageError(f"a damaged {image_format(content)} picture of {len(content)} bytes: {error}")
         except ImageError as error:

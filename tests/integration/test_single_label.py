@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
+import tensorflow as tf
 import yaml
 from lxml import html
 from PIL import Image
@@ -16,10 +19,12 @@ from rich.console import Console
 
 from tests.commands import command_in_process as command
 from tests.integration.serving.conftest import Server, Start
+from tests.pictures import encoded, lying, smooth
 from voc_cls.client import Client
 from voc_cls.errors import UsageError
 from voc_cls.training.config import DatasetConfig, LossConfig, NetworkConfig, RunConfig, TrainConfig
 from voc_cls.training.session import train
+from voc_cls.training.trained_run import open_run
 
 LEAVES = {"ash": (90, 90, 90), "beet": (150, 30, 60), "cress": (40, 150, 50), "dill": (60, 80, 170)}
 """Class → colour of its pictures, which random convolutions can tell apart."""
@@ -97,13 +102,20 @@ def test_a_loss_of_the_other_task_is_refused_before_anything_is_written(leaves: 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def server(run: Path, tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's export, version 1."""
+    folder = tmp_path_factory.mktemp("models") / "leaves"
+    done = command("voc-export", run, folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "1"
+
+
+@pytest.fixture(scope="module")
+def server(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves the run's export."""
-    exported = command("voc-export", run, tmp_path / "leaves")
-    assert exported.returncode == 0, exported.stderr
-    starter = Start(tmp_path)
-    yield starter(tmp_path / "leaves").wait_until_ready()
+    starter = Start(tmp_path_factory.mktemp("server"))
+    yield starter(exported.parent).wait_until_ready()
     starter.end_all()
 
 
@@ -138,3 +150,35 @@ def test_the_export_is_served_and_answers_as_the_run_does(run: Path, leaves: Pat
         there = {scored.label: scored.probability for scored in prediction.labels}
         assert there == pytest.approx(here, abs=0.02)  # the run predicts in bfloat16 where the hardware has it
         assert sum(there.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_all_eight_orientations_get_one_answer_wherever_they_are_asked(run: Path, exported: Path, server: Server,
+                                                                       tmp_path: Path):
+    upright, contents = smooth(96, 64), []
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        contents += [lying(upright, kind, orientation) for orientation in range(1, 9)]
+    files = [tmp_path / f"{number:02}.jpg" for number in range(len(contents))]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    in_graph = contents[:16]
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    alone = signature(image_bytes=tf.constant(in_graph))["probabilities"].numpy()
+    rest = requests.post(f"{server.http}/v1/models/leaves:predict", timeout=60, proxies={"http": ""},
+                         json={"instances": [{"b64": base64.b64encode(content).decode()} for content in contents]})
+    with Client(server.address) as client:
+        grpc = [[scored.probability for name in sorted(LEAVES) for scored in prediction.labels if scored.label == name]
+                for prediction in client.classify(files)]
+    here = open_run(run).predict(files).probabilities
+    for answers in (alone, grpc, rest.json()["predictions"], here):
+        np.testing.assert_allclose(answers, [alone[0]] * len(answers), atol=0.02)
+    turned = signature(image_bytes=tf.constant([encoded(np.rot90(upright), "PNG")]))["probabilities"].numpy()
+    assert np.abs(turned - alone[0]).max() > 0.03  # or the test would not notice
+
+
+def test_what_is_refused_is_refused_in_the_words_of_the_server(run: Path, server: Server, tmp_path: Path):
+    (tmp_path / "dark.png").write_bytes(encoded(np.full((8, 8), 4095, np.uint16), "PNG"))
+    said = [command("voc-predict", tmp_path / "dark.png", *where).stderr
+            for where in (("--run", run), ("--server", server.address))]
+    for sentence in said:
+        assert "dark.png" in sentence
+        assert "is a PNG of 16 bits a sample whose values are all below 16,384 (of 65,535)" in sentence

@@ -67,5 +67,5 @@ def test_a_header_cut_off_anywhere_is_named_and_never_an_error_of_ours(kind: str
 
 @pytest.mark.parametrize("content", [b"", b"%PDF", b"RIFF....WAVE", b"\x00" * 100])
 def test_anything_else_is_no_picture(content: bytes) -> None:
-    with pytest.raises(ImageError, match=r"^not a JPEG, PNG, BMP or GIF picture: "):
+    with pytest.raises(ImageError, match=r"^not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: "):
         pixels_to_decode(content)

@@ -141,7 +141,7 @@ class Client(BaseClient):
         """Predictions for image files, in the same order.
 
         Args:
-            pictures: Paths, or the content of files: JPEG, PNG, BMP or GIF.
+            pictures: Paths, or the content of files: JPEG, PNG, BMP, GIF, WebP or TIFF.
             raise_errors: Whether an image that cannot be read or decoded raises ClientError, which names it. False: its
                 prediction has an `error`, and the others have their labels.
             request_id: x-request-id of the calls; default: a new one.

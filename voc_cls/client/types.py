@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voc_cls.errors import ClientError
+from voc_cls.image_header import FORMATS
 from voc_cls.prediction import Prediction, ScoredLabel
 from voc_cls.v1 import classifier_pb2
 
@@ -66,7 +67,7 @@ def check_file(source: ImageSource) -> None:
     if isinstance(source, Path) and not source.is_file():
         problem = ("is a folder, not a picture" if source.is_dir() else "does not exist" if not source.exists()
                    else "is not a regular file")
-        raise ClientError(f"{source} {problem}: give the path of a JPEG, PNG, BMP or GIF file")
+        raise ClientError(f"{source} {problem}: give the path of a {FORMATS} file")
 
 
 def failed(error: str) -> Prediction:

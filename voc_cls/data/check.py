@@ -19,13 +19,15 @@ from typing import Any
 
 from voc_cls.data.class_warnings import class_warnings
 from voc_cls.data.duplicates import find_duplicates
+from voc_cls.data.files import ADVICE
 from voc_cls.data.load import splits_of
 from voc_cls.data.near_duplicates import Bits, find_near_duplicates, may_share, perceptual_hash
 from voc_cls.data.preprocessing import Preprocessing, decode
 from voc_cls.data.readers.voc_folders import Devkit, open_devkits
 from voc_cls.data.scan import DatasetScan
 from voc_cls.errors import DataError
-from voc_cls.image_header import ImageHeader
+from voc_cls.image_file import decodable
+from voc_cls.image_header import ImageError, ImageHeader
 
 LARGE = 1 << 24
 """Pixels. Larger images are decoded one after the other, so memory is bounded by cores × 50 MB and one of these."""
@@ -157,10 +159,12 @@ def decode_all(paths: Iterable[Path], pixels: Iterable[int], hashing: bool = Fal
         with one_at_a_time if area > LARGE else nullcontext(), tf.device("CPU"):
             try:
                 content = path.read_bytes()
-                image = decode(tf.constant(content), DECODING)
+                image = decode(tf.constant(decodable(content)), DECODING)
                 return Decoded(hashlib.sha256(content).hexdigest(), perceptual_hash(image.numpy()) if hashing else None)
             except OSError as error:
                 reason = str(error.strerror)
+            except ImageError as error:
+                return DataError(f"{path}: is {error}; {ADVICE}")
             except tf.errors.OpError as error:
                 reason = re.sub(r"\{\{.*?\}\} *| *\[Op:[^]]*\].*", "", error.message.splitlines()[0])
             return DataError(f"{path}: cannot be decoded ({reason}); replace it")

@@ -32,7 +32,8 @@ from voc_cls.files import write_aside
 
 Array = npt.NDArray[Any]
 
-FORMAT = 2
+FORMAT = 3
+"""Raised also when images are decoded in another way; 3: upright by EXIF, transparent parts on white."""
 BLOCK_BYTES = 128e6
 """Rows are written when they are so many: each block that is read takes one open file."""
 BLOCK_SECONDS = 120.0

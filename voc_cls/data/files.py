@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from voc_cls.errors import DataError
-from voc_cls.image_header import ImageError, ImageHeader, image_format, image_header
+from voc_cls.image_header import ImageError, ImageHeader, image_format, image_header, is_plain_bmp
 
 LIST_LIMIT = 64 * 2**20
 """Bytes a list of pictures may have; ImageSets/Main/trainval.txt of VOC2012 has 0.14 MiB."""
@@ -23,8 +23,7 @@ HEADER_BYTES = 1 << 14
 ENDS = {"JPEG": (b"\xff\xd9", "its end-of-image marker"), "PNG": (b"IEND\xaeB`\x82", "its end chunk (IEND)")}
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs; the number is Pillow's (Image.MAX_IMAGE_PIXELS, twice)."""
-JPEG_DECODABLE = (0, 1, 2)
-"""SOF0 to SOF2: baseline, extended and progressive Huffman coding, which libjpeg decodes at 8 bits a sample."""
+ADVICE = "replace it, or convert it to JPEG"
 
 
 def check_file(path: Path) -> int:
@@ -80,7 +79,7 @@ def read_header(path: Path) -> ImageHeader:
     """Reads an image file's header and makes sure that its end is there; nothing is decoded.
 
     The format is read from the bytes, not from the file's name. Raises DataError naming the file: not an image of
-    these formats, truncated, or of a kind that TensorFlow does not decode.
+    these formats, truncated, or of a kind that is not decoded.
     """
     if check_file(path) == 0:
         raise DataError(f"{path}: is empty; a picture is expected")
@@ -92,35 +91,24 @@ def read_header(path: Path) -> ImageHeader:
                 header = image_header(start)
             except ImageError:
                 header = image_header(start + file.read())
-            _check_kind(path, header)
             _check_end(path, header, start, file)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except ImageError as error:
-        raise DataError(f"{path}: is {error}; replace it, or convert it to JPEG") from None
-    return header
-
-
-def _check_kind(path: Path, header: ImageHeader) -> None:
-    if header.format in ("WebP", "TIFF"):
-        raise DataError(f"{path}: is a {header.format}, which TensorFlow does not decode; save it as PNG")
-    if header.format == "JPEG" and (header.frame_type not in JPEG_DECODABLE or header.bits != 8):
-        raise DataError(f"{path}: is a JPEG of {header.bits} bits a sample coded as SOF{header.frame_type}; TensorFlow "
-                        "decodes 8 bits, baseline or progressive (SOF0 to SOF2): save it anew")
-    if header.format == "BMP" and header.bits not in (24, 32):  # TensorFlow takes a palette's indices for grey levels
-        raise DataError(f"{path}: is a BMP of {header.bits} bits a pixel; TensorFlow decodes 24 or 32: save it as PNG")
-    if header.width < 1 or header.height < 1:
-        raise DataError(f"{path}: is a {header.format} whose header says {header.width} × {header.height} pixels; "
-                        "replace it")
+        raise DataError(f"{path}: is {error}; {ADVICE}") from None
     if header.width * header.height > MAX_PIXELS:
         raise DataError(f"{path}: has {header.width:,} × {header.height:,} pixels, more than {MAX_PIXELS:,}; make it "
                         "smaller")
+    return header
 
 
 def _check_end(path: Path, header: ImageHeader, start: bytes, file: BinaryIO) -> None:
     size = file.seek(0, os.SEEK_END)
     missing = None
-    if header.format == "BMP":
+    if header.format == "WebP":
+        needed = 8 + struct.unpack_from("<I", start, 4)[0]
+        missing = f"{needed:,} bytes are needed" if size < needed else None
+    elif header.format == "BMP" and is_plain_bmp(start):
         needed = struct.unpack_from("<I", start, 10)[0] + (header.width * header.bits // 8 + 3) // 4 * 4 * header.height
         missing = f"{needed:,} bytes are needed" if size < needed else None
     elif header.format in ENDS:

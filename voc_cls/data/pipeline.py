@@ -17,9 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
-from voc_cls.data.preprocessing import Preprocessing, decode, resize
+from voc_cls.data.files import ADVICE
+from voc_cls.data.preprocessing import Preprocessing, decode, decode_file, resize
 from voc_cls.data.transforms import flip, resample
 from voc_cls.errors import DataError, UsageError
+from voc_cls.image_file import decodable
+from voc_cls.image_header import FORMATS, ImageError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -82,9 +85,7 @@ def shuffled_order(images: int, steps: int, batch_size: int, seed: int) -> Order
 
 def decoded(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Path of an image (string scalar) → float32 [size, size, 3], resized, 0-255."""
-    import tensorflow as tf
-
-    return resize(decode(tf.io.read_file(path), preprocessing), preprocessing)
+    return resize(decode_file(path, preprocessing), preprocessing)
 
 
 def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], order: Order,
@@ -205,10 +206,12 @@ def naming_broken_images(paths: Sequence[Path], preprocessing: Preprocessing) ->
     except tf.errors.OpError as error:
         for path in paths:
             try:
-                decode(tf.constant(path.read_bytes()), preprocessing)
+                decode(tf.constant(decodable(path.read_bytes())), preprocessing)
             except OSError as unreadable:
                 raise DataError(f"{path}: cannot be read ({unreadable.strerror})") from error
+            except ImageError as refused:
+                raise DataError(f"{path}: is {refused}; {ADVICE}") from error
             except tf.errors.InvalidArgumentError:
-                raise DataError(f"{path}: is not a complete JPEG, PNG, BMP or GIF; `voc-data check` lists every such "
-                                "file") from error
+                raise DataError(f"{path}: is not a complete {FORMATS}; `voc-data check` lists every such file"
+                                ) from error
         raise

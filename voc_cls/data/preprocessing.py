@@ -1,6 +1,7 @@
 """From the bytes of an image to the input of a network: the same code in training, evaluation and the export.
 
-Every op is TensorFlow's, so the export has this code in its graph and serving cannot deviate from training.
+Every op is TensorFlow's, so the export has this code in its graph and serving cannot deviate from training. Formats
+that the graph does not take are converted before it, by `voc_cls/image_file.py`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from voc_cls.data.orientation import jpeg_exif, png_exif, upright
+from voc_cls.image_file import LEAST_BRIGHT, decodable
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-JPEG_MAGIC = b"\xff\xd8\xff"
+JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PN"
+GRAPH_FORMATS = ("JPEG", "PNG", "BMP", "GIF")
+"""What `decode` takes; BMP: 24 or 32 bits a pixel, not compressed."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +49,67 @@ class Preprocessing:
 
 
 def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Decodes one JPEG, PNG, BMP or GIF (its first frame) to uint8 [height, width, 3] RGB.
+    """Decodes one JPEG, PNG, BMP or GIF (its first frame) to uint8 [height, width, 3] RGB, upright.
 
-    The format is read from the bytes, not from a file name. Greyscale is repeated over the channels, alpha is
-    dropped, CMYK JPEGs are converted, 16-bit PNGs keep their upper 8 bits. Raises InvalidArgumentError where
-    the bytes are not such an image.
+    The format is read from the bytes, not from a file name. JPEGs and PNGs are turned by their EXIF orientation.
+    Greyscale is repeated over the channels, transparent parts of a PNG are laid on white, CMYK JPEGs are converted,
+    16-bit PNGs keep their upper 8 bits. Raises InvalidArgumentError where the bytes are not such an image.
     """
     import tensorflow as tf
 
     def jpeg() -> tf.Tensor:
-        return tf.io.decode_jpeg(image_bytes, channels=3, dct_method=preprocessing.jpeg_dct)
+        image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method=preprocessing.jpeg_dct)
+        return upright(image, jpeg_exif(image_bytes))
 
-    def other() -> tf.Tensor:
-        return tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
-
-    image = tf.cond(tf.strings.substr(image_bytes, 0, len(JPEG_MAGIC)) == JPEG_MAGIC, jpeg, other)
+    start = tf.strings.substr(image_bytes, 0, 3)
+    image = tf.cond(start == JPEG_MAGIC, jpeg, lambda: tf.cond(start == PNG_MAGIC, lambda: _png(image_bytes),
+                                                               lambda: _bmp_or_gif(image_bytes)))
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """As `decode`, of the file at `path` (string scalar) and of every format that is decoded. Not for an export."""
+    import tensorflow as tf
+
+    content = tf.io.read_file(path)
+
+    def converted() -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(decodable, [content], tf.string, stateful=False), [])
+
+    start = tf.strings.substr(content, 0, 3)
+    usual = (start == JPEG_MAGIC) | (start == PNG_MAGIC)
+    return decode(tf.cond(usual, lambda: content, converted), preprocessing)
+
+
+def _png(image_bytes: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    pixels = tf.io.decode_png(image_bytes, channels=4)
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+
+    def on_white() -> tf.Tensor:
+        level, opacity = tf.cast(colours, tf.int32), tf.cast(alpha, tf.int32)
+        return tf.cast((level * opacity + 255 * (255 - opacity) + 127) // 255, tf.uint8)
+
+    has_16_bits = tf.strings.substr(image_bytes, 24, 1) == b"\x10"
+    scaled = tf.cond(has_16_bits, lambda: tf.reduce_max(colours) >= LEAST_BRIGHT, lambda: True)
+    with tf.control_dependencies([tf.debugging.Assert(
+            scaled, [f"PNG of 16 bits a sample whose values are all below {LEAST_BRIGHT << 8} (of 65535)"])]):
+        image = tf.cond(tf.reduce_min(alpha) == 255, lambda: colours, on_white)
+    return upright(image, png_exif(image_bytes))
+
+
+def _bmp_or_gif(image_bytes: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    header = tf.cast(tf.io.decode_raw(image_bytes, tf.uint16, fixed_length=34), tf.int32)  # little-endian
+    size, bits, compression = header[7], header[14], header[15] | header[16]
+    is_plain_bmp = ((tf.strings.substr(image_bytes, 0, 2) == b"BM") & (size >= 40) & (compression == 0)
+                    & ((bits == 24) | (bits == 32)))
+    taken = is_plain_bmp | (tf.strings.substr(image_bytes, 0, 4) == b"GIF8")
+    with tf.control_dependencies([tf.debugging.Assert(
+            taken, ["Unknown image file format. JPEG, PNG, GIF and BMP of 24 or 32 bits a pixel are decoded"])]):
+        return tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
 
 
 def resize(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:

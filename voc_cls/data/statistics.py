@@ -114,7 +114,7 @@ def _counted(split: SplitScan) -> Statistics:
     truncated = Counter(item.name for item in objects if item.truncated)
     shown = dataset.labels.astype(np.int64)
     positive, only_difficult = shown.sum(axis=0).tolist(), dataset.ignored.sum(axis=0).tolist()
-    sizes = np.array([(header.width, header.height) for header in split.headers], np.int64).reshape(-1, 2)
+    sizes = np.array([header.upright_size for header in split.headers], np.int64).reshape(-1, 2)
     bare = (sum(not items for items in split.objects) if split.objects is not None
             else int((~(dataset.labels.any(axis=1) | dataset.ignored.any(axis=1))).sum()))
     return Statistics(

@@ -14,6 +14,8 @@ from voc_cls.data.figure_text import FigureText
 from voc_cls.errors import DataError
 from voc_cls.evaluation.predictions import Floats
 from voc_cls.files import write_aside
+from voc_cls.image_file import as_displayed
+from voc_cls.image_header import ImageError
 from voc_cls.prediction import Prediction
 
 COLUMNS = 4
@@ -103,12 +105,9 @@ def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str
 
 
 def _picture(axes: Any, file: Path, heading: str) -> None:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(file) as image:
-            axes.imshow(image.convert("RGB"), interpolation="antialiased")  # few pixels are drawn as squares
-    except (OSError, UnidentifiedImageError) as error:
+        axes.imshow(as_displayed(file.read_bytes()), interpolation="antialiased")  # few pixels are drawn as squares
+    except (OSError, ImageError) as error:
         raise DataError(f"{file} cannot be drawn: {error}") from None
     axes.set_anchor("S")
     axes.set_title(heading, fontsize=8.5, color=FAINT, pad=4)

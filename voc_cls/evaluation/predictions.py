@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.files import write_aside
+from voc_cls.image_file import as_displayed
 from voc_cls.prediction import Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -154,18 +155,16 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: Floats) -> No
 
 
 def thumbnail(path: Path) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3] RGB, THUMBNAIL_SIZE at most; the pixels as they are in the file, as the network gets them.
+    """uint8 [H, W, 3] RGB, THUMBNAIL_SIZE at most; upright, as the network gets it.
 
     A picture of few pixels is enlarged, each pixel as a square: a browser would blur it.
     """
     from PIL import Image
 
-    with Image.open(path) as image:
-        image.draft("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE))  # JPEGs are decoded at a fraction of their size
-        small = image.convert("RGB")
-        small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-        scale = THUMBNAIL_SIZE // max(small.size)
-        return np.asarray(small.resize((small.width * scale, small.height * scale), Image.Resampling.NEAREST))
+    small = Image.fromarray(as_displayed(path.read_bytes(), THUMBNAIL_SIZE))
+    small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    scale = THUMBNAIL_SIZE // max(small.size)
+    return np.asarray(small.resize((small.width * scale, small.height * scale), Image.Resampling.NEAREST))
 
 
 def data_uri(pixels: npt.NDArray[np.uint8]) -> str:

@@ -84,8 +84,8 @@ def test_a_call_with_more_pictures_than_places_is_invalid(stub: Any) -> None:
 
 
 @pytest.mark.parametrize(("broken", "message"), [
-    (b"", "not a JPEG, PNG, BMP or GIF picture: empty"),
-    (b"%PDF-1.4 and more", "not a JPEG, PNG, BMP or GIF picture: 17 bytes that start with b'%PDF-1.4'"),
+    (b"", "not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: empty"),
+    (b"%PDF-1.4 and more", "not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 17 bytes that start with b'%PDF-1.4'"),
     (jpeg(0)[:1500], "a damaged JPEG picture of 1500 bytes: "),
     (jpeg(0)[:20], "a damaged JPEG picture: its header ends after 20 bytes"),
     (b"\x89PNG\r\n\x1a\n", "a damaged PNG picture: its header ends after 8 bytes"),
@@ -109,7 +109,7 @@ def test_a_broken_picture_fails_alone_and_says_what_is_wrong(stub: Any, pictures
 def test_a_call_of_broken_pictures_only_is_answered_too(stub: Any) -> None:
     answer = stub.Classify(request(b"broken", b"", top_k=1), timeout=20)
     assert [classification.error.message.split(":")[0] for classification in answer.classifications] == [
-        "pictures[0] is not a JPEG, PNG, BMP or GIF picture", "pictures[1] is not a JPEG, PNG, BMP or GIF picture"]
+        f"pictures[{index}] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture" for index in (0, 1)]
 
 
 def bomb(width: int, height: int) -> bytes:

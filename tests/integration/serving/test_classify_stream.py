@@ -123,7 +123,7 @@ def test_a_refused_request_is_answered_with_its_error_and_the_stream_goes_on(
 def test_a_broken_picture_fails_alone(slow: Server) -> None:
     answer, = slow.classifier().ClassifyStream(iter([asked(1, b"broken", jpeg(1))]), timeout=30)
     first, second = answer.response.classifications
-    assert first.error.message.startswith("pictures[0] is not a JPEG, PNG, BMP or GIF picture")
+    assert first.error.message.startswith("pictures[0] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture")
     assert len(second.labels) == len(LABELS)
 
 

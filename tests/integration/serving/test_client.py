@@ -101,9 +101,9 @@ def test_a_model_says_what_it_is(client: Any) -> None:
 
 def test_a_broken_picture_is_named_by_its_file_whatever_call_it_is_in(client: Any, files: list[Path]) -> None:
     files[18].write_bytes(b"no picture at all")
-    with pytest.raises(ClientError, match=rf"^{files[18]} is not a JPEG, PNG, BMP or GIF picture"):
+    with pytest.raises(ClientError, match=rf"^{files[18]} is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture"):
         client.classify(files)
-    with pytest.raises(ClientError, match=r"^picture 1 is not a JPEG, PNG, BMP or GIF picture: empty"):
+    with pytest.raises(ClientError, match=r"^picture 1 is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: empty"):
         client.classify([jpeg(0), b""])
 
 
@@ -114,8 +114,8 @@ def test_who_wants_partial_results_gets_the_answers_and_an_error_for_each_of_the
     found = client.classify(files, raise_errors=False)
     assert [position for position, one in enumerate(found) if one.error] == [3, 18]
     assert found[3] == Prediction((), "", None, f"{tmp_path}/none.jpg does not exist: give the path of a JPEG, PNG, "
-                                                "BMP or GIF file")
-    assert found[18].error.startswith(f"{files[18]} is not a JPEG, PNG, BMP or GIF picture")
+                                                "BMP, GIF, WebP or TIFF file")
+    assert found[18].error.startswith(f"{files[18]} is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture")
     assert (found[18].labels, found[18].model) == ((), "tiny")
     assert probabilities(found[19]) == pytest.approx(probabilities(client.classify([files[19]])[0]), abs=1e-6)
     nothing_to_send = client.classify([tmp_path / "none.jpg", tmp_path], raise_errors=False)

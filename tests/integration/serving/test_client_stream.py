@@ -70,7 +70,7 @@ def test_a_picture_that_fails_has_an_error_of_its_own(client: Any, pictures: lis
     sources[2], sources[40], sources[69] = broken, tmp_path / "none.jpg", bytes(5 * 2**20)  # the server takes 4 MiB
     answers = dict(client.classify_stream(sources))
     assert {position for position, answer in answers.items() if answer.error} == {2, 40, 69}
-    assert answers[2].error.startswith(f"{broken} is not a JPEG, PNG, BMP or GIF picture: 17 bytes")
+    assert answers[2].error.startswith(f"{broken} is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 17 bytes")
     assert answers[40].error.startswith(f"{tmp_path}/none.jpg does not exist")
     assert answers[69].error.startswith("picture 69 has 5.0 MiB, more than the 4 MiB that the server accepts")
     assert len(answers[68].labels) == 20

@@ -73,7 +73,7 @@ def test_classify_py(server: Server, folder: Path, best: dict[str, list[str]]) -
     first, *lines = done.stdout.splitlines()
     assert first == "tiny, version 10: 20 labels"
     assert answers("\n".join(lines[:2])) == dict(list(best.items())[:2])
-    assert "is not a JPEG, PNG, BMP or GIF picture" in lines[2]
+    assert "is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture" in lines[2]
 
 
 @needs_openssl
@@ -92,7 +92,7 @@ def test_stream_py(server: Server, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert sorted(said) == sorted(str(file) for file in folder.iterdir())
-    assert "is not a JPEG, PNG, BMP or GIF picture" in said[str(folder / "broken.jpg")]
+    assert "is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture" in said[str(folder / "broken.jpg")]
 
 
 def test_with_tensorflow_serving_py(server: Server, best: dict[str, list[str]]) -> None:
@@ -112,7 +112,7 @@ def test_classify_js(node: Path, server: Server, folder: Path, best: dict[str, l
     done = run("node", node / "classify.js", server.address, *list(best)[:2], folder / "broken.jpg")
     assert done.returncode == 0, done.stderr
     assert answers("\n".join(done.stdout.splitlines()[:2])) == dict(list(best.items())[:2])
-    assert "is not a JPEG, PNG, BMP or GIF picture" in done.stdout.splitlines()[2]
+    assert "is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture" in done.stdout.splitlines()[2]
     refused = run("node", node / "classify.js", "127.0.0.1:1", next(iter(best)))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "127.0.0.1:1: 14 UNAVAILABLE" in refused.stderr

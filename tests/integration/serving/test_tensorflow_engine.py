@@ -11,11 +11,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.tensorflow import TensorFlowDecoder, TensorFlowNetwork, bmp, choose_precision
+from serving.engine.tensorflow import TensorFlowDecoder, TensorFlowNetwork, choose_precision
 from serving.errors import ImageDecodeError, ServeError
 from serving.models.signatures import read_graph
 from tests.integration.serving.conftest import jpeg, picture
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
+from voc_cls.image_file import bmp
 
 
 @pytest.fixture

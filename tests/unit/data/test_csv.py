@@ -131,7 +131,7 @@ def test_names_with_commas_quotes_and_other_scripts_are_read(root: Path):
     ("path,class\np/a,b.jpg,dog\n", r":2: has 3 fields where the header has 2; put a field with a comma between"),
     ("path,class\np/x.jpg,dog\n", r":2: .*p/x.jpg: no such file"),
     ("path,class\np,dog\n", r":2: .*/p: is a folder where a file is expected"),
-    ("path,class\ntrain.csv,dog\n", r":2: .*is not a JPEG, PNG, BMP or GIF"),
+    ("path,class\ntrain.csv,dog\n", r":2: .*is not a JPEG, PNG, BMP, GIF, WebP or TIFF"),
     ("path,class\np/a.jpg,dog\n\np/../p/a.jpg,cat\n", r":4: lists '.*' again with other classes than .*csv:2"),
     ("path,labels\np/a.jpg,dog|cat\np/a.jpg,dog\n", r":3: lists '.*' again with other classes than .*csv:2"),
     ("path,labels\np/a.jpg,dog||cat\n", r":2: has an empty class \(classes are separated by bars\)"),

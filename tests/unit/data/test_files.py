@@ -28,10 +28,10 @@ def encoded(form: str, mode: str = "RGB", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def sixteen_bits() -> bytes:
-    """A PNG of 16 bits a sample, as scanners write them."""
+def sixteen_bits(form: str = "PNG") -> bytes:
+    """A file of 16 bits a sample, as scanners write them."""
     buffer = io.BytesIO()
-    Image.fromarray(np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH)).save(buffer, "PNG")
+    Image.fromarray(10 * np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH)).save(buffer, form)
     return buffer.getvalue()
 
 
@@ -51,26 +51,36 @@ GOOD = {
     "PNG with a palette": ("PNG", encoded("PNG", "P")),
     "BMP": ("BMP", BMP),
     "BMP with alpha": ("BMP", encoded("BMP", "RGBA")),
+    "BMP with a palette": ("BMP", encoded("BMP", "P")),
+    "BMP in black and white": ("BMP", encoded("BMP", "1")),
     "GIF": ("GIF", encoded("GIF")),
+    "WebP": ("WebP", encoded("WEBP")),
+    "lossless WebP": ("WebP", encoded("WEBP", lossless=True)),
+    "WebP with alpha": ("WebP", encoded("WEBP", "RGBA")),
+    "TIFF": ("TIFF", encoded("TIFF")),
+    "TIFF with LZW": ("TIFF", encoded("TIFF", compression="tiff_lzw")),
+    "16-bit TIFF": ("TIFF", sixteen_bits("TIFF")),
 }
 BAD = {
     "empty": (b"", "is empty"),
-    "a web page": (b"<!DOCTYPE html>", "is not a JPEG, PNG, BMP or GIF picture: 15 bytes that start with b'<!DOCTYP'"),
-    "WebP": (encoded("WEBP"), "is a WebP, which TensorFlow does not decode"),
+    "a web page": (b"<!DOCTYPE html>",
+                   "is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 15 bytes that start with b'<!DOCTYP'"),
+    "half a WebP": (encoded("WEBP")[:600], "is a truncated WebP of 600 bytes"),
+    "a TIFF of 32 bits": (encoded("TIFF", "F"), "is a TIFF of 32 bits a sample, where 1, 2, 4, 8, 16 are decoded"),
+    "a TIFF whose directory is missing": (encoded("TIFF")[:8], "is a damaged TIFF picture: its header ends after 8"),
     "half a JPEG": (JPEG[:len(JPEG) // 2], "is a truncated JPEG of "),
     "half a JPEG with a thumbnail": ((JPEG[:2] + THUMBNAIL + JPEG[2:])[:-len(JPEG) // 2], "is a truncated JPEG of "),
     "a JPEG that lacks two bytes": (JPEG[:-2], "its end-of-image marker is missing"),
     "a JPEG that ends in its header": (JPEG[:30], "is a damaged JPEG picture: its header ends after 30 bytes"),
     "a JPEG without a frame": (JPEG[:2] + b"\xff\xda" + JPEG[2:], "is a damaged JPEG picture: its header ends after "),
     "a JPEG of 12 bits": (JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"), "a JPEG of 12 bits a sample"),
-    "a lossless JPEG": (JPEG.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"), "coded as SOF3; TensorFlow decodes"),
+    "a lossless JPEG": (JPEG.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"), "coded as SOF3, where 8 bits"),
     "half a PNG": (PNG[:len(PNG) // 2], "is a truncated PNG of "),
     "a PNG that ends in its header": (PNG[:20], "is a damaged PNG picture: its header ends after 20 bytes"),
     "a PNG of four thousand million pixels": (PNG[:16] + struct.pack(">II", 65_535, 65_535) + PNG[24:],
                                               "has 65,535 × 65,535 pixels, more than 178,956,970"),
     "a PNG of no pixels": (PNG[:16] + struct.pack(">II", 0, 9) + PNG[24:], "whose header says 0 × 9 pixels"),
     "half a BMP": (BMP[:len(BMP) // 2], "is a truncated BMP of "),
-    "a BMP with a palette": (encoded("BMP", "P"), "is a BMP of 8 bits a pixel; TensorFlow decodes 24 or 32"),
 }
 
 
