@@ -57,10 +57,9 @@ def as_displayed(content: bytes, draft: int = 0) -> npt.NDArray[np.uint8]:
             pixels = _rgb(image, header)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise ImageError(f"a damaged {header.format} picture of {len(content)} bytes") from None
     except Exception as error:  # Pillow's readers raise anything for damaged bytes
-        raise ImageError(f"a damaged {header.format} picture of {len(content)} bytes: {error}") from None
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise ImageError(f"a {header.format} picture of {len(content)} bytes that cannot be decoded{reason}") from None
     return pixels if header.format == "TIFF" else _upright(pixels, header.orientation)  # Pillow has turned a TIFF
 
 

@@ -35,6 +35,8 @@ TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 322: "tile_width", 323: "
 TIFF_BITS = (1, 2, 4, 8, 16)
 LARGEST_TILE = 1 << 24
 """Pixels. libtiff allocates what the header claims."""
+LAST_MARKER = 0xFFDB
+"""From here down, a JPEG's segments (tables, frame headers) have no EXIF behind them; or it is no marker at all."""
 MOST_SEGMENTS, MOST_ENTRIES = 64, 256
 """Segments or chunks before the pixels, and entries of a directory, in which EXIF's orientation is looked for."""
 
@@ -141,7 +143,7 @@ def _jpeg_orientation(content: bytes) -> int:
     at = 2
     for _ in range(MOST_SEGMENTS):
         marker, length = struct.unpack(">HH", content[at:at + 4].ljust(4, b"\0"))
-        if marker <= 0xFFDA:  # the frame header, or no segment
+        if marker <= LAST_MARKER:
             break
         if marker == 0xFFE1 and content[at + 4:at + 10] == EXIF:
             return _orientation(content[at + 10:at + 2 + length])

@@ -52,16 +52,16 @@ def palette_of(entry: int) -> bytes:
 UPSIDE_DOWN = np.asarray(PALETTE)[::-1]
 FIVE_BITS = (COLOURS >> 3).astype(np.uint16)[::-1]
 BGR = COLOURS[::-1, :, ::-1]
-REVERSED = np.dstack([COLOURS[::-1], COLOURS[::-1, :, :1]])
 ODD_BMPS = {
     "8 bits": (encoded(PALETTE, "BMP"), INDEXED),
-    "4 bits": (bmp(4, bytes((UPSIDE_DOWN[:, ::2] << 4 | UPSIDE_DOWN[:, 1::2]).tobytes()), between=palette_of(4) ),
-               INDEXED),
+    "4 bits": (bmp(4, np.pad(UPSIDE_DOWN[:, ::2] << 4 | UPSIDE_DOWN[:, 1::2], ((0, 0), (0, 2))).tobytes(),
+                   between=palette_of(4).ljust(64, b"\0")), INDEXED),
     "1 bit": (encoded(Image.fromarray(COLOURS).convert("1"), "BMP"),
               np.asarray(Image.fromarray(COLOURS).convert("1").convert("RGB"))),
     "16 bits": (bmp(16, (FIVE_BITS[..., 0] << 10 | FIVE_BITS[..., 1] << 5 | FIVE_BITS[..., 2]).tobytes()),
-                (COLOURS >> 3) * 255 // 31),
-    "masks": (bmp(32, REVERSED.tobytes(), 3, struct.pack("<III", 0xFF, 0xFF00, 0xFF0000)), COLOURS),
+                (COLOURS >> 3).astype(int) * 255 // 31),
+    "masks": (bmp(32, np.dstack([BGR[..., :1], BGR]).tobytes(), 3, struct.pack("<III", 0xFF << 24, 0xFF0000, 0xFF00)),
+              COLOURS),
     "of OS/2": (bmp(24, BGR.tobytes(), size=12), COLOURS),
     "run lengths": (bmp(8, b"".join(b"".join(bytes((1, index)) for index in row) + b"\0\0" for row in UPSIDE_DOWN)
                         + b"\0\1", 1, palette_of(4).ljust(1024, b"\0")), INDEXED),
@@ -122,24 +122,23 @@ REFUSED = {
     "16-bit PNG with 12 bits": (encoded(DARK, "PNG"), "a PNG of 16 bits a sample whose values are all below 16,384"),
     "16-bit TIFF with 12 bits": (encoded(DARK, "TIFF"), "a TIFF of 16 bits a sample whose values are all below 16,384"),
     "floating-point TIFF": (encoded(DARK.astype(np.float32), "TIFF"), "a TIFF of 32 bits a sample"),
-    "half a WebP": (encoded(COLOURS, "WEBP")[:-30], "a damaged WebP picture of"),
-    "half a TIFF": (encoded(COLOURS, "TIFF", compression="tiff_lzw")[:-300], "a damaged TIFF picture"),
+    "half a WebP": (encoded(COLOURS, "WEBP")[:-30], "a WebP picture of "),
+    "half a TIFF": (encoded(COLOURS, "TIFF")[:-300], "a TIFF picture of "),
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_decoded_rightly_is_refused_in_the_same_words_everywhere(kind: str, tmp_path: Path):
-    content, words = REFUSED[kind]
-    path = tmp_path / "a.jpg"
-    path.write_bytes(content)
-    with pytest.raises(ImageError) as refused:
-        decodable(content)
-    assert str(refused.value).startswith(words)
-    (problem,) = decode_all([path], [560])
-    assert str(problem) == f"{path}: is {refused.value}; replace it, or convert it to JPEG"
-    with pytest.raises(DataError) as caught, naming_broken_images([path], VGG):
-        list(image_batches([path], 1, VGG))
-    assert str(caught.value) == str(problem)
+def test_what_cannot_be_decoded_rightly_is_refused_in_the_same_words_everywhere(tmp_path: Path):
+    paths = [tmp_path / f"{number}.jpg" for number in range(len(REFUSED))]
+    for path, (content, words) in zip(paths, REFUSED.values(), strict=True):
+        path.write_bytes(content)
+        with pytest.raises(ImageError) as refused:
+            decodable(content)
+        assert str(refused.value).startswith(words)
+        (problem,) = decode_all([path], [560])
+        assert str(problem) == f"{path}: is {refused.value}; replace it, or convert it to JPEG"
+    with pytest.raises(DataError) as caught, naming_broken_images(paths, VGG):
+        list(image_batches(paths, 1, VGG))
+    assert str(caught.value) == str(next(decode_all(paths, [560])))
 
 
 def test_the_graph_alone_refuses_16_bits_of_which_12_are_used():

@@ -1,7 +1,7 @@
 """EXIF's orientation with TensorFlow's ops, so that an export turns images upright in its graph.
 
 The rules are those of `voc_cls/image_header.py`, to the bit: the tag 0x0112 of the first directory, in both byte
-orders; what is damaged or cut off counts as upright. Without EXIF it costs a few ops on the first bytes.
+orders; what is damaged or cut off counts as upright.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from voc_cls.image_header import MOST_ENTRIES, MOST_SEGMENTS, ORIENTATION, SHORT
+from voc_cls.image_header import LAST_MARKER, MOST_ENTRIES, MOST_SEGMENTS, ORIENTATION, SHORT
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 APP1_EXIF = (0xFFE1, 0x4578, 0x6966, 0)
 """The marker of a JPEG's segment and, after its length, "Exif" and two zeros."""
-LAST_MARKER = 0xFFDA
-"""Up to it (SOS), and below, no segment can hold EXIF: frame headers, or no marker at all."""
+JFIF = (0xFFE0, 16)
+"""The marker and the length of the segment with which most JPEGs begin."""
 FILL = 0xFFFF
 EXIF_CHUNK, PIXEL_CHUNK = (0x6558, 0x4966), (0x4944, 0x4154)
 """The names of a PNG's chunks, eXIf and IDAT."""
@@ -30,9 +30,14 @@ def jpeg_exif(content: tf.Tensor) -> tf.Tensor:
     def is_exif(head: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all(tf.gather(head, [0, 2, 3, 4]) == APP1_EXIF)
 
-    at, head = _search(content, 2, 5, lambda head: (head[0] > LAST_MARKER) & ~is_exif(head),
-                       lambda head: tf.where(head[0] == FILL, tf.constant(1, tf.int64), 2 + head[1]))
-    return _part(content, at + 10, tf.where(is_exif(head), head[1] - 8, 0))
+    def found() -> tf.Tensor:
+        at, head = _search(content, 2, 5, lambda head: (head[0] > LAST_MARKER) & ~is_exif(head),
+                           lambda head: tf.where(head[0] == FILL, tf.constant(1, tf.int64), 2 + head[1]))
+        return _part(content, at + 10, tf.where(is_exif(head), head[1] - 8, 0))
+
+    start = _words(content, 2, 10)  # a loop costs more than all else here, and most JPEGs need none
+    behind_jfif = tf.where(tf.reduce_all(start[:2] == JFIF), start[9], start[0])
+    return tf.cond(behind_jfif > LAST_MARKER, found, lambda: tf.constant(b""))
 
 
 def png_exif(content: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from voc_cls.data.orientation import jpeg_exif, png_exif, upright
 from voc_cls.image_file import LEAST_BRIGHT, decodable
 
@@ -73,8 +75,10 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
     content = tf.io.read_file(path)
 
-    def converted() -> tf.Tensor:
-        return tf.ensure_shape(tf.numpy_function(decodable, [content], tf.string, stateful=False), [])
+    def converted() -> tf.Tensor:  # a scalar comes as bytes or, eagerly, as an array
+        bytes_ = tf.numpy_function(lambda content: decodable(np.asarray(content, object).item()), [content], tf.string,
+                                   stateful=False)
+        return tf.ensure_shape(bytes_, [])
 
     start = tf.strings.substr(content, 0, 3)
     usual = (start == JPEG_MAGIC) | (start == PNG_MAGIC)
