@@ -179,7 +179,7 @@ def wait_for_decoding(pid: int) -> None:
 
 def test_check_and_stats_say_what_is_wrong_with_the_root_or_the_split(devkit: Path, tmp_path: Path) -> None:
     for name, root, split, said in (
-            ("check", tmp_path, "test", f"pass --root {devkit}"),
+            ("check", devkit / "JPEGImages", "test", f"pass --root {devkit}"),
             ("check", tmp_path / "no", "test", "no such folder; --root takes the folder of one year"),
             ("stats", devkit, "valid", "no such split; the splits of VOC2007 are: test, train, trainval, val")):
         started = time.monotonic()

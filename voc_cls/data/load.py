@@ -216,8 +216,11 @@ def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
 
 
 def _voc_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
-    train, test = _defaults_by_name("voc")(roots)
-    return "trainval" if "trainval" in splits_of("voc", roots) else train, test
+    try:
+        train, test = _defaults_by_name("voc")(roots)
+        return "trainval" if "trainval" in splits_of("voc", roots) else train, test
+    except DataError:  # told when a split is read
+        return "trainval", "test"
 
 
 def _defaults_by_name(kind: DataKind) -> Callable[[tuple[Path, ...]], tuple[str, str]]:

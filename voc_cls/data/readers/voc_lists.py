@@ -89,7 +89,7 @@ def class_list_problems(path: Path, split: Path, lines: Mapping[str, int], truth
         if not CLASS_LINE.fullmatch(text):
             problems.append(f"{path}:{line}: has {text!r} where an id and 1, 0 or -1 are expected")
             continue
-        image_id = resolve(columns[0]) or columns[0]
+        image_id = columns[0] if columns[0] in lines else resolve(columns[0]) or columns[0]
         if image_id in entries:
             problems.append(f"{path}:{line}: lists {columns[0]!r} again, it is on line {entries[image_id][1]} too; "
                             "remove one")
