@@ -59,8 +59,9 @@ class FigureText:
             yield
 
     def __call__(self, text: str, width: int | None = None) -> str:
-        """The text with escapes such as \\u732b for what cannot be drawn, first shortened to `width` columns."""
-        return "".join(self._drawn(character) for character in (text if width is None else shortened(text, width)))
+        """The text with escapes such as \\u732b for what cannot be drawn, shortened to `width` columns."""
+        drawn = "".join(map(self._drawn, text))
+        return drawn if width is None else shortened(drawn, width)
 
     def _drawn(self, character: str) -> str:
         if character not in self.undrawable:

@@ -22,6 +22,8 @@ TOP_K = 5
 """Of the top-k accuracy, as in ImageNet's challenge; one fewer than the classes if there are no more than 5."""
 MOST_NAMED, MOST_NUMBERED = 40, 16
 """Classes up to which the drawn confusion matrix has room for their names, and for numbers."""
+NAME_LENGTH = 24
+"""Columns of a name there."""
 FIGURE_SIZE, FIGURE_DPI = 6.4, 110
 """Of the drawn confusion matrix: inches, pixels an inch."""
 
@@ -177,7 +179,7 @@ def confusion_figure(confusion: Confusion) -> npt.NDArray[np.uint8]:
         axes.set_ylabel("true class")
         named = range(classes) if classes <= MOST_NAMED else ()
         size = 9 if classes <= MOST_NUMBERED else 6  # points
-        labels = [names(confusion.labels[number]) for number in named]
+        labels = [names(confusion.labels[number], NAME_LENGTH) for number in named]
         axes.set_xticks(named, labels, rotation=90, fontsize=size)
         axes.set_yticks(named, labels, fontsize=size)
         if classes <= MOST_NUMBERED:
