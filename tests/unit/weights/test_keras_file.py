@@ -35,6 +35,8 @@ def small() -> Callable[[], keras.Model]:
         images = keras.Input((8, 8, 3))
         features = keras.layers.Conv2D(4, 3, name="block1_conv1")(images)
         features = keras.layers.BatchNormalization(name="block1_bn")(features)
+        features = keras.layers.DepthwiseConv2D(3, use_bias=False, name="conv_dw_1")(features)
+        features = keras.layers.BatchNormalization(scale=False, name="conv_dw_1_bn")(features)
         features = keras.layers.Conv2D(5, 1, use_bias=False, name="block1_conv2")(features)
         features = keras.layers.Flatten(name="flatten")(features)
         features = keras.layers.Dense(6, name="fc1")(features)

@@ -109,6 +109,8 @@ def _by_class(path: Path, file: Any, names: Mapping[str, str]) -> Iterator[tuple
         variables = NUMBERED.get(re.sub(r"_\d+$", "", layer.rpartition("/")[2]), ())
         if not variables or not len(file[place]):
             continue
+        if variables == NUMBERED["batch_normalization"] and len(file[place]) == len(variables) - 1:
+            variables = variables[1:]  # without gamma, as in the Inceptions
         name = file[place].attrs.get("name", names.get(layer))
         if not isinstance(name, str):
             raise WeightsError(f"{path} does not name its layers ({layer}), as early versions of Keras 3 wrote it: "
