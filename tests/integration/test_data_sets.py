@@ -94,7 +94,7 @@ def lists(*lines: str, classes: str = "") -> Callable[[Path], object]:
 @pytest.mark.parametrize(("make", "data", "root", "found"), [
     (half_an_archive, "cifar10", "half.tar.gz", "half.tar.gz: is cut short, damaged"),
     (archive_of_something_else, "cifar10", "other.tar.gz", "other.tar.gz: has no cifar-10-batches-py/batches.meta"),
-    (lists("file,class", "a.jpg,cat"), "csv", "", "train.csv:1: has the columns 'file', 'class'"),
+    (lists("url,class", "a.jpg,cat"), "csv", "", "train.csv:1: has the columns 'url', 'class'"),
     (lists("path,class", "a.jpg,cta", classes="cat\ndog\n"), "csv", "", "train.csv:2: unknown class 'cta', it is not"),
     (lambda _: None, "folder", "", "is empty; --root takes class folders"),
 ])

@@ -226,7 +226,7 @@ def test_other_columns_beside_those_of_0_and_1_need_the_list_of_classes(root: Pa
 @pytest.mark.parametrize(("separator", "name"), [
     (",", "commas"), (";", "semicolons"), (", ", "commas"), (" ", "blanks"),
 ])
-def test_other_separators_are_recognised_where_every_class_occurs_elsewhere_too(root: Path, separator: str, name: str):
+def test_other_separators_are_recognised_where_classes_occur_elsewhere_too(root: Path, separator: str, name: str):
     (root / "train.csv").write_text(f'image,tags\np/a.jpg,"cat{separator}dog"\np/b.jpg,dog\n'
                                     f'p/c.jpg,"cat{separator}elk"\np/d.jpg,elk\np/e.jpg,\n')
     dataset = read(root)
@@ -235,6 +235,14 @@ def test_other_separators_are_recognised_where_every_class_occurs_elsewhere_too(
     (warning,) = dataset.warnings
     assert warning == (f"{root}/train.csv:2: 'cat{separator}dog' is read as 2 classes, separated by {name}, and so are "
                        "the others")
+
+
+def test_a_class_that_is_always_beside_another_is_taken_with_commas_but_not_with_blanks(root: Path):
+    (root / "train.csv").write_text('path,labels\np/a.jpg,"cat,dog"\np/b.jpg,dog\n')
+    assert names(read(root)) == [{"cat", "dog"}, {"dog"}]
+    (root / "train.csv").write_text("path,labels\np/a.jpg,traffic light\np/b.jpg,light\n")
+    with pytest.raises(DataError, match="'traffic light', which may be one class or several"):
+        read(root)
 
 
 @pytest.mark.parametrize("cells", [("Fat Hen", "Maize", "Common wheat"), ("tench, Tinca tinca", "goldfish"),

@@ -39,7 +39,7 @@ IN_SPLIT_FOLDER = "_classes.csv"
 SUBMISSION = re.compile(r".*submission", re.IGNORECASE)
 """Kaggle's example of an answer, which has no labels."""
 PER_CLASS = re.compile(r"(?P<split>[^_]+)_(?P<name>\D.*?)(?:_(?P<fold>\d{1,6}))?")
-FIRST_LINES = 1000
+FIRST_LINES = 100
 """Those that show whether a list is of one class."""
 USAGE = "`root` takes the folder of the lists, such as train.csv and test.csv, or one of them"
 

@@ -18,8 +18,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from operator import not_
 from pathlib import Path
 
 from voc_cls.data.dataset import Task
@@ -48,16 +46,16 @@ def splits_of(root: Path) -> tuple[str, ...]:
 
 def has_classes(root: Path, split: str) -> bool:
     """Whether the classes of a split are known; in the test folders of competitions they are not."""
-    return bool(_class_names(_layout(root)[split]))
+    return bool(_layout(root)[split].classes)
 
 
 def is_folder(root: Path) -> bool:
     """Whether `root` has images in several class folders, or flat ones with the class in their names."""
     try:
-        layout = _layout(root)
-        if len(set().union(*map(_class_names, layout.values()))) < 2:
+        layout = _layout(root).values()
+        if len(set().union(*(split.classes for split in layout))) < 2:
             return False
-        folders = [folder for split in layout.values() for folder in _entries(split).folders or (split,)]
+        folders = [folder for split in layout for folder in split.folders or (split.path,)]
         return any(entries.images for folder in folders for entries in _walk(folder, (), set()))
     except DataError:
         return False
@@ -72,21 +70,21 @@ def scan_folder(root: Path, split: str) -> SplitScan:
     layout = _layout(root)
     if split not in layout:
         raise DataError(f"{root}: there is no split {split!r}; the splits are: {', '.join(layout)}")
-    classes = sorted({name for folder in layout.values() for name in _class_names(folder)})
+    classes = sorted(set().union(*(entries.classes for entries in layout.values())))
     problems = [problem for name in classes if (problem := class_problem(name))]
     if problems:
         raise DataError(f"{root}: {problems[0]}")
-    entries = _entries(layout[split])
+    entries = layout[split]
     images, other_files = _trees(entries, problems) if entries.folders else _flat(entries, problems)
     if not classes or not (images or problems):
-        raise DataError(f"{layout[split]}: holds no pictures; {USAGE}")
+        raise DataError(f"{entries.path}: holds no pictures; {USAGE}")
     warnings = summed_up((str(path), "is not a picture and is ignored") for path in other_files)
     inside = [{path.name for path in _entries(folder).folders} for folder in entries.folders]
     if len(inside) > 1 and len(shared := sorted(set.intersection(*inside))) > 1:
         warnings += (f"{entries.path}: each class has the folders {' and '.join(shared[:2])}; if these are classes, "
                      "name the folders above like splits (train, test), or pass one of them as the root",)
-    if layout[split] not in (root, root / split):
-        warnings += (f"{root}: the classes of the split {split} are those in {layout[split]}",)
+    if entries.path not in (root, root / split):
+        warnings += (f"{root}: the classes of the split {split} are those in {entries.path}",)
     return scan_images(root, split, Task.SINGLE_LABEL, classes, _once(images, problems), problems, warnings)
 
 
@@ -99,17 +97,27 @@ class Entries:
     images: tuple[Path, ...]
     other_files: tuple[Path, ...]
 
+    @property
+    def classes(self) -> set[str]:
+        """The names of the folders, or without any, those that the names of the images begin with."""
+        if self.folders:
+            return {path.name for path in self.folders}
+        return {match[1] for path in self.images if (match := FLAT.fullmatch(path.name))}
+
 
 def _entries(path: Path) -> Entries:
+    folders: list[Path] = []
+    images: list[Path] = []
+    other_files: list[Path] = []
     try:
-        names = sorted(name for name in os.listdir(path)
-                       if not name.startswith(".") and name.lower() not in IGNORED_NAMES)
+        names = sorted(os.listdir(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    folders = tuple(path / name for name in names if os.path.isdir(path / name))
-    files = sorted({path / name for name in names} - set(folders))
-    kinds = [_is_image(file) for file in files]
-    return Entries(path, folders, tuple(compress(files, kinds)), tuple(compress(files, map(not_, kinds))))
+    for name in names:
+        if not name.startswith(".") and name.lower() not in IGNORED_NAMES:
+            file = path / name
+            (folders if os.path.isdir(file) else images if _is_image(file) else other_files).append(file)
+    return Entries(path, tuple(folders), tuple(images), tuple(other_files))
 
 
 def _is_image(path: Path) -> bool:
@@ -128,11 +136,11 @@ def _is_image(path: Path) -> bool:
     return True
 
 
-def _layout(root: Path) -> dict[str, Path]:
-    """Split → its folder."""
+def _layout(root: Path) -> dict[str, Entries]:
+    """Split → the folder that has its classes."""
     if not root.is_dir():
         raise DataError(f"{root}: {'is a file' if root.exists() else 'no such folder'}; {USAGE}")
-    entries = _entries(_unwrapped(root, inside_split=False))
+    entries = _unwrapped(root, inside_split=False)
     if not (entries.folders or entries.images or entries.other_files):
         raise DataError(f"{root}: is empty; {USAGE}")
     splits = {path.name: _unwrapped(path, inside_split=True) for path in entries.folders if is_split_name(path.name)}
@@ -141,32 +149,23 @@ def _layout(root: Path) -> dict[str, Path]:
         raise DataError(f"{root}: has the folders {', '.join(splits)}, which are named like splits, beside "
                         f"{', '.join(others[:8])}, which are not; move either away, or rename a class")
     _refuse_images_beside_folders(entries)
-    return splits or {ALL: entries.path}
+    return splits or {ALL: entries}
 
 
-def _unwrapped(folder: Path, inside_split: bool) -> Path:
+def _unwrapped(folder: Path, inside_split: bool) -> Entries:
     """The folder that has the classes or splits, below folders that hold nothing but the next one.
 
     Of the folders in a split, only one with the name of a split is no class (seg_train/seg_train).
     """
+    entries = _entries(folder)
     for _ in range(WRAPPERS):
-        entries = _entries(folder)
-        if len(entries.folders) != 1 or entries.images:
+        if len(entries.folders) != 1 or entries.images or is_split_name(entries.folders[0].name) != inside_split:
             break
         below = _entries(entries.folders[0])
-        if is_split_name(below.path.name) != inside_split:
+        if not (inside_split or below.folders or len(below.classes) > 1):
             break
-        if not (inside_split or below.folders or len(_class_names(below.path)) > 1):
-            break
-        folder = below.path
-    return folder
-
-
-def _class_names(split: Path) -> set[str]:
-    entries = _entries(split)
-    if entries.folders:
-        return {path.name for path in entries.folders}
-    return {match[1] for path in entries.images if (match := FLAT.fullmatch(path.name))}
+        entries = below
+    return entries
 
 
 def _trees(split: Entries, problems: list[str]) -> tuple[list[LabelledImage], list[Path]]:

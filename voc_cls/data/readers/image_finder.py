@@ -37,7 +37,7 @@ class ImageFinder:
         if os.path.exists(direct):
             return direct
         above, _, base = name.replace("\\", "/").rpartition("/")
-        for place in self._places:
+        for place in (*self._found, *self._places):  # where others were, first
             images = self._images(place / above).get(base, [])
             if len(images) > 1:
                 raise DataError(f"{name!r} could be {' or '.join(images)} in {place / above}; write its extension too")

@@ -1,7 +1,7 @@
 """What separates the classes in a column `labels`: "|", or what the cells themselves show beyond doubt.
 
 "cat,dog" may be two classes, and "Fat Hen" is one. Where `classes.txt` lists the classes, it decides. Otherwise a cell
-is divided only if each of its parts occurs in another cell too, and everything else is refused.
+is divided only if one of its parts occurs in another cell too, with blanks each of them; everything else is refused.
 
 `cells` are what the column has and where it does first, such as "train.csv:3: ", in all lists with the same classes.
 """
@@ -44,7 +44,8 @@ def find_separator(cells: Mapping[str, str], classes: Collection[str] = ()) -> t
         return separator, []
     counts = Counter(part for cell in cells for part in divided(cell, separator))
     for cell, parts in examples.items():
-        if not classes and (cell[0] in "[{(" or min(counts[part] for part in parts) < 2):
+        occurrences = sorted(counts[part] for part in parts)
+        if not classes and (cell[0] in "[{(" or occurrences[0 if separator == BLANK else -1] < 2):
             raise DataError(f"{cells[cell]}has the classes {cell!r}, which may be one class or several that are "
                             f"separated by {SEPARATORS[separator]}; {ADVICE}")
     cell, parts = next(iter(examples.items()))
