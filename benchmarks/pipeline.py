@@ -77,12 +77,12 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
     kinds = {"decode only": names.map(alone, every).prefetch(every),
              "decode only, kept inside": names.map(lambda path: tf.shape(alone(path)), every).batch(BATCH),
              "--augment flip (default)": ours(), "--augment none": ours(augment="none"),
-             "--augment lecture": ours(augment="lecture"), "--augment randaugment": ours(augment="randaugment"),
+             "--augment mild": ours(augment="mild"), "--augment randaugment": ours(augment="randaugment"),
              "--mixup 0.2 --cutmix 1": ours(mixup=0.2, cutmix=1.0)}
     for cache in ("memory", "disk"):
         kept = cached_images(paths, preprocessing, cache, folder / "cache", float("inf"), lambda _: None)
         kinds[f"--cache {cache}"] = ours(kept)
-        kinds[f"--cache {cache} --augment lecture"] = ours(kept, augment="lecture")
+        kinds[f"--cache {cache} --augment mild"] = ours(kept, augment="mild")
     return kinds
 
 

@@ -35,6 +35,8 @@ class Metadata:
     voc_cls_version: str
     picture_formats: tuple[str, ...] = GRAPH_FORMATS
     """Files that the graph takes; voc-serve converts other ones before it."""
+    cut: str | None = None
+    """The scope or pool behind which the network ends."""
 
     def to_json(self) -> str:
         """Indented JSON, `format` first."""

@@ -88,6 +88,7 @@ def metadata_of(trained: TrainedRun) -> Metadata:
         | {"pictures": provenance["train_pictures"]},
         metrics=json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.is_file() else None,
         voc_cls_version=__version__,
+        cut=spec.cut,
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from voc_cls.evaluation.report.page import Report
     from voc_cls.evaluation.tta import Tta
     from voc_cls.nets.network import Network
-    from voc_cls.nets.registry import Normalisation
+    from voc_cls.nets.registry import Head, Normalisation
     from voc_cls.training.trained_run import TrainedRun
 
 __all__ = ["create_network", "evaluate", "export", "fetch_weights", "load_dataset", "open_run", "train"]
@@ -74,7 +74,7 @@ def fetch_weights(name: str = "vgg_16_conv", folder: str | os.PathLike[str] | No
     return fetch(fetch_source(name), target.absolute(), say=logger.info, console=console)
 
 
-def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Literal["fc", "gap", "gap+max"] = "gap",
+def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Head = "gap", cut: str | None = None,
                    weights: str | os.PathLike[str] | None = None, image_size: int | None = None,
                    normalisation: Normalisation = "auto",
                    precision: Literal["float32", "bfloat16", "float16"] = "float32",
@@ -85,7 +85,9 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Litera
         name: One of the networks of `voc-nets`.
         classes: The labels, in the order of the network's outputs; usually `data.classes`.
         head: "gap" (the L2-normalised mean of the last grid, for weight files that hold the convolutions only),
-            "gap+max" (its maximum too, better for small objects) or "fc" (the paper's own).
+            "gap+max" (its maximum too, better for small objects), "flatten" (a dense layer on all of its values) or
+            "fc" (the paper's own).
+        cut: The scope or pool behind which the network ends, such as "pool3" or "block4". Default: the whole network.
         weights: A weight file of any known format, the folder of an earlier run with the same head, or None for random
             weights.
         image_size: Height and width of the input, pixels. Default: the network's own, 224 for VGG.
@@ -104,8 +106,9 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Litera
     from voc_cls.training import initial_weights
 
     return initial_weights.create_network(
-        name, classes=classes, head=head, weights=None if weights is None else Path(weights), image_size=image_size,
-        normalisation=normalisation, precision=precision, exclude=exclude, seed=seed, weights_entry=weights_entry)
+        name, classes=classes, head=head, cut=cut, weights=None if weights is None else Path(weights),
+        image_size=image_size, normalisation=normalisation, precision=precision, exclude=exclude, seed=seed,
+        weights_entry=weights_entry)
 
 
 def train(network: Network, train: Dataset, val: Dataset | None = None, *, out: str | os.PathLike[str],
@@ -127,7 +130,7 @@ def train(network: Network, train: Dataset, val: Dataset | None = None, *, out: 
         console: Where the settings and the table of layers are printed. Default: nowhere.
         progress: Whether a progress bar is shown, on a terminal or in a notebook.
         options: Any other option of `voc-train` about training, loss, augmentation and caches: `steps=500`,
-            `lr=1e-3`, `augment="lecture"`, `loss="focal"`, `seed=1`.
+            `lr=1e-3`, `augment="mild"`, `loss="focal"`, `seed=1`.
 
     Returns:
         The run: `run.history`, `run.predict(paths)`, `run.network`, `run.report`.

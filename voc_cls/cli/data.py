@@ -30,7 +30,7 @@ DESCRIPTION = """Prepare data sets: download, check, count, preview and split th
   voc-data download voc2007
   voc-data check --root VOCdevkit/VOC2007
   voc-data stats --root VOCdevkit/VOC2007 --plot stats.png
-  voc-data preview --root VOCdevkit/VOC2007 --augment lecture --out preview.png
+  voc-data preview --root VOCdevkit/VOC2007 --augment mild --out preview.png
   voc-data split --data folder --root PetImages --out lists --folds 5
   voc-data suspects runs/head
   voc-data demo demo --pictures 480
@@ -155,7 +155,7 @@ class Preview:
     """Draw training pictures into a PNG file, original and augmented.
 
     Example:
-      voc-data preview --root VOCdevkit/VOC2007 --augment lecture
+      voc-data preview --root VOCdevkit/VOC2007 --augment mild
     """
 
     root: tuple[Path, ...]

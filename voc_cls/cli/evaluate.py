@@ -70,6 +70,9 @@ class EvalConfig:
     """Write all scores to this JSON file, 0 to 1."""
     predictions: Path | None = None
     """Write the probabilities of every picture to this CSV file."""
+    table: Path | None = None
+    """Write a CSV file of files,y_true,y_pred, for data sets of two classes: the picture, 1 if it is of the second
+    class, and the probability of that class."""
     report: Path | None = None
     """Write an HTML report to this file: tables, curves, the worst mistakes with Grad-CAM."""
     sheet: Path | None = None
@@ -86,7 +89,7 @@ def evaluate() -> None:
     config = parse(EvalConfig, PROGRAM, DESCRIPTION)
     check_ranges(config)
     for flag, file in (("--json", config.json), ("--predictions", config.predictions), ("--report", config.report),
-                       ("--sheet", config.sheet)):
+                       ("--sheet", config.sheet), ("--table", config.table)):
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
     if config.sheet is not None and config.sheet.suffix.lower() != ".png":
@@ -104,7 +107,7 @@ def evaluate() -> None:
     warn(dataset.warnings)
     precision = inference_precision(config.precision or recorded["compute"]["inference_precision"])
     trained = open_run(config.run, precision, config.weights)
-    files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples)]
+    files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples, config.table)]
     fitted: tuple[Path, ...] = ()
     if config.write and is_own(config, recorded):
         files.append(files_in(trained.folder))

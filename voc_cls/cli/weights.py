@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import tyro
 
 from voc_cls.cli.nets import Nets
 from voc_cls.console import import_tensorflow, parse, run, with_flags
 from voc_cls.errors import UsageError
+from voc_cls.nets.registry import Head
 
 PROGRAM = "voc-weights"
 DESCRIPTION = """Fetch, inspect, compare, convert and verify pretrained weights.
@@ -115,8 +116,10 @@ class Diff:
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=FILE)]
     net: str = "vgg_16"
     """The network; voc-weights list shows them."""
-    head: Literal["fc", "gap", "gap+max"] = "fc"
+    head: Head = "fc"
     """Its head; see voc-train --help."""
+    cut: str | None = None
+    """The scope or pool behind which it ends; see voc-train --help."""
     classes: int = 20
     """Number of classes."""
     exclude: tuple[str, ...] = ()
@@ -131,7 +134,7 @@ class Diff:
         import_tensorflow()
         from voc_cls.nets.network import build_network
 
-        network = build_network(self.net, self.head, self.classes)
+        network = build_network(self.net, self.head, self.classes, cut=self.cut)
         diff = compare(weights.shapes, network, self.exclude, weights.path.name)
         _show(diff)
         _note(weights.notes)
@@ -150,6 +153,9 @@ class Convert:
     A state_dict of torchvision, for TF-Slim:
       voc-weights convert resnet50.pth resnet_v1_50.ckpt
 
+    The lecture's own network without TF-Slim (vgg16/conv1_1/kernel:0):
+      voc-weights convert vgg_16.ckpt vgg16.npy --to vgg.npy
+
     Two files that together contain all tensors:
       voc-weights convert conv.npz fc.npz vgg_16.ckpt
 
@@ -165,7 +171,7 @@ class Convert:
     net: str | None = None
     """The network. Default: recognised by the names in the file."""
     to: str | None = None
-    """The new format, such as npz. Default: the suffix of the file to write."""
+    """The new format, such as npz, or vgg.npy. Default: the suffix of the file to write."""
     partial: bool = False
     """Omit tensors for which the new format has no name, instead of failing."""
     overwrite: bool = False

@@ -13,9 +13,10 @@ from voc_cls.errors import UsageError
 class AugmentationConfig:
     """Random variation of training pictures."""
 
-    augment: Literal["none", "flip", "lecture", "randaugment"] = "flip"
-    """Preset. flip: mirror half of the pictures. lecture: also zoom and shift by up to 10 % and rotate by up to 10
-    degrees. randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below override it."""
+    augment: Literal["none", "flip", "mild", "lecture", "randaugment"] = "flip"
+    """Preset. flip: mirror half of the pictures. mild: also zoom and shift by up to 10 % and rotate by up to 10
+    degrees. lecture: the lecture's: flips both ways, scale 0.6 to 1.4, shift by up to 20 %, any rotation, wrapping
+    beyond the edges. randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below override it."""
     horizontal_flip: bool | None = None
     """Mirror half of the pictures. Default: see --augment."""
     vertical_flip: bool | None = None
@@ -26,6 +27,9 @@ class AugmentationConfig:
     """Shift by up to this fraction of the width and height. Default: see --augment."""
     rotation: Annotated[float | None, Range(0, 180)] = None
     """Rotate by up to this many degrees in either direction. Default: see --augment."""
+    edges: Literal["reflect", "wrap"] | None = None
+    """What lies beyond the edges of a moved picture: its mirror image, or its opposite side. Default: wrap for
+    --augment lecture, otherwise reflect."""
     mixup: Annotated[float, Range(0, 1e9)] = 0.0
     """Alpha of mixup (Zhang et al. 2018), such as 0.2: blend each picture and its labels with another one of the batch.
     0: off."""
@@ -40,7 +44,8 @@ class AugmentationConfig:
         """What the fields come to; UsageError names the one whose value cannot be used."""
         check_ranges(self)
         overrides: dict[str, Any] = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip,
-                                     "zoom": self.zoom, "shift": self.shift, "rotation": self.rotation}
+                                     "zoom": self.zoom, "shift": self.shift, "rotation": self.rotation,
+                                     "edges": self.edges}
         chosen = replace(PRESETS[self.augment], mixup=self.mixup, cutmix=self.cutmix,
                          **{name: value for name, value in overrides.items() if value is not None})
         return replace(chosen, views=self._views(chosen))
@@ -71,6 +76,10 @@ class Augmentation:
     """Fraction of the image's width and height."""
     rotation: float = 0.0
     """Degrees."""
+    edges: Literal["reflect", "wrap"] = "reflect"
+    """What lies beyond the edges of a moved image."""
+    whole_levels: bool = False
+    """Whether an image is moved as uint8, in whole grey levels, as imgaug does; otherwise as float32."""
     randaugment: bool = False
     mixup: float = 0.0
     """Alpha of the beta distribution of the weights; 0: never."""
@@ -103,9 +112,11 @@ class Augmentation:
 PRESETS = {
     "none": Augmentation(),
     "flip": Augmentation(horizontal=True),
-    # The lecture lists "horizontal/vertical flip, zoom, shift, rotation" and no ranges; these are our reading. Shift:
-    # 0.1 as in Keras' own CIFAR-10 example with ImageDataGenerator; zoom alike; rotation: half of the 20 degrees in
-    # ImageDataGenerator's documentation. No vertical flip: photographs have an upright (--vertical-flip adds it).
-    "lecture": Augmentation(horizontal=True, zoom=0.1, shift=0.1, rotation=10.0),
+    # Shift: 0.1 as in Keras' own CIFAR-10 example with ImageDataGenerator; zoom alike; rotation: half of the 20 degrees
+    # in ImageDataGenerator's documentation. No vertical flip: photographs have an upright (--vertical-flip adds it).
+    "mild": Augmentation(horizontal=True, zoom=0.1, shift=0.1, rotation=10.0),
+    # The lecture on Dogs vs. Cats: imgaug's Fliplr(0.5), Flipud(0.5) and one Affine with mode="wrap", on uint8
+    "lecture": Augmentation(horizontal=True, vertical=True, zoom=0.4, shift=0.2, rotation=180.0, edges="wrap",
+                            whole_levels=True),
     "randaugment": Augmentation(horizontal=True, randaugment=True),
 }

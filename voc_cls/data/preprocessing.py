@@ -35,7 +35,9 @@ class Preprocessing:
     channels: str = "RGB"
     """Order of the colour channels. Keras' own VGG-16 is BGR, TF-Slim's is RGB: recorded, never assumed."""
     resize: str = "bilinear"
-    """Interpolation; half-pixel centres, no antialiasing, aspect ratio not kept (as in the lecture)."""
+    """Interpolation; half-pixel centres, no antialiasing, aspect ratio not kept (as in the lecture). "bilinear", or
+    "bilinear-constant": beyond the edges the image is black, which dims the border of what is enlarged, as
+    skimage.transform.resize(mode="constant") does."""
     jpeg_dct: str = "INTEGER_ACCURATE"
     """libjpeg's inverse DCT. TensorFlow's default is the fast one, up to 5 grey levels off."""
 
@@ -121,7 +123,18 @@ def resize(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     import tensorflow as tf
 
     size = preprocessing.size
-    return tf.image.resize(images, [size, size], preprocessing.resize)  # float32, also of uint8
+    resized = tf.image.resize(images, [size, size], "bilinear")  # float32, also of uint8
+    if preprocessing.resize == "bilinear":
+        return resized
+
+    def inside(length: tf.Tensor) -> tf.Tensor:
+        """The weight that the image has in each of the new places, beside the black beyond its edges: [size]."""
+        pixels = tf.cast(length, tf.float32)
+        places = (tf.range(size, dtype=tf.float32) + 0.5) * pixels / size - 0.5
+        return tf.clip_by_value(1 + tf.minimum(places, pixels - 1 - places), 0.0, 1.0)
+
+    height, width = inside(tf.shape(images)[-3]), inside(tf.shape(images)[-2])
+    return resized * height[:, None, None] * width[:, None]
 
 
 def normalise(images: Any, preprocessing: Preprocessing) -> Any:

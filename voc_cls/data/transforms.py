@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,10 +107,13 @@ def flip(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Te
 def resampled(image: Pixels, draw: int, augmentation: Augmentation) -> Pixels:
     """`resample` of an array; returns a new one, because TensorFlow may write into it."""
     random = np.random.default_rng(draw >> FLIP_BITS)
+    if augmentation.whole_levels:
+        image = np.rint(image).astype(np.uint8)
     geometry = Geometry.drawn(augmentation, random)
     if augmentation.randaugment:
         image, geometry = randaugment(image, geometry, random)
-    return image.copy() if geometry == Geometry() else warped(image, geometry)
+    varied = image.copy() if geometry == Geometry() else warped(image, geometry, augmentation.edges)
+    return varied.astype(np.float32, copy=False)
 
 
 def randaugment(image: Pixels, geometry: Geometry, random: np.random.Generator) -> tuple[Pixels, Geometry]:
@@ -131,11 +134,11 @@ def recoloured(image: Pixels, name: str, sign: float) -> Pixels:
     return np.asarray(changed, np.float32)
 
 
-def warped(image: Pixels, geometry: Geometry) -> Pixels:
-    """Moves a float32 [H, W, 3] image; interpolation is bilinear, beyond its edges the image is reflected."""
+def warped(image: Any, geometry: Geometry, edges: str = "reflect") -> Any:
+    """Moves a float32 or uint8 [H, W, 3] image; interpolation is bilinear. edges: what lies beyond them."""
     import cv2
 
     height, width = image.shape[:2]
-    moved: Pixels = cv2.warpAffine(image, geometry.matrix(height, width), (width, height), flags=cv2.INTER_LINEAR,
-                                    borderMode=cv2.BORDER_REFLECT)
-    return moved
+    border = {"reflect": cv2.BORDER_REFLECT, "wrap": cv2.BORDER_WRAP}[edges]
+    return cv2.warpAffine(image, geometry.matrix(height, width), (width, height), flags=cv2.INTER_LINEAR,
+                          borderMode=border)

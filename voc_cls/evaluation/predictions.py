@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
+from voc_cls.errors import UsageError
 from voc_cls.files import write_aside
 from voc_cls.image_file import as_displayed
 from voc_cls.prediction import Prediction
@@ -150,6 +151,32 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: Floats) -> No
                 writer.writerow([picture.relative_to(folder).as_posix(), _names(dataset, dataset.labels[row] == 1),
                                  _names(dataset, marked[row]),
                                  *(f"{probability:.6f}" for probability in probabilities[row])])
+
+    write_aside(path, write)
+
+
+def check_binary(dataset: Dataset) -> None:
+    """UsageError unless every picture is of one of two classes."""
+    if dataset.task is not Task.SINGLE_LABEL or len(dataset.classes) != 2:
+        raise UsageError(f"`table`: is for pictures of one of two classes; {dataset.name} is {dataset.task.value} with "
+                         f"{len(dataset.classes)} classes, for which there is `predictions`")
+
+
+def write_binary_table(path: Path, dataset: Dataset, probabilities: Floats) -> None:
+    """Writes a CSV of `files,y_true,y_pred`: path, 1 for the second of two classes, probability of that class.
+
+    Args:
+        path: The file; it appears whole.
+        dataset: The pictures; `check_binary` has passed it.
+        probabilities: float [N, 2], 0 to 1.
+    """
+
+    def write(aside: Path) -> None:
+        with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(["files", "y_true", "y_pred"])
+            writer.writerows(zip(map(str, dataset.paths), dataset.labels[:, 1].astype(int),
+                                 (f"{probability:.6f}" for probability in probabilities[:, 1]), strict=True))
 
     write_aside(path, write)
 

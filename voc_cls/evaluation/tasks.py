@@ -45,8 +45,8 @@ def score(validation: Dataset, logits: Floats) -> Score:
                      {f"average_precision/{of_class.name}": of_class.ap for of_class in result.classes
                       if of_class.positives})
     scores = singlelabel_scores(validation, logits)
-    right = scores.accuracy * len(validation)
-    return Score(right + 1 / (2 + scores.log_loss),  # the loss counts at most half a picture
+    tie_break = 1 / (2 + scores.log_loss) / len(validation)  # at most half a picture
+    return Score(scores.accuracy + tie_break,
                  {"val_accuracy": scores.accuracy, "val_loss": scores.log_loss},
                  {f"recall/{of_class.name}": of_class.recall for of_class in scores.classes if of_class.positives})
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from voc_cls.errors import UsageError
 from voc_cls.nets.network import Network
 
 if TYPE_CHECKING:
@@ -45,9 +46,12 @@ def at_any_size(network: Network) -> keras.Model:
 
     With fc6 and fc7 its logits are the mean over the grid of places that the network's own input fits into, 32 pixels
     apart; at the network's own size there is one place. One model for all sizes: Keras traces a new one for each model.
+    UsageError for a head that takes one size only.
     """
     import keras
 
+    if network.head == "flatten":
+        raise UsageError("`tta` multi-scale: not with `head` flatten, which takes one size only; choose flip")
     images = keras.Input((None, None, 3), name="images")
     first, *inner, _ = network.model.layers  # the last one flattens
     outputs = {id(first.output): images}

@@ -171,6 +171,7 @@ class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras
 
     def __init__(self, norm: Norm, name: str, dtype: str) -> None:
         super().__init__(momentum=norm.decay, epsilon=norm.epsilon, scale=norm.gamma, name=name, dtype=dtype)
+        self.norm = norm
 
     def add_weight(self, *args: Any, **options: Any) -> Any:
         """As Keras', but a MirroredStrategy knows how to combine the values that the replicas assign."""

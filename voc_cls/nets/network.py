@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from voc_cls.errors import UsageError
 from voc_cls.nets import alexnet, inception, mobilenet, nasnet, resnet, vgg
 from voc_cls.nets.inception_tables import TABLES
 from voc_cls.nets.layers import FC_DROPOUT, Backbone, fully_connected, slim_name
-from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, net_spec
+from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, Resize, net_spec
 
 GAP_SCALE = 10.0
 """Length given to the unit-norm features of the `gap` head: docs/decisions.md has the measurement."""
@@ -84,7 +85,8 @@ class Network:
 
 
 def build_network(net: str, head: str, classes: int, precision: str = "float32",
-                  image_size: int | None = None, normalisation: Normalisation = "auto") -> Network:
+                  image_size: int | None = None, normalisation: Normalisation = "auto",
+                  cut: str | None = None, resize: Resize = "bilinear") -> Network:
     """Builds the network `net` with a new head for `classes` labels, randomly initialised.
 
     Args:
@@ -94,16 +96,21 @@ def build_network(net: str, head: str, classes: int, precision: str = "float32",
         precision: as for `build`.
         image_size: height and width of the images, pixels; None: the network's own.
         normalisation: as for `net_spec`.
+        cut: as for `net_spec`.
+        resize: as for `net_spec`.
 
     Raises:
-        UsageError: names an unknown net or head, and a size that they cannot take.
+        UsageError: names an unknown net, head or cut, and a size that they cannot take.
     """
     if head not in HEADS:
         raise UsageError(f"`head` {head}: no such head; known are {', '.join(HEADS)}")
     if classes < 1:
         raise UsageError(f"`classes` {classes}: a network needs at least one")
-    own, spec = net_spec(net), net_spec(net, image_size, normalisation)
+    own, spec = net_spec(net), net_spec(net, image_size, normalisation, cut, resize)
     fixed = head == "fc" and FAMILIES[spec.family].fc_bias is not None
+    if fixed and cut is not None:
+        raise UsageError(f"`cut` {cut}: the layers of `head` fc are made for the whole {net}; choose `head` flatten, "
+                         "gap or gap+max")
     if fixed and spec.preprocessing.size != own.preprocessing.size:
         raise UsageError(f"`image_size` {image_size}: the layers of `head` fc are made for {own.preprocessing.size}; "
                          "choose `head` gap or gap+max")
@@ -117,14 +124,17 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
         spec: its sizes need not be those of the registry.
         head: "fc" is the paper's: fc6 and fc7, or the mean of the last grid, with its dropout. "gap": the mean of the
             grid, L2-normalised and scaled: for when only the convolutions are pretrained. "gap+max": the grid's maximum
-            beside its mean, so that small objects are not averaged away.
+            beside its mean, so that small objects are not averaged away. "flatten": a dense layer on all of its values.
         precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
     """
     size, family = spec.preprocessing.size, FAMILIES[spec.family]
     images = keras.Input((size, size, 3), name="images")
     with keras.name_scope(spec.scope) if spec.scope else nullcontext():
-        backbone = family.backbone(spec, images, precision)
-        if head != "fc":
+        backbone = _backbone(spec, images, precision)
+        if head == "flatten":
+            values = (1, 1, math.prod(backbone.features.shape[1:]))
+            x = keras.layers.Reshape(values, dtype="float32", name="flatten")(backbone.features)
+        elif head != "fc":
             x = _pooled(backbone.features, with_maximum=head == "gap+max")
         elif family.fc_bias is not None:
             x = fully_connected(backbone, precision, family.fc_bias)
@@ -136,6 +146,33 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
         x = keras.layers.Conv2D(classes, 1, dtype="float32", name=spec.head)(x)
         logits = keras.layers.Flatten(dtype="float32", name="logits")(x)
     return Network(spec, head, keras.Model(images, logits, name=spec.name), entries, backbone.grid)
+
+
+def _backbone(spec: NetSpec, images: Tensor, precision: str) -> Backbone:
+    """Everything before the head: the family's, up to `spec.cut`."""
+    build_whole, cut, size = FAMILIES[spec.family].backbone, spec.cut, spec.preprocessing.size
+    if cut is None:
+        return build_whole(spec, images, precision)
+    try:
+        whole = build_whole(spec, images, precision)
+    except ValueError as error:  # of a later layer, which finds no grid
+        if size >= spec.smallest:
+            raise
+        raise UsageError(f"`image_size` {size}: too small for {spec.name}, which needs {spec.smallest}, also with "
+                         "`cut`") from error
+    paths = {layer.name.replace(".", "/"): layer for layer in keras.Model(images, whole.features).layers[1:]}
+    inside = [path for path in paths if f"{path}/".startswith(f"{cut}/")]
+    if not inside:
+        known = dict.fromkeys(path.split("/")[0] for path in paths)
+        raise UsageError(f"`cut` {cut}: {spec.name} has no such scope or pool before its head; there are "
+                         f"{', '.join(known)}")
+    last = paths[inside[-1]]  # Keras sorts them by their distance from the end
+    features = last.output
+    is_pool = isinstance(last, (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D))
+    kept = [layer.name.replace(".", "/") for layer in keras.Model(images, features).layers]
+    entries = {scope: entry for scope, entry in whole.entries.items()
+               if any(f"{path}/".startswith(f"{scope}/") for path in kept)}
+    return Backbone(features, last.input if is_pool else features, entries)
 
 
 def _grid_mean(features: Tensor) -> Tensor:

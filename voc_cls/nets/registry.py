@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError
@@ -14,12 +14,15 @@ LARGEST_IMAGE = 2048
 
 Family = Literal["vgg", "resnet_v1", "resnet_v2", "alexnet", "inception_v1", "inception_v2", "inception_v3",
                  "inception_v4", "inception_resnet_v2", "mobilenet_v1", "nasnet_mobile", "nasnet_large"]
-Normalisation = Literal["auto", "vgg", "inception", "torch"]
+Normalisation = Literal["auto", "vgg", "caffe", "inception", "torch"]
+Head = Literal["fc", "gap", "gap+max", "flatten"]
+Resize = Literal["bilinear", "bilinear-constant"]
 Blocks = tuple[tuple[int, int], ...]
 
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     # (mean, std), grey levels 0-255, RGB
     "vgg": ((123.68, 116.78, 103.94), (1.0, 1.0, 1.0)),  # TF-Slim, preprocessing/vgg_preprocessing.py
+    "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),  # the VGG authors' own, with which VGG16.npz files come
     "inception": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),  # …/inception_preprocessing.py: to -1 … 1
     "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),  # torchvision's weights: 255 × its mean and std
 }
@@ -64,6 +67,13 @@ class NetSpec:
     grid."""
     matrices: tuple[str, ...] = ()
     """Scopes whose weights are matrices in TF-Slim and 1 × 1 convolutions here: fully connected classifiers."""
+    cut: str | None = None
+    """The last scope or pool of a network that is cut off behind it, such as pool3 or block4, without `scope`."""
+
+    @property
+    def title(self) -> str:
+        """For people: the name, and where the network is cut."""
+        return self.name if self.cut is None else f"{self.name} up to {self.cut}"
 
     def path(self, below: str) -> str:
         """TF-Slim's whole name of what lies `below` the network's scope."""
@@ -75,7 +85,7 @@ class NetSpec:
         return self.path(f"{self.slim_head}/{name.removeprefix(ours)}") if name.startswith(ours) else name
 
 
-HEADS = ("fc", "gap", "gap+max")
+HEADS = get_args(Head)
 
 
 def _normalised(size: int, normalisation: str) -> Preprocessing:
@@ -181,12 +191,17 @@ NETS = {spec.name: spec for spec in (
 )}
 
 
-def net_spec(name: str, image_size: int | None = None, normalisation: Normalisation = "auto") -> NetSpec:
+def net_spec(name: str, image_size: int | None = None, normalisation: Normalisation = "auto",
+             cut: str | None = None, resize: Resize = "bilinear") -> NetSpec:
     """The network called `name`: a row of NETS, or MobileNet-v1 of any width, such as mobilenet_v1_0.75_192.
 
     Args:
+        name: a key of NETS.
         image_size: height and width of the input, pixels; None: the network's own.
         normalisation: another mean and divisor than the network's own, for weights that were trained with it.
+        cut: as `NetSpec.cut`; it may begin with `scope`, as TF-Slim's end points do. `build` knows whether it exists,
+            and whether the image is large enough for what is left.
+        resize: as `Preprocessing.resize`.
 
     Raises:
         UsageError: for an unknown name, with the known ones, and for a size that the network cannot take.
@@ -195,13 +210,14 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
     if spec is None:
         raise UsageError(f"`net` {name}: no such network; known are {', '.join(NETS)}, and mobilenet_v1_WIDTH_SIZE "
                          "with other numbers")
-    preprocessing = spec.preprocessing
+    size, smallest = spec.preprocessing.size if image_size is None else image_size, 1 if cut else spec.smallest
+    if not smallest <= size <= LARGEST_IMAGE:
+        raise UsageError(f"`image_size` {size}: must be from {smallest} to {LARGEST_IMAGE} for {name}")
+    preprocessing = replace(spec.preprocessing, size=size, resize=resize)
     if normalisation != "auto":
-        preprocessing = replace(_normalised(preprocessing.size, normalisation), channels=preprocessing.channels)
-    size = preprocessing.size if image_size is None else image_size
-    if not spec.smallest <= size <= LARGEST_IMAGE:
-        raise UsageError(f"`image_size` {size}: must be from {spec.smallest} to {LARGEST_IMAGE} for {name}")
-    return replace(spec, preprocessing=replace(preprocessing, size=size))
+        mean, std = NORMALISATIONS[normalisation]
+        preprocessing = replace(preprocessing, mean=mean, std=std)
+    return replace(spec, preprocessing=preprocessing, cut=cut and cut.removeprefix(f"{spec.scope}/"))
 
 
 def _mobilenet_called(name: str) -> NetSpec | None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import view_batches
 from voc_cls.data.preprocessing import Preprocessing
-from voc_cls.nets.network import Network, build_network
+from voc_cls.nets.network import Network, build
 from voc_cls.training.augmented_views import View
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.devices import compiles, policy, versions
@@ -64,8 +64,7 @@ class FrozenBackbone:
 
 def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackbone:
     """Everything before the scope `first`, computing in `precision`, with the weights that `network` has now."""
-    inference = build_network(network.spec.name, network.head, network.classes, policy(precision),
-                              network.spec.preprocessing.size)
+    inference = build(network.spec, network.head, network.classes, policy(precision))
     inference.model.set_weights(network.model.get_weights())
     model, _ = inference.cut(first)
     frozen = network.scopes[:network.scopes.index(first)]
@@ -77,7 +76,7 @@ def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackb
     model.compile(jit_compile=compiles())
     preprocessing = network.spec.preprocessing
     return FrozenBackbone(model, preprocessing, {
-        "net": network.spec.name, "head": network.head, "before": first,
+        "net": network.spec.name, "cut": network.spec.cut, "head": network.head, "before": first,
         "weights": tensors_digest(sorted(weights.items())), "precision": precision,
         "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices})
 

@@ -16,6 +16,7 @@ from voc_cls.data.groups import AUTO
 from voc_cls.data.load import NONE, checked_roots, default_splits, splits_of
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import UsageError
+from voc_cls.nets.registry import Head, Normalisation, Resize, net_spec
 from voc_cls.paths import cache_folder
 from voc_cls.training.devices import inference_precision
 
@@ -129,18 +130,25 @@ class NetworkConfig:
     moving average the network."""
     net: str = "vgg_16"
     """Network; voc-nets lists their sizes and accuracies."""
-    head: Literal["fc", "gap", "gap+max"] = "fc"
+    head: Head = "fc"
     """Classification head. fc: the network's own (VGG, AlexNet: fc6, fc7, m_fc8; the others: global average
     pooling, m_logits). gap: L2-normalised global average pooling, for weight files that contain only the convolutions.
-    gap+max: also the maximum, better for small objects."""
+    gap+max: also the maximum, better for small objects. flatten: a dense layer on all values of the last grid."""
+    cut: str | None = None
+    """End the network behind this scope or pool, such as pool3 (VGG), block4 (ResNet) or Mixed_5b (Inception); the head
+    follows it. VGG and AlexNet then need another --head than fc. Default: the whole network."""
     image_size: int | None = None
     """Height and width of the network's input, pixels. Default: the network's own (VGG: 224). A larger input shows
     smaller objects and costs time with its square; not for VGG and AlexNet with --head fc."""
-    normalisation: Literal["auto", "vgg", "inception", "torch"] = "auto"
+    normalisation: Normalisation = "auto"
     """Mean and divisor of the pixels. auto: those that the weights were trained with (torchvision's files: torch),
-    otherwise the network's own."""
+    otherwise the network's own. vgg: minus 123.68, 116.78, 103.94. caffe: minus 123.68, 116.779, 103.939."""
+    resize: Resize = "bilinear"
+    """Interpolation to the network's size. bilinear-constant: the same with black beyond the picture's edges, which
+    darkens the border of small pictures; scikit-image's mode="constant" in a lecture."""
     exclude: tuple[str, ...] = ()
-    """Scopes that are not restored from the weight file, such as fc6 fc7. The head never is."""
+    """Scopes that are not restored from the weight file, such as fc6 fc7, or the beginning of their names, such as fc.
+    The head never is."""
     trainable: str = "all"
     """Layers to train: head; all; <scope>+ such as conv5+ for that scope and all later ones; or a regular expression
     that is searched for in the names of the scopes, such as 'conv5|m_fc8'. All other layers are frozen."""
@@ -148,18 +156,26 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Duration and learning rate. The defaults of --steps, --lr and --l2 depend on --trainable and --head."""
+    """Duration and learning rate. The defaults of --steps, --lr and --l2 depend on --trainable, --head and
+    --optimizer."""
 
     steps: Annotated[int | None, Range(1)] = None
     """Number of training steps, one batch each. Default: 6000, as in the lecture; 3000 for --trainable head."""
     batch_size: Annotated[int, Range(1)] = 32
     """Pictures per step."""
     lr: Annotated[float | None, Range(1e-30, 1e30)] = None
-    """Learning rate of Adam. Default: 1e-5, as in the lecture; 2e-3 for --trainable head."""
+    """Learning rate. Default: 1e-5, as in the lecture; 2e-3 for --trainable head; 1e-3 for --optimizer sgd, momentum
+    and adagrad."""
+    optimizer: Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"] = "adam"
+    """Optimiser. adamw: Adam with --weight-decay. sgd: plain gradient descent. momentum: the same with --momentum."""
+    momentum: Annotated[float | None, Range(0, 0.9999)] = None
+    """Momentum of --optimizer momentum. Default: 0.9."""
+    weight_decay: Annotated[float | None, Range(0, 1e9)] = None
+    """Decoupled weight decay of --optimizer adamw, on the kernels. Default: 0.004."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """Learning-rate schedule. cosine: falls to 0 at the last step. plateau: multiplied by --plateau-factor when the
-    validation score (mean AP; single-label: accuracy; without validation the loss) has not improved for
-    --plateau-patience validations."""
+    validation score (--monitor; without validation the training loss) has not improved for --plateau-patience
+    validations."""
     warmup_steps: Annotated[int, Range(0)] = 0
     """Steps in which the learning rate rises linearly from 0, before the schedule starts (not with plateau)."""
     plateau_factor: Annotated[float, Range(1e-6, 0.999)] = 0.3
@@ -168,6 +184,11 @@ class TrainingConfig:
     """Number of validations without improvement after which --schedule plateau lowers the learning rate."""
     early_stopping: Annotated[int | None, Range(1)] = None
     """Stop after this number of validations without improvement. Default: never."""
+    min_delta: Annotated[float, Range(0, 1e9)] = 0.0
+    """Smallest improvement that keeps --early-stopping waiting, in units of what --monitor watches, such as 1e-4."""
+    monitor: Literal["score", "loss"] = "score"
+    """What selects the best weights and decides the plateau and early stopping. score: the validation's mean AP;
+    single-label: accuracy. loss: the validation's loss."""
     head_lr_multiplier: Annotated[float, Range(0, 1e9)] = 1.0
     """Learning-rate multiplier for new layers. It scales Adam's rate, not the gradient, which Adam would normalise
     away."""
@@ -176,6 +197,13 @@ class TrainingConfig:
     layers; 1: the same rate everywhere."""
     l2: Annotated[float | None, Range(0, 1e9)] = None
     """Factor of the L2 penalty on the kernels. Default: 0; 5e-4 for a gap head that is trained alone."""
+    bn_decay: Annotated[float | None, Range(0, 0.999999)] = None
+    """Decay per step of the moving averages of batch normalisation, such as 0.99. Default: the network's own (ResNet:
+    0.997, Inception: 0.9997)."""
+    frozen_bn: Literal["keep", "update"] = "keep"
+    """Batch normalisation of frozen layers. keep: uses its moving averages and leaves them as they are. update:
+    normalises by the batch and updates them, as TF-Slim does if layers are frozen by leaving their variables out of
+    the optimiser's list."""
     clip_norm: Annotated[float | None, Range(1e-30, 1e30)] = None
     """Largest global norm of the gradients; larger ones are scaled down. Default: no clipping."""
     accumulate: Annotated[int, Range(1)] = 1
@@ -283,7 +311,7 @@ class TrainConfig:
 
         UsageError for values that cannot be used or contradict each other; DataError where there is no such data set.
         """
-        defaults = recipe(self.network.trainable, self.network.head)
+        defaults = recipe(self.network.trainable, self.network.head, self.training.optimizer)
         defaults["eval_weights"] = "raw" if self.training.ema is None else "ema"
         training = replace(self.training, **{name: value for name, value in defaults.items()
                                              if getattr(self.training, name) is None})
@@ -291,7 +319,8 @@ class TrainConfig:
         check_combinations(training, self.dataset.val_split)
         self.augmentation.resolved()
         weights = self.network.weights
-        network = replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute()))
+        network = replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute()),
+                          cut=net_spec(self.network.net, cut=self.network.cut).cut)
         return replace(self, dataset=self.dataset.checked(), network=network, training=training)
 
     def resolved(self, train: Dataset) -> ResolvedConfig:
@@ -341,17 +370,27 @@ def check_combinations(training: TrainingConfig, val_split: str) -> None:
                          "itself; choose cosine or constant")
     if training.warmup_steps >= (training.steps or 0):
         raise UsageError(f"`warmup_steps` {training.warmup_steps}: must be below `steps` {training.steps}")
+    if training.min_delta and training.early_stopping is None:
+        raise UsageError(f"`min_delta` {training.min_delta:g}: is of `early_stopping`, which is off; give it a number "
+                         "of validations, or omit both")
+    for name, owner in (("momentum", "momentum"), ("weight_decay", "adamw")):
+        if getattr(training, name) is not None and training.optimizer != owner:
+            raise UsageError(f"`{name}` {getattr(training, name):g}: is of `optimizer` {owner}, not of "
+                             f"{training.optimizer}; omit one of them")
     if training.early_stopping is not None and val_split == NONE:
         raise UsageError(f"`early_stopping` {training.early_stopping}: nothing is validated with `val_split` none; "
                          "omit one of them")
 
 
-def recipe(trainable: str, head: str) -> dict[str, Any]:
-    """Sensible steps, learning rate and L2 penalty for what is trained."""
-    if trainable != "head":
-        return {"steps": 6000, "lr": 1e-5, "l2": 0.0}  # the lecture's
-    # docs/decisions.md: chosen by cross-validation on trainval of the real VOC2007 part
-    return {"steps": 3000, "lr": 2e-3, "l2": 0.0 if head == "fc" else 5e-4}
+def recipe(trainable: str, head: str, optimizer: str) -> dict[str, Any]:
+    """Sensible steps, learning rate and L2 penalty for what is trained, and Keras' own values of the optimiser."""
+    values: dict[str, Any] = {"steps": 6000, "lr": 1e-5, "l2": 0.0}  # the lecture's
+    if trainable == "head":
+        # docs/decisions.md: chosen by cross-validation on trainval of the real VOC2007 part
+        values = {"steps": 3000, "lr": 2e-3, "l2": 5e-4 if head.startswith("gap") else 0.0}
+    if optimizer in ("sgd", "momentum", "adagrad"):
+        values["lr"] = 1e-3  # a step is then as long as the gradient, or falls with the sum of all before
+    return values | {"momentum": {"momentum": 0.9}, "adamw": {"weight_decay": 0.004}}.get(optimizer, {})
 
 
 def option_groups(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import Order
-from voc_cls.evaluation.tasks import score
+from voc_cls.evaluation.tasks import Score, score
 from voc_cls.files import write_aside
 from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, TrainingProgress, Validation
 from voc_cls.training.checkpoint import Checkpoint, Preemption, Saved, restore
@@ -102,8 +102,13 @@ class Fit:
             with self._weights(self.config.eval_weights):
                 return self.part.logits(inputs, len(val))
 
-        return Validation(predict, lambda logits: score(val, logits),
-                          lambda: self._save(self.folder.best, self.config.eval_weights))
+        def scored(logits: npt.NDArray[np.float32]) -> Score:
+            """With the loss that is trained, without penalties on the weights."""
+            result, loss = score(val, logits), float(keras.ops.convert_to_numpy(self.loss(val.targets, logits)))
+            rank = -loss if self.config.monitor == "loss" else result.rank
+            return replace(result, rank=rank, metrics={**result.metrics, "val_loss": loss})
+
+        return Validation(predict, scored, lambda: self._save(self.folder.best, self.config.eval_weights))
 
     def _schedules(self) -> list[keras.callbacks.Callback]:
         """What lowers the rate or ends the run when the validation, or without one the loss, stops improving."""
@@ -114,7 +119,8 @@ class Fit:
             callbacks.append(keras.callbacks.ReduceLROnPlateau(
                 factor=config.plateau_factor, min_delta=0.0, patience=config.plateau_patience, **watched))
         if config.early_stopping is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=config.early_stopping, **watched))
+            callbacks.append(keras.callbacks.EarlyStopping(min_delta=config.min_delta, patience=config.early_stopping,
+                                                           **watched))
         return callbacks
 
     def _weights(self, kind: Literal["raw", "ema"]) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from voc_cls.errors import UsageError
-from voc_cls.nets.layers import STATISTICS, slim_name
+from voc_cls.nets.layers import STATISTICS, BatchNorm, slim_name
 from voc_cls.nets.network import Network
 from voc_cls.training.config import TrainingConfig
 from voc_cls.weights.diff import below
@@ -44,7 +44,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Trained:
-    """Layers in order. Nothing before the scope `first` is trained, so it can run once for all."""
+    """Layers in order. Nothing before the scope `first` changes, so it can run once for all."""
 
     first: str
     rows: tuple[LayerRow, ...]
@@ -114,9 +114,9 @@ def trained_layers(network: Network, trainable: str) -> frozenset[str]:
 def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Sequence[str] = ()) -> Trained:
     """Freezes what `trainable` does not name, and puts `l2` on the kernels of the rest, as TF-Slim does.
 
-    A frozen batch normalisation goes by its moving averages and leaves them as they are. exclude: scopes that were not
-    restored: they are new layers as the head is. The L2 factor is of the sum of squares, as `keras.regularizers.L2` has
-    it (TF-Slim's counts half the sum).
+    What a frozen batch normalisation does is said by `frozen_bn`. exclude: scopes that were not restored: they are new
+    layers as the head is. The L2 factor is of the sum of squares, as `keras.regularizers.L2` has it (TF-Slim's counts
+    half the sum). UsageError for a `trainable` that cannot be, and for a `bn_decay` without batch normalisation.
     """
     chosen, scope = trained_layers(network, trainable), network.spec.scope
 
@@ -125,13 +125,23 @@ def freeze(network: Network, trainable: str, config: TrainingConfig, exclude: Se
 
     old_scopes = [name for name in reversed(network.scopes) if not new(name)]
     factors = {name: config.layer_decay ** distance for distance, name in enumerate(old_scopes)}
-    rows = []
+    rows, updated = [], []
     for path, layer in layers(network).items():
-        layer.trainable = path in chosen
+        trained = layer.trainable = path in chosen
+        if isinstance(layer, BatchNorm):
+            layer.momentum = layer.norm.decay if config.bn_decay is None else config.bn_decay
+            if config.frozen_bn == "update":
+                updated.append(path.split("/")[0])
+                layer.trainable = True
+                for variable in (variable for variable in layer.weights if variable.name not in STATISTICS):
+                    variable.trainable = trained
         for variable in layer.weights:
             if variable.name.endswith("kernel"):  # None where an earlier training had a penalty
-                variable.regularizer = keras.regularizers.L2(config.l2) if layer.trainable and config.l2 else None
+                variable.regularizer = keras.regularizers.L2(config.l2) if trained and config.l2 else None
         factor = config.head_lr_multiplier if new(path) else factors[path.split("/")[0]]
         parameters = sum(int(np.prod(variable.shape)) for variable in layer.weights if variable.name not in STATISTICS)
-        rows.append(LayerRow(path, parameters, layer.trainable, factor))
-    return Trained(next(row.scope for row in rows if row.trained), tuple(rows))
+        rows.append(LayerRow(path, parameters, trained, factor))
+    if config.bn_decay is not None and not any(isinstance(layer, BatchNorm) for layer in network.model.layers):
+        raise UsageError(f"`bn_decay` {config.bn_decay:g}: {network.spec.name} has no batch normalisation; omit it")
+    changing = {row.scope for row in rows if row.trained} | set(updated)
+    return Trained(next(scope for scope in network.scopes if scope in changing), tuple(rows))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -16,7 +16,7 @@ from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.network import Network, build_network
-from voc_cls.nets.registry import NORMALISATIONS, Normalisation, net_spec
+from voc_cls.nets.registry import NORMALISATIONS, Head, Normalisation, Resize, net_spec
 from voc_cls.training.config import UNKNOWN, NetworkConfig
 from voc_cls.training.devices import POLICIES, policy
 from voc_cls.training.run_folder import RunFolder
@@ -85,6 +85,7 @@ def check_same_kind(run: RunFolder, network: Network, classes: tuple[str, ...], 
     recorded = run.read_config()
     differences: tuple[tuple[str, Any, Any], ...] = (
         ("`net`", network.spec.name, recorded["network"]["net"]),
+        ("`cut`", network.spec.cut, recorded["network"].get("cut")),
         ("`head`", network.head, recorded["network"]["head"]),
         ("the task", task, task and Task(recorded["provenance"]["task"])),
         ("classes", ", ".join(classes), ", ".join(run.read_labels())))
@@ -115,16 +116,16 @@ class CreatedNetwork(Network):
     origin: Origin
 
 
-def create_network(net: str = "vgg_16", *, classes: Sequence[str], head: str = "fc", weights: Path | str | None = None,
-                   image_size: int | None = None, normalisation: Normalisation = "auto", precision: str = "float32",
-                   exclude: Sequence[str] = (), seed: int = 0, console: Console | None = None,
-                   weights_entry: str | None = None) -> CreatedNetwork:
+def create_network(net: str = "vgg_16", *, classes: Sequence[str], head: Head = "fc", weights: Path | str | None = None,
+                   cut: str | None = None, image_size: int | None = None, normalisation: Normalisation = "auto",
+                   precision: str = "float32", exclude: Sequence[str] = (), seed: int = 0,
+                   console: Console | None = None, weights_entry: str | None = None) -> CreatedNetwork:
     """`voc_cls.create_network`, which prints the table of restored layers on `console`."""
     source = WeightsSource.open(RANDOM if weights is None else str(Path(weights).absolute()), net, weights_entry)
     if normalisation == "auto":
         normalisation = source.normalisation(net)
     with seeded(seed):
-        built = build_network(net, head, len(classes), policy(precision), image_size, normalisation)
+        built = build_network(net, head, len(classes), policy(precision), image_size, normalisation, cut)
     digest = source.restore(built, exclude, tuple(classes), None, console or Console(quiet=True))
     origin = Origin(source.name, weights_entry, tuple(exclude), seed, digest, network_digest(built))
     return CreatedNetwork(built.spec, built.head, built.model, built.entries, built.grid, origin)
@@ -155,9 +156,9 @@ def describe_network(network: Network, trainable: str, seed: int) -> NetworkDesc
     else:
         reason = ""
     head: Any = network.head  # one of HEADS
+    pixels, resize = spec.preprocessing, cast("Resize", spec.preprocessing.resize)
     config = NetworkConfig(str(UNKNOWN) if reason else origin.weights, None if reason else origin.entry, spec.name,
-                           head, spec.preprocessing.size, normalisation_of(spec.preprocessing), origin.exclude,
-                           trainable)
+                           head, spec.cut, pixels.size, normalisation_of(pixels), resize, origin.exclude, trainable)
     return NetworkDescription(config, precision, now if reason else origin.digest, reason)
 
 

@@ -1,4 +1,4 @@
-"""Adam with a learning-rate factor for every variable, schedules, and averaged weights beside the raw ones."""
+"""Optimisers with a learning-rate factor for every variable, schedules, and averaged weights beside the raw ones."""
 
 from __future__ import annotations
 
@@ -12,33 +12,27 @@ import tensorflow as tf
 from voc_cls.training.config import ResolvedTraining
 
 
-class Adam(keras.optimizers.Adam):  # type: ignore[misc]
-    """Keras' Adam with a factor of the learning rate for each variable, in the order it is built with.
+class RateFactors(keras.optimizers.Optimizer):  # type: ignore[misc]
+    """Goes before an optimiser of Keras': a factor of the learning rate for each variable, in the order of `build`.
 
-    The factor scales the rate: a factor on the gradient would cancel out in Adam's quotient.
+    The factor scales the rate: a factor on the gradient would cancel out in Adam's quotient. `kernel_decay`: share of a
+    kernel that every step subtracts, times its rate (Loshchilov & Hutter 2019); Keras' own would ignore the factors.
     """
 
-    def __init__(self, learning_rate: Any, factors: Sequence[float], **options: Any) -> None:
+    def __init__(self, learning_rate: Any, factors: Sequence[float], kernel_decay: float = 0.0, **options: Any) -> None:
         super().__init__(learning_rate, **options)
-        self.factors = tuple(factors)
+        self.factors, self.kernel_decay, self.kernels = tuple(factors), kernel_decay, ()
+
+    def build(self, variables: Any) -> None:
+        super().build(variables)
+        self.kernels = tuple(variable.path.endswith("kernel") for variable in variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        rate = learning_rate * self.factors[self._get_variable_index(variable)]
-        if keras.backend.backend() == "tensorflow" and _replicas() == 1:
-            self._apply_fused(gradient, variable, rate)
-        else:
-            super().update_step(gradient, variable, rate)
-
-    def _apply_fused(self, gradient: Any, variable: Any, rate: Any) -> None:
-        """The same by one kernel of TensorFlow's, which passes over all weights once instead of ten times."""
-        # Keras names no public access to the two moments that `build` has made
-        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, variable.dtype)
-        momentum, velocity = self._momentums[index].value, self._velocities[index].value
-        beta_1, beta_2 = (tf.constant(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=momentum.handle, v=velocity.handle, beta1_power=beta_1 ** step,
-            beta2_power=beta_2 ** step, lr=tf.cast(rate, variable.dtype), beta1=beta_1, beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, variable.dtype), grad=tf.cast(gradient, variable.dtype))
+        index = self._get_variable_index(variable)
+        rate = learning_rate * self.factors[index]
+        if self.kernel_decay and self.kernels[index]:
+            self.assign_sub(variable, variable * keras.ops.cast(rate * self.kernel_decay, variable.dtype))
+        super().update_step(gradient, variable, rate)
 
     def _clip_gradients(self, grads: Any) -> Any:
         """Nothing where the replicas of a tf.distribute.Strategy have a part of the gradient each, which Keras 3.15
@@ -56,6 +50,43 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
         """Nothing: at the end of each `fit` Keras would put the averages in place of the weights, for good."""
 
 
+class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Keras' Adam by one kernel of TensorFlow's, which passes over all weights once instead of ten times."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if keras.backend.backend() != "tensorflow" or _replicas() > 1:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        # Keras names no public access to the two moments that `build` has made
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, variable.dtype)
+        momentum, velocity = self._momentums[index].value, self._velocities[index].value
+        beta_1, beta_2 = (tf.constant(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=momentum.handle, v=velocity.handle, beta1_power=beta_1 ** step,
+            beta2_power=beta_2 ** step, lr=tf.cast(learning_rate, variable.dtype), beta1=beta_1, beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, variable.dtype), grad=tf.cast(gradient, variable.dtype))
+
+
+class Adam(RateFactors, FusedAdam):
+    """Adam, and with `kernel_decay` AdamW."""
+
+
+class SGD(RateFactors, keras.optimizers.SGD):  # type: ignore[misc]
+    """Stochastic gradient descent."""
+
+
+class Adagrad(RateFactors, keras.optimizers.Adagrad):  # type: ignore[misc]
+    """Adagrad (Duchi et al. 2011)."""
+
+
+class RMSprop(RateFactors, keras.optimizers.RMSprop):  # type: ignore[misc]
+    """RMSprop (Tieleman & Hinton 2012)."""
+
+
+OPTIMIZERS: dict[str, type[RateFactors]] = {"adam": Adam, "adamw": Adam, "sgd": SGD, "momentum": SGD,
+                                            "adagrad": Adagrad, "rmsprop": RMSprop}
+
+
 def _replicas() -> int:
     if keras.backend.backend() != "tensorflow":
         return 1  # JAX sees the gradient of the whole batch
@@ -63,10 +94,12 @@ def _replicas() -> int:
 
 
 def build_optimizer(config: ResolvedTraining, factors: Sequence[float], float16: bool) -> keras.optimizers.Optimizer:
-    """Adam with the schedule, clipping, accumulation and averaging of `config`; for float16 with loss scaling."""
-    averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema is not None else {}
-    optimizer = Adam(learning_rate(config), factors, global_clipnorm=config.clip_norm,
-                     gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None, **averaging)
+    """The optimiser of `config`, its schedule, clipping, accumulation and averaging; for float16 with loss scaling."""
+    options: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema is not None else {}
+    options |= {"momentum": config.momentum} if config.momentum is not None else {}
+    optimizer = OPTIMIZERS[config.optimizer](
+        learning_rate(config), factors, config.weight_decay or 0.0, global_clipnorm=config.clip_norm,
+        gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None, **options)
     return keras.optimizers.LossScaleOptimizer(optimizer) if float16 else optimizer
 
 

@@ -141,7 +141,8 @@ def train_distributed(config: TrainConfig, weights: WeightsSource, distribution:
         distribution.check_same(pictures=[images_digest(split) for split in splits.all])
         with seeded(config.training.seed), distribution.scope():
             network = build_network(chosen.net, chosen.head, len(splits.train.classes),
-                                    policy(config.compute.precision), chosen.image_size, chosen.normalisation)
+                                    policy(config.compute.precision), chosen.image_size, chosen.normalisation,
+                                    chosen.cut, chosen.resize)
         trained = freeze(network, chosen.trainable, resolved.training, chosen.exclude)
         digest = weights.restore(network, chosen.exclude, splits.train.classes, splits.task, console)
         distribution.check_same(weights=digest)

@@ -18,6 +18,9 @@ from voc_cls.training.freezing import Trained
 from voc_cls.training.splits import Splits
 from voc_cls.weights.diff import below
 
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "gradient descent", "momentum": "momentum", "adagrad": "Adagrad",
+              "rmsprop": "RMSprop"}
+
 
 def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distribution: Distribution, console: Console
                ) -> None:
@@ -60,8 +63,13 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
 
 
 def optimiser(training: ResolvedTraining) -> str:
-    """Adam and everything about its steps that is not the plain default."""
-    parts = [f"Adam, learning rate {training.lr:g} {training.schedule}"]
+    """Its name and everything about its steps that is not the plain default."""
+    parts = [f"{OPTIMIZERS[training.optimizer]}, learning rate {training.lr:g} {training.schedule}"]
+    parts += [f"momentum {training.momentum:g}"] if training.momentum is not None else []
+    parts += [f"weight decay {training.weight_decay:g}"] if training.weight_decay is not None else []
+    parts += [f"the lowest {training.monitor} is best"] if training.monitor == "loss" else []
+    parts += [f"batch normalisation's decay {training.bn_decay:g}"] if training.bn_decay is not None else []
+    parts += ["updated in frozen layers too"] if training.frozen_bn == "update" else []
     parts += [f"after {training.warmup_steps:,} steps of warm-up"] if training.warmup_steps else []
     parts += [f"early stopping after {training.early_stopping} validations"] if training.early_stopping else []
     parts += [f"L2 {training.l2:g}"] if training.l2 else []
@@ -86,6 +94,7 @@ def augmentation(chosen: Augmentation) -> str:
     parts += [f"zoomed by up to {100 * chosen.zoom:g} %"] if chosen.zoom else []
     parts += [f"shifted by up to {100 * chosen.shift:g} %"] if chosen.shift else []
     parts += [f"rotated by up to {chosen.rotation:g}°"] if chosen.rotation else []
+    parts += ["wrapping beyond the edges"] if chosen.edges == "wrap" and chosen.resamples else []
     parts += ["RandAugment"] if chosen.randaugment else []
     parts += [f"mixup, alpha {chosen.mixup:g}"] if chosen.mixup else []
     parts += [f"CutMix, alpha {chosen.cutmix:g}"] if chosen.cutmix else []

@@ -18,7 +18,14 @@ from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
-from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of, write_predictions
+from voc_cls.evaluation.predictions import (
+    Floats,
+    Predictions,
+    check_binary,
+    probabilities_of,
+    write_binary_table,
+    write_predictions,
+)
 from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.tasks import evaluate, read_fitted
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds, read_thresholds
@@ -57,7 +64,7 @@ class TrainedRun:
     """Of the evaluation split; only where the run has just been trained."""
 
     def __repr__(self) -> str:
-        return (f"run {self.folder.path}: {self.network.spec.name}, head {self.network.head}, {len(self.labels)} "
+        return (f"run {self.folder.path}: {self.network.spec.title}, head {self.network.head}, {len(self.labels)} "
                 f"classes, {self.config['training']['steps']:,} steps")
 
     def _repr_html_(self) -> str:
@@ -133,7 +140,7 @@ def open_run(path: Path, precision: str = "float32", which: Literal["best", "las
     config, labels = folder.read_config(), folder.read_labels()
     chosen = config["network"]
     network = build_network(chosen["net"], chosen["head"], len(labels), policy(precision), chosen["image_size"],
-                            chosen.get("normalisation", "auto"))
+                            chosen.get("normalisation", "auto"), chosen.get("cut"), chosen.get("resize", "bilinear"))
     load_weights(network, folder, which)
     return TrainedRun(folder, config, labels, network, which)
 
@@ -161,9 +168,11 @@ class ResultFiles:
     sheet: Path | None = None
     samples: int = 10
     """Pictures on the sheet."""
+    table: Path | None = None
+    """Of `write_binary_table`."""
 
     def __iter__(self) -> Iterator[Path]:
-        return (path for path in (self.json, self.predictions, self.report, self.sheet) if path is not None)
+        return (path for path in (self.json, self.predictions, self.report, self.sheet, self.table) if path is not None)
 
 
 def files_in(folder: RunFolder) -> ResultFiles:
@@ -180,6 +189,8 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
         logits: float [N, classes] of the run's network, where they are known already.
     """
     check_dataset(trained, dataset, classes)
+    if any(results.table for results in files):
+        check_binary(dataset)
     if logits is None:
         logits = trained.logits(dataset.paths, "evaluate", tta)
     run = RunDetails(trained.name, trained.config, tuple(trained.folder.read_metrics()), trained.weights, tta)
@@ -189,6 +200,8 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
     for results in files:
         if results.predictions is not None:
             write_predictions(results.predictions, dataset, probabilities)
+        if results.table is not None:
+            write_binary_table(results.table, dataset, probabilities)
         if results.sheet is not None:
             draw_samples(results.sheet, dataset, probabilities, trained.name, results.samples,
                          trained.config["training"]["seed"])

@@ -142,8 +142,9 @@ def compare(shapes: Mapping[str, Shape], network: Network, exclude: Sequence[str
     """Compares the shapes a file has with those a network wants.
 
     The head (ours, and the one it replaces) and the state of a training (global_step, mean_rgb, optimizer slots) are
-    set aside by themselves. `exclude` has scopes, with or without the network's own: `fc6`, `vgg_16/fc6` or
-    `conv5/conv5_3` each mean every variable below. UsageError when a scope matches nothing.
+    set aside by themselves. `exclude` has scopes or other beginnings of names, with or without the network's own scope:
+    `fc6`, `vgg_16/fc6` or `conv5/conv5_3` each mean every variable below, `fc` those of fc6, fc7 and fc8. UsageError
+    when a scope matches nothing.
     """
     wanted = {name: tuple(variable.shape) for name, variable in network.variables().items()}
     outer = network.spec.scope
@@ -168,13 +169,16 @@ def compare(shapes: Mapping[str, Shape], network: Network, exclude: Sequence[str
 
     names = [*wanted, *(name for name in sorted(shapes) if name not in wanted)]
     entries = tuple(Entry(name, status(name), wanted.get(name), shapes.get(name)) for name in names)
-    return Diff(file, f"{network.spec.name} ({network.head} head, {network.classes} classes)", outer, entries)
+    return Diff(file, f"{network.spec.title} ({network.head} head, {network.classes} classes)", outer, entries)
 
 
 def below(name: str, scope: str, outer: str) -> bool:
-    """Whether a variable is `scope` itself or lies below it; the network's outer scope may be left out."""
-    scope = scope.strip("/")
-    return any(name == full or name.startswith(f"{full}/") for full in (scope, f"{outer}/{scope}"))
+    """Whether a variable's name begins with `scope`; the network's outer scope may be left out.
+
+    So do the prefixes that TF-Slim excludes from a restore; but a number is whole, cell_1 does not stand for cell_10.
+    """
+    beginnings = (re.escape(full) for full in (scope.strip("/"), f"{outer}/{scope.strip('/')}"))
+    return any(re.match(rf"{beginning}(?!(?<=\d)\d)", name) for beginning in beginnings)
 
 
 def is_training_state(name: str, names: Container[str]) -> bool:

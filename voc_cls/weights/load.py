@@ -20,7 +20,7 @@ from voc_cls.weights.naming import NamingScheme, huggingface, keras, slim, torch
 from voc_cls.weights.selection import select_network
 from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported
 
-SCHEMES = (keras.SCHEME, torchvision.SCHEME, huggingface.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME)
+SCHEMES = (keras.SCHEME, torchvision.SCHEME, huggingface.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME, vgg_numpy.OWN)
 """Every naming scheme beside TF-Slim's, in the order in which they are tried."""
 MARKS = tuple(mark for scheme in SCHEMES for mark in scheme.marks)
 

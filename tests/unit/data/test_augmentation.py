@@ -21,22 +21,24 @@ def test_none_does_nothing_and_has_one_view():
     assert AugmentationConfig("none").resolved() == Augmentation(views=1)
 
 
-@pytest.mark.parametrize("preset", ["lecture", "randaugment"])
+@pytest.mark.parametrize("preset", ["mild", "lecture", "randaugment"])
 def test_a_preset_that_moves_pixels_has_no_views_unless_asked(preset: str):
     chosen = AugmentationConfig(preset)  # type: ignore[arg-type]
     assert chosen.resolved() == PRESETS[preset]
     assert replace(chosen, views=3).resolved().views == 3
 
 
-def test_the_lecture_preset_zooms_shifts_and_rotates_but_keeps_pictures_upright():
-    lecture = AugmentationConfig("lecture").resolved()
-    assert (lecture.horizontal, lecture.vertical) == (True, False)
-    assert (lecture.zoom, lecture.shift, lecture.rotation) == (0.1, 0.1, 10)
+def test_the_mild_preset_zooms_shifts_and_rotates_but_keeps_pictures_upright():
+    mild = AugmentationConfig("mild").resolved()
+    assert (mild.horizontal, mild.vertical) == (True, False)
+    assert (mild.zoom, mild.shift, mild.rotation, mild.edges) == (0.1, 0.1, 10, "reflect")
 
 
 def test_single_flags_win_over_the_preset():
-    chosen = AugmentationConfig("lecture", horizontal_flip=False, vertical_flip=True, zoom=0.0, rotation=45.0)
+    chosen = AugmentationConfig("mild", horizontal_flip=False, vertical_flip=True, zoom=0.0, rotation=45.0)
     assert chosen.resolved() == Augmentation(vertical=True, shift=0.1, rotation=45.0)
+    assert AugmentationConfig("mild", edges="wrap").resolved().edges == "wrap"
+    assert AugmentationConfig("lecture", edges="reflect").resolved().edges == "reflect"
 
 
 def test_flips_both_ways_make_four_views():

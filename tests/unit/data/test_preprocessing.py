@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
+from voc_cls.data.preprocessing import Preprocessing, decode, preprocess, resize
 from voc_cls.nets.registry import NETS
 
 VGG = NETS["vgg_16"].preprocessing
@@ -84,3 +86,21 @@ def test_the_resize_agrees_with_opencvs_bilinear_one():
 
 def test_it_survives_the_way_through_json():
     assert Preprocessing.from_dict(VGG.to_dict()) == VGG
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 50), (300, 10)])
+def test_constant_edges_are_black_beyond_the_picture(height: int, width: int):
+    """As scikit-image's resize(order=1, mode="constant"): worked out on the picture with a black frame."""
+    image = np.random.default_rng(0).integers(1, 256, (height, width, 3), np.uint8)
+    frame = np.pad(image, ((1, 1), (1, 1), (0, 0))).astype(np.float64)
+
+    def places(length: int) -> tuple[np.ndarray, np.ndarray]:
+        place = np.clip((np.arange(224) + 0.5) * length / 224 - 0.5, -1, length - 1e-9) + 1
+        return np.floor(place).astype(int), place % 1
+
+    (top, down), (left, right) = places(height), places(width)
+    rows = frame[top] * (1 - down)[:, None, None] + frame[top + 1] * down[:, None, None]
+    expected = rows[:, left] * (1 - right)[:, None] + rows[:, left + 1] * right[:, None]
+    settings = replace(VGG, resize="bilinear-constant")
+    np.testing.assert_allclose(resize(tf.constant(image), settings), expected, atol=0.01)
+    np.testing.assert_allclose(resize(tf.constant(image[None]), settings)[0], expected, atol=0.01)

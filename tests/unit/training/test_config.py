@@ -35,11 +35,23 @@ def test_the_head_alone_has_defaults_of_its_own_and_given_values_win():
     {"l2": float("nan")}, {"l2": -0.1}, {"accumulate": 0}, {"ema": 1.0}, {"clip_norm": 0.0}, {"layer_decay": 1.5},
     {"head_lr_multiplier": -1.0}, {"interval": 0}, {"keep_checkpoints": 0}, {"early_stopping": 0},
     {"plateau_factor": 1.0}, {"eval_weights": "ema"}, {"warmup_steps": 6000},
-    {"warmup_steps": 5, "schedule": "plateau"},
+    {"warmup_steps": 5, "schedule": "plateau"}, {"min_delta": 0.1}, {"min_delta": -1.0, "early_stopping": 3},
+    {"momentum": 0.9}, {"weight_decay": 0.1, "optimizer": "sgd"}, {"momentum": 1.0, "optimizer": "momentum"},
+    {"bn_decay": 1.0},
 ])
 def test_a_value_that_cannot_be_used_names_its_parameter(wrong: dict[str, object]):
     with pytest.raises(UsageError, match=f"^`{next(iter(wrong))}` "):
         config(**wrong).checked()
+
+
+@pytest.mark.parametrize(("optimizer", "rate", "settings"), [
+    ("adam", 1e-5, {}), ("rmsprop", 1e-5, {}), ("adamw", 1e-5, {"weight_decay": 0.004}), ("sgd", 1e-3, {}),
+    ("adagrad", 1e-3, {}), ("momentum", 1e-3, {"momentum": 0.9})])
+def test_an_optimiser_has_defaults_of_its_own(optimizer: str, rate: float, settings: dict[str, float]):
+    training = config(optimizer=optimizer).checked().training
+    assert training.lr == rate
+    assert {name: getattr(training, name) for name in ("momentum", "weight_decay")
+            if getattr(training, name) is not None} == settings
 
 
 def test_early_stopping_wants_something_to_watch():
@@ -67,7 +79,7 @@ def test_a_yaml_file_gives_values_and_leaves_the_rest_to_the_defaults(tmp_path: 
 
 @pytest.mark.parametrize(("text", "named"), [
     ("training: {learning_rate: 1}", r"training\.learning_rate: no such key; known are steps"),
-    ("optimizer: {}", "unknown key optimizer; known are dataset, network, augmentation, training, loss, compute, run"),
+    ("schedules: {}", "unknown key schedules; known are dataset, network, augmentation, training, loss, compute, run"),
     ("training: {steps: many}", r"training\.steps: 'many'"),
     ("- a list", "has no keys"),
     ("dataset: {data: cifar}", r"dataset\.data: 'cifar' is not one of voc, cifar10, csv, folder"),

@@ -24,7 +24,7 @@ from voc_cls.training.callbacks import RANK, Validation
 from voc_cls.training.checkpoint import Preemption, checkpoints
 from voc_cls.training.config import ResolvedTraining
 from voc_cls.training.fit import Fit
-from voc_cls.training.losses import MultiLabelLoss
+from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
 from voc_cls.training.trainable_part import TrainablePart, finite
@@ -73,7 +73,8 @@ def train(folder: Path, steps: int, of: int | None = None, val: Dataset | None =
     order = shuffled_order(30, of or steps, 4, seed=0).steps_between(0, steps)
     settings = ResolvedTraining(**{"lr": 1e-2, "l2": 0.0, "steps": of or steps, "eval_weights": "raw",
                                    "interval": INTERVAL, **config})
-    Fit(trained, settings, Splits(TRAIN, val), order, MultiLabelLoss(), (1.0,) * 4, RunFolder(folder),
+    loss = SingleLabelLoss() if val is not None and val.single_label else MultiLabelLoss()
+    Fit(trained, settings, Splits(TRAIN, val), order, loss, (1.0,) * 4, RunFolder(folder),
         preemption or Preemption(), Console(quiet=True)).run()
     return trained.model
 
@@ -170,6 +171,18 @@ def test_an_early_end_waits_while_the_loss_falls_at_the_same_accuracy():
     history = model.fit(np.zeros((2, 1)), np.zeros((2, 1)), epochs=6, verbose=0, callbacks=[validation, stop])
     assert len(history.epoch) == 5
     assert history.history["val_accuracy"] == [1.0] * 5
+
+
+def test_the_loss_can_decide_instead_of_the_score_and_small_gains_may_not_count(tmp_path: Path):
+    model = train(tmp_path / "run", 60, val=VAL, lr=1e-1, monitor="loss")
+    written = lines(tmp_path / "run")
+    best = min(written, key=lambda line: line["val_loss"])
+    assert best["val_loss"] < written[-1]["val_loss"]
+    model.load_weights(tmp_path / "run/best.weights.h5")
+    logits = model.predict(FEATURES, verbose=0)
+    assert float(MultiLabelLoss()(TARGETS, logits)) == pytest.approx(best["val_loss"], abs=1e-5)
+    train(tmp_path / "early", 100, val=VAL, lr=1e-6, monitor="loss", early_stopping=2, min_delta=0.5)
+    assert len(lines(tmp_path / "early")) == 3  # the loss falls in each, but by less than 0.5
 
 
 def test_the_average_is_validated_and_both_kinds_of_last_weights_are_kept(tmp_path: Path):

@@ -152,6 +152,33 @@ def test_training_moves_the_averages_of_what_is_trained_and_no_others(resnet: Ne
                               .numpy(), np.zeros(32))
 
 
+def test_on_request_frozen_layers_normalise_by_the_batch_and_their_averages_follow(resnet: Network):
+    """Lecture E freezes layers by leaving their variables out of the optimiser's list alone."""
+    chosen = freeze(resnet, "block4+", TrainingConfig(frozen_bn="update", bn_decay=0.9))
+    assert chosen.first == "conv1"  # it cannot run once for all
+    before = {name: variable.numpy() for name, variable in resnet.variables().items()}
+    resnet.model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    pictures = np.random.default_rng(0).normal(0, 50, (4, 32, 32, 3)).astype(np.float32)
+    resnet.model.train_on_batch(pictures, np.eye(4, 3, dtype=np.float32))
+    changed = {name: variable.numpy() for name, variable in resnet.variables().items()
+               if not np.array_equal(variable.numpy(), before[name])}
+    frozen = {name for name in changed if name.split("/")[1] in ("conv1", "block1", "block2", "block3")}
+    assert frozen == {name for name in before if "/moving_" in name and "block4" not in name}
+    conv1 = resnet.variables()["resnet_v1_50/conv1/weights"]
+    padded = np.pad(pictures, ((0, 0), (3, 3), (3, 3), (0, 0)))
+    outputs = np.asarray(keras.ops.conv(padded, conv1.numpy(), 2, "valid"))
+    np.testing.assert_allclose(changed["resnet_v1_50/conv1/BatchNorm/moving_mean"], 0.1 * outputs.mean((0, 1, 2)),
+                               rtol=1e-3, atol=1e-4)
+    freeze(resnet, "block4+", TrainingConfig())  # the next training is not that of this one
+    assert resnet.model.get_layer("conv1.BatchNorm").momentum == 0.997
+    assert not resnet.model.get_layer("conv1.BatchNorm").trainable
+
+
+def test_a_decay_is_refused_where_nothing_is_normalised(network: Network):
+    with pytest.raises(UsageError, match=r"`bn_decay` 0\.99: vgg_16 has no batch normalisation; omit it"):
+        freeze(network, "head", TrainingConfig(bn_decay=0.99))
+
+
 def test_a_large_network_is_shown_scope_by_scope_and_an_error_stays_short():
     network = build_network("resnet_v1_50", "fc", 3)
     console = Console(width=80, record=True, file=io.StringIO())

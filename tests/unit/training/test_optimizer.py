@@ -97,3 +97,29 @@ def test_the_schedules():
     assert rate(55, schedule="cosine", warmup_steps=10) == pytest.approx(0.05)
     assert rate(5, warmup_steps=10) == pytest.approx(0.05)
     assert rate(80, warmup_steps=10) == pytest.approx(0.1)
+
+
+PEERS = {"adamw": (keras.optimizers.AdamW, {"weight_decay": 0.1}), "sgd": (keras.optimizers.SGD, {}),
+         "momentum": (keras.optimizers.SGD, {"momentum": 0.9}), "adagrad": (keras.optimizers.Adagrad, {}),
+         "rmsprop": (keras.optimizers.RMSprop, {})}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_each_optimiser_is_keras_own_and_a_factor_scales_its_rate(name: str):
+    kind, options = PEERS[name]
+
+    def peer(rate: float) -> list[np.ndarray]:
+        built, optimizer, random = model(), kind(rate, **options), np.random.default_rng(0)
+        if name == "adamw":
+            optimizer.exclude_from_weight_decay(var_names=["bias"])
+        for _ in range(3):
+            optimizer.apply([keras.ops.convert_to_tensor(random.normal(size=variable.shape).astype(np.float32))
+                             for variable in built.trainable_variables], built.trainable_variables)
+        return built.get_weights()
+
+    config = {"optimizer": name, **options}
+    for ours, theirs in zip(trained(**config)[0].get_weights(), peer(0.01), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    ours, theirs = trained(factors=(10.0,) * 4, **config)[0].get_weights(), peer(0.1)
+    for left, right in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)

@@ -161,3 +161,20 @@ def test_a_type_that_the_new_format_lacks_is_refused_before_anything_is_written(
     with pytest.raises(WeightsError, match=r"conv1_1/biases is of type bfloat16, .* cannot hold: choose \.ckpt or "):
         plan_conversion([tmp_path / "a.ckpt"], tmp_path / name).check()
     plan_conversion([tmp_path / "a.ckpt"], tmp_path / "a.safetensors").check()
+
+
+def test_the_own_network_of_the_lecture_has_a_dialect_that_is_written_and_read(tmp_path, vgg):
+    """Lecture A, without TF-Slim: the slim names in one dictionary, then those of a network written by hand."""
+    plan_conversion([vgg], tmp_path / "vgg_16.npy").write()
+    slim = np.load(tmp_path / "vgg_16.npy", allow_pickle=True).item()
+    assert "vgg_16/conv1/conv1_1/weights:0" in slim
+    planned = plan_conversion([tmp_path / "vgg_16.npy"], tmp_path / "vgg16.npy", to="vgg.npy")
+    planned.check()
+    planned.write()
+    own = np.load(tmp_path / "vgg16.npy", allow_pickle=True).item()
+    assert {"vgg16/conv1_1/kernel:0", "vgg16/conv5_3/bias:0", "vgg16/fc6/kernel:0", "vgg16/fc8/bias:0"} <= own.keys()
+    assert len(own) == len(slim)
+    np.testing.assert_array_equal(own["vgg16/fc6/kernel:0"], slim["vgg_16/fc6/weights:0"])
+    plan_conversion([tmp_path / "vgg16.npy"], tmp_path / "back/vgg_16.ckpt").write()
+    assert files(tmp_path / "back") == {file.name: file.read_bytes() for file in tmp_path.glob("vgg_16.ckpt.*")}
+    assert load_weights_file(tmp_path / "vgg16.npy").net == "vgg_16"

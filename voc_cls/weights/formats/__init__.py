@@ -45,13 +45,15 @@ TF_CHECKPOINT = Format("a TF-Slim checkpoint", (".ckpt",), "", tf_checkpoint.rea
                        tf_checkpoint.move_checkpoint, tf_checkpoint.checkpoint_files)
 NPZ = Format("a NumPy .npz archive", (".npz",), "npz", numpy.read_npz, numpy.write_npz, ("string", "bfloat16"), True)
 NPY = Format("a NumPy .npy file", (".npy",), "", numpy.read_npy, numpy.write_npy, ("string", "bfloat16"), True)
+OWN_NPY = Format("a NumPy .npy file of the lecture's own VGG", (".vgg.npy",), "the lecture's own VGG", numpy.read_npy,
+                 numpy.write_npy, ("string", "bfloat16"))
 HDF5 = Format("a Keras HDF5 file", (".h5", ".hdf5"), "keras", keras.read, keras.write, ("string", "bfloat16", "bool"))
 KERAS = Format("a Keras model", (".keras",), "keras", keras.read, keras.write, ("string", "bfloat16", "bool"))
 TORCH = Format("a PyTorch file", (".pth", ".pt", ".ckpt"), "torchvision", torch.read, None)
 SAFETENSORS = Format("a safetensors file", (".safetensors",), "torchvision", safetensors.read, safetensors.write,
                      takes_any_name=True)
 ONNX = Format("an ONNX model", (".onnx",), "torchvision", onnx.read, onnx.write)
-FORMATS = (TF_CHECKPOINT, NPZ, NPY, HDF5, KERAS, TORCH, SAFETENSORS, ONNX)
+FORMATS = (TF_CHECKPOINT, NPZ, NPY, OWN_NPY, HDF5, KERAS, TORCH, SAFETENSORS, ONNX)
 
 STARTS = (  # the first bytes of a file → its format, or what it is instead of weights
     (b"\x93NUMPY", NPY),

@@ -5,6 +5,9 @@
     conv1_1/weights   the same as {layer: {"weights": W, "biases": b}}
 
 Kernels are stored as TF-Slim's; dense layers are matrices with rows in the order height, width, channel.
+
+Another scheme is that of the lecture's own network, written without TF-Slim: vgg16/conv1_1/kernel, vgg16/fc6/bias. All
+its layers are convolutions, as TF-Slim's are.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import NamingScheme, TensorMapping, map_tensors, vgg_layers
+from voc_cls.weights.naming import LayerName, NamingScheme, TensorMapping, map_tensors, vgg_layers
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": "_W", "biases": "_b"}
@@ -39,4 +42,18 @@ def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMa
                        bgr=("conv1/conv1_1",) if caffe else ())
 
 
+def recognise_own(names: Iterable[str]) -> str | None:
+    """The VGG whose layers a file of the lecture's own network has."""
+    matches = (re.match(r"vgg(16|19)/(conv[1-5]_[1-4]|fc[678])/(kernel|bias)$", name) for name in names)
+    return next((f"vgg_{match[1]}" for match in matches if match), None)
+
+
+def own_mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
+    """As `mappings`."""
+    scope = spec.scope.replace("_", "")
+    table = [LayerName(layer.slim, f"{scope}/{layer.foreign}", "convolution") for layer in VGG]
+    return map_tensors(spec, table if spec.family == "vgg" else (), tensors, {"weights": "/kernel", "biases": "/bias"})
+
+
 SCHEME = NamingScheme("npz", "auto", recognise, mappings)
+OWN = NamingScheme("the lecture's own VGG", "auto", recognise_own, own_mappings)
