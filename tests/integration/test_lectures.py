@@ -78,7 +78,8 @@ def test_e_trains_on_its_augmentation_and_writes_the_table_of_the_test_list(
         with (tmp_path / f"{split}.csv").open("a") as file:
             file.write("path,class\n" * (file.tell() == 0) + f"{path.name},{['cat', 'dog'][number % 2]}\n")
     run = tmp_path / "run"
-    done = command("voc-train", "--config", CONFIGS / "dogs_vs_cats_resnet50_v2_frozen.yaml", "--root", tmp_path, "--fold", 1, "--weights",
+    config = CONFIGS / "dogs_vs_cats_resnet50_v2_frozen.yaml"
+    done = command("voc-train", "--config", config, "--root", tmp_path, "--fold", 1, "--weights",
                    "none", "--image-size", 32, "--batch-size", 4, "--steps", 4, "--interval", 1, "--out", run)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
