@@ -68,6 +68,8 @@ def test_an_annotation_without_its_picture_is_a_problem(photos: Path):
     (photos / "b.png").unlink()
     with pytest.raises(DataError, match=r"photos/b.xml: there is no picture of this name in .*/photos; add it"):
         read_dataset("voc", photos, "all")
+    (photos / "annotations.xml").write_text("<annotations><image/></annotations>")
+    assert "the outermost element is <annotations>" in scan_split("voc", photos, "all").problems[0]
 
 
 @pytest.mark.parametrize("place", ["Annotations/{}.xml JPEGImages/{}.jpg", "xmls/{}.xml images/{}.jpg",

@@ -148,12 +148,14 @@ def _read_example(entry: Entry, devkit: Devkit, known: KnownClasses | None, prob
                   findings: list[tuple[str, str]]) -> Example | None:
     xml, default = entry.annotation, devkit.images.folder / f"{entry.image_id}.jpg"
     missing = [*([] if os.path.exists(xml) else [str(xml)]), *([] if entry.images else [str(default)])]
-    if missing and devkit.lists is None:
-        problems.append(f"{xml}: there is no picture of this name in {devkit.root}; add it or remove the annotation")
-    elif missing:
-        problems.append(f"{entry.where}: lists {entry.image_id!r}, but {' and '.join(missing)} "
-                        f"{'does' if len(missing) == 1 else 'do'} not exist; add what is missing or remove the line")
     if missing:
+        with collecting(problems):
+            if devkit.lists is None and read_annotation(xml, *(known or ())):
+                raise DataError(f"{xml}: there is no picture of this name in {devkit.root}; add it or remove the "
+                                "annotation")
+            verb = "does" if len(missing) == 1 else "do"
+            raise DataError(f"{entry.where}: lists {entry.image_id!r}, but {' and '.join(missing)} {verb} not exist; "
+                            "add what is missing or remove the line")
         return None
     annotation = header = None
     image = entry.images[0]

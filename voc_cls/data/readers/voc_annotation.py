@@ -72,7 +72,8 @@ def read_annotation(path: Path, classes: Sequence[str] | None = None, where: str
     stem, names = _comparable(path.stem), (_comparable(filename), _comparable(filename.rpartition(".")[0]))
     if filename and stem not in names:
         raise _error(path, _child(path, root, "filename"),
-                     f"is the annotation of {filename!r}, but the file's own name says {path.stem!r}")
+                     f"is the annotation of {filename!r}, but the file's own name says {path.stem!r}; correct "
+                     "<filename>, or rename the file")
     size = root.find("size")
     sides = [None if size is None else _number(size, side) for side in ("width", "height")]
     whole = [int(side) for side in sides if side is not None and side >= 1 and side == int(side)]
