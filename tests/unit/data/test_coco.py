@@ -134,6 +134,16 @@ def test_wrong_roots_and_splits_are_named(root: Path, tmp_path: Path):
         read(tmp_path / "empty")
 
 
+def test_categories_of_one_name_are_one_class_and_told(root: Path):
+    values = content()
+    values["categories"].append({"id": 90, "name": "cat"})
+    values["annotations"][3]["category_id"] = 90
+    (root / "annotations/instances_val2017.json").write_text(json.dumps(values))
+    dataset = read(root, "val2017")
+    assert dataset.labels.tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert "has 3 categories with 2 names; those of one name are one class" in dataset.warnings[0]
+
+
 def test_splits_have_the_categories_of_all_files(root: Path):
     values = content()
     values["categories"].append({"id": 90, "name": "toothbrush"})

@@ -134,8 +134,12 @@ def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], ca
         else:
             shown[image][names[category]] = None
     warnings = []
+    if len(set(names.values())) < len(names):
+        warnings.append(f"{path}: has {len(names)} categories with {len(set(names.values()))} names; those of one name "
+                        "are one class")
     if empty := sum(not labels for labels in shown.values()):
-        warnings = [f"{path}: {empty:,} of {len(shown):,} pictures have no annotations; they show none of the classes"]
+        warnings.append(f"{path}: {empty:,} of {len(shown):,} pictures have no annotations; they show none of the "
+                        "classes")
     return CocoFile(path, tuple(dict.fromkeys(names.values())),
                     tuple((file_names[image], tuple(labels)) for image, labels in shown.items()),
                     (*problems, *summed_up(stray)), tuple(warnings))

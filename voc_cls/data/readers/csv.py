@@ -66,14 +66,16 @@ class Labels:
 def splits_of(root: Path) -> tuple[str, ...]:
     """The splits: the names, without suffix, of the files in `root` that are lists, or named like a split.
 
-    DataError where no file is either.
+    DataError where there is none of either.
     """
     files, classes = _files(root), _known_classes(root)
     if root.is_file():
         return tuple(files)
     names = [name for name in files if is_split_name(name) or _is_list(files[name][0].path, classes)]
-    if files and not names:
-        csv_table.read_columns(next(iter(files.values()))[0].path)
+    if not files:
+        raise DataError(f"{root}: has no file named .csv or .tsv; {USAGE}")
+    if not names:
+        csv_table.read_columns(next(iter(files.values()))[0].path, classes)  # raises
     return tuple(sorted(names, key=lambda name: [(text, int(number or 0)) for text, number in
                                                  re.findall(r"(\D*)(\d*)", name)]))  # train_2 before train_10
 
@@ -114,7 +116,7 @@ def scan_csv(root: Path, split: str) -> SplitScan:
     files = _files(root)
     if split not in files:
         raise DataError(f"{root if root.is_file() else root / f'{split}.csv'}: there is no split {split!r}; the splits "
-                        f"of {root} are: {', '.join(splits_of(root)) or 'none'}")
+                        f"of {root} are: {', '.join(splits_of(root))}")
     tables = [csv_table.read_table(file.path, _known_classes(root)) for file in files[split]]
     problems = [problem for table in tables for problem in table.problems]
     if not any(table.images for table in tables):
