@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from voc_cls.data.dataset import Dataset
+from voc_cls.data.readers.split_scan import shown_classes
 
 NEARLY_ALWAYS = 0.99
 """Share of the images from which on a class says little about an image."""
-NAMED = 4
-"""Classes that a sentence names."""
 
 
 def class_warnings(splits: Iterable[Dataset]) -> list[str]:
@@ -27,7 +26,7 @@ def class_warnings(splits: Iterable[Dataset]) -> list[str]:
     forms: dict[str, list[str]] = {}
     for name in shown:
         forms.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
-    return [*(f"the classes {listed(names)} differ in case, blanks or hyphens alone; are they one?"
+    return [*(f"the classes {' and '.join(map(repr, names))} differ in case, blanks or hyphens alone; are they one?"
               for names in forms.values() if len(names) > 1),
             *(f"{count:,} of {known[name]:,} pictures show {name!r}, so there is little to learn about it"
               for name, count in shown.items() if count and count >= NEARLY_ALWAYS * known[name])]
@@ -36,10 +35,4 @@ def class_warnings(splits: Iterable[Dataset]) -> list[str]:
 def never_shown(split: Dataset) -> list[str]:
     """A sentence about the classes without a positive image."""
     names = [name for name, count in split.positives.items() if not count]
-    return [f"no picture shows {listed(names)}; it cannot be learned or measured"] if names else []
-
-
-def listed(names: list[str]) -> str:
-    """The first names, and the number of the others."""
-    shown = ", ".join(map(repr, names[:NAMED]))
-    return shown + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+    return [f"no picture shows {shown_classes(names)}; it cannot be learned or measured"] if names else []

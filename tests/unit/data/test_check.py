@@ -161,5 +161,5 @@ def test_odd_classes_are_warnings_over_all_splits(tree: Path):
     found = check("csv", tree)
     assert found.problems == ()
     assert [warning.removeprefix(f"{tree}: ") for warning in found.warnings] == [
-        "the classes 'cat', 'Cat' differ in case, blanks or hyphens alone; are they one?",
+        "the classes 'cat' and 'Cat' differ in case, blanks or hyphens alone; are they one?",
         "8 of 8 pictures show 'pet', so there is little to learn about it"]

@@ -20,9 +20,9 @@ def dataset(counts: dict[str, int], images: int = 200, ignored: int = 0, task: T
 def test_names_that_differ_in_form_alone_are_named_together():
     found = dataset(dict.fromkeys(("Dog", "dog", "guinea pig", "Guinea_Pig", "café", "cafe\u0301", "C", "C++"), 9))
     assert class_warnings([found]) == [
-        "the classes 'Dog', 'dog' differ in case, blanks or hyphens alone; are they one?",
-        "the classes 'guinea pig', 'Guinea_Pig' differ in case, blanks or hyphens alone; are they one?",
-        "the classes 'café', 'cafe\u0301' differ in case, blanks or hyphens alone; are they one?"]
+        "the classes 'Dog' and 'dog' differ in case, blanks or hyphens alone; are they one?",
+        "the classes 'guinea pig' and 'Guinea_Pig' differ in case, blanks or hyphens alone; are they one?",
+        "the classes 'café' and 'cafe\u0301' differ in case, blanks or hyphens alone; are they one?"]
 
 
 def test_a_class_that_nearly_all_known_images_show_is_named_over_all_splits():
@@ -37,6 +37,4 @@ def test_a_class_alone_and_those_that_no_picture_shows():
     assert class_warnings([dataset({"pets": 5})]) == ["has the class 'pets' alone"]
     assert class_warnings([dataset({"cat": 5, "dog": 0})]) == []
     assert never_shown(dataset({"cat": 5, "dog": 0, "elk": 0})) == [
-        "no picture shows 'dog', 'elk'; it cannot be learned or measured"]
-    assert never_shown(dataset({"cat": 5, **dict.fromkeys("abcdef", 0)})) == [
-        "no picture shows 'a', 'b', 'c', 'd' and 2 more; it cannot be learned or measured"]
+        "no picture shows dog, elk; it cannot be learned or measured"]
