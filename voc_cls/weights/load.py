@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -114,21 +115,30 @@ def load_weights_file(path: Path, net: str | None = None, entry: str | None = No
     file, selected = select_network(recognise(path).read(path), MARKS, entry)
     names = slim.spellings(file.tensors)
     tensors = {name: file.tensors[spelled] for name, spelled in names.items()}
-    of_slim = slim.recognise(tensors, net)
+    with _naming(path):
+        of_slim = slim.recognise(tensors, net)
     if of_slim is not None:
         return NamedWeights(file.path, file.format, tensors, lambda name: file.read(names[name]), of_slim,
                             notes=_notes(selected))
     for scheme in SCHEMES:
-        try:
+        with _naming(path):
             recognised = scheme.recognise(file.tensors)
-        except WeightsError as error:
-            raise WeightsError(f"{path}: {error}") from error
         if recognised is not None:
             with damage_reported(f"{path}"):  # impossible shapes
                 spec = _chosen(file, scheme, recognised, net)
                 weights = _translated(file, scheme, spec, selected)
-            return replace(weights, net=slim.of_width(spec.name, weights.tensors, net))
+            with _naming(path):
+                return replace(weights, net=slim.of_size(spec.name, weights.tensors, net))
     return NamedWeights(file.path, file.format, file.tensors, file.read, notes=_notes(selected))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file before what a WeightsError says of it."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | None) -> NetSpec:

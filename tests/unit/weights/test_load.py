@@ -82,12 +82,14 @@ def test_an_average_beside_its_variable_is_left_aside(tmp_path):
 
 @pytest.mark.parametrize(("filters", "wanted", "net"), [
     (512, None, "mobilenet_v1_0.5_160"), (512, "mobilenet_v1_0.5_224", "mobilenet_v1_0.5_224"),
-    (512, "mobilenet_v1_1.0_224", "mobilenet_v1_0.5_160"), (256, "vgg_16", "mobilenet_v1_0.25_128"),
+    (512, "mobilenet_v1_0.50_224", "mobilenet_v1_0.5_224"), (256, "vgg_16", "mobilenet_v1_0.25_128"),
 ])
 @pytest.mark.parametrize("name", ["MobilenetV1/Conv2d_13_pointwise/weights", "conv_pw_13/kernel"])
 def test_a_mobilenets_width_is_seen_in_its_shapes(filters, wanted, net, name, tmp_path):
     np.savez(tmp_path / "mobilenet.npz", **{name: np.ones((1, 1, 8, filters), np.float32)})
     assert load_weights_file(tmp_path / "mobilenet.npz", wanted).net == net
+    with pytest.raises(WeightsError, match=r"mobilenet\.npz: it has the weights of mobilenet_v1_.*, not of .*_0\.3"):
+        load_weights_file(tmp_path / "mobilenet.npz", "mobilenet_v1_0.3_224")
 
 
 def test_the_lectures_npz_gives_tf_slims_shapes(tmp_path):

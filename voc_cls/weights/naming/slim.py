@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS, net_spec
 from voc_cls.weights.tensors import TensorInfo
 
@@ -33,19 +34,27 @@ def spellings(names: Iterable[str]) -> dict[str, str]:
 
 
 def recognise(tensors: Mapping[str, TensorInfo], wanted: str | None) -> str | None:
-    """The network that TF-Slim's names are of, None where they are of none; `wanted` where several share them."""
+    """The network that TF-Slim's names are of, None where they are of none; as `of_size` where several share them."""
     scopes = {name.partition("/")[0] for name in tensors}
-    nets = [spec.name for spec in NETS.values() if spec.scope and spec.scope in scopes]
     if NASNET in tensors:
-        filters = 4 * tensors[NASNET].shape[-1]
-        nets = ["nasnet_large" if filters == NETS["nasnet_large"].blocks[1][0] else "nasnet_mobile"]
-    return of_width(nets[0], tensors, wanted) if nets else None
+        return of_size("nasnet_mobile", tensors, wanted)
+    net = next((spec.name for spec in NETS.values() if spec.scope and spec.scope in scopes), None)
+    return net and of_size(net, tensors, wanted)
 
 
-def of_width(net: str, tensors: Mapping[str, TensorInfo], wanted: str | None) -> str:
-    """`net`; of the MobileNets the one whose width the tensors have: `wanted`, or one of the registry's."""
-    if LAST not in tensors:
+def of_size(net: str, tensors: Mapping[str, TensorInfo], wanted: str | None) -> str:
+    """`net`; of several networks under its names the one with as many filters as the tensors: `wanted`, or the first.
+
+    Raises WeightsError where `wanted` is another of them.
+    """
+    scope, asked = net_spec(net).scope, [net_spec(wanted)] if wanted else []
+    telling = {"": NASNET, "MobilenetV1": LAST}.get(scope, "")
+    if telling not in tensors:
         return net
-    filters = tensors[LAST].shape[-1:]
-    alike = (name for name in (wanted, *NETS) if name and net_spec(name).family == "mobilenet_v1")
-    return next((name for name in alike if net_spec(name).blocks[-1][:1] == filters), net)
+    filters = tensors[telling].shape[-1:]
+    right = [spec.name for spec in (*asked, *NETS.values()) if spec.scope == scope and filters == (
+        spec.blocks[1][0] // 4 if telling == NASNET else spec.blocks[-1][0],)]
+    if any(spec.scope == scope and spec.name not in right for spec in asked):
+        raise WeightsError(f"it has the weights of {right[0] if right else 'another width'}, not of {wanted}: choose "
+                           "the network with `net`, or another file")
+    return right[0] if right else net
