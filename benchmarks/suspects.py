@@ -1,10 +1,10 @@
 """How many wrong labels `voc-data suspects` finds: labels of a run's images are changed at random, then looked for.
 
-    python benchmarks/suspects.py RUN [--share 0.05] [--seeds 5] [--cache-dir DIR]
+    python benchmarks/suspects.py RUN [--classes CLASS …] [--share 0.05] [--seeds 5] [--cache-dir DIR]
 
 RUN is the folder of a `voc-train --trainable head` run: its frozen features have not seen the labels. Of `share` of the
 images one label each is changed: half of them lose a class that they show, the others get one that they do not show.
-(Ignored labels stay as they are; single-label: another class.) Recall is the share of the changed images among the
+(Ignored labels stay as they are; single-label: another class. --classes: only these are changed and judged.) Recall is the share of the changed images among the
 first 5 % and 10 % of all images, as `voc-data suspects` sorts them. The labels of a real data set have errors already:
 those that are found first count as misses here.
 """
@@ -41,18 +41,21 @@ def changed(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, np.ndar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--classes", nargs="*", default=())
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache-dir", type=Path)
     args = parser.parse_args()
     import_tensorflow()
     from voc_cls.evaluation.suspects import find_suspects
-    from voc_cls.training.suspects import features_cache, run_features, run_images
+    from voc_cls.training.suspects import run_features, run_images
     from voc_cls.training.trained_run import open_run
 
     trained = open_run(args.run)
     dataset = run_images(trained)
-    features = run_features(trained, dataset, features_cache(trained, args.cache_dir, print))
+    features = run_features(trained, dataset, args.cache_dir, print)
+    if args.classes:
+        dataset = dataset.only([dataset.classes.index(name) for name in args.classes])
     print(f"{dataset.name}: {len(dataset):,} images, {len(dataset.classes)} classes; {args.share:.0%} of the images "
           f"with a wrong label, means of {args.seeds} seeds")
     recalls = []

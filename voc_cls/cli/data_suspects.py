@@ -25,7 +25,8 @@ class Suspects:
     in the cache already, so that this takes seconds.
 
     Columns: score, 0 (wrong) to 1 (right); given, the labels; probably, what to
-    change: + a class that is missing, − a class too many, and its probability.
+    change: + a class that is missing, − a class too many, and its probability (if
+    it were on half of the pictures).
 
     Examples:
       voc-data suspects runs/head
@@ -62,21 +63,23 @@ class Suspects:
         import_tensorflow()
         from rich.console import Console
 
-        from voc_cls.training.suspects import run_suspects
+        from voc_cls.training.suspects import run_features, run_images, run_suspects
         from voc_cls.training.trained_run import open_run
 
         def note(line: str) -> None:
             print(line, file=sys.stderr if self.json else sys.stdout)
 
         trained = open_run(self.run_folder)
-        suspects = run_suspects(trained, self.split, self.folds, self.group, self.cache_dir, note)
-        written = suspects.write_html(page, self.pictures, trained.name)
+        dataset = run_images(trained, self.split)
+        features = run_features(trained, dataset, self.cache_dir, note)
+        suspects = run_suspects(trained, dataset, features, self.folds, self.group)
+        suspects.write_html(page, self.pictures, trained.name)
         if self.csv is not None:
             suspects.write_csv(self.csv)
         if self.json:
             print(json.dumps(suspects.to_dict(), indent=2, ensure_ascii=False))
         elif self.top:
             Console().print(suspects.table(self.top))
-        note(f"written: {page} ({written:,} pictures)")
+        note(f"written: {page}")
         if self.csv is not None:
             note(f"written: {self.csv}")

@@ -62,7 +62,7 @@ def group_images(group: str, paths: Sequence[Path], columns: Mapping[str, Sequen
     count = len(set(own))
     if group == AUTO and count == len(own):
         return Grouping(own, "")
-    rest = f"; {without:,} pictures without one are alone" if without else ""
+    rest = f"; pictures without one, each alone: {without:,}" if without else ""
     return Grouping(own, f"{count:,} groups of pictures, by {what}{rest}")
 
 

@@ -1,15 +1,12 @@
 """Images that are probably labelled wrongly: what a classifier trained on the other images says about each (out of
-fold), ranked by cleanlab (Northcutt et al. 2021).
+fold), ranked by cleanlab (Northcutt et al. 2021, Thyagarajan et al. 2022).
 
-An image's score is low where the classifier gives one of its labels, or the absence of one, a low probability. The
-classifier is a logistic regression on the features of a network, in k folds; groups of images are in one fold.
+The classifier is a logistic regression on the features of a network. docs/decisions.md has the measurements.
 """
 
 from __future__ import annotations
 
 import csv
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,39 +22,24 @@ from voc_cls.version import __version__
 if TYPE_CHECKING:
     from rich.table import Table
 
-PENALTY = 1.0
-"""Inverse strength of the L2 penalty, scikit-learn's C, on features of length SCALE."""
-SCALE = 10.0
-"""Length given to every feature vector, as the gap head has it: docs/decisions.md has the measurement."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """A label of an image that is probably wrong: the class, whether it is given, and its probability, 0-1."""
-
-    label: str
-    given: bool
-    probability: float
-
-    def __str__(self) -> str:
-        return f"{'−' if self.given else '+'}{self.label} {100 * self.probability:.0f} %"
+PENALTY, SCALE = 0.05, 10.0
+"""scikit-learn's C, the inverse strength of the L2 penalty, on features of this length."""
+TEMPERATURE = 0.1
+"""Of the soft minimum over an image's labels: one label that does not fit makes it suspicious."""
+DOUBT = 0.2
+"""Probability below which a label, or its absence, is contradicted."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image, how well its labels fit (0: wrong, 1: right), and what they are and probably should be."""
+    """An image, how well its labels fit (0: wrong, 1: right), what they are and what they probably should be."""
 
     file: Path
     score: float
     given: tuple[str, ...]
     suggested: tuple[str, ...]
-    changes: tuple[Change, ...]
-    """From given to suggested, the surest first; none where the classifier agrees with every label."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"file": str(self.file), "score": round(self.score, 6), "given": list(self.given),
-                "suggested": list(self.suggested)}
+    changes: tuple[str, ...]
+    """From given to suggested with the classes' probabilities, the surest first: "+dog 97 %", "−cat 2 %"."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +57,10 @@ class Suspects:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"split": self.name, "pictures": len(self.images), "doubted": self.doubted, "notes": list(self.notes),
-                "suspects": [suspect.to_dict() for suspect in self.images]}
+        images = [{"file": str(suspect.file), "score": round(suspect.score, 6), "given": list(suspect.given),
+                   "suggested": list(suspect.suggested)} for suspect in self.images]
+        return {"split": self.name, "pictures": len(images), "doubted": self.doubted, "notes": list(self.notes),
+                "suspects": images}
 
     def table(self, most: int) -> Table:
         """For a terminal: the first `most` images."""
@@ -88,7 +72,7 @@ class Suspects:
                       Column("given", overflow="fold"), Column("probably", overflow="fold"),
                       title=f"Label errors? {self.name}", caption="\n".join([caption, *self.notes]))
         for rank, suspect in enumerate(self.images[:most], 1):
-            given, changes = ", ".join(suspect.given) or "none", ", ".join(map(str, suspect.changes)) or "as given"
+            given, changes = ", ".join(suspect.given) or "none", ", ".join(suspect.changes) or "as given"
             table.add_row(str(rank), Text(suspect.file.name), f"{suspect.score:.3f}", Text(given), Text(changes))
         return table
 
@@ -104,17 +88,15 @@ class Suspects:
 
         write_aside(path, write)
 
-    def write_html(self, path: Path, most: int, run: str) -> int:
-        """Writes a page that loads no other file with the first `most` images; returns their number."""
+    def write_html(self, path: Path, most: int, run: str) -> None:
+        """Writes a page with the first `most` images that loads no other file."""
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
-        shown = [(suspect, data_uri(thumbnail(suspect.file))) for suspect in self.images[:most]]
         environment = Environment(loader=PackageLoader("voc_cls.evaluation.report"), autoescape=True,
                                   undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        environment.filters["number"] = "{:,}".format
+        shown = [(suspect, data_uri(thumbnail(suspect.file))) for suspect in self.images[:most]]
         write_text(path, environment.get_template("suspects.html").render(
             suspects=self, shown=shown, run=run, version=__version__))
-        return len(shown)
 
 
 def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int = 0, group: str = AUTO) -> Suspects:
@@ -131,59 +113,50 @@ def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int 
         UsageError: there are fewer images or groups than folds.
     """
     judged = dataset.labels.sum(axis=0) >= folds
-    rows = np.arange(len(dataset))
-    notes = []
-    if not judged.all():
-        rare = [name for name, enough in zip(dataset.classes, judged, strict=True) if not enough]
-        notes.append(f"classes with fewer than {folds} pictures are not judged: {', '.join(rare)}")
-    if dataset.single_label:
-        rows = np.flatnonzero(dataset.labels[:, judged].any(axis=1))
+    rare = ", ".join(name for name, enough in zip(dataset.classes, judged, strict=True) if not enough)
+    notes = (f"classes with fewer than {folds} pictures are not judged: {rare}",) if rare else ()
+    rows = np.flatnonzero(dataset.labels[:, judged].any(axis=1) | (not dataset.single_label))
     chosen = dataset.subset(rows, dataset.name).only(np.flatnonzero(judged).tolist())
     probabilities = out_of_fold(chosen, features[rows], folds, seed, group)
-    scores = quality(chosen, probabilities)
-    order = np.argsort(scores, kind="stable")
+    scores, fits = quality(chosen, probabilities), np.where(chosen.labels > 0, probabilities, 1 - probabilities)
+    wrong: Bools = (fits < DOUBT) & ~chosen.ignored
+    if dataset.single_label:
+        wrong = np.eye(len(chosen.classes))[probabilities.argmax(axis=1)] != chosen.labels
     images = []
-    for row in order.tolist():
-        changes = _changes(chosen, row, probabilities[row])
-        given = tuple(name for name, label in zip(dataset.classes, dataset.labels[rows[row]], strict=True) if label)
-        removed = {change.label for change in changes if change.given}
-        added = {change.label for change in changes if not change.given}
-        suggested = tuple(name for name in dataset.classes if name in added or (name in given and name not in removed))
-        images.append(Suspect(chosen.paths[row], float(scores[row]), given, suggested, changes))
-    return Suspects(dataset.name, tuple(images), tuple(notes))
+    for row in np.argsort(scores, kind="stable").tolist():
+        columns = sorted(np.flatnonzero(wrong[row]).tolist(), key=fits[row].tolist().__getitem__)
+        given = [name for name, label in zip(dataset.classes, dataset.labels[rows[row]], strict=True) if label]
+        suggested = {*given} ^ {chosen.classes[column] for column in columns}
+        changes = (f"{'−' if chosen.labels[row, column] else '+'}{chosen.classes[column]} "
+                   f"{100 * probabilities[row, column]:.0f} %" for column in columns)
+        images.append(Suspect(chosen.paths[row], float(scores[row]), tuple(given),
+                              tuple(name for name in dataset.classes if name in suggested), tuple(changes)))
+    return Suspects(dataset.name, tuple(images), notes)
 
 
 def out_of_fold(dataset: Dataset, features: Floats, folds: int, seed: int, group: str = AUTO) -> Floats:
-    """Probabilities, float [N, classes], of each image by a classifier that has not seen it; arguments as above."""
-    from sklearn.exceptions import ConvergenceWarning
+    """Probabilities, float [N, classes], of each image by a classifier that has not seen it; arguments as above.
+
+    Multi-label: as if each class were on half of the images, so that rare labels are not suspicious for being rare.
+    """
     from sklearn.linear_model import LogisticRegression
 
     scaled = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) * SCALE
+    model = LogisticRegression(C=PENALTY, max_iter=1000, class_weight=None if dataset.single_label else "balanced")
     probabilities = np.zeros(dataset.labels.shape)
     division = dataset.stratified(dataset.grouping(group), file_digests(dataset.paths))
     for train, held_out in replace(division, single_label=False).folds(folds, seed):  # rare classes are not refused
-        for columns, rows, targets in _problems(dataset, train):
-            if len(np.unique(targets)) < 2:
-                probabilities[held_out[:, None], columns] = targets[0]
-                continue
-            model = LogisticRegression(C=PENALTY, max_iter=1000)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # almost converged ranks as well
-                model.fit(scaled[rows], targets)
-            answers = model.predict_proba(scaled[held_out])
-            if dataset.single_label:
-                probabilities[held_out[:, None], model.classes_] = answers
-            else:
-                probabilities[held_out, columns[0]] = answers[:, 1]
+        if dataset.single_label:
+            model.fit(scaled[train], dataset.labels[train].argmax(axis=1))
+            probabilities[held_out[:, None], model.classes_] = model.predict_proba(scaled[held_out])
+            continue
+        for column in range(len(dataset.classes)):
+            rows = train[~dataset.ignored[train, column]]
+            targets = dataset.labels[rows, column]
+            constant = len(np.unique(targets)) < 2
+            probabilities[held_out, column] = targets[0] if constant else (
+                model.fit(scaled[rows], targets).predict_proba(scaled[held_out])[:, 1])
     return probabilities
-
-
-def _problems(dataset: Dataset, train: Any) -> list[tuple[list[int], Any, Any]]:
-    """(columns, rows, targets) of what one classifier learns: all classes at once, or each on its own."""
-    if dataset.single_label:
-        return [(list(range(len(dataset.classes))), train, dataset.labels[train].argmax(axis=1))]
-    known = [train[~dataset.ignored[train, column]] for column in range(len(dataset.classes))]
-    return [([column], rows, dataset.labels[rows, column].astype(int)) for column, rows in enumerate(known)]
 
 
 def quality(dataset: Dataset, probabilities: Floats) -> Floats:
@@ -196,18 +169,6 @@ def quality(dataset: Dataset, probabilities: Floats) -> Floats:
         scores = rank.get_label_quality_scores(dataset.labels.argmax(axis=1), probabilities)
     else:
         judged = np.where(dataset.ignored, 0, probabilities)  # an ignored label agrees with everything
-        scores = get_label_quality_scores([np.flatnonzero(row).tolist() for row in dataset.labels], judged)
+        scores = get_label_quality_scores([np.flatnonzero(row).tolist() for row in dataset.labels], judged,
+                                          aggregator_kwargs={"method": "softmin", "temperature": TEMPERATURE})
     return scores
-
-
-def _changes(dataset: Dataset, row: int, probabilities: Floats) -> tuple[Change, ...]:
-    """The labels of an image that the probabilities [classes] contradict, the surest first."""
-    given: Bools = dataset.labels[row] > 0
-    doubted: Bools = ((probabilities > 0.5) != given) & ~dataset.ignored[row]
-    if dataset.single_label:
-        likely = int(probabilities.argmax())
-        doubted = np.zeros(len(given), bool) if given[likely] else given | (np.arange(len(given)) == likely)
-    columns: Sequence[int] = np.flatnonzero(doubted).tolist()
-    certainty = np.where(given, 1 - probabilities, probabilities)
-    return tuple(Change(dataset.classes[column], bool(given[column]), float(probabilities[column]))
-                 for column in sorted(columns, key=lambda column: -certainty[column]))

@@ -27,26 +27,20 @@ from voc_cls.training.splits import read_splits
 from voc_cls.training.trained_run import TrainedRun, check_dataset
 
 
-def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, group: str = AUTO,
-                 cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> Suspects:
-    """Ranks the images of a run by how probably they are labelled wrongly.
+def run_suspects(trained: TrainedRun, dataset: Dataset, features: Floats, folds: int = 5, group: str = AUTO
+                 ) -> Suspects:
+    """`find_suspects` with a note where the run's features have seen the labels.
 
     Args:
         trained: the run.
-        split: of the run's data set; by default its training split, the part that it validated on included.
+        dataset: as from `run_images`.
+        features: as from `run_features`.
         folds: number of parts; each is judged by a classifier of the others.
         group: as for `Dataset.split`: images that must not judge each other.
-        cache_dir: folder for the features; by default the user's.
-        report: is told where the features come from.
-
-    Raises:
-        UsageError: the data set cannot be read again, or there are fewer images than folds.
     """
-    dataset = run_images(trained, split)
-    features = run_features(trained, dataset, features_cache(trained, cache_dir, report))
     suspects = find_suspects(dataset, features, folds, trained.config["training"]["seed"], group)
     trainable = trained.config["network"]["trainable"]
-    note = f"the run trained {trainable}, so its features have seen these labels: errors may look right"
+    note = f"the run trained {trainable}, so its features may have seen these labels and hide errors"
     return suspects if trainable == "head" else replace(suspects, notes=(*suspects.notes, note))
 
 
@@ -62,17 +56,21 @@ def run_images(trained: TrainedRun, split: str | None = None) -> Dataset:
     return dataset
 
 
-def features_cache(trained: TrainedRun, cache_dir: Path | None, report: Callable[[str], object]) -> FeatureCache:
-    """Where the run kept its features; a run that kept none may now take what it needs."""
-    return FeatureCache(cache_folder(cache_dir) / "arrays", trained.config["compute"]["cache_gb"] or np.inf, report)
+def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, report: Callable[[str], object]
+                 ) -> Floats:
+    """float32 [N, D]: what enters the head of the run's network, from the cache as far as it is there.
 
-
-def run_features(trained: TrainedRun, dataset: Dataset, cache: FeatureCache) -> Floats:
-    """float32 [N, D]: what enters the head of the run's network, from the cache as far as it is there."""
+    Args:
+        trained: the run.
+        dataset: the images.
+        cache_dir: folder for caches; None: the user's.
+        report: is told where the features come from.
+    """
     precision = inference_precision(trained.config["compute"]["inference_precision"])
     backbone = frozen_backbone(trained.network, trained.network.scopes[-1], precision)
-    views = [View(path, Augmentation(), 0, digest)
-             for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
+    limit_gb = trained.config["compute"]["cache_gb"] or np.inf  # a run that kept no features may keep these
+    digests = file_digests(dataset.paths)
+    views = [View(path, Augmentation(), 0, digest) for path, digest in zip(dataset.paths, digests, strict=True)]
     with naming_broken_images(dataset.paths, backbone.preprocessing):
-        rows = backbone.features(views, cache)
+        rows = backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report))
     return np.asarray(rows[:], np.float32).reshape(len(dataset), -1)

@@ -22,7 +22,7 @@ def groups(group: str, paths: tuple[Path, ...], **columns: tuple[str, ...]) -> l
 def test_roboflows_variants_are_recognised_and_told():
     assert groups("auto", ROBOFLOW) == [0, 0, 1, 2]
     text = group_images("auto", ROBOFLOW, {}).text
-    assert text == ("3 groups of pictures, by Roboflow's names (`group` none: off); 1 pictures without one are alone")
+    assert text == ("3 groups of pictures, by Roboflow's names (`group` none: off); pictures without one, each alone: 1")
 
 
 def test_without_variants_every_image_is_alone_and_nothing_is_told():
@@ -34,7 +34,7 @@ def test_without_variants_every_image_is_alone_and_nothing_is_told():
 def test_a_column_of_the_list_groups_and_empty_cells_are_alone():
     assert groups("patient", FRAMES, patient=("a", "b", "a ", "")) == [0, 1, 0, 2]
     assert group_images("patient", FRAMES, {"patient": ("a", "b", "a ", "")}).text == (
-        "3 groups of pictures, by the column 'patient'; 1 pictures without one are alone")
+        "3 groups of pictures, by the column 'patient'; pictures without one, each alone: 1")
 
 
 def test_a_pattern_groups_by_the_name_and_with_a_slash_by_the_path():

@@ -62,9 +62,8 @@ def test_wrong_labels_of_several_come_first_with_what_is_to_be_changed(several: 
     for suspect in suspects.images[:3]:
         row = int(suspect.file.stem)
         name, given = dataset.classes[row % 3], bool(dataset.labels[row, row % 3])
-        assert (suspect.changes[0].label, suspect.changes[0].given) == (name, given)
         assert (name in suspect.given) == given != (name in suspect.suggested)
-        assert str(suspect.changes[0]).startswith(f"−{name} " if given else f"+{name} ")
+        assert suspect.changes[0].startswith(f"−{name} " if given else f"+{name} ")
     assert suspects.images[-1].changes == ()
     assert suspects.doubted < 20
 
@@ -127,7 +126,7 @@ def test_the_table_fits_80_columns_and_the_files_have_what_it_shows(several: tup
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [str(suspect.file) for suspect in suspects.images]
     assert rows[0]["suggested"] == "|".join(suspects.images[0].suggested)
-    assert suspects.write_html(tmp_path / "page.html", 7, "runs/head") == 7
+    suspects.write_html(tmp_path / "page.html", 7, "runs/head")
     page = (tmp_path / "page.html").read_text()
     assert page.count("<img") == page.count('src="data:image/jpeg') == 7
     assert "http" not in page.replace("http-equiv", "")
