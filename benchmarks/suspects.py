@@ -4,9 +4,9 @@
 
 RUN is the folder of a `voc-train --trainable head` run: its frozen features have not seen the labels. Of `share` of the
 images one label each is changed: half of them lose a class that they show, the others get one that they do not show.
-(Ignored labels stay as they are; single-label: another class. --classes: only these are changed and judged.) Recall is the share of the changed images among the
-first 5 % and 10 % of all images, as `voc-data suspects` sorts them. The labels of a real data set have errors already:
-those that are found first count as misses here.
+(Ignored labels stay as they are; single-label: another class. --classes: only these are changed and judged.) Recall is
+the share of the changed images among the first 5 % and 10 % of all images, as `voc-data suspects` sorts them. The
+labels of a real data set have errors already: those that are found first count as misses here.
 """
 
 from __future__ import annotations

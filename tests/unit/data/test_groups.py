@@ -22,7 +22,8 @@ def groups(group: str, paths: tuple[Path, ...], **columns: tuple[str, ...]) -> l
 def test_roboflows_variants_are_recognised_and_told():
     assert groups("auto", ROBOFLOW) == [0, 0, 1, 2]
     text = group_images("auto", ROBOFLOW, {}).text
-    assert text == ("3 groups of pictures, by Roboflow's names (`group` none: off); pictures without one, each alone: 1")
+    assert text == ("3 groups of pictures, by Roboflow's names (`group` none: off); pictures without one, each alone: "
+                    "1")
 
 
 def test_without_variants_every_image_is_alone_and_nothing_is_told():
