@@ -20,7 +20,8 @@ from voc_cls.errors import VocError, WeightsError
 
 Allowed = Mapping[tuple[str, str], object]
 DATA_MODULES = ("argparse", "collections", "copyreg", "copy_reg", "dataclasses", "datetime", "decimal", "enum",
-                "fractions", "functools", "pathlib", "random", "types", "typing", "uuid")
+                "fractions", "functools", "logging", "pathlib", "random", "re", "time", "types", "typing", "uuid",
+                "zoneinfo")
 """Of the standard library: classes that the settings of a training are made of."""
 DATA_BUILTINS = ("bool", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "slice",
                  "str", "tuple", "unicode")

@@ -230,7 +230,7 @@ def _comparison(output: str, port: Array | None, reference: Array, on_file_value
     if port is None or port.shape != reference.shape:
         return Comparison(output, float("inf"), float("inf"), on_file_values)
     largest = float(np.abs(reference).max())
-    return Comparison(output, float(np.abs(port - reference).max()) / largest, largest, on_file_values)
+    return Comparison(output, float(np.abs(port - reference).max()) / (largest or 1.0), largest, on_file_values)
 
 
 def _layer(name: str) -> str:

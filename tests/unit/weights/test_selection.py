@@ -6,7 +6,9 @@ import argparse
 import collections
 import datetime
 import enum
+import logging
 import pathlib
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,6 +140,10 @@ class HyperParameters(dict[str, Any]):
 class Slots:
     __slots__ = ("value",)
 
+    class Within:
+        def method(self) -> None:
+            """Is pickled by getattr."""
+
     def __init__(self) -> None:
         self.value = 3
 
@@ -146,7 +152,8 @@ def test_settings_of_a_training_beside_the_weights_are_no_obstacle_and_no_class_
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     settings = [argparse.Namespace(lr=0.1, arch="resnet50"), pathlib.PurePosixPath("/data"), {1, 2}, Monitor.LOSS,
                 collections.defaultdict(list, a=[1]), collections.Counter("aab"), np.float64(0.5), np.arange(3),
-                datetime.datetime(2026, 1, 1), HyperParameters(lr=0.1), Slots(), slice(1, 2), 1j]
+                datetime.datetime(2026, 1, 1), HyperParameters(lr=0.1), Slots(), slice(1, 2), 1j,
+                Slots.Within(), Slots.Within.method, logging.getLogger("trainer"), re.compile("a+")]
     callbacks = {HyperParameters: {"best": 1}, Monitor.LOSS: 2}
     path = saved(tmp_path / "w.ckpt", {"hyper_parameters": settings, "callbacks": callbacks, "args": settings[0],
                                        "state_dict": HyperParameters(state_dict(prefix="model."))})

@@ -186,5 +186,7 @@ def _rebuild_tensor(storage: Storage, offset: int, shape: Shape, strides: Shape,
 NAMES = {("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
          **{("torch._utils", f"_rebuild_parameter{kind}"): lambda data, *_: data for kind in ("", "_with_state")},
          ("torch._tensor", "_rebuild_from_type_v2"): lambda rebuild, _, arguments, *__: rebuild(*arguments),
+         **{(builtins, "getattr"): lambda *_: InertObject for builtins in ("builtins", "__builtin__")},
          **{("torch", name): dtype for name, dtype in STORAGES.items()}}
-"""What may be named in a state_dict beside arrays and containers, and what stands for it here."""
+"""What may be named in a state_dict beside arrays and containers, and what stands for it here; getattr names classes
+within classes, and methods."""
