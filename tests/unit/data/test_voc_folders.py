@@ -110,6 +110,15 @@ def test_folders_named_like_splits_are_the_splits(tmp_path: Path):
     assert load_dataset(tmp_path).kind == "voc"
 
 
+def test_equal_names_in_two_splits_are_never_mixed(tmp_path: Path):
+    for split in ("train", "val"):
+        draw(tmp_path / f"images/{split}/1.jpg", split, xml=tmp_path / f"xml/{split}/1.xml")
+    assert shown(read_dataset("voc", tmp_path, "val")) == {"1.jpg": ["val"]}
+    (tmp_path / "images/val/1.jpg").unlink()
+    with pytest.raises(DataError, match=r"xml/val/1.xml: there is no picture of this name"):
+        read_dataset("voc", tmp_path, "val")
+
+
 def test_an_annotation_beside_the_folders_of_the_splits_is_refused(tmp_path: Path):
     draw(tmp_path / "train/a.jpg", "cat")
     draw(tmp_path / "b.jpg", "cat")

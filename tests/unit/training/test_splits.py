@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from voc_cls.cli.evaluate import EvalConfig, read
 from voc_cls.cli.train import PROGRAM
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, UsageError
@@ -67,6 +68,13 @@ def test_fractions_as_splits_are_parts_of_the_training_split(chosen: DatasetConf
     assert sorted(path for split in first.all for path in split.paths) == sorted(whole.paths)
     assert 0.1 < len(first.val) / len(whole) < 0.45  # many classes, few pictures
     assert 0.1 < len(first.eval) / len(whole) < 0.45
+
+
+def test_the_part_that_a_run_was_evaluated_on_is_drawn_again(chosen: DatasetConfig):
+    config = TrainConfig(replace(chosen, eval_split="0.25"), NetworkConfig(weights="none")).checked()
+    evaluated = read_splits(config.dataset, seed=0).eval
+    assert evaluated is not None
+    assert read(EvalConfig(Path("run")), to_dict(config) | {"provenance": {}}).paths == evaluated.paths
 
 
 def test_some_of_the_classes_are_read_in_every_split(chosen: DatasetConfig):
