@@ -69,8 +69,8 @@ class DatasetConfig:
     """voc only: how to label a picture that contains only difficult objects of a class; the VOC protocol ignores it."""
     classes: tuple[str, ...] = ()
     """Classes to train on, in the order of the network's outputs, such as cat dog. Other classes are ignored; in a
-    single-label data set their pictures are left out. Default: all; for voc the 20 of PASCAL VOC where the annotations
-    are VOC's, otherwise those of classes.txt or labelmap.txt in --root, otherwise all that occur."""
+    single-label data set their pictures are left out. Default: all; for voc those of classes.txt or labelmap.txt in
+    --root, else the 20 of PASCAL VOC where the annotations are VOC's, else all that occur."""
 
     def checked(self) -> DatasetConfig:
         """With its splits named and its root absolute; what is named already stays as it is.

@@ -1,8 +1,8 @@
 """Images with annotations in PASCAL VOC's XML, of VOC itself or of any classes: one split.
 
 `voc_folders` finds the files, `voc_lists` reads the splits, `voc_annotation` the objects; here they become labels. The
-classes are VOC's where a devkit is; else those of `classes.txt` or CVAT's `labelmap.txt` beside the annotations, else
-all that occur, sorted.
+classes are those of `classes.txt` or CVAT's `labelmap.txt` beside the annotations; else VOC's where the annotations
+are, else all that occur, sorted.
 """
 
 from __future__ import annotations
