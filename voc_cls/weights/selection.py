@@ -34,9 +34,9 @@ def select_network(file: WeightFile, marks: Collection[str], entry: str | None =
     dictionary = _dictionary(start)
     names = {WRAPPER.sub("", name.removeprefix(start)): name for name in file.tensors
              if name.startswith(start) and KEY not in name.removeprefix(start)}
-    for name in file.tensors:  # such as a head outside the backbone
-        if name not in names.values() and name.startswith(dictionary) and KEY not in name.removeprefix(dictionary):
-            bare = name.removeprefix(dictionary)
+    for name in sorted(file.tensors.keys() - set(names.values())):  # such as a head outside the backbone
+        bare = name.removeprefix(dictionary)
+        if name.startswith(dictionary) and KEY not in bare:
             names[f"{bare} beside {start.removeprefix(dictionary)}" if bare in names else bare] = name
     if all(bare == name for bare, name in names.items()) and len(names) == len(file.tensors):
         return file, ""
