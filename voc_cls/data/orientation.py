@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 APP1_EXIF = (0xFFE1, 0x4578, 0x6966, 0)
 """The marker of a JPEG's segment and, after its length, "Exif" and two zeros."""
-JFIF = (0xFFE0, 16)
-"""The marker and the length of the segment with which most JPEGs begin."""
 FILL = 0xFFFF
 EXIF_CHUNK, PIXEL_CHUNK = (0x6558, 0x4966), (0x4944, 0x4154)
 """The names of a PNG's chunks, eXIf and IDAT."""
@@ -30,14 +28,9 @@ def jpeg_exif(content: tf.Tensor) -> tf.Tensor:
     def is_exif(head: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all(tf.gather(head, [0, 2, 3, 4]) == APP1_EXIF)
 
-    def found() -> tf.Tensor:
-        at, head = _search(content, 2, 5, lambda head: (head[0] > LAST_MARKER) & ~is_exif(head),
-                           lambda head: tf.where(head[0] == FILL, tf.constant(1, tf.int64), 2 + head[1]))
-        return _part(content, at + 10, tf.where(is_exif(head), head[1] - 8, 0))
-
-    start = _words(content, 2, 10)  # a loop costs more than all else here, and most JPEGs need none
-    behind_jfif = tf.where(tf.reduce_all(start[:2] == JFIF), start[9], start[0])
-    return tf.cond(behind_jfif > LAST_MARKER, found, lambda: tf.constant(b""))
+    at, head = _search(content, 2, 5, lambda head: (head[0] > LAST_MARKER) & ~is_exif(head),
+                       lambda head: tf.where(head[0] == FILL, tf.constant(1, tf.int64), 2 + head[1]))
+    return _part(content, at + 10, tf.where(is_exif(head), head[1] - 8, 0))
 
 
 def png_exif(content: tf.Tensor) -> tf.Tensor:

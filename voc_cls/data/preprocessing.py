@@ -6,7 +6,9 @@ that the graph does not take are converted before it, by `voc_cls/image_file.py`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from voc_cls.image_file import LEAST_BRIGHT, decodable
 if TYPE_CHECKING:
     import tensorflow as tf
 
-JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PN"
+JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG"
 GRAPH_FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 """What `decode` takes; BMP: 24 or 32 bits a pixel, not compressed."""
 
@@ -61,14 +63,50 @@ def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """
     import tensorflow as tf
 
+    start = tf.strings.join([tf.strings.substr(image_bytes, 0, 41), bytes(41)])
+
+    def part(at: int, length: int) -> tf.Tensor:
+        return tf.strings.substr(start, at, length)
+
     def jpeg() -> tf.Tensor:
         image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method=preprocessing.jpeg_dct)
-        return upright(image, jpeg_exif(image_bytes))
+        # a table follows JFIF's segment: EXIF would stand before it
+        without_exif = (part(2, 4) == b"\xff\xe0\x00\x10") & (part(20, 2) == b"\xff\xdb")
+        return tf.cond(without_exif, lambda: image, lambda: _rare(_upright_jpeg)(image_bytes, image))
 
-    start = tf.strings.substr(image_bytes, 0, 3)
-    image = tf.cond(start == JPEG_MAGIC, jpeg, lambda: tf.cond(start == PNG_MAGIC, lambda: _png(image_bytes),
-                                                               lambda: _bmp_or_gif(image_bytes)))
-    return tf.ensure_shape(image, [None, None, 3])
+    def other() -> tf.Tensor:
+        plain_png = (part(0, 4) == PNG_MAGIC) & (part(24, 2) == b"\x08\x02") & (part(37, 4) == b"IDAT")  # RGB, 8 bits
+        return tf.cond(plain_png, lambda: tf.io.decode_png(image_bytes, channels=3),
+                       lambda: _rare(_png_bmp_or_gif)(image_bytes))
+
+    return tf.ensure_shape(tf.cond(part(0, 3) == JPEG_MAGIC, jpeg, other), [None, None, 3])
+
+
+def _rare(branch: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """A branch as one node of the graph; TensorFlow would inline it and pass over each of its ops for every image."""
+    import tensorflow as tf
+
+    return branch if tf.executing_eagerly() else _one_node(branch)
+
+
+@cache
+def _one_node(branch: Callable[..., tf.Tensor]) -> Any:
+    import tensorflow as tf
+
+    inputs = (tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8))
+    return tf.function(branch, inputs[:branch.__code__.co_argcount], autograph=False,
+                       experimental_attributes={"_noinline": True})
+
+
+def _upright_jpeg(image_bytes: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    return upright(image, jpeg_exif(image_bytes))
+
+
+def _png_bmp_or_gif(image_bytes: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    return tf.cond(tf.strings.substr(image_bytes, 0, 4) == PNG_MAGIC, lambda: _png(image_bytes),
+                   lambda: _bmp_or_gif(image_bytes))
 
 
 def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -82,8 +120,7 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
                                    stateful=False)
         return tf.ensure_shape(bytes_, [])
 
-    start = tf.strings.substr(content, 0, 3)
-    usual = (start == JPEG_MAGIC) | (start == PNG_MAGIC)
+    usual = (tf.strings.substr(content, 0, 3) == JPEG_MAGIC) | (tf.strings.substr(content, 0, 4) == PNG_MAGIC)
     return decode(tf.cond(usual, lambda: content, converted), preprocessing)
 
 

@@ -103,3 +103,14 @@ def test_the_graph_and_the_header_agree_on_damaged_files_and_never_fail(in_graph
                 continue
             if header.format in ("JPEG", "PNG"):
                 assert header.orientation == int(value), bytes(content[:120])
+
+
+def test_in_the_pipelines_graph_every_format_is_turned_too(tmp_path: Path):
+    paths = []
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"):
+        paths.append(tmp_path / f"{kind}.jpg")
+        paths[-1].write_bytes(lying(UPRIGHT, kind, 6) if kind not in ("BMP", "GIF") else encoded(UPRIGHT, kind))
+    names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    for image in names.map(lambda name: decode_file(name, VGG)).as_numpy_iterator():
+        assert image.shape == UPRIGHT.shape
+        assert np.abs(image.astype(int) - UPRIGHT).mean() < 6  # a GIF has 256 colours
