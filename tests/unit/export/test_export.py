@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
-    config = TrainConfig(DatasetConfig(root=(Path("devkit"),)),
+    config = TrainConfig(DatasetConfig(root=(Path("devkit"),), train_split="trainval", eval_split="test"),
                          NetworkConfig(weights="none", head="gap", image_size=64))
     folder.config.write_text(yaml.safe_dump(to_dict(config.checked())
                                             | {"provenance": {"weights_digest": None, "train_pictures": 7}}))
