@@ -49,6 +49,9 @@ class Split:
     folds: Annotated[int | None, Range(2, 100)] = None
     """Number of folds: each picture outside test.csv is in exactly one val_K.csv, and in the train_K.csv of the other
     folds. Train on one with `voc-train --fold K`."""
+    per_class: bool = False
+    """Write a list for each class, such as train_dog.csv, with numbers for classes; folds then count from 0, as in
+    train_dog_0.csv. Single-label only."""
     group: str = "auto"
     """Pictures that go to the same list: a column of the CSV, or a regular expression with a capture group that is the
     same in their file names, such as '(.+)_\\d+' (with a / in it: in their paths). auto: Roboflow's variants of a
@@ -68,16 +71,20 @@ class Split:
         from rich.console import Console
 
         from voc_cls.data.load import default_splits, read_dataset
-        from voc_cls.data.split import check_free, draw_lists, write_lists
+        from voc_cls.data.split import check_free, check_per_class, draw_lists, write_lists
 
         check_free(self.out)
         split = self.split or default_splits(self.data, self.root)[0]
         dataset = read_dataset(self.data, self.root, split, self.difficult, self.classes)
         warn(dataset.warnings)
+        if self.per_class:
+            check_per_class(dataset)
         val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
         lists = draw_lists(dataset, val, self.test, self.folds, self.seed, self.group)
-        write_lists(lists, self.out)
+        write_lists(lists, self.out, self.per_class)
         Console().print(lists)
-        chosen = "--fold 1" if self.folds else "--val-split val" if val else "--val-split auto"
+        chosen = "--val-split val" if val else "--val-split auto"
+        if self.folds:
+            chosen = "--fold 0" if self.per_class else "--fold 1"
         print(f"{self.out}: {len(lists.parts)} lists; train on them with\n"
               f"voc-train --data csv --root {shlex.quote(str(self.out))} {chosen} --weights vgg_16.ckpt --out runs/new")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,10 +101,22 @@ def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, see
     return Lists(dataset, lists | parts, len(digests) - len(set(digests)), grouping.text)
 
 
-def write_lists(lists: Lists, out: Path) -> None:
+def check_per_class(dataset: Dataset) -> None:
+    """UsageError where a data set cannot have a list for each class."""
+    if not dataset.single_label:
+        raise UsageError(f"`per_class`: {dataset.name} is multi-label, and a picture of several classes would be in "
+                         "several lists; omit it")
+    for label in dataset.classes:
+        if not re.fullmatch(r"[^\d/][^/]*", label):
+            raise UsageError(f"`per_class`: the class {label!r} cannot be in the name of a list, as it begins with a "
+                             "digit or has a slash; omit it, or rename the class")
+
+
+def write_lists(lists: Lists, out: Path, per_class: bool = False) -> None:
     """Writes a CSV for every list, and the list of the classes, into the new folder `out`, atomically.
 
-    The paths are relative to `out`. DataError where it exists or cannot be written.
+    The paths are relative to `out`. per_class: a CSV for every list and class, with the number of the class; the folds
+    count from 0. DataError where `out` exists or cannot be written.
     """
     check_free(out)
     aside = out.absolute().with_name(f".aside-{os.getpid()}-{out.absolute().name}")
@@ -115,8 +128,17 @@ def write_lists(lists: Lists, out: Path) -> None:
             return os.path.join(os.path.relpath(os.path.realpath(path.parent), real), path.name)
 
         for split, part in lists.parts.items():
-            write_list(aside / f"{split}.csv", part, name)
-        write_text(aside / CLASS_FILE, "".join(f"{label}\n" for label in lists.source.classes))
+            if not per_class:
+                write_list(aside / f"{split}.csv", part, name)
+                continue
+            side, _, fold = split.partition("_")
+            numbered = replace(part, classes=tuple(map(str, range(len(part.classes)))))
+            for column, label in enumerate(part.classes):
+                file, rows = f"{side}_{label}{f'_{int(fold) - 1}' if fold else ''}.csv", part.labels[:, column] == 1
+                if rows.any():
+                    write_list(aside / file, numbered.subset(np.flatnonzero(rows), split), name)
+        if not per_class:
+            write_text(aside / CLASS_FILE, "".join(f"{label}\n" for label in lists.source.classes))
         check_free(out)
         aside.rename(out)
     except OSError as error:

@@ -17,7 +17,7 @@ from rich.console import Console
 from voc_cls.cli.data_split import Split
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.load import read_dataset, splits_of
-from voc_cls.data.split import Lists, draw_lists, write_lists
+from voc_cls.data.split import Lists, check_per_class, draw_lists, write_lists
 from voc_cls.errors import DataError, UsageError
 
 
@@ -242,3 +242,28 @@ def test_the_command_says_how_to_go_on(pictures: Callable[[dict[str, int]], Path
     assert f"voc-train --data csv --root {tmp_path}/lists --val-split val --weights" in capsys.readouterr().out
     Split(root, tmp_path / "folds", folds=2).run()
     assert f"voc-train --data csv --root {tmp_path}/folds --fold 1 --weights" in capsys.readouterr().out
+
+
+def test_the_lecture_has_a_list_for_each_class_and_folds_from_0(pictures: Callable[[dict[str, int]], Path],
+                                                                tmp_path: Path):
+    source = tree(pictures({"cat": 10, "dog": 15}))
+    lists, out = draw_lists(source, 0, 0.2, 5, 0), tmp_path / "data_list/cat_dog/k_fold"
+    check_per_class(source)
+    write_lists(lists, out, per_class=True)
+    assert {path.name for path in out.iterdir()} == {
+        "test_cat.csv", "test_dog.csv", *(f"{side}_{name}_{fold}.csv" for side in ("train", "val")
+                                          for name in ("cat", "dog") for fold in range(5))}
+    assert (out / "val_dog_0.csv").read_text().splitlines()[0] == "path,class"
+    assert {line.rpartition(",")[2] for line in (out / "val_dog_0.csv").read_text().splitlines()[1:]} == {"1"}
+    for split, name in (("train_0", "train_1"), ("val_4", "val_5"), ("test", "test")):
+        again, drawn = read(out, split), lists.parts[name]
+        assert again.classes == ("cat", "dog")
+        assert {(path.resolve(), tuple(row)) for path, row in zip(again.paths, again.labels, strict=True)} == {
+            (path.resolve(), tuple(row)) for path, row in zip(drawn.paths, drawn.labels, strict=True)}
+    with pytest.raises(UsageError, match="`per_class`: the class '3d' cannot be in the name of a list"):
+        check_per_class(replace(source, classes=("cat", "3d")))
+
+
+def test_a_list_for_each_class_is_of_pictures_with_one_class(several: Dataset):
+    with pytest.raises(UsageError, match=r"`per_class`: .* is multi-label"):
+        check_per_class(several)
