@@ -66,10 +66,9 @@ class Stratified:
             raise UsageError(f"{what}: takes {taken} of the {images:,} pictures of {self.name}; {possible}")
         self._check_classes(what, 2, "which cannot be on both sides")
         part = self._balanced(self._drawn(fraction, seed), [1 - fraction, fraction], seed)
-        size = int(self.counts[part == 1, -1].sum())
-        if not _near(size, images * fraction, images, MOST_OFF):
-            raise UsageError(f"{what}: takes about {taken:,} of the {images:,} pictures of {self.name}, of which whole "
-                             f"{self._largest()} leave {size:,} as the nearest; give another fraction or `group`")
+        if not _near(self.counts[part == 1, -1].sum(), images * fraction, images, MOST_OFF):
+            raise UsageError(f"{what}: takes about {taken:,} of the {images:,} pictures of {self.name}, "
+                             f"{self._sizes()}; give another fraction or `group`")
         return self.groups.rows(np.flatnonzero(part == 0)), self.groups.rows(np.flatnonzero(part == 1))
 
     def folds(self, number: int, seed: int) -> list[tuple[Numbers, Numbers]]:
@@ -91,8 +90,8 @@ class Stratified:
         part = self._balanced(self._drawn_folds(number, seed), [1 / number] * number, seed)
         for size in np.bincount(part, self.counts[:, -1], number):
             if not _near(size, images / number, images, MOST_OFF):
-                raise UsageError(f"{what}: {self.name} has {images:,} pictures in {self._largest()}, of which a fold "
-                                 f"would have {size:.0f}; choose fewer folds or another `group`")
+                raise UsageError(f"{what}: takes about {images // number:,} of the {images:,} pictures of {self.name} "
+                                 f"each, {self._sizes()}; choose fewer folds or another `group`")
         folds = [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(number)]
         return [(self.groups.rows(train), self.groups.rows(val)) for train, val in folds]
 
@@ -157,13 +156,14 @@ class Stratified:
         return all(_near(size, images * fraction, images, TOLERANCE)
                    for size, fraction in zip(sizes, fractions, strict=True))
 
-    def _largest(self) -> str:
-        return f"{len(self.counts):,} {self.unit}, the largest of {self.counts[:, -1].max():.0f}"
+    def _sizes(self) -> str:
+        sizes = self.counts[:, -1]
+        return f"but its {len(sizes):,} {self.unit} have {sizes.min():.0f} to {sizes.max():.0f} each"
 
 
 def _near(size: float, target: float, images: int, share: float) -> bool:
-    """Whether a part of `size` images is not empty and misses its target by this share, or one image, at most."""
-    return size > 0 and abs(size - target) <= max(1.0, share * min(target, images - target))
+    """Whether a part of `size` images, neither empty nor all, misses its target by at most this share, or one image."""
+    return 0 < size < images and abs(size - target) <= max(1.0, share * min(target, images - target))
 
 
 def _moved(part: Numbers, counts: npt.NDArray[np.float64], fractions: Sequence[float], emphasis: float) -> Numbers:
