@@ -39,8 +39,9 @@ class Suspects:
     """The split to judge. Default: the run's training split, with the part that it validated on."""
     folds: Annotated[int, Range(2, 100)] = 5
     """Number of parts; each is judged by a classifier of the others."""
-    group: str = "auto"
-    """Pictures that must not judge each other, such as variants of one picture; see voc-data split --help."""
+    group: str | None = None
+    """Pictures that must not judge each other, such as variants of one picture; see voc-data split --help. Default: the
+    run's."""
     top: Annotated[int, Range(0)] = 20
     """Number of pictures in the table."""
     html: Path | None = None

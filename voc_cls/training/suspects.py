@@ -27,7 +27,7 @@ from voc_cls.training.splits import read_splits
 from voc_cls.training.trained_run import TrainedRun, check_dataset
 
 
-def run_suspects(trained: TrainedRun, dataset: Dataset, features: Floats, folds: int = 5, group: str = AUTO
+def run_suspects(trained: TrainedRun, dataset: Dataset, features: Floats, folds: int = 5, group: str | None = None
                  ) -> Suspects:
     """`find_suspects` with a note where the run's features have seen the labels.
 
@@ -36,8 +36,9 @@ def run_suspects(trained: TrainedRun, dataset: Dataset, features: Floats, folds:
         dataset: as from `run_images`.
         features: as from `run_features`.
         folds: number of parts; each is judged by a classifier of the others.
-        group: as for `Dataset.split`: images that must not judge each other.
+        group: as for `Dataset.split`: images that must not judge each other; by default the run's.
     """
+    group = group or trained.config["dataset"].get("group", AUTO)
     suspects = find_suspects(dataset, features, folds, trained.config["training"]["seed"], group)
     trainable = trained.config["network"]["trainable"]
     note = f"the run trained {trainable}, so its features may have seen these labels and hide errors"

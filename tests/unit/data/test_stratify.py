@@ -90,8 +90,8 @@ def test_the_seed_decides_which_also_where_groups_are_moved():
 def test_what_whole_groups_cannot_give_is_refused_and_what_they_can_is_told():
     keys = ["film 1"] * 60 + ["film 2"] * 40
     division = stratified(np.ones((100, 1)), keys=keys)
-    with pytest.raises(UsageError, match=r"`val` 0.1: takes about 10 of the 100 pictures of images, but its 2 groups of "
-                                         r"pictures have 40 to 60 each; give another fraction or `group`"):
+    with pytest.raises(UsageError, match=r"`val` 0.1: takes about 10 of the 100 pictures of images, but its 2 groups "
+                                         r"of pictures have 40 to 60 each; give another fraction or `group`"):
         division.part(0.1, 0, "`val` 0.1")
     assert len(division.part(0.4, 0, "`val` 0.4")[1]) == 40
     with pytest.raises(UsageError, match=r"`folds` 3: images has 2 groups of pictures; choose at most 2 folds"):
