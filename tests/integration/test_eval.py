@@ -81,3 +81,28 @@ def test_a_folder_that_does_not_exist_is_told_at_once(run: Path, tmp_path: Path)
     assert done.stderr.count("\n") == 1
     assert "--report" in done.stderr
     assert "missing does not exist" in done.stderr
+
+
+def test_suspects_are_judged_on_the_features_that_the_run_kept(run: Path, tmp_path: Path):
+    before = contents(run)
+    done = command("voc-data", "suspects", run, "--folds", 2, "--json", "--html", tmp_path / "page.html", "--csv",
+                   tmp_path / "suspects.csv", VOC_CACHE_DIR=str(run.parent / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "to compute" not in done.stderr
+    values = json.loads(done.stdout)
+    with (tmp_path / "suspects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [suspect["file"] for suspect in values["suspects"]]
+    assert len(rows) == values["pictures"] == len(html.parse(str(tmp_path / "page.html")).xpath("//li/img"))
+    assert contents(run) == before
+
+
+def test_suspects_name_what_is_missing_before_anything_is_computed(run: Path, tmp_path: Path):
+    for flags, found in (((run, "--csv", tmp_path / "missing/out.csv"), "missing does not exist"),
+                         ((tmp_path,), "not a run folder"), ((run, "--split", "x"), "no such split"),
+                         ((run, "--group", "x("), "--group x(: is neither a column")):
+        done = command("voc-data", "suspects", *flags, VOC_CACHE_DIR=str(tmp_path / "cache"))
+        assert done.returncode > 0
+        assert done.stderr.count("\n") == 1
+        assert found in done.stderr
+    assert not (tmp_path / "cache").exists()

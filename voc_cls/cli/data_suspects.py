@@ -64,16 +64,14 @@ class Suspects:
         import_tensorflow()
         from rich.console import Console
 
-        from voc_cls.training.suspects import run_features, run_images, run_suspects
+        from voc_cls.training.suspects import run_suspects
         from voc_cls.training.trained_run import open_run
 
         def note(line: str) -> None:
             print(line, file=sys.stderr if self.json else sys.stdout)
 
         trained = open_run(self.run_folder)
-        dataset = run_images(trained, self.split)
-        features = run_features(trained, dataset, self.cache_dir, note)
-        suspects = run_suspects(trained, dataset, features, self.folds, self.group)
+        suspects = run_suspects(trained, self.split, self.folds, self.group, self.cache_dir, note)
         suspects.write_html(page, self.pictures, trained.name)
         if self.csv is not None:
             suspects.write_csv(self.csv)

@@ -12,7 +12,7 @@ from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.groups import AUTO
-from voc_cls.data.load import NONE
+from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import naming_broken_images
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.predictions import Floats
@@ -23,22 +23,24 @@ from voc_cls.training.augmented_views import View
 from voc_cls.training.backbone import frozen_backbone
 from voc_cls.training.config import recorded_dataset
 from voc_cls.training.devices import inference_precision
-from voc_cls.training.splits import read_splits
 from voc_cls.training.trained_run import TrainedRun, check_dataset
 
 
-def run_suspects(trained: TrainedRun, dataset: Dataset, features: Floats, folds: int = 5, group: str | None = None
-                 ) -> Suspects:
-    """`find_suspects` with a note where the run's features have seen the labels.
+def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, group: str | None = None,
+                 cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> Suspects:
+    """Ranks the images of a run by how probably they are labelled wrongly.
 
     Args:
         trained: the run.
-        dataset: as from `run_images`.
-        features: as from `run_features`.
+        split: as for `run_images`.
         folds: number of parts; each is judged by a classifier of the others.
         group: as for `Dataset.split`: images that must not judge each other; by default the run's.
+        cache_dir: as for `run_features`.
+        report: as for `run_features`.
     """
-    group = group or trained.config["dataset"].get("group", AUTO)
+    dataset, group = run_images(trained, split), group or trained.config["dataset"].get("group", AUTO)
+    dataset.grouping(group)  # an error comes before the features are computed
+    features = run_features(trained, dataset, cache_dir, report)
     suspects = find_suspects(dataset, features, folds, trained.config["training"]["seed"], group)
     trainable = trained.config["network"]["trainable"]
     note = f"the run trained {trainable}, so its features may have seen these labels and hide errors"
@@ -51,8 +53,8 @@ def run_images(trained: TrainedRun, split: str | None = None) -> Dataset:
     reasons = trained.config["provenance"].get("not_repeatable", {})
     if "dataset" in reasons:
         raise UsageError(f"{trained.folder.path}: {reasons['dataset']}, so its labels cannot be judged")
-    chosen = replace(recorded, train_split=split or recorded.train_split, val_split=NONE, eval_split=NONE, fold=None)
-    dataset = read_splits(chosen, 0).train
+    dataset = read_dataset(recorded.data, recorded.root, split or recorded.train_split or "", recorded.difficult,
+                           recorded.classes)
     check_dataset(trained, dataset)
     return dataset
 
