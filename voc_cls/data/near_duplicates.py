@@ -24,7 +24,7 @@ FLAT = 2.0
 SHOWN = 20
 """Pairs that are named, those most alike; the others are counted."""
 BLOCK = 1 << 22
-"""Pairs that are compared at once: some 50 MB."""
+"""Pairs that are compared at once: 65 MB."""
 HASHED_SIZE = 128
 """Pixels of the longer side to which images are reduced first, which is faster and changes no more than a bit."""
 

@@ -158,7 +158,8 @@ class Stratified:
 
     def _sizes(self) -> str:
         sizes = self.counts[:, -1]
-        return f"but its {len(sizes):,} {self.unit} have {sizes.min():.0f} to {sizes.max():.0f} each"
+        return "which are one group" if len(sizes) == 1 else (
+            f"but its {len(sizes):,} {self.unit} have {sizes.min():.0f} to {sizes.max():.0f} each")
 
 
 def _near(size: float, target: float, images: int, share: float) -> bool:
