@@ -4,6 +4,7 @@
 set -eu
 
 PICTURES=${PICTURES:-480}
+STEPS=${STEPS:-3000}
 REQUESTED=12
 demo=${DEMO:-demo}
 server=
@@ -32,7 +33,7 @@ weights=$(voc-weights fetch vgg_16_conv)
 
 step "3. Train the new head m_fc8 on the frozen convolutions"
 voc-train --data voc --root "$root" --train-split trainval --eval-split test --net vgg_16 --head gap \
-    --weights "$weights" --trainable head --out "$demo/run"
+    --weights "$weights" --trainable head --steps "$STEPS" --out "$demo/run"
 
 step "4. Export"
 voc-export "$demo/run" "$demo/models/voc"

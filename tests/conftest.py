@@ -18,6 +18,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # JAX, once imported, would 
 WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The quick files of tests/unit come last, so that the two processes of `make test` end together."""
+    slow = {item.path for item in items if "unit" not in item.path.parts or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Commands keep what they cache in a folder of the tests, not in the home of whoever runs them."""

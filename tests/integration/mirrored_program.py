@@ -1,6 +1,6 @@
-"""Trains on several devices of one process: the processor, divided into logical devices. For test_distribution.py.
+"""Trains on one and on two devices of one process: the processor as logical devices. For test_distribution.py.
 
-usage: mirrored_program.py DEVICES ROOT OUT
+usage: mirrored_program.py ROOT OUT; the runs are OUT/1 and OUT/2
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from voc_cls.training.initial_weights import WeightsSource
 from voc_cls.training.session import train_distributed
 
 
-def main(devices: int, root: Path, out: Path) -> None:
-    """Three steps of conv5 and the classifier, with all that the optimiser can do."""
+def main(root: Path, out: Path) -> None:
+    """The two runs."""
     processor, = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
-    distribution = mirrored(tf.config.list_logical_devices("CPU"))
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+    for devices in (1, 2):
+        train(devices, root, out / str(devices))
+
+
+def train(devices: int, root: Path, out: Path) -> None:
+    """Three steps of conv5 and the classifier, with all that the optimiser can do."""
+    distribution = mirrored(tf.config.list_logical_devices("CPU")[:devices])
     assert distribution.replicas == devices
     config = TrainConfig(
         DatasetConfig((root,), train_split="train", val_split="val", eval_split="none"),
@@ -34,4 +40,4 @@ def main(devices: int, root: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

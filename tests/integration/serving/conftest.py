@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.serving.both_clients import KINDS, Connect, connect
-from tests.integration.serving.forked_server import ForkedProcess, start_server
+from tests.integration.serving.forked_server import ForkedProcess, engines_file, start_server
 from tests.integration.serving.secured import Files, flags_of, make_certificates
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2_grpc
@@ -67,6 +67,10 @@ class Server:
         response = health_pb2_grpc.HealthStub(self.channel()).Check(
             health_pb2.HealthCheckRequest(service=service), timeout=60, wait_for_ready=True)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+
+    def engine(self) -> int:
+        """Process id of the engine that a forked server started last."""
+        return int(engines_file(self.output).read_text().split()[-1])
 
     def end(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:
         """Sends a signal and returns the exit code."""
@@ -147,7 +151,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def start_program(tmp_path: Path) -> Iterator[Start]:
     """Starts servers for one test as users do: their engines are their children."""
-    starter = Start(tmp_path, as_program=True)
+    (tmp_path / "programs").mkdir()
+    starter = Start(tmp_path / "programs", as_program=True)
     yield starter
     starter.end_all()
 

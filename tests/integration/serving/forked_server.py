@@ -70,6 +70,7 @@ def _run_server(arguments: list[str], output: str, errors: str, environment: dic
     os.environ.update(environment)
     # the worker is forked from the same process: multiprocessing would start another one for the processes of a process
     FORKS_OF._forkserver_address, FORKS_OF.ensure_running = address, lambda: None
+    ForkedWorkers.started = engines_file(output)
     sys.argv = ["voc-serve", *arguments]
     from serving.cli import main
     from serving.engine import process
@@ -78,9 +79,15 @@ def _run_server(arguments: list[str], output: str, errors: str, environment: dic
     main()
 
 
+def engines_file(output: str | Path) -> Path:
+    """Where a forked server notes the process ids of its engines, which are no children of it."""
+    return Path(output).with_suffix(".engines")
+
+
 class ForkedWorkers:
     """What serving.engine.process uses of the module subprocess."""
 
+    started: Path | None = None
     DEVNULL = subprocess.DEVNULL
     TimeoutExpired = subprocess.TimeoutExpired
 
@@ -88,7 +95,11 @@ class ForkedWorkers:
     def Popen(program: list[str], pass_fds: tuple[int, int], **_: Any) -> ForkedProcess:
         """Instead of `python -m serving.engine.worker CONNECTION MEMORY`."""
         assert program[1:3] == ["-m", "serving.engine.worker"]
-        return ForkedProcess(_run_worker, *map(_Descriptor, pass_fds))
+        worker = ForkedProcess(_run_worker, *map(_Descriptor, pass_fds))
+        if ForkedWorkers.started is not None:
+            with ForkedWorkers.started.open("a") as file:
+                file.write(f"{worker.pid}\n")
+        return worker
 
 
 class _Descriptor:

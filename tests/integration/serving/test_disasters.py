@@ -56,7 +56,8 @@ def alive(pid: int) -> bool:
     return False
 
 
-def test_a_server_killed_under_load_is_replaced_on_its_port_at_once(start_program: Start, tmp_path: Path) -> None:
+def test_a_server_killed_under_load_is_replaced_on_its_port_at_once(start_program: Start, start: Start,
+                                                                    tmp_path: Path) -> None:
     slow = export_tiny_model(tmp_path / "slow" / "1", seconds=0.5).parent
     port_file = tmp_path / "port"
     flags = ("--port", free_port(), "--http-port", free_port(), "--port-file", port_file)
@@ -68,7 +69,7 @@ def test_a_server_killed_under_load_is_replaced_on_its_port_at_once(start_progra
     assert all(map(alive, engines))
 
     assert killed.end(signal.SIGKILL) == -signal.SIGKILL
-    replaced = start_program(slow, *flags)
+    replaced = start(slow, *flags)
     assert {call.code().name for call in calls} <= {"UNAVAILABLE", "OK"}
     until(lambda: not any(map(alive, engines)), 30)
     until(lambda: not port_file.exists(), START_TIMEOUT)  # or it would tell that the new one is ready
@@ -155,12 +156,11 @@ def test_a_log_whose_disk_was_full_goes_on_when_it_is_not(start_blindly: Callabl
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_model_whose_folder_is_removed_is_served_on_and_recovers_with_it(start_program: Start,
-                                                                           tmp_path: Path) -> None:
+def test_a_model_whose_folder_is_removed_is_served_on_and_recovers_with_it(start: Start, tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "models" / "tiny", tmp_path / "elsewhere"
     export_tiny_model(folder / "1", seed=1)
     shutil.copytree(folder, elsewhere)
-    server = start_program(folder, "--poll-seconds", 0.2).wait_until_ready()
+    server = start(folder, "--poll-seconds", 0.2).wait_until_ready()
     right = classify(server)
     shutil.rmtree(folder)
     time.sleep(1)
@@ -169,7 +169,7 @@ def test_a_model_whose_folder_is_removed_is_served_on_and_recovers_with_it(start
     told = server.errors.read_text()
     assert told.count(str(folder)) == 1, "told once, not at every look"
 
-    os.kill(condition(server.process.pid).engines[0], signal.SIGKILL)
+    os.kill(server.engine(), signal.SIGKILL)
     until(lambda: server.health() == "NOT_SERVING", QUICKLY)
     assert status_of(lambda: classify(server)) == "UNAVAILABLE"
     shutil.copytree(elsewhere, folder)
@@ -178,12 +178,12 @@ def test_a_model_whose_folder_is_removed_is_served_on_and_recovers_with_it(start
     assert server.process.poll() is None
 
 
-def test_a_frozen_engine_costs_deadlines_and_no_more(start_program: Start, model: Path, saved_model: Any) -> None:
-    server = start_program(model, "--queue-size", 20, "--max-batch-size", 4, "--grace-seconds", 2).wait_until_ready()
+def test_a_frozen_engine_costs_deadlines_and_no_more(start: Start, model: Path, saved_model: Any) -> None:
+    server = start(model, "--queue-size", 20, "--max-batch-size", 4, "--grace-seconds", 2).wait_until_ready()
     stub = server.classifier()
     for seed in range(4):
         stub.Classify(request(seed), timeout=QUICKLY)
-    (engine,) = condition(server.process.pid).engines
+    engine = server.engine()
     os.kill(engine, signal.SIGSTOP)
     begin = time.monotonic()
     statuses: list[tuple[str, float]] = []

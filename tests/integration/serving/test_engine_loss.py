@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.bombardment import condition
 from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2
@@ -24,21 +24,13 @@ SERVICES = ("", "voc_cls.v1.Classifier", "tensorflow.serving.PredictionService",
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that never looks at the disk again, which is no reason not to start its engine again."""
     folder = tmp_path_factory.mktemp("models") / "slow"
     export_tiny_model(folder / "1", seconds=SECONDS)
-    starter = Start(tmp_path_factory.mktemp("server"), as_program=True)  # its engine is a child of the server
+    starter = Start(tmp_path_factory.mktemp("server"))
     yield starter(folder, "--max-batch-size", 1, "--poll-seconds", 0).wait_until_ready()
     starter.end_all()
-
-
-def engine(server: Server) -> int:
-    """Process id of the server's engine."""
-    found = subprocess.run(["pgrep", "-P", str(server.process.pid), "-f", "serving.engine.worker"],
-                           capture_output=True, text=True, check=True)
-    (pid,) = found.stdout.split()
-    return int(pid)
 
 
 def classify(server: Server, pictures: int = 1, timeout: float = 60) -> int:
@@ -53,41 +45,43 @@ def code(call: object) -> grpc.StatusCode:
 
 
 def test_an_engine_runs_a_program_of_its_own_and_is_no_fork_of_the_server(server: Server) -> None:
-    command = Path(f"/proc/{engine(server)}/cmdline").read_bytes().split(b"\0")
+    (engine,) = condition(server.process.pid).engines
+    command = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")
     assert command[1:3] == [b"-m", b"serving.engine.worker"]
-    assert os.getpgid(engine(server)) == os.getpgid(server.process.pid)  # Ctrl-C reaches both, and the engine waits
+    assert os.getpgid(engine) == os.getpgid(server.process.pid)  # Ctrl-C reaches both, and the engine waits
 
 
-def test_calls_of_a_killed_engine_are_unavailable_health_says_so_and_it_comes_back_each_time(server: Server) -> None:
-    watch = health_pb2_grpc.HealthStub(server.channel()).Watch(health_pb2.HealthCheckRequest(), timeout=300)
+def test_calls_of_a_killed_engine_are_unavailable_health_says_so_and_it_comes_back_each_time(
+        slow_server: Server) -> None:
+    watch = health_pb2_grpc.HealthStub(slow_server.channel()).Watch(health_pb2.HealthCheckRequest(), timeout=300)
     for losses in (1, 2):  # after the second the server waits for some seconds before it tries again
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        killed = engine(server)
+        killed = slow_server.engine()
         with ThreadPoolExecutor(3) as callers:
-            calls = [callers.submit(classify, server, pictures) for pictures in (1, 2, 3)]
+            calls = [callers.submit(classify, slow_server, pictures) for pictures in (1, 2, 3)]
             time.sleep(SECONDS / 2)
             begun = time.monotonic()
             os.kill(killed, signal.SIGKILL)
             assert {code(call.exception()) for call in calls} == {grpc.StatusCode.UNAVAILABLE}
             assert time.monotonic() - begun < 2 * SECONDS  # none of the six pictures was waited for
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert {server.health(name) for name in SERVICES} == {"NOT_SERVING"}
-        assert server.get("/healthz") == (503, "NOT_SERVING\n")
+        assert {slow_server.health(name) for name in SERVICES} == {"NOT_SERVING"}
+        assert slow_server.get("/healthz") == (503, "NOT_SERVING\n")
         with pytest.raises(grpc.RpcError) as error:
-            classify(server)
+            classify(slow_server)
         assert code(error.value) is grpc.StatusCode.UNAVAILABLE
-        until(lambda: server.health() == "SERVING")
-        assert classify(server) == 1
-        assert engine(server) != killed
-        assert server.metric("voc_serve_engines_lost_total", model="slow") == losses
+        until(lambda: slow_server.health() == "SERVING")
+        assert classify(slow_server) == 1
+        assert slow_server.engine() != killed
+        assert slow_server.metric("voc_serve_engines_lost_total", model="slow") == losses
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     watch.cancel()
-    assert "its engine's process" in server.errors.read_text()
-    assert "Traceback" not in server.errors.read_text()
+    assert "its engine's process" in slow_server.errors.read_text()
+    assert "Traceback" not in slow_server.errors.read_text()
 
 
-def test_an_engine_ends_with_a_server_that_is_killed(server: Server) -> None:
-    orphan = engine(server)
-    server.process.kill()
-    server.process.wait()
+def test_an_engine_ends_with_a_server_that_is_killed(slow_server: Server) -> None:
+    orphan = slow_server.engine()
+    slow_server.process.kill()
+    slow_server.process.wait()
     until(lambda: not Path(f"/proc/{orphan}").exists(), 20)

@@ -17,14 +17,23 @@ import pytest
 import tensorflow as tf
 
 from serving.config.config import available_cores
+from serving.engine import process
 from serving.engine.process import EngineLost, EngineProcess, LoadRequest
 from serving.errors import ServeError
 from serving.models.metadata import read_metadata
 from serving.telemetry.metrics import process_usage
 from tests.integration.serving.conftest import until
+from tests.integration.serving.forked_server import FORKS_OF, ForkedWorkers
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 
 SIZES = (1, 2, 4)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines are forked from a process that has imported TensorFlow: they start in a moment."""
+    FORKS_OF.ensure_running()
+    monkeypatch.setattr(process, "subprocess", ForkedWorkers)
 
 
 @pytest.fixture
@@ -63,6 +72,7 @@ def test_an_engine_that_loads_beside_another_computes_with_as_many_threads_and_c
     assert len(second) >= len(first)
 
 
+@pytest.mark.usefixtures("forked")
 def test_batches_of_every_size_are_what_the_saved_model_computes_and_a_killed_engine_says_so(
         model: Path, saved_model: Any, start_engine: Callable[[Path], EngineProcess]) -> None:
     engine = start_engine(model / "10")
@@ -83,6 +93,7 @@ def test_batches_of_every_size_are_what_the_saved_model_computes_and_a_killed_en
     assert not process_usage(engine.pid)
 
 
+@pytest.mark.usefixtures("forked")
 def test_loading_can_be_broken_off(tmp_path: Path, start_engine: Callable[[Path], EngineProcess]) -> None:
     engine = start_engine(export_tiny_model(tmp_path / "1", seconds=30))  # 90 s of warming up
     errors: list[BaseException] = []
@@ -104,6 +115,7 @@ def test_loading_can_be_broken_off(tmp_path: Path, start_engine: Callable[[Path]
     assert f"{tmp_path / '1'} cannot be loaded: its engine's process {engine.pid} ended" in str(errors[0])
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_version_whose_variables_are_damaged_is_one_sentence(tmp_path: Path,
                                                                start_engine: Callable[[Path], EngineProcess]) -> None:
     version = export_tiny_model(tmp_path / "1")

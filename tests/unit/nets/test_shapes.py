@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import importlib
 from math import prod
-from pathlib import Path
 
 import pytest
+import tensorflow as tf
+import tf_slim
 
 from tests.slim_facts import FACTS
 from voc_cls.nets.layers import STATISTICS
 from voc_cls.nets.registry import NETS, net_spec
 from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.slim_reference import GRIDS, lend_batch_norm, quick_graphs
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
 
-GRAPHS = """
-import json, sys
-import tensorflow as tf, tf_slim
-from voc_cls.weights.slim_reference import GRIDS, lend_batch_norm
-lend_batch_norm()
-import importlib
-found = {}
-for net, size, classes in json.loads(sys.argv[1]):
-    module = importlib.import_module(f"tf_slim.nets.{GRIDS[net][0]}")
-    scope = next(function for name, function in vars(module).items()
-                 if name.endswith("_arg_scope") and "add_" not in name)
-    with tf.Graph().as_default(), tf_slim.arg_scope(scope()):
-        getattr(module, net)(tf.compat.v1.placeholder(tf.float32, [1, size, size, 3]), num_classes=classes)
-        found[net] = [{v.op.name: v.shape.as_list() for v in tf_slim.get_model_variables()},
-                      sum(v.shape.num_elements() for v in tf.compat.v1.trainable_variables())]
-print(json.dumps(found))
-"""
 HERE = ("vgg_16", "vgg_19", "alexnet_v2", "inception_v3")
 """The other graphs are built, with the same variables, where outputs are compared: test_verify.py. Those of the deeper
 ResNets take TF-Slim a minute; they are rows of the same table as ResNet-50."""
 
 
-@pytest.fixture(scope="module")
-def slim() -> dict[str, tuple[dict[str, tuple[int, ...]], int]]:
-    """Of each network: (name → shape of TF-Slim's variables, number of values it trains), from a process of its own."""
-    nets = [(net, NETS[net].preprocessing.size, NETS[net].imagenet_classes) for net in HERE]
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", GRAPHS, json.dumps(nets)], capture_output=True,
-                          text=True, check=True, cwd=Path(__file__).parents[3],
-                          env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
-    return {net: ({name: tuple(shape) for name, shape in shapes.items()}, trained)
-            for net, (shapes, trained) in json.loads(done.stdout.splitlines()[-1]).items()}
+def slim_variables(net: str) -> tuple[dict[str, tuple[int, ...]], int]:
+    """(name → shape of the variables of TF-Slim's own graph, number of values that it trains)."""
+    size = NETS[net].preprocessing.size
+    lend_batch_norm()
+    module = importlib.import_module(f"tf_slim.nets.{GRIDS[net][0]}")
+    scope = next(function for name, function in vars(module).items()
+                 if name.endswith("_arg_scope") and "add_" not in name)
+    v1 = tf.compat.v1
+    with quick_graphs(), tf.Graph().as_default(), tf_slim.arg_scope(scope()):
+        getattr(module, net)(v1.placeholder(tf.float32, [1, size, size, 3]), num_classes=NETS[net].imagenet_classes)
+        return ({variable.op.name: tuple(variable.shape.as_list()) for variable in tf_slim.get_model_variables()},
+                sum(variable.shape.num_elements() for variable in v1.trainable_variables()))
 
 
 @pytest.mark.parametrize("net", HERE)
-def test_every_variable_is_tf_slims(net: str, slim):
-    shapes, trained = slim[net]
+def test_every_variable_is_tf_slims(net: str):
+    shapes, trained = slim_variables(net)
     assert slim_shapes(NETS[net]) == shapes
     assert NETS[net].parameters == trained
 
