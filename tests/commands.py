@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 def command(program: str, *args: object, cwd: Path | None = None,
             **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs an installed command and returns how it ended, with its output."""
-    return subprocess.run([str(BIN / program), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600,
+    return subprocess.run([str(BIN / program), *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=1800,
                           check=False, env={**os.environ, "COLUMNS": "100", **environment})
 
 
@@ -82,4 +82,4 @@ def shell(script: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
     """Runs `script` as a person would paste it, stopping at the first command that fails."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=cwd, capture_output=True, text=True,
-                          timeout=600, check=False, env={**os.environ, "PATH": path, "COLUMNS": "80", **environment})
+                          timeout=1800, check=False, env={**os.environ, "PATH": path, "COLUMNS": "80", **environment})

@@ -14,6 +14,7 @@ import pytest
 
 from tests.commands import command
 
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # then commands need not import JAX
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # JAX, once imported, would set 1 for all processes started later
 WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
 

@@ -69,7 +69,7 @@ def fetch_weights(name: str = "vgg_16_conv", folder: str | os.PathLike[str] | No
     from voc_cls.paths import weights_folder
     from voc_cls.weights.fetch import fetch, fetch_source
 
-    import_tensorflow()
+    import_tensorflow(whole=True)
     target = weights_folder() if folder is None else Path(folder)
     return fetch(fetch_source(name), target.absolute(), say=logger.info, console=console)
 
@@ -102,7 +102,7 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Head =
         UsageError: There is no such network, head, size or scope.
         WeightsError: `weights` cannot be read or does not fit the network.
     """
-    import_tensorflow()
+    import_tensorflow(whole=True)
     from voc_cls.training import initial_weights
 
     return initial_weights.create_network(
@@ -140,7 +140,7 @@ def train(network: Network, train: Dataset, val: Dataset | None = None, *, out: 
         DataError: An image cannot be decoded, or two data sets share images.
         RunError: The loss becomes NaN or infinite, or `out` cannot be written.
     """
-    import_tensorflow()
+    import_tensorflow(whole=True)
     from voc_cls.training.session import train_network
     from voc_cls.training.splits import Splits
 
@@ -159,7 +159,7 @@ def open_run(path: str | os.PathLike[str], weights: Literal["best", "last"] = "b
     Raises:
         RunError: It is not a run folder, or the run is not finished.
     """
-    import_tensorflow()
+    import_tensorflow(whole=True)
     from voc_cls.training import trained_run
 
     return trained_run.open_run(Path(path), which=weights)
@@ -183,7 +183,7 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
         UsageError: The data set has other classes than the run, or `classes` names one that is not there.
         DataError: An image cannot be decoded.
     """
-    import_tensorflow()
+    import_tensorflow(whole=True)
     from voc_cls.training.trained_run import TrainedRun, evaluate_run
 
     opened = run if isinstance(run, TrainedRun) else open_run(run)
@@ -202,7 +202,7 @@ def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLik
     Raises:
         ExportError: The version exists already, cannot be written, or does not answer as the run does.
     """
-    import_tensorflow()
+    import_tensorflow(whole=True)
     from export.savedmodel import export_run
     from voc_cls.training.trained_run import TrainedRun
 

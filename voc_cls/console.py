@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from types import FrameType
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
 
@@ -195,12 +195,30 @@ def _ctrl_c_kept() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def import_tensorflow() -> Any:
+@contextlib.contextmanager
+def _hidden(modules: Iterable[str]) -> Iterator[None]:
+    """Within, those of the modules that are not imported yet seem not to be installed."""
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules.update(cast("dict[str, Any]", dict.fromkeys(hidden)))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def import_tensorflow(*, whole: bool = False) -> Any:
     """Imports TensorFlow and looks for devices, without its start-up lines on stderr.
 
     Under KERAS_BACKEND=jax it reads and decodes pictures only: the GPUs, whose memory it would take, are JAX's.
+
+    whole: with the functions of Keras that need scikit-learn or matplotlib, which no command of voc-cls calls and whose
+    import would take a third of the time.
     """
-    with quiet_stderr(), _ctrl_c_kept():
+    needless = [] if whole else ["matplotlib", "sklearn"]
+    if os.environ.get("KERAS_BACKEND") == "tensorflow" and not whole:
+        needless.append("jax")  # TensorFlow Lite imports it
+    with quiet_stderr(), _ctrl_c_kept(), _hidden(needless):
         import tensorflow
 
         tensorflow.config.list_physical_devices()

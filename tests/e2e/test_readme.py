@@ -46,7 +46,7 @@ def made_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
                       capture_output=True, check=False).returncode:
         pytest.skip("pip reaches no package index")
     demo = folder / "demo"
-    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
+    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False,
                           env={**os.environ, **SMALL, "PICTURES": "40", "STEPS": "600", "DEMO": str(demo),
                                "COLUMNS": "80"})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,7 +92,7 @@ def test_the_commands_work_as_they_stand_there_and_so_does_the_client(tmp_path: 
 def test_the_lines_of_python_work_as_they_stand_there(tmp_path: Path, made_demo: tuple[Path, str]):
     (tmp_path / "VOCdevkit").symlink_to(made_demo[0] / "devkit/VOCdevkit")
     program = block("python", "import voc_cls as vc")
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=600,
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=1800,
                           check=False)
     assert done.returncode == 0, done.stderr
     assert 0.3 < float(done.stdout.split()[0]) <= 1  # chance: about 0.1

@@ -36,6 +36,27 @@ def test_a_reader_that_leaves_is_no_error(kind: str):
     assert done.stderr == ""
 
 
+TENSORFLOW = """
+try:
+    import matplotlib
+except ImportError:
+    matplotlib = None
+class config:
+    list_physical_devices = list
+"""
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_commands_do_not_wait_for_what_tensorflow_imports_and_they_never_call(whole: bool, tmp_path: Path):
+    (tmp_path / "matplotlib.py").touch()
+    (tmp_path / "tensorflow.py").write_text(TENSORFLOW)
+    program = ("import sys; sys.path.insert(0, sys.argv[1]); from voc_cls.console import import_tensorflow; "
+               f"print(import_tensorflow(whole={whole}).matplotlib is not None); import matplotlib")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert (done.returncode, done.stdout) == (0, f"{whole}\n"), done.stderr
+
+
 def test_other_ways_to_leave_keep_their_code():
     done = subprocess.run([sys.executable, "-c", PROGRAM.format(print="sys.exit(3)")], check=False, timeout=60)
     assert done.returncode == 3
