@@ -73,9 +73,12 @@ def upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     """uint8 [H, W, 3] as stored → as displayed."""
     import tensorflow as tf
 
+    def transposed() -> tf.Tensor:  # as int8: of uint8 and int32, TensorFlow prints that oneDNN cannot do it everywhere
+        return tf.bitcast(tf.transpose(tf.bitcast(image, tf.int8), [1, 0, 2]), tf.uint8)
+
     def turned() -> tf.Tensor:
         value = orientation(exif)
-        turned = tf.cond(value > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        turned = tf.cond(value > 4, transposed, lambda: image)
         across, down = (value % 4) // 2 == 1, ((value - 1) % 4) // 2 == 1
         return tf.raw_ops.Reverse(tensor=turned, dims=tf.stack([down, across, False]))
 
