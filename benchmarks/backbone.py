@@ -1,6 +1,6 @@
 """Speed of computing a frozen backbone's features from image files, relative to plain inference.
 
-    python benchmarks/backbone.py [PICTURES]    # a multiple of 64
+    python benchmarks/backbone.py [PICTURES] [NET]    # a multiple of 64; vgg_16
 
 Ours: what voc-train does before it trains. JPEG files and their mirror images → digests → backbone → a cache on disk.
 The peer: the same layers as one compiled TensorFlow function on tensors in memory, at its fastest batch size. Both run
@@ -25,7 +25,7 @@ BAR = 0.9
 """Share of plain inference's speed, at least."""
 
 
-def main(pictures: int) -> int:
+def main(pictures: int, net: str = "vgg_16") -> int:
     """Prints pictures per second of both, mirror images counted, and their ratio."""
     tf = import_tensorflow()
     import numpy as np
@@ -42,10 +42,11 @@ def main(pictures: int) -> int:
 
     accelerated = bool(tf.config.list_physical_devices("GPU"))
     precision = inference_precision("auto")
-    network = build_network("vgg_16", "gap", 20)
+    network = build_network(net, "gap", 20)
     backbone = frozen_backbone(network, network.scopes[-1], precision)
     bare = tf.function(lambda inputs: backbone.model(inputs, training=False), jit_compile=accelerated)
-    ready = np.random.default_rng(0).normal(0, 50, (max(BATCH_SIZES), 224, 224, 3)).astype(np.float32)
+    size = network.spec.preprocessing.size
+    ready = np.random.default_rng(0).normal(0, 50, (max(BATCH_SIZES), size, size, 3)).astype(np.float32)
 
     def peer(batch_size: int, views: int) -> Callable[[], None]:
         inputs = tf.constant(ready[:batch_size])
@@ -90,4 +91,4 @@ def main(pictures: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 128))
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 128, *sys.argv[2:]))
