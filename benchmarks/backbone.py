@@ -1,11 +1,11 @@
 """Speed of computing a frozen backbone's features from image files, relative to plain inference.
 
-    python benchmarks/backbone.py [PICTURES] [NET]    # a multiple of 64; vgg_16
+    python benchmarks/backbone.py [PICTURES] [NET] [PRECISION]    # a multiple of 64; vgg_16; auto
 
 Ours: what voc-train does before it trains. JPEG files and their mirror images → digests → backbone → a cache on disk.
 The peer: the same layers as one compiled TensorFlow function on tensors in memory, at its fastest batch size. Both run
-in bfloat16 if the processor supports it, and take turns in one process. The result is the median ratio of the rounds.
-Compare ratios, not absolute times. The exit code is 1 if the ratio is below the limit.
+in bfloat16 if the processor supports it, or in PRECISION, and take turns in one process. The result is the median
+ratio of the rounds. Compare ratios, not absolute times. The exit code is 1 if the ratio is below the limit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from voc_cls.console import import_tensorflow
 
@@ -25,7 +26,7 @@ BAR = 0.9
 """Share of plain inference's speed, at least."""
 
 
-def main(pictures: int, net: str = "vgg_16") -> int:
+def main(pictures: int, net: str = "vgg_16", asked: Any = "auto") -> int:
     """Prints pictures per second of both, mirror images counted, and their ratio."""
     tf = import_tensorflow()
     import numpy as np
@@ -41,7 +42,7 @@ def main(pictures: int, net: str = "vgg_16") -> int:
     from voc_cls.training.devices import inference_precision
 
     accelerated = bool(tf.config.list_physical_devices("GPU"))
-    precision = inference_precision("auto")
+    precision = inference_precision(asked)
     network = build_network(net, "gap", 20)
     backbone = frozen_backbone(network, network.scopes[-1], precision)
     bare = tf.function(lambda inputs: backbone.model(inputs, training=False), jit_compile=accelerated)
