@@ -63,7 +63,7 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     """
     problems = list(scan.problems)
     if not scan.requested:
-        problems.append(f"{scan.where}: has no split")
+        problems.append(f"{scan.where}: has no split with classes; list its pictures, named as their files are")
     if scan.kind == "voc" and scan.whole:
         problems += [problem for devkit in open_devkits(scan.roots) for problem in _unpaired(devkit)]
     headers: dict[Path, ImageHeader] = {}

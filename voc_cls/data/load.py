@@ -82,7 +82,7 @@ class DatasetDict(Mapping[str, Dataset]):
         """A split that has been read already, else the one to train on, else the first."""
         read = next((dataset for dataset in self._datasets.values() if dataset is not None), None)
         if not self._datasets:
-            raise DataError(f"{self._where}: has no split with classes")
+            raise DataError(f"{self._where}: has no split with classes; list its pictures, named as their files are")
         train = default_splits(self.kind, self.roots)[0]
         return read or self[train if train in self else next(iter(self))]
 
@@ -143,8 +143,14 @@ def recognise_kind(root: Path) -> DataKind:
         return kinds[0]
     if kinds:
         raise DataError(f"{root}: can be read as {' and as '.join(kinds)}; pass one of them as `kind`")
+    likely: DataKind = "csv" if root.is_file() or any(root.glob("*.[ct]sv")) else "folder"
+    reason = "what is missing"
+    try:
+        READERS[likely].splits((root,))
+    except DataError as error:
+        reason = f"what is missing (as {likely}: {error})"
     raise DataError(f"{root}: is not recognised as a data set of one of the kinds {', '.join(READERS)}; pass another "
-                    "`root`, or the `kind` to see what is missing")
+                    f"`root`, or the `kind` to see {reason}")
 
 
 def checked_roots(kind: DataKind, root: Roots) -> tuple[Path, ...]:

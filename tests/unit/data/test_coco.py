@@ -150,3 +150,21 @@ def test_splits_have_the_categories_of_all_files(root: Path):
     (root / "annotations/instances_val2017.json").write_text(json.dumps(values))
     assert read(root).classes == read(root, "val2017").classes == ("cat", "dog", "toothbrush")
     assert scan_split("coco", root, "val2017").problems == ()
+
+
+def test_an_image_under_several_ids_is_taken_once_with_all_its_classes(root: Path):
+    values = content()
+    values["images"].append({**values["images"][0], "id": 9})
+    values["annotations"] = [{"id": 1, "image_id": 1, "category_id": 18}, {"id": 2, "image_id": 9, "category_id": 17}]
+    write(root / "annotations/instances_train2017.json", root / "train2017", values)
+    dataset = read(root)
+    assert dataset.labels.tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert "lists 1 pictures again under another id" in dataset.warnings[-1]
+
+
+def test_a_category_without_a_name_is_a_problem(root: Path):
+    values = content()
+    values["categories"][0]["name"] = None
+    write(root / "annotations/instances_train2017.json", root / "train2017", values)
+    with pytest.raises(DataError, match=r"train2017.json: has an empty class"):
+        read(root)

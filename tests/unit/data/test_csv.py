@@ -112,8 +112,8 @@ def test_names_with_commas_quotes_and_other_scripts_are_read(root: Path):
 
 
 @pytest.mark.parametrize(("content", "found"), [
-    ("path,breed\np/a.jpg,dog\n", r":1: has the columns 'path', 'breed' where 'path,class', 'path,labels' or 'path' "
-                                  r"and a column of 0 and 1 for each class is needed: 'breed' has 'dog' on line 2"),
+    ("path,colour\np/a.jpg,dog\n", r":1: has the columns 'path', 'colour' where 'path,class', 'path,labels' or 'path' "
+                                  r"and a column of 0 and 1 for each class is needed: 'colour' has 'dog' on line 2"),
     ("path,class,labels\n", r":1: has the columns .* where 'path,class', .*: 'class' and 'labels' could both be"),
     ("image,label,class_name\n", r"'label' and 'classname' could both be the classes"),
     ("url,class\n", r":1: has the columns 'url', 'class' where .*: none is named like the path of a picture"),
@@ -268,14 +268,43 @@ def test_the_list_of_classes_decides_what_separates_them(root: Path):
 
 def test_several_classes_in_a_column_of_one_are_refused_or_told(root: Path):
     (root / "train.csv").write_text('path,class\np/a.jpg,"cat,dog"\np/b.jpg,dog\np/c.jpg,cat\n')
-    with pytest.raises(DataError, match=r"train.csv:2: has the class 'cat,dog', whose parts are classes too"):
+    with pytest.raises(DataError, match=r"train.csv:2: has the class 'cat,dog', whose parts are classes or numbers"):
         read(root)
     (root / "train.csv").write_text("path,labels\np/a.jpg,cat+dog\np/b.jpg,dog\np/c.jpg,cat\n")
-    with pytest.raises(DataError, match=r"train.csv:2: has the class 'cat\+dog', whose parts are classes too"):
+    with pytest.raises(DataError, match=r"train.csv:2: has the class 'cat\+dog', whose parts are classes or numbers"):
         read(root)
     (root / "train.csv").write_text('path,label\np/a.jpg,cat|dog\np/b.jpg,dog\n')
     assert read(root).warnings == (f"{root}/train.csv:2: 'cat|dog' is read as one class; name the column 'labels' if "
                                    "it is several",)
+
+
+def test_numbers_in_a_column_of_one_class_are_several_classes(root: Path):
+    (root / "train.csv").write_text("path,target\np/a.jpg,5 0\np/b.jpg,1 0\np/c.jpg,0\n")
+    with pytest.raises(DataError, match=r"train.csv:3: has the class '1 0', whose parts are classes or numbers"):
+        read(root)
+
+
+def test_minus_one_is_no_where_there_is_no_zero_and_columns_of_splits_are_no_classes(root: Path):
+    (root / "train.csv").write_text("path,cat,dog,partition\np/a.jpg,-1,1,0\np/b.jpg,1,-1,2\n")
+    assert names(read(root)) == [{"dog"}, {"cat"}]
+    (root / "train.csv").write_text("path,cat,dog\np/a.jpg,-1,1\np/b.jpg,1,0\n")
+    with pytest.raises(DataError, match=r"train.csv:1: has -1 beside 0 in its columns of classes, so -1 may mean no"):
+        read(root)
+
+
+def test_a_class_that_pandas_did_not_know_is_empty(root: Path):
+    (root / "train.csv").write_text("path,class\np/a.jpg,NaN\np/b.jpg,dog\n")
+    with pytest.raises(DataError, match=r"train.csv:2: has an empty class \(NaN\)"):
+        read(root)
+
+
+def test_images_are_found_by_composed_names_and_in_the_only_folder_beside_the_list(root: Path):
+    (root / "p").rename(root / "Input")
+    (root / "Input/a.jpg").rename(root / "Input/Ka\u0308fer.jpg")
+    (root / "labels.csv").write_text("id,breed\nK\u00e4fer,cat\nb,dog\n")
+    dataset = read(root, "labels")
+    assert [path.name for path in dataset.paths] == ["Ka\u0308fer.jpg", "b.jpg"]
+    assert dataset.warnings == (f"{root}: pictures are taken from {root}/Input",)
 
 
 def test_ids_are_looked_up_in_the_folder_named_like_the_split_and_two_candidates_are_refused(root: Path):

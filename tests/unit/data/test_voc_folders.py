@@ -262,3 +262,28 @@ def test_oddities_that_do_not_matter_are_one_warning_for_each_kind(photos: Path)
     assert [warning.replace(f"{photos}/", "") for warning in warnings] == [
         "a.xml:1: has no <size> in whole pixels; the picture's own is used (and 1 more)",
         "a.xml:1: a box reaches beyond the picture; only the object's class is used (and 1 more)"]
+
+
+def test_a_second_picture_of_one_name_is_counted(photos: Path):
+    shutil.copy(photos / "b.png", photos / "a.png")
+    assert read_dataset("voc", photos, "all").warnings == (
+        f"{photos}/a.png: has the name of another picture with an annotation and is left out",)
+
+
+def test_other_xml_files_hide_no_annotations(photos: Path):
+    (photos / "0.xml").write_text("<project/>")
+    assert load_dataset(photos).kind == "voc"
+
+
+def test_objects_where_voc_has_none_are_not_lost_silently(photos: Path):
+    path = photos / "a.xml"
+    for before, after in (("<object>", "<objects><object>"), ("</object>", "</object></objects>")):
+        path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(DataError, match=r"a.xml:\d+: <object> in <objects> is not read as an object"):
+        read_dataset("voc", photos, "all")
+
+
+def test_a_folder_of_no_kind_is_told_what_a_list_lacks(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text("picture,height\na.jpg,12\n")
+    with pytest.raises(DataError, match=r"what is missing \(as csv: .*labels.csv:1: has the columns"):
+        load_dataset(tmp_path)

@@ -69,14 +69,19 @@ def scan_coco(root: Path, split: str) -> SplitScan:
     contents = {name: _read_once(path, path.stat().st_mtime_ns) for name, path in files.items()}
     classes = tuple(dict.fromkeys(name for content in contents.values() for name in content.classes))
     content, finder = contents[split], ImageFinder(files[split].parent, split)
-    problems, images = list(content.problems), []
+    problems, images = list(content.problems), dict[Path, LabelledImage]()
     for file_name, labels in content.images:
         try:
-            images.append(LabelledImage(finder.find(file_name), labels, where=f"{content.path}: "))
+            path = finder.find(file_name)
+            before = images[path].classes if path in images else ()  # merged files list an image under several ids
+            images[path] = LabelledImage(path, tuple(dict.fromkeys((*before, *labels))), where=f"{content.path}: ")
         except DataError as error:
             problems.append(f"{content.path}: {error}")
-    return scan_images(root if root.is_dir() else root.parent, split, Task.MULTI_LABEL, classes, images, problems,
-                       content.warnings)
+    twice = len(content.images) - len(images)
+    merged = [f"{content.path}: lists {twice:,} pictures again under another id; each is taken once, with all of its "
+              "classes"] if twice and not problems else []
+    return scan_images(root if root.is_dir() else root.parent, split, Task.MULTI_LABEL, classes, images.values(),
+                       problems, (*content.warnings, *merged))
 
 
 def _files(root: Path) -> dict[str, Path]:
@@ -117,7 +122,7 @@ def _read_once(path: Path, _: int) -> CocoFile:
 def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], categories: Iterable[Any]) -> CocoFile:
     categories = sorted(categories, key=lambda category: category["id"])
     above = {category.get("supercategory") for category in categories}
-    names = {category["id"]: str(category["name"]).strip() for category in categories
+    names = {category["id"]: str(category["name"] or "").strip() for category in categories
              if not (category.get("supercategory") == "none" and category["name"] in above)}  # Roboflow's category 0
     problems = [f"{path}: {problem}" for name in names.values() if (problem := class_problem(name))]
     file_names: dict[Any, str] = {}

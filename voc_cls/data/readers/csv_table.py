@@ -23,13 +23,18 @@ from voc_cls.image_header import IMAGE_SUFFIXES
 
 PATH, CLASS, LABELS, IGNORED = "path", "class", "labels", "ignored"
 PATH_COLUMNS = (PATH, "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imagefilename", "imagename",
-                "imgname", "image", "img", "images", "picture", "photo", "imageid", "imgid", "id")
+                "imgname", "fname", "imageindex", "image", "img", "images", "picture", "photo", "imageid", "imgid",
+                "id")
 """Names of the column of the images, in lower case without blanks, - and _; the first one that occurs counts."""
-CLASS_COLUMNS = (CLASS, "label", "category", "target", "classname", "labelname", "categoryname")
-LABELS_COLUMNS = (LABELS, "classes", "categories", "tags", "targets")
+CLASS_COLUMNS = (CLASS, "label", "category", "target", "classname", "labelname", "categoryname", "breed",
+                 "species", "diagnosis")
+LABELS_COLUMNS = (LABELS, "classes", "categories", "tags", "targets", "findinglabels")
+SPLIT_COLUMNS = ("partition", "split", "fold", "isvalid", "isvalidation", "istrain", "istest")
+"""Columns of small numbers that are no classes."""
 INDEX = re.compile(r"|Unnamed: \d+")
 """The name of pandas' index, which is no column."""
-TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False,
+          "-1": False, "-1.0": False}
 FORMS = f"'{PATH},{CLASS}', '{PATH},{LABELS}' or '{PATH}' and a column of 0 and 1 for each class"
 HEADER_LIMIT = 2**16
 """Bytes of a file in which its first lines must end, for a look at what the file is."""
@@ -80,20 +85,24 @@ def read_table(file: Path, classes: Collection[str] = (), most: int | None = Non
         most: lines to read; by default all.
     """
     columns = read_columns(file, classes)
-    images, problems = [], []
+    images, problems, values = [], [], set[str]()
     lines = csv.reader(io.StringIO(read_text(file), newline=""), delimiter=columns.separator, skipinitialspace=True,
                        strict=True)
     try:
         for fields in islice(lines, int(columns.header), most):
-            if len(fields) > 1 or "".join(fields).strip():
+            if "".join(fields).strip():
                 where = f"{file}:{lines.line_num}: "
                 try:
                     images.append(_image(columns, fields, where))
+                    values.update(fields[column].strip() for column in columns.classes if columns.form == "0/1")
                 except DataError as error:
                     problems.append(f"{where}{error}")
     except csv.Error as error:
         raise DataError(f"{file}:{lines.line_num}: is not a proper CSV ({error}); put a text with a comma or a quote "
                         "between quotes, and double the quotes in it") from None
+    if {"-1", "-1.0"} & values and {"0", "0.0"} & values:
+        raise DataError(f"{file}:1: has -1 beside 0 in its columns of classes, so -1 may mean no or uncertain; write 0 "
+                        "for no, and leave out what is uncertain")
     return Table(columns, tuple(images), tuple(problems))
 
 
@@ -129,7 +138,7 @@ def _columns(file: Path, separator: str, header: Sequence[str], first: Sequence[
     path = next((name for name in PATH_COLUMNS if name in keys), "")
     labels = [name for name in keys if name in (CLASS, LABELS)] or [name for name in keys if name in
                                                                     (*CLASS_COLUMNS, *LABELS_COLUMNS)]
-    binary = [column for column, name in enumerate(header) if keys[column] not in PATH_COLUMNS
+    binary = [column for column, name in enumerate(header) if keys[column] not in (*PATH_COLUMNS, *SPLIT_COLUMNS)
               and not INDEX.fullmatch(name) and (name in classes or not classes)]
     found = f"{file}:1: has the columns {', '.join(map(repr, header))}"
     twice = [header[keys.index(name)] for name in (path, IGNORED, *labels) if name and keys.count(name) > 1]

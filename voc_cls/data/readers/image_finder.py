@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from unicodedata import normalize
 
 from voc_cls.data.readers.split_names import is_split_name, split_for
 from voc_cls.errors import DataError
@@ -22,7 +23,8 @@ class ImageFinder:
     """Finds the images of one list.
 
     Looks beside the list; beside it and one level up in folders whose names begin with the same word (train.csv:
-    train_images) or are among FOLDERS; and takes paths as relative to the folders above.
+    train_images) or are among FOLDERS; in the only other folder beside it; and takes paths as relative to the
+    folders above.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -32,11 +34,12 @@ class ImageFinder:
         self._found: dict[Path, None] = {}
 
     def find(self, name: str) -> Path:
-        """The image, or its path beside the list where there is none; DataError where several could be meant."""
+        """The image, or where it should be if there is none; DataError where several could be meant."""
         direct = self._folder / name
         if os.path.exists(direct):
             return direct
         above, _, base = name.replace("\\", "/").rpartition("/")
+        base = normalize("NFC", base)
         for place in (*self._found, *self._places):  # where others were, first
             images = self._images(place / above).get(base, [])
             if len(images) > 1:
@@ -44,7 +47,7 @@ class ImageFinder:
             if images:
                 self._found[place] = None
                 return place / above / images[0]
-        return direct
+        return next(iter(self._found), self._folder) / name
 
     def warnings(self) -> list[str]:
         """A sentence about each other folder from which images are taken, the same for all lists of the folder."""
@@ -65,6 +68,10 @@ class ImageFinder:
                 yield from (path for path in folders if split_for("train", [path.name]))
             yield from (base / name / self._split for name in FOLDERS)
             yield from (base / name for name in FOLDERS)
+        others = [path for path in map(self._folder.joinpath, _names(self._folder)) if os.path.isdir(path)
+                  and not is_split_name(path.name) and not path.name.startswith((".", "_"))]
+        if len(others) == 1:
+            yield from (others[0], others[0] / others[0].name)
         yield from self._folder.absolute().parents[:ABOVE]
 
     def _images(self, folder: Path) -> dict[str, list[str]]:
@@ -74,8 +81,8 @@ class ImageFinder:
             names = self._names.setdefault(folder, {})
             for stem, suffix in map(os.path.splitext, files):
                 if suffix.lower() in IMAGE_SUFFIXES:
-                    names.setdefault(stem, []).append(stem + suffix)
-            names.update({name: [name] for name in files})
+                    names.setdefault(normalize("NFC", stem), []).append(stem + suffix)
+            names.update({normalize("NFC", name): [name] for name in files})
         return self._names[folder]
 
 

@@ -54,12 +54,13 @@ def find_separator(cells: Mapping[str, str], classes: Collection[str] = ()) -> t
 
 
 def check_names(names: Mapping[str, str]) -> None:
-    """DataError for a class whose parts are all classes too; `names` are classes and where they occur first."""
+    """DataError for a class whose parts are all classes or numbers; `names`: class → where it is first."""
     for separator in (*SEPARATORS, *UNUSUAL):
         for name, parts in _divisible(names, separator).items():
-            if names.keys() >= set(parts):
-                raise DataError(f"{names[name]}has the class {name!r}, whose parts are classes too; if it is several, "
-                                f"name the column 'labels' and {ADVICE}")
+            numbers = separator in SEPARATORS and all(map(str.isdecimal, parts))
+            if numbers or names.keys() >= set(parts):
+                raise DataError(f"{names[name]}has the class {name!r}, whose parts are classes or numbers; if it is "
+                                f"several, name the column 'labels' and {ADVICE}")
 
 
 def may_be_several(names: Mapping[str, str]) -> list[str]:

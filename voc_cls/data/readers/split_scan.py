@@ -158,8 +158,8 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
 
 def class_problem(name: str) -> str | None:
     """What is wrong with the name of a class; None where it can be used."""
-    if not name:
-        return "has an empty class"
+    if not name or name.lower() == "nan":  # as pandas writes it
+        return f"has an empty class{name and f' ({name})'}"
     if UNWRITABLE.search(name) or name != name.strip():
         return (f"has the class {name!r}, which begins or ends with white space or holds a control character or one "
                 "that is not UTF-8; rename it")

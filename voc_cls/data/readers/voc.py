@@ -171,6 +171,8 @@ def _read_example(entry: Entry, devkit: Devkit, known: KnownClasses | None, prob
         for line, what in (*annotation.warnings, *compare_with_image(xml, annotation, image, header)):
             lines.setdefault(what, line)
         findings += [(f"{xml}:{line}", what) for what, line in lines.items()]
+        findings += [(str(path), "has the name of another picture with an annotation and is left out")
+                     for path in entry.images if path != image]
         return Example(image, header, annotation.objects)
     return None
 

@@ -80,6 +80,10 @@ def read_annotation(path: Path, classes: Sequence[str] | None = None, where: str
     line = root.sourceline if size is None else size.sourceline
     warnings = [] if len(whole) == 2 else [(line, NO_SIZE)]
     elements = root.findall("object")
+    for element in root.iter("{*}object", "{*}Object"):
+        if element not in elements:
+            raise _error(path, element, f"<{element.tag}> in <{element.getparent().tag}> is not read as an object; "
+                         "VOC's are <object> directly in <annotation>")
     objects = tuple(_object(path, element, classes, where, warnings) for element in elements)
     return Annotation((whole[0], whole[1]) if len(whole) == 2 else None, line, objects, tuple(warnings), filename,
                       tuple(element.sourceline for element in elements))

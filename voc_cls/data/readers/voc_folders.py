@@ -207,14 +207,16 @@ def _opened(root: Path) -> list[Devkit]:
 
 
 def is_voc(root: Path) -> bool:
-    """Whether `root` is a folder with VOC annotations, to judge by the first XML file."""
+    """Whether `root` is a folder with VOC annotations, to judge by the first XML files."""
     if not root.is_dir():
         return False
-    first = next((file for file in islice(walk(root), NAMES_LOOKED_AT) if file.lower().endswith(".xml")), None)
-    if first is None or not os.path.isfile(first):
-        return False
-    with open(first, "rb") as file:
-        return re.search(rb"<annotation[\s>]", file.read(4096)) is not None
+    files = (file for file in islice(walk(root), NAMES_LOOKED_AT) if file.lower().endswith(".xml"))
+    return any(os.path.isfile(file) and re.search(rb"<annotation[\s>]", _start(file)) for file in islice(files, 10))
+
+
+def _start(file: str) -> bytes:
+    with open(file, "rb") as content:
+        return content.read(4096)
 
 
 def walk(folder: Path) -> Iterator[str]:
