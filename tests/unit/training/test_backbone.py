@@ -201,6 +201,8 @@ def test_why_features_cannot_be_cached_is_said(small_network, splits):
     assert why(augmentation=PRESETS["none"]) != ""  # not resolved: no number of views
     assert why(augmentation=AugmentationConfig(augment="none").resolved()) == ""
     assert why("conv1") == "all layers are trained"
+    network.entries["conv2"] = None  # as a cell of NASNet
+    assert why("conv2") == "conv2 also sees what left the cell before the last"
     assert why(augmentation=AugmentationConfig(mixup=0.2).resolved()).startswith("mixup")
     assert "a number of views" in why(augmentation=AugmentationConfig(augment="randaugment").resolved())
     features = 52 * 8 * 8 * 16 * 4 / 1e9
