@@ -213,3 +213,21 @@ def test_difficult_objects_are_vocs_alone(tmp_path: Path):
     draw(tmp_path / "cat/1.jpg", tmp_path / "dog/1.jpg")
     with pytest.raises(UsageError, match="`difficult` positive: only voc has difficult objects, folder has none"):
         read_dataset("folder", tmp_path, "all", DifficultPolicy.POSITIVE)
+
+
+def test_annotations_beside_flat_pictures_are_not_passed_over(tmp_path: Path):
+    for name in ("a_jpg.rf.12", "b_jpg.rf.34"):
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), np.full((8, 9, 3), 50, np.uint8))
+        (tmp_path / f"{name}.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match=r"a_jpg.rf.12.xml: is an annotation beside the picture of its name"):
+        read_dataset("folder", tmp_path, "all")
+
+
+def test_names_that_differ_in_their_unicode_form_alone_are_one_class(tmp_path: Path):
+    for name in ("train/Ka\u0308fer", "train/b", "test/K\u00e4fer", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name / "1.jpg"), np.full((8, 9, 3), 50, np.uint8))
+    for split in ("train", "test"):
+        dataset = read_dataset("folder", tmp_path, split)
+        assert (set(dataset.classes), dataset.labels.sum()) == ({"K\u00e4fer", "b"}, 2)
+        assert set(dataset.positives.values()) == {1}

@@ -287,3 +287,9 @@ def test_a_folder_of_no_kind_is_told_what_a_list_lacks(tmp_path: Path):
     (tmp_path / "labels.csv").write_text("picture,height\na.jpg,12\n")
     with pytest.raises(DataError, match=r"what is missing \(as csv: .*labels.csv:1: has the columns"):
         load_dataset(tmp_path)
+
+
+def test_names_of_classes_are_compared_composed(photos: Path):
+    for name, label in (("a", "Ka\u0308fer"), ("b", "K\u00e4fer")):
+        draw(photos / f"{name}.jpg", label)
+    assert read_dataset("voc", photos, "all").classes == ("K\u00e4fer",)

@@ -33,6 +33,8 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 """Python's stand-ins for bytes that are not UTF-8."""
 IGNORED_NAMES = ("__macosx", "@eadir", "icon\r")
 """What file managers leave behind, beside hidden files."""
+ANNOTATIONS = (".xml", ".txt", ".json")
+"""What labelling tools write beside an image: VOC's, YOLO's, labelme's."""
 WRAPPERS = 4
 """Folders that may stand round the one with the classes."""
 MAGIC_BYTES = 16
@@ -185,6 +187,11 @@ def _flat(split: Entries, problems: list[str]) -> tuple[list[LabelledImage], Seq
     """The images of a folder without folders, and its other files."""
     matches = [(path, FLAT.fullmatch(path.name)) for path in split.images]
     unlabelled = [path for path, match in matches if match is None]
+    stems = {path.stem for path in split.images}
+    if annotation := next((path for path in split.other_files if path.suffix.lower() in ANNOTATIONS
+                           and path.stem in stems), None):
+        raise DataError(f"{annotation}: is an annotation beside the picture of its name, so the classes are not in the "
+                        "names of the files; read VOC's XML as a data set of the kind voc, others after conversion")
     images = [LabelledImage(path, (match[1],)) for path, match in matches if match is not None]
     if unlabelled and not images:
         raise DataError(f"{split.path}: nothing gives the classes of its {len(unlabelled):,} files "

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -144,14 +145,15 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
             good.append(image)
         except DataError as error:
             all_problems.append(f"{image.where}{error}")
-    column = {label: number for number, label in enumerate(classes)}
-    labels, ignored = np.zeros((len(good), len(column)), np.float32), np.zeros((len(good), len(column)), bool)
+    names = tuple(dict.fromkeys(normalize("NFC", name) for name in classes))  # macOS decomposes the names of folders
+    column = {name: names.index(normalize("NFC", name)) for name in classes}
+    labels, ignored = np.zeros((len(good), len(names)), np.float32), np.zeros((len(good), len(names)), bool)
     for row, image in enumerate(good):
         labels[row, [column[label] for label in image.classes]] = 1
         ignored[row, [column[label] for label in image.ignored]] = True
     columns = {name: tuple(image.columns.get(name, "") for image in good)
                for name in dict.fromkeys(name for image in good for name in image.columns)}
-    dataset = Dataset(f"{root.resolve().name} {split}", tuple(classes), tuple(image.path for image in good), labels,
+    dataset = Dataset(f"{root.resolve().name} {split}", names, tuple(image.path for image in good), labels,
                       ignored, task=task, columns=columns)
     return SplitScan(split, dataset, tuple(headers), tuple(all_problems), warnings=tuple(warnings))
 

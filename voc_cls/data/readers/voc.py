@@ -236,6 +236,7 @@ def _listed_classes(devkit: Devkit) -> KnownClasses | None:
         for path in (folder / name for name in CLASS_FILES):
             if path.is_file():
                 names = read_class_file(path) if path.name == CLASS_FILE else _labelmap(path)
+                names = tuple(dict.fromkeys(normalize("NFC", name) for name in names))
                 return CLASSES if set(names) == set(CLASSES) else names, str(path)
     stems = {path.stem for path in devkit.lists.glob("*.txt")} if devkit.lists else set()
     return VOC if any({f"{name}_{split}" for name in CLASSES} <= stems for split in devkit.splits) else None

@@ -92,7 +92,7 @@ def read_annotation(path: Path, classes: Sequence[str] | None = None, where: str
 def object_names(path: Path) -> set[str]:
     """The names of the objects in `path`; none where it cannot be read."""
     try:
-        return {(name.text or "").strip() for name in _parse(path).findall("object/name")} - {""}
+        return {normalize("NFC", (name.text or "").strip()) for name in _parse(path).findall("object/name")} - {""}
     except DataError:
         return set()
 
@@ -150,7 +150,7 @@ def _parse(path: Path) -> Any:
 
 def _object(path: Path, element: Any, classes: Sequence[str] | None, where: str, warnings: list[tuple[int, str]]
             ) -> VocObject:
-    name = _text(path, element, "name")
+    name = normalize("NFC", _text(path, element, "name"))
     problem = class_problem(name) or (unknown_class(name, classes, where)
                                       if classes is not None and name not in classes else None)
     if problem:

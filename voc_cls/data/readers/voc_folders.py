@@ -30,7 +30,7 @@ LISTS = ("ImageSets/Main", "ImageSets")
 NAMES_LOOKED_AT = 20_000
 """Files among which an annotation must be for a folder to be recognised."""
 USAGE = ("`root` takes the folder of one year, such as VOCdevkit/VOC2007, VOCdevkit itself, or a folder of pictures "
-         "with their annotations (.xml)")
+         "with their annotations (.xml); other data sets are of another kind: csv, folder, coco or cifar10")
 
 
 @dataclass(frozen=True)
