@@ -34,7 +34,7 @@ test: $(INSTALLED)  ## The full test suite, in two processes
 test-fast: $(INSTALLED)  ## The quick tests, to run before each commit (a minute and a half at most)
 	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" tests/unit
 
-exercises: $(INSTALLED)  ## Run the commands of every file in configs/, on a few images (a quarter of an hour)
+exercises: $(INSTALLED)  ## Run the commands of every file in configs/, on a few images (half an hour)
 	$(BIN)/python -m pytest tests/exercises
 
 endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour of overload
