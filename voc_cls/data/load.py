@@ -146,7 +146,9 @@ def recognise_kind(root: Path) -> DataKind:
     likely: DataKind = "csv" if root.is_file() or any(root.glob("*.[ct]sv")) else "folder"
     reason = "what is missing"
     try:
-        READERS[likely].splits((root,))
+        split = READERS[likely].splits((root,))[0]
+        if likely == "csv":
+            READERS[likely].scan((root,), split, DifficultPolicy.IGNORE, ())
     except DataError as error:
         reason = f"what is missing (as {likely}: {error})"
     raise DataError(f"{root}: is not recognised as a data set of one of the kinds {', '.join(READERS)}; pass another "

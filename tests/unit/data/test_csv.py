@@ -292,6 +292,12 @@ def test_minus_one_is_no_where_there_is_no_zero_and_columns_of_splits_are_no_cla
         read(root)
 
 
+def test_a_path_with_a_nul_is_a_problem(root: Path):
+    (root / "train.csv").write_text("path,class\np/a.jpg,cat\np/b\0.jpg,dog\n")
+    with pytest.raises(DataError, match=r"train.csv:3: 'p/b.x00.jpg' is no path; it holds a NUL"):
+        read(root)
+
+
 def test_a_class_that_pandas_did_not_know_is_empty(root: Path):
     (root / "train.csv").write_text("path,class\np/a.jpg,NaN\np/b.jpg,dog\n")
     with pytest.raises(DataError, match=r"train.csv:2: has an empty class \(NaN\)"):

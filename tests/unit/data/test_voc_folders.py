@@ -284,8 +284,8 @@ def test_objects_where_voc_has_none_are_not_lost_silently(photos: Path):
 
 
 def test_a_folder_of_no_kind_is_told_what_a_list_lacks(tmp_path: Path):
-    (tmp_path / "labels.csv").write_text("picture,height\na.jpg,12\n")
-    with pytest.raises(DataError, match=r"what is missing \(as csv: .*labels.csv:1: has the columns"):
+    (tmp_path / "train.csv").write_text("picture,height\na.jpg,12\n")
+    with pytest.raises(DataError, match=r"what is missing \(as csv: .*train.csv:1: has the columns"):
         load_dataset(tmp_path)
 
 

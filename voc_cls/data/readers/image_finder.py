@@ -34,7 +34,9 @@ class ImageFinder:
         self._found: dict[Path, None] = {}
 
     def find(self, name: str) -> Path:
-        """The image, or where it should be if there is none; DataError where several could be meant."""
+        """The image, or where it should be if there is none; DataError where several could be meant or none."""
+        if "\0" in name:
+            raise DataError(f"{name!r} is no path; it holds a NUL character, remove it")
         direct = self._folder / name
         if os.path.exists(direct):
             return direct
