@@ -11,10 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from voc_cls.data.orientation import jpeg_exif, png_exif, upright
-from voc_cls.image_file import LEAST_BRIGHT, decodable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -111,7 +108,10 @@ def _png_bmp_or_gif(image_bytes: tf.Tensor) -> tf.Tensor:
 
 def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """As `decode`, of the file at `path` (string scalar) and of every format that is decoded. Not for an export."""
+    import numpy as np  # here, because the registry of networks needs `Preprocessing` alone, in every --help
     import tensorflow as tf
+
+    from voc_cls.image_file import decodable
 
     content = tf.io.read_file(path)
 
@@ -126,6 +126,8 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 def _png(image_bytes: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
+
+    from voc_cls.image_file import LEAST_BRIGHT
 
     pixels = tf.io.decode_png(image_bytes, channels=4)
     colours, alpha = pixels[..., :3], pixels[..., 3:]

@@ -28,7 +28,8 @@ EVIL = "<script>alert(1)</script>"
 CLASSES = ("bus", EVIL, "car", "cat & dog", "person")
 CONFIG: dict[str, Any] = {
     "dataset": {"root": "voc", "eval_split": "test"},
-    "network": {"net": "vgg_16", "head": "gap", "trainable": "head", "weights": EVIL, "exclude": ["fc6", "fc7"]},
+    "network": {"net": "vgg_16", "cut": None, "head": "gap", "trainable": "head", "weights": EVIL,
+                "exclude": ["fc6", "fc7"]},
     "training": {"lr": 2e-3, "early_stopping": None},
     "provenance": {"command": ["voc-train", "--out", "a b"], "versions": {"voc-cls": "0.1.0", "keras": "3.15"},
                    "device": "CPU, 2 cores", "weights_digest": None, "pictures_digest": "abcdef",
