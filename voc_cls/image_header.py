@@ -31,8 +31,11 @@ ORIENTATION, SHORT = 0x0112, 3
 """The tag, and its type (EXIF 2.32, 4.6.4 A)."""
 JPEG_DECODABLE = (0, 1, 2)
 """SOF0 to SOF2: baseline, extended and progressive Huffman coding, which libjpeg decodes at 8 bits a sample."""
-TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 322: "tile_width", 323: "tile_height"}
+TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 262: "photometric", 322: "tile_width", 323: "tile_height",
+             339: "sample_format"}
 TIFF_BITS = (1, 2, 4, 8, 16)
+TIFF_SAMPLES = {2: "signed", 3: "floating-point"}
+"""SampleFormat (TIFF 6.0, section 19) of numbers that Pillow takes for unsigned ones, or not at all."""
 LARGEST_TILE = 1 << 24
 """Pixels. libtiff allocates what the header claims."""
 LAST_MARKER = 0xFFDB
@@ -87,6 +90,8 @@ def image_header(content: bytes) -> ImageHeader:
     name = image_format(content)
     try:
         header = READERS[name](content)
+    except ImageError:
+        raise
     except (struct.error, IndexError, ValueError):
         raise _damaged(name, content) from None
     if name == "JPEG" and (header.frame_type not in JPEG_DECODABLE or header.bits != 8):
@@ -233,6 +238,11 @@ def _tiff(content: bytes) -> ImageHeader:
         place = at + 8 if number * struct.calcsize(value) <= 4 else struct.unpack_from(order + "I", content, at + 8)[0]
         if tag in TIFF_TAGS:
             values[TIFF_TAGS[tag]], = struct.unpack_from(value, content, place)
+    sample_format, photometric = values.pop("sample_format", 1), values.pop("photometric", 1)
+    if sample_format in TIFF_SAMPLES and values["bits"] in TIFF_BITS:
+        raise ImageError(f"a TIFF of {TIFF_SAMPLES[sample_format]} numbers; unsigned whole ones are decoded")
+    if photometric == 0 and values["bits"] == 16:
+        raise ImageError("a TIFF of 16 bits a sample in which 0 is white; save it with 0 as black")
     if values.pop("tile_width", 0) * values.pop("tile_height", 0) > LARGEST_TILE:
         raise ValueError("no tile")
     if not {"width", "height"} <= values.keys():

@@ -117,11 +117,24 @@ def test_an_opaque_alpha_channel_changes_no_bit():
     np.testing.assert_array_equal(decoded(encoded(opaque, "PNG")), COLOURS)
 
 
+def tiff(numbers: str, photometric: int = 1) -> bytes:
+    """A grey TIFF of 28 × 20 pixels of any type of numbers."""
+    pixels = (np.arange(560) % 100 * (300 if numbers == "uint16" else 1)).astype(numbers)
+    sample_format = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    tags = {256: 28, 257: 20, 258: 8 * pixels.itemsize, 259: 1, 262: photometric, 273: 8 + 2 + 9 * 12 + 4, 278: 20,
+            279: pixels.nbytes, 339: sample_format}
+    directory = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + pixels.tobytes()
+
+
 DARK = np.full((20, 28), 4095, np.uint16)
 REFUSED = {
     "16-bit PNG with 12 bits": (encoded(DARK, "PNG"), "a PNG of 16 bits a sample whose values are all below 16,384"),
     "16-bit TIFF with 12 bits": (encoded(DARK, "TIFF"), "a TIFF of 16 bits a sample whose values are all below 16,384"),
     "floating-point TIFF": (encoded(DARK.astype(np.float32), "TIFF"), "a TIFF of 32 bits a sample"),
+    "signed TIFF": (tiff("int8"), "a TIFF of signed numbers"),
+    "half-precision TIFF": (tiff("float16"), "a TIFF of floating-point numbers"),
+    "16-bit TIFF where 0 is white": (tiff("uint16", photometric=0), "a TIFF of 16 bits a sample in which 0 is white"),
     "half a WebP": (encoded(COLOURS, "WEBP")[:-30], "a WebP picture of "),
     "half a TIFF": (encoded(COLOURS, "TIFF")[:-300], "a TIFF picture of "),
 }

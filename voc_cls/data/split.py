@@ -88,7 +88,7 @@ def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, see
     if test:
         rows, taken = dataset.stratified(grouping, digests).part(test, seed, f"`test` {test:g}")
         parts["test"] = dataset.subset(taken, f"{dataset.name}, test")
-    rest = dataset.subset(rows, dataset.name)
+    rest = dataset.subset(rows, f"{dataset.name} without its test part" if test else dataset.name)
     keys = Grouping(tuple(grouping.keys[row] for row in rows), grouping.text)
     together = rest.stratified(keys, [digests[row] for row in rows])
     drawn = {"train": np.arange(len(rest))}
