@@ -222,6 +222,11 @@ def test_a_class_with_a_single_picture_is_named(pictures: Callable[[dict[str, in
         Split(pictures({"cat": 20, "rare": 1}), tmp_path / "lists").run()
 
 
+def test_what_the_test_part_has_left_is_called_so(pictures: Callable[[dict[str, int]], Path], tmp_path: Path):
+    with pytest.raises(UsageError, match=r"`folds` 20: .* without its test part has 17 pictures; choose at most 17"):
+        Split(pictures({"cat": 10, "dog": 10}), tmp_path / "lists", folds=20).run()
+
+
 @pytest.mark.parametrize("folds", [None, 3, 10])
 def test_the_table_fits_a_terminal_of_80_columns(pictures: Callable[[dict[str, int]], Path], folds: int | None):
     dataset = tree(pictures({"Small-flowered Cranesbill": 30, "Maize": 40}))
