@@ -31,7 +31,8 @@ def check_folder(folder: RunFolder, settings: TrainConfig) -> None:
     changed = [f"{key} was {old.get(group, {}).get(key)!r}, is {value!r}" for group in REPEATABLE
                for key, value in new[group].items() if old.get(group, {}).get(key) != value]
     if changed:
-        raise UsageError(f"`resume`: the settings differ from {folder.config}: {'; '.join(changed)}")
+        raise UsageError(f"`resume`: the settings differ from {folder.config}: {'; '.join(changed)}; "
+                         "omit them, or start a run with them in another folder")
 
 
 def check_provenance(folder: RunFolder, provenance: Mapping[str, Any]) -> None:

@@ -32,17 +32,20 @@ def select_network(file: WeightFile, marks: Collection[str], entry: str | None =
         starts = list(dict.fromkeys(_dictionary(name) for name in file.tensors))
     start = _choose(file, starts, entry) if starts else ""
     dictionary = _dictionary(start)
-    names = {WRAPPER.sub("", name.removeprefix(start)): name for name in file.tensors
-             if name.startswith(start) and KEY not in name.removeprefix(start)}
+    within = [name for name in file.tensors if name.startswith(start) and KEY not in name.removeprefix(start)]
+    within.sort(key=lambda name: WRAPPER.search(name.removeprefix(start)) is None)  # of x and module.x the bare x
+    names = {WRAPPER.sub("", name.removeprefix(start)): name for name in within}
+    taken = tuple(names.values())
     for name in sorted(file.tensors.keys() - set(names.values())):  # such as a head outside the backbone
         bare = name.removeprefix(dictionary)
         if name.startswith(dictionary) and KEY not in bare:
             names[f"{bare} beside {start.removeprefix(dictionary)}" if bare in names else bare] = name
-    if all(bare == name for bare, name in names.items()) and len(names) == len(file.tensors):
+    if (len(starts) <= 1 and len(names) == len(file.tensors)
+            and all(bare == name for bare, name in names.items())):
         return file, ""
     selected = WeightFile(file.path, file.format, {bare: file.tensors[name] for bare, name in names.items()},
                           lambda bare: file.read(names[bare]))
-    return selected, _note(file, start, starts)
+    return selected, _note(file, start, starts, taken)
 
 
 def _starts_of_networks(names: Iterable[str], marks: Iterable[str]) -> Iterable[str]:
@@ -68,10 +71,10 @@ def _choose(file: WeightFile, starts: Collection[str], entry: str | None) -> str
     return outermost
 
 
-def _note(file: WeightFile, start: str, starts: Collection[str]) -> str:
+def _note(file: WeightFile, start: str, starts: Collection[str], taken: Iterable[str]) -> str:
     """What was taken and what was not."""
     dictionary, others = _dictionary(start), [other for other in starts if other != start]
-    wrappers = {match[0] for name in file.tensors if name.startswith(start)
+    wrappers = {match[0] for name in taken if name.startswith(start)
                 for match in WRAPPER.finditer(name.removeprefix(start))}
     prefixes = " and ".join(filter(None, (start.removeprefix(dictionary), *sorted(wrappers))))
     return (f"{file.path.name}: took the weights" + (f" under the key {_label(dictionary)}" if dictionary else "")

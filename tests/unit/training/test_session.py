@@ -97,7 +97,8 @@ def test_it_predicts_and_is_opened_again_with_the_same_weights(run, trainval: Da
 def test_it_is_resumed_with_the_same_objects_and_refused_with_others(run, trainval: Dataset):
     resumed = from_python(trainval, run.folder.path, resume=True)
     np.testing.assert_array_equal(resumed.network.model.get_weights()[0], run.network.model.get_weights()[0])
-    with pytest.raises(UsageError, match=r"^`resume`: the settings differ from .*config.yaml: lr was 0.002, is 0.5"):
+    with pytest.raises(UsageError, match=r"^`resume`: the settings differ from .*config.yaml: lr was 0.002, is 0.5; "
+                       r"omit them"):
         from_python(trainval, run.folder.path, resume=True, lr=0.5)
     with pytest.raises(UsageError, match=r"^`out` .* exists already"):
         from_python(trainval, run.folder.path)

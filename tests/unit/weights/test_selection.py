@@ -205,3 +205,17 @@ def test_the_dense_layers_of_timms_vgg_are_convolutions(tmp_path: Path):
     assert weights.shapes == {"vgg_16/conv5/conv5_3/weights": (1, 1, 3, 2), "vgg_16/fc6/weights": (7, 7, 3, 2),
                               "vgg_16/fc7/weights": (1, 1, 2, 4), "vgg_16/fc8/weights": (1, 1, 4, 5)}
     assert weights.read("vgg_16/fc6/weights")[1, 2, 0, 1] == 147 + 1 * 7 + 2
+
+
+@pytest.mark.parametrize("order", [("", "module."), ("module.", "")])
+def test_of_the_same_names_with_and_without_a_wrapper_the_bare_ones_are_taken_and_the_others_told(
+        tmp_path: Path, order: tuple[str, str]):
+    values = {"": VALUES, "module.": EMA}
+    path = saved(tmp_path / "w.pth", OrderedDict(
+        item for prefix in order for item in state_dict(prefix=prefix, values=values[prefix]).items()))
+    weights = load_weights_file(path)
+    np.testing.assert_array_equal(weights.read("resnet_v1_50/logits/biases"), VALUES.values)
+    assert "the file also has module: choose with `weights_entry`" in weights.notes[0]
+    assert "without the prefix" not in weights.notes[0]
+    wrapped = load_weights_file(path, entry="module")
+    np.testing.assert_array_equal(wrapped.read("resnet_v1_50/logits/biases"), EMA.values)
