@@ -73,8 +73,9 @@ def upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     """uint8 [H, W, 3] as stored → as displayed."""
     import tensorflow as tf
 
-    def transposed() -> tf.Tensor:  # as int8: of uint8 and int32, TensorFlow prints that oneDNN cannot do it everywhere
-        return tf.bitcast(tf.transpose(tf.bitcast(image, tf.int8), [1, 0, 2]), tf.uint8)
+    def transposed() -> tf.Tensor:  # tf.transpose of whole numbers prints an error of oneDNN's on many processors
+        height, width = tf.unstack(tf.shape(image)[:2])
+        return tf.gather(tf.reshape(image, [-1, 3]), tf.range(height) * width + tf.range(width)[:, None])
 
     def turned() -> tf.Tensor:
         value = orientation(exif)
