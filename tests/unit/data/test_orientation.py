@@ -16,6 +16,8 @@ from voc_cls.image_file import as_displayed
 from voc_cls.image_header import ImageError, image_header
 from voc_cls.nets.registry import NETS
 
+pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
+
 VGG = NETS["vgg_16"].preprocessing
 UPRIGHT = smooth(32, 48)
 JPEG, PNG = encoded(UPRIGHT, "JPEG"), encoded(UPRIGHT, "PNG")

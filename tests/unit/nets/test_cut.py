@@ -17,6 +17,8 @@ from voc_cls.weights.formats import NPZ
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.restore import restore
 
+pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
+
 
 def narrow(net: str, cut: str | None, head: str = "fc", size: int = 32) -> Network:
     """The network with few filters, the same weights for every cut."""
