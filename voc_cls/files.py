@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,18 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes `values` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes `heading` and `rows` as a CSV, whole or not at all."""
+    def write(aside: Path) -> None:
+        # surrogateescape: a file name is bytes, and need not be UTF-8
+        with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(heading)
+            writer.writerows(rows)
+
+    write_aside(path, write)
 
 
 def file_digests(paths: Sequence[Path]) -> list[str]:

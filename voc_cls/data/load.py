@@ -33,6 +33,8 @@ class Reader:
     """Takes roots, split, policy, and the classes that were chosen, which only voc needs to know in advance."""
     splits: Callable[[tuple[Path, ...]], tuple[str, ...]]
     """The splits that exist."""
+    labelled_splits: Callable[[tuple[Path, ...]], tuple[str, ...]]
+    """Those that have classes; others have images alone, like the test images of competitions."""
     default_splits: Callable[[tuple[Path, ...]], tuple[str, str]]
     """The split to train on and the one to evaluate on, or `none`."""
     matches: Callable[[Path], bool]
@@ -206,12 +208,8 @@ def splits_of(kind: DataKind, root: Roots) -> tuple[str, ...]:
 
 
 def labelled_splits(kind: DataKind, root: Roots) -> tuple[str, ...]:
-    """The splits that have classes; others have images alone, like the test images of competitions."""
-    roots = checked_roots(kind, root)
-    if kind == "voc":
-        return voc.annotated_splits(roots)
-    has_classes = {"folder": folder.has_classes, "csv": csv.has_classes}.get(kind)
-    return tuple(split for split in splits_of(kind, roots) if has_classes is None or has_classes(roots[0], split))
+    """The splits that have classes; DataError where `root` is not such a data set."""
+    return READERS[kind].labelled_splits(checked_roots(kind, root))
 
 
 def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
@@ -223,33 +221,37 @@ def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
     return READERS[kind].default_splits(checked_roots(kind, root))
 
 
+def _defaults_by_name(splits: Sequence[str], labelled: Sequence[str]) -> tuple[str, str]:
+    train = splits[0] if len(splits) == 1 else split_for("train", splits) or "train"
+    test = split_for("test", labelled)
+    return train, test if test and test != train else NONE
+
+
 def _voc_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
     try:
-        train, test = _defaults_by_name("voc")(roots)
-        return "trainval" if "trainval" in splits_of("voc", roots) else train, test
+        splits = voc.splits_of(roots)
+        train, test = _defaults_by_name(splits, voc.annotated_splits(roots))
     except DataError:  # told when a split is read
         return "trainval", "test"
+    return "trainval" if "trainval" in splits else train, test
 
 
-def _defaults_by_name(kind: DataKind) -> Callable[[tuple[Path, ...]], tuple[str, str]]:
-    def defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
-        splits, labelled = splits_of(kind, roots), labelled_splits(kind, roots)
-        train = splits[0] if len(splits) == 1 else split_for("train", splits) or "train"
-        test = split_for("test", labelled)
-        return train, test if test and test != train else NONE
+def _of_one_root(scan: Callable[[Path, str], SplitScan], splits: Callable[[Path], tuple[str, ...]],
+                 matches: Callable[[Path], bool], has_classes: Callable[[Path, str], bool] = lambda *_: True) -> Reader:
+    """The reader of a kind that takes one root and has no difficult objects."""
+    def labelled(root: Path) -> tuple[str, ...]:
+        return tuple(split for split in splits(root) if has_classes(root, split))
 
-    return defaults
+    return Reader(lambda roots, split, *_: scan(roots[0], split), lambda roots: splits(roots[0]),
+                  lambda roots: labelled(roots[0]),
+                  lambda roots: _defaults_by_name(splits(roots[0]), labelled(roots[0])), matches)
 
 
 READERS: dict[DataKind, Reader] = {
-    "voc": Reader(voc.scan_voc, voc.splits_of, _voc_defaults, is_voc),
-    "cifar10": Reader(lambda roots, split, *_: cifar10.scan_cifar10(roots[0], split), lambda _: tuple(cifar10.SPLITS),
-                      lambda _: ("train", "test"), cifar10.is_cifar10),
-    "csv": Reader(lambda roots, split, *_: csv.scan_csv(roots[0], split), lambda roots: csv.splits_of(roots[0]),
-                  _defaults_by_name("csv"), csv.is_csv),
-    "folder": Reader(lambda roots, split, *_: folder.scan_folder(roots[0], split),
-                     lambda roots: folder.splits_of(roots[0]), _defaults_by_name("folder"), folder.is_folder),
-    "coco": Reader(lambda roots, split, *_: coco.scan_coco(roots[0], split), lambda roots: coco.splits_of(roots[0]),
-                   _defaults_by_name("coco"), coco.is_coco),
+    "voc": Reader(voc.scan_voc, voc.splits_of, voc.annotated_splits, _voc_defaults, is_voc),
+    "cifar10": _of_one_root(cifar10.scan_cifar10, lambda _: tuple(cifar10.SPLITS), cifar10.is_cifar10),
+    "csv": _of_one_root(csv.scan_csv, csv.splits_of, csv.is_csv, csv.has_classes),
+    "folder": _of_one_root(folder.scan_folder, folder.splits_of, folder.is_folder, folder.has_classes),
+    "coco": _of_one_root(coco.scan_coco, coco.splits_of, coco.is_coco),
 }
 assert set(READERS) == set(get_args(DataKind))

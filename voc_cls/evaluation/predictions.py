@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import io
 import os
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import UsageError
-from voc_cls.files import write_aside
+from voc_cls.files import write_csv
 from voc_cls.image_file import as_displayed
 from voc_cls.prediction import Prediction
 
@@ -142,17 +141,10 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: Floats) -> No
     heading, marked = {Task.MULTI_LABEL: ("ignored", dataset.ignored),
                        Task.SINGLE_LABEL: ("predicted", top_k(probabilities, 1))}[dataset.task]
 
-    def write(aside: Path) -> None:
-        # surrogateescape: a file name is bytes, and need not be UTF-8
-        with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "truth", heading, *dataset.classes])
-            for row, picture in enumerate(dataset.paths):
-                writer.writerow([picture.relative_to(folder).as_posix(), _names(dataset, dataset.labels[row] == 1),
-                                 _names(dataset, marked[row]),
-                                 *(f"{probability:.6f}" for probability in probabilities[row])])
-
-    write_aside(path, write)
+    write_csv(path, ["file", "truth", heading, *dataset.classes], (
+        [picture.relative_to(folder).as_posix(), _names(dataset, dataset.labels[row] == 1),
+         _names(dataset, marked[row]), *(f"{probability:.6f}" for probability in probabilities[row])]
+        for row, picture in enumerate(dataset.paths)))
 
 
 def check_binary(dataset: Dataset) -> None:
@@ -170,15 +162,9 @@ def write_binary_table(path: Path, dataset: Dataset, probabilities: Floats) -> N
         dataset: The pictures; `check_binary` has passed it.
         probabilities: float [N, 2], 0 to 1.
     """
-
-    def write(aside: Path) -> None:
-        with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(["files", "y_true", "y_pred"])
-            writer.writerows(zip(map(str, dataset.paths), dataset.labels[:, 1].astype(int),
-                                 (f"{probability:.6f}" for probability in probabilities[:, 1]), strict=True))
-
-    write_aside(path, write)
+    write_csv(path, ["files", "y_true", "y_pred"], zip(
+        map(str, dataset.paths), dataset.labels[:, 1].astype(int),
+        (f"{probability:.6f}" for probability in probabilities[:, 1]), strict=True))
 
 
 def thumbnail(path: Path) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,6 @@ The classifier is a logistic regression on the features of a network. docs/decis
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,8 @@ import numpy as np
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.groups import AUTO
 from voc_cls.evaluation.predictions import SEPARATOR, Bools, Floats, data_uri, thumbnail
-from voc_cls.files import file_digests, write_aside, write_text
-from voc_cls.version import __version__
+from voc_cls.evaluation.report.page import render
+from voc_cls.files import file_digests, write_csv, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,25 +77,14 @@ class Suspects:
 
     def write_csv(self, path: Path) -> None:
         """Writes all images, whole or not at all: rank, file, score, and the classes with "|" between them."""
-        def write(aside: Path) -> None:
-            with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                rows = csv.writer(file)
-                rows.writerow(["rank", "file", "score", "given", "suggested"])
-                for rank, suspect in enumerate(self.images, 1):
-                    rows.writerow([rank, suspect.file, f"{suspect.score:.6f}", SEPARATOR.join(suspect.given),
-                                   SEPARATOR.join(suspect.suggested)])
-
-        write_aside(path, write)
+        write_csv(path, ["rank", "file", "score", "given", "suggested"], (
+            [rank, suspect.file, f"{suspect.score:.6f}", SEPARATOR.join(suspect.given),
+             SEPARATOR.join(suspect.suggested)] for rank, suspect in enumerate(self.images, 1)))
 
     def write_html(self, path: Path, most: int, run: str) -> None:
         """Writes a page with the first `most` images that loads no other file."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(loader=PackageLoader("voc_cls.evaluation.report"), autoescape=True,
-                                  undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         shown = [(suspect, data_uri(thumbnail(suspect.file))) for suspect in self.images[:most]]
-        write_text(path, environment.get_template("suspects.html").render(
-            suspects=self, shown=shown, run=run, version=__version__))
+        write_text(path, render("suspects.html", {"suspects": self, "shown": shown, "run": run}))
 
 
 def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int = 0, group: str = AUTO) -> Suspects:

@@ -15,7 +15,7 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,16 +113,16 @@ def scan_csv(root: Path, split: str) -> SplitScan:
     Raises DataError where there is no such split, its header is not one of the forms, no line can be used, the classes
     can be read in several ways, or the list of classes is wrong.
     """
-    files = _files(root)
+    files, known = _files(root), _known_classes(root)
     if split not in files:
         raise DataError(f"{root if root.is_file() else root / f'{split}.csv'}: there is no split {split!r}; the splits "
                         f"of {root} are: {', '.join(splits_of(root))}")
-    tables = [csv_table.read_table(file.path, _known_classes(root)) for file in files[split]]
+    tables = [csv_table.read_table(file.path, known) for file in files[split]]
     problems = [problem for table in tables for problem in table.problems]
     if not any(table.images for table in tables):
         nothing = f"{files[split][0].path}:1: has a header and no pictures; list one a line"
         raise DataError(problems[0] if problems else nothing)
-    labels = _labels(root, tables)
+    labels = _labels(root, dict(zip((file.path for file in files[split]), tables, strict=True)), known)
     warnings, usable = list(labels.warnings), []
     seen: dict[str, LabelledImage] = {}
     for file, table in zip(files[split], tables, strict=True):
@@ -253,17 +253,17 @@ def _known_classes(root: Path) -> tuple[str, ...]:
     return read_class_file(path) if os.path.lexists(path) else ()
 
 
-def _labels(root: Path, tables: Sequence[Table]) -> Labels:
-    """The classes of the lists of a split and how they are written."""
-    folder, task = _folder(root), tables[0].columns.task
-    if known := _known_classes(root):
-        separator, warnings = find_separator(_cells(tables), known) if task is Task.MULTI_LABEL else (BAR, [])
+def _labels(root: Path, tables: Mapping[Path, Table], known: tuple[str, ...]) -> Labels:
+    """The classes of the lists of a split, `tables`, and how they are written; `known`: those that are listed."""
+    folder, task = _folder(root), next(iter(tables.values())).columns.task
+    if known:
+        separator, warnings = find_separator(_cells(tables.values()), known) if task is Task.MULTI_LABEL else (BAR, [])
         return Labels(known, folder / CLASS_FILE, separator, warnings)
     files = [file for files in _files(folder).values() for file in files if _is_list(file.path)]
     named = tuple(dict.fromkeys(file.name for file in sorted(files, key=_by_code)
                                 if file.name and task is Task.SINGLE_LABEL))
-    alike = [table for table in (csv_table.read_table(file.path) for file in files if not file.name)
-             if table.columns.task is task]
+    alike = [table for table in (tables.get(file.path) or csv_table.read_table(file.path)
+                                 for file in files if not file.name) if table.columns.task is task]
     cells = _cells(alike)
     if task is Task.SINGLE_LABEL:
         separator, names, warnings = BAR, cells, may_be_several(cells)
@@ -280,7 +280,7 @@ def _labels(root: Path, tables: Sequence[Table]) -> Labels:
     return Labels(classes, folder, separator, warnings)
 
 
-def _cells(tables: Sequence[Table]) -> dict[str, str]:
+def _cells(tables: Iterable[Table]) -> dict[str, str]:
     """What the columns of classes have → where they do first."""
     places: dict[str, str] = {}
     for image in (image for table in tables if table.columns.form != "0/1" for image in table.images):

@@ -109,14 +109,9 @@ class Report(ABC):
         Args:
             path: Where to write the page too, whole or not at all; None: nowhere.
         """
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(loader=PackageLoader("voc_cls.evaluation.report"), autoescape=True,
-                                  undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        environment.filters |= {"percent": percent, "number": "{:,}".format}
         sections = self._page()
-        page = environment.get_template(sections["template"]).render({
-            "report": self, "run": self.run, "dataset": self.dataset, "version": __version__,
+        page = render(sections["template"], {
+            "report": self, "run": self.run, "dataset": self.dataset,
             "numbered": len(self.dataset.classes) <= MOST_NUMBERED, "open_mistakes": OPEN_MISTAKES,
             **(run_sections(self.run) if self.run is not None else {"learning": ()}), **sections})
         if path is not None:
@@ -240,6 +235,16 @@ def run_sections(run: RunDetails) -> dict[str, Any]:
               for group, values in run.config.items() if group != "provenance"}
     return {"learning": learning_charts(run.metrics), "config": groups,
             "command": shlex.join(map(str, run.config["provenance"]["command"]))}
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """A page from one of the templates, with the HTML in `values` escaped; `version` is voc-cls'."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("voc_cls.evaluation.report"), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "number": "{:,}".format}
+    return environment.get_template(template).render(values, version=__version__)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
