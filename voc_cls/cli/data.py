@@ -293,7 +293,7 @@ class Demo:
         with picture_bar("draw") as (start, done):
             start(self.pictures)
             demo = write_demo(self.folder, self.pictures, self.seed, done=done)
-        print(f"{'already there' if demo.already_there else 'drawn'}: {demo.pictures:,} pictures; use them with "
+        print(f"{'already there' if demo.already_there else 'drawn'}: {self.pictures:,} pictures; use them with "
               f"--data voc --root {shlex.quote(str(demo.root))}")
 
 

@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
+from voc_cls.data.readers.split_scan import VocObject
 from voc_cls.data.readers.voc import CLASSES, ground_truth
-from voc_cls.demo.scenes import Scene, compose
+from voc_cls.demo.scenes import compose
 from voc_cls.errors import DataError
 
 YEAR = "VOC2007"
@@ -35,30 +36,27 @@ class Demo:
     """A written demo devkit. `root` is what `--root` takes; `already_there`: the same bytes existed already."""
 
     root: Path
-    pictures: int
     already_there: bool
 
 
-def write_demo(folder: Path, pictures: int, seed: int, threads: int | None = None,
-               done: Callable[[], None] = lambda: None) -> Demo:
-    """Draws images and writes `folder`/VOCdevkit/VOC2007, atomically.
+def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] = lambda: None) -> Demo:
+    """Draws images on all cores and writes `folder`/VOCdevkit/VOC2007, atomically.
 
     Args:
         folder: empty or new; it may also hold the same demo.
         pictures: number of images; a larger number begins with the same ones.
-        seed: the same seed gives the same bytes, whatever the number of threads.
-        threads: by default one for each core.
+        seed: the same seed gives the same bytes, whatever the number of cores.
         done: is called after each image.
 
     Raises:
         DataError: `folder` holds anything else, or cannot be written.
     """
     devkit = folder / "VOCdevkit"
-    demo = Demo(devkit / YEAR, pictures, already_there=devkit.exists())
+    demo = Demo(devkit / YEAR, already_there=devkit.exists())
     _check_target(folder, devkit, pictures)
     aside = folder / f"{PARTIAL}{os.getpid()}"
     try:
-        _write(aside / YEAR, pictures, seed, threads, done)
+        _write(aside / YEAR, pictures, seed, done)
         if not demo.already_there:
             aside.rename(devkit)
         elif not _same_files(aside, devkit):
@@ -87,10 +85,10 @@ def _check_target(folder: Path, devkit: Path, pictures: int) -> None:
                             f"or does not exist")
 
 
-def _write(root: Path, pictures: int, seed: int, threads: int | None, done: Callable[[], None]) -> None:
+def _write(root: Path, pictures: int, seed: int, done: Callable[[], None]) -> None:
     for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
         (root / name).mkdir(parents=True)
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         truths = []
         for truth in pool.map(lambda planned: _write_image(root, seed, *planned), enumerate(_plan(pictures, seed))):
             truths.append(truth)
@@ -120,11 +118,11 @@ def _deck(random: np.random.Generator, cards: int) -> Iterator[int]:
 def _write_image(root: Path, seed: int, index: int, names: tuple[str, ...]) -> npt.NDArray[np.int8]:
     import cv2
 
-    scene, image_id = compose(_random(seed, 1, index), names), _id(index)
-    encoded = cv2.imencode(".jpg", scene.image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
-    (root / "JPEGImages" / f"{image_id}.jpg").write_bytes(encoded.tobytes())
-    (root / "Annotations" / f"{image_id}.xml").write_text(_xml(image_id, scene))
-    return ground_truth(scene.objects)
+    image, objects = compose(_random(seed, 1, index), names)
+    encoded = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
+    (root / "JPEGImages" / f"{_id(index)}.jpg").write_bytes(encoded.tobytes())
+    (root / "Annotations" / f"{_id(index)}.xml").write_text(_xml(_id(index), image.shape, objects))
+    return ground_truth(objects)
 
 
 def _id(index: int) -> str:
@@ -143,13 +141,13 @@ def _write_lists(folder: Path, truth: npt.NDArray[np.int8]) -> None:
             (folder / f"{name}_{split}.txt").write_text("".join(lines))
 
 
-def _xml(image_id: str, scene: Scene) -> str:
-    height, width, depth = scene.image.shape
+def _xml(image_id: str, shape: tuple[int, ...], objects: Sequence[VocObject]) -> str:
+    height, width, depth = shape
     root = _element("annotation", {
         "folder": YEAR, "filename": f"{image_id}.jpg",
         "source": {"database": "voc-cls demo", "annotation": "drawn, not photographed"},
         "size": {"width": width, "height": height, "depth": depth}, "segmented": 0})
-    for item in scene.objects:
+    for item in objects:
         assert item.box is not None, "whatever is drawn has a box"
         root.append(_element("object", {"name": item.name, "pose": "Unspecified", "truncated": int(item.truncated),
                                         "difficult": int(item.difficult), "bndbox": asdict(item.box)}))

@@ -2,23 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from voc_cls.demo.canvas import Canvas, Colour, arc, pick, shade
+Point = tuple[float, float]
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0-255."""
 
 WHITE, BLACK, GREY, GLASS = (245, 245, 245), (28, 28, 30), (130, 132, 138), (150, 200, 225)
 RED, BLUE, GREEN, YELLOW = (200, 40, 40), (45, 85, 190), (50, 140, 65), (240, 200, 50)
 ORANGE, PURPLE, BROWN, WOOD = (235, 130, 45), (130, 65, 160), (110, 70, 40), (175, 120, 70)
-PINK = (235, 170, 180)
+FRACTION_BITS = 4
+"""OpenCV takes points in 1/16 of a pixel."""
+OUTLINE_WIDTH = 0.012
+OUTLINE_DARKNESS = 0.55
 
-Drawing = Callable[[Canvas, np.random.Generator], None]
+
+def shade(colour: Colour, factor: float) -> Colour:
+    """`colour` darker (factor below 1) or lighter."""
+    red, green, blue = (min(255, max(0, round(channel * factor))) for channel in colour)
+    return red, green, blue
 
 
-def _eye(draw: Canvas, x: float, y: float, radius: float = 0.018) -> None:
-    draw.ellipse(x, y, radius, radius, WHITE)
-    draw.ellipse(x + radius * 0.25, y, radius * 0.6, radius * 0.6, BLACK, outline=False)
+def pick(random: np.random.Generator, *colours: Colour) -> Colour:
+    """One of `colours`, a little lighter or darker."""
+    return shade(colours[random.integers(len(colours))], random.uniform(0.85, 1.12))
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Drawing in a unit square, x to the right and y down, on a layer of pixels.
+
+    layer: uint8 [height, width, 4], RGB premultiplied by alpha, drawn into with smooth edges. matrix: float64 [2, 3],
+    from the unit square to pixels of the layer; rotates, mirrors, shears and scales the object.
+    """
+
+    layer: npt.NDArray[np.uint8]
+    matrix: npt.NDArray[np.float64]
+
+    def shape(self, points: Sequence[Point], colour: Colour) -> None:
+        """A filled polygon, with a thin darker edge."""
+        import cv2
+
+        cv2.fillPoly(self.layer, [self._pixels(points)], (*colour, 255), cv2.LINE_AA, FRACTION_BITS)
+        self.line(points, OUTLINE_WIDTH, shade(colour, OUTLINE_DARKNESS), closed=True)
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, turn: float = 0.0) -> None:
+        """A filled ellipse around (x, y), turned clockwise by `turn` degrees."""
+        self.shape(arc(x, y, rx, ry, turn), colour)
+
+    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour, corner: float = 0.0) -> None:
+        """A filled rectangle with corners rounded by a radius of `corner`."""
+        near, far, high, low = left + corner, right - corner, top + corner, bottom - corner
+        centres = ((far, low), (near, low), (near, high), (far, high))
+        self.shape([point for turn, (x, y) in enumerate(centres)
+                    for point in arc(x, y, corner, corner, 0, 90 * turn, 90 * turn + 90)], colour)
+
+    def line(self, points: Sequence[Point], width: float, colour: Colour, closed: bool = False) -> None:
+        """Straight strokes through `points`, `width` in units."""
+        import cv2
+
+        thickness = max(1, round(width * float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))))
+        cv2.polylines(self.layer, [self._pixels(points)], closed, (*colour, 255), thickness, cv2.LINE_AA, FRACTION_BITS)
+
+    def _pixels(self, points: Sequence[Point]) -> npt.NDArray[np.int32]:
+        at = np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        pixels: npt.NDArray[np.int32] = np.round(at * 2**FRACTION_BITS).astype(np.int32)
+        return pixels[:, None]
+
+
+def arc(x: float, y: float, rx: float, ry: float, turn: float = 0.0, start: float = 0.0,
+        end: float = 360.0) -> list[Point]:
+    """Points on an ellipse's edge, clockwise from `start` to `end` degrees, 0 to the right."""
+    angles = np.radians(np.linspace(start, end, max(8, int(abs(end - start) / 8))))
+    cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    along, across = rx * np.cos(angles), ry * np.sin(angles)
+    return list(zip((x + along * cosine - across * sine).tolist(), (y + along * sine + across * cosine).tolist(),
+                    strict=True))
 
 
 def _legs(draw: Canvas, xs: tuple[float, ...], top: float, bottom: float, width: float, colour: Colour) -> None:
@@ -34,7 +97,7 @@ def bird(draw: Canvas, random: np.random.Generator) -> None:
     draw.ellipse(0.5, 0.56, 0.26, 0.18, plumage, turn=-20)
     draw.ellipse(0.72, 0.32, 0.14, 0.14, plumage)
     draw.shape([(0.84, 0.28), (0.99, 0.34), (0.84, 0.39)], ORANGE)
-    _eye(draw, 0.77, 0.29, 0.03)
+    draw.ellipse(0.77, 0.29, 0.03, 0.03, BLACK)
     draw.shape([(0.6, 0.45), (0.22, 0.58), (0.4, 0.66)], shade(plumage, 0.7))
 
 
@@ -46,7 +109,7 @@ def cat(draw: Canvas, random: np.random.Generator) -> None:
         draw.shape([(0.5 + side * 0.08, 0.22), (0.5 + side * 0.25, 0.02), (0.5 + side * 0.28, 0.34)], fur)
     draw.ellipse(0.5, 0.36, 0.29, 0.23, fur)
     for x in (0.39, 0.61):
-        _eye(draw, x, 0.35, 0.055)
+        draw.ellipse(x, 0.35, 0.055, 0.055, BLACK)
     draw.shape([(0.46, 0.43), (0.54, 0.43), (0.5, 0.475)], (220, 110, 120))
 
 
@@ -55,12 +118,12 @@ def cow(draw: Canvas, random: np.random.Generator) -> None:
     _legs(draw, (0.16, 0.27, 0.56, 0.66), 0.55, 0.92, 0.07, hide)
     draw.box(0.06, 0.3, 0.74, 0.64, hide, corner=0.12)
     for x, y, rx, ry in ((0.2, 0.4, 0.09, 0.08), (0.42, 0.5, 0.1, 0.09), (0.58, 0.38, 0.07, 0.06)):
-        draw.ellipse(x + random.uniform(-0.03, 0.03), y, rx, ry, patch, turn=random.uniform(0, 90), outline=False)
+        draw.ellipse(x + random.uniform(-0.03, 0.03), y, rx, ry, patch, turn=random.uniform(0, 90))
     draw.shape([(0.66, 0.32), (0.8, 0.2), (0.86, 0.42), (0.72, 0.56)], hide)
     draw.line([(0.74, 0.08), (0.76, 0.2), (0.88, 0.2), (0.9, 0.08)], 0.03, (235, 220, 180))
     draw.ellipse(0.83, 0.28, 0.11, 0.13, patch, turn=-15)
-    draw.ellipse(0.89, 0.42, 0.1, 0.075, PINK)
-    _eye(draw, 0.78, 0.26, 0.024)
+    draw.ellipse(0.89, 0.42, 0.1, 0.075, (235, 170, 180))
+    draw.ellipse(0.78, 0.26, 0.024, 0.024, BLACK)
 
 
 def dog(draw: Canvas, random: np.random.Generator) -> None:
@@ -72,7 +135,7 @@ def dog(draw: Canvas, random: np.random.Generator) -> None:
     draw.ellipse(0.72, 0.3, 0.15, 0.14, coat)
     draw.box(0.76, 0.3, 0.99, 0.43, shade(coat, 1.15), corner=0.055)
     draw.ellipse(0.62, 0.33, 0.065, 0.16, shade(coat, 0.55), turn=12)
-    _eye(draw, 0.78, 0.25, 0.026)
+    draw.ellipse(0.78, 0.25, 0.026, 0.026, BLACK)
 
 
 def horse(draw: Canvas, random: np.random.Generator) -> None:
@@ -84,7 +147,7 @@ def horse(draw: Canvas, random: np.random.Generator) -> None:
     draw.shape([(0.5, 0.45), (0.68, 0.12), (0.8, 0.2), (0.66, 0.58)], coat)
     draw.shape([(0.66, 0.1), (0.78, 0.08), (0.98, 0.3), (0.94, 0.37), (0.86, 0.36), (0.72, 0.26)], coat)
     draw.shape([(0.68, 0.08), (0.6, 0.12), (0.42, 0.42), (0.5, 0.44), (0.66, 0.2)], mane)
-    _eye(draw, 0.77, 0.17, 0.022)
+    draw.ellipse(0.77, 0.17, 0.022, 0.022, BLACK)
 
 
 def person(draw: Canvas, random: np.random.Generator) -> None:
@@ -100,7 +163,7 @@ def person(draw: Canvas, random: np.random.Generator) -> None:
         draw.line([(0.5 + side * 0.14, 0.3), (elbow, 0.44), (0.5 + side * 0.22, 0.58)], 0.065, skin)
     draw.box(0.35, 0.26, 0.65, 0.6, shirt, corner=0.05)
     draw.ellipse(0.5, 0.13, 0.095, 0.115, skin)
-    draw.ellipse(0.5, 0.1, 0.105, 0.1, hair, start=180, end=360)
+    draw.shape(arc(0.5, 0.1, 0.105, 0.1, 0, 180, 360), hair)
 
 
 def sheep(draw: Canvas, random: np.random.Generator) -> None:
@@ -111,7 +174,7 @@ def sheep(draw: Canvas, random: np.random.Generator) -> None:
         x, y = arc(0.44, 0.5, 0.31, 0.19, 0, angle, angle + 1)[0]
         draw.ellipse(x, y, 0.075, 0.075, shade(wool, 0.95))
     draw.ellipse(0.83, 0.42, 0.1, 0.14, face, turn=-25)
-    _eye(draw, 0.82, 0.39, 0.024)
+    draw.ellipse(0.82, 0.39, 0.024, 0.024, BLACK)
 
 
 def _wheel(draw: Canvas, x: float, y: float, radius: float) -> None:
@@ -245,7 +308,7 @@ def tvmonitor(draw: Canvas, random: np.random.Generator) -> None:
     draw.box(0.08, 0.15, 0.92, 0.66, pick(random, (90, 160, 230), (70, 120, 210)))
 
 
-DRAWINGS: dict[str, Drawing] = {drawing.__name__: drawing for drawing in (
+DRAWINGS: dict[str, Callable[[Canvas, np.random.Generator], None]] = {drawing.__name__: drawing for drawing in (
     aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, motorbike, person,
     pottedplant, sheep, sofa, train, tvmonitor)}
 """By the name of the class, in VOC's order."""

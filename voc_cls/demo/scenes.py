@@ -1,7 +1,4 @@
-"""Composes one image of the demo: objects drawn over a background, and the visible box of each of them.
-
-Backgrounds are textured: a landscape or a room.
-"""
+"""Composes one image of the demo: objects drawn over a landscape or a room, and the visible box of each of them."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.readers.split_scan import Box, VocObject
-from voc_cls.demo.canvas import Canvas, Colour, pick
-from voc_cls.demo.drawings import DRAWINGS
+from voc_cls.demo.drawings import DRAWINGS, Canvas, Colour, pick
 
 Pixels = npt.NDArray[np.float32]
 """[height, width] or [height, width, 3], grey levels 0-255 unless stated otherwise."""
@@ -34,6 +30,9 @@ DIFFICULT_BELOW = 0.35
 DROPPED_BELOW = 0.06
 """Visible part below which an object is omitted."""
 OPAQUE = 128
+MARGIN = 400
+"""Pixels around the image that are drawn, too, to know how much of an object is outside."""
+INSIDE = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
 ELSEWHERE_CHANCE = 0.2
 """Of an untypical background, so that it does not give the object away."""
 INDOOR = ("bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor")
@@ -46,46 +45,32 @@ FLOORS = ((160, 115, 75), (190, 150, 105), (120, 110, 105), (150, 75, 70))
 
 
 @dataclass(frozen=True)
-class Scene:
-    """An image, uint8 [height, width, 3] RGB, and its objects."""
-
-    image: npt.NDArray[np.uint8]
-    objects: tuple[VocObject, ...]
-
-
-@dataclass(frozen=True)
 class Sprite:
-    """One object on a layer, uint8 [rows, columns, 4] premultiplied, whose corner is at (left, top) of the image."""
+    """One object, uint8 [height, width, 4] premultiplied by alpha: of the image and MARGIN on each side."""
 
     name: str
     layer: npt.NDArray[np.uint8]
-    left: int
-    top: int
     tiny: bool
 
-    def overlap(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where layer and image overlap: (rows, columns) of the layer, (rows, columns) of the image."""
-        tall, broad = self.layer.shape[:2]
-        rows = slice(*np.clip((self.top, self.top + tall), 0, height).tolist())
-        columns = slice(*np.clip((self.left, self.left + broad), 0, width).tolist())
-        return ((slice(rows.start - self.top, rows.stop - self.top),
-                 slice(columns.start - self.left, columns.stop - self.left)), (rows, columns))
 
+def compose(random: np.random.Generator, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], tuple[VocObject, ...]]:
+    """An image, uint8 [height, width, 3] RGB, and its objects.
 
-def compose(random: np.random.Generator, names: Sequence[str]) -> Scene:
-    """An image that clearly shows `names`, one to four of VOC's classes, and sometimes a further difficult object."""
+    It clearly shows `names`, one to four of VOC's classes, and sometimes a further difficult object.
+    """
     landscape = random.random() < LANDSCAPE_CHANCE
-    height, width = SIZES[random.integers(2) + (0 if landscape else 2)]
-    sprites = [draw_sprite(random, name, *place)
-               for name, place in zip(names, _places(random, len(names), height, width), strict=True)]
+    size = SIZES[random.integers(2) + (0 if landscape else 2)]
+    sprites = [draw_sprite(random, name, size, *place)
+               for name, place in zip(names, _places(random, len(names), *size), strict=True)]
     if len(names) < MAX_OBJECTS and random.random() < DIFFICULT_CHANCE:
-        sprites.insert(0, _difficult(random, sprites, height, width))
-    image = background(random, names[0], height, width)
+        sprites.insert(0, _difficult(random, sprites, size))
+    image = background(random, names[0], *size)
     for sprite in sprites:
-        _paint(random, image, sprite)
+        layer = sprite.layer[INSIDE].astype(np.float32)
+        image = image * (1 - layer[..., 3:] / np.float32(255)) + layer[..., :3]
     image *= (random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)).astype(np.float32)  # exposure, white balance
-    image += random.standard_normal((height, width, 1), np.float32) * np.float32(random.uniform(1, 4))
-    return Scene(np.clip(image, 0, 255).astype(np.uint8), visible_objects(sprites, height, width))
+    image += random.standard_normal((*size, 1), np.float32) * np.float32(random.uniform(1, 4))
+    return np.clip(image, 0, 255).astype(np.uint8), visible_objects(sprites)
 
 
 def _places(random: np.random.Generator, count: int, height: int, width: int) -> list[tuple[float, float, float]]:
@@ -104,79 +89,59 @@ def _places(random: np.random.Generator, count: int, height: int, width: int) ->
     return places
 
 
-def draw_sprite(random: np.random.Generator, name: str, x: float, y: float, side: float, tiny: bool = False) -> Sprite:
+def draw_sprite(random: np.random.Generator, name: str, size: tuple[int, int], x: float, y: float, side: float,
+                tiny: bool = False) -> Sprite:
     """Draws `name` around (x, y), its unit square `side` pixels long: rotated, mirrored and squeezed at random."""
-    import cv2
-
     turn, squeeze = np.radians(random.uniform(-12, 12)), random.uniform(0.88, 1.14)
     mirror = random.choice((-1.0, 1.0))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     linear = rotation @ np.diag([mirror * squeeze * side, side / squeeze])
-    reach = round(0.85 * side)  # 0.85: half a diagonal, squeezed
-    left, top = round(x) - reach, round(y) - reach
-    shift = np.array([x - left, y - top]) - linear @ [0.5, 0.5]
-    layer = np.zeros((2 * reach, 2 * reach, 4), np.uint8)
+    shift = np.array([x, y]) + MARGIN - linear @ [0.5, 0.5]
+    layer = np.zeros((size[0] + 2 * MARGIN, size[1] + 2 * MARGIN, 4), np.uint8)
     DRAWINGS[name](Canvas(layer, np.column_stack([linear, shift])), random)
-    column, row, broad, high = cv2.boundingRect(layer[..., 3])
-    return Sprite(name, layer[row:row + high, column:column + broad], left + column, top + row, tiny)
+    return Sprite(name, layer, tiny)
 
 
-def _difficult(random: np.random.Generator, others: Sequence[Sprite], height: int, width: int) -> Sprite:
+def _difficult(random: np.random.Generator, others: Sequence[Sprite], size: tuple[int, int]) -> Sprite:
     """An object that is tiny or mostly behind one of `others`."""
+    import cv2
+
     name = tuple(DRAWINGS)[random.integers(len(DRAWINGS))]
     if random.random() < 0.5:
-        x, y = random.uniform(0.1, 0.9, 2) * (width, height)
-        return draw_sprite(random, name, x, y, random.uniform(*TINY), tiny=True)
+        x, y = random.uniform(0.1, 0.9, 2) * size[::-1]
+        return draw_sprite(random, name, size, x, y, random.uniform(*TINY), tiny=True)
     front = others[int(random.integers(len(others)))]
-    high, broad = front.layer.shape[:2]
+    left, top, broad, high = cv2.boundingRect(front.layer[..., 3])
     sideways = random.choice((-1.0, 1.0)) * random.uniform(0.25, 0.45) * broad
-    return draw_sprite(random, name, front.left + broad / 2 + sideways, front.top + high / 2,
+    return draw_sprite(random, name, size, left + broad / 2 + sideways - MARGIN, top + high / 2 - MARGIN,
                        random.uniform(0.6, 0.9) * max(broad, high))
 
 
-def _paint(random: np.random.Generator, image: Pixels, sprite: Sprite) -> None:
-    """Lays `sprite` over `image`, in place: lit from above, slightly grainy."""
-    on_layer, on_image = sprite.overlap(*image.shape[:2])
-    rows, columns = sprite.layer.shape[:2]
-    alpha = sprite.layer[..., 3:].astype(np.float32) / 255
-    light = np.linspace(1.1, 0.9, rows, dtype=np.float32)[:, None] + 0.08 * noise(random, rows, columns, 6, 3)
-    lit = np.minimum(sprite.layer[..., :3] * light[..., None], 255 * alpha)
-    image[on_image] = image[on_image] * (1 - alpha)[on_layer] + lit[on_layer]
-
-
-def visible_objects(sprites: Sequence[Sprite], height: int, width: int) -> tuple[VocObject, ...]:
+def visible_objects(sprites: Sequence[Sprite]) -> tuple[VocObject, ...]:
     """Boxes of the visible part of each sprite; later ones cover earlier ones. 1-based as in VOC."""
     import cv2
 
     objects = []
-    free = np.ones((height, width), bool)
+    free = np.ones(sprites[0].layer[INSIDE].shape[:2], bool)
     for sprite in reversed(sprites):
         solid = sprite.layer[..., 3] >= OPAQUE
-        on_layer, on_image = sprite.overlap(height, width)
-        visible = solid[on_layer] & free[on_image]
-        whole, inside, seen = (int(np.count_nonzero(mask)) for mask in (solid, solid[on_layer], visible))
-        free[on_image] &= ~solid[on_layer]
+        inside = solid[INSIDE]
+        visible = inside & free
+        free &= ~inside
+        whole, seen = int(np.count_nonzero(solid)), int(np.count_nonzero(visible))
         if seen < DROPPED_BELOW * whole:
             continue
         left, top, broad, high = cv2.boundingRect(visible.astype(np.uint8))
-        left, top = left + on_image[1].start, top + on_image[0].start
         objects.append(VocObject(sprite.name, Box(left + 1, top + 1, left + broad, top + high),
                                  difficult=sprite.tiny or seen < DIFFICULT_BELOW * whole,
-                                 truncated=whole - inside >= TRUNCATED_FROM * whole))
+                                 truncated=whole - int(np.count_nonzero(inside)) >= TRUNCATED_FROM * whole))
     return tuple(reversed(objects))
 
 
 def background(random: np.random.Generator, name: str, height: int, width: int) -> Pixels:
-    """float32 [height, width, 3] RGB: mostly a typical background of `name`; colours and texture from `random`.
-
-    Drawn at half the size and enlarged, which is four times as fast; the result is soft anyway.
-    """
-    import cv2
-
+    """float32 [height, width, 3] RGB: mostly a typical background of `name`; colours and texture from `random`."""
     indoors = (name in INDOOR) != (random.random() < ELSEWHERE_CHANCE)
-    small = np.clip((_room if indoors else _landscape)(random, height // 2, width // 2), 0, 255)
-    enlarged: Pixels = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    return enlarged
+    return (_room if indoors else _landscape)(random, height, width)
 
 
 def noise(random: np.random.Generator, height: int, width: int, cells: float, octaves: int = 4,
@@ -218,7 +183,7 @@ def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
 
 
 def _room(random: np.random.Generator, height: int, width: int) -> Pixels:
-    stripes = np.arange(width) % 20 < random.uniform(4, 12)
+    stripes = np.arange(width) % 40 < random.uniform(8, 24)
     wall = _plain(pick(random, *WALLS), np.float32(12) * stripes + noise(random, height, width, 6, 4) * 6)
     floor = _plain(pick(random, *FLOORS), noise(random, height, width, 20, 3, 8.0) * 12 + _ramp(height, 0, 15))
     return _horizon(wall, floor, random.uniform(0.45, 0.7))

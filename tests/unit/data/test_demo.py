@@ -18,12 +18,12 @@ from voc_cls.data.load import read_dataset
 from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.data.readers.voc_annotation import read_annotation
-from voc_cls.demo.canvas import Canvas
 from voc_cls.demo.devkit import Demo, write_demo
-from voc_cls.demo.drawings import DRAWINGS
+from voc_cls.demo.drawings import DRAWINGS, Canvas
 from voc_cls.demo.scenes import (
     DIFFICULT_BELOW,
     DROPPED_BELOW,
+    MARGIN,
     OPAQUE,
     TRUNCATED_FROM,
     compose,
@@ -72,9 +72,11 @@ def test_the_twenty_drawings_can_be_told_apart_by_shape_alone() -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_with_other_threads(
-        tmp_path: Path) -> None:
-    write_demo(tmp_path / "one", pictures=9, seed=1, threads=1)
-    script = "import sys, pathlib, voc_cls.demo.devkit as d; d.write_demo(pathlib.Path(sys.argv[1]), 9, 1, 5)"
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    write_demo(tmp_path / "one", pictures=9, seed=1)
+    script = ("import os, sys, pathlib, voc_cls.demo.devkit as d; os.cpu_count = lambda: 5; "
+              "d.write_demo(pathlib.Path(sys.argv[1]), 9, 1)")
     subprocess.run([sys.executable, "-c", script, tmp_path / "five"], check=True,
                    env={**os.environ, "PYTHONHASHSEED": "7", "OPENCV_FOR_THREADS_NUM": "1"})
     assert digest(tmp_path / "five") == digest(tmp_path / "one")
@@ -115,16 +117,16 @@ def test_scenes_show_what_was_asked_for_and_have_difficult_and_truncated_objects
     for seed in range(60):
         random = np.random.default_rng(seed)
         names = [CLASSES[index] for index in random.integers(len(CLASSES), size=1 + seed % 4)]
-        scene = compose(random, names)
-        height, width = scene.image.shape[:2]
+        image, objects = compose(random, names)
+        height, width = image.shape[:2]
         assert (height, width) in ((375, 500), (333, 500), (500, 375), (500, 334))
-        assert 1 <= len(scene.objects) <= 4
-        clear = [item.name for item in scene.objects if not item.difficult]
+        assert 1 <= len(objects) <= 4
+        clear = [item.name for item in objects if not item.difficult]
         assert all(clear.count(name) >= names.count(name) for name in names)
         assert all(1 <= item.box.xmin <= item.box.xmax <= width and 1 <= item.box.ymin <= item.box.ymax <= height
-                   for item in scene.objects)
-        flags += [(item.difficult, item.truncated) for item in scene.objects]
-        extra += len(scene.objects) - len(names)
+                   for item in objects)
+        flags += [(item.difficult, item.truncated) for item in objects]
+        extra += len(objects) - len(names)
     difficult, truncated = np.mean(flags, axis=0)
     assert 0.02 < difficult < 0.15
     assert 0.1 < truncated < 0.4
@@ -132,26 +134,25 @@ def test_scenes_show_what_was_asked_for_and_have_difficult_and_truncated_objects
 
 
 def test_boxes_and_flags_follow_what_can_be_seen_of_overlapping_objects() -> None:
-    height, width, around = 120, 160, 200
+    height, width = size = 120, 160
     seen = set()
     for seed in range(80):
         random = np.random.default_rng(seed)
-        sprites = [draw_sprite(random, CLASSES[random.integers(20)], random.uniform(-20, 180), random.uniform(-20, 140),
-                               random.uniform(30, 90)) for _ in range(5)]
-        front = np.full((height + 2 * around, width + 2 * around), -1)  # which object is in front, also outside
+        sprites = [draw_sprite(random, CLASSES[random.integers(20)], size, random.uniform(-20, 180),
+                               random.uniform(-20, 140), random.uniform(30, 90)) for _ in range(5)]
+        front = np.full(sprites[0].layer.shape[:2], -1)  # which object is in front, also outside
         for number, sprite in enumerate(sprites):
-            rows, columns = np.nonzero(sprite.layer[..., 3] >= OPAQUE)
-            front[rows + sprite.top + around, columns + sprite.left + around] = number
+            front[sprite.layer[..., 3] >= OPAQUE] = number
         expected = []
         for number, sprite in enumerate(sprites):
-            at = np.argwhere(sprite.layer[..., 3] >= OPAQUE) + np.array([sprite.top, sprite.left])
+            at = np.argwhere(sprite.layer[..., 3] >= OPAQUE) - MARGIN
             inside = ((at >= 0) & (at < (height, width))).all(axis=1)
-            rows, columns = np.nonzero(front[around:-around, around:-around] == number)
+            rows, columns = np.nonzero(front[MARGIN:-MARGIN, MARGIN:-MARGIN] == number)
             if len(rows) >= DROPPED_BELOW * len(at):
                 box = Box(columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1)
                 expected.append(VocObject(sprite.name, box, bool(len(rows) < DIFFICULT_BELOW * len(at)),
                                           bool((~inside).sum() >= TRUNCATED_FROM * len(at))))
-        assert visible_objects(sprites, height, width) == tuple(expected)
+        assert visible_objects(sprites) == tuple(expected)
         seen |= {(item.difficult, item.truncated) for item in expected}
     assert len(seen) == 4
 
@@ -172,8 +173,8 @@ def test_a_demo_that_is_already_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     again = write_demo(tmp_path, pictures=4, seed=0)
-    assert first == Demo(tmp_path / "VOCdevkit/VOC2007", 4, already_there=False)
-    assert again == Demo(tmp_path / "VOCdevkit/VOC2007", 4, already_there=True)
+    assert first == Demo(tmp_path / "VOCdevkit/VOC2007", already_there=False)
+    assert again == Demo(tmp_path / "VOCdevkit/VOC2007", already_there=True)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
