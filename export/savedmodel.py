@@ -21,7 +21,7 @@ from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.training.trained_run import TrainedRun, open_run
 from voc_cls.version import __version__
-from voc_cls.weights.restore import network_digest
+from voc_cls.weights.load import network_digest
 
 
 def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int | None = None,

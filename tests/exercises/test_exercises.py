@@ -72,7 +72,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory):
     """name → a TF-Slim checkpoint of this network with random values, as `voc-weights fetch name` would bring it."""
     from voc_cls.nets.shapes import slim_shapes
     from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
-    from voc_cls.weights.slim_reference import filler
+    from voc_cls.weights.verify import filler
 
     folder, made = tmp_path_factory.mktemp("weights"), {}
 

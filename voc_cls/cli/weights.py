@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -212,20 +211,11 @@ class Verify:
 
     def run(self) -> None:
         import_tensorflow()
-        from voc_cls.weights.convert import plan_conversion
-        from voc_cls.weights.formats import TF_CHECKPOINT, recognise
         from voc_cls.weights.verify import verify
 
-        with tempfile.TemporaryDirectory(prefix="voc-cls-verify-") as folder:
-            checkpoint = self.file
-            if self.file is not None and recognise(self.file) is not TF_CHECKPOINT:
-                checkpoint = Path(folder) / f"{self.file.name}.ckpt"
-                conversion = plan_conversion([self.file], checkpoint, self.net, entry=self.weights_entry)
-                _note(conversion.notes)
-                conversion.check(partial=True)
-                conversion.write()
-            verification = verify(checkpoint, self.net)
+        verification = verify(self.file, self.net, entry=self.weights_entry)
         _show(verification)
+        _note(verification.notes)
         verification.check()
 
 

@@ -21,8 +21,7 @@ from voc_cls.training.config import UNKNOWN, NetworkConfig
 from voc_cls.training.devices import POLICIES, policy
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import load_weights
-from voc_cls.weights.load import NamedWeights, load_weights_file
-from voc_cls.weights.restore import network_digest, restore
+from voc_cls.weights.load import NamedWeights, load_weights_file, network_digest, restore
 
 RANDOM = "none"
 """The `weights` that are random."""

@@ -18,7 +18,6 @@ from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.origins import Archive, Package
-from voc_cls.weights.restore import read_weights
 from voc_cls.weights.tensors import Array
 
 BUCKET = "https://storage.googleapis.com/download.tensorflow.org/models"
@@ -93,7 +92,7 @@ def check_imagenet(checkpoint: Path, net: str) -> None:
             has = f"has {name} as {list(shapes[name])}" if name in shapes else f"lacks {name}"
             raise WeightsError(f"{checkpoint.name} is not the ImageNet checkpoint of {net}: it {has}, expected "
                                f"{list(shape)}")
-        weights = read_weights(opened, name)
+        weights = opened.read_weights(name)
         layer, _, kind = name.removeprefix(f"{spec.scope}/").rpartition("/")
         known = PROJECTIONS.get(net, {}).get(layer)
         if known is None:

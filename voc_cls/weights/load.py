@@ -1,12 +1,13 @@
-"""A weight file of any format under TF-Slim's names and in TF-Slim's shapes, and a summary of what is in it."""
+"""A weight file of any format under TF-Slim's names and in TF-Slim's shapes: a summary, and into a network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Group
@@ -16,10 +17,14 @@ from rich.text import Text
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, Normalisation, net_spec
+from voc_cls.weights.diff import Diff, compare
 from voc_cls.weights.formats import recognise
 from voc_cls.weights.naming import NamingScheme, huggingface, keras, slim, torchvision, vgg_numpy
 from voc_cls.weights.selection import select_network
-from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported
+from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported, tensors_digest
+
+if TYPE_CHECKING:
+    from voc_cls.nets.network import Network
 
 SCHEMES = (keras.SCHEME, torchvision.SCHEME, huggingface.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME, vgg_numpy.OWN)
 """Every naming scheme beside TF-Slim's, in the order in which they are tried."""
@@ -165,6 +170,30 @@ def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec, selected:
 
 def _notes(*notes: str) -> tuple[str, ...]:
     return tuple(filter(None, notes))
+
+
+def restore(network: Network, weights: NamedWeights, exclude: Sequence[str] = (),
+            show: Callable[[Diff], object] | None = None) -> Diff:
+    """Gives `network` the opened `weights` (any format) by name, its head excepted, and returns what went where.
+
+    exclude: scopes that keep their random start (see `compare`). show: receives the Diff before it is judged, so that
+    it is seen also when the restore is refused. Raises WeightsError when a variable other than the head is absent
+    or of another shape, and when a value is not finite; UsageError for an `exclude` that matches nothing.
+    """
+    diff = compare(weights.shapes, network, exclude, weights.path.name)
+    if show is not None:
+        show(diff)
+    diff.check()
+    variables = network.variables()
+    for name in diff.restored:
+        variables[name].assign(weights.read_weights(name))
+    return diff
+
+
+def network_digest(network: Network) -> str:
+    """SHA-256 over the network's weights by TF-Slim name: the digest of a checkpoint with these weights."""
+    variables = sorted(network.variables().items())
+    return tensors_digest((name, np.asarray(variable.numpy())) for name, variable in variables)
 
 
 def summarise(path: Path, entry: str | None = None) -> WeightsSummary:

@@ -70,6 +70,19 @@ class WeightFile:
             array = self._read(name)
             return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
+    def read_weights(self, name: str) -> npt.NDArray[np.float32]:
+        """One tensor as float32; WeightsError for another type and for values that are not finite."""
+        dtype = self.tensors[name].dtype
+        if "float" not in dtype:
+            raise WeightsError(f"{self.path}: {name} is of type {dtype}, where weights are floating-point numbers")
+        with np.errstate(over="ignore"):  # a float64 too large becomes inf, which is named below
+            weights = self.read(name).astype(np.float32, copy=False)
+        if not np.isfinite(weights).all():
+            broken = np.count_nonzero(~np.isfinite(weights))
+            raise WeightsError(f"{self.path}: {name} has {broken:,} of {weights.size:,} values that are NaN or "
+                               "infinite: the training that wrote it diverged, take an earlier checkpoint")
+        return weights
+
     def digest(self) -> str:
         """`tensors_digest` of `tensors`."""
         return tensors_digest((name, self.read(name)) for name in self.tensors)

@@ -1,32 +1,39 @@
-"""Verifying the port: our network against TF-Slim's on the same weights."""
+"""Verifying the port: our network against TF-Slim's own, on the same weights and images.
+
+TF-Slim's network is the package tf_slim's, in a graph of its own. It shares no code with the port.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+import contextlib
+import importlib
 import sys
-import tempfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from voc_cls.console import quiet_stderr
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.diff import shortened
-from voc_cls.weights.formats import tf_checkpoint
-from voc_cls.weights.restore import read_weights
-from voc_cls.weights.slim_reference import GRIDS, MOVING, Array, Outputs, filler
-from voc_cls.weights.tensors import WeightFile, arrays_file
+from voc_cls.weights.load import NamedWeights, load_weights_file
 
-if TYPE_CHECKING:
-    from voc_cls.nets.network import Network
+Array = npt.NDArray[np.float32]
+Outputs = Mapping[str, Array]
+"""Of a network for N images: "grid", the last grid of features [N, h, w, channels], and "logits" [N, classes].
+
+With batch normalisation also "logits in training", which go by the batch (without dropout), and by TF-Slim name what
+one step adds to each moving average; they start at 0 there, so that it is not lost in rounding.
+"""
 
 TOLERANCE = 1e-4
 """Largest difference that counts as equal, relative: max|port − TF-Slim| / max|TF-Slim|. Two orders of summation in
@@ -35,6 +42,17 @@ IMAGES = 3
 SEED = 0
 MOST_LAYERS = 24
 """That are listed by name."""
+GRIDS = {  # net that tf_slim has → module of tf_slim.nets, end point or tensor that is the last grid of features
+    "vgg_16": ("vgg", "vgg_16/conv5/conv5_3"),
+    "vgg_19": ("vgg", "vgg_19/conv5/conv5_4"),
+    **{f"resnet_v1_{depth}": ("resnet_v1", f"resnet_v1_{depth}/block4") for depth in (50, 101, 152)},
+    **{f"resnet_v2_{depth}": ("resnet_v2", f"resnet_v2_{depth}/postnorm/Relu:0") for depth in (50, 101, 152, 200)},
+    "inception_v1": ("inception_v1", "Mixed_5c"),
+    "inception_v2": ("inception_v2", "Mixed_5c"),
+    "inception_v3": ("inception_v3", "Mixed_7c"),
+    "alexnet_v2": ("alexnet", "alexnet_v2/conv5"),
+}
+MOVING = ("/moving_mean", "/moving_variance")
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,8 @@ class Verification:
     filled: tuple[str, ...]
     """Layers that the file lacks; both sides got the same seeded values there."""
     comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
+    """As of NamedWeights."""
 
     def check(self) -> None:
         """Raises WeightsError when an output differs."""
@@ -94,7 +114,8 @@ class Verification:
         return Group(title, table, Text("\n".join(lines)))
 
 
-def verify(checkpoint: Path | None, net: str = "vgg_16", image_size: int | None = None) -> Verification:
+def verify(path: Path | None, net: str = "vgg_16", image_size: int | None = None,
+           entry: str | None = None) -> Verification:
     """Runs both networks, with the paper's head, on the same images and compares the last grid and the logits.
 
     With batch normalisation also the logits of training mode (without dropout), and what that step adds to the moving
@@ -102,8 +123,10 @@ def verify(checkpoint: Path | None, net: str = "vgg_16", image_size: int | None 
     is none. Both run on the CPU, so that only the code differs. VGG takes about 3 GB of memory.
 
     Args:
-        checkpoint: of TF-Slim; None compares on random values.
+        path: a weight file of any format; None compares on random values.
+        net: the network; `path` may lack some of its layers.
         image_size: pixels; None: the network's own.
+        entry: as of `load_weights_file`.
 
     Raises:
         WeightsError: for a file that cannot be read or that has a layer in another shape.
@@ -113,91 +136,72 @@ def verify(checkpoint: Path | None, net: str = "vgg_16", image_size: int | None 
     if net not in GRIDS:
         raise UsageError(f"`net` {net}: tf_slim has no such network to compare with; voc-cls' own tests compare ours "
                          "with what TF-Slim's repository computed")
-    file = arrays_file(Path("random values"), "", {}) if checkpoint is None else tf_checkpoint.read(checkpoint)
+    nothing: dict[str, Array] = {}
+    file = (NamedWeights(Path("random values"), "", {}, nothing.__getitem__) if path is None
+            else load_weights_file(path, net, entry))
     head, classes = _classifier(file, spec)
+    values, filled = _values(file, spec, head, classes)
     images = random_images(spec)
-    port = port_outputs(file, spec, head, classes, images)
-    reference = _reference_outputs(file, spec, head, classes, images)
-    if port.filled != reference.filled:
-        raise WeightsError(f"{file.path.name}: TF-Slim misses {sorted(reference.filled - port.filled)} in it, voc-cls "
-                           f"{sorted(port.filled - reference.filled)}: please report this")
-    names = _variables(spec, head)
-    filled = dict.fromkeys(_layer(name) for name in names if name in port.filled)
-    given = dict.fromkeys(_layer(name) for name in names if _layer(name) not in filled)
-    return Verification(file.path.name, net, classes, spec.preprocessing.size, tuple(given), tuple(filled),
-                        compare_outputs(port, reference, spec))
+    port = port_outputs(values, spec, images)
+    with quiet_stderr():  # TF-Slim calls what TensorFlow warns of
+        slim = reference(values, spec, images)
+    layers = {name: _layer(_name_in_file(name, spec, head)) for name in values}
+    random = dict.fromkeys(layers[name] for name in filled)
+    given = dict.fromkeys(layer for layer in layers.values() if layer not in random)
+    return Verification(file.path.name, net, classes, spec.preprocessing.size, tuple(given), tuple(random),
+                        compare_outputs(port, slim, spec, filled), file.notes)
 
 
-def compare_outputs(port: Outputs, reference: Outputs, spec: NetSpec) -> tuple[Comparison, ...]:
-    """The port beside TF-Slim, output by output."""
-    whole = not port.filled
-    behind = ("fc6", "fc7", "m_", spec.slim_head)  # what the last grid does not depend on
-    backbone = all(name.partition("/")[2].startswith(behind) for name in port.filled)
-    rows: dict[str, list[Comparison]] = {}
-    for name, values in reference.arrays.items():
-        _, moving, average = name.rpartition("/")
-        output = f"{average.replace('_', ' ')}s" if moving else name
-        on_file_values = whole if output.startswith("logits") else backbone
-        rows.setdefault(output, []).append(_comparison(output, port.arrays.get(name), values, on_file_values))
-    return tuple(Comparison(output, float(np.max([row.difference for row in same])),  # NaN if one is NaN
-                            max(row.largest for row in same), same[0].on_file_values) for output, same in rows.items())
+def _classifier(file: NamedWeights, spec: NetSpec) -> tuple[str, int]:
+    """The path of the file's classifier and its classes."""
+    inputs = slim_shapes(spec)[f"{spec.scope}/{spec.slim_head}/weights"][:-1]
+    for head in (spec.slim_head, spec.head):
+        shape = file.shapes.get(f"{spec.scope}/{head}/weights", ())
+        if shape and shape[:-1] == inputs:
+            return head, shape[-1]
+    return spec.slim_head, spec.imagenet_classes
 
 
-def port_outputs(file: WeightFile, spec: NetSpec, head: str, classes: int, images: Array) -> Outputs:
-    """What the Keras network computes. head: the classifier's path in the file."""
-    import keras
-    import tensorflow as tf
-
-    from voc_cls.nets.network import build
-
-    with tf.device("CPU"):
-        network = build(spec, "fc", classes)
-        variables = {name.replace(f"/{spec.head}/", f"/{head}/"): variable
-                     for name, variable in network.variables().items()}
-        filled = frozenset(name for name, variable in variables.items()
-                           if not _restored(file, network, name, variable))
-        model = keras.Model(network.model.input, [network.grid, network.model.output])
-        grid, logits = (np.asarray(output) for output in model(images))
-        moving = {name: variable for name, variable in variables.items() if name.endswith(MOVING)}
-        if not moving:
-            return Outputs({"grid": grid, "logits": logits}, filled)
-        for variable in moving.values():
-            variable.assign(np.zeros(variable.shape, np.float32))
-        for layer in network.model.layers:
-            if isinstance(layer, keras.layers.Dropout):
-                layer.rate = 0
-        trained = np.asarray(network.model(images, training=True))
-    averages = {name: np.asarray(variable) for name, variable in moving.items()}
-    return Outputs({"grid": grid, "logits": logits, "logits in training": trained, **averages}, filled)
+def _values(file: NamedWeights, spec: NetSpec, head: str, classes: int) -> tuple[dict[str, Array], list[str]]:
+    """TF-Slim name → value, the file's or a filler, of each variable that both networks have; names of the fillers."""
+    values, filled, shapes = {}, [], file.shapes
+    for name, shape in slim_shapes(spec, classes).items():
+        if name.startswith(f"{spec.scope}/AuxLogits/"):
+            continue
+        in_file = _name_in_file(name, spec, head)
+        if shapes.get(in_file) == shape:
+            values[name] = file.read_weights(in_file)
+        elif in_file in shapes and f"/{spec.slim_head}/" not in name:
+            raise WeightsError(f"{file.path.name}: {in_file} is {list(shapes[in_file])}, where TF-Slim's {spec.name} "
+                               f"has {list(shape)}: `voc-weights diff` says more")
+        else:
+            values[name] = filler(name, shape)
+            filled.append(name)
+    return values, filled
 
 
-def _restored(file: WeightFile, network: Network, name: str, variable: Any) -> bool:
-    """Gives the variable the file's value, or a filler (False)."""
-    shape, in_file = tuple(variable.shape), file.shapes.get(name)
-    if in_file == shape:
-        variable.assign(read_weights(file, name))
-        return True
-    if in_file is not None and not network.is_head(name):
-        raise WeightsError(f"{file.path.name}: {name} is {list(in_file)}, where TF-Slim's {network.spec.name} has "
-                           f"{list(shape)}: `voc-weights diff` says more")
-    variable.assign(filler(name, shape))
-    return False
+def filler(name: str, shape: tuple[int, ...]) -> Array:
+    """Values for a variable that the file lacks: normal, seeded by the name.
+
+    Weights have the standard deviation √(2 / fan-in) (He et al. 2015, arXiv:1502.01852), so activations keep their
+    size; a moving variance is from 0.5 to 1.5. A gamma and a beta are about 1: with batch normalisation whose ReLUs cut
+    half of all values, each layer would make rounding errors a fifth larger. Biases and means have 0.1.
+    """
+    random, word = np.random.default_rng(zlib.crc32(name.encode())), name.rpartition("/")[2]
+    if word == "moving_variance":
+        return random.random(shape, dtype=np.float32) + np.float32(0.5)
+    values = random.standard_normal(shape, dtype=np.float32)
+    values *= np.float32(np.sqrt(2 / np.prod(shape[:-1])) if len(shape) > 1 else 0.1)
+    return values + np.float32(1) if word in ("gamma", "beta") else values
 
 
-def _reference_outputs(file: WeightFile, spec: NetSpec, head: str, classes: int, images: Array) -> Outputs:
-    """The same of TF-Slim's, from its own process."""
-    with tempfile.TemporaryDirectory(prefix="voc-cls-verify-") as folder:
-        inputs, outputs = Path(folder) / "images.npy", Path(folder) / "outputs.npz"
-        np.save(inputs, images)
-        options = {"net": spec.name, "slim_head": spec.slim_head, "head": head, "classes": classes,
-                   "checkpoint": str(file.path) if file.tensors else None}
-        process = subprocess.run(
-            [sys.executable, "-m", "voc_cls.weights.slim_reference", inputs, outputs, json.dumps(options)],
-            capture_output=True, text=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
-        if process.returncode:
-            lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-            raise WeightsError(f"{file.path.name}: TF-Slim's {spec.name} could not be run on it ({lines[-1]})")
-        return Outputs.load(outputs)
+def _name_in_file(name: str, spec: NetSpec, head: str) -> str:
+    return name.replace(f"/{spec.slim_head}/", f"/{head}/")
+
+
+def _layer(name: str) -> str:
+    """vgg_16/conv1/conv1_1/weights → conv1/conv1_1."""
+    return name.partition("/")[2].rpartition("/")[0]
 
 
 def random_images(spec: NetSpec) -> Array:
@@ -210,29 +214,131 @@ def random_images(spec: NetSpec) -> Array:
     return images
 
 
-def _classifier(file: WeightFile, spec: NetSpec) -> tuple[str, int]:
-    """The path of the file's classifier and its classes."""
-    inputs = _variables(spec, spec.slim_head)[f"{spec.scope}/{spec.slim_head}/weights"][:-1]
-    for head in (spec.slim_head, spec.head):
-        shape = file.shapes.get(f"{spec.scope}/{head}/weights", ())
-        if shape and shape[:-1] == inputs:
-            return head, shape[-1]
-    return spec.slim_head, spec.imagenet_classes
+def port_outputs(values: Mapping[str, Array], spec: NetSpec, images: Array) -> Outputs:
+    """What the Keras network computes with `values`, which are by TF-Slim name."""
+    import keras
+    import tensorflow as tf
+
+    from voc_cls.nets.network import build
+
+    with tf.device("CPU"):
+        network = build(spec, "fc", _classes(values, spec))
+        variables = {spec.slim_path(name): variable for name, variable in network.variables().items()}
+        for name, variable in variables.items():
+            variable.assign(values[name])
+        model = keras.Model(network.model.input, [network.grid, network.model.output])
+        grid, logits = (np.asarray(output) for output in model(images))
+        moving = {name: variable for name, variable in variables.items() if name.endswith(MOVING)}
+        if not moving:
+            return {"grid": grid, "logits": logits}
+        for variable in moving.values():
+            variable.assign(np.zeros(variable.shape, np.float32))
+        for layer in network.model.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0
+        trained = np.asarray(network.model(images, training=True))
+    averages = {name: np.asarray(variable) for name, variable in moving.items()}
+    return {"grid": grid, "logits": logits, "logits in training": trained, **averages}
 
 
-def _variables(spec: NetSpec, head: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of the variables that both networks have, under the file's names."""
-    return {name.replace(f"/{spec.slim_head}/", f"/{head}/"): shape for name, shape in slim_shapes(spec).items()
-            if not name.startswith(f"{spec.scope}/AuxLogits/")}
+def reference(values: Mapping[str, Array], spec: NetSpec, images: Array) -> Outputs:
+    """What TF-Slim's network computes; WeightsError where it has other variables than `values`."""
+    import tensorflow as tf
+
+    v1, classes = tf.compat.v1, _classes(values, spec)
+    on_cpu = v1.ConfigProto(device_count={"GPU": 0})
+    with quick_graphs(), tf.Graph().as_default() as graph, v1.Session(config=on_cpu) as session:
+        fed = v1.placeholder(tf.float32, images.shape)
+        network = _slim_network(spec.name)
+        plain, layers = network(fed, num_classes=classes, is_training=False)
+        with v1.variable_scope(v1.get_variable_scope(), reuse=True):
+            trained, _ = network(fed, num_classes=classes, is_training=True)
+        plain, trained = (tf.reshape(logits, [len(images), classes]) for logits in (plain, trained))
+        variables = {variable.op.name: variable for variable in v1.global_variables()}
+        if variables.keys() != values.keys():
+            raise WeightsError(f"TF-Slim's {spec.name} and voc-cls' do not share the variables "
+                               f"{shortened(sorted(variables.keys() ^ values.keys()))}: please report this")
+        _assign({variable: values[name] for name, variable in variables.items()}, session)
+        name = GRIDS[spec.name][1]
+        grid, logits = session.run([layers[name] if name in layers else graph.get_tensor_by_name(name), plain],
+                                   {fed: images})
+        moving = {name: variable for name, variable in variables.items() if name.endswith(MOVING)}
+        if not moving:
+            return {"grid": grid, "logits": logits}
+        _assign({variable: np.zeros(variable.shape, np.float32) for variable in moving.values()}, session)
+        trained_logits, _ = session.run([trained, v1.get_collection(v1.GraphKeys.UPDATE_OPS)], {fed: images})
+        return {"grid": grid, "logits": logits, "logits in training": trained_logits, **session.run(moving)}
 
 
-def _comparison(output: str, port: Array | None, reference: Array, on_file_values: bool) -> Comparison:
-    if port is None or port.shape != reference.shape:
-        return Comparison(output, float("inf"), float("inf"), on_file_values)
-    largest = float(np.abs(reference).max())
-    return Comparison(output, float(np.abs(port - reference).max()) / (largest or 1.0), largest, on_file_values)
+def _classes(values: Mapping[str, Array], spec: NetSpec) -> int:
+    return len(values[f"{spec.scope}/{spec.slim_head}/biases"])
 
 
-def _layer(name: str) -> str:
-    """vgg_16/conv1/conv1_1/weights → conv1/conv1_1."""
-    return name.partition("/")[2].rpartition("/")[0]
+def _assign(values: Mapping[Any, Array], session: Any) -> None:
+    """All in one run, because TensorFlow plans every other set of outputs anew."""
+    session.run([variable.initializer for variable in values],
+                {variable.initializer.inputs[1]: value for variable, value in values.items()})
+
+
+def _slim_network(net: str) -> Any:
+    """TF-Slim's function within its argument scope, without dropout and without an auxiliary classifier."""
+    import tf_slim
+
+    lend_batch_norm()
+    module = importlib.import_module(f"tf_slim.nets.{GRIDS[net][0]}")
+    family = "resnet" if net.startswith("resnet") else GRIDS[net][0].replace("alexnet", "alexnet_v2")
+    options: dict[str, Any] = {} if family == "resnet" else {"dropout_keep_prob": 1.0}
+    if net == "inception_v3":
+        options["create_aux_logits"] = False
+
+    def build(*args: Any, **more: Any) -> Any:
+        with tf_slim.arg_scope(getattr(module, f"{family}_arg_scope")()):
+            return getattr(module, net)(*args, **options, **more)
+
+    return build
+
+
+@contextlib.contextmanager
+def quick_graphs() -> Iterator[None]:
+    """TensorFlow builds graphs in half the time: it does not look up its mode at every use of a variable."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    v1.disable_tensor_equality()
+    v1.disable_resource_variables()
+    try:
+        yield
+    finally:
+        v1.enable_resource_variables()
+        v1.enable_tensor_equality()
+
+
+def lend_batch_norm() -> None:
+    """TensorFlow 2.21 looks for the layers that TF-Slim builds on where tf_keras 2.21 no longer has them."""
+    for name in ("", ".base", ".convolutional", ".core", ".normalization", ".pooling"):
+        # Private, because tf_keras 2.21 exports these layers nowhere else.
+        module = importlib.import_module(f"tf_keras.src.legacy_tf_layers{name}")
+        sys.modules.setdefault(f"tf_keras.legacy_tf_layers{name}", module)
+
+
+def compare_outputs(port: Outputs, reference: Outputs, spec: NetSpec,
+                    filled: Collection[str] = ()) -> tuple[Comparison, ...]:
+    """The port beside TF-Slim, output by output. filled: names of the variables whose values are not the file's."""
+    behind = ("fc6", "fc7", spec.slim_head)  # what the last grid does not depend on
+    backbone = all(name.partition("/")[2].startswith(behind) for name in filled)
+    tensors: dict[str, list[str]] = {}
+    for name in reference:
+        _, moving, average = name.rpartition("/")
+        tensors.setdefault(f"{average.replace('_', ' ')}s" if moving else name, []).append(name)
+    return tuple(
+        Comparison(output, float(np.max([_difference(port[name], reference[name]) for name in names])),
+                   float(np.max([np.abs(reference[name]).max() for name in names])),
+                   not filled if output.startswith("logits") else backbone)
+        for output, names in tensors.items())
+
+
+def _difference(port: Array, reference: Array) -> float:
+    """max|port − TF-Slim| / max|TF-Slim|; NaN where a value is NaN, infinite for another shape."""
+    if port.shape != reference.shape:
+        return float("inf")
+    return float(np.abs(port - reference).max() / (np.abs(reference).max() or 1))

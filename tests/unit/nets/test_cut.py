@@ -14,8 +14,7 @@ from voc_cls.nets.network import Network, build, build_network
 from voc_cls.nets.registry import net_spec
 from voc_cls.weights.diff import Status, compare
 from voc_cls.weights.formats import NPZ
-from voc_cls.weights.load import load_weights_file
-from voc_cls.weights.restore import restore
+from voc_cls.weights.load import load_weights_file, restore
 
 pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
 
