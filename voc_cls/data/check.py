@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,14 +17,15 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from unicodedata import normalize
 
-from voc_cls.data.class_warnings import class_warnings
+from voc_cls.data.dataset import Dataset
 from voc_cls.data.duplicates import find_duplicates
 from voc_cls.data.files import ADVICE
-from voc_cls.data.load import splits_of
+from voc_cls.data.load import NO_CLASSES, open_reader
 from voc_cls.data.near_duplicates import Bits, find_near_duplicates, may_share, perceptual_hash
 from voc_cls.data.preprocessing import Preprocessing, decode
-from voc_cls.data.readers.voc_folders import Devkit, open_devkits
+from voc_cls.data.readers.split_scan import shown_classes
 from voc_cls.data.scan import DatasetScan
 from voc_cls.errors import DataError
 from voc_cls.image_file import decodable
@@ -33,6 +35,8 @@ LARGE = 1 << 24
 """Pixels. Larger images are decoded one after the other, so memory is bounded by cores × 50 MB and one of these."""
 DECODING = Preprocessing(size=1, mean=(0.0, 0.0, 0.0))
 """Decoding uses neither size nor mean."""
+NEARLY_ALWAYS = 0.99
+"""Share of the images from which on a class says little about an image."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,10 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     """
     problems = list(scan.problems)
     if not scan.requested:
-        problems.append(f"{scan.where}: has no split with classes; list its pictures, named as their files are")
-    if scan.kind == "voc" and scan.whole:
-        problems += [problem for devkit in open_devkits(scan.roots) for problem in _unpaired(devkit)]
+        problems.append(f"{scan.where}: {NO_CLASSES}")
+    reader = open_reader(scan.kind, scan.roots)
+    if scan.whole:
+        problems += reader.unpaired()
     headers: dict[Path, ImageHeader] = {}
     for split in scan.splits:
         headers.update(zip(split.dataset.paths, split.headers, strict=True))
@@ -88,7 +93,7 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     notes = [warning for split in scan.splits for warning in split.warnings]
     if scan.whole:
         rare += [f"{scan.where}: the classes of {split} are unknown; it was not checked"
-                 for split in splits_of(scan.kind, scan.roots) if split not in scan.requested]
+                 for split in reader.splits if split not in scan.requested]
     return Check(scan.kind, scan.name, scan.requested, len(headers),
                  tuple(dict.fromkeys([*problems, *leaks, *missing])),
                  tuple(dict.fromkeys([*notes, *copies, *alike, *rare])))
@@ -121,18 +126,28 @@ def _odd_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
     return problems, warnings
 
 
-def _unpaired(devkit: Devkit) -> list[str]:
-    """Annotations without an image and images without an annotation, in any list or none.
+def class_warnings(splits: Iterable[Dataset]) -> list[str]:
+    """Sentences, without what they are about: names that differ in their form only, a class alone or nearly always."""
+    shown: Counter[str] = Counter()
+    known: Counter[str] = Counter()
+    for split in splits:
+        shown.update(split.positives)
+        known.update(dict(zip(split.classes, (~split.ignored).sum(axis=0).tolist(), strict=True)))
+    if len(shown) == 1:
+        return [f"has the class {next(iter(shown))!r} alone"]
+    forms: dict[str, list[str]] = {}
+    for name in shown:
+        forms.setdefault(re.sub(r"[\s_-]+", "", normalize("NFKC", name).casefold()), []).append(name)
+    return [*(f"the classes {' and '.join(map(repr, names))} differ in case, blanks or hyphens alone; are they one?"
+              for names in forms.values() if len(names) > 1),
+            *(f"{count:,} of {known[name]:,} pictures show {name!r}, so there is little to learn about it"
+              for name, count in shown.items() if count and count >= NEARLY_ALWAYS * known[name])]
 
-    Without lists, every annotation is read anyway, and an image without one is told as a warning.
-    """
-    if devkit.lists is None:
-        return []
-    images, annotations = devkit.images.folder, devkit.annotations.folder
-    return [*(f"{path}: is the annotation of {images / path.stem}.jpg, which does not exist; add the picture or remove "
-              "the annotation" for path in devkit.without_image()),
-            *(f"{path}: has no annotation {annotations / path.stem}.xml; add it or remove the picture"
-              for path in devkit.without_annotation())]
+
+def never_shown(split: Dataset) -> list[str]:
+    """A sentence about the classes without a positive image."""
+    names = [name for name, count in split.positives.items() if not count]
+    return [f"no picture shows {shown_classes(names)}; it cannot be learned or measured"] if names else []
 
 
 @dataclass(frozen=True, eq=False)

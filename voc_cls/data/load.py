@@ -7,38 +7,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Source, Task, html_table
-from voc_cls.data.readers import cifar10, coco, csv, folder, voc
-from voc_cls.data.readers.split_names import split_for
-from voc_cls.data.readers.split_scan import SplitScan, choose_classes
-from voc_cls.data.readers.voc_folders import is_voc
+from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Task, html_table
+from voc_cls.data.readers.cifar10 import Cifar10Reader
+from voc_cls.data.readers.coco import CocoReader
+from voc_cls.data.readers.csv import CsvReader
+from voc_cls.data.readers.folder import FolderReader
+from voc_cls.data.readers.split_scan import Reader, split_for
+from voc_cls.data.readers.voc import VocReader
 from voc_cls.errors import DataError, UsageError, VocError
 
 Roots = Path | Sequence[Path]
 """Where a data set is; voc takes several paths."""
 NONE = "none"
 """The value of `eval_split` and `val_split` for no split."""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One kind of data set."""
-
-    scan: Callable[[tuple[Path, ...], str, DifficultPolicy, tuple[str, ...]], SplitScan]
-    """Takes roots, split, policy, and the classes that were chosen, which only voc needs to know in advance."""
-    splits: Callable[[tuple[Path, ...]], tuple[str, ...]]
-    """The splits that exist."""
-    labelled_splits: Callable[[tuple[Path, ...]], tuple[str, ...]]
-    """Those that have classes; others have images alone, like the test images of competitions."""
-    default_splits: Callable[[tuple[Path, ...]], tuple[str, str]]
-    """The split to train on and the one to evaluate on, or `none`."""
-    matches: Callable[[Path], bool]
-    """Whether a file or folder looks like this kind."""
+NO_CLASSES = "has no split with classes; list its pictures, named as their files are"
+READERS: dict[DataKind, type[Reader]] = {
+    reader.kind: reader for reader in (VocReader, Cifar10Reader, CsvReader, FolderReader, CocoReader)}
+assert set(READERS) == set(get_args(DataKind))
 
 
 class DatasetDict(Mapping[str, Dataset]):
@@ -47,16 +36,16 @@ class DatasetDict(Mapping[str, Dataset]):
     Splits whose classes are unknown, such as the test pictures of a competition, are omitted.
     """
 
-    def __init__(self, kind: DataKind, roots: tuple[Path, ...], difficult: DifficultPolicy = DifficultPolicy.IGNORE,
-                 chosen: tuple[str, ...] = ()) -> None:
-        self.kind, self.roots, self.difficult, self.chosen = kind, roots, difficult, chosen
-        self._datasets: dict[str, Dataset | None] = dict.fromkeys(labelled_splits(kind, roots))
+    def __init__(self, reader: Reader, difficult: DifficultPolicy, chosen: tuple[str, ...]) -> None:
+        self.kind, self.roots, self.difficult, self.chosen = reader.kind, reader.roots, difficult, chosen
+        self._reader = reader
+        self._datasets: dict[str, Dataset | None] = dict.fromkeys(reader.labelled_splits)
 
     def __getitem__(self, split: str) -> Dataset:
         """Reads a split; KeyError where it does not exist, DataError with the first problem of one that is wrong."""
         if split not in self._datasets:
             raise KeyError(f"{split!r} is not a split of {self._where}; it has {', '.join(self._datasets) or 'none'}")
-        dataset = self._datasets[split] or read_dataset(self.kind, self.roots, split, self.difficult, self.chosen)
+        dataset = self._datasets[split] or self._reader.scan(split, self.difficult, self.chosen).checked()
         self._datasets[split] = dataset
         return dataset
 
@@ -84,7 +73,7 @@ class DatasetDict(Mapping[str, Dataset]):
         """A split that has been read already, else the one to train on, else the first."""
         read = next((dataset for dataset in self._datasets.values() if dataset is not None), None)
         if not self._datasets:
-            raise DataError(f"{self._where}: has no split with classes; list its pictures, named as their files are")
+            raise DataError(f"{self._where}: {NO_CLASSES}")
         train = default_splits(self.kind, self.roots)[0]
         return read or self[train if train in self else next(iter(self))]
 
@@ -131,7 +120,7 @@ def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
         raise UsageError(f"`kind` {chosen!r}: must be one of {', '.join(READERS)}")
     if difficult not in tuple(DifficultPolicy):
         raise UsageError(f"`difficult` {difficult!r}: must be one of {', '.join(DifficultPolicy)}")
-    return DatasetDict(chosen, checked_roots(chosen, roots), DifficultPolicy(difficult), tuple(classes))
+    return DatasetDict(open_reader(chosen, roots), DifficultPolicy(difficult), tuple(classes))
 
 
 def recognise_kind(root: Path) -> DataKind:
@@ -148,9 +137,10 @@ def recognise_kind(root: Path) -> DataKind:
     likely: DataKind = "csv" if root.is_file() or any(root.glob("*.[ct]sv")) else "folder"
     reason = "what is missing"
     try:
-        split = READERS[likely].splits((root,))[0]
+        reader = open_reader(likely, root)
+        split = reader.splits[0]
         if likely == "csv":
-            READERS[likely].scan((root,), split, DifficultPolicy.IGNORE, ())
+            reader.scan(split)
     except DataError as error:
         reason = f"what is missing (as {likely}: {error})"
     raise DataError(f"{root}: is not recognised as a data set of one of the kinds {', '.join(READERS)}; pass another "
@@ -171,6 +161,11 @@ def checked_roots(kind: DataKind, root: Roots) -> tuple[Path, ...]:
     return roots
 
 
+def open_reader(kind: DataKind, root: Roots) -> Reader:
+    """The reader of the data set at `root`; nothing is read yet."""
+    return READERS[kind](checked_roots(kind, root))
+
+
 def read_dataset(kind: DataKind, root: Roots, split: str, difficult: DifficultPolicy = DifficultPolicy.IGNORE,
                  classes: tuple[str, ...] = ()) -> Dataset:
     """Reads one split; the classes and their order are the same for all splits of `root`.
@@ -186,30 +181,12 @@ def read_dataset(kind: DataKind, root: Roots, split: str, difficult: DifficultPo
         DataError: the first problem, with file, line and what was found, or the splits that exist.
         UsageError: `difficult` or several roots for a kind that has neither, or a class that does not exist.
     """
-    return scan_split(kind, root, split, difficult, classes).checked()
-
-
-def scan_split(kind: DataKind, root: Roots, split: str, difficult: DifficultPolicy = DifficultPolicy.IGNORE,
-               classes: tuple[str, ...] = ()) -> SplitScan:
-    """Like `read_dataset`, but the problems of single images and lines are collected, not raised."""
-    if kind != "voc" and difficult is not DifficultPolicy.IGNORE:
-        raise UsageError(f"`difficult` {difficult}: only voc has difficult objects, {kind} has none; omit it")
-    roots = checked_roots(kind, root)
-    scan = READERS[kind].scan(roots, split, difficult, classes)
-    if classes:
-        scan = choose_classes(scan, classes)
-    source = Source(kind, roots, split, difficult, classes=classes)
-    return replace(scan, dataset=replace(scan.dataset, source=source))
+    return open_reader(kind, root).scan(split, difficult, classes).checked()
 
 
 def splits_of(kind: DataKind, root: Roots) -> tuple[str, ...]:
     """The splits that exist; DataError where `root` is not such a data set."""
-    return READERS[kind].splits(checked_roots(kind, root))
-
-
-def labelled_splits(kind: DataKind, root: Roots) -> tuple[str, ...]:
-    """The splits that have classes; DataError where `root` is not such a data set."""
-    return READERS[kind].labelled_splits(checked_roots(kind, root))
+    return open_reader(kind, root).splits
 
 
 def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
@@ -218,40 +195,13 @@ def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
     voc: trainval if there is one, else as others. cifar10: train, test. Others: train, and test if it has classes, or
     the only splits with such a name (training_set, train2017); a single split: itself, none.
     """
-    return READERS[kind].default_splits(checked_roots(kind, root))
-
-
-def _defaults_by_name(splits: Sequence[str], labelled: Sequence[str]) -> tuple[str, str]:
-    train = splits[0] if len(splits) == 1 else split_for("train", splits) or "train"
-    test = split_for("test", labelled)
-    return train, test if test and test != train else NONE
-
-
-def _voc_defaults(roots: tuple[Path, ...]) -> tuple[str, str]:
+    reader = open_reader(kind, root)
     try:
-        splits = voc.splits_of(roots)
-        train, test = _defaults_by_name(splits, voc.annotated_splits(roots))
-    except DataError:  # told when a split is read
-        return "trainval", "test"
-    return "trainval" if "trainval" in splits else train, test
-
-
-def _of_one_root(scan: Callable[[Path, str], SplitScan], splits: Callable[[Path], tuple[str, ...]],
-                 matches: Callable[[Path], bool], has_classes: Callable[[Path, str], bool] = lambda *_: True) -> Reader:
-    """The reader of a kind that takes one root and has no difficult objects."""
-    def labelled(root: Path) -> tuple[str, ...]:
-        return tuple(split for split in splits(root) if has_classes(root, split))
-
-    return Reader(lambda roots, split, *_: scan(roots[0], split), lambda roots: splits(roots[0]),
-                  lambda roots: labelled(roots[0]),
-                  lambda roots: _defaults_by_name(splits(roots[0]), labelled(roots[0])), matches)
-
-
-READERS: dict[DataKind, Reader] = {
-    "voc": Reader(voc.scan_voc, voc.splits_of, voc.annotated_splits, _voc_defaults, is_voc),
-    "cifar10": _of_one_root(cifar10.scan_cifar10, lambda _: tuple(cifar10.SPLITS), cifar10.is_cifar10),
-    "csv": _of_one_root(csv.scan_csv, csv.splits_of, csv.is_csv, csv.has_classes),
-    "folder": _of_one_root(folder.scan_folder, folder.splits_of, folder.is_folder, folder.has_classes),
-    "coco": _of_one_root(coco.scan_coco, coco.splits_of, coco.is_coco),
-}
-assert set(READERS) == set(get_args(DataKind))
+        splits, test = reader.splits, split_for("test", reader.labelled_splits)
+    except DataError:
+        if kind == "voc":  # told when a split is read
+            return "trainval", "test"
+        raise
+    train = splits[0] if len(splits) == 1 else split_for("train", splits) or "train"
+    evaluate = test if test and test != train else NONE
+    return "trainval" if kind == "voc" and "trainval" in splits else train, evaluate

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voc_cls.data.dataset import DataKind
-from voc_cls.data.load import Roots, checked_roots, labelled_splits, scan_split, splits_of
+from voc_cls.data.load import Roots, checked_roots, open_reader, splits_of
 from voc_cls.data.readers.split_scan import SplitScan, raise_first
 from voc_cls.errors import DataError
 
@@ -57,19 +57,19 @@ def scan_dataset(kind: DataKind, root: Roots, split: str | None = None, classes:
     Raises:
         DataError: `root` is not a data set of this kind.
     """
-    roots = checked_roots(kind, root)
-    requested = labelled_splits(kind, roots) if split is None else (split,)
-    splits_of(kind, roots)  # DataError where there is no such data set at all
+    reader = open_reader(kind, root)
+    labelled = reader.labelled_splits  # DataError where there is no such data set at all
+    requested = labelled if split is None else (split,)
     scans, problems = [], []
     for name in requested:
         try:
-            scan = scan_split(kind, roots, name, classes=classes)
+            scan = reader.scan(name, classes=classes)
         except DataError as error:
             problems.append(str(error))
         else:
             scans.append(scan)
             problems += scan.problems
-    return DatasetScan(kind, roots, split is None, requested, tuple(scans), tuple(dict.fromkeys(problems)))
+    return DatasetScan(kind, reader.roots, split is None, requested, tuple(scans), tuple(dict.fromkeys(problems)))
 
 
 @contextmanager

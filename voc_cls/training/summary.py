@@ -8,7 +8,7 @@ from rich.table import Table
 
 from voc_cls.console import with_flags
 from voc_cls.data.augmentation import Augmentation
-from voc_cls.data.class_warnings import class_warnings, never_shown
+from voc_cls.data.check import class_warnings, never_shown
 from voc_cls.data.readers.split_scan import shown_classes
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.training.config import LossConfig, ResolvedConfig, ResolvedTraining

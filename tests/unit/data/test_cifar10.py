@@ -82,7 +82,7 @@ def test_pictures_are_unpacked_once_and_only_damaged_ones_again(tmp_path: Path, 
     written = {path: (path.stat().st_ino, path.read_bytes()) for path in paths}
     paths[3].write_bytes(paths[4].read_bytes())
     paths[5].write_bytes(b"")
-    paths[6].unlink()
+    paths[6].rename(tmp_path / "kept")  # so that no new file gets its inode
     paths[7].write_bytes(paths[7].read_bytes()[:-40])
     assert read(root, "test").paths == paths
     changed = {number for number, path in enumerate(paths) if path.stat().st_ino != written[path][0]}
@@ -93,7 +93,7 @@ def test_pictures_are_unpacked_once_and_only_damaged_ones_again(tmp_path: Path, 
 
 
 def test_an_unknown_split_lists_those_that_exist(tmp_path: Path, batches: dict[str, Records]):
-    with pytest.raises(DataError, match=r"no split 'val'; the splits of CIFAR-10 are: train, test$"):
+    with pytest.raises(DataError, match=r"no split 'val'; the splits are: train, test$"):
         read(write_python(tmp_path, batches), "val")
 
 
@@ -154,9 +154,11 @@ def test_half_a_download_is_said_to_be_one(tmp_path: Path, batches: dict[str, Re
 
 def test_names_in_an_archive_that_lead_out_of_its_folder_are_never_written(tmp_path: Path,
                                                                              batches: dict[str, Records]):
-    names = ("../evil", str(tmp_path / "evil"), "cifar-10-batches-py/../../evil")
-    archive = pack(write_python(tmp_path, batches), tmp_path / "x.tar.gz", dict.fromkeys(names, b"evil"))
-    assert len(read(archive, "test")) == RECORDS
+    folder = write_python(tmp_path, batches)
+    for name in ("../evil", "cifar-10-batches-py/../../evil"):
+        with pytest.raises(DataError, match=r"evil' in it, which leads out of the folder"):
+            read(pack(folder, tmp_path / "x.tar.gz", {name: b"evil"}), "test")
+    assert len(read(pack(folder, tmp_path / "x.tar.gz", {str(tmp_path / "evil"): b"evil"}), "test")) == RECORDS
     assert not list(tmp_path.parent.rglob("evil"))
 
 
@@ -164,7 +166,7 @@ def test_an_archive_with_a_batch_as_a_link_is_refused(tmp_path: Path, batches: d
     root = write_python(tmp_path, batches)
     (root / "test_batch").unlink()
     (root / "test_batch").symlink_to("/etc/passwd")
-    with pytest.raises(DataError, match=r"test_batch as a link or device"):
+    with pytest.raises(DataError, match=r"test_batch' in it, which is not a file or a folder"):
         read(pack(root, tmp_path / "link.tar.gz"), "test")
 
 
@@ -177,7 +179,7 @@ def test_an_archive_of_something_else_or_without_end_is_refused(tmp_path: Path):
         member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
         member.size = 2**40
         bomb.addfile(member)
-    with pytest.raises(DataError, match=r"'cifar-10-batches-py/data_batch_1' of 1,099,511,627,776 bytes"):
+    with pytest.raises(DataError, match=r"claims more than 2,147,483,648 bytes unpacked"):
         read(tmp_path / "bomb.tar.gz")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from voc_cls.data.class_warnings import class_warnings, never_shown
+from voc_cls.data.check import class_warnings, never_shown
 from voc_cls.data.dataset import Dataset, Task
 
 

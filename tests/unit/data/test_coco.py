@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.load import default_splits, read_dataset, recognise_kind, scan_split, splits_of
+from voc_cls.data.load import default_splits, open_reader, read_dataset, recognise_kind, splits_of
 from voc_cls.errors import DataError
 
 
@@ -149,7 +149,7 @@ def test_splits_have_the_categories_of_all_files(root: Path):
     values["categories"].append({"id": 90, "name": "toothbrush"})
     (root / "annotations/instances_val2017.json").write_text(json.dumps(values))
     assert read(root).classes == read(root, "val2017").classes == ("cat", "dog", "toothbrush")
-    assert scan_split("coco", root, "val2017").problems == ()
+    assert open_reader("coco", root).scan("val2017").problems == ()
 
 
 def test_an_image_under_several_ids_is_taken_once_with_all_its_classes(root: Path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, read_dataset, scan_split, splits_of
+from voc_cls.data.load import default_splits, open_reader, read_dataset, splits_of
 from voc_cls.errors import DataError, UsageError
 
 SEEDLINGS = ("Black-grass", "Charlock", "Cleavers", "Common Chickweed", "Common wheat", "Fat Hen", "Loose Silky-bent",
@@ -190,7 +190,7 @@ def test_all_problems_of_a_tree_are_gathered_and_the_rest_is_read(tmp_path: Path
     draw(tmp_path / "cat/1.jpg", tmp_path / "dog/1.jpg")
     spoilt("cat/a.png")(tmp_path)
     spoilt("dog/b.webp")(tmp_path)
-    scan = scan_split("folder", tmp_path, "all")
+    scan = open_reader("folder", tmp_path).scan("all")
     assert len(scan.dataset) == 2
     assert [problem.split(":")[0].rpartition("/")[2] for problem in scan.problems] == ["a.png", "b.webp"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cifar10 import drawn, write_python
 from voc_cls.data.dataset import DataKind, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, read_dataset, scan_split, splits_of
+from voc_cls.data.load import default_splits, open_reader, read_dataset, splits_of
 from voc_cls.errors import DataError, UsageError
 
 KINDS: tuple[tuple[DataKind, Task], ...] = (("voc", Task.MULTI_LABEL), ("cifar10", Task.SINGLE_LABEL),
@@ -72,7 +72,7 @@ def test_only_voc_knows_difficult_objects(roots: dict[str, Path], data: DataKind
 def test_the_problems_of_a_devkit_are_gathered(roots: dict[str, Path]):
     for name in ("000001", "000002"):
         (roots["voc"] / f"JPEGImages/{name}.jpg").unlink()
-    scan = scan_split("voc", roots["voc"], "trainval")
+    scan = open_reader("voc", roots["voc"]).scan("trainval")
     assert len(scan.problems) == 2
     with pytest.raises(DataError, match=r"000001.jpg does not exist.*\(and 1 more: `voc-data check` lists them all\)"):
         scan.checked()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from voc_cls.data.check import check_dataset
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.load import default_splits, load_dataset, read_dataset, scan_split, splits_of
+from voc_cls.data.load import default_splits, load_dataset, open_reader, read_dataset, splits_of
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.data.scan import scan_dataset
 from voc_cls.errors import DataError, UsageError
@@ -69,7 +69,7 @@ def test_an_annotation_without_its_picture_is_a_problem(photos: Path):
     with pytest.raises(DataError, match=r"photos/b.xml: there is no picture of this name in .*/photos; add it"):
         read_dataset("voc", photos, "all")
     (photos / "annotations.xml").write_text("<annotations><image/></annotations>")
-    assert "the outermost element is <annotations>" in scan_split("voc", photos, "all").problems[0]
+    assert "the outermost element is <annotations>" in open_reader("voc", photos).scan("all").problems[0]
 
 
 @pytest.mark.parametrize("place", ["Annotations/{}.xml JPEGImages/{}.jpg", "xmls/{}.xml images/{}.jpg",
@@ -161,7 +161,7 @@ def test_a_class_that_the_list_of_classes_lacks_is_a_problem(exported: Path):
 def test_an_entry_of_a_list_may_have_an_extension_or_folder_but_counts_once(exported: Path):
     path = exported / "ImageSets/Main/default.txt"
     path.write_text("JPEGImages/frames/0 1.png\nframes/3.xml\nframes/3\n")
-    scan = scan_split("voc", exported, "default")
+    scan = open_reader("voc", exported).scan("default")
     assert list(shown(scan.dataset)) == ["0 1.png", "3.png"]
     assert scan.problems == (f"{path}:3: lists 'frames/3' again, it is on line 2 too; remove one",)
 

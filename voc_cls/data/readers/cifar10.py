@@ -9,43 +9,39 @@ as PNG, which is lossless. The cache's folder for a batch is named by the digest
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import logging
 import os
-import tarfile
-import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.files import check_file, read_bytes
-from voc_cls.data.readers.split_scan import SplitScan, class_problem
-from voc_cls.errors import DataError
+from voc_cls.data.readers.split_scan import Reader, SplitScan, class_problem
+from voc_cls.downloads import unpack
+from voc_cls.errors import DataError, DownloadError
 from voc_cls.files import write_aside
 from voc_cls.image_header import ImageHeader
 from voc_cls.paths import cache_folder
 from voc_cls.pickles import load_pickle
 
 FOLDER, ARCHIVE, META = "cifar-10-batches-py", "cifar-10-python.tar.gz", "batches.meta"
-SPLITS = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
-"""The official ones; they have 50,000 and 10,000 images."""
+BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
+"""Split → its files; they have 50,000 and 10,000 images."""
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 CLASSES = 10
-CHUNK = 500
-"""Images that a thread writes at a time."""
 BLOCK = 4096
 """Bytes that a file occupies at least, on most file systems; such a PNG has some 2,500."""
-BATCH_LIMIT = 2**29
-"""Bytes a file may have; the official batches have 31 MB."""
-PADDING_LIMIT = 2**20
-"""Bytes that are read after the last member; tar fills up to 10 kB."""
+FILE_LIMIT, UNPACKED_LIMIT = 2**29, 2**31
+"""Bytes that a file, and all of an archive, may have; the official ones have 31 and 187 MB."""
 AGAIN = "fetch it again with `voc-data download cifar10`"
 USAGE = f"`root` takes {FOLDER}, the folder above it, or {ARCHIVE}"
 
@@ -54,28 +50,27 @@ Records = npt.NDArray[np.uint8]
 logger = logging.getLogger(__name__)
 
 
-def scan_cifar10(root: Path, split: str) -> SplitScan:
-    """Reads an official split from the folder, the folder above it, or its .tar.gz.
+class Cifar10Reader(Reader):
+    """The official splits, from the folder, the folder above it, or its .tar.gz. Batches may have any size."""
 
-    The batches may have any number of records. Raises DataError for files that are missing, cut, damaged or of another
-    data set, and where the cache ($VOC_CACHE_DIR) has no room.
-    """
-    if split not in SPLITS:
-        raise DataError(f"{root}: there is no split {split!r}; the splits of CIFAR-10 are: {', '.join(SPLITS)}")
-    contents = _read_files(root, (META, *SPLITS[split]))
-    (meta, meta_content), *batch_contents = contents.items()
-    classes = _classes(meta_content, str(meta))
-    batches = {path.name: _records(content, str(path)) for path, content in batch_contents}
-    paths = unpack(batches)
-    labels = np.eye(len(classes), dtype=np.float32)[np.concatenate(list(batches.values()))[:, 0]]
-    dataset = Dataset(f"CIFAR-10 {split}", classes, paths, labels, np.zeros(labels.shape, bool),
-                      task=Task.SINGLE_LABEL)
-    return SplitScan(split, dataset, (ImageHeader("PNG", SIDE, SIDE),) * len(paths))
+    kind = "cifar10"
+    splits = tuple(BATCHES)
 
+    @staticmethod
+    def matches(root: Path) -> bool:
+        return root.name == ARCHIVE or (root / META).is_file() or (root / FOLDER / META).is_file()
 
-def is_cifar10(root: Path) -> bool:
-    """Whether `root` is the folder, the folder above it, or an archive of its name."""
-    return root.name == ARCHIVE or (root / META).is_file() or (root / FOLDER / META).is_file()
+    def _scan(self, split: str, *_: object) -> SplitScan:
+        self._check_split(split, self.splits)
+        contents = _read_files(self.root, (META, *BATCHES[split]))
+        (meta, meta_content), *batch_contents = contents.items()
+        classes = _classes(meta_content, str(meta))
+        batches = {path.name: _records(content, str(path)) for path, content in batch_contents}
+        paths = _write_images(batches)
+        labels = np.eye(len(classes), dtype=np.float32)[np.concatenate(list(batches.values()))[:, 0]]
+        dataset = Dataset(f"CIFAR-10 {split}", classes, paths, labels, np.zeros(labels.shape, bool),
+                          task=Task.SINGLE_LABEL)
+        return SplitScan(split, dataset, (ImageHeader("PNG", SIDE, SIDE),) * len(paths))
 
 
 def _read_files(root: Path, names: Sequence[str]) -> dict[Path, bytes]:
@@ -83,79 +78,58 @@ def _read_files(root: Path, names: Sequence[str]) -> dict[Path, bytes]:
     if root.is_dir():
         for folder in (root, root / FOLDER):
             if os.path.lexists(folder / META):
-                return {folder / name: read_bytes(folder / name, BATCH_LIMIT) for name in names}
+                return {folder / name: read_bytes(folder / name, FILE_LIMIT) for name in names}
         found = ", ".join(sorted(os.listdir(root))[:8]) or "nothing"
         hint = f"pass `root` {root / ARCHIVE}" if (root / ARCHIVE).exists() else USAGE
         raise DataError(f"{root}: is not a folder of CIFAR-10, it has no {META} (found: {found}); {hint}")
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; {USAGE}")
     check_file(root)
-    contents = _from_archive(root, names)
-    missing = [name for name in names if name not in contents]
-    if missing:
-        raise DataError(f"{root}: has no {FOLDER}/{missing[0]}; it is an incomplete download or another archive: "
-                        f"{AGAIN}")
-    return {root / FOLDER / name: contents[name] for name in names}
+    with TemporaryDirectory() as unpacked:
+        try:
+            unpack(root, Path(unpacked), UNPACKED_LIMIT)
+        except DownloadError as error:
+            raise DataError(f"{error}: {AGAIN}") from None
+        for name in names:
+            if not (Path(unpacked) / FOLDER / name).is_file():
+                raise DataError(f"{root}: has no {FOLDER}/{name}; it is an incomplete download or another archive: "
+                                f"{AGAIN}")
+        return {root / FOLDER / name: (Path(unpacked) / FOLDER / name).read_bytes() for name in names}
 
 
-def _from_archive(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Name → content, in memory: nothing is written under a name from an archive."""
-    contents: dict[str, bytes] = {}
-    try:
-        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for member in archive:
-                if member.size > BATCH_LIMIT:
-                    raise DataError(f"{path}: holds {member.name!r} of {member.size:,} bytes; no file of CIFAR-10 has "
-                                    f"more than {BATCH_LIMIT:,}: {AGAIN}")
-                folder, _, name = member.name.removeprefix("./").rpartition("/")
-                if folder == FOLDER and name in names:
-                    file = archive.extractfile(member) if member.isreg() else None
-                    if file is None:
-                        raise DataError(f"{path}: holds {name} as a link or device; {AGAIN}")
-                    contents[name] = file.read()
-            stream.read(PADDING_LIMIT)  # gzip compares its checksum at the very end
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: is cut short, damaged or not a .tar.gz ({error}); {AGAIN}") from None
-    except OSError as error:  # among them gzip.BadGzipFile
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {AGAIN}") from None
-    return contents
-
-
-def unpack(batches: Mapping[str, Records]) -> tuple[Path, ...]:
+def _write_images(batches: Mapping[str, Records]) -> tuple[Path, ...]:
     """Writes the images of `batches` (by name) as PNG files into the cache; returns their paths in their order.
 
     Every existing file is compared with its record, and replaced where it differs.
     """
     folder = cache_folder().absolute() / "cifar10"
-    work = []
+    paths: list[Path] = []
     for name, records in batches.items():
         batch_folder = folder / hashlib.sha256(records.tobytes()).hexdigest()
         digits = len(str(len(records) - 1))
-        work += [(batch_folder / f"{name}-{number:0{digits}}.png", record) for number, record in enumerate(records)]
-    logger.info("CIFAR-10: %s images below %s", f"{len(work):,}", folder)
+        paths += [batch_folder / f"{name}-{number:0{digits}}.png" for number in range(len(records))]
+    logger.info("CIFAR-10: %s images below %s", f"{len(paths):,}", folder)
     try:
-        for batch_folder in {path.parent for path, _ in work}:
+        for batch_folder in {path.parent for path in paths}:
             batch_folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_write_chunk, (work[start:start + CHUNK] for start in range(0, len(work), CHUNK))))
+        with ThreadPool() as pool:
+            pool.starmap(_write_image, zip(paths, chain.from_iterable(batches.values()), strict=True))
     except OSError as error:
-        raise DataError(f"{folder}: {error.strerror or error}, while unpacking {len(work):,} pictures that need some "
-                        f"{len(work) * BLOCK / 1e6:.0f} MB; make room there, or choose another folder in VOC_CACHE_DIR"
+        raise DataError(f"{folder}: {error.strerror or error}, while unpacking {len(paths):,} pictures that need some "
+                        f"{len(paths) * BLOCK / 1e6:.0f} MB; make room there, or choose another folder in VOC_CACHE_DIR"
                         ) from error
-    return tuple(path for path, _ in work)
+    return tuple(paths)
 
 
-def _write_chunk(work: list[tuple[Path, Records]]) -> None:
-    """Writes the files that are missing or differ from their records."""
+def _write_image(path: Path, record: Records) -> None:
+    """Writes a file that is missing or differs from its record."""
     import cv2
 
-    for path, record in work:
-        image = np.ascontiguousarray(record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)[:, :, ::-1])  # BGR for OpenCV
-        content = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
-        written = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-        if written is None or not np.array_equal(written, image):
-            encoded = cv2.imencode(".png", image)[1].tobytes()
-            write_aside(path, lambda aside, encoded=encoded: aside.write_bytes(encoded))  # type: ignore[misc]
+    image = np.ascontiguousarray(record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)[:, :, ::-1])  # BGR for OpenCV
+    content = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
+    written = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    if written is None or not np.array_equal(written, image):
+        write_aside(path, lambda aside: aside.write_bytes(cv2.imencode(".png", image)[1].tobytes()))
 
 
 def _records(content: bytes, where: str) -> Records:

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from voc_cls.data.dataset import Task
 from voc_cls.data.files import check_file, decode_text, read_bytes
 from voc_cls.data.readers.image_finder import ImageFinder
-from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, summed_up
+from voc_cls.data.readers.split_scan import LabelledImage, Reader, SplitScan, class_problem, scan_images, summed_up
 from voc_cls.errors import DataError
 
 PREFIX, IN_SPLIT_FOLDER = "instances_", "_annotations.coco.json"
@@ -45,60 +45,59 @@ class CocoFile:
     warnings: tuple[str, ...]
 
 
-def splits_of(root: Path) -> tuple[str, ...]:
-    """The splits: what follows "instances_", the folder, or else the name of a file. DataError where there is none."""
-    return tuple(_files(root))
+class CocoReader(Reader):
+    """The splits are what follows "instances_", the folder, or else the name of a file."""
 
+    kind = "coco"
 
-def is_coco(root: Path) -> bool:
-    """Whether `root` is an annotation file or a folder that has some under their usual names."""
-    if root.is_file():
-        return root.suffix == ".json"
-    return any(any(root.glob(pattern)) for pattern in (f"annotations/{PREFIX}*.json", f"{PREFIX}*.json",
-                                                       f"*/{IN_SPLIT_FOLDER}", IN_SPLIT_FOLDER))
+    @staticmethod
+    def matches(root: Path) -> bool:
+        """Whether `root` is an annotation file or a folder that has some under their usual names."""
+        if root.is_file():
+            return root.suffix == ".json"
+        return any(any(root.glob(pattern)) for pattern in (f"annotations/{PREFIX}*.json", f"{PREFIX}*.json",
+                                                           f"*/{IN_SPLIT_FOLDER}", IN_SPLIT_FOLDER))
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._files)
 
-def scan_coco(root: Path, split: str) -> SplitScan:
-    """Reads the annotations of a split and the headers of its images.
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """Split → its file."""
+        root = self.root
+        if root.is_file():
+            files = [root]
+        else:
+            folders = (root / "annotations", root)
+            files = [path for folder in folders for path in sorted(folder.glob(f"{PREFIX}*.json"))] or [
+                *sorted(root.glob(f"*/{IN_SPLIT_FOLDER}")), *root.glob(IN_SPLIT_FOLDER)] or [
+                path for folder in folders for path in sorted(folder.glob("*.json"))
+                if not path.name.startswith(OTHER_TASKS)]
+        if not files:
+            raise DataError(f"{root}: {'has no annotations of COCO' if root.is_dir() else 'no such file or folder'}; "
+                            f"{USAGE}")
+        return {path.absolute().parent.name if path.name == IN_SPLIT_FOLDER else path.stem.removeprefix(PREFIX): path
+                for path in files}
 
-    Raises DataError where there is no such split, or a file is not what COCO's are.
-    """
-    files = _files(root)
-    if split not in files:
-        raise DataError(f"{root}: there is no split {split!r}; the splits are: {', '.join(files)}")
-    contents = {name: _read_once(path, path.stat().st_mtime_ns) for name, path in files.items()}
-    classes = tuple(dict.fromkeys(name for content in contents.values() for name in content.classes))
-    content, finder = contents[split], ImageFinder(files[split].parent, split)
-    problems, images = list(content.problems), dict[Path, LabelledImage]()
-    for file_name, labels in content.images:
-        try:
-            path = finder.find(file_name)
-            before = images[path].classes if path in images else ()  # merged files list an image under several ids
-            images[path] = LabelledImage(path, tuple(dict.fromkeys((*before, *labels))), where=f"{content.path}: ")
-        except DataError as error:
-            problems.append(f"{content.path}: {error}")
-    twice = len(content.images) - len(images)
-    merged = [f"{content.path}: lists {twice:,} pictures again under another id; each is taken once, with all of its "
-              "classes"] if twice and not problems else []
-    return scan_images(root if root.is_dir() else root.parent, split, Task.MULTI_LABEL, classes, images.values(),
-                       problems, (*content.warnings, *merged))
-
-
-def _files(root: Path) -> dict[str, Path]:
-    """Split → its file."""
-    if root.is_file():
-        files = [root]
-    else:
-        folders = (root / "annotations", root)
-        files = [path for folder in folders for path in sorted(folder.glob(f"{PREFIX}*.json"))] or [
-            *sorted(root.glob(f"*/{IN_SPLIT_FOLDER}")), *root.glob(IN_SPLIT_FOLDER)] or [
-            path for folder in folders for path in sorted(folder.glob("*.json"))
-            if not path.name.startswith(OTHER_TASKS)]
-    if not files:
-        raise DataError(f"{root}: {'has no annotations of COCO' if root.is_dir() else 'no such file or folder'}; "
-                        f"{USAGE}")
-    return {path.absolute().parent.name if path.name == IN_SPLIT_FOLDER else path.stem.removeprefix(PREFIX): path
-            for path in files}
+    def _scan(self, split: str, *_: object) -> SplitScan:
+        self._check_split(split, self._files)
+        contents = {name: _read_once(path, path.stat().st_mtime_ns) for name, path in self._files.items()}
+        classes = tuple(dict.fromkeys(name for content in contents.values() for name in content.classes))
+        content, finder = contents[split], ImageFinder(self._files[split].parent, split)
+        problems, images = list(content.problems), dict[Path, LabelledImage]()
+        for file_name, labels in content.images:
+            try:
+                path = finder.find(file_name)
+                before = images[path].classes if path in images else ()  # merged files list an image under several ids
+                images[path] = LabelledImage(path, tuple(dict.fromkeys((*before, *labels))), where=f"{content.path}: ")
+            except DataError as error:
+                problems.append(f"{content.path}: {error}")
+        twice = len(content.images) - len(images)
+        merged = [f"{content.path}: lists {twice:,} pictures again under another id; each is taken once, with all of "
+                  "its classes"] if twice and not problems else []
+        return scan_images(self.root if self.root.is_dir() else self.root.parent, split, Task.MULTI_LABEL, classes,
+                           images.values(), problems, (*content.warnings, *merged))
 
 
 @lru_cache(maxsize=8)

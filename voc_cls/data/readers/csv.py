@@ -4,7 +4,7 @@
     cats/cat.7.jpg,cat        street.jpg,car|person,bus    the split train_0, a file for each class
     dogs/dog.3.jpg,dog        empty.jpg,,
 
-`csv_table` says which headers there are, `label_separator` what separates classes, `image_finder` where the images are.
+`csv_table` says which headers there are and what separates classes, `image_finder` where the images are.
 The classes and their order are those of `classes.txt` in the folder, else all that occur in its CSVs of the same task,
 sorted; of a file for each class, in the order of the numbers in its column `class`.
 """
@@ -15,8 +15,9 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,18 @@ import numpy as np
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.files import check_file, read_lines
 from voc_cls.data.readers import csv_table
-from voc_cls.data.readers.csv_table import CLASS, IGNORED, LABELS, PATH, NoClassesError, Table
+from voc_cls.data.readers.csv_table import BAR, CLASS, IGNORED, LABELS, PATH, NoClassesError, Table, divided
 from voc_cls.data.readers.image_finder import ImageFinder
-from voc_cls.data.readers.label_separator import BAR, SEPARATORS, check_names, divided, find_separator, may_be_several
-from voc_cls.data.readers.split_names import is_split_name, split_for
-from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, unknown_class
+from voc_cls.data.readers.split_scan import (
+    LabelledImage,
+    Reader,
+    SplitScan,
+    class_problem,
+    is_split_name,
+    scan_images,
+    split_for,
+    unknown_class,
+)
 from voc_cls.errors import DataError
 
 CLASS_FILE = "classes.txt"
@@ -39,8 +47,6 @@ IN_SPLIT_FOLDER = "_classes.csv"
 SUBMISSION = re.compile(r".*submission", re.IGNORECASE)
 """Kaggle's example of an answer, which has no labels."""
 PER_CLASS = re.compile(r"(?P<split>[^_]+)_(?P<name>\D.*?)(?:_(?P<fold>\d{1,6}))?")
-FIRST_LINES = 100
-"""Those that show whether a list is of one class."""
 USAGE = "`root` takes the folder of the lists, such as train.csv and test.csv, or one of them"
 
 
@@ -52,95 +58,208 @@ class ListFile:
     name: str | None = None
     code: str = ""
 
-
-@dataclass(frozen=True)
-class Labels:
-    """The classes, in their order, where they come from, and what separates several of them in a cell."""
-
-    classes: tuple[str, ...]
-    where: Path
-    separator: str = BAR
-    warnings: Sequence[str] = ()
+    @property
+    def order(self) -> tuple[int, str]:
+        """What sorts the classes."""
+        return int(self.code) if self.code.isdecimal() else 0, self.code
 
 
-def splits_of(root: Path) -> tuple[str, ...]:
-    """The splits: the names, without suffix, of the files in `root` that are lists, or named like a split.
+class CsvReader(Reader):
+    """The splits are the names, without suffix, of the files that are lists, or named like a split."""
 
-    DataError where there is none of either.
-    """
-    files, classes = _files(root), _known_classes(root)
-    if root.is_file():
-        return tuple(files)
-    names = [name for name in files if is_split_name(name) or _is_list(files[name][0].path, classes)]
-    if not files:
-        raise DataError(f"{root}: has no file named .csv or .tsv; {USAGE}")
-    if not names:
-        csv_table.read_columns(next(iter(files.values()))[0].path, classes)  # raises
-    return tuple(sorted(names, key=lambda name: [(text, int(number or 0)) for text, number in
-                                                 re.findall(r"(\D*)(\d*)", name)]))  # train_2 before train_10
+    kind = "csv"
 
+    def __init__(self, roots: tuple[Path, ...]) -> None:
+        super().__init__(roots)
+        self._tables: dict[Path, Table] = {}
 
-def has_classes(root: Path, split: str) -> bool:
-    """False for a list of test images without classes, as competitions have them."""
-    if split_for("test", (split,)):
+    @staticmethod
+    def matches(root: Path) -> bool:
+        """Whether `root` is a list of images, or a folder with one in it."""
+        reader = CsvReader((root,))
         try:
-            csv_table.read_columns(_files(root)[split][0].path, _known_classes(root))
+            return any(reader._is_list(file) for files in reader._files.values() for file in files)
+        except DataError:
+            return False
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        files = self._files
+        if self.root.is_file():
+            return tuple(files)
+        names = [name for name in files if is_split_name(name) or self._is_list(files[name][0])]
+        if not files:
+            raise DataError(f"{self.root}: has no file named .csv or .tsv; {USAGE}")
+        if not names:
+            csv_table.read_columns(next(iter(files.values()))[0].path, self._known)  # raises
+        return tuple(sorted(names, key=lambda name: [(text, int(number or 0)) for text, number in
+                                                     re.findall(r"(\D*)(\d*)", name)]))  # train_2 before train_10
+
+    def has_classes(self, split: str) -> bool:
+        """False for a list of test images without classes, as competitions have them."""
+        try:
+            if split_for("test", (split,)):
+                csv_table.read_columns(self._files[split][0].path, self._known)
         except NoClassesError:
             return False
         except DataError:  # reported when the split is read
             pass
-    return True
+        return True
+
+    def _scan(self, split: str, *_: object) -> SplitScan:
+        if split not in self._files:
+            self._check_split(split, self.splits)
+        files = self._files[split]
+        problems = [problem for file in files for problem in self._table(file.path).problems]
+        if not any(self._table(file.path).images for file in files):
+            nothing = f"{files[0].path}:1: has a header and no pictures; list one a line"
+            raise DataError(problems[0] if problems else nothing)
+        task = self._table(files[0].path).columns.task
+        classes, separator, warnings = self._classes(task, files)
+        usable: list[LabelledImage] = []
+        seen: dict[str, LabelledImage] = {}
+        for file in files:
+            finder = ImageFinder(file.path.parent, split)
+            for written in self._table(file.path).images:
+                try:
+                    shown, ignored = self._shown(written, file, classes, separator)
+                    image = replace(written, path=finder.find(str(written.path)), classes=shown, ignored=ignored)
+                    before = seen.setdefault(os.path.realpath(image.path), image)
+                    if (set(before.classes), set(before.ignored)) != (set(shown), set(ignored)):
+                        raise DataError(f"lists {str(image.path)!r} again with other classes than "
+                                        f"{before.where.removesuffix(': ')}; correct one of them")
+                    usable.append(image)
+                except DataError as error:
+                    problems.append(f"{written.where}{error}")
+            warnings += finder.warnings()
+        return scan_images(self._folder, split, task, classes, usable, problems, dict.fromkeys(warnings))
+
+    @property
+    def _folder(self) -> Path:
+        return self.root if self.root.is_dir() else self.root.parent
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[ListFile, ...]]:
+        """Split → its files, whether they are lists of images or not."""
+        root, paths = self.root, dict[str, Path]()
+        if root.is_dir():
+            for path in sorted([*root.iterdir(), *root.glob(f"*/{IN_SPLIT_FOLDER}")]):
+                name = path.parent.name if path.parent != root else path.stem
+                if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or SUBMISSION.match(path.name):
+                    continue
+                if name in paths:
+                    raise DataError(f"{path}: is the split {name!r}, and so is {paths[name]}; rename or remove one")
+                paths[name] = path
+            return self._per_class(paths) or {name: (ListFile(path),) for name, path in paths.items()}
+        if not root.exists():
+            raise DataError(f"{root}: no such file or folder; {USAGE}")
+        if root.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{root}: is neither a folder nor named .csv; {USAGE}")
+        check_file(root)
+        return {root.stem: (ListFile(root),)}
+
+    def _per_class(self, paths: dict[str, Path]) -> dict[str, tuple[ListFile, ...]]:
+        """The splits where some files are of one class each: their names differ in the class, and so do their rows."""
+        matches = {path: match for name, path in paths.items()
+                   if (match := PER_CLASS.fullmatch(name)) and is_split_name(match["split"])}
+        files = [ListFile(path, match["name"], code) for path, match in matches.items()
+                 if (code := self._usual_class(path))]
+        codes = {(file.name, file.code) for file in files}
+        if not len(codes) == len({name for name, _ in codes}) == len({code for _, code in codes}) > 1:
+            return {}
+        splits: dict[str, list[ListFile]] = {name: [ListFile(path)] for name, path in paths.items()
+                                             if path not in {file.path for file in files}}
+        for file in sorted(files, key=lambda file: file.order):
+            fold = matches[file.path]["fold"]
+            splits.setdefault(matches[file.path]["split"] + (f"_{fold}" if fold else ""), []).append(file)
+        return {split: tuple(members) for split, members in splits.items()}
+
+    def _usual_class(self, path: Path) -> str | None:
+        """The class of more than half of the images of a list of one class an image."""
+        try:
+            table = self._table(path)
+        except DataError:
+            return None
+        counts = Counter(image.classes[0] for image in table.images if table.columns.form == "class")
+        return next((name for name, count in counts.items() if 2 * count > counts.total()), None)
+
+    @cached_property
+    def _known(self) -> tuple[str, ...]:
+        """The classes of the list of the classes; empty where there is none."""
+        path = self._folder / CLASS_FILE
+        return read_class_file(path) if os.path.lexists(path) else ()
+
+    def _is_list(self, file: ListFile) -> bool:
+        """Whether a file is a list of images."""
+        try:
+            csv_table.read_columns(file.path, self._known)
+        except DataError:
+            return False
+        return True
+
+    def _table(self, path: Path) -> Table:
+        """The content of a file, which is read once."""
+        if path not in self._tables:
+            self._tables[path] = csv_table.read_table(path, self._known)
+        return self._tables[path]
+
+    def _classes(self, task: Task, of_split: Sequence[ListFile]) -> tuple[tuple[str, ...], str, list[str]]:
+        """(all classes in their order, what separates several of them in a cell, warnings) for a split of `task`."""
+        if self._known:
+            if task is Task.SINGLE_LABEL:
+                return self._known, BAR, []
+            cells = _cells(self._table(file.path) for file in of_split)
+            return self._known, *csv_table.find_separator(cells, self._known)
+        files = [file for files in CsvReader((self._folder,))._files.values() for file in files if self._is_list(file)]
+        named = tuple(dict.fromkeys(file.name for file in sorted(files, key=lambda file: file.order)
+                                    if file.name and task is Task.SINGLE_LABEL))
+        tables = [table for table in (self._table(file.path) for file in files if not file.name)
+                  if table.columns.task is task]
+        cells = _cells(tables)
+        if task is Task.SINGLE_LABEL:
+            separator, names, warnings = BAR, cells, csv_table.may_be_several(cells)
+        else:
+            separator, warnings = csv_table.find_separator(cells)
+            names = {name: where for cell, where in cells.items() for name in divided(cell, separator)}
+        if not any(BAR in cell for cell in cells) or task is Task.SINGLE_LABEL:
+            csv_table.check_names(names)
+        names |= {table.columns.names[column]: "" for table in tables if table.columns.form == "0/1"
+                  for column in table.columns.classes}
+        classes = (*named, *sorted(name for name in names if name not in named))
+        if not classes:
+            raise DataError(f"{self._folder}: no list has a class; label a picture, or list the classes in "
+                            f"{CLASS_FILE}")
+        return classes, separator, warnings
+
+    def _shown(self, written: LabelledImage, file: ListFile, classes: Sequence[str], separator: str
+               ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(classes, ignored classes) of an image; DataError, without the line, where they cannot be meant."""
+        form, hint = self._table(file.path).columns.form, ""
+        shown, ignored = written.classes, divided("".join(written.ignored), separator)
+        if file.name and shown != (file.code,):
+            raise DataError(f"has the class {shown[0]!r} where the others of {file.name!r} have {file.code!r}; "
+                            "correct it, or move the line to the list of its class")
+        if form == "class":
+            shown, ignored = (file.name or shown[0],), ()
+            hint = f"; every picture needs one where the header is '{PATH},{CLASS}'"
+        elif form == "labels":
+            shown, hint = divided(shown[0], separator), f" (classes are separated by {csv_table.SEPARATORS[separator]})"
+        for name in (*shown, *ignored):
+            if problem := class_problem(name):
+                raise DataError(problem + hint)
+            if name not in classes:
+                where = self._folder / CLASS_FILE if self._known else self._folder
+                raise DataError(unknown_class(name, classes, str(where)))
+        if both := [name for name in shown if name in ignored]:
+            raise DataError(f"says that {both[0]!r} is shown and ignored; choose one")
+        return shown, ignored
 
 
 def folds_of(root: Path) -> tuple[int, ...]:
     """The K for which there are both train_K and val_K."""
-    splits = set(splits_of(root))
+    splits = set(CsvReader((root,)).splits)
     numbers = (name.removeprefix("train_") for name in splits if re.fullmatch(r"train_(0|[1-9]\d{0,5})", name))
     return tuple(sorted(int(number) for number in numbers if f"val_{number}" in splits))
-
-
-def is_csv(root: Path) -> bool:
-    """Whether `root` is a list of images, or a folder with one in it."""
-    try:
-        return any(_is_list(file.path) for files in _files(root).values() for file in files)
-    except DataError:
-        return False
-
-
-def scan_csv(root: Path, split: str) -> SplitScan:
-    """Reads the list or lists of a split, and the headers of the images.
-
-    Raises DataError where there is no such split, its header is not one of the forms, no line can be used, the classes
-    can be read in several ways, or the list of classes is wrong.
-    """
-    files, known = _files(root), _known_classes(root)
-    if split not in files:
-        raise DataError(f"{root if root.is_file() else root / f'{split}.csv'}: there is no split {split!r}; the splits "
-                        f"of {root} are: {', '.join(splits_of(root))}")
-    tables = [csv_table.read_table(file.path, known) for file in files[split]]
-    problems = [problem for table in tables for problem in table.problems]
-    if not any(table.images for table in tables):
-        nothing = f"{files[split][0].path}:1: has a header and no pictures; list one a line"
-        raise DataError(problems[0] if problems else nothing)
-    labels = _labels(root, dict(zip((file.path for file in files[split]), tables, strict=True)), known)
-    warnings, usable = list(labels.warnings), []
-    seen: dict[str, LabelledImage] = {}
-    for file, table in zip(files[split], tables, strict=True):
-        finder = ImageFinder(file.path.parent, split)
-        for written in table.images:
-            try:
-                shown, ignored = _names(written, table, file, labels)
-                image = replace(written, path=finder.find(str(written.path)), classes=shown, ignored=ignored)
-                before = seen.setdefault(os.path.realpath(image.path), image)
-                if (set(before.classes), set(before.ignored)) != (set(shown), set(ignored)):
-                    raise DataError(f"lists {str(image.path)!r} again with other classes than "
-                                    f"{before.where.removesuffix(': ')}; correct one of them")
-                usable.append(image)
-            except DataError as error:
-                problems.append(f"{written.where}{error}")
-        warnings += finder.warnings()
-    return scan_images(_folder(root), split, tables[0].columns.task, labels.classes, usable, problems,
-                       dict.fromkeys(warnings))
 
 
 def read_class_file(path: Path) -> tuple[str, ...]:
@@ -184,102 +303,6 @@ def write_list(file: Path, dataset: Dataset, name: Callable[[Path], str]) -> Non
             rows.writerow([name(path), *classes, *(cells[row] for cells in dataset.columns.values())])
 
 
-def _folder(root: Path) -> Path:
-    return root if root.is_dir() else root.parent
-
-
-def _files(root: Path) -> dict[str, tuple[ListFile, ...]]:
-    """Split → its files, whether they are lists of images or not."""
-    if root.is_dir():
-        paths: dict[str, Path] = {}
-        for path in sorted([*root.iterdir(), *root.glob(f"*/{IN_SPLIT_FOLDER}")]):
-            name = path.parent.name if path.parent != root else path.stem
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or SUBMISSION.match(path.name):
-                continue
-            if name in paths:
-                raise DataError(f"{path}: is the split {name!r}, and so is {paths[name]}; rename or remove one")
-            paths[name] = path
-        return _per_class(paths) or {name: (ListFile(path),) for name, path in paths.items()}
-    if not root.exists():
-        raise DataError(f"{root}: no such file or folder; {USAGE}")
-    if root.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{root}: is neither a folder nor named .csv; {USAGE}")
-    check_file(root)
-    return {root.stem: (ListFile(root),)}
-
-
-def _per_class(paths: dict[str, Path]) -> dict[str, tuple[ListFile, ...]]:
-    """The splits where some files are of one class each: their names differ in the class, and so do their rows."""
-    matches = {path: match for name, path in paths.items()
-               if (match := PER_CLASS.fullmatch(name)) and is_split_name(match["split"])}
-    files = [ListFile(path, match["name"], code) for path, match in matches.items() if (code := _usual_class(path))]
-    codes = {(file.name, file.code) for file in files}
-    if not len(codes) == len({name for name, _ in codes}) == len({code for _, code in codes}) > 1:
-        return {}
-    splits: dict[str, list[ListFile]] = {name: [ListFile(path)] for name, path in paths.items()
-                                         if path not in {file.path for file in files}}
-    for file in sorted(files, key=_by_code):
-        fold = matches[file.path]["fold"]
-        splits.setdefault(matches[file.path]["split"] + (f"_{fold}" if fold else ""), []).append(file)
-    return {split: tuple(members) for split, members in splits.items()}
-
-
-def _by_code(file: ListFile) -> tuple[int, str]:
-    return int(file.code) if file.code.isdecimal() else 0, file.code
-
-
-def _usual_class(path: Path) -> str | None:
-    """The class of more than half of the first images of a list of one class an image."""
-    try:
-        table = csv_table.read_table(path, most=FIRST_LINES)
-    except DataError:
-        return None
-    counts = Counter(image.classes[0] for image in table.images if table.columns.form == "class")
-    return next((name for name, count in counts.items() if 2 * count > counts.total()), None)
-
-
-def _is_list(path: Path, classes: Sequence[str] = ()) -> bool:
-    """Whether a file is a list of images."""
-    try:
-        csv_table.read_columns(path, classes)
-    except DataError:
-        return False
-    return True
-
-
-def _known_classes(root: Path) -> tuple[str, ...]:
-    """Those of the list of the classes; empty where there is none."""
-    path = _folder(root) / CLASS_FILE
-    return read_class_file(path) if os.path.lexists(path) else ()
-
-
-def _labels(root: Path, tables: Mapping[Path, Table], known: tuple[str, ...]) -> Labels:
-    """The classes of the lists of a split, `tables`, and how they are written; `known`: those that are listed."""
-    folder, task = _folder(root), next(iter(tables.values())).columns.task
-    if known:
-        separator, warnings = find_separator(_cells(tables.values()), known) if task is Task.MULTI_LABEL else (BAR, [])
-        return Labels(known, folder / CLASS_FILE, separator, warnings)
-    files = [file for files in _files(folder).values() for file in files if _is_list(file.path)]
-    named = tuple(dict.fromkeys(file.name for file in sorted(files, key=_by_code)
-                                if file.name and task is Task.SINGLE_LABEL))
-    alike = [table for table in (tables.get(file.path) or csv_table.read_table(file.path)
-                                 for file in files if not file.name) if table.columns.task is task]
-    cells = _cells(alike)
-    if task is Task.SINGLE_LABEL:
-        separator, names, warnings = BAR, cells, may_be_several(cells)
-    else:
-        separator, warnings = find_separator(cells)
-        names = {name: where for cell, where in cells.items() for name in divided(cell, separator)}
-    if not any(BAR in cell for cell in cells) or task is Task.SINGLE_LABEL:
-        check_names(names)
-    names |= {table.columns.names[column]: "" for table in alike if table.columns.form == "0/1"
-              for column in table.columns.classes}
-    classes = (*named, *sorted(name for name in names if name not in named))
-    if not classes:
-        raise DataError(f"{folder}: no list has a class; label a picture, or list the classes in {CLASS_FILE}")
-    return Labels(classes, folder, separator, warnings)
-
-
 def _cells(tables: Iterable[Table]) -> dict[str, str]:
     """What the columns of classes have → where they do first."""
     places: dict[str, str] = {}
@@ -287,25 +310,3 @@ def _cells(tables: Iterable[Table]) -> dict[str, str]:
         for cell in filter(None, (*image.classes, *image.ignored)):
             places.setdefault(cell, image.where)
     return places
-
-
-def _names(written: LabelledImage, table: Table, file: ListFile, labels: Labels
-           ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(classes, ignored classes) of an image; DataError, without the line, where they cannot be meant."""
-    shown, ignored, hint = written.classes, divided("".join(written.ignored), labels.separator), ""
-    if file.name and shown != (file.code,):
-        raise DataError(f"has the class {shown[0]!r} where the others of {file.name!r} have {file.code!r}; "
-                        "correct it, or move the line to the list of its class")
-    if table.columns.form == "class":
-        shown, ignored = (file.name or shown[0],), ()
-        hint = f"; every picture needs one where the header is '{PATH},{CLASS}'"
-    elif table.columns.form == "labels":
-        shown, hint = divided(shown[0], labels.separator), f" (classes are separated by {SEPARATORS[labels.separator]})"
-    for name in (*shown, *ignored):
-        if problem := class_problem(name):
-            raise DataError(problem + hint)
-        if name not in labels.classes:
-            raise DataError(unknown_class(name, labels.classes, str(labels.where)))
-    if both := [name for name in shown if name in ignored]:
-        raise DataError(f"says that {both[0]!r} is shown and ignored; choose one")
-    return shown, ignored

@@ -2,6 +2,10 @@
 
     path,class         one class an image              image_id;label     other separators and usual names of columns
     path,labels        any number of classes           filename,cat,dog   a column of 0 and 1 for each class
+
+In a column `labels`, "|" separates classes, or what the cells show beyond doubt: "cat,dog" may be two classes, and "Fat
+Hen" is one. Where `classes.txt` lists the classes, it decides. Otherwise a cell is divided only if one of its parts
+occurs in another cell too, with blanks each of them; everything else is refused.
 """
 
 from __future__ import annotations
@@ -9,14 +13,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.files import check_file, decode_text, read_text
+from voc_cls.data.files import LIST_LIMIT, decode_text, read_bytes, read_text
 from voc_cls.data.readers.split_scan import LabelledImage
 from voc_cls.errors import DataError
 from voc_cls.image_header import IMAGE_SUFFIXES
@@ -38,6 +43,13 @@ TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false
 FORMS = f"'{PATH},{CLASS}', '{PATH},{LABELS}' or '{PATH}' and a column of 0 and 1 for each class"
 HEADER_LIMIT = 2**16
 """Bytes of a file in which its first lines must end, for a look at what the file is."""
+
+BAR, BLANK = "|", " "
+SEPARATORS = {BAR: "bars", ";": "semicolons", ",": "commas", BLANK: "blanks"}
+"""Separator → its name; the first one that occurs is the one in question."""
+UNUSUAL = ("/", "+", "&")
+"""These are not read, only suspected."""
+ADVICE = f"separate the classes by {BAR!r}, or list them in classes.txt"
 
 
 class NoClassesError(DataError):
@@ -76,20 +88,17 @@ class Table:
     problems: tuple[str, ...]
 
 
-def read_table(file: Path, classes: Collection[str] = (), most: int | None = None) -> Table:
+def read_table(file: Path, classes: Collection[str] = ()) -> Table:
     """Reads a list; its images are not looked up and its classes not checked. DataError for a wrong header or CSV.
 
-    Args:
-        file: the list.
-        classes: where they are known, they are the columns that count.
-        most: lines to read; by default all.
+    classes: where they are known, they are the columns that count.
     """
     columns = read_columns(file, classes)
     images, problems, values = [], [], set[str]()
     lines = csv.reader(io.StringIO(read_text(file), newline=""), delimiter=columns.separator, skipinitialspace=True,
                        strict=True)
     try:
-        for fields in islice(lines, int(columns.header), most):
+        for fields in islice(lines, int(columns.header), None):
             if "".join(fields).strip():
                 where = f"{file}:{lines.line_num}: "
                 try:
@@ -108,12 +117,7 @@ def read_table(file: Path, classes: Collection[str] = (), most: int | None = Non
 
 def read_columns(file: Path, classes: Collection[str] = ()) -> Columns:
     """The columns of a list, by its first two lines; DataError with their names where it is not one of the forms."""
-    check_file(file)
-    try:
-        with file.open("rb") as content:
-            start = decode_text(content.read(HEADER_LIMIT), errors="replace")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    start = decode_text(read_bytes(file, LIST_LIMIT)[:HEADER_LIMIT], errors="replace")
     failures: dict[int, DataError] = {}
     for separator in (",", ";", "\t"):
         header: list[str] = []
@@ -178,3 +182,56 @@ def _image(columns: Columns, fields: Sequence[str], where: str) -> LabelledImage
     if wrong:
         raise DataError(f"has {values[wrong[0]]!r} in the column {wrong[0]!r}, where 0 or 1 is expected")
     return LabelledImage(path, tuple(name for name, value in values.items() if TRUTHS[value]), (), where, further)
+
+
+def divided(cell: str, separator: str) -> tuple[str, ...]:
+    """The parts of a cell, each once."""
+    parts = cell.split() if separator == BLANK else [part.strip() for part in cell.split(separator)]
+    return tuple(dict.fromkeys(parts)) if cell.strip() else ()
+
+
+def find_separator(cells: Mapping[str, str], classes: Collection[str] = ()) -> tuple[str, list[str]]:
+    """(the separator of a column of any number of classes, a warning where it is not a bar).
+
+    cells: what the column has in all lists, and where it does first, such as "train.csv:3: ". classes: all that there
+    are, where that is known. Raises DataError where a cell can be read in several ways.
+    """
+    if classes:
+        unknown = {separator: sum(part not in classes for cell in cells for part in divided(cell, separator))
+                   for separator in SEPARATORS}
+        separator = min(unknown, key=lambda name: unknown[name])
+    else:
+        separator = next((separator for separator in SEPARATORS if _divisible(cells, separator)), BAR)
+    examples = _divisible(cells, separator)
+    if separator == BAR or not examples:
+        return separator, []
+    counts = Counter(part for cell in cells for part in divided(cell, separator))
+    for cell, parts in examples.items():
+        occurrences = sorted(counts[part] for part in parts)
+        if not classes and (cell[0] in "[{(" or occurrences[0 if separator == BLANK else -1] < 2):
+            raise DataError(f"{cells[cell]}has the classes {cell!r}, which may be one class or several that are "
+                            f"separated by {SEPARATORS[separator]}; {ADVICE}")
+    cell, parts = next(iter(examples.items()))
+    return separator, [f"{cells[cell]}{cell!r} is read as {len(parts)} classes, separated by "
+                       f"{SEPARATORS[separator]}, and so are the others"]
+
+
+def check_names(names: Mapping[str, str]) -> None:
+    """DataError for a class whose parts are all classes or numbers; `names`: class → where it is first."""
+    for separator in (*SEPARATORS, *UNUSUAL):
+        for name, parts in _divisible(names, separator).items():
+            numbers = separator in SEPARATORS and all(map(str.isdecimal, parts))
+            if numbers or names.keys() >= set(parts):
+                raise DataError(f"{names[name]}has the class {name!r}, whose parts are classes or numbers; if it is "
+                                f"several, name the column 'labels' and {ADVICE}")
+
+
+def may_be_several(names: Mapping[str, str]) -> list[str]:
+    """A warning about the first class in a column of one class that holds a separator."""
+    return [f"{names[name]}{name!r} is read as one class; name the column 'labels' if it is several"
+            for name in sorted(names) if re.search("[|;,]", name)][:1]
+
+
+def _divisible(cells: Collection[str], separator: str) -> dict[str, tuple[str, ...]]:
+    """The cells that have several parts, sorted, and these."""
+    return {cell: parts for cell in sorted(cells) if len(parts := divided(cell, separator)) > 1}

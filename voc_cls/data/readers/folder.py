@@ -18,11 +18,19 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.readers.split_names import is_split_name
-from voc_cls.data.readers.split_scan import LabelledImage, SplitScan, class_problem, scan_images, summed_up
+from voc_cls.data.readers.split_scan import (
+    LabelledImage,
+    Reader,
+    SplitScan,
+    class_problem,
+    is_split_name,
+    scan_images,
+    summed_up,
+)
 from voc_cls.errors import DataError
 from voc_cls.image_header import IMAGE_SUFFIXES, ImageError, image_format
 
@@ -41,53 +49,66 @@ MAGIC_BYTES = 16
 USAGE = "`root` takes class folders (root/cat/…), such folders in train and test, or names like cat.0.jpg"
 
 
-def splits_of(root: Path) -> tuple[str, ...]:
-    """The splits that exist: folders, or `all`. DataError where `root` can be read in two ways, or holds nothing."""
-    return tuple(_layout(root))
+class FolderReader(Reader):
+    """The splits are folders, or `all`."""
 
+    kind = "folder"
 
-def has_classes(root: Path, split: str) -> bool:
-    """Whether the classes of a split are known; in the test folders of competitions they are not."""
-    return bool(_layout(root)[split].classes)
-
-
-def is_folder(root: Path) -> bool:
-    """Whether `root` has images in several class folders, or flat ones with the class in their names."""
-    try:
-        layout = _layout(root).values()
-        if len(set().union(*(split.classes for split in layout))) < 2:
+    @staticmethod
+    def matches(root: Path) -> bool:
+        """Whether `root` has images in several class folders, or flat ones with the class in their names."""
+        try:
+            layout = FolderReader((root,))._layout.values()
+            if len(set().union(*(split.classes for split in layout))) < 2:
+                return False
+            folders = [folder for split in layout for folder in split.folders or (split.path,)]
+            return any(entries.images for folder in folders for entries in _walk(folder, (), set()))
+        except DataError:
             return False
-        folders = [folder for split in layout for folder in split.folders or (split.path,)]
-        return any(entries.images for folder in folders for entries in _walk(folder, (), set()))
-    except DataError:
-        return False
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._layout)
 
-def scan_folder(root: Path, split: str) -> SplitScan:
-    """Reads a split and the headers of its images.
+    def has_classes(self, split: str) -> bool:
+        return bool(self._layout[split].classes)
 
-    Raises DataError where there is no such split, `root` can be read in two ways, the classes are unknown, or links
-    form a circle.
-    """
-    layout = _layout(root)
-    if split not in layout:
-        raise DataError(f"{root}: there is no split {split!r}; the splits are: {', '.join(layout)}")
-    classes = sorted(set().union(*(entries.classes for entries in layout.values())))
-    problems = [problem for name in classes if (problem := class_problem(name))]
-    if problems:
-        raise DataError(f"{root}: {problems[0]}")
-    entries = layout[split]
-    images, other_files = _trees(entries, problems) if entries.folders else _flat(entries, problems)
-    if not classes or not (images or problems):
-        raise DataError(f"{entries.path}: holds no pictures; {USAGE}")
-    warnings = summed_up((str(path), "is not a picture and is ignored") for path in other_files)
-    inside = [{path.name for path in _entries(folder).folders} for folder in entries.folders]
-    if len(inside) > 1 and len(shared := sorted(set.intersection(*inside))) > 1:
-        warnings += (f"{entries.path}: each class has the folders {' and '.join(shared[:2])}; if these are classes, "
-                     "name the folders above like splits (train, test), or pass one of them as the root",)
-    if entries.path not in (root, root / split):
-        warnings += (f"{root}: the classes of the split {split} are those in {entries.path}",)
-    return scan_images(root, split, Task.SINGLE_LABEL, classes, _once(images, problems), problems, warnings)
+    @cached_property
+    def _layout(self) -> dict[str, Entries]:
+        """Split → the folder that has its classes; DataError where it can be read in two ways, or holds nothing."""
+        root = self.root
+        if not root.is_dir():
+            raise DataError(f"{root}: {'is a file' if root.exists() else 'no such folder'}; {USAGE}")
+        entries = _unwrapped(root, inside_split=False)
+        if not (entries.folders or entries.images or entries.other_files):
+            raise DataError(f"{root}: is empty; {USAGE}")
+        splits = {path.name: _unwrapped(path, inside_split=True) for path in entries.folders
+                  if is_split_name(path.name)}
+        others = [path.name for path in entries.folders if path.name not in splits]
+        if splits and others:
+            raise DataError(f"{root}: has the folders {', '.join(splits)}, which are named like splits, beside "
+                            f"{', '.join(others[:8])}, which are not; move either away, or rename a class")
+        _refuse_images_beside_folders(entries)
+        return splits or {ALL: entries}
+
+    def _scan(self, split: str, *_: object) -> SplitScan:
+        self._check_split(split, self._layout)
+        classes = sorted(set().union(*(entries.classes for entries in self._layout.values())))
+        problems = [problem for name in classes if (problem := class_problem(name))]
+        if problems:
+            raise DataError(f"{self.root}: {problems[0]}")
+        entries = self._layout[split]
+        images, other_files = _trees(entries, problems) if entries.folders else _flat(entries, problems)
+        if not classes or not (images or problems):
+            raise DataError(f"{entries.path}: holds no pictures; {USAGE}")
+        warnings = summed_up((str(path), "is not a picture and is ignored") for path in other_files)
+        inside = [{path.name for path in _entries(folder).folders} for folder in entries.folders]
+        if len(inside) > 1 and len(shared := sorted(set.intersection(*inside))) > 1:
+            warnings += (f"{entries.path}: each class has the folders {' and '.join(shared[:2])}; if these are "
+                         "classes, name the folders above like splits (train, test), or pass one of them as the root",)
+        if entries.path not in (self.root, self.root / split):
+            warnings += (f"{self.root}: the classes of the split {split} are those in {entries.path}",)
+        return scan_images(self.root, split, Task.SINGLE_LABEL, classes, _once(images, problems), problems, warnings)
 
 
 @dataclass(frozen=True)
@@ -136,22 +157,6 @@ def _is_image(path: Path) -> bool:
     except OSError:
         pass  # reported when its header is read
     return True
-
-
-def _layout(root: Path) -> dict[str, Entries]:
-    """Split → the folder that has its classes."""
-    if not root.is_dir():
-        raise DataError(f"{root}: {'is a file' if root.exists() else 'no such folder'}; {USAGE}")
-    entries = _unwrapped(root, inside_split=False)
-    if not (entries.folders or entries.images or entries.other_files):
-        raise DataError(f"{root}: is empty; {USAGE}")
-    splits = {path.name: _unwrapped(path, inside_split=True) for path in entries.folders if is_split_name(path.name)}
-    others = [path.name for path in entries.folders if path.name not in splits]
-    if splits and others:
-        raise DataError(f"{root}: has the folders {', '.join(splits)}, which are named like splits, beside "
-                        f"{', '.join(others[:8])}, which are not; move either away, or rename a class")
-    _refuse_images_beside_folders(entries)
-    return splits or {ALL: entries}
 
 
 def _unwrapped(folder: Path, inside_split: bool) -> Entries:

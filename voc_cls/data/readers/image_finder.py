@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from unicodedata import normalize
 
-from voc_cls.data.readers.split_names import is_split_name, split_for
+from voc_cls.data.readers.split_scan import is_split_name, split_for
 from voc_cls.errors import DataError
 from voc_cls.image_header import IMAGE_SUFFIXES
 

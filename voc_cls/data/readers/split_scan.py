@@ -1,4 +1,4 @@
-"""What a reader returns: a split as found on disk, with a sentence for everything that is wrong with it.
+"""What a reader is and returns: a split as found on disk, with a sentence for everything that is wrong with it.
 
 Readers list the images with the names of their classes; here the names become labels and the headers are read.
 """
@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import difflib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar, Literal
 from unicodedata import normalize
 
 import numpy as np
 
-from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Source, Task
 from voc_cls.data.files import read_header
 from voc_cls.errors import DataError, UsageError
 from voc_cls.image_header import ImageHeader
 
+Role = Literal["train", "val", "test"]
+SPLIT_FILLER = r"(?:set|data|dataset|images?|imgs?|pictures|photos|folder|dir|split|seg|single|jpg|png|\d)"
+"""What may stand before and after the word that says what a split is for."""
+SPLIT = re.compile(rf"(?:{SPLIT_FILLER}[-_ ]?)*(?:(?P<train>train(?:ing|val)?)|(?P<val>val(?:id|idation)?|dev|eval)|"
+                   rf"(?P<test>test(?:ing)?|pred(?:iction)?))(?:[-_ ]?{SPLIT_FILLER})*", re.IGNORECASE)
+"""What splits are called: train, Training, training_set, seg_train, valid, val2017, test1 and the like."""
 UNWRITABLE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 """Control characters, line ends, and Python's stand-ins for bytes that are not UTF-8: labels.txt has a name a line."""
 NAMED_CLASSES = 12
@@ -64,6 +72,68 @@ class SplitScan:
         """The data set with the warnings; DataError with the first problem and the number of the others."""
         raise_first(self.problems)
         return replace(self.dataset, warnings=self.warnings)
+
+
+class Reader(ABC):
+    """A data set of one kind, as it is on disk. What its files are is looked up once, when it is first needed."""
+
+    kind: ClassVar[DataKind]
+
+    def __init__(self, roots: tuple[Path, ...]) -> None:
+        self.roots, self.root = roots, roots[0]
+
+    @staticmethod
+    @abstractmethod
+    def matches(root: Path) -> bool:
+        """Whether a file or folder looks like this kind."""
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The splits that exist; DataError where there is no such data set."""
+
+    def has_classes(self, split: str) -> bool:  # noqa: ARG002
+        """Whether the classes of a split are known; those of the test images of competitions are not."""
+        return True
+
+    def unpaired(self) -> list[str]:
+        """A sentence about each file that belongs to no image of any split."""
+        return []
+
+    @abstractmethod
+    def _scan(self, split: str, difficult: DifficultPolicy, chosen: Sequence[str]) -> SplitScan:
+        """Reads a split with all its classes; `chosen`: those that will be used, none: all."""
+
+    @property
+    def labelled_splits(self) -> tuple[str, ...]:
+        """The splits that have classes."""
+        return tuple(split for split in self.splits if self.has_classes(split))
+
+    def scan(self, split: str, difficult: DifficultPolicy = DifficultPolicy.IGNORE, classes: tuple[str, ...] = ()
+             ) -> SplitScan:
+        """Like `read_dataset`, but the problems of single images and lines are collected, not raised."""
+        if self.kind != "voc" and difficult is not DifficultPolicy.IGNORE:
+            raise UsageError(f"`difficult` {difficult}: only voc has difficult objects, {self.kind} has none; omit it")
+        scan = self._scan(split, difficult, classes)
+        if classes:
+            scan = choose_classes(scan, classes)
+        source = Source(self.kind, self.roots, split, difficult, classes=classes)
+        return replace(scan, dataset=replace(scan.dataset, source=source))
+
+    def _check_split(self, split: str, splits: Iterable[str]) -> None:
+        if split not in splits:
+            raise DataError(f"{self.root}: there is no split {split!r}; the splits are: {', '.join(splits)}")
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a folder or list of this name is a split."""
+    return SPLIT.fullmatch(name) is not None
+
+
+def split_for(role: Role, splits: Sequence[str]) -> str | None:
+    """The split that is called `role`, else the only one with such a name; None where there is none, or several."""
+    alike = [name for name in splits if (match := SPLIT.fullmatch(name)) and match[role]]
+    return role if role in alike else alike[0] if len(alike) == 1 else None
 
 
 def raise_first(problems: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from unicodedata import normalize
 
@@ -21,9 +21,9 @@ import numpy.typing as npt
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.files import read_header, read_lines
 from voc_cls.data.readers.csv import CLASS_FILE, read_class_file
-from voc_cls.data.readers.split_scan import SplitScan, VocObject, class_problem, summed_up
+from voc_cls.data.readers.split_scan import Reader, SplitScan, VocObject, class_problem, summed_up
 from voc_cls.data.readers.voc_annotation import Annotation, compare_with_image, object_names, read_annotation
-from voc_cls.data.readers.voc_folders import Devkit, Entry, open_devkits
+from voc_cls.data.readers.voc_folders import Devkit, Entry, is_voc, open_devkits
 from voc_cls.data.readers.voc_lists import class_list_problems
 from voc_cls.errors import DataError
 from voc_cls.image_header import ImageHeader
@@ -71,63 +71,97 @@ def apply_policy(truth: npt.NDArray[np.int8],
     return positive.astype(np.float32), ignored
 
 
-def splits_of(roots: Sequence[Path]) -> tuple[str, ...]:
-    """The splits that at least one root has."""
-    return tuple(sorted({split for devkit in open_devkits(roots) for split in devkit.splits}))
+class VocReader(Reader):
+    """One or several devkits; the splits are those that at least one of them has."""
 
+    kind = "voc"
 
-def annotated_splits(roots: Sequence[Path]) -> tuple[str, ...]:
-    """Those whose classes are known."""
-    devkits = open_devkits(roots)
-    return tuple(sorted({split for devkit in devkits for split in devkit.splits if devkit.is_annotated(split)}))
+    @staticmethod
+    def matches(root: Path) -> bool:
+        """Whether `root` is a folder with VOC annotations."""
+        return is_voc(root)
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(sorted({split for devkit in self._devkits for split in devkit.splits}))
 
-def scan_voc(roots: Sequence[Path], split: str, difficult: DifficultPolicy, chosen: Sequence[str] = ()) -> SplitScan:
-    """Reads a split of one or several devkits, its annotations and the headers of its images.
+    def has_classes(self, split: str) -> bool:
+        return any(split in devkit.splits and devkit.is_annotated(split) for devkit in self._devkits)
 
-    Args:
-        roots: the devkits.
-        split: one that at least one of them has.
-        difficult: what an image is for a class of which it shows only difficult objects.
-        chosen: the classes that will be used, so that no list needs to have the others; none: all.
+    def unpaired(self) -> list[str]:
+        """Annotations without an image and images without an annotation, in any list or none.
 
-    Raises:
-        DataError: a root is not a devkit, the split does not exist or is empty, or there are no classes.
-    """
-    devkits = open_devkits(roots)
-    having, warnings = _having(devkits, split)
-    names, known = _classes(devkits)
-    problems: list[str] = []
-    findings: list[tuple[str, str]] = []
-    examples = {devkit: _read_examples(devkit, split, None if chosen else known.get(devkit), problems, findings)
-                for devkit in having}
-    occurring = {item.name for read in examples.values() for example in read.values() for item in example.objects}
-    names = (*names, *sorted(occurring.difference(names)))
-    truths = []
-    for devkit, read in examples.items():
-        truth = np.array([ground_truth(example.objects, names) for example in read.values()], np.int8)
-        truths.append(truth.reshape(len(read), len(names)))
-        problems += _class_list_problems(devkit, split, read, names, truths[-1], known.get(devkit) == VOC)
-    labels, ignored = apply_policy(np.concatenate(truths), difficult)
-    flat = [example for read in examples.values() for example in read.values()]
-    dataset = Dataset(f"{_names(having)} {split}", names, tuple(example.image for example in flat), labels, ignored,
-                      difficult)
-    return SplitScan(split, dataset, tuple(example.header for example in flat), tuple(problems),
-                     tuple(example.objects for example in flat), (*warnings, *summed_up(findings)))
+        Without lists, every annotation is read anyway, and an image without one is told as a warning.
+        """
+        return [problem for devkit in self._devkits if devkit.lists for problem in (
+            *(f"{path}: is the annotation of {devkit.images.folder / path.stem}.jpg, which does not exist; add the "
+              "picture or remove the annotation" for path in devkit.without_image()),
+            *(f"{path}: has no annotation {devkit.annotations.folder / path.stem}.xml; add it or remove the picture"
+              for path in devkit.without_annotation()))]
 
+    @cached_property
+    def _devkits(self) -> tuple[Devkit, ...]:
+        return open_devkits(self.roots)
 
-def _having(devkits: Sequence[Devkit], split: str) -> tuple[list[Devkit], list[str]]:
-    """The devkits that have a split, and a warning for each that has not."""
-    having = [devkit for devkit in devkits if split in devkit.splits]
-    if not having:
-        path = devkits[0].split_list(split)
-        found = "is for the list of a class, not a split" if path.is_file() and ".." not in split else "no such split"
-        splits = sorted({name for devkit in devkits for name in devkit.splits})
-        raise DataError(f"{path}: {found}; the splits of {_names(devkits)} are: {', '.join(splits) or 'none'}")
-    if len(having) > 1:
-        having = [devkit for devkit in having if devkit.is_annotated(split)] or having
-    return having, [f"{devkit.root}: has no split {split} with annotations; {split} is of {_names(having)} alone"
-                    for devkit in devkits if devkit not in having]
+    @cached_property
+    def _classes(self) -> tuple[tuple[str, ...], dict[Devkit, KnownClasses]]:
+        """(all classes: those that are listed, then those that occur elsewhere; devkit → the classes of its list)."""
+        known: dict[Devkit, KnownClasses] = {}
+        occurring: set[str] = set()
+        for devkit in self._devkits:
+            names = _listed_classes(devkit)
+            if names is None:
+                found = {name for paths in devkit.annotations.by_id.values() for name in object_names(paths[0])}
+                names = VOC if found <= set(CLASSES) and (devkit.lists or _is_of_voc(devkit)) else None
+                occurring |= found
+            if names is not None:
+                known[devkit] = names
+        listed = dict.fromkeys(name for names, _ in known.values() for name in names)
+        all_names = (*listed, *sorted(name for name in occurring if name not in listed and class_problem(name) is None))
+        if not all_names:
+            raise DataError(f"{self.root}: no annotation has an object, so there are no classes; list them in "
+                            f"{CLASS_FILE} beside the annotations")
+        return all_names, known
+
+    def _scan(self, split: str, difficult: DifficultPolicy, chosen: Sequence[str]) -> SplitScan:
+        having, warnings = self._having(split)
+        names, known = self._classes
+        problems: list[str] = []
+        findings: list[tuple[str, str]] = []
+        examples = {devkit: _read_examples(devkit, split, None if chosen else known.get(devkit), problems, findings)
+                    for devkit in having}
+        flat = [example for read in examples.values() for example in read.values()]
+        names = (*names, *sorted({item.name for example in flat for item in example.objects}.difference(names)))
+        truths = []
+        for devkit, read in examples.items():
+            truth = np.array([ground_truth(example.objects, names) for example in read.values()], np.int8)
+            truths.append(truth.reshape(len(read), len(names)))
+            lines = {entry.image_id: entry.line for entry in read}
+            for name, column in zip(names if devkit.lists else (), truths[-1].T.tolist(), strict=False):
+                path = devkit.split_list(f"{name}_{split}")
+                if path.is_file() and path.stem not in devkit.splits:
+                    problems += class_list_problems(path, devkit.split_list(split), lines, column, devkit.resolve,
+                                                    complete=known.get(devkit) == VOC)
+        labels, ignored = apply_policy(np.concatenate(truths), difficult)
+        dataset = Dataset(f"{_names(having)} {split}", names, tuple(example.image for example in flat), labels, ignored,
+                          difficult)
+        return SplitScan(split, dataset, tuple(example.header for example in flat), tuple(problems),
+                         tuple(example.objects for example in flat), (*warnings, *summed_up(findings)))
+
+    def _having(self, split: str) -> tuple[list[Devkit], list[str]]:
+        """The devkits that have a split, and a warning for each that has not."""
+        devkits = self._devkits
+        having = [devkit for devkit in devkits if split in devkit.splits]
+        if not having:
+            path = devkits[0].split_list(split)
+            found = "is for the list of a class, not a split" if path.is_file() and ".." not in split else (
+                "no such split")
+            raise DataError(f"{path}: {found}; the splits of {_names(devkits)} are: "
+                            f"{', '.join(self.splits) or 'none'}")
+        if len(having) > 1:
+            having = [devkit for devkit in having if devkit.is_annotated(split)] or having
+        return having, [f"{devkit.root}: has no split {split} with annotations; {split} is of {_names(having)} alone"
+                        for devkit in devkits if devkit not in having]
 
 
 def _names(devkits: Sequence[Devkit]) -> str:
@@ -137,44 +171,37 @@ def _names(devkits: Sequence[Devkit]) -> str:
 def _read_examples(devkit: Devkit, split: str, known: KnownClasses | None, problems: list[str],
                    findings: list[tuple[str, str]]) -> dict[Entry, Example]:
     """The images of a split with their annotations; what is wrong is added to `problems`, what is odd to `findings`."""
-    examples = {entry: _read_example(entry, devkit, known, problems, findings)
-                for entry in devkit.entries(split, problems)}
+    examples = {}
+    for entry in devkit.entries(split, problems):
+        try:
+            examples[entry] = _read_example(entry, devkit, known, findings)
+        except DataError as error:
+            problems.append(str(error))
     if devkit.lists is None:
         findings += [(str(path), "has no annotation and is left out") for path in devkit.without_annotation(split)]
-    return {entry: example for entry, example in examples.items() if example is not None}
+    return examples
 
 
-def _read_example(entry: Entry, devkit: Devkit, known: KnownClasses | None, problems: list[str],
-                  findings: list[tuple[str, str]]) -> Example | None:
+def _read_example(entry: Entry, devkit: Devkit, known: KnownClasses | None, findings: list[tuple[str, str]]) -> Example:
     xml, default = entry.annotation, devkit.images.folder / f"{entry.image_id}.jpg"
     missing = [*([] if os.path.exists(xml) else [str(xml)]), *([] if entry.images else [str(default)])]
     if missing:
-        with collecting(problems):
-            if devkit.lists is None and read_annotation(xml, *(known or ())):
-                raise DataError(f"{xml}: there is no picture of this name in {devkit.root}; add it or remove the "
-                                "annotation")
-            verb = "does" if len(missing) == 1 else "do"
-            raise DataError(f"{entry.where}: lists {entry.image_id!r}, but {' and '.join(missing)} {verb} not exist; "
-                            "add what is missing or remove the line")
-        return None
-    annotation = header = None
-    image = entry.images[0]
-    with collecting(problems):
-        annotation = read_annotation(xml, *(known or ()))
-        image = _image(entry, annotation)
-    with collecting(problems):
-        header = read_header(image)
-    if annotation is None or header is None:
-        return None
-    with collecting(problems):
-        lines: dict[str, int] = {}
-        for line, what in (*annotation.warnings, *compare_with_image(xml, annotation, image, header)):
-            lines.setdefault(what, line)
-        findings += [(f"{xml}:{line}", what) for what, line in lines.items()]
-        findings += [(str(path), "has the name of another picture with an annotation and is left out")
-                     for path in entry.images if path != image]
-        return Example(image, header, annotation.objects)
-    return None
+        if devkit.lists is None and read_annotation(xml, *(known or ())):
+            raise DataError(f"{xml}: there is no picture of this name in {devkit.root}; add it or remove the "
+                            "annotation")
+        verb = "does" if len(missing) == 1 else "do"
+        raise DataError(f"{entry.where}: lists {entry.image_id!r}, but {' and '.join(missing)} {verb} not exist; "
+                        "add what is missing or remove the line")
+    annotation = read_annotation(xml, *(known or ()))
+    image = _image(entry, annotation)
+    header = read_header(image)
+    lines: dict[str, int] = {}
+    for line, what in (*annotation.warnings, *compare_with_image(xml, annotation, image, header)):
+        lines.setdefault(what, line)
+    findings += [(f"{xml}:{line}", what) for what, line in lines.items()]
+    findings += [(str(path), "has the name of another picture with an annotation and is left out")
+                 for path in entry.images if path != image]
+    return Example(image, header, annotation.objects)
 
 
 def _image(entry: Entry, annotation: Annotation) -> Path:
@@ -186,48 +213,6 @@ def _image(entry: Entry, annotation: Annotation) -> Path:
         raise DataError(f"{entry.annotation}: {' and '.join(map(str, images))} have its name; name one of them in "
                         "<filename>, or remove the others")
     return images[0]
-
-
-@contextmanager
-def collecting(problems: list[str]) -> Iterator[None]:
-    """Turns a DataError into one more problem."""
-    try:
-        yield
-    except DataError as error:
-        problems.append(str(error))
-
-
-def _class_list_problems(devkit: Devkit, split: str, read: Mapping[Entry, Example], names: Sequence[str],
-                         truth: npt.NDArray[np.int8], complete: bool) -> list[str]:
-    problems: list[str] = []
-    lines = {entry.image_id: entry.line for entry in read}
-    for index, name in enumerate(names if devkit.lists is not None else ()):
-        path = devkit.split_list(f"{name}_{split}")
-        if path.is_file() and path.stem not in devkit.splits:
-            with collecting(problems):
-                problems += class_list_problems(path, devkit.split_list(split), lines, truth[:, index].tolist(),
-                                                devkit.resolve, complete)
-    return problems
-
-
-def _classes(devkits: Sequence[Devkit]) -> tuple[tuple[str, ...], dict[Devkit, KnownClasses]]:
-    """(all classes: those that are listed, then those that occur elsewhere; devkit → the classes of its list)."""
-    known: dict[Devkit, KnownClasses] = {}
-    occurring: set[str] = set()
-    for devkit in devkits:
-        names = _listed_classes(devkit)
-        if names is None:
-            found = {name for paths in devkit.annotations.by_id.values() for name in object_names(paths[0])}
-            names = VOC if found <= set(CLASSES) and (devkit.lists or _is_of_voc(devkit)) else None
-            occurring |= found
-        if names is not None:
-            known[devkit] = names
-    listed = dict.fromkeys(name for names, _ in known.values() for name in names)
-    all_names = (*listed, *sorted(name for name in occurring if name not in listed and class_problem(name) is None))
-    if not all_names:
-        raise DataError(f"{devkits[0].root}: no annotation has an object, so there are no classes; list them in "
-                        f"{CLASS_FILE} beside the annotations")
-    return all_names, known
 
 
 def _listed_classes(devkit: Devkit) -> KnownClasses | None:

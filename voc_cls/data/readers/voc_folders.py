@@ -20,7 +20,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from voc_cls.data.readers.folder import IGNORED_NAMES
-from voc_cls.data.readers.split_names import is_split_name
+from voc_cls.data.readers.split_scan import is_split_name
 from voc_cls.data.readers.voc_lists import read_split_list, split_names
 from voc_cls.errors import DataError
 from voc_cls.image_header import IMAGE_SUFFIXES
