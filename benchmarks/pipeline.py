@@ -58,8 +58,7 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     from voc_cls.data.augmentation import AugmentationConfig
-    from voc_cls.data.image_cache import cached_images
-    from voc_cls.data.pipeline import shuffled_order, training_batches
+    from voc_cls.data.pipeline import cached_images, shuffled_order, training_batches
     from voc_cls.data.preprocessing import decode
     from voc_cls.nets.registry import net_spec
 

@@ -7,7 +7,6 @@ Training, evaluation, `voc-data check`, `voc-predict --run` and voc-serve do thi
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ from voc_cls.image_header import ImageError, ImageHeader, image_header, is_plain
 if TYPE_CHECKING:
     from PIL import Image
 
-BMP_HEADER = struct.Struct("<2sIHHI IiiHHIIiiII")
 LEAST_BRIGHT = 64
 """Of 255: where no sample of 16 bits reaches it, the values have 14 bits or fewer (cameras, scanners)."""
 _one_at_a_time = Lock()
@@ -33,11 +31,9 @@ def decodable(content: bytes) -> bytes:
     Raises ImageError: no image, one of a kind that is not decoded, or a damaged one that had to be converted.
     """
     header = image_header(content)
-    if header.format in ("WebP", "TIFF") or (header.format == "BMP" and not is_plain_bmp(content)):
-        return bmp(as_displayed(content))
-    if header.format == "PNG" and header.bits == 16:
-        as_displayed(content)  # only to be refused
-    return content
+    unusual = ((header.format == "BMP" and not is_plain_bmp(content))
+               or (header.format == "PNG" and header.bits == 16))  # which may have 12 bits, and is refused then
+    return bmp(as_displayed(content)) if unusual or header.format in ("WebP", "TIFF") else content
 
 
 def as_displayed(content: bytes, draft: int = 0) -> npt.NDArray[np.uint8]:
@@ -64,13 +60,12 @@ def as_displayed(content: bytes, draft: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def bmp(image: npt.NDArray[np.uint8]) -> bytes:
-    """uint8 [H, W, 3] RGB as a 24-bit BMP, rows from top to bottom, each padded to a multiple of 4 bytes."""
-    height, width, _ = image.shape
-    rows = np.zeros((height, (3 * width + 3) // 4 * 4), np.uint8)
-    rows[:, :3 * width] = image[:, :, ::-1].reshape(height, 3 * width)
-    start = 54  # file header 14, info header 40 bytes
-    return BMP_HEADER.pack(b"BM", start + rows.size, 0, 0, start,
-                           40, width, -height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
+    """uint8 [H, W, 3] RGB as a 24-bit BMP."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "BMP")
+    return file.getvalue()
 
 
 def _rgb(image: Image.Image, header: ImageHeader) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,9 @@
-"""Duplicate images: in one split, where they count twice, or in two, where the test set contains training images."""
+"""Duplicate images: in one split, where they count twice, or in two, where the test set contains training images.
+
+Near-duplicates look alike, though their files differ: re-encoded, scaled, or frames of one video. Every image has a
+perceptual hash of 64 bits (imagehash.phash: the signs of the lowest frequencies of its brightness). Variants of one
+image differ in few bits, different images in about 32.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from voc_cls.data.groups import ROBOFLOW
 from voc_cls.data.readers.split_scan import SplitScan
 
 FOLD = re.compile(r".*_(\d+)")
@@ -19,6 +27,18 @@ WHOLE = {"trainval": {"train", "val"}, "all": None}
 """Splits that are made of others; None: of all others."""
 SHOWN = 3
 """Images that a sentence about many names."""
+THRESHOLD = 8
+"""Bits in which near-duplicates differ at most; docs/decisions.md has the measurement."""
+FLAT = 2.0
+"""Grey levels of standard deviation below which an image has no shape to compare: its hash would be noise."""
+SHOWN_PAIRS = 20
+"""Pairs that look alike that are named, the closest ones; the others are counted."""
+BLOCK = 1 << 22
+"""Pairs that are compared at once: 65 MB."""
+HASHED_SIZE = 128
+"""Pixels of the longer side to which images are reduced first, which is faster and changes no more than a bit."""
+
+Bits = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -108,3 +128,86 @@ def _described(places: list[_Place]) -> tuple[str | None, bool]:
 def _some(paths: Sequence[Path]) -> str:
     more = len(paths) - SHOWN
     return ", ".join(map(str, paths[:SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def perceptual_hash(pixels: npt.NDArray[np.uint8]) -> Bits | None:
+    """bool [64] of an image, uint8 [H, W, 3] RGB; None where it is of one colour."""
+    from imagehash import phash
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    small = image.reduce(max(1, max(image.size) // HASHED_SIZE)).convert("L")
+    if np.asarray(small).std() < FLAT:
+        return None
+    bits: Bits = phash(small).hash.ravel()
+    return bits
+
+
+def may_share(splits: Sequence[SplitScan]) -> bool:
+    """Whether two of the splits are meant to be apart, so that there is something to compare."""
+    return any(apart(first.split, second.split) for first in splits for second in splits)
+
+
+def find_near_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str], hashes: Mapping[Path, Bits]
+                         ) -> list[str]:
+    """A sentence for each pair of images in two splits meant to be apart that look alike, at most SHOWN_PAIRS, and one
+    more for the number of the others.
+
+    Args:
+        splits: all that are compared.
+        digests: of the files' content; equal ones are left to `find_duplicates`.
+        hashes: of the images that have one.
+    """
+    return [*_variants(splits), *_alike(splits, digests, hashes)]
+
+
+def _alike(splits: Sequence[SplitScan], digests: Mapping[Path, str], hashes: Mapping[Path, Bits]) -> Iterator[str]:
+    paths = list(hashes)
+    number, members = {path: row for row, path in enumerate(paths)}, np.zeros((len(paths), len(splits)), np.float32)
+    for column, split in enumerate(splits):
+        members[[number[path] for path in split.dataset.paths if path in number], column] = 1
+    between = np.array([[apart(first.split, second.split) for second in splits] for first in splits], np.float32)
+    contents = np.unique([digests[path] for path in paths], return_inverse=True)[1] if paths else np.zeros(0)
+    signs = np.array([hashes[path] for path in paths], np.float32).reshape(-1, 64) * 2 - 1
+    count = 0
+    nearest: list[tuple[int, ...]] = []
+    for start, distances in _blocks(signs):
+        rows = slice(start, start + len(distances))
+        close = (distances <= THRESHOLD) & (members[rows] @ between @ members[start:].T > 0)
+        close &= contents[rows, None] != contents[None, start:]
+        close &= np.arange(len(distances))[:, None] < np.arange(distances.shape[1])  # each pair once
+        pairs, apart_by = np.argwhere(close), distances[close]
+        count += len(pairs)
+        closest = np.argsort(apart_by, kind="stable")[:SHOWN_PAIRS]
+        nearest += [(int(apart_by[pair]), *(int(row) for row in start + pairs[pair])) for pair in closest]
+        nearest = sorted(nearest)[:SHOWN_PAIRS]
+    for distance, one, other in nearest:
+        places = [[split.split for column, split in enumerate(splits) if members[row, column]] for row in (one, other)]
+        first, second = next((first, second) for first in places[0] for second in places[1] if apart(first, second))
+        yield (f"{paths[one]}: in {first}, looks like {paths[other]} in {second} ({distance} of the 64 bits of their "
+               "perceptual hashes differ); if one is made from the other, keep both in one split")
+    if count > len(nearest):
+        yield f"{count - len(nearest):,} more pairs of pictures in different splits look alike"
+
+
+def _blocks(signs: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """(first row, distances of some rows to itself and all later rows) of hashes as -1 and 1, [N, 64]."""
+    start = 0
+    while start < len(signs):
+        rows = max(1, BLOCK // (len(signs) - start))
+        yield start, (64 - signs[start:start + rows] @ signs[start:].T) / 2
+        start += rows
+
+
+def _variants(splits: Sequence[SplitScan]) -> Iterator[str]:
+    """Variants of one image, according to Roboflow's names, in two splits."""
+    sources = [{match[1]: path for path in split.dataset.paths if (match := ROBOFLOW.match(path.name))}
+               for split in splits]
+    for number, first in enumerate(splits):
+        for other, second in enumerate(splits[:number]):
+            shared = sorted(sources[number].keys() & sources[other].keys())
+            if shared and apart(first.split, second.split):
+                one, variant = sources[other][shared[0]], sources[number][shared[0]]
+                yield (f"{one}: in {second.split}, is by its name (.rf.) a variant of the same picture as {variant} in "
+                       f"{first.split}; {len(shared):,} pictures are in both splits so, and results on them mean "
+                       "little: `voc-data split` keeps variants together")

@@ -29,6 +29,8 @@ PAIRS = 6
 WIDEST = 6
 """Splits side by side in 80 columns; more, such as folds, go into further tables."""
 OBJECTS = ("positive", "only difficult", "objects", "difficult", "truncated")
+PLAIN = ("pictures", "ignored")
+"""Columns of a table with and without annotated objects, in the order of ClassStatistics."""
 MOST_CLASSES = 40
 """Classes that are drawn, the most frequent ones; more would be illegible."""
 MOST_SPLITS = 6
@@ -60,6 +62,11 @@ class Range:
     smallest: float
     median: float
     largest: float
+
+    def __str__(self) -> str:
+        if self.smallest == self.largest:
+            return f"{self.median:,}"
+        return f"{self.smallest:,}–{self.largest:,} ({self.median:,})"
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,10 @@ def table(splits: Sequence[Statistics]) -> RenderableType:
     """A table for people: counts of each class, then sizes, formats and classes that come together."""
     first, blocks = splits[0], [splits[start:start + WIDEST] for start in range(0, len(splits), WIDEST)]
     if len(splits) == 1:
-        heading, tables = f"{first.name}: {first.pictures:,} pictures", [_class_table(first)]
+        heading = f"{first.name}: {first.pictures:,} pictures"
+        columns = OBJECTS if first.has_objects else PLAIN[:1 + any(row.only_difficult for row in first.classes)]
+        counts = [astuple(row)[1:len(columns) + 1] for row in first.classes]
+        tables = [_count_table(columns, first.classes, counts, "sum", np.sum(counts, axis=0).tolist())]
     else:
         heading, tables = f"{_name(first)}: pictures of each class", [_side_by_side(part) for part in blocks]
     return Group(Text(f"{heading}, {first.task.value}", "bold"), *tables, *map(_size_table, blocks),
@@ -154,14 +164,6 @@ def table(splits: Sequence[Statistics]) -> RenderableType:
 def _name(split: Statistics) -> str:
     """The data set's."""
     return split.name.removesuffix(split.split).strip()
-
-
-def _class_table(split: Statistics) -> Table:
-    """All counts of one split's classes."""
-    plain = ("pictures", "ignored")[:1 + any(row.only_difficult for row in split.classes)]
-    columns = OBJECTS if split.has_objects else plain
-    counts = [astuple(row)[1:len(columns) + 1] for row in split.classes]
-    return _count_table(columns, split.classes, counts, "sum", np.sum(counts, axis=0).tolist())
 
 
 def _side_by_side(splits: Sequence[Statistics]) -> Table:
@@ -187,12 +189,11 @@ def _size_table(splits: Sequence[Statistics]) -> Table:
     """Smallest to largest and, in brackets, the median."""
     shown = Table(*(Column(name, overflow="fold") for name in ("(median)", *(split.split for split in splits))),
                   box=None, padding=(0, 2, 0, 0), show_header=len(splits) > 1)
-    for name, ranges in (("width", [split.width for split in splits]),
-                         ("height", [split.height for split in splits]),
-                         ("width/height", [split.aspect for split in splits]),
-                         ("classes", [split.classes_per_picture for split in splits])):
-        if name != "classes" or splits[0].task is Task.MULTI_LABEL:
-            shown.add_row(name, *map(_range_text, ranges))
+    rows = {"width": "width", "height": "height", "width/height": "aspect"}
+    if splits[0].task is Task.MULTI_LABEL:
+        rows["classes"] = "classes_per_picture"
+    for name, attribute in rows.items():
+        shown.add_row(name, *(str(getattr(split, attribute)) for split in splits))
     shown.add_row("formats", *(", ".join(f"{count:,} {name}" for name, count in split.formats.items())
                                for split in splits))
     return shown
@@ -209,12 +210,6 @@ def _remarks(splits: Sequence[Statistics]) -> Iterator[str]:
         pairs = [f"{first} + {second} {count:,}" for first, second, count in largest.together(PAIRS)]
         yield f"pictures {bare}{where}: {largest.without_objects:,}"
         yield f"most often together{where}: {', '.join(pairs) or 'none'}"
-
-
-def _range_text(values: Range) -> str:
-    if values.smallest == values.largest:
-        return f"{values.median:,}"
-    return f"{values.smallest:,}–{values.largest:,} ({values.median:,})"
 
 
 def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:

@@ -53,7 +53,7 @@ def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] 
     """
     devkit = folder / "VOCdevkit"
     demo = Demo(devkit / YEAR, already_there=devkit.exists())
-    _check_target(folder, devkit, pictures)
+    _check_target(folder, devkit)
     aside = folder / f"{PARTIAL}{os.getpid()}"
     try:
         _write(aside / YEAR, pictures, seed, done)
@@ -69,16 +69,11 @@ def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] 
     return demo
 
 
-def _check_target(folder: Path, devkit: Path, pictures: int) -> None:
+def _check_target(folder: Path, devkit: Path) -> None:
     """DataError if the target is not free, as far as this is known before drawing."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; name a folder that is empty or does not exist")
-    if devkit.exists():
-        existing = len(list(devkit.glob("*/JPEGImages/*")))
-        if existing != pictures:
-            raise DataError(f"{devkit}: exists and holds {existing:,} pictures where {pictures:,} are to be written; "
-                            f"remove it or name another folder")
-    elif folder.exists():
+    if folder.exists() and not devkit.exists():
         others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL))
         if others:
             raise DataError(f"{folder}: is not empty (it holds {', '.join(others[:4])}); name a folder that is empty "

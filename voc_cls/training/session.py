@@ -11,8 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from voc_cls.data.feature_cache import FeatureCache
-from voc_cls.data.image_cache import cached_images
-from voc_cls.data.pipeline import naming_broken_images, shuffled_order
+from voc_cls.data.pipeline import cached_images, naming_broken_images, shuffled_order
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.report.page import Report
 from voc_cls.evaluation.tasks import fit, write_fitted

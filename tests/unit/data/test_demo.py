@@ -185,7 +185,7 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
     before = digest(tmp_path)
     for folder, seed, pictures, said in (
             ("demo", 1, 4, "demo/VOCdevkit: is not the demo of 4 pictures and seed 1; remove it"),
-            ("demo", 0, 5, "demo/VOCdevkit: exists and holds 4 pictures where 5 are to be written; remove it"),
+            ("demo", 0, 5, "demo/VOCdevkit: is not the demo of 5 pictures and seed 0; remove it"),
             ("full", 0, 4, r"full: is not empty \(it holds thesis\.tex\); name a folder that is empty"),
             ("full/thesis.tex", 0, 4, r"thesis\.tex: is a file; name a folder that is empty or does not exist"),
             ("full/thesis.tex/x", 0, 4, r"thesis\.tex/x.*: cannot be written \(Not a directory\)")):

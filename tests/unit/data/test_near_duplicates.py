@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from voc_cls.data import near_duplicates
+from voc_cls.data import duplicates
 from voc_cls.data.check import check_dataset
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.near_duplicates import find_near_duplicates, perceptual_hash
+from voc_cls.data.duplicates import find_near_duplicates, perceptual_hash
 from voc_cls.data.readers.split_scan import SplitScan
 from voc_cls.data.scan import scan_dataset
 
@@ -70,9 +70,9 @@ def test_in_one_split_nothing_is_compared(lists: Path):
 def test_what_is_made_of_a_picture_is_nearer_than_any_other_picture():
     for seed in range(5):
         image = scene(seed)
-        assert distance(image, image.resize((64, 48))) <= near_duplicates.THRESHOLD
-        assert distance(image, image.convert("L").convert("RGB")) <= near_duplicates.THRESHOLD
-        assert distance(image, scene(seed + 100)) > 2 * near_duplicates.THRESHOLD
+        assert distance(image, image.resize((64, 48))) <= duplicates.THRESHOLD
+        assert distance(image, image.convert("L").convert("RGB")) <= duplicates.THRESHOLD
+        assert distance(image, scene(seed + 100)) > 2 * duplicates.THRESHOLD
 
 
 def test_pictures_of_one_colour_are_not_like_each_other():
@@ -95,16 +95,16 @@ def hashes_of(count: int) -> tuple[list[Path], dict[Path, npt.NDArray[np.bool_]]
 
 
 def test_of_many_pairs_the_nearest_are_named_and_the_others_counted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(near_duplicates, "BLOCK", 50)
+    monkeypatch.setattr(duplicates, "BLOCK", 50)
     paths, hashes = hashes_of(60)
     for number in range(30):
         hashes[paths[30 + number]] = hashes[paths[number]].copy()
         hashes[paths[30 + number]][:number % 3] ^= True
     found = find_near_duplicates([split("train", paths[:30]), split("test", paths[30:])],
                                  {path: path.name for path in paths}, hashes)
-    assert len(found) == near_duplicates.SHOWN + 1
+    assert len(found) == duplicates.SHOWN_PAIRS + 1
     assert "(0 of the 64 bits" in found[0]
-    assert "(1 of the 64 bits" in found[near_duplicates.SHOWN - 1]
+    assert "(1 of the 64 bits" in found[duplicates.SHOWN_PAIRS - 1]
     assert found[-1] == "10 more pairs of pictures in different splits look alike"
 
 

@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED
-from voc_cls.data.image_cache import cached_images
 from voc_cls.data.pipeline import (
     Order,
+    cached_images,
     image_batches,
     naming_broken_images,
     shuffled_order,
