@@ -37,8 +37,7 @@ def main(pictures: int, net: str = "vgg_16", asked: Any = "auto") -> int:
     from voc_cls.demo.devkit import write_demo
     from voc_cls.files import file_digests
     from voc_cls.nets.network import build_network
-    from voc_cls.training.augmented_views import fixed_views
-    from voc_cls.training.backbone import frozen_backbone
+    from voc_cls.training.backbone import fixed_views, frozen_backbone
     from voc_cls.training.devices import inference_precision
 
     accelerated = bool(tf.config.list_physical_devices("GPU"))

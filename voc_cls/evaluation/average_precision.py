@@ -1,8 +1,8 @@
 """VOC average precision, one class at a time and over all of them.
 
 Two kinds, as the VOC devkits compute them: the area under the monotone precision/recall curve (VOC2010 and later,
-`VOCap.m`) and the mean of the precision at 11 recalls (VOC2007, Everingham et al. 2010, section 4.2.1). Pictures with
-equal scores enter the curve together, so the order of a file list cannot change a number.
+`VOCap.m`) and the mean of the best precision at or beyond each of 11 recalls (VOC2007, Everingham et al. 2010, section
+4.2.1). Pictures with equal scores enter the curve together, so the order of a file list cannot change a number.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.predictions import Bools, Floats, defined_mean
@@ -63,48 +64,49 @@ class AveragePrecisions:
         }
 
 
-def precision_recall(truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
-    """(precision, recall), highest score first, a point for every distinct score; `truth` needs a positive."""
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(truth, scores)
-    # scikit-learn runs from the lowest threshold up and adds the point (recall 0, precision 1), which no score gave
-    return precision[-2::-1], recall[-2::-1]
-
-
-def average_precision(truth: Bools, scores: Floats) -> float:
-    """Area under the curve whose precision is made monotone from the right (VOC2010+), 0-1; NaN without positives."""
-    if not truth.any():
-        return float("nan")
-    precision, recall = precision_recall(truth, scores)
-    monotone = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * monotone))
+def resampled_average_precisions(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.int64]) -> Floats:
+    """float64 [2, R, classes]: area and 11-point, NaN where a class has no positives; `drawn` [R, pictures] says how
+    often each picture counts."""
+    counts = np.ascontiguousarray(drawn.T, np.int32)
+    precisions = np.empty((2, len(drawn), len(dataset.classes)))
+    for column in range(len(dataset.classes)):
+        counted = ~dataset.ignored[:, column]
+        precisions[:, :, column] = weighted_average_precisions(
+            dataset.labels[counted, column] == 1, scores[counted, column], counts[counted])
+    return precisions
 
 
-def average_precision_11pt(truth: Bools, scores: Floats) -> float:
-    """Mean over the recalls 0, 0.1 … 1 of the best precision at that recall or beyond (VOC2007), 0-1."""
-    if not truth.any():
-        return float("nan")
-    precision, recall = precision_recall(truth, scores)
-    reached = recall[None, :] >= RECALLS_11PT[:, None] - RECALL_ROUNDING
-    return float(np.where(reached, precision, 0.0).max(axis=1).mean())
+def weighted_average_precisions(truth: Bools, scores: Floats, counts: npt.NDArray[np.int32]) -> Floats:
+    """float64 [2, resamples]: area and 11-point average precision when picture n counts `counts[n]` [resamples] times.
+
+    NaN for a resample without positives. Precision is highest where a positive has just been passed, so the curve is
+    followed at the positives' scores alone.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, truth = scores[order], truth[order]
+    last = np.searchsorted(-ranked, -ranked[truth], side="right") - 1  # for every positive: the last of equal scores
+    ends, group = np.unique(last, return_index=True)
+    if not len(ends):
+        return np.full((2, counts.shape[1]), np.nan)
+    passed = np.add.reduceat(counts[order[:ends[-1] + 1]], np.append(0, ends[:-1] + 1), axis=0).cumsum(axis=0)
+    right = np.add.reduceat(counts[order[truth]], group, axis=0).cumsum(axis=0)
+    positives = right[-1]
+    with np.errstate(invalid="ignore"):
+        precision, recall = np.where(passed > 0, right / passed, 0.0), right / positives
+    monotone = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    area = (np.diff(recall, prepend=0.0, axis=0) * monotone).sum(axis=0)
+    reached = np.stack([(recall < level - RECALL_ROUNDING).sum(axis=0) for level in RECALLS_11PT])
+    eleven = np.take_along_axis(monotone, np.minimum(reached, len(ends) - 1), axis=0).mean(axis=0)
+    defined: Floats = np.where(positives > 0, np.stack([area, eleven]), np.nan)
+    return defined
 
 
 def average_precisions(dataset: Dataset, scores: Floats, classes: Collection[str] = ()) -> AveragePrecisions:
-    """Average precisions of scores against labels; ignored entries are left out.
-
-    Args:
-        dataset: The pictures and their labels.
-        scores: float [N, classes]: any monotone function of the probability.
-        classes: The classes to report and to average over; empty: all.
-    """
-    results = []
-    for column, name in enumerate(dataset.classes):
-        if classes and name not in classes:
-            continue
-        counted = ~dataset.ignored[:, column]
-        truth, ranked = dataset.labels[counted, column] == 1, scores[counted, column]
-        results.append(ClassAveragePrecision(name, average_precision(truth, ranked),
-                                             average_precision_11pt(truth, ranked), int(truth.sum()),
-                                             int((~counted).sum())))
-    return AveragePrecisions(dataset.name, len(dataset), dataset.difficult, tuple(results))
+    """Average precisions of scores, float [N, classes], any monotone function of the probability; ignored entries are
+    left out. classes: those to report and to average over; empty: all."""
+    area, eleven = resampled_average_precisions(dataset, scores, np.ones((1, len(dataset)), np.int64))[:, 0].tolist()
+    positives, ignored = (dataset.labels == 1).sum(axis=0).tolist(), dataset.ignored.sum(axis=0).tolist()
+    columns = [column for column, name in enumerate(dataset.classes) if not classes or name in classes]
+    return AveragePrecisions(dataset.name, len(dataset), dataset.difficult, tuple(
+        ClassAveragePrecision(dataset.classes[column], area[column], eleven[column], positives[column],
+                              ignored[column]) for column in columns))

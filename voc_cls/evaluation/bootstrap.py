@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.average_precision import RECALL_ROUNDING, RECALLS_11PT
-from voc_cls.evaluation.predictions import Bools, Floats, defined_mean
+from voc_cls.evaluation.average_precision import resampled_average_precisions
+from voc_cls.evaluation.predictions import Floats, defined_mean
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -67,42 +67,6 @@ def draw(pictures: int, resamples: int) -> npt.NDArray[np.int64]:
     return np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])
 
 
-def resampled_average_precisions(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.int64]) -> Floats:
-    """float64 [2, 1 + resamples, classes]: area and 11-point, NaN where a class has no positives."""
-    counts = np.ascontiguousarray(drawn.T, np.int32)
-    precisions = np.empty((2, len(drawn), len(dataset.classes)))
-    for column in range(len(dataset.classes)):
-        counted = ~dataset.ignored[:, column]
-        precisions[:, :, column] = weighted_average_precisions(
-            dataset.labels[counted, column] == 1, scores[counted, column], counts[counted])
-    return precisions
-
-
-def weighted_average_precisions(truth: Bools, scores: Floats, counts: npt.NDArray[np.int32]) -> Floats:
-    """float64 [2, resamples]: area and 11-point average precision when picture n counts `counts[n]` [resamples] times.
-
-    NaN for a resample without positives. Precision is highest where a positive has just been passed, so the curve is
-    followed at the positives' scores alone.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked, truth = scores[order], truth[order]
-    last = np.searchsorted(-ranked, -ranked[truth], side="right") - 1  # for every positive: the last of equal scores
-    ends, group = np.unique(last, return_index=True)
-    if not len(ends):
-        return np.full((2, counts.shape[1]), np.nan)
-    passed = np.add.reduceat(counts[order[:ends[-1] + 1]], np.append(0, ends[:-1] + 1), axis=0).cumsum(axis=0)
-    right = np.add.reduceat(counts[order[truth]], group, axis=0).cumsum(axis=0)
-    positives = right[-1]
-    with np.errstate(invalid="ignore"):
-        precision, recall = np.where(passed > 0, right / passed, 0.0), right / positives
-    monotone = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    area = (np.diff(recall, prepend=0.0, axis=0) * monotone).sum(axis=0)
-    reached = np.stack([(recall < level - RECALL_ROUNDING).sum(axis=0) for level in RECALLS_11PT])
-    eleven = np.take_along_axis(monotone, np.minimum(reached, len(ends) - 1), axis=0).mean(axis=0)
-    defined: Floats = np.where(positives > 0, np.stack([area, eleven]), np.nan)
-    return defined
-
-
 def interval_of(values: Floats) -> Interval:
     """Bias-corrected percentiles of [1 + resamples]: the value of the original split, then of the resamples."""
     value, resampled = values[0], values[1:][~np.isnan(values[1:])]
@@ -118,16 +82,11 @@ def interval_of(values: Floats) -> Interval:
 
 def intervals_of(dataset: Dataset, scores: Floats, drawn: npt.NDArray[np.int64], metrics: dict[str, Floats]
                  ) -> Intervals:
-    """Confidence intervals of map, map_11pt, `metrics`, and each class's average precision.
+    """Confidence intervals of each class's average precision by `scores` [N, classes], of map and map_11pt, and of
+    other `metrics`, name → values [1 + resamples], from what `draw` returned.
 
     A class without positives in a resample is left out of that resample's means, as in the metrics themselves. A class
     with too few positives is UNKNOWN.
-
-    Args:
-        dataset: The pictures and their labels.
-        scores: float [N, classes], which give the average precisions.
-        drawn: As `draw` returns it.
-        metrics: Name → values [1 + resamples] of a metric.
     """
     area, eleven = resampled_average_precisions(dataset, scores, drawn)
     values = {"map": defined_mean(area), "map_11pt": defined_mean(eleven), **metrics}

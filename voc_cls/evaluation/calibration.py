@@ -20,8 +20,7 @@ import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import RunError
-from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, sigmoid, softmax
-from voc_cls.files import write_json
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, probabilities_of
 
 FILE = "calibration.json"
 """In the run folder."""
@@ -61,10 +60,6 @@ class Calibration:
             raise ValueError(f"temperature and slopes must be above 0, found {factors}")
         if not all(math.isfinite(line.offset) for line in self.classes.values()):
             raise ValueError("offsets must be finite")
-
-    def by_temperature(self, logits: Floats) -> Floats:
-        """Logits [N, classes] divided by the temperature."""
-        return logits / self.temperature
 
     def by_platt(self, logits: Floats) -> Floats:
         """Logits [N, classes], each class by its own line."""
@@ -122,8 +117,7 @@ class Calibrated:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; NaN where a number is not defined."""
-        return {name: None if value is None else value.to_dict()
-                for name, value in (("raw", self.raw), ("temperature", self.temperature), ("platt", self.platt))}
+        return {name: None if value is None else value.to_dict() for name, value in vars(self).items()}
 
 
 def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
@@ -180,7 +174,7 @@ def calibrated(dataset: Dataset, logits: Floats, calibration: Calibration | None
     raw = reliability(dataset, logits)
     if calibration is None:
         return Calibrated(raw, None, None)
-    return Calibrated(raw, reliability(dataset, calibration.by_temperature(logits)),
+    return Calibrated(raw, reliability(dataset, logits / calibration.temperature),
                       reliability(dataset, calibration.by_platt(logits)) if calibration.classes else None)
 
 
@@ -191,11 +185,10 @@ def reliability(dataset: Dataset, logits: Floats) -> Reliability:
     one against the rest.
     """
     true, counted = dataset.labels == 1, ~dataset.ignored
+    probabilities = probabilities_of(np.asarray(logits, np.float64), dataset.task)
     if dataset.task is Task.MULTI_LABEL:
-        probabilities = sigmoid(logits)
         bins = reliability_bins(true[counted], probabilities[counted])
     else:
-        probabilities = softmax(np.asarray(logits, np.float64))
         right = probabilities.argmax(axis=1) == dataset.labels.argmax(axis=1)
         bins = reliability_bins(right, probabilities.max(axis=1))
     classes = {name: expected_error(reliability_bins(true[rows, column], probabilities[rows, column]))
@@ -205,7 +198,6 @@ def reliability(dataset: Dataset, logits: Floats) -> Reliability:
 
 def reliability_bins(truth: Bools, probabilities: Floats) -> tuple[Bin, ...]:
     """BINS bins of equal width over 0-1, of entries of any shape; 1 belongs to the last."""
-    probabilities = np.asarray(probabilities, np.float64)
     place = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     count = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):
@@ -224,11 +216,6 @@ def expected_error(bins: tuple[Bin, ...]) -> float:
     return sum(bar.count * abs(bar.confidence - bar.accuracy) for bar in filled) / entries
 
 
-def write_calibration(run: Path, calibration: Calibration, labels: Sequence[str]) -> None:
-    """Writes calibration.json into the run folder, whole or not at all."""
-    write_json(run / FILE, {"classes": list(labels)} | calibration.to_dict())
-
-
 def read_calibration(run: Path, labels: Sequence[str], task: Task) -> Calibration | None:
     """The run's calibration, None if none was fitted; RunError if the file is not of this task and these labels."""
     def build(values: dict[str, Any]) -> Calibration:
@@ -239,12 +226,9 @@ def read_calibration(run: Path, labels: Sequence[str], task: Task) -> Calibratio
 
 
 def read_fitted(path: Path, labels: Sequence[str], build: Callable[[dict[str, Any]], Fit]) -> Fit | None:
-    """What was fitted, from a JSON file; None if it does not exist, RunError if it cannot be used.
+    """What was fitted, as `build` makes it of the values in a JSON file named after it, such as thresholds.json.
 
-    Args:
-        path: The file, named after what it holds, such as thresholds.json.
-        labels: What its "classes", keys or a list, must be, in this order.
-        build: Makes the object from the file's values.
+    None if there is no file; RunError if it cannot be used, or its "classes", keys or a list, are not `labels`.
     """
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))

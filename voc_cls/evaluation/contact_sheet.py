@@ -36,18 +36,13 @@ INK, FAINT, SEEN, UNSEEN, TRACK, WRONG = "#1c2733", "#7b8794", "#1f8a5b", "#aeb8
 
 def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Prediction], threshold: float | None = None,
                truths: Sequence[frozenset[str]] | None = None) -> int:
-    """Draws the first MOST_PICTURES pictures with their first MOST_LABELS labels; those that count as seen stand out.
+    """Draws the first MOST_PICTURES of `files` with their first MOST_LABELS labels; returns how many were drawn.
+
+    The PNG file `path` appears whole. DataError if it cannot be written or a picture not be read.
 
     Args:
-        path: The PNG file; it appears whole. DataError if it cannot be written or a picture not be read.
-        files: The pictures.
-        predictions: One for each of the pictures that are drawn.
-        threshold: As for Prediction.seen.
-        truths: The labels of each picture, if they are known: they stand above the picture, and wrong predictions are
-            red.
-
-    Returns:
-        How many pictures were drawn.
+        threshold: As for Prediction.seen; labels that count as seen stand out.
+        truths: The labels of each picture, if they are known: they stand above it, and wrong predictions are red.
     """
     from matplotlib.figure import Figure
 
@@ -86,16 +81,8 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
 
 
 def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str, pictures: int, seed: int) -> None:
-    """Draws randomly chosen pictures of a split with their labels and their most probable predictions.
-
-    Args:
-        path: The PNG file; it appears whole. DataError if it cannot be written or a picture not be read.
-        dataset: All pictures.
-        probabilities: float [N, classes], of all pictures.
-        model: Name that the title shows.
-        pictures: How many to draw, at most.
-        seed: Of the choice.
-    """
+    """`draw_sheet` of up to `pictures` of a split, chosen by `seed`, with their labels and their most probable
+    predictions; `model` is the title, probabilities are [N, classes]."""
     rows = np.random.default_rng(seed).choice(len(dataset), min(pictures, len(dataset)), replace=False)
     predictions = [Prediction.from_probabilities(probabilities[row], dataset.classes, model, dataset.task.activation,
                                                  SAMPLE_LABELS) for row in rows]

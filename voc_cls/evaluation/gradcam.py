@@ -21,14 +21,9 @@ BATCH_SIZE = 8
 
 
 def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Grad-CAM of each image for one class: float32 [N, h, w], the grid of the last convolution.
+    """Grad-CAM of each image for one class, a column of the logits: float32 [N, h, w], on the last convolution's grid.
 
     The highest cell of a map is 1; a map without any positive cell is all 0. DataError names a broken image.
-
-    Args:
-        network: The network.
-        paths: The images.
-        columns: The class of each image, as a column of the logits.
     """
     preprocessing = network.spec.preprocessing
     backbone, head = cut_after_convolutions(network)

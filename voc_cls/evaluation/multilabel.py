@@ -8,6 +8,7 @@ of a bootstrap go through the same formulas at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,11 +94,16 @@ def decide(probabilities: Floats, thresholds: Floats) -> Bools:
 def multilabel_scores(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> MultilabelScores:
     """Probabilities [N, classes] against the labels, with thresholds [classes] that are probabilities too."""
     counts = _counts(dataset, decide(probabilities, thresholds))
-    by_class = zip(dataset.classes, *class_rates(*counts), *counts[1:], strict=True)
-    classes = tuple(ClassRates(name, float(precision), float(recall), float(f1), int(predicted), int(positives))
-                    for name, precision, recall, f1, predicted, positives in by_class)
     best = None if len(dataset.classes) <= TOP_K else _overall(*_counts(dataset, top_k(probabilities, TOP_K)))
-    return MultilabelScores(_overall(*counts), best, classes)
+    return MultilabelScores(_overall(*counts), best, rates_by_class(dataset.classes, *counts))
+
+
+def rates_by_class(names: Sequence[str], right: Floats, predicted: Floats, positives: Floats
+                   ) -> tuple[ClassRates, ...]:
+    """`class_rates` of counts [classes], by name."""
+    rows = zip(names, *class_rates(right, predicted, positives), predicted, positives, strict=True)
+    return tuple(ClassRates(name, float(precision), float(recall), float(f1), int(found), int(true))
+                 for name, precision, recall, f1, found, true in rows)
 
 
 def indicators(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats]:
@@ -108,14 +114,8 @@ def indicators(dataset: Dataset, decided: Bools) -> tuple[Floats, Floats, Floats
 
 
 def multilabel_intervals(dataset: Dataset, scores: Floats, decided: Bools, resamples: int = RESAMPLES) -> Intervals:
-    """Confidence intervals of map, map_11pt, cf1 and of1.
-
-    Args:
-        dataset: The pictures and their labels.
-        scores: float [N, classes], which give the average precisions.
-        decided: bool [N, classes], the predicted labels, which give the F1s.
-        resamples: Number of resamples.
-    """
+    """Confidence intervals of map and map_11pt, by `scores` [N, classes], and of cf1 and of1, by the predicted labels,
+    bool [N, classes]."""
     drawn = draw(len(dataset), resamples)
     _, _, cf1, _, _, of1 = overall_rates(*(drawn @ indicator for indicator in indicators(dataset, decided)))
     return intervals_of(dataset, scores, drawn, {"cf1": cf1, "of1": of1})

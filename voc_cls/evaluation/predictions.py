@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, log_softmax, softmax
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import UsageError
@@ -32,31 +33,15 @@ NOTEBOOK_ROWS = 24
 """Images that a notebook shows of one prediction call."""
 
 
-def sigmoid(logits: Floats) -> Floats:
-    """Probabilities of independent classes, without overflow for any logit; same shape and dtype."""
-    return np.exp(-np.logaddexp(logits.dtype.type(0), -logits))
-
-
-def softmax(logits: Floats) -> Floats:
-    """Probabilities of exclusive classes (the last axis), without overflow for any logit; same shape and dtype."""
-    return np.exp(log_softmax(logits))
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """The logarithm of `softmax`, exact where a probability underflows."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    logarithms: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return logarithms
-
-
 def probabilities_of(logits: Floats, task: Task) -> Floats:
     """Logits [..., classes] → probabilities 0-1; in a single-label task each row sums to 1."""
-    return {"sigmoid": sigmoid, "softmax": softmax}[task.activation](logits)
+    probabilities: Floats = expit(logits) if task is Task.MULTI_LABEL else softmax(logits, axis=-1)
+    return probabilities
 
 
 def log_loss(truth: npt.NDArray[np.intp], logits: Floats) -> float:
     """Mean of `-log p` of the true columns [N], nats: the softmax cross-entropy without smoothing or weights."""
-    logarithms = log_softmax(np.asarray(logits, np.float64))
+    logarithms = log_softmax(np.asarray(logits, np.float64), axis=-1)
     return float(-logarithms[np.arange(len(truth)), truth].mean())
 
 
@@ -130,12 +115,7 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: Floats) -> No
 
     Columns: `file`, relative to the folder that all pictures share, so that two of the same name stay apart; `truth`,
     names of classes with "|" between them; `ignored` likewise (multi-label) or `predicted`, the most probable class
-    (single-label); then a probability for each class.
-
-    Args:
-        path: The file.
-        dataset: The pictures and their labels.
-        probabilities: float [N, classes], 0 to 1.
+    (single-label); then the probability of each class, from `probabilities` [N, classes].
     """
     folder = os.path.commonpath([picture.parent for picture in dataset.paths]) if dataset.paths else "."
     heading, marked = {Task.MULTI_LABEL: ("ignored", dataset.ignored),
@@ -155,13 +135,8 @@ def check_binary(dataset: Dataset) -> None:
 
 
 def write_binary_table(path: Path, dataset: Dataset, probabilities: Floats) -> None:
-    """Writes a CSV of `files,y_true,y_pred`: path, 1 for the second of two classes, probability of that class.
-
-    Args:
-        path: The file; it appears whole.
-        dataset: The pictures; `check_binary` has passed it.
-        probabilities: float [N, 2], 0 to 1.
-    """
+    """Writes a CSV of `files,y_true,y_pred`, whole or not at all: path, 1 for the second of two classes, probability of
+    that class; `check_binary` has passed the data set."""
     write_csv(path, ["files", "y_true", "y_pred"], zip(
         map(str, dataset.paths), dataset.labels[:, 1].astype(int),
         (f"{probability:.6f}" for probability in probabilities[:, 1]), strict=True))

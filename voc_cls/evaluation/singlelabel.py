@@ -1,6 +1,6 @@
 """Metrics of single-label predictions: accuracy, precision, recall and F1 by class, and the confusion matrix.
 
-Rates by class and their macro means are scikit-learn's.
+The macro means are scikit-learn's, over the classes that have pictures.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.figure_text import FigureText
 from voc_cls.evaluation.bootstrap import RESAMPLES, Intervals, draw, intervals_of
-from voc_cls.evaluation.multilabel import ClassRates, class_rates, indicators
-from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, log_softmax, top_k
+from voc_cls.evaluation.multilabel import ClassRates, class_rates, indicators, rates_by_class
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, top_k
 
 TOP_K = 5
 """Of the top-k accuracy, as in ImageNet's challenge; one fewer than the classes if there are no more than 5."""
@@ -102,46 +103,32 @@ class SinglelabelScores:
 
 
 def singlelabel_scores(dataset: Dataset, logits: Floats, classes: Collection[str] = ()) -> SinglelabelScores:
-    """Metrics of the most probable class of each picture.
+    """Metrics of the most probable class of each picture, by logits [N, classes].
 
-    Args:
-        dataset: The pictures and their labels.
-        logits: float [N, classes].
-        classes: The classes that `classes` and `macro` are about; empty: all. The other numbers are about all pictures.
+    classes: those that `classes` and `macro` are about; empty: all. The other numbers are about all pictures.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix
 
     truth, predicted = dataset.labels.argmax(axis=1), logits.argmax(axis=1)
-    columns = np.arange(len(dataset.classes))
-    by_class = np.array(precision_recall_fscore_support(truth, predicted, labels=columns, zero_division=0)[:3])
-    counts = confusion_matrix(truth, predicted, labels=columns)
-    pictures = counts.sum(axis=1)
-    by_class[1:, pictures == 0] = np.nan
-    wanted = [column for column in columns if not classes or dataset.classes[column] in classes]
-    present = [column for column in wanted if pictures[column]]
-    macro = by_class[:, present].mean(axis=1) if present else np.full(3, np.nan)
+    counts = confusion_matrix(truth, predicted, labels=np.arange(len(dataset.classes)))
+    rates = tuple(of_class for of_class in rates_by_class(dataset.classes, counts.diagonal(), counts.sum(axis=0),
+                                                          counts.sum(axis=1))
+                  if not classes or of_class.name in classes)
+    present = [(of_class.precision, of_class.recall, of_class.f1) for of_class in rates if of_class.positives]
     k = top_k_of(len(dataset.classes))
     return SinglelabelScores(
         accuracy=float((truth == predicted).mean()),
         top_k=None if k is None else TopK(k, float(in_top_k(truth, logits, k).mean())),
         log_loss=log_loss(truth, logits),
-        macro=Macro(*macro.tolist()),
-        classes=tuple(ClassRates(dataset.classes[column], float(by_class[0, column]), float(by_class[1, column]),
-                                 float(by_class[2, column]), int(counts[:, column].sum()), int(pictures[column]))
-                      for column in wanted),
+        macro=Macro(*(np.mean(present, axis=0).tolist() if present else [float("nan")] * 3)),
+        classes=rates,
         confusion=Confusion(dataset.classes, counts))
 
 
 def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[int], resamples: int = RESAMPLES
                           ) -> Intervals:
-    """Confidence intervals of accuracy, macro_f1, map, map_11pt and, where it is defined, top_<k>.
-
-    Args:
-        dataset: The pictures and their labels.
-        logits: float [N, classes].
-        columns: The classes that all but the accuracies are about.
-        resamples: Number of resamples.
-    """
+    """Confidence intervals of accuracy and, where it is defined, top_<k>; and of macro_f1, map and map_11pt over the
+    classes in `columns`, by logits [N, classes]."""
     drawn, truth = draw(len(dataset), resamples), dataset.labels.argmax(axis=1)
     predicted, chosen = logits.argmax(axis=1), dataset.only(columns)
     decided = predicted[:, None] == np.asarray(columns)
@@ -149,7 +136,7 @@ def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[in
     metrics = {"accuracy": drawn @ (predicted == truth) / len(dataset), "macro_f1": defined_mean(f1)}
     if k := top_k_of(len(dataset.classes)):
         metrics[f"top_{k}"] = drawn @ in_top_k(truth, logits, k) / len(dataset)
-    return intervals_of(chosen, log_softmax(logits)[:, list(columns)], drawn, metrics)
+    return intervals_of(chosen, log_softmax(logits, axis=-1)[:, list(columns)], drawn, metrics)
 
 
 def top_k_of(classes: int) -> int | None:

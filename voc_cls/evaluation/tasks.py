@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation import calibration, thresholds
@@ -15,6 +16,7 @@ from voc_cls.evaluation.report.multilabel import multilabel_report
 from voc_cls.evaluation.report.page import HeatMaps, Report, RunDetails
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.evaluation.singlelabel import singlelabel_scores
+from voc_cls.files import write_json
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,17 @@ def fit(validation: Dataset, logits: Floats) -> Fitted:
 
 
 def write_fitted(run: Path, fitted: Fitted, labels: Collection[str]) -> tuple[Path, ...]:
-    """Writes thresholds.json and calibration.json into the run folder; returns the files."""
-    written = []
+    """Writes thresholds.json and calibration.json into the run folder, each whole or not at all; returns the files."""
+    contents: dict[Path, dict[str, Any]] = {}
     if fitted.thresholds is not None:
-        thresholds.write_thresholds(run, fitted.thresholds)
-        written.append(run / thresholds.FILE)
+        contents[run / thresholds.FILE] = asdict(fitted.thresholds)
     if fitted.calibration is not None:
-        calibration.write_calibration(run, fitted.calibration, tuple(labels))
-        written.append(run / calibration.FILE)
+        contents[run / calibration.FILE] = {"classes": list(labels)} | fitted.calibration.to_dict()
     else:
         (run / calibration.FILE).unlink(missing_ok=True)  # of an earlier fit
-    return tuple(written)
+    for file, values in contents.items():
+        write_json(file, values)
+    return tuple(contents)
 
 
 def read_fitted(run: Path, labels: Collection[str], task: Task) -> Fitted:
@@ -85,17 +87,14 @@ def is_fitted(run: Path, task: Task) -> bool:
 
 def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classes: Collection[str] = (),
              resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None) -> Report:
-    """Evaluates a model's logits on a labelled split, by the task of the data set.
+    """Evaluates a model's logits [N, classes] on a labelled split, by the task of the data set.
 
     Args:
-        dataset: The pictures and their labels.
-        logits: float [N, classes].
         fitted: What was fitted to the validation split; by default thresholds are 0.5 and nothing is calibrated.
         classes: The classes to report and to average over; empty: all. Single-label: accuracy, log loss, confusion and
             calibration are of all classes in any case.
         resamples: Of the bootstrap for the 95 % intervals.
-        run: How the model was made, for the HTML page.
-        heat_maps: Grad-CAM of the network, for the HTML page.
+        run, heat_maps: How the model was made, and Grad-CAM of the network, for the HTML page.
     """
     if dataset.task is Task.MULTI_LABEL:
         return multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples, run,

@@ -11,17 +11,17 @@ there is no positive at all, it is 0.5. Thresholds are of the network's own prob
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.calibration import PlattLine, fit_class_line, fit_line, read_fitted
-from voc_cls.evaluation.predictions import Floats, sigmoid
-from voc_cls.files import write_json
+from voc_cls.evaluation.predictions import Floats
 
 FILE = "thresholds.json"
 """In the run folder."""
@@ -58,10 +58,6 @@ class Thresholds:
         """Those of `names` alone, in that order."""
         return replace(self, classes={name: self.classes[name] for name in names})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, the inverse of `read_thresholds`."""
-        return asdict(self)
-
 
 def default_thresholds(labels: Sequence[str]) -> Thresholds:
     """0.5 for every class: for a run without a validation split."""
@@ -91,15 +87,9 @@ def best_f1_threshold(logits: Floats, line: PlattLine) -> float:
     Of the k most probable entries, q being the calibrated probabilities, 2 × (sum of their q) / (k + sum of all q) is
     the F1 to be expected; its highest value is twice the calibrated threshold.
     """
-    calibrated = -np.sort(-sigmoid(line.slope * np.asarray(logits, np.float64) + line.offset))
+    calibrated = -np.sort(-expit(line.slope * np.asarray(logits, np.float64) + line.offset))
     expected = 2 * np.cumsum(calibrated) / (np.arange(1, len(calibrated) + 1) + calibrated.sum())
-    half = expected.max() / 2
-    return float(sigmoid((np.log(half / (1 - half)) - line.offset) / line.slope))
-
-
-def write_thresholds(run: Path, thresholds: Thresholds) -> None:
-    """Writes thresholds.json into the run folder, whole or not at all."""
-    write_json(run / FILE, thresholds.to_dict())
+    return float(expit((logit(expected.max() / 2) - line.offset) / line.slope))
 
 
 def read_thresholds(run: Path, labels: Sequence[str]) -> Thresholds | None:

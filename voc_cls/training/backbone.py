@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import keras
 import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from now on
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 from rich.console import Console
 
+from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
-from voc_cls.data.pipeline import view_batches
+from voc_cls.data.pipeline import Order, view_batches
 from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.data.transforms import FLIP_BITS
 from voc_cls.nets.network import Network, build
-from voc_cls.training.augmented_views import View
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.devices import compiles, policy, versions
 from voc_cls.weights.tensors import tensors_digest
 
 BATCH_SIZE = 32
+HELD_BYTES = 1e9
+"""Up to this size the features are held in memory; larger ones are read from disk batch by batch."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to see the image at `path`, by default as it is. `item` names by content what is seen, for a cache."""
+
+    path: Path
+    item: str
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    draw: int = 0
+
+
+def fixed_views(path: Path, digest: str, augmentation: Augmentation, seed: int) -> list[View]:
+    """`augmentation.views` views of the image at `path`, whose file has this digest; `seed` matters beyond flips.
+
+    With flips alone view v is the one of draw v, so that `draw % views` says which view a draw means. Otherwise its
+    draw comes from the seed, the image and v, but for the bits that flip: these are v's, so all are equally many.
+    """
+    views = []
+    for number in range(augmentation.views or 0):
+        if augmentation.only_flips:
+            draw = number
+            axes = [axis for bit, axis in enumerate(augmentation.flips) if draw >> bit & 1]
+            item = f"{digest} reversed {axes}" if axes else digest  # as it is: the same row as in another split
+        else:
+            drawn = int.from_bytes(hashlib.sha256(f"{seed} {digest} {number}".encode()).digest()[:7])
+            draw = (drawn << FLIP_BITS) + number % (1 << FLIP_BITS)
+            item = f"{digest} {draw} {json.dumps(asdict(replace(augmentation, views=None)))}"
+        views.append(View(path, item, augmentation, draw))
+    return views
 
 
 @dataclass(frozen=True)
@@ -88,3 +125,38 @@ def _batches(views: Sequence[View], preprocessing: Preprocessing) -> Iterator[np
         paths, draws = zip(*by_image, strict=True)
         for batch in view_batches(paths, draws, BATCH_SIZE, preprocessing, augmentation):
             yield batch.numpy()
+
+
+def feature_batches(features: CachedRows | npt.NDArray[Any], targets: npt.NDArray[np.float32],
+                    order: Order) -> tf.data.Dataset:
+    """Like `training_batches`, on features: batches of ([B, …], float32 [B, classes]) in `order`.
+
+    features: [N · views, …], the views of an image side by side. Seen is view `draw % views`.
+    """
+    views = len(features) // len(targets)
+    labels, rows = tf.constant(targets), order.index * views + order.draw % views
+    gather = _gather(features)
+    batches = tf.data.Dataset.from_tensor_slices((rows, order.index))
+    return batches.map(lambda row, index: (gather(row), tf.gather(labels, index)), tf.data.AUTOTUNE,
+                       deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def feature_rows(features: CachedRows | npt.NDArray[Any], batch_size: int) -> tf.data.Dataset:
+    """Batches of [≤ batch_size, …] for inference: all rows in their order."""
+    rows = tf.data.Dataset.range(len(features)).batch(batch_size)
+    return rows.map(_gather(features)).prefetch(tf.data.AUTOTUNE)
+
+
+def _gather(features: CachedRows | npt.NDArray[Any]) -> Any:
+    """Row numbers, int64 [B] → their rows [B, …]."""
+    dtype, shape = tf.as_dtype(features.dtype), features.shape
+    if int(np.prod(shape, dtype=np.int64)) * dtype.size <= HELD_BYTES:
+        with tf.device("CPU"):
+            held = tf.constant(features[:])
+        return lambda rows: tf.gather(held, rows)
+
+    def read(rows: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(features.__getitem__, [rows], dtype, stateful=False),
+                               [None, *shape[1:]])
+
+    return read

@@ -284,7 +284,7 @@ class RunConfig:
     take precedence. Default: $VOC_TRAIN_CONFIG."""
     cache_dir: Path | None = None
     """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
-    hosts: int = 1
+    hosts: Annotated[int, Range(1)] = 1
     """Number of processes that train together, usually one per machine (KERAS_BACKEND=jax; docs/distributed.md)."""
     rank: int | None = None
     """Number of this process, from 0. Default: $VOC_RANK, $SLURM_PROCID or $JOB_COMPLETION_INDEX."""
@@ -315,7 +315,7 @@ class TrainConfig:
         defaults["eval_weights"] = "raw" if self.training.ema is None else "ema"
         training = replace(self.training, **{name: value for name, value in defaults.items()
                                              if getattr(self.training, name) is None})
-        check_ranges(self.dataset, training, self.loss, self.compute)
+        check_ranges(self.dataset, training, self.loss, self.compute, self.run)
         check_combinations(training, self.dataset.val_split)
         self.augmentation.resolved()
         weights = self.network.weights

@@ -25,7 +25,7 @@ WHY_COMMANDS = {"tensorflow": "python -c 'import tensorflow as tf; tf.config.lis
                 "jax": "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()'"}
 """Commands that make a backend print why it uses no GPU."""
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-PACKAGES = ("tensorflow", "keras", "numpy", "jax")
+PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy")
 """Packages whose versions a run records."""
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 

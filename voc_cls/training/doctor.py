@@ -16,9 +16,7 @@ from rich.table import Table
 from voc_cls.console import quiet_stderr, with_flags
 from voc_cls.training import devices
 from voc_cls.training.devices import POLICIES
-from voc_cls.version import __version__
 
-PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy")
 CPU_FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bfloat16", "amx_tile": "AMX",
                 "amx_bf16": "AMX bfloat16", "avx512_fp16": "AVX-512 float16"}
 SIDE, FILTERS, BATCH = 56, 256, 8
@@ -65,11 +63,10 @@ def versions() -> dict[str, str]:
     import tensorflow as tf
 
     system = f"{platform.system()} {platform.machine()}"
-    installed = {"Python": f"{platform.python_version()}, {system}", "voc-cls": __version__}
-    installed |= {package: number for package in PACKAGES if (number := devices.installed(package))}
     build = tf.sysconfig.get_build_info()
     built = f"CUDA {build['cuda_version']}, cuDNN {build['cudnn_version']}" if build.get("is_cuda_build") else "no CUDA"
-    return installed | {"TensorFlow has": built, "Keras backend": devices.backend()}
+    return {"Python": f"{platform.python_version()}, {system}", **devices.versions(), "TensorFlow has": built,
+            "Keras backend": devices.backend()}
 
 
 def hardware() -> dict[str, str]:

@@ -89,28 +89,16 @@ def build_loss(config: LossConfig, train: Dataset) -> MultiLabelLoss | SingleLab
     """The loss that a resolved `config` names, for the task of `train`, whose labels give the class weights."""
     balanced = config.class_weights == "balanced"
     if train.task is Task.SINGLE_LABEL:
-        return SingleLabelLoss(config.label_smoothing, balanced_class_weights(train) if balanced else None)
-    losses = {"sigmoid": cross_entropy, "focal": focal(config.focal_gamma), "asymmetric": asymmetric}[config.loss]
-    return MultiLabelLoss(losses, config.label_smoothing, balanced_weights(train) if balanced else None)
-
-
-def balanced_weights(train: Dataset) -> npt.NDArray[np.float32]:
-    """float32 [2, classes], for negatives and positives: n / 2n₋ and n / 2n₊, as scikit-learn's "balanced"; 1 for a
-    class that is all of one kind."""
+        return SingleLabelLoss(config.label_smoothing, balanced_weights(train.labels.sum(axis=0)) if balanced else None)
     positives = (train.labels == 1).sum(axis=0)
-    counted = (~train.ignored).sum(axis=0)
-    both = np.stack([counted - positives, positives])
-    weights = counted / np.maximum(2 * both, 1)
-    return np.where((both == 0).any(axis=0), 1.0, weights).astype(np.float32)
+    weights = balanced_weights(np.stack([(~train.ignored).sum(axis=0) - positives, positives])) if balanced else None
+    losses = {"sigmoid": cross_entropy, "focal": focal(config.focal_gamma), "asymmetric": asymmetric}[config.loss]
+    return MultiLabelLoss(losses, config.label_smoothing, weights)
 
 
-def balanced_class_weights(train: Dataset) -> npt.NDArray[np.float32]:
-    """float32 [classes], for the pictures of each class: n / (classes × n of it), as scikit-learn's "balanced".
-
-    Counted over the classes that have pictures; 1 for one without.
-    """
-    pictures = train.labels.sum(axis=0)
-    present = pictures > 0
-    weights = np.ones(len(pictures), np.float32)
-    weights[present] = len(train) / (present.sum() * pictures[present])
-    return weights
+def balanced_weights(counts: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """n / (kinds × n of it) for counts [kinds, …], as scikit-learn's "balanced", over the kinds that occur; 1 for one
+    that does not."""
+    present = counts > 0
+    weights = counts.sum(axis=0) / np.maximum(present.sum(axis=0) * counts, 1)
+    return np.where(present, weights, 1.0).astype(np.float32)

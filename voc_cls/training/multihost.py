@@ -36,8 +36,6 @@ def joined(hosts: int = 1, rank: int | None = None, coordinator: str | None = No
     With hosts = 1 all devices of this machine train. UsageError for what is missing; RunError where the others do not
     come within 5 minutes, or are lost later.
     """
-    if hosts < 1:
-        raise UsageError(f"`hosts` {hosts}: must be at least 1")
     backend = keras.backend.backend()
     if hosts == 1 and backend == "tensorflow":
         import tensorflow as tf

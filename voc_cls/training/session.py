@@ -26,8 +26,7 @@ from voc_cls.training.freezing import Trained, freeze
 from voc_cls.training.initial_weights import WeightsSource, describe_network, seeded
 from voc_cls.training.losses import build_loss
 from voc_cls.training.multihost import joined
-from voc_cls.training.resume import check_folder, describe_start, images_digest, start_folder
-from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.run_folder import RunFolder, check_folder, describe_start, images_digest, start_folder
 from voc_cls.training.splits import Splits, check_splits, dataset_config, read_splits
 from voc_cls.training.summary import show_start
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached

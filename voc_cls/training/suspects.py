@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.groups import AUTO
@@ -19,8 +18,7 @@ from voc_cls.evaluation.predictions import Floats
 from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.files import file_digests
 from voc_cls.paths import cache_folder
-from voc_cls.training.augmented_views import View
-from voc_cls.training.backbone import frozen_backbone
+from voc_cls.training.backbone import View, frozen_backbone
 from voc_cls.training.config import recorded_dataset
 from voc_cls.training.devices import inference_precision
 from voc_cls.training.trained_run import TrainedRun, check_dataset
@@ -28,16 +26,8 @@ from voc_cls.training.trained_run import TrainedRun, check_dataset
 
 def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, group: str | None = None,
                  cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> Suspects:
-    """Ranks the images of a run by how probably they are labelled wrongly.
-
-    Args:
-        trained: the run.
-        split: as for `run_images`.
-        folds: number of parts; each is judged by a classifier of the others.
-        group: as for `Dataset.split`: images that must not judge each other; by default the run's.
-        cache_dir: as for `run_features`.
-        report: as for `run_features`.
-    """
+    """Ranks the images of a run by how probably they are labelled wrongly; as `find_suspects`, `run_images` and
+    `run_features`. group: by default the run's."""
     dataset, group = run_images(trained, split), group or trained.config["dataset"].get("group", AUTO)
     dataset.grouping(group)  # an error comes before the features are computed
     features = run_features(trained, dataset, cache_dir, report)
@@ -63,17 +53,12 @@ def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, 
                  ) -> Floats:
     """float32 [N, D]: what enters the head of the run's network, from the cache as far as it is there.
 
-    Args:
-        trained: the run.
-        dataset: the images.
-        cache_dir: folder for caches; None: the user's.
-        report: is told where the features come from.
+    cache_dir: folder for caches; None: the user's. report: is told where the features come from.
     """
     precision = inference_precision(trained.config["compute"]["inference_precision"])
     backbone = frozen_backbone(trained.network, trained.network.scopes[-1], precision)
     limit_gb = trained.config["compute"]["cache_gb"] or np.inf  # a run that kept no features may keep these
-    digests = file_digests(dataset.paths)
-    views = [View(path, Augmentation(), 0, digest) for path, digest in zip(dataset.paths, digests, strict=True)]
+    views = [View(path, digest) for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
     with naming_broken_images(dataset.paths, backbone.preprocessing):
         rows = backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report))
     return np.asarray(rows[:], np.float32).reshape(len(dataset), -1)

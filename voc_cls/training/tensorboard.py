@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.evaluation.predictions import Floats, sigmoid
+from voc_cls.evaluation.predictions import Floats, probabilities_of
 from voc_cls.evaluation.singlelabel import confusion_figure, singlelabel_scores
 from voc_cls.evaluation.tasks import Score
 from voc_cls.training.callbacks import UNSAID
@@ -101,7 +101,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
 
 def write_pr_curves(val: Dataset, logits: Floats) -> None:
     """One for every class that has positives."""
-    probabilities, true, counted = sigmoid(logits), val.labels == 1, ~val.ignored
+    probabilities, true, counted = probabilities_of(logits, val.task), val.labels == 1, ~val.ignored
     for column, name in enumerate(val.classes):
         rows = counted[:, column]
         if true[:, column].any():

@@ -18,11 +18,9 @@ from voc_cls.data.preprocessing import grey_levels
 from voc_cls.errors import RunError
 from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
-from voc_cls.training.augmented_views import View, fixed_views
-from voc_cls.training.backbone import BATCH_SIZE, frozen_backbone
+from voc_cls.training.backbone import BATCH_SIZE, View, feature_batches, feature_rows, fixed_views, frozen_backbone
 from voc_cls.training.config import ResolvedConfig
 from voc_cls.training.distribution import SINGLE, Distribution
-from voc_cls.training.feature_dataset import feature_batches, feature_rows
 from voc_cls.training.splits import Splits
 
 
@@ -94,7 +92,7 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
     digests = dict(zip(splits.pictures, file_digests(splits.pictures), strict=True))
     views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
     trained = len(views)
-    views += [View(path, Augmentation(), 0, digests[path]) for path in splits.pictures[len(splits.train):]]
+    views += [View(path, digests[path]) for path in splits.pictures[len(splits.train):]]
     features = backbone.features(views, cache)
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
     with distribution.scope():

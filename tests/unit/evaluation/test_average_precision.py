@@ -9,11 +9,19 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.average_precision import average_precision, average_precision_11pt, average_precisions
+from voc_cls.evaluation.average_precision import average_precisions, weighted_average_precisions
 
 
 def truth(*values: int) -> np.ndarray:
     return np.array(values, bool)
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    return float(weighted_average_precisions(truth, scores, np.ones((len(truth), 1), np.int32))[0, 0])
+
+
+def average_precision_11pt(truth: np.ndarray, scores: np.ndarray) -> float:
+    return float(weighted_average_precisions(truth, scores, np.ones((len(truth), 1), np.int32))[1, 0])
 
 
 def dataset(labels: np.ndarray, ignored: np.ndarray) -> Dataset:

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import norm
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.average_precision import average_precision, average_precision_11pt
-from voc_cls.evaluation.bootstrap import UNKNOWN, interval_of, weighted_average_precisions
+from voc_cls.evaluation.average_precision import weighted_average_precisions
+from voc_cls.evaluation.bootstrap import UNKNOWN, interval_of
 from voc_cls.evaluation.multilabel import multilabel_intervals
 
 
@@ -26,16 +26,20 @@ def made(pictures: int, classes: int = 1, rate: float = 0.3, separation: float =
                    DifficultPolicy.IGNORE), scores
 
 
+def once(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area and 11-point average precision of every picture once, [2]."""
+    return weighted_average_precisions(truth, scores, np.ones((len(truth), 1), np.int32))[:, 0]
+
+
 @pytest.mark.parametrize("decimals", [0, 1, 8], ids=["many ties", "some ties", "no ties"])
 def test_counting_a_picture_twice_is_having_it_twice(decimals: int):
     random = np.random.default_rng(decimals)
     truth = random.random(80) < 0.15
     scores = np.round(truth + random.normal(size=80), decimals)
     counts = random.multinomial(80, np.full(80, 1 / 80), 50).T
-    area, eleven = weighted_average_precisions(truth, scores, counts)
     drawn = [np.repeat(np.arange(80), resample) for resample in counts.T]
-    assert area == pytest.approx([average_precision(truth[index], scores[index]) for index in drawn])
-    assert eleven == pytest.approx([average_precision_11pt(truth[index], scores[index]) for index in drawn])
+    repeated = np.stack([once(truth[index], scores[index]) for index in drawn], axis=1)
+    assert weighted_average_precisions(truth, scores, counts) == pytest.approx(repeated)
 
 
 def test_a_resample_without_positives_has_no_average_precision():
@@ -109,7 +113,7 @@ def test_four_times_the_pictures_make_the_interval_half_as_wide():
 def test_the_interval_holds_the_true_value_about_95_times_of_100():
     rate, separation, cut = 0.3, 1.5, 0.75
     truth, scores = made(200_000, seed=99, rate=rate, separation=separation)
-    area = average_precision(truth.labels[:, 0] == 1, scores[:, 0])
+    area, _ = once(truth.labels[:, 0] == 1, scores[:, 0])
     hit, alarm = norm.sf(cut - separation), norm.sf(cut)
     f1 = 2 * rate * hit / (rate + rate * hit + (1 - rate) * alarm)
     drawn = [made(300, seed=seed, rate=rate, separation=separation) for seed in range(80)]

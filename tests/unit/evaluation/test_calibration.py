@@ -20,8 +20,8 @@ from voc_cls.evaluation.calibration import (
     read_calibration,
     reliability,
     reliability_bins,
-    write_calibration,
 )
+from voc_cls.evaluation.tasks import Fitted, write_fitted
 
 
 def made(pictures: int, overconfident: float = 1.0, offset: float = 0.0, classes: int = 3,
@@ -84,7 +84,7 @@ def test_no_rescaling_changes_an_average_precision():
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
     before = average_precisions(dataset, logits)
-    for rescaled in (fitted.by_temperature(logits), fitted.by_platt(logits)):
+    for rescaled in (logits / fitted.temperature, fitted.by_platt(logits)):
         assert average_precisions(dataset, rescaled) == before
 
 
@@ -142,7 +142,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path):
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
     assert read_calibration(tmp_path, dataset.classes, dataset.task) is None
-    write_calibration(tmp_path, fitted, dataset.classes)
+    write_fitted(tmp_path, Fitted(calibration=fitted), dataset.classes)
     assert read_calibration(tmp_path, dataset.classes, dataset.task) == fitted
 
 
@@ -151,7 +151,7 @@ def test_a_file_that_is_not_the_runs_calibration_is_named(tmp_path: Path, key: s
     dataset, logits = made(200)
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
-    write_calibration(tmp_path, fitted, dataset.classes)
+    write_fitted(tmp_path, Fitted(calibration=fitted), dataset.classes)
     values = json.loads((tmp_path / "calibration.json").read_text())
     values["classes"]["class1"][key] = value
     (tmp_path / "calibration.json").write_text(json.dumps(values))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.report.multilabel import class_mistakes, surest_hit
+from voc_cls.evaluation.report.multilabel import class_mistakes, kinds_of_examples
 
 LABELS = np.array([[1], [0], [0], [1], [0], [1], [0]], np.float32)
 PROBABILITIES = np.array([[0.9], [0.8], [0.95], [0.1], [0.2], [0.3], [0.99]])
@@ -38,7 +38,6 @@ def test_the_threshold_itself_counts_as_seen():
 
 
 def test_the_surest_hit_is_the_right_one_with_the_highest_probability():
-    hit = surest_hit(DATASET, PROBABILITIES, np.array([0.5]), 0)
-    assert hit is not None
-    assert (hit.row, hit.probability) == (0, 0.9)
-    assert surest_hit(DATASET, PROBABILITIES, np.array([0.95]), 0) is None
+    hits = kinds_of_examples(DATASET, PROBABILITIES, np.array([0.5]), [])["right"]
+    assert [(hit.row, hit.probability) for hit in hits] == [(0, 0.9)]
+    assert kinds_of_examples(DATASET, PROBABILITIES, np.array([0.95]), [])["right"] == []

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from voc_cls.data.dataset import Dataset, DifficultPolicy
+from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.evaluation.multilabel import multilabel_scores
-from voc_cls.evaluation.predictions import sigmoid, top_k
+from voc_cls.evaluation.predictions import probabilities_of, top_k
 
 
 def dataset(labels: np.ndarray, ignored: np.ndarray | None = None) -> Dataset:
@@ -102,5 +102,6 @@ def test_scikit_learn_counts_the_same(seed: int):
 
 def test_probabilities_of_any_logit_are_finite():
     logits = np.array([-1000, -1, 0, 1, 1000], np.float32)
-    assert sigmoid(logits) == pytest.approx([0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1])
-    assert sigmoid(logits).dtype == np.float32
+    probabilities = probabilities_of(logits, Task.MULTI_LABEL)
+    assert probabilities == pytest.approx([0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1])
+    assert probabilities.dtype == np.float32

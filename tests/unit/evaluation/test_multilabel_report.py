@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import fit_calibration
 from voc_cls.evaluation.multilabel import multilabel_scores
-from voc_cls.evaluation.predictions import sigmoid
 from voc_cls.evaluation.report.multilabel import multilabel_report
 from voc_cls.evaluation.report.page import json_ready
 from voc_cls.evaluation.thresholds import choose_thresholds
@@ -56,7 +56,7 @@ def test_every_key_of_the_average_precisions_stays_and_the_rest_comes_beside_it(
 def test_without_a_validation_split_thresholds_are_one_half_and_nothing_is_calibrated():
     dataset, logits = made(0)
     result = multilabel_report(dataset, logits)
-    expected = multilabel_scores(dataset, sigmoid(logits), np.full(len(NAMES), 0.5))
+    expected = multilabel_scores(dataset, expit(logits), np.full(len(NAMES), 0.5))
     assert (result.scores.overall, result.scores.top_k) == (expected.overall, expected.top_k)
     values = result.to_dict()
     assert (values["thresholds"]["split"], values["calibration"]["fitted"]) == (None, None)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.special import softmax
 
 from voc_cls.data.dataset import Task
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import fit_calibration
-from voc_cls.evaluation.predictions import softmax, write_predictions
+from voc_cls.evaluation.predictions import write_predictions
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.evaluation.tables import report_tables
 from voc_cls.evaluation.tasks import score
@@ -35,7 +36,7 @@ def test_every_key_of_the_average_precisions_stays_and_the_rest_comes_beside_it(
     dataset, logits = singlelabel(classes=7, pictures=400)
     result = singlelabel_report(dataset, logits, fit_calibration(*singlelabel(7, 400, seed=1)), resamples=200)
     values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    before = average_precisions(dataset, softmax(logits.astype(np.float64))).to_dict()
+    before = average_precisions(dataset, softmax(logits.astype(np.float64), axis=1)).to_dict()
     assert {key: values[key] for key in before if key != "classes"} == {
         key: before[key] for key in before if key != "classes"}
     for name, entry in before["classes"].items():
@@ -92,7 +93,7 @@ def test_the_table_says_accuracy_calibration_and_every_count(singlelabel: Make):
 
 def test_predictions_name_the_most_probable_class(tmp_path: Path, singlelabel: Make):
     dataset, logits = singlelabel(pictures=3)
-    write_predictions(tmp_path / "out.csv", dataset, softmax(logits))
+    write_predictions(tmp_path / "out.csv", dataset, softmax(logits, axis=1))
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert lines[0] == "file,truth,predicted,class 0,class 1,class 2,class 3"
     for line, label, scores in zip(lines[1:], dataset.labels, logits, strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import RunError
@@ -19,16 +20,15 @@ from voc_cls.evaluation.calibration import (
     fit_calibration,
     read_calibration,
     reliability,
-    write_calibration,
 )
-from voc_cls.evaluation.predictions import softmax
+from voc_cls.evaluation.tasks import Fitted, write_fitted
 
 
 def honest(pictures: int = 20000, seed: int = 0) -> tuple[Dataset, np.ndarray]:
     """The truth is drawn by the very probabilities of the logits."""
     random = np.random.default_rng(seed)
     logits = 2 * random.normal(size=(pictures, 3))
-    drawn = (softmax(logits).cumsum(axis=1) < random.random((pictures, 1))).sum(axis=1)
+    drawn = (softmax(logits, axis=1).cumsum(axis=1) < random.random((pictures, 1))).sum(axis=1)
     labels = np.eye(3, dtype=np.float32)[drawn]
     return Dataset("honest", ("a", "b", "c"), tuple(Path(f"{row}.jpg") for row in range(pictures)), labels,
                    np.zeros(labels.shape, bool), task=Task.SINGLE_LABEL), logits
@@ -72,7 +72,7 @@ def test_the_file_brings_it_back_and_must_be_about_the_same_classes(tmp_path: Pa
     dataset, logits = singlelabel()
     assert read_calibration(tmp_path, dataset.classes, dataset.task) is None
     fitted = temperature_of(dataset, logits)
-    write_calibration(tmp_path, fitted, dataset.classes)
+    write_fitted(tmp_path, Fitted(calibration=fitted), dataset.classes)
     assert read_calibration(tmp_path, dataset.classes, dataset.task) == fitted
     with pytest.raises(RunError, match=r"calibration\.json: its classes are not those"):
         read_calibration(tmp_path, ("a", "b"), dataset.task)
@@ -87,6 +87,6 @@ def test_a_file_that_is_no_temperature_is_named(tmp_path: Path, damage: str):
 
 def test_a_file_of_the_other_task_is_refused(tmp_path: Path, singlelabel: Callable[..., Any]):
     dataset, logits = singlelabel()
-    write_calibration(tmp_path, temperature_of(dataset, logits), dataset.classes)
+    write_fitted(tmp_path, Fitted(calibration=temperature_of(dataset, logits)), dataset.classes)
     with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
         read_calibration(tmp_path, dataset.classes, Task.MULTI_LABEL)

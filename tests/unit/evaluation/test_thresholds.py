@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.errors import RunError
 from voc_cls.evaluation.calibration import LEAST_POSITIVES, PlattLine, fit_line
-from voc_cls.evaluation.predictions import sigmoid
+from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.evaluation.thresholds import (
     best_f1_threshold,
     choose_thresholds,
     default_thresholds,
     read_thresholds,
-    write_thresholds,
 )
 
 LABELS = ("common", "rare")
@@ -57,10 +57,10 @@ def drawn(pictures: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("line", [PlattLine(1, 0), PlattLine(0.5, -1), PlattLine(2, 0.5)], ids=str)
 def test_no_set_of_pictures_has_a_higher_expected_f1(line: PlattLine):
     _, logits = drawn(100, seed=0)
-    calibrated = sigmoid(line.slope * logits + line.offset)
+    calibrated = expit(line.slope * logits + line.offset)
     decided = np.arange(101)[:, None] > np.argsort(np.argsort(-calibrated))  # the k most probable, k = 0 … 100
     expected = 2 * (decided * calibrated).sum(axis=1) / (decided.sum(axis=1) + calibrated.sum())
-    chosen = sigmoid(logits) >= best_f1_threshold(logits, line)
+    chosen = expit(logits) >= best_f1_threshold(logits, line)
     assert 2 * calibrated[chosen].sum() / (chosen.sum() + calibrated.sum()) == pytest.approx(expected.max())
 
 
@@ -70,21 +70,21 @@ def test_the_threshold_of_three_pictures_worked_by_hand():
     logits = np.log(probabilities / (1 - probabilities))
     assert best_f1_threshold(logits, PlattLine(1, 0)) == pytest.approx(5 / 12)
     assert best_f1_threshold((logits - 1) / 2, PlattLine(2, 1)) == pytest.approx(
-        float(sigmoid((np.log(5 / 7) - 1) / 2)))
+        float(expit((np.log(5 / 7) - 1) / 2)))
 
 
 def test_many_pictures_lead_to_the_best_threshold_there_is():
     truth, logits = drawn(20_000, seed=0)
-    chosen = f1_score(truth, sigmoid(logits) >= best_f1_threshold(logits, fit_line(truth, logits)))
-    best = f1_score(truth, sigmoid(logits) >= highest_f1_threshold(truth, sigmoid(logits)))
+    chosen = f1_score(truth, expit(logits) >= best_f1_threshold(logits, fit_line(truth, logits)))
+    best = f1_score(truth, expit(logits) >= highest_f1_threshold(truth, expit(logits)))
     assert best - 0.005 < chosen <= best
 
 
 def test_on_other_pictures_it_is_better_than_the_highest_f1_of_a_few():
     others, logits = drawn(20_000, seed=99)
     scores = np.array([
-        [f1_score(others, sigmoid(logits) >= threshold) for threshold in
-         (best_f1_threshold(few, fit_line(truth, few)), highest_f1_threshold(truth, sigmoid(few)))]
+        [f1_score(others, expit(logits) >= threshold) for threshold in
+         (best_f1_threshold(few, fit_line(truth, few)), highest_f1_threshold(truth, expit(few)))]
         for truth, few in (drawn(120, seed) for seed in range(20))])  # some 15 positives each
     expected, highest = scores.mean(axis=0)
     assert expected > highest + 0.01
@@ -120,7 +120,7 @@ def test_ignored_entries_do_not_move_a_threshold():
 def test_what_is_read_is_what_was_written(tmp_path: Path):
     chosen = choose_thresholds(*validation())
     assert read_thresholds(tmp_path, LABELS) is None
-    write_thresholds(tmp_path, chosen)
+    write_fitted(tmp_path, Fitted(chosen), LABELS)
     assert read_thresholds(tmp_path, LABELS) == chosen
     assert chosen.of(["rare"]).classes == {"rare": chosen.classes["rare"]}
 
@@ -146,7 +146,7 @@ def change(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     (change(lambda values: values.pop("shared")), "not the thresholds of a run"),
 ])
 def test_a_file_that_is_not_the_runs_thresholds_is_named(tmp_path: Path, damage: Callable[[Path], object], found: str):
-    write_thresholds(tmp_path, choose_thresholds(*validation()))
+    write_fitted(tmp_path, Fitted(choose_thresholds(*validation())), LABELS)
     damage(tmp_path / "thresholds.json")
     with pytest.raises(RunError, match=rf"thresholds\.json.*{found}"):
         read_thresholds(tmp_path, LABELS)

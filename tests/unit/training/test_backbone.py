@@ -19,8 +19,7 @@ from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.pipeline import shuffled_order
 from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
-from voc_cls.training.augmented_views import fixed_views
-from voc_cls.training.backbone import frozen_backbone
+from voc_cls.training.backbone import fixed_views, frozen_backbone
 from voc_cls.training.config import (
     ComputeConfig,
     DatasetConfig,

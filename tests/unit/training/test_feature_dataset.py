@@ -11,8 +11,8 @@ import pytest
 
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, shuffled_order
-from voc_cls.training import feature_dataset
-from voc_cls.training.feature_dataset import feature_batches, feature_rows
+from voc_cls.training import backbone
+from voc_cls.training.backbone import feature_batches, feature_rows
 
 PICTURES, VIEWS = 10, 3
 VALUES = np.arange(PICTURES * VIEWS * 4).reshape(-1, 2, 2).astype(ml_dtypes.bfloat16)
@@ -34,7 +34,7 @@ def rows(tmp_path: Path) -> CachedRows:
 @pytest.mark.parametrize("held_bytes", [1e9, 0])
 def test_the_view_seen_is_the_draw_modulo_the_views(rows: CachedRows, held_bytes: float,
                                                     monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feature_dataset, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(backbone, "HELD_BYTES", held_bytes)
     order = shuffled_order(PICTURES, 20, 5, seed=3)
     batches = list(feature_batches(rows, TARGETS, order))
     assert len(batches) == 20
@@ -48,7 +48,7 @@ def test_the_view_seen_is_the_draw_modulo_the_views(rows: CachedRows, held_bytes
 @pytest.mark.parametrize("held_bytes", [1e9, 0])
 def test_for_inference_all_rows_come_in_order_as_often_as_asked(rows: CachedRows, held_bytes: float,
                                                                monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feature_dataset, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(backbone, "HELD_BYTES", held_bytes)
     batches = feature_rows(rows.part(slice(3, 14)), 4)
     for _ in range(2):
         assert np.array_equal(np.concatenate([batch.numpy() for batch in batches]), VALUES[3:14])

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from voc_cls.evaluation.average_precision import precision_recall
 from voc_cls.evaluation.calibration import Reliability
 from voc_cls.evaluation.predictions import Bools, Floats
 
@@ -69,16 +68,6 @@ class Frame:
     x_range: tuple[float, float]
     y_range: tuple[float, float]
 
-    @property
-    def width(self) -> float:
-        """Of the whole drawing."""
-        return self.right + 16
-
-    @property
-    def height(self) -> float:
-        """Of the whole drawing."""
-        return self.bottom + 34
-
     def x(self, value: Any) -> Any:
         """Positions of values of the x axis; numbers or arrays."""
         low, high = self.x_range
@@ -98,15 +87,8 @@ class Frame:
 
 def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[float, float], threshold: float
                            ) -> Chart:
-    """The precision/recall curve of one class, with the area that is its average precision.
-
-    Args:
-        name: Of the class.
-        truth: bool [N], with a positive.
-        scores: float [N].
-        at: (recall, precision) at the threshold; NaN: not shown.
-        threshold: Probability, for the tooltip.
-    """
+    """The precision/recall curve of the class `name`, with the area that is its average precision; `truth` [N] needs a
+    positive. `at` is (recall, precision) at the threshold, NaN: not shown."""
     frame = Frame(30, 192, 6, 150, (0, 1), (0, 1))
     precision, recall = precision_recall(truth, scores)
     monotone = np.maximum.accumulate(precision[::-1])[::-1]
@@ -117,6 +99,15 @@ def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[fl
     ticks = {value: f"{value:g}" for value in (0.0, 0.5, 1.0)}
     return Chart(name, f"precision over recall of {name}", frame, "recall", ticks, ticks,
                  {"area": area, "line": frame.path(recall, np.append(precision[0], precision))}, dots=dots)
+
+
+def precision_recall(truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
+    """(precision, recall), highest score first, a point for every distinct score; `truth` needs a positive."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    # scikit-learn runs from the lowest threshold up and adds the point (recall 0, precision 1), which no score gave
+    return precision[-2::-1], recall[-2::-1]
 
 
 def learning_charts(metrics: Sequence[dict[str, Any]]) -> tuple[Chart, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,10 @@ from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, calibrated
 from voc_cls.evaluation.multilabel import MultilabelScores, decide, multilabel_intervals, multilabel_scores
-from voc_cls.evaluation.predictions import Bools, Floats, sigmoid
+from voc_cls.evaluation.predictions import Bools, Floats, probabilities_of
+from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
-from voc_cls.evaluation.report.page import (
-    MOST_OF_A_KIND,
-    Example,
-    HeatMaps,
-    MatrixRow,
-    Report,
-    RunDetails,
-    examples_of,
-    explained,
-    reliability_charts,
-    shown,
-)
+from voc_cls.evaluation.report.page import Example, HeatMaps, MatrixRow, Report, RunDetails
 from voc_cls.evaluation.thresholds import Thresholds, default_thresholds
 
 MOST_THUMBNAILS = 160
@@ -57,10 +47,10 @@ class MultilabelReport(Report):
     def _metrics(self) -> dict[str, Any]:
         top_k = self.scores.top_k
         return {**self.scores.overall.to_dict(), "top_3": None if top_k is None else top_k.to_dict(),
-                "thresholds": self.thresholds.to_dict()}
+                "thresholds": asdict(self.thresholds)}
 
     def _page(self) -> dict[str, Any]:
-        dataset, probabilities = self.dataset, sigmoid(self.logits)
+        dataset, probabilities = self.dataset, probabilities_of(self.logits, self.dataset.task)
         mistakes = worst_mistakes(dataset, probabilities, self.thresholds.values)
         decided = decide(probabilities, self.thresholds.values) & ~dataset.ignored
         return {
@@ -68,14 +58,15 @@ class MultilabelReport(Report):
             "classes": list(zip(self.average_precisions.classes, self.scores.classes,
                                 self.thresholds.classes.values(), strict=True)),
             "curves": curves(self),
-            "reliability": reliability_charts(self, "labels"),
+            "reliability": page.reliability_charts(self, "labels"),
             "matrices": [("Labels", co_occurrence(dataset, (dataset.labels == 1) & ~dataset.ignored)),
                          ("Predictions", co_occurrence(dataset, decided))],
             "mistakes": [(dataset.classes[of_class.column], of_class,
-                          [shown(dataset, example, "wrong") for example in of_class.wrong],
-                          [shown(dataset, example, "missed") for example in of_class.missed]) for of_class in mistakes],
+                          [page.shown(dataset, example, "wrong") for example in of_class.wrong],
+                          [page.shown(dataset, example, "missed") for example in of_class.missed])
+                         for of_class in mistakes],
             "verdicts": {"right": "recognised", "wrong": "not there", "missed": "missed", "truth": "on it"},
-            "cams": explained(self, kinds_of_examples(dataset, probabilities, self.thresholds.values, mistakes)),
+            "cams": page.explained(self, kinds_of_examples(dataset, probabilities, self.thresholds.values, mistakes)),
         }
 
 
@@ -91,7 +82,7 @@ def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds |
             heat_maps = lambda paths, chosen: all_classes(paths, [columns[column] for column in chosen])  # noqa: E731
     thresholds = (thresholds or default_thresholds(dataset.classes)).of(dataset.classes)
     calibration = None if calibration is None else calibration.of(dataset.classes)
-    probabilities = sigmoid(logits)
+    probabilities = probabilities_of(logits, dataset.task)
     return MultilabelReport(
         dataset=dataset, logits=logits,
         average_precisions=average_precisions(dataset, logits),
@@ -135,18 +126,14 @@ class ClassMistakes:
     all_wrong: int
     all_missed: int
 
-    @property
-    def total(self) -> int:
-        """Mistakes of both kinds, shown or not."""
-        return self.all_wrong + self.all_missed
-
 
 def worst_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> list[ClassMistakes]:
     """Of every class that has any, the class with the most of them first."""
-    most = max(1, min(MOST_OF_A_KIND, MOST_THUMBNAILS // (2 * len(dataset.classes))))
+    most = max(1, min(page.MOST_OF_A_KIND, MOST_THUMBNAILS // (2 * len(dataset.classes))))
     mistakes = [class_mistakes(dataset, probabilities, thresholds, column, most)
                 for column in range(len(dataset.classes))]
-    return sorted((of_class for of_class in mistakes if of_class.total), key=lambda of_class: -of_class.total)
+    by_number = sorted(mistakes, key=lambda of_class: -of_class.all_wrong - of_class.all_missed)
+    return [of_class for of_class in by_number if of_class.wrong or of_class.missed]
 
 
 def class_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, column: int, most: int
@@ -156,22 +143,14 @@ def class_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, 
     counted, true = ~dataset.ignored[:, column], dataset.labels[:, column] == 1
     seen = scores >= thresholds[column]
     wrong, missed = np.flatnonzero(counted & ~true & seen), np.flatnonzero(counted & true & ~seen)
-    return ClassMistakes(column, examples_of(wrong, column, scores, most),
-                         examples_of(missed, column, scores, most, lowest_first=True), len(wrong), len(missed))
-
-
-def surest_hit(dataset: Dataset, probabilities: Floats, thresholds: Floats, column: int) -> Example | None:
-    """The true positive of class `column` with the highest probability; None if there is none."""
-    scores = probabilities[:, column]
-    hits = np.flatnonzero((dataset.labels[:, column] == 1) & (scores >= thresholds[column]))
-    return next(iter(examples_of(hits, column, scores, most=1)), None)
+    return ClassMistakes(column, page.examples_of(wrong, column, scores, most),
+                         page.examples_of(missed, column, scores, most, lowest_first=True), len(wrong), len(missed))
 
 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, thresholds: Floats, mistakes: Sequence[ClassMistakes]
                       ) -> dict[str, Sequence[Example]]:
     """What was recognised, wrongly predicted and missed, the clearest cases first, every class at most once in each."""
-    hits = [surest_hit(dataset, probabilities, thresholds, column) for column in range(len(dataset.classes))]
-    return {"right": sorted((hit for hit in hits if hit), key=lambda hit: -hit.probability),
+    return {"right": page.surest((dataset.labels == 1) & decide(probabilities, thresholds), probabilities),
             "wrong": sorted((of_class.wrong[0] for of_class in mistakes if of_class.wrong),
                             key=lambda example: -example.probability),
             "missed": sorted((of_class.missed[0] for of_class in mistakes if of_class.missed),

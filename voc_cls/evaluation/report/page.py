@@ -18,7 +18,7 @@ from voc_cls.evaluation.average_precision import AveragePrecisions
 from voc_cls.evaluation.bootstrap import Intervals
 from voc_cls.evaluation.calibration import Calibrated, Calibration
 from voc_cls.evaluation.multilabel import MultilabelScores
-from voc_cls.evaluation.predictions import Floats, data_uri, thumbnail
+from voc_cls.evaluation.predictions import Bools, Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.charts import Chart, learning_charts, reliability_chart
 from voc_cls.evaluation.singlelabel import SinglelabelScores
 from voc_cls.files import write_text
@@ -182,6 +182,13 @@ def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats, 
     """Up to `most` of the rows as examples of one class, by their probabilities [N], the highest first by default."""
     order = np.argsort((1 if lowest_first else -1) * probabilities[rows], kind="stable")[:most]
     return tuple(Example(int(row), column, float(probabilities[row])) for row in rows[order])
+
+
+def surest(hits: Bools, probabilities: Floats) -> list[Example]:
+    """Of every class that has `hits` [N, classes], the one with the highest probability; the surest class first."""
+    examples = [example for column, rows in enumerate(hits.T)
+                for example in examples_of(np.flatnonzero(rows), column, probabilities[:, column], most=1)]
+    return sorted(examples, key=lambda example: -example.probability)
 
 
 def shown(dataset: Dataset, example: Example, kind: str, heat: npt.NDArray[np.float32] | None = None) -> ShownExample:

@@ -8,24 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, calibrated
-from voc_cls.evaluation.predictions import Floats, log_softmax, softmax
-from voc_cls.evaluation.report.page import (
-    MOST_OF_A_KIND,
-    Example,
-    HeatMaps,
-    MatrixRow,
-    Report,
-    RunDetails,
-    examples_of,
-    explained,
-    reliability_charts,
-    shown,
-)
+from voc_cls.evaluation.predictions import Floats, probabilities_of, top_k
+from voc_cls.evaluation.report import page
+from voc_cls.evaluation.report.page import Example, HeatMaps, MatrixRow, Report, RunDetails
 from voc_cls.evaluation.singlelabel import (
     ConfusedPair,
     Confusion,
@@ -70,24 +61,22 @@ class SinglelabelReport(Report):
                 "log_loss": scores.log_loss, "macro": asdict(scores.macro), "confusion": scores.confusion.to_dict()}
 
     def _page(self) -> dict[str, Any]:
-        dataset, confusion, probabilities = self.dataset, self.scores.confusion, softmax(self.logits)
-        labels = confusion.labels
+        dataset, confusion = self.dataset, self.scores.confusion
+        probabilities = probabilities_of(self.logits, dataset.task)
         pairs = confusion.pairs(MOST_PAIRS)
-        mistakes = [worst_of_pair(dataset, probabilities, pair, MOST_OF_A_KIND) for pair in pairs]
+        mistakes = [worst_of_pair(dataset, probabilities, pair, page.MOST_OF_A_KIND) for pair in pairs]
         return {
             "template": "singlelabel.html", "sections": SECTIONS,
-            "log_loss_by_chance": math.log(len(labels)),
+            "log_loss_by_chance": math.log(len(dataset.classes)),
             "classes": list(zip(self.average_precisions.classes, self.scores.classes, strict=True)),
-            "matrix": matrix(confusion) if len(labels) <= MOST_DRAWN else [],
+            "matrix": matrix(confusion) if len(dataset.classes) <= MOST_DRAWN else [],
             "largest_share": largest_share(confusion),
-            "pairs": [(labels[pair.truth], labels[pair.predicted], pair) for pair in pairs],
             "all_pairs": len(confusion.pairs()),
-            "reliability": reliability_charts(self, "pictures"),
-            "mistakes": [(labels[pair.truth], labels[pair.predicted], pair,
-                          [shown(dataset, example, "wrong") for example in worst])
+            "reliability": page.reliability_charts(self, "pictures"),
+            "mistakes": [(pair, [page.shown(dataset, example, "wrong") for example in worst])
                          for pair, worst in zip(pairs, mistakes, strict=True)],
             "verdicts": {"right": "recognised", "wrong": "wrong", "truth": "true class"},
-            "cams": explained(self, kinds_of_examples(dataset, probabilities, mistakes)),
+            "cams": page.explained(self, kinds_of_examples(dataset, probabilities, mistakes)),
         }
 
 
@@ -98,7 +87,7 @@ def singlelabel_report(dataset: Dataset, logits: Floats, calibration: Calibratio
     columns = [column for column, name in enumerate(dataset.classes) if not classes or name in classes]
     return SinglelabelReport(
         dataset=dataset, logits=logits,
-        average_precisions=average_precisions(dataset, log_softmax(logits), classes),
+        average_precisions=average_precisions(dataset, log_softmax(logits, axis=-1), classes),
         scores=singlelabel_scores(dataset, logits, classes),
         calibration=calibration,
         calibrated=calibrated(dataset, logits, calibration),
@@ -124,14 +113,12 @@ def worst_of_pair(dataset: Dataset, probabilities: Floats, pair: ConfusedPair, m
     """Up to `most` pictures of one class that were predicted as another, the most probable first."""
     scores = probabilities[:, pair.predicted]
     rows = np.flatnonzero((dataset.labels[:, pair.truth] == 1) & (probabilities.argmax(axis=1) == pair.predicted))
-    return examples_of(rows, pair.predicted, scores, most)
+    return page.examples_of(rows, pair.predicted, scores, most)
 
 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, mistakes: Sequence[Sequence[Example]]
                       ) -> dict[str, Sequence[Example]]:
     """The surest right predictions, every class at most once, and the surest wrong ones, every pair at most once."""
-    truth, predicted = dataset.labels.argmax(axis=1), probabilities.argmax(axis=1)
-    hits = [examples_of(np.flatnonzero((truth == column) & (predicted == column)), column, probabilities[:, column], 1)
-            for column in range(len(dataset.classes))]
-    return {kind: sorted((examples[0] for examples in of_kind if examples), key=lambda example: -example.probability)
-            for kind, of_kind in (("right", hits), ("wrong", mistakes))}
+    hits = (dataset.labels == 1) & top_k(probabilities, 1)
+    wrong = sorted((examples[0] for examples in mistakes if examples), key=lambda example: -example.probability)
+    return {"right": page.surest(hits, probabilities), "wrong": wrong}
