@@ -118,30 +118,22 @@ class CreatedNetwork(Network):
 def create_network(net: str = "vgg_16", *, classes: Sequence[str], head: Head = "fc", weights: Path | str | None = None,
                    cut: str | None = None, image_size: int | None = None, normalisation: Normalisation = "auto",
                    precision: str = "float32", exclude: Sequence[str] = (), seed: int = 0,
-                   console: Console | None = None, weights_entry: str | None = None) -> CreatedNetwork:
-    """`voc_cls.create_network`, which prints the table of restored layers on `console`."""
+                   weights_entry: str | None = None) -> CreatedNetwork:
+    """`voc_cls.create_network`."""
     source = WeightsSource.open(RANDOM if weights is None else str(Path(weights).absolute()), net, weights_entry)
     if normalisation == "auto":
         normalisation = source.normalisation(net)
     with seeded(seed):
         built = build_network(net, head, len(classes), policy(precision), image_size, normalisation, cut)
-    digest = source.restore(built, exclude, tuple(classes), None, console or Console(quiet=True))
+    digest = source.restore(built, exclude, tuple(classes), None, Console(quiet=True))
     origin = Origin(source.name, weights_entry, tuple(exclude), seed, digest, network_digest(built))
     return CreatedNetwork(built.spec, built.head, built.model, built.entries, built.grid, origin)
 
 
-@dataclass(frozen=True)
-class NetworkDescription:
-    """What a run from Python records of its network; `not_repeatable` says why that does not create it again."""
-
-    config: NetworkConfig
-    precision: str
-    digest: str | None
-    not_repeatable: str
-
-
-def describe_network(network: Network, trainable: str, seed: int) -> NetworkDescription:
-    """Describes a network before it is trained; from `seed` a repeated run would draw its random weights."""
+def describe_network(network: Network, trainable: str, seed: int) -> tuple[NetworkConfig, str, str | None, str]:
+    """What a run from Python records of its network before it trains: settings, precision, digest of the restored
+    weights; and why these do not create it again, if they do not. `seed`: of the run, which would draw random weights.
+    """
     spec, now = network.spec, network_digest(network)
     policies = {layer.dtype_policy.name for layer in network.model.layers}
     precision = next((name for name, dtype in POLICIES.items() if name != "float32" and dtype in policies), "float32")
@@ -158,7 +150,7 @@ def describe_network(network: Network, trainable: str, seed: int) -> NetworkDesc
     pixels, resize = spec.preprocessing, cast("Resize", spec.preprocessing.resize)
     config = NetworkConfig(str(UNKNOWN) if reason else origin.weights, None if reason else origin.entry, spec.name,
                            head, spec.cut, pixels.size, normalisation_of(pixels), resize, origin.exclude, trainable)
-    return NetworkDescription(config, precision, now if reason else origin.digest, reason)
+    return config, precision, now if reason else origin.digest, reason
 
 
 @contextmanager

@@ -114,25 +114,18 @@ def learning_rate(config: ResolvedTraining) -> Any:
                                                   alpha=0.0 if config.schedule == "cosine" else 1.0, **start)
 
 
-def averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
-    """(variable, its moving average) of everything that is trained; empty without `ema`."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not inner.use_ema:
-        return []
-    # no public access: Keras' own SwapEMAWeights reads the same two lists
-    return list(zip(inner._trainable_variables, inner._model_variables_moving_average, strict=True))
-
-
 @contextmanager
 def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Inside, the model has the averages as its weights. Keras' SwapEMAWeights adds and subtracts them, which rounds:
-    afterwards training would continue from weights that are slightly off."""
-    pairs = averages(optimizer)
-    raw = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
+    """Inside, the model has the averages of an optimiser with `ema` as its weights. Keras' SwapEMAWeights adds and
+    subtracts them, which rounds: afterwards training would continue from weights that are slightly off."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    # no public access: Keras' own SwapEMAWeights reads the same two lists
+    variables, averages = inner._trainable_variables, inner._model_variables_moving_average
+    raw = [keras.ops.convert_to_numpy(variable) for variable in variables]
     try:
-        for variable, average in pairs:
+        for variable, average in zip(variables, averages, strict=True):
             variable.assign(keras.ops.convert_to_numpy(average))
         yield
     finally:
-        for (variable, _), value in zip(pairs, raw, strict=True):
+        for variable, value in zip(variables, raw, strict=True):
             variable.assign(value)

@@ -106,10 +106,8 @@ def train(config: TrainConfig, console: Console, command: Sequence[str] = (), ha
           ) -> TrainedRun:
     """Trains as `config` says; from the moment that the run folder exists it is whole at every moment.
 
-    Args:
-        console: made quiet on all processes but the first.
-        handle_signals: whether SIGTERM and Ctrl-C save a checkpoint and raise Interrupted.
-
+    `console` is made quiet on all processes but the first. handle_signals: whether SIGTERM and Ctrl-C save a checkpoint
+    and raise Interrupted.
     """
     folder = RunFolder(config.run.out)
     if config.run.resume and folder.config.is_file():
@@ -159,10 +157,10 @@ def train_network(network: Network, splits: Splits, out: Path | str, *, trainabl
                          "create it with classes=train.classes")
     groups = option_groups(options)
     seed = groups["training"].seed
-    initial, (dataset, unreadable) = describe_network(network, trainable, seed), dataset_config(splits, seed)
-    groups["compute"] = replace(groups["compute"], precision=initial.precision)
-    settings = TrainConfig(dataset, initial.config, **groups,
-                           run=RunConfig(Path(out), resume, cache_dir=cache_dir)).checked()
+    chosen, precision, digest, changed = describe_network(network, trainable, seed)
+    dataset, unreadable = dataset_config(splits, seed)
+    groups["compute"] = replace(groups["compute"], precision=precision)
+    settings = TrainConfig(dataset, chosen, **groups, run=RunConfig(Path(out), resume, cache_dir=cache_dir)).checked()
     folder = RunFolder(settings.run.out)
     check_folder(folder, settings)
     config = settings.resolved(splits.train)
@@ -170,6 +168,6 @@ def train_network(network: Network, splits: Splits, out: Path | str, *, trainabl
     bars = Console(stderr=True)
     bars.quiet = not (progress and (bars.is_terminal or bars.is_jupyter))
     session = Session(config, folder, splits, network, trained, console or Console(quiet=True), bars)
-    reasons = {"dataset": unreadable, "network": initial.not_repeatable}
+    reasons = {"dataset": unreadable, "network": changed}
     with seeded(seed):
-        return session.run((), initial.digest, {group: reason for group, reason in reasons.items() if reason})
+        return session.run((), digest, {group: reason for group, reason in reasons.items() if reason})

@@ -40,15 +40,10 @@ class Splits:
 
 
 def read_splits(chosen: DatasetConfig, seed: int) -> Splits:
-    """Reads the training, validation and evaluation images.
+    """Reads the training, validation and evaluation images of what `DatasetConfig.checked` returned.
 
-    Args:
-        chosen: where they are, as `DatasetConfig.checked` returns it.
-        seed: draws the validation images where they are a part of the training split; the same seed draws the same.
-
-    Raises:
-        UsageError: where splits overlap, or their classes differ.
-        DataError: for a split that does not exist or cannot be read.
+    `seed` draws the validation images where they are a part of the training split. UsageError where splits overlap, or
+    their classes differ; DataError for a split that does not exist or cannot be read.
     """
     def read(parameter: str, split: str | None) -> Dataset | None:
         if split in (None, NONE):

@@ -31,10 +31,8 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
     that are done when it begins.
 
     Args:
-        folder: of the event files.
         step: number of training steps done so far.
         network: the model whose graph is shown.
-        val: the validation split, if there is one.
         latest: the newest score of `val` with its logits [N, classes]; None before the first validation.
         images: a training batch as the network sees it, float32 [N, H, W, 3] RGB in 0-255, evaluated once; None where
             the steps see no images.
