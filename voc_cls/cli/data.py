@@ -78,7 +78,7 @@ class Check:
     """Print JSON."""
 
     def run(self) -> None:
-        from voc_cls.data.scan import scan_in_background
+        from voc_cls.data.load import scan_in_background
 
         with scan_in_background(self.data, self.root, self.split, self.classes) as wait:
             import_tensorflow()
@@ -131,7 +131,7 @@ class Stats:
     def run(self) -> None:
         from rich.console import Console
 
-        from voc_cls.data.scan import scan_dataset
+        from voc_cls.data.load import scan_dataset
         from voc_cls.data.statistics import draw_statistics, statistics, table
 
         scan = scan_dataset(self.data, self.root, self.split, self.classes)

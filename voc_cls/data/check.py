@@ -22,10 +22,9 @@ from unicodedata import normalize
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.duplicates import Bits, find_duplicates, find_near_duplicates, may_share, perceptual_hash
 from voc_cls.data.files import ADVICE
-from voc_cls.data.load import NO_CLASSES, open_reader
+from voc_cls.data.load import NO_CLASSES, DatasetScan, open_reader
 from voc_cls.data.preprocessing import Preprocessing, decode
 from voc_cls.data.readers.split_scan import shown_classes
-from voc_cls.data.scan import DatasetScan
 from voc_cls.errors import DataError
 from voc_cls.image_file import decodable
 from voc_cls.image_header import ImageError, ImageHeader

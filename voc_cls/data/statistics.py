@@ -16,8 +16,8 @@ from rich.text import Text
 
 from voc_cls.data.dataset import Task
 from voc_cls.data.figure_text import FigureText
+from voc_cls.data.load import DatasetScan
 from voc_cls.data.readers.split_scan import SplitScan
-from voc_cls.data.scan import DatasetScan
 from voc_cls.errors import DataError
 from voc_cls.files import write_aside
 

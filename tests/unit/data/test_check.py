@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.cifar10 import drawn, write_python
 from voc_cls.data.check import Check, check_dataset
-from voc_cls.data.scan import scan_dataset, scan_in_background
+from voc_cls.data.load import scan_dataset, scan_in_background
 from voc_cls.errors import DataError
 
 

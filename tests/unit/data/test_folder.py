@@ -157,8 +157,7 @@ def spoilt(name: str) -> Callable[[Path], object]:
     (lambda root: draw(root / " cat/1.jpg"), r"has the class ' cat', which begins or ends with white space"),
     (lambda root: draw(Path(os.fsdecode(os.fsencode(root) + b"/\xff/1.jpg"))), r"has the class '\\udcff'"),
     (lambda root: draw(Path(os.fsdecode(os.fsencode(root) + b"/cat/\xff.jpg"))), r"its name is not UTF-8"),
-    (lambda root: (root / "cat/loop").symlink_to(root / "cat"), r"cat/loop: is a link that leads back to .*/cat, so"),
-    (lambda root: (root / "cat/loop").symlink_to(root), r"cat/loop: is a link that leads back to"),
+    (lambda root: (root / "cat/loop").symlink_to(root), r"dog/1.jpg: is the same file as .*cat/loop/dog/1.jpg"),
     (lambda root: (root / "cat/loop").symlink_to("loop"), r"cat/loop: cannot be read \(Too many levels"),
     (lambda root: (root / "cat/dogs").symlink_to(root / "dog"), r"dog/1.jpg: is the same file as .*cat/dogs/1.jpg"),
     (lambda root: os.mkfifo(root / "cat/pipe.jpg"), r"cat/pipe.jpg: is a device, pipe or socket"),
@@ -182,6 +181,7 @@ def test_links_are_followed_once(tmp_path: Path):
             (tmp_path / f"maze/{level}/{way}").symlink_to(tmp_path / f"maze/{level + 1}", target_is_directory=True)
     (tmp_path / "maze/12").mkdir()
     (tmp_path / "root/maze").symlink_to(tmp_path / "maze/0")
+    (tmp_path / "root/dog/back").symlink_to(tmp_path / "root/dog")
     dataset = read(tmp_path / "root")
     assert dataset.labels.sum(axis=0).tolist() == [1, 1, 12]
 

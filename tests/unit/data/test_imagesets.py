@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voc_cls.data.readers.voc_lists import class_list_problems, read_split_list, split_names
+from voc_cls.data.readers.voc_folders import class_list_problems, read_split_list, split_names
 from voc_cls.errors import DataError
 
 

@@ -14,8 +14,8 @@ from voc_cls.data import duplicates
 from voc_cls.data.check import check_dataset
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.duplicates import find_near_duplicates, perceptual_hash
+from voc_cls.data.load import scan_dataset
 from voc_cls.data.readers.split_scan import SplitScan
-from voc_cls.data.scan import scan_dataset
 
 
 def scene(seed: int) -> Image.Image:

@@ -12,10 +12,9 @@ from PIL import Image
 from rich.console import Console
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.load import read_dataset
+from voc_cls.data.load import read_dataset, scan_dataset
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.data.readers.voc_annotation import read_annotation
-from voc_cls.data.scan import scan_dataset
 from voc_cls.data.statistics import Range, Statistics, draw_statistics, statistics, table
 from voc_cls.errors import DataError
 

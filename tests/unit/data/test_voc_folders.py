@@ -14,9 +14,8 @@ from PIL import Image
 
 from voc_cls.data.check import check_dataset
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.load import default_splits, load_dataset, open_reader, read_dataset, splits_of
+from voc_cls.data.load import default_splits, load_dataset, open_reader, read_dataset, scan_dataset, splits_of
 from voc_cls.data.readers.voc import CLASSES
-from voc_cls.data.scan import scan_dataset
 from voc_cls.errors import DataError, UsageError
 
 

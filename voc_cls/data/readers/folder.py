@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 from voc_cls.data.dataset import Task
 from voc_cls.data.readers.split_scan import (
@@ -62,7 +63,7 @@ class FolderReader(Reader):
             if len(set().union(*(split.classes for split in layout))) < 2:
                 return False
             folders = [folder for split in layout for folder in split.folders or (split.path,)]
-            return any(entries.images for folder in folders for entries in _walk(folder, (), set()))
+            return any(_is_image(Path(file)) for folder in folders for file in walk(folder))
         except DataError:
             return False
 
@@ -129,18 +130,20 @@ class Entries:
 
 
 def _entries(path: Path) -> Entries:
-    folders: list[Path] = []
-    images: list[Path] = []
-    other_files: list[Path] = []
     try:
-        names = sorted(os.listdir(path))
+        names = sorted(name for name in os.listdir(path) if not _is_hidden(name))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    for name in names:
-        if not name.startswith(".") and name.lower() not in IGNORED_NAMES:
-            file = path / name
-            (folders if os.path.isdir(file) else images if _is_image(file) else other_files).append(file)
-    return Entries(path, tuple(folders), tuple(images), tuple(other_files))
+        _unreadable(error)
+    folders = tuple(path / name for name in names if os.path.isdir(path / name))
+    return Entries(path, folders, *_images_and_others(path / name for name in names if path / name not in folders))
+
+
+def _images_and_others(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    images: list[Path] = []
+    others: list[Path] = []
+    for file in files:
+        (images if _is_image(file) else others).append(file)
+    return tuple(images), tuple(others)
 
 
 def _is_image(path: Path) -> bool:
@@ -178,13 +181,13 @@ def _unwrapped(folder: Path, inside_split: bool) -> Entries:
 def _trees(split: Entries, problems: list[str]) -> tuple[list[LabelledImage], list[Path]]:
     """The images of a folder of class folders, and the other files in these."""
     _refuse_images_beside_folders(split)
-    images, other_files = [], []
+    images: list[LabelledImage] = []
+    other_files: list[Path] = []
     for folder in split.folders:
-        contents = list(_walk(folder, (os.path.realpath(split.path),), set()))
-        paths = [path for entries in contents for path in entries.images]
+        paths, others = _images_and_others(map(Path, walk(folder)))
         problems += [] if paths else [f"{folder}: has no pictures; a class needs some, or remove the folder"]
         images += [LabelledImage(path, (folder.name,)) for path in paths]
-        other_files += [path for entries in contents for path in entries.other_files]
+        other_files += others
     return images, other_files
 
 
@@ -204,20 +207,6 @@ def _flat(split: Entries, problems: list[str]) -> tuple[list[LabelledImage], Seq
                         f"voc-predict --run RUN {split.path} --csv predictions.csv")
     problems += [f"{path}: its name has no class, as cat.0.jpg does; rename it or move it away" for path in unlabelled]
     return images, split.other_files
-
-
-def _walk(folder: Path, above: tuple[str, ...], seen: set[str]) -> Iterator[Entries]:
-    """A class folder and those below it, each real folder once; `above`: the real folders above it."""
-    real = os.path.realpath(folder)
-    if any(Path(parent).is_relative_to(real) for parent in above):
-        raise DataError(f"{folder}: is a link that leads back to {real}, so the tree has no end; remove the link")
-    if real in seen:
-        return
-    seen.add(real)
-    entries = _entries(folder)
-    yield entries
-    for below in entries.folders:
-        yield from _walk(below, (*above, real), seen)
 
 
 def _once(images: list[LabelledImage], problems: list[str]) -> list[LabelledImage]:
@@ -240,3 +229,22 @@ def _refuse_images_beside_folders(entries: Entries) -> None:
     if entries.folders and entries.images:
         raise DataError(f"{entries.images[0]}: is a picture beside folders ({entries.folders[0].name}, …), so its "
                         "class is unknown; move it into one of them")
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """The visible files in a folder and below, sorted; links are followed, and each folder is read once."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not _is_hidden(name))
+        if real not in seen:
+            yield from (os.path.join(parent, name) for name in sorted(names) if not _is_hidden(name))
+        seen.add(real)
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in IGNORED_NAMES

@@ -1,6 +1,6 @@
 """Images with annotations in PASCAL VOC's XML, of VOC itself or of any classes: one split.
 
-`voc_folders` finds the files, `voc_lists` reads the splits, `voc_annotation` the objects; here they become labels. The
+`voc_folders` finds the files and reads the splits, `voc_annotation` the objects; here they become labels. The
 classes are those of `classes.txt` or CVAT's `labelmap.txt` beside the annotations; else VOC's where the annotations
 are, else all that occur, sorted.
 """
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
 
@@ -21,10 +22,10 @@ import numpy.typing as npt
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.data.files import read_header, read_lines
 from voc_cls.data.readers.csv import CLASS_FILE, read_class_file
+from voc_cls.data.readers.folder import walk
 from voc_cls.data.readers.split_scan import Reader, SplitScan, VocObject, class_problem, summed_up
 from voc_cls.data.readers.voc_annotation import Annotation, compare_with_image, object_names, read_annotation
-from voc_cls.data.readers.voc_folders import Devkit, Entry, is_voc, open_devkits
-from voc_cls.data.readers.voc_lists import class_list_problems
+from voc_cls.data.readers.voc_folders import Devkit, Entry, class_list_problems, open_devkits
 from voc_cls.errors import DataError
 from voc_cls.image_header import ImageHeader
 
@@ -37,6 +38,8 @@ BACKGROUND = ("background", "_background_", "__ignore__")
 SOURCE = re.compile(rb"<database>[^<]*\bVOC")
 """How VOC's annotations say where they are from."""
 VOC = CLASSES, "VOC's classes"
+NAMES_LOOKED_AT = 20_000
+"""Files among which an annotation must be for a folder to be recognised."""
 KnownClasses = tuple[tuple[str, ...], str]
 """Classes, and where they are listed."""
 
@@ -78,8 +81,10 @@ class VocReader(Reader):
 
     @staticmethod
     def matches(root: Path) -> bool:
-        """Whether `root` is a folder with VOC annotations."""
-        return is_voc(root)
+        """Whether `root` is a folder with VOC annotations, to judge by the first XML files."""
+        files = (file for file in islice(walk(root), NAMES_LOOKED_AT) if file.lower().endswith(".xml"))
+        return root.is_dir() and any(re.search(rb"<annotation[\s>]", _start(file)) for file in islice(files, 10)
+                                     if os.path.isfile(file))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -235,5 +240,9 @@ def _labelmap(path: Path) -> tuple[str, ...]:
 
 def _is_of_voc(devkit: Devkit) -> bool:
     """Whether the first annotation says that it is VOC's."""
-    with next(iter(devkit.annotations.by_id.values()))[0].open("rb") as file:
-        return SOURCE.search(file.read(4096)) is not None
+    return SOURCE.search(_start(next(iter(devkit.annotations.by_id.values()))[0])) is not None
+
+
+def _start(file: str | Path) -> bytes:
+    with open(file, "rb") as content:
+        return content.read(4096)
