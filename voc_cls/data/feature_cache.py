@@ -133,13 +133,24 @@ class FeatureCache:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.report(f"{title}: {len(digests) - len(missing):,} from the cache, {len(missing):,} to compute and keep in "
                     f"{store.path} ({size / 1e9:.2f} GB)")
-        done = 0
+        done, started = 0, time.monotonic()
+        pending: list[Array] = []
+
+        def write() -> None:
+            nonlocal done, started
+            batches = pending[:]
+            pending.clear()
+            start, done = done, done + sum(len(batch) for batch in batches)
+            store.write([digests[number] for number in missing[start:done]], batches)
+            started = time.monotonic()
+
         try:
             for batch in compute(missing):
-                store.add([digests[number] for number in missing[done:done + len(batch)]], batch)
-                done += len(batch)
+                pending.append(batch)
+                if sum(part.nbytes for part in pending) >= BLOCK_BYTES or time.monotonic() - started >= BLOCK_SECONDS:
+                    write()
         finally:
-            store.write()
+            write()
         if done != len(missing):
             raise ValueError(f"{title}: {done} rows were computed where {len(missing)} are missing")
 
@@ -168,9 +179,6 @@ class _Store:
     """Digest of a row's name → its block and place."""
     blocks: list[Array] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
-    pending: list[tuple[list[str], Array]] = field(default_factory=list)
-    """Computed, not yet written."""
-    started: float = 0.0
 
     @property
     def row_bytes(self) -> int:
@@ -198,27 +206,16 @@ class _Store:
         self.blocks.append(rows.view(self.dtype).reshape(-1, *self.shape))
         self.paths.append(path)
 
-    def add(self, digests: list[str], batch: Array) -> None:
-        """Keeps rows, and writes a block once there is enough for one."""
-        if batch.shape != (len(digests), *self.shape) or batch.dtype != self.dtype:
-            raise ValueError(f"{self.dtype} {[len(digests), *self.shape]} expected, got {batch.dtype} "
-                             f"{list(batch.shape)}")
-        if not self.pending:
-            self.started = time.monotonic()
-        self.pending.append((digests, batch))
-        rows = sum(len(batch) for _, batch in self.pending)
-        if rows * self.row_bytes >= BLOCK_BYTES or time.monotonic() - self.started >= BLOCK_SECONDS:
-            self.write()
-
-    def write(self) -> None:
-        """Writes what was added since the last block as the next one."""
-        pending, self.pending = self.pending, []
-        names = [name for digests, _ in pending for name in digests]
-        if not names:
+    def write(self, names: list[str], batches: list[Array]) -> None:
+        """Writes rows as the next block."""
+        if not batches:
             return
+        rows = np.concatenate(batches)
+        if rows.shape != (len(names), *self.shape) or rows.dtype != self.dtype:
+            raise ValueError(f"{self.dtype} {[len(names), *self.shape]} expected, got {rows.dtype} {list(rows.shape)}")
         record = np.empty(1, [("names", "S64", (len(names),)), ("rows", np.uint8, (len(names), self.row_bytes))])
         record["names"][0] = names
-        np.concatenate([batch for _, batch in pending], out=record["rows"][0].view(self.dtype).reshape(-1, *self.shape))
+        record["rows"][0].view(self.dtype).reshape(-1, *self.shape)[:] = rows
 
         def save(aside: Path) -> None:
             with aside.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Names of classes and files in figures: in any script that this machine has a font for, otherwise as escapes.
+"""Figures: names of classes and files in any script that this machine has a font for, otherwise as escapes.
 
 Matplotlib's own font lacks Chinese, Japanese, Korean, Devanagari, Thai and most emoji; each is a box and a warning.
 """
@@ -11,9 +11,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, chop_cells
+
+from voc_cls.errors import DataError
+from voc_cls.files import write_aside
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WEIGHTS = ("normal", "bold")
 """Figures use both; a bold font may have fewer characters."""
@@ -76,6 +83,14 @@ def shortened(text: str, width: int) -> str:
         return text
     end = (width - 1) // 2
     return f"{chop_cells(text, width - 1 - end)[0]}…{chop_cells(text[::-1], end)[0][::-1]}"
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG, whole or not at all; DataError where it cannot be written."""
+    try:
+        write_aside(path, lambda aside: figure.savefig(aside, format="png"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 
 
 @contextmanager

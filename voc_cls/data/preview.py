@@ -11,11 +11,9 @@ import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED, Dataset
-from voc_cls.data.figure_text import FigureText
+from voc_cls.data.figure_text import FigureText, save_figure
 from voc_cls.data.pipeline import Order, naming_broken_images, training_batches
 from voc_cls.data.preprocessing import Preprocessing, grey_levels
-from voc_cls.errors import DataError
-from voc_cls.files import write_aside
 
 CELL, TITLE, LINE = 2.1, 0.9, 0.17
 """Inches: an image with its name, the title with the subtitle, a line of labels."""
@@ -91,10 +89,7 @@ def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: st
                 axes.set_title(names(shown.names[row], NAME_LENGTH), color=FAINT)
             if column == 0 or mixed[row]:
                 axes.set_xlabel("\n".join(captions[row][column]))
-        try:
-            write_aside(path, lambda aside: figure.savefig(aside, format="png"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+        save_figure(figure, path)
 
 
 def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...], weights: bool) -> list[str]:

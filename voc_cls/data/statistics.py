@@ -15,11 +15,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.figure_text import FigureText
+from voc_cls.data.figure_text import FigureText, save_figure
 from voc_cls.data.load import DatasetScan
 from voc_cls.data.readers.split_scan import SplitScan
-from voc_cls.errors import DataError
-from voc_cls.files import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,10 +235,7 @@ def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
                       f", {largest.split}" if len(drawn) > 1 else "")
         _size_bubbles(axes[-1], np.concatenate([split.sizes for split in drawn]))
         figure.suptitle(fitting(title), x=0.01, ha="left", fontsize=13, fontweight="bold")
-        try:
-            write_aside(path, lambda aside: figure.savefig(aside, format="png"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+        save_figure(figure, path)
 
 
 def _title(drawn: Sequence[Statistics], splits: Sequence[Statistics], classes: int) -> str:

@@ -13,12 +13,11 @@ from voc_cls.demo.drawings import DRAWINGS, Canvas, Colour, pick
 
 Pixels = npt.NDArray[np.float32]
 """[height, width] or [height, width, 3], grey levels 0-255 unless stated otherwise."""
-SIZES = ((375, 500), (333, 500), (500, 375), (500, 334))
+SIZES = ((375, 500), (333, 500), (500, 375))
 """(height, width), the most frequent ones in VOC2007."""
-LANDSCAPE_CHANCE = 0.7
 MAX_OBJECTS = 4
 DIFFICULT_CHANCE = 0.3
-"""Probability of an additional object that is tiny or mostly hidden, if there is room for one."""
+"""Probability of an additional object that is tiny, if there is room for one."""
 CUT_CHANCE = 0.2
 """Probability that an object is partly outside the image."""
 TINY = (18.0, 30.0)
@@ -58,13 +57,14 @@ def compose(random: np.random.Generator, names: Sequence[str]) -> tuple[npt.NDAr
 
     It clearly shows `names`, one to four of VOC's classes, and sometimes a further difficult object.
     """
-    landscape = random.random() < LANDSCAPE_CHANCE
-    size = SIZES[random.integers(2) + (0 if landscape else 2)]
+    size = SIZES[random.integers(len(SIZES))]
     sprites = [draw_sprite(random, name, size, *place)
                for name, place in zip(names, _places(random, len(names), *size), strict=True)]
     if len(names) < MAX_OBJECTS and random.random() < DIFFICULT_CHANCE:
-        sprites.insert(0, _difficult(random, sprites, size))
-    image = background(random, names[0], *size)
+        name, (x, y) = tuple(DRAWINGS)[random.integers(len(DRAWINGS))], random.uniform(0.1, 0.9, 2) * size[::-1]
+        sprites.insert(0, draw_sprite(random, name, size, x, y, random.uniform(*TINY), tiny=True))
+    indoors = (names[0] in INDOOR) != (random.random() < ELSEWHERE_CHANCE)
+    image = (_room if indoors else _landscape)(random, *size)
     for sprite in sprites:
         layer = sprite.layer[INSIDE].astype(np.float32)
         image = image * (1 - layer[..., 3:] / np.float32(255)) + layer[..., :3]
@@ -102,21 +102,6 @@ def draw_sprite(random: np.random.Generator, name: str, size: tuple[int, int], x
     return Sprite(name, layer, tiny)
 
 
-def _difficult(random: np.random.Generator, others: Sequence[Sprite], size: tuple[int, int]) -> Sprite:
-    """An object that is tiny or mostly behind one of `others`."""
-    import cv2
-
-    name = tuple(DRAWINGS)[random.integers(len(DRAWINGS))]
-    if random.random() < 0.5:
-        x, y = random.uniform(0.1, 0.9, 2) * size[::-1]
-        return draw_sprite(random, name, size, x, y, random.uniform(*TINY), tiny=True)
-    front = others[int(random.integers(len(others)))]
-    left, top, broad, high = cv2.boundingRect(front.layer[..., 3])
-    sideways = random.choice((-1.0, 1.0)) * random.uniform(0.25, 0.45) * broad
-    return draw_sprite(random, name, size, left + broad / 2 + sideways - MARGIN, top + high / 2 - MARGIN,
-                       random.uniform(0.6, 0.9) * max(broad, high))
-
-
 def visible_objects(sprites: Sequence[Sprite]) -> tuple[VocObject, ...]:
     """Boxes of the visible part of each sprite; later ones cover earlier ones. 1-based as in VOC."""
     import cv2
@@ -138,14 +123,8 @@ def visible_objects(sprites: Sequence[Sprite]) -> tuple[VocObject, ...]:
     return tuple(reversed(objects))
 
 
-def background(random: np.random.Generator, name: str, height: int, width: int) -> Pixels:
-    """float32 [height, width, 3] RGB: mostly a typical background of `name`; colours and texture from `random`."""
-    indoors = (name in INDOOR) != (random.random() < ELSEWHERE_CHANCE)
-    return (_room if indoors else _landscape)(random, height, width)
-
-
-def noise(random: np.random.Generator, height: int, width: int, cells: float, octaves: int = 4,
-          stretch: float = 1.0) -> Pixels:
+def _noise(random: np.random.Generator, height: int, width: int, cells: float, octaves: int, stretch: float = 1.0
+           ) -> Pixels:
     """float32 [height, width], about -1 to 1: smooth noise of `cells` per height, and finer octaves of half the weight.
 
     stretch: how many times longer than high the grain is.
@@ -176,14 +155,14 @@ def _horizon(upper: Pixels, lower: Pixels, share: float) -> Pixels:
 
 
 def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
-    ground = _plain(pick(random, *GROUNDS), noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
-    clouds = np.clip(noise(random, height, width, 2.5, 5, 2.0) - 0.1, 0, 1) * 70
+    ground = _plain(pick(random, *GROUNDS), _noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
+    clouds = np.clip(_noise(random, height, width, 2.5, 5, 2.0) - 0.1, 0, 1) * 70
     sky = _plain(pick(random, *SKIES), clouds + _ramp(height, -25, 25))
     return _horizon(sky, ground, random.uniform(0.15, 0.4))
 
 
 def _room(random: np.random.Generator, height: int, width: int) -> Pixels:
     stripes = np.arange(width) % 40 < random.uniform(8, 24)
-    wall = _plain(pick(random, *WALLS), np.float32(12) * stripes + noise(random, height, width, 6, 4) * 6)
-    floor = _plain(pick(random, *FLOORS), noise(random, height, width, 20, 3, 8.0) * 12 + _ramp(height, 0, 15))
+    wall = _plain(pick(random, *WALLS), np.float32(12) * stripes + _noise(random, height, width, 6, 4) * 6)
+    floor = _plain(pick(random, *FLOORS), _noise(random, height, width, 20, 3, 8.0) * 12 + _ramp(height, 0, 15))
     return _horizon(wall, floor, random.uniform(0.45, 0.7))

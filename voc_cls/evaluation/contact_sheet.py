@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.figure_text import FigureText
+from voc_cls.data.figure_text import FigureText, save_figure
 from voc_cls.errors import DataError
 from voc_cls.evaluation.predictions import Floats
-from voc_cls.files import write_aside
 from voc_cls.image_file import as_displayed
 from voc_cls.image_header import ImageError
 from voc_cls.prediction import Prediction
@@ -73,10 +72,7 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
             truth = None if truths is None else truths[index]
             _picture(grid[2 * row, column], files[index], names(headings[index], NAME_LENGTH))
             _bars(grid[2 * row + 1, column], predictions[index], threshold, labels, truth, names)
-        try:
-            write_aside(path, lambda aside: figure.savefig(aside, format="png"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be written: {error.strerror}") from None
+        save_figure(figure, path)
     return drawn
 
 

@@ -109,6 +109,6 @@ def test_what_cannot_be_read_or_written_is_named(pictures: list[Path], tmp_path:
     broken.write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"broken\.jpg cannot be drawn"):
         draw_sheet(tmp_path / "sheet.png", [broken], [prediction(0.5)], threshold=0.5)
-    with pytest.raises(DataError, match=r"none/sheet\.png cannot be written: No such file or directory"):
+    with pytest.raises(DataError, match=r"none/sheet\.png: cannot be written \(No such file or directory\)"):
         draw_sheet(tmp_path / "none" / "sheet.png", pictures[:1], [prediction(0.5)], threshold=0.5)
     assert not (tmp_path / "sheet.png").exists()
