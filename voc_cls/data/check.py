@@ -58,10 +58,7 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
                   done: Callable[[], None] = lambda: None) -> Check:
     """Decodes every image with TensorFlow and compares files, splits and classes.
 
-    Args:
-        scan: the data set.
-        start: is called with the number of images to decode.
-        done: is called after each of them.
+    `start` is called with the number of images to decode, `done` after each of them.
     """
     problems = list(scan.problems)
     if not scan.requested:
@@ -157,12 +154,9 @@ class Decoded:
 
 
 def decode_all(paths: Iterable[Path], pixels: Iterable[int], hashing: bool = False) -> Iterator[Decoded | DataError]:
-    """Decodes each of `paths`; yields in their order its hashes, or what is wrong with it.
+    """Decodes each of `paths`, of so many `pixels`; yields in their order its hashes, or what is wrong with it.
 
-    Args:
-        paths: the images.
-        pixels: the number of pixels of each.
-        hashing: whether perceptual hashes are needed.
+    hashing: whether perceptual hashes are needed.
     """
     import tensorflow as tf
 

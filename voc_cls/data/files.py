@@ -103,18 +103,15 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _check_end(path: Path, header: ImageHeader, start: bytes, file: BinaryIO) -> None:
-    size = file.seek(0, os.SEEK_END)
-    missing = None
+    size, needed = file.seek(0, os.SEEK_END), 0
     if header.format == "WebP":
         needed = 8 + struct.unpack_from("<I", start, 4)[0]
-        missing = f"{needed:,} bytes are needed" if size < needed else None
     elif header.format == "BMP" and is_plain_bmp(start):
         needed = struct.unpack_from("<I", start, 10)[0] + (header.width * header.bits // 8 + 3) // 4 * 4 * header.height
-        missing = f"{needed:,} bytes are needed" if size < needed else None
-    elif header.format in ENDS:
-        end, name = ENDS[header.format]
-        missing = None if _ends_with(file, end, header.length, size) else f"{name} is missing"
-    if missing is not None:
+    missing = f"{needed:,} bytes are needed" if size < needed else ""
+    if header.format in ENDS and not _ends_with(file, ENDS[header.format][0], header.length, size):
+        missing = f"{ENDS[header.format][1]} is missing"
+    if missing:
         raise DataError(f"{path}: is a truncated {header.format} of {size:,} bytes: {missing}; copy it anew")
 
 

@@ -161,16 +161,9 @@ def read_dataset(kind: DataKind, root: Roots, split: str, difficult: DifficultPo
                  classes: tuple[str, ...] = ()) -> Dataset:
     """Reads one split; the classes and their order are the same for all splits of `root`.
 
-    Args:
-        kind: of data set, a key of READERS.
-        root: where it is; voc takes several paths.
-        split: one of `splits_of`.
-        difficult: only for kinds with difficult objects.
-        classes: those to read, in this order; others are ignored. By default all.
-
-    Raises:
-        DataError: the first problem, with file, line and what was found, or the splits that exist.
-        UsageError: `difficult` or several roots for a kind that has neither, or a class that does not exist.
+    classes: those to read, in this order; others are ignored; by default all. Raises DataError with the first problem,
+    with file, line and what was found, or with the splits that exist; UsageError for `difficult` or several roots for a
+    kind that has neither, or a class that does not exist.
     """
     return open_reader(kind, root).scan(split, difficult, classes).checked()
 
@@ -227,16 +220,9 @@ class DatasetScan:
 
 
 def scan_dataset(kind: DataKind, root: Roots, split: str | None = None, classes: tuple[str, ...] = ()) -> DatasetScan:
-    """Reads labels and image headers; decodes nothing.
+    """Reads labels and image headers; decodes nothing. DataError where `root` is not a data set of this kind.
 
-    Args:
-        kind: of data set.
-        root: where it is; voc takes several.
-        split: the only split to read; by default all that have classes.
-        classes: those to read; by default all.
-
-    Raises:
-        DataError: `root` is not a data set of this kind.
+    split: the only split to read; by default all that have classes. classes: those to read; by default all.
     """
     reader = open_reader(kind, root)
     labelled = reader.labelled_splits  # DataError where there is no such data set at all

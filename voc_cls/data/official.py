@@ -106,16 +106,9 @@ def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None
                   say: Callable[[str], object] = lambda _: None, console: Console | None = None) -> None:
     """Downloads, checks and unpacks an archive, unless it is there; all of it gets into place or nothing that counts.
 
-    Args:
-        archive: A row of OFFICIAL.
-        out: Folder for its files; made if it is missing.
-        local: The archive, brought by hand; it is left as it is.
-        say: Takes what is worth telling a person.
-        console: For progress bars, if it is a terminal.
-
-    Raises:
-        DownloadError: The archive does not come, is damaged or another one.
-        DataError: There is no room, or something is in the way.
+    out: folder for its files; made if it is missing. local: the archive, brought by hand; it is left as it is. say:
+    takes what is worth telling a person. console: for progress bars, if it is a terminal. Raises DownloadError where
+    the archive does not come, is damaged or another one; DataError where there is no room, or something is in the way.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -147,15 +140,10 @@ def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None
 
 
 def put_into_place(aside: Path, folder: Path, last: str) -> None:
-    """Moves unpacked files into the folder in which other archives of the same set may be already.
+    """Moves unpacked files from `aside` into the folder in which other archives of the same set may be already.
 
-    Args:
-        aside: Where they are.
-        folder: Where they go.
-        last: The file that makes the rest count, such as a split's list; it comes last, so after a kill it is missing.
-
-    Raises:
-        DataError: Another file has one of the names; nothing is moved.
+    `last`, such as a split's list, makes the rest count; it comes last, so after a kill it is missing. Raises DataError
+    where another file has one of the names; then nothing is moved.
     """
     names = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
     names.sort(key=lambda name: name == Path(last))

@@ -43,6 +43,7 @@ BLOCK = 4096
 FILE_LIMIT, UNPACKED_LIMIT = 2**29, 2**31
 """Bytes that a file, and all of an archive, may have; the official ones have 31 and 187 MB."""
 AGAIN = "fetch it again with `voc-data download cifar10`"
+ANOTHER = f"is it of another data set, or damaged? Then {AGAIN}"
 USAGE = f"`root` takes {FOLDER}, the folder above it, or {ARCHIVE}"
 
 Records = npt.NDArray[np.uint8]
@@ -134,19 +135,15 @@ def _write_image(path: Path, record: Records) -> None:
 
 def _records(content: bytes, where: str) -> Records:
     batch = load_pickle(io.BytesIO(content), where, encoding="bytes", error=DataError)
-    if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
+    data, labels = (batch.get(b"data"), batch.get(b"labels")) if isinstance(batch, dict) else (None, None)
+    if not isinstance(data, np.ndarray) or not isinstance(labels, list):
         found = list(batch)[:6] if isinstance(batch, dict) else f"a {type(batch).__name__}"
-        raise DataError(f"{where}: holds {found} where b'data' and b'labels' are expected; is it of another data set?")
-    data, labels = batch[b"data"], batch[b"labels"]
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not len(data):
-        found = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
-        raise DataError(f"{where}: its b'data' is {found} where uint8 [pictures, {PIXELS:,}] is expected; is it of "
-                        "another data set?")
-    if not isinstance(labels, list) or len(labels) != len(data):
-        found = f"{len(labels):,} labels" if isinstance(labels, list) else "no list of labels"
-        raise DataError(f"{where}: has {len(data):,} pictures and {found}; it is damaged, {AGAIN}")
+        raise DataError(f"{where}: holds {found} where an array b'data' and a list b'labels' are expected; {ANOTHER}")
+    if data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not len(data) or len(labels) != len(data):
+        raise DataError(f"{where}: its b'data' is {data.dtype} {list(data.shape)} with {len(labels):,} labels where "
+                        f"uint8 [pictures, {PIXELS:,}] and as many labels are expected; {ANOTHER}")
     if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
-        raise DataError(f"{where}: has labels that are not numbers from 0 to {CLASSES - 1}; is it of another data set?")
+        raise DataError(f"{where}: has labels that are not numbers from 0 to {CLASSES - 1}; {ANOTHER}")
     return np.column_stack([np.array(labels, np.uint8), np.asarray(data)])
 
 
@@ -154,12 +151,10 @@ def _classes(content: bytes, where: str) -> tuple[str, ...]:
     meta = load_pickle(io.BytesIO(content), where, encoding="bytes", error=DataError)
     names = meta.get(b"label_names") if isinstance(meta, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise DataError(f"{where}: has no list b'label_names', as that of CIFAR-10 does; is it of another data set?")
+        raise DataError(f"{where}: has no list b'label_names', as that of CIFAR-10 does; {ANOTHER}")
     classes = tuple(name.decode("latin1") for name in names)
     if len(set(classes)) != CLASSES or len(classes) != CLASSES:
-        raise DataError(f"{where}: names {len(set(classes))} classes, CIFAR-10 has {CLASSES}; is it of another data "
-                        "set?")
-    for name in classes:
-        if problem := class_problem(name):
-            raise DataError(f"{where}: {problem}")
+        raise DataError(f"{where}: names {len(set(classes))} classes, CIFAR-10 has {CLASSES}; {ANOTHER}")
+    if problems := [problem for name in classes if (problem := class_problem(name))]:
+        raise DataError(f"{where}: {problems[0]}")
     return classes

@@ -25,7 +25,7 @@ import numpy as np
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.files import check_file, read_lines
 from voc_cls.data.readers import csv_table
-from voc_cls.data.readers.csv_table import BAR, CLASS, IGNORED, LABELS, PATH, NoClassesError, Table, divided
+from voc_cls.data.readers.csv_table import BAR, CLASS, IGNORED, LABELS, PATH, Table, divided
 from voc_cls.data.readers.image_finder import ImageFinder
 from voc_cls.data.readers.split_scan import (
     LabelledImage,
@@ -78,7 +78,7 @@ class CsvReader(Reader):
         """Whether `root` is a list of images, or a folder with one in it."""
         reader = CsvReader((root,))
         try:
-            return any(reader._is_list(file) for files in reader._files.values() for file in files)
+            return any(not reader._why_no_list(file) for files in reader._files.values() for file in files)
         except DataError:
             return False
 
@@ -87,24 +87,18 @@ class CsvReader(Reader):
         files = self._files
         if self.root.is_file():
             return tuple(files)
-        names = [name for name in files if is_split_name(name) or self._is_list(files[name][0])]
+        names = [name for name in files if is_split_name(name) or not self._why_no_list(files[name][0])]
         if not files:
             raise DataError(f"{self.root}: has no file named .csv or .tsv; {USAGE}")
-        if not names:
-            csv_table.read_columns(next(iter(files.values()))[0].path, self._known)  # raises
+        if not names and (problem := self._why_no_list(next(iter(files.values()))[0])):
+            raise problem
         return tuple(sorted(names, key=lambda name: [(text, int(number or 0)) for text, number in
                                                      re.findall(r"(\D*)(\d*)", name)]))  # train_2 before train_10
 
     def has_classes(self, split: str) -> bool:
         """False for a list of test images without classes, as competitions have them."""
-        try:
-            if split_for("test", (split,)):
-                csv_table.read_columns(self._files[split][0].path, self._known)
-        except NoClassesError:
-            return False
-        except DataError:  # reported when the split is read
-            pass
-        return True
+        return not (split_for("test", (split,)) and
+                    isinstance(self._why_no_list(self._files[split][0]), csv_table.NoClassesError))
 
     def _scan(self, split: str, *_: object) -> SplitScan:
         if split not in self._files:
@@ -189,13 +183,13 @@ class CsvReader(Reader):
         path = self._folder / CLASS_FILE
         return read_class_file(path) if os.path.lexists(path) else ()
 
-    def _is_list(self, file: ListFile) -> bool:
-        """Whether a file is a list of images."""
+    def _why_no_list(self, file: ListFile) -> DataError | None:
+        """Why a file is not a list of images with classes; None where it is one."""
         try:
             csv_table.read_columns(file.path, self._known)
-        except DataError:
-            return False
-        return True
+        except DataError as error:
+            return error
+        return None
 
     def _table(self, path: Path) -> Table:
         """The content of a file, which is read once."""
@@ -210,7 +204,8 @@ class CsvReader(Reader):
                 return self._known, BAR, []
             cells = _cells(self._table(file.path) for file in of_split)
             return self._known, *csv_table.find_separator(cells, self._known)
-        files = [file for files in CsvReader((self._folder,))._files.values() for file in files if self._is_list(file)]
+        files = [file for files in CsvReader((self._folder,))._files.values() for file in files
+                 if not self._why_no_list(file)]
         named = tuple(dict.fromkeys(file.name for file in sorted(files, key=lambda file: file.order)
                                     if file.name and task is Task.SINGLE_LABEL))
         tables = [table for table in (self._table(file.path) for file in files if not file.name)
@@ -278,15 +273,9 @@ def read_class_file(path: Path) -> tuple[str, ...]:
 
 
 def write_list(file: Path, dataset: Dataset, name: Callable[[Path], str]) -> None:
-    """Writes `dataset` as a CSV that is read back as the same.
+    """Writes `dataset` as a CSV that is read back as the same; `name` returns how a path is written.
 
-    Args:
-        file: the CSV to write.
-        dataset: what it lists.
-        name: returns how a path is written, such as relative to the list.
-
-    Raises:
-        DataError: a class of a multi-label data set has a "|" in its name.
+    Raises DataError where a class of a multi-label data set has a "|" in its name.
     """
     single = dataset.task is Task.SINGLE_LABEL
     barred = [label for label in dataset.classes if BAR in label]

@@ -199,14 +199,8 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
                 problems: Iterable[str] = (), warnings: Iterable[str] = ()) -> SplitScan:
     """Reads the headers of `images`.
 
-    Args:
-        root: folder whose last part names the data set.
-        split: name of the split.
-        task: of the data set.
-        classes: all of them, in the order of the labels.
-        images: those of the split.
-        problems: what the reader found already; images that cannot be read are added.
-        warnings: those of the reader.
+    root: folder whose last part names the data set. classes: all of them, in the order of the labels. problems: what
+    the reader found already; images that cannot be read are added.
     """
     all_problems, good, headers = list(problems), [], []
     for image in images:

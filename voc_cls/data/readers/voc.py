@@ -100,9 +100,9 @@ class VocReader(Reader):
         """
         return [problem for devkit in self._devkits if devkit.lists for problem in (
             *(f"{path}: is the annotation of {devkit.images.folder / path.stem}.jpg, which does not exist; add the "
-              "picture or remove the annotation" for path in devkit.without_image()),
+              "picture or remove the annotation" for path in devkit.annotations.without(devkit.images)),
             *(f"{path}: has no annotation {devkit.annotations.folder / path.stem}.xml; add it or remove the picture"
-              for path in devkit.without_annotation()))]
+              for path in devkit.images.without(devkit.annotations)))]
 
     @cached_property
     def _devkits(self) -> tuple[Devkit, ...]:
@@ -183,7 +183,8 @@ def _read_examples(devkit: Devkit, split: str, known: KnownClasses | None, probl
         except DataError as error:
             problems.append(str(error))
     if devkit.lists is None:
-        findings += [(str(path), "has no annotation and is left out") for path in devkit.without_annotation(split)]
+        findings += [(str(path), "has no annotation and is left out")
+                     for path in devkit.images.without(devkit.annotations) if devkit.split_of(path) in (None, split)]
     return examples
 
 

@@ -52,18 +52,11 @@ class Annotation:
 
 
 def read_annotation(path: Path, classes: Sequence[str] | None = None, where: str = "") -> Annotation:
-    """Reads `path`, the annotation of the image `path.stem`.
+    """Reads `path`, the annotation of the image `path.stem`. Everything but the names of the objects is optional.
 
-    Everything but the names of the objects is optional.
-
-    Args:
-        path: the XML file.
-        classes: the names that may occur; None for any.
-        where: the list that `classes` are from.
-
-    Raises:
-        DataError: with file and line: malformed or oversized XML, a document type declaration, an object without a
-            name or of an unknown class, a `difficult` that is neither 0 nor 1, a `filename` of another image.
+    classes: the names that may occur, None for any; where: the list that they are from. Raises DataError for malformed
+    or oversized XML, a document type declaration, an object without a name or of an unknown class, a `difficult` that
+    is neither 0 nor 1, a `filename` of another image.
     """
     root = _parse(path)
     if root.tag != "annotation":

@@ -75,6 +75,10 @@ class Files:
         ids = (composed,) if composed in self.by_id else self.by_name.get(composed.rpartition("/")[2], ())
         return ids[0] if len(ids) == 1 else None
 
+    def without(self, others: Files) -> list[Path]:
+        """The files that have no counterpart among `others`, by their names."""
+        return [files[0] for image_id, files in self.by_id.items() if image_id.rpartition("/")[2] not in others.by_name]
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -151,31 +155,20 @@ class Devkit:
         ids = (self.annotations.id_of(name) or self.images.id_of(name) for name in names)
         return None if {"", ".."} & set(plain.split("/")) else next(filter(None, ids), None)
 
-    def without_image(self) -> list[Path]:
-        """The annotations of no image, in any list or none."""
-        return [files[0] for image_id, files in self.annotations.by_id.items()
-                if image_id.rpartition("/")[2] not in self.images.by_name]
-
-    def without_annotation(self, split: str | None = None) -> list[Path]:
-        """The images that have none, in any list or none; of one split where folders are the splits."""
-        return [files[0] for image_id, files in self.images.by_id.items()
-                if image_id.rpartition("/")[2] not in self.annotations.by_name
-                and (split is None or self._split_of(files[0]) in (None, split))]
-
     @cached_property
     def _folders(self) -> dict[str, list[Path]]:
         """Split → its annotations, without lists."""
         files = sorted(path for paths in self.annotations.by_id.values() for path in paths)
         splits: dict[str | None, list[Path]] = {}
         for path in files:
-            splits.setdefault(self._split_of(path), []).append(path)
+            splits.setdefault(self.split_of(path), []).append(path)
         if len(splits) > 1 and None in splits:
             named = ", ".join(sorted(split for split in splits if split))
             raise DataError(f"{splits[None][0]}: is beside the folders {named}, which are named like splits; move it "
                             "into one of them, or rename these folders")
         return {split or ALL: splits[split] for split in sorted(splits, key=str)}
 
-    def _split_of(self, path: Path) -> str | None:
+    def split_of(self, path: Path) -> str | None:
         """The folder above a file that is named like a split."""
         return next((part for part in path.relative_to(self.root).parts[:-1] if is_split_name(part)), None)
 
@@ -187,7 +180,7 @@ class Devkit:
             return image.parent == xml.parent, len(parts & set(image.relative_to(self.root).parts))
 
         images = [image for image_id in self.images.by_name.get(normalize("NFC", xml.stem), ())
-                  for image in self.images.by_id[image_id] if self._split_of(image) in (None, self._split_of(xml))]
+                  for image in self.images.by_id[image_id] if self.split_of(image) in (None, self.split_of(xml))]
         return tuple(image for image in images if nearness(image) == max(map(nearness, images)))
 
 
@@ -280,15 +273,9 @@ def class_list_problems(path: Path, split: Path, lines: Mapping[str, int], truth
                         resolve: Resolve = lambda _: None, complete: bool = True) -> list[str]:
     """Compares a class list with the annotations; returns a sentence for each difference.
 
-    Images that only the class list has are ignored: a split may have been shortened.
-
-    Args:
-        path: the class list, `<class>_<split>.txt`.
-        split: the list of the split.
-        lines: the images of the split and their lines there.
-        truths: 1, 0 or -1 for each of them, as by `ground_truth`.
-        resolve: returns the id of an image.
-        complete: whether the list must have all images and tell difficult ones apart, as VOC's do and CVAT's do not.
+    Images that only the class list has are ignored: a split may have been shortened. path: `<class>_<split>.txt`.
+    split: the list of the split. lines: its images and their lines. truths: 1, 0 or -1 for each, as by `ground_truth`.
+    complete: whether the list must have all images and tell difficult ones apart, as VOC's do and CVAT's do not.
     """
     entries: dict[str, tuple[int, int]] = {}
     problems = []
