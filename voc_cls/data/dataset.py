@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.groups import AUTO, Grouping, Groups, group_images
+from voc_cls.data.groups import AUTO, Grouping, connected, group_images
 from voc_cls.data.stratify import Stratified
 
 DataKind = Literal["voc", "cifar10", "csv", "folder", "coco"]
@@ -146,7 +146,7 @@ class Dataset:
 
     def stratified(self, grouping: Grouping, copies: Sequence[str]) -> Stratified:
         """The images to be divided; those of a group, and those with equal `copies`, stay together."""
-        return Stratified(self.name, self.classes, self.labels, self.single_label, Groups.by(grouping.keys, copies))
+        return Stratified(self.name, self.classes, self.labels, self.single_label, connected(grouping.keys, copies))
 
     def _part(self, rows: npt.NDArray[np.int64], name: str, draw: Draw) -> Dataset:
         source = self.source and replace(self.source, draws=(*self.source.draws, draw))

@@ -12,7 +12,6 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -78,31 +77,20 @@ def _pattern(group: str, columns: Mapping[str, Sequence[str]]) -> re.Pattern[str
     return pattern
 
 
-@dataclass(frozen=True)
-class Groups:
-    """The groups by number: `first`, one image of each, and `of`, the group of every image."""
+def connected(*keys: Sequence[Hashable]) -> npt.NDArray[np.int64]:
+    """The number of each image's group, in the order in which they come.
 
-    first: npt.NDArray[np.int64]
-    of: npt.NDArray[np.int64]
+    Images that agree in one of the `keys` are a group, and so is a chain of them.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    @classmethod
-    def by(cls, *keys: Sequence[Hashable]) -> Groups:
-        """Images that agree in one of the `keys` are a group, and so is a chain of them."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        images = len(keys[0])
-        nodes = {key: images + node for node, key in enumerate(dict.fromkeys(
-            (kind, key) for kind, column in enumerate(keys) for key in column))}
-        edges = [(image, nodes[kind, key]) for kind, column in enumerate(keys) for image, key in enumerate(column)]
-        starts, ends = np.array(edges, np.int64).reshape(-1, 2).T
-        size = images + len(nodes)
-        graph = coo_array((np.ones(len(edges), bool), (starts, ends)), shape=(size, size))
-        of = connected_components(graph, directed=False)[1][:images]
-        first, groups = np.unique(of, return_index=True, return_inverse=True)[1:]
-        order = np.argsort(np.argsort(first))  # numbered as they come in the list
-        return cls(np.sort(first).astype(np.int64), cast("npt.NDArray[np.int64]", order[groups].astype(np.int64)))
-
-    def rows(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """All images of some groups, in their order."""
-        return np.flatnonzero(np.isin(self.of, groups))
+    images = len(keys[0])
+    nodes = {key: images + node for node, key in enumerate(dict.fromkeys(
+        (kind, key) for kind, column in enumerate(keys) for key in column))}
+    edges = [(image, nodes[kind, key]) for kind, column in enumerate(keys) for image, key in enumerate(column)]
+    starts, ends = np.array(edges, np.int64).reshape(-1, 2).T
+    size = images + len(nodes)
+    graph = coo_array((np.ones(len(edges), bool), (starts, ends)), shape=(size, size))
+    groups: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1][:images].astype(np.int64)
+    return groups

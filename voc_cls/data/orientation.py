@@ -88,14 +88,9 @@ def upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
 
 def _search(content: tf.Tensor, start: int, number: int, going_on: Callable[[tf.Tensor], tf.Tensor],
             length: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """(place, first words) of the first segment after `start` that `going_on` does not skip, or of the last looked at.
+    """(place, first words) of the first segment from `start` on that `going_on` does not skip, or of the last one.
 
-    Args:
-        content: The file.
-        start: Place of the first segment.
-        number: How many words of a segment the functions need.
-        going_on: First words → whether to skip this segment.
-        length: First words → bytes from there to the next segment.
+    Both functions take the first `number` words of a segment; `length` gives the bytes from there to the next one.
     """
     import tensorflow as tf
 

@@ -21,9 +21,6 @@ from voc_cls.files import file_digests, write_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = 7
-"""Lists that the table shows side by side; of more folds it shows the range."""
-
 
 @dataclass(frozen=True)
 class Lists:
@@ -36,17 +33,12 @@ class Lists:
     """The groups of images that were kept together, for people."""
 
     def __rich__(self) -> Table:
-        """Images of every class in every list; of folds, the validation part."""
+        """Images of every class in every list; of folds, the range of the validation parts."""
         from rich.table import Table
 
-        shown = {name: part for name, part in self.parts.items() if not name.startswith("train_")}
-        vals = [part for name, part in shown.items() if name.startswith("val_")]
-        if len(shown) > COLUMNS:
-            shown = {name: part for name, part in shown.items() if not name.startswith("val_")}
-        else:
-            vals = [] if "val_1" in shown else vals
-        caption = [f"val_1 to val_{len(vals)}: smallest and largest"] if vals else []
-        caption += ["train_K: all but val_K and test"] if "train_1" in self.parts else []
+        shown = {name: part for name, part in self.parts.items() if not name.startswith(("train_", "val_"))}
+        vals = [part for name, part in self.parts.items() if name.startswith("val_")]
+        caption = [f"val_1 to val_{len(vals)}: smallest and largest", "train_K: all but val_K and test"] if vals else []
         caption += [f"kept together: {with_flags(self.groups)}"] if self.groups else []
         caption += [f"copies, byte by byte: {self.repeated:,}, in the list of their original"] if self.repeated else []
         table = Table(title=f"{self.source.name}: {len(self.source):,} pictures", caption="\n".join(caption) or None)

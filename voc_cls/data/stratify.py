@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.groups import Groups
 from voc_cls.errors import UsageError
 
 Numbers = npt.NDArray[np.int64]
@@ -28,19 +27,20 @@ MOST_OFF = 0.5
 
 @dataclass(frozen=True)
 class Stratified:
-    """What is divided: images with their labels [N, classes], and which of them stay together."""
+    """What is divided: images with their labels [N, classes], and the number of each one's group, which stays together.
+    """
 
     name: str
     classes: tuple[str, ...]
     labels: npt.NDArray[np.float32]
     single_label: bool
-    groups: Groups
+    groups: Numbers
 
     @cached_property
     def counts(self) -> npt.NDArray[np.float64]:
         """[groups, classes + 1]: images of every class in each group, and in the last column all of them."""
-        counts = np.zeros((len(self.groups.first), len(self.classes) + 1))
-        np.add.at(counts, self.groups.of, np.hstack([self.labels, np.ones((len(self.labels), 1))]))
+        counts = np.zeros((self.groups.max(initial=-1) + 1, len(self.classes) + 1))
+        np.add.at(counts, self.groups, np.hstack([self.labels, np.ones((len(self.labels), 1))]))
         return counts
 
     @property
@@ -69,7 +69,7 @@ class Stratified:
         if not _near(self.counts[part == 1, -1].sum(), images * fraction, images, MOST_OFF):
             raise UsageError(f"{what}: takes about {taken:,} of the {images:,} pictures of {self.name}, "
                              f"{self._sizes()}; give another fraction or `group`")
-        return self.groups.rows(np.flatnonzero(part == 0)), self.groups.rows(np.flatnonzero(part == 1))
+        return np.flatnonzero(part[self.groups] == 0), np.flatnonzero(part[self.groups] == 1)
 
     def folds(self, number: int, seed: int) -> list[tuple[Numbers, Numbers]]:
         """(rows to train on, rows to validate on) of each of `number` folds, both in the order of the list.
@@ -92,8 +92,8 @@ class Stratified:
             if not _near(size, images / number, images, MOST_OFF):
                 raise UsageError(f"{what}: takes about {images // number:,} of the {images:,} pictures of {self.name} "
                                  f"each, {self._sizes()}; choose fewer folds or another `group`")
-        folds = [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(number)]
-        return [(self.groups.rows(train), self.groups.rows(val)) for train, val in folds]
+        part = part[self.groups]
+        return [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(number)]
 
     def _check_classes(self, what: str, least: int, then: str) -> None:
         """UsageError where a class of a single-label data set is in fewer groups than `least`."""

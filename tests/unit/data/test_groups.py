@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voc_cls.data.groups import Groups, group_images
+from voc_cls.data.groups import connected, group_images
 from voc_cls.errors import UsageError
 
 ROBOFLOW = tuple(Path("train", name) for name in (
@@ -16,7 +16,7 @@ FRAMES = tuple(Path(f"/v/patient{patient}/scan_{frame}.png") for patient in (1, 
 
 
 def groups(group: str, paths: tuple[Path, ...], **columns: tuple[str, ...]) -> list[int]:
-    return Groups.by(group_images(group, paths, columns).keys).of.tolist()
+    return connected(group_images(group, paths, columns).keys).tolist()
 
 
 def test_roboflows_variants_are_recognised_and_told():
@@ -57,10 +57,12 @@ def test_what_does_not_group_is_refused(group: str, found: str):
 
 
 def test_groups_are_numbered_as_they_come():
-    by_name = Groups.by(["a", "b", "a", "c", "b"])
-    assert by_name.first.tolist() == [0, 1, 3]
-    assert by_name.rows(np.array([0, 2])).tolist() == [0, 2, 3]
+    random = np.random.default_rng(0)
+    assert connected(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 0, 2, 1]
+    for _ in range(20):
+        first = np.unique(connected(*random.integers(0, 40, (2, 60)).tolist()), return_index=True)[1]
+        assert first.tolist() == sorted(first)
 
 
 def test_images_that_agree_in_one_of_two_things_are_together_and_so_is_a_chain():
-    assert Groups.by(["z", "y", "x", "w", "x"], [1, 2, 1, 4, 4]).of.tolist() == [0, 1, 0, 0, 0]
+    assert connected(["z", "y", "x", "w", "x"], [1, 2, 1, 4, 4]).tolist() == [0, 1, 0, 0, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voc_cls.data.groups import Groups
+from voc_cls.data.groups import connected
 from voc_cls.data.stratify import Stratified
 from voc_cls.errors import UsageError
 
@@ -13,7 +13,7 @@ from voc_cls.errors import UsageError
 def stratified(labels: np.ndarray, single_label: bool = False, keys: list[object] | None = None) -> Stratified:
     classes = tuple(f"class {column}" for column in range(labels.shape[1]))
     return Stratified("images", classes, labels.astype(np.float32), single_label,
-                      Groups.by(keys or list(range(len(labels)))))
+                      connected(keys or list(range(len(labels)))))
 
 
 def drawn(images: int, classes: int, each: int, seed: int) -> np.ndarray:
