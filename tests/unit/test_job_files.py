@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from tests.commands import command
-from voc_cls.training.multihost import COORDINATOR_VARIABLE, RANK_VARIABLES
+from voc_cls.training.distribution import COORDINATOR_VARIABLE, RANK_VARIABLES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SLURM, KUBERNETES = DEPLOY / "slurm/voc-train.sbatch", DEPLOY / "kubernetes/voc-train.yaml"

@@ -1,10 +1,17 @@
-"""Whether a probability of 0.8 is right 8 times of 10, and the rescaling of logits under which it would be.
+"""What is fitted to a validation split: the rescaling of logits under which a probability of 0.8 is right 8 times of
+10, and in multi-label tasks thresholds, the probability from which on a label counts as seen, for the highest F1.
 
-Rescalings are fitted to validation logits: a temperature, one for all classes (Guo et al. 2017, arXiv:1706.04599), and
-in multi-label tasks also Platt's slope and offset per class (Platt 1999, with his smoothed targets, which keep the fit
-finite on separable data). Both rise with the logit, so neither changes a ranking, an average precision, or what a
-threshold decides that is moved along. They are therefore only reported: the served probabilities and the thresholds
-are the network's own.
+Rescalings are a temperature, one for all classes (Guo et al. 2017, arXiv:1706.04599), and in multi-label tasks also
+Platt's slope and offset per class (Platt 1999, with his smoothed targets, which keep the fit finite on separable data).
+Both rise with the logit, so neither changes a ranking, an average precision, or what a threshold decides that is moved
+along. They are therefore only reported: the served probabilities and the thresholds are the network's own.
+
+The threshold with the highest F1 on some tens of validation positives is largely chance: on other pictures of the real
+VOC2007 part it was worse than one threshold for all classes (docs/decisions.md). So a class's probabilities are first
+calibrated by Platt's line, and the threshold is the one with the highest F1 to be expected under these: half of that
+F1, as a calibrated probability (Lipton et al. 2014, arXiv:1402.1892), carried back through the line. A class with fewer
+than LEAST_POSITIVES positives gets the threshold that is best in the same sense for all entries together (OF1); where
+there is no positive at all, it is 0.5.
 """
 
 from __future__ import annotations
@@ -17,13 +24,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import RunError
 from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, probabilities_of
 
-FILE = "calibration.json"
+CALIBRATION_FILE, THRESHOLDS_FILE = "calibration.json", "thresholds.json"
 """In the run folder."""
+DEFAULT_THRESHOLD = 0.5
 BINS = 15
 """Of equal width, as in Guo et al. 2017."""
 LEAST_POSITIVES = 10
@@ -74,6 +84,37 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {name: value for name, value in asdict(self).items() if value}  # without empty `classes`
+
+
+@dataclass(frozen=True)
+class ClassThreshold:
+    """A probability, whether it is the class's own, and how many validation positives there were to choose it by."""
+
+    threshold: float
+    chosen: Literal["class", "shared", "default"]
+    positives: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"{self.threshold} is not a probability")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """One for each class, in the order of the network's outputs; `split` is what they were chosen on, None: nothing."""
+
+    split: str | None
+    shared: float
+    classes: dict[str, ClassThreshold]
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """float64 [classes]."""
+        return np.array([of_class.threshold for of_class in self.classes.values()])
+
+    def of(self, names: Sequence[str]) -> Thresholds:
+        """Those of `names` alone, in that order."""
+        return replace(self, classes={name: self.classes[name] for name in names})
 
 
 @dataclass(frozen=True)
@@ -169,6 +210,39 @@ def fit_class_line(truth: Bools, logits: Floats) -> PlattLine | None:
     return line if line.slope > 0 else None
 
 
+def default_thresholds(labels: Sequence[str]) -> Thresholds:
+    """0.5 for every class: for a run without a validation split."""
+    return Thresholds(None, DEFAULT_THRESHOLD, dict.fromkeys(labels, ClassThreshold(DEFAULT_THRESHOLD, "default", 0)))
+
+
+def choose_thresholds(validation: Dataset, logits: Floats) -> Thresholds:
+    """Thresholds from the validation split's labels and logits [N, classes]; ignored entries are left out."""
+    counted, true = ~validation.ignored, validation.labels == 1
+    pooled = true[counted]
+    line = PlattLine(0.0, 0.0) if pooled.all() or not pooled.any() else fit_line(pooled, logits[counted])
+    if line.slope <= 0:  # nothing to learn from, or a network worse than chance
+        return default_thresholds(validation.classes)
+    shared = best_f1_threshold(logits[counted], line)
+    classes = {}
+    for column, (name, rows) in enumerate(zip(validation.classes, counted.T, strict=True)):
+        truth, scores = true[rows, column], logits[rows, column]
+        own = fit_class_line(truth, scores)
+        classes[name] = (ClassThreshold(shared, "shared", int(truth.sum())) if own is None else
+                         ClassThreshold(best_f1_threshold(scores, own), "class", int(truth.sum())))
+    return Thresholds(validation.name, shared, classes)
+
+
+def best_f1_threshold(logits: Floats, line: PlattLine) -> float:
+    """The best threshold for entries with these logits, if `line` is their calibration.
+
+    Of the k most probable entries, q being the calibrated probabilities, 2 × (sum of their q) / (k + sum of all q) is
+    the F1 to be expected; its highest value is twice the calibrated threshold.
+    """
+    calibrated = -np.sort(-expit(line.slope * np.asarray(logits, np.float64) + line.offset))
+    expected = 2 * np.cumsum(calibrated) / (np.arange(1, len(calibrated) + 1) + calibrated.sum())
+    return float(expit((logit(expected.max() / 2) - line.offset) / line.slope))
+
+
 def calibrated(dataset: Dataset, logits: Floats, calibration: Calibration | None) -> Calibrated:
     """Reliability of the logits [N, classes], and of the rescaled ones."""
     raw = reliability(dataset, logits)
@@ -222,7 +296,16 @@ def read_calibration(run: Path, labels: Sequence[str], task: Task) -> Calibratio
         lines = values["classes"].items() if task is Task.MULTI_LABEL else ()
         return Calibration(values["split"], values["temperature"], {name: PlattLine(**line) for name, line in lines})
 
-    return read_fitted(run / FILE, labels, build)
+    return read_fitted(run / CALIBRATION_FILE, labels, build)
+
+
+def read_thresholds(run: Path, labels: Sequence[str]) -> Thresholds | None:
+    """The run's thresholds, None if it has none; RunError if the file is not of these labels."""
+    def build(values: dict[str, Any]) -> Thresholds:
+        classes = {name: ClassThreshold(**entry) for name, entry in values["classes"].items()}
+        return Thresholds(values["split"], values["shared"], classes)
+
+    return read_fitted(run / THRESHOLDS_FILE, labels, build)
 
 
 def read_fitted(path: Path, labels: Sequence[str], build: Callable[[dict[str, Any]], Fit]) -> Fit | None:

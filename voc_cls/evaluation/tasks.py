@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.evaluation import calibration, thresholds
+from voc_cls.evaluation import calibration
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.predictions import Floats
@@ -34,7 +34,7 @@ class Score:
 class Fitted:
     """What is fitted to the validation split of a run; None: nothing was."""
 
-    thresholds: thresholds.Thresholds | None = None
+    thresholds: calibration.Thresholds | None = None
     """Multi-label only."""
     calibration: calibration.Calibration | None = None
 
@@ -55,7 +55,7 @@ def score(validation: Dataset, logits: Floats) -> Score:
 
 def fit(validation: Dataset, logits: Floats) -> Fitted:
     """Thresholds (multi-label) and calibration, where the validation pictures allow it, from logits [N, classes]."""
-    chosen = thresholds.choose_thresholds(validation, logits) if validation.task is Task.MULTI_LABEL else None
+    chosen = calibration.choose_thresholds(validation, logits) if validation.task is Task.MULTI_LABEL else None
     return Fitted(chosen, calibration.fit_calibration(validation, logits))
 
 
@@ -63,11 +63,11 @@ def write_fitted(run: Path, fitted: Fitted, labels: Collection[str]) -> tuple[Pa
     """Writes thresholds.json and calibration.json into the run folder, each whole or not at all; returns the files."""
     contents: dict[Path, dict[str, Any]] = {}
     if fitted.thresholds is not None:
-        contents[run / thresholds.FILE] = asdict(fitted.thresholds)
+        contents[run / calibration.THRESHOLDS_FILE] = asdict(fitted.thresholds)
     if fitted.calibration is not None:
-        contents[run / calibration.FILE] = {"classes": list(labels)} | fitted.calibration.to_dict()
+        contents[run / calibration.CALIBRATION_FILE] = {"classes": list(labels)} | fitted.calibration.to_dict()
     else:
-        (run / calibration.FILE).unlink(missing_ok=True)  # of an earlier fit
+        (run / calibration.CALIBRATION_FILE).unlink(missing_ok=True)  # of an earlier fit
     for file, values in contents.items():
         write_json(file, values)
     return tuple(contents)
@@ -76,13 +76,13 @@ def write_fitted(run: Path, fitted: Fitted, labels: Collection[str]) -> tuple[Pa
 def read_fitted(run: Path, labels: Collection[str], task: Task) -> Fitted:
     """What the run folder has; RunError if a file is not of this task and these labels."""
     names = tuple(labels)
-    return Fitted(thresholds.read_thresholds(run, names) if task is Task.MULTI_LABEL else None,
+    return Fitted(calibration.read_thresholds(run, names) if task is Task.MULTI_LABEL else None,
                   calibration.read_calibration(run, names, task))
 
 
 def is_fitted(run: Path, task: Task) -> bool:
     """Whether the run folder has the file that a fit always writes."""
-    return (run / (thresholds.FILE if task is Task.MULTI_LABEL else calibration.FILE)).exists()
+    return (run / (calibration.THRESHOLDS_FILE if task is Task.MULTI_LABEL else calibration.CALIBRATION_FILE)).exists()
 
 
 def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classes: Collection[str] = (),

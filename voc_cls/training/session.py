@@ -20,12 +20,11 @@ from voc_cls.nets.network import Network, build_network
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import ResolvedConfig, RunConfig, TrainConfig, option_groups
 from voc_cls.training.devices import policy
-from voc_cls.training.distribution import SINGLE, Distribution
+from voc_cls.training.distribution import SINGLE, Distribution, joined
 from voc_cls.training.fit import Fit
 from voc_cls.training.freezing import Trained, freeze
 from voc_cls.training.initial_weights import WeightsSource, describe_network, seeded
 from voc_cls.training.losses import build_loss
-from voc_cls.training.multihost import joined
 from voc_cls.training.run_folder import RunFolder, check_folder, describe_start, images_digest, start_folder
 from voc_cls.training.splits import Splits, check_splits, dataset_config, read_splits
 from voc_cls.training.summary import show_start

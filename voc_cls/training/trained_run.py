@@ -15,20 +15,14 @@ from voc_cls.data.dataset import Dataset, Task, html_table
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import preprocess
 from voc_cls.errors import RunError, UsageError
+from voc_cls.evaluation import predictions
 from voc_cls.evaluation.bootstrap import RESAMPLES
+from voc_cls.evaluation.calibration import Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
-from voc_cls.evaluation.predictions import (
-    Floats,
-    Predictions,
-    check_binary,
-    probabilities_of,
-    write_binary_table,
-    write_predictions,
-)
+from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.tasks import evaluate, read_fitted
-from voc_cls.evaluation.thresholds import Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.tta import Tta, at_any_size, views_of
 from voc_cls.files import write_json
 from voc_cls.nets.network import Network, build_network
@@ -190,7 +184,7 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
     """
     check_dataset(trained, dataset, classes)
     if any(results.table for results in files):
-        check_binary(dataset)
+        predictions.check_binary(dataset)
     if logits is None:
         logits = trained.logits(dataset.paths, "evaluate", tta)
     run = RunDetails(trained.name, trained.config, tuple(trained.folder.read_metrics()), trained.weights, tta)
@@ -199,9 +193,9 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
     probabilities = probabilities_of(logits, trained.task)
     for results in files:
         if results.predictions is not None:
-            write_predictions(results.predictions, dataset, probabilities)
+            predictions.write_predictions(results.predictions, dataset, probabilities)
         if results.table is not None:
-            write_binary_table(results.table, dataset, probabilities)
+            predictions.write_binary_table(results.table, dataset, probabilities)
         if results.sheet is not None:
             draw_samples(results.sheet, dataset, probabilities, trained.name, results.samples,
                          trained.config["training"]["seed"])

@@ -19,10 +19,9 @@ from lxml import html
 from PIL import Image
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.calibration import fit_calibration
+from voc_cls.evaluation.calibration import choose_thresholds, fit_calibration
 from voc_cls.evaluation.report.multilabel import multilabel_report
 from voc_cls.evaluation.report.page import RunDetails
-from voc_cls.evaluation.thresholds import choose_thresholds
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = ("bus", EVIL, "car", "cat & dog", "person")

@@ -9,10 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.calibration import fit_calibration
+from voc_cls.evaluation.calibration import choose_thresholds, fit_calibration
 from voc_cls.evaluation.report.multilabel import multilabel_report
 from voc_cls.evaluation.tables import report_tables
-from voc_cls.evaluation.thresholds import choose_thresholds
 
 
 def test_the_table_fits_80_columns_and_names_the_policy():

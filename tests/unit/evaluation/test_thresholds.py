@@ -14,14 +14,16 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.errors import RunError
-from voc_cls.evaluation.calibration import LEAST_POSITIVES, PlattLine, fit_line
-from voc_cls.evaluation.tasks import Fitted, write_fitted
-from voc_cls.evaluation.thresholds import (
+from voc_cls.evaluation.calibration import (
+    LEAST_POSITIVES,
+    PlattLine,
     best_f1_threshold,
     choose_thresholds,
     default_thresholds,
+    fit_line,
     read_thresholds,
 )
+from voc_cls.evaluation.tasks import Fitted, write_fitted
 
 LABELS = ("common", "rare")
 

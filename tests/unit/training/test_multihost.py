@@ -8,12 +8,11 @@ import threading
 import pytest
 
 from voc_cls.errors import RunError, UsageError
-from voc_cls.training import multihost
-from voc_cls.training.distribution import Distribution
-from voc_cls.training.multihost import address_of, await_chief, rank_of
+from voc_cls.training import distribution
+from voc_cls.training.distribution import Distribution, address_of, await_chief, rank_of
 
 
-@pytest.mark.parametrize("name", multihost.RANK_VARIABLES)
+@pytest.mark.parametrize("name", distribution.RANK_VARIABLES)
 def test_the_rank_comes_from_the_launcher(name: str):
     assert rank_of(None, 4, {name: "3"}) == 3
 
@@ -45,7 +44,7 @@ def test_below_slurm_jax_finds_the_address():
 
 
 def test_rank_0_may_start_later_but_not_never(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(multihost, "JOIN_SECONDS", 2)
+    monkeypatch.setattr(distribution, "JOIN_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     address = f"127.0.0.1:{port}"

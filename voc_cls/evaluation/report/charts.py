@@ -6,7 +6,7 @@ SVG instead of pictures, so that they take the page's colours (light, dark, prin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,31 +42,28 @@ class Dot:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws; `description` is for screen readers."""
+    """What the template draws; `description` is for screen readers.
+
+    The area between the axes reaches from (`left`, `top`) to (`right`, `bottom`), in SVG units (CSS pixels at the
+    page's usual width); the ranges are the values at its edges.
+    """
 
     title: str
     description: str
-    frame: Frame
-    x_title: str
-    x_ticks: dict[float, str]
-    """Value → label."""
-    y_ticks: dict[float, str]
-    lines: dict[str, str]
-    """CSS class → SVG path."""
-    bars: tuple[Bar, ...] = ()
-    dots: tuple[Dot, ...] = ()
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The area between the axes, in SVG units (CSS pixels at the page's usual width), and the values at its edges."""
-
     left: float
     right: float
     top: float
     bottom: float
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
+    x_title: str
+    x_ticks: dict[float, str]
+    """Value → label."""
+    y_ticks: dict[float, str]
+    lines: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    """CSS class → values of both axes."""
+    bars: tuple[Bar, ...] = ()
+    dots: tuple[Dot, ...] = ()
+    x_range: tuple[float, float] = (0, 1)
+    y_range: tuple[float, float] = (0, 1)
 
     def x(self, value: Any) -> Any:
         """Positions of values of the x axis; numbers or arrays."""
@@ -89,16 +86,15 @@ def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[fl
                            ) -> Chart:
     """The precision/recall curve of the class `name`, with the area that is its average precision; `truth` [N] needs a
     positive. `at` is (recall, precision) at the threshold, NaN: not shown."""
-    frame = Frame(30, 192, 6, 150, (0, 1), (0, 1))
     precision, recall = precision_recall(truth, scores)
     monotone = np.maximum.accumulate(precision[::-1])[::-1]
-    recall = np.append(0.0, recall)
-    area = f"{frame.path(recall, np.append(monotone[0], monotone))}V{frame.bottom:.1f}H{frame.left:.1f}Z"
+    area = np.concatenate([[0, 0], recall, recall[-1:]]), np.concatenate([[0], monotone[:1], monotone, [0]])
     dots = () if np.isnan(at).any() else (
         Dot(*at, f"threshold {threshold:.2f}: precision {at[1]:.1%}, recall {at[0]:.1%}"),)
     ticks = {value: f"{value:g}" for value in (0.0, 0.5, 1.0)}
-    return Chart(name, f"precision over recall of {name}", frame, "recall", ticks, ticks,
-                 {"area": area, "line": frame.path(recall, np.append(precision[0], precision))}, dots=dots)
+    line = np.append(0.0, recall), np.append(precision[0], precision)
+    return Chart(name, f"precision over recall of {name}", 30, 192, 6, 150, "recall", ticks, ticks,
+                 {"area": area, "line": line}, dots=dots)
 
 
 def precision_recall(truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
@@ -126,25 +122,25 @@ def _over_steps(title: str, steps: Floats, values: Floats, best: bool) -> Chart:
     if high - low <= 1e-6 * abs(high):  # a constant is drawn in the middle
         low, high = min(0.0, 2 * low), max(0.0, 2 * high) or 1.0
     y_ticks = round_ticks(low, high)
-    frame = Frame(46, 320, 10, 170, (0.0, last), (min(low, y_ticks[0]), max(high, y_ticks[-1])))
     highest = int(values.argmax())
     dot = Dot(steps[highest], values[highest], f"best {values[highest]:.4f} at step {steps[highest]:,.0f}")
     return Chart(title, f"{title} from {values[0]:.4g} at step {steps[0]:,.0f} to {values[-1]:.4g} at step "
-                        f"{steps[-1]:,.0f}", frame, "step",
+                        f"{steps[-1]:,.0f}", 46, 320, 10, 170, "step",
                  {tick: f"{tick:,.0f}" for tick in round_ticks(0.0, last) if tick <= last},
-                 {tick: f"{tick:.4g}" for tick in y_ticks}, {"line": frame.path(steps, values)},
-                 dots=(dot,) if best else ())
+                 {tick: f"{tick:.4g}" for tick in y_ticks}, {"line": (steps, values)},
+                 dots=(dot,) if best else (), x_range=(0, last),
+                 y_range=(min(low, y_ticks[0]), max(high, y_ticks[-1])))
 
 
 def reliability_chart(title: str, reliability: Reliability, unit: str) -> Chart:
     """Bars: the share of the entries (`unit` is their plural) in a range of probabilities that is true."""
-    frame = Frame(34, 300, 8, 226, (0, 1), (0, 1))
     bars = tuple(Bar(of_bin.lower, of_bin.upper, of_bin.accuracy, f"{of_bin.count:,} {unit} at {of_bin.confidence:.1%} "
                      f"on average: {of_bin.accuracy:.1%} of them true") for of_bin in reliability.bins if of_bin.count)
     ticks = {value: f"{value:g}" for value in (0.0, 0.25, 0.5, 0.75, 1.0)}
     description = f"share of true {unit} over probability, {title}: expected calibration error {reliability.ece:.4f}"
-    return Chart(title, description, frame, "probability", ticks, ticks,
-                 {"diagonal": frame.path(np.array([0.0, 1.0]), np.array([0.0, 1.0]))}, bars)
+    diagonal = np.array([0.0, 1.0])
+    return Chart(title, description, 34, 300, 8, 226, "probability", ticks, ticks, {"diagonal": (diagonal, diagonal)},
+                 bars)
 
 
 def round_ticks(low: float, high: float) -> tuple[float, ...]:

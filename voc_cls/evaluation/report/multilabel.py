@@ -11,19 +11,15 @@ import numpy as np
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
-from voc_cls.evaluation.calibration import Calibration, calibrated
+from voc_cls.evaluation.calibration import Calibration, Thresholds, calibrated, default_thresholds
 from voc_cls.evaluation.multilabel import MultilabelScores, decide, multilabel_intervals, multilabel_scores
 from voc_cls.evaluation.predictions import Bools, Floats, probabilities_of
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
 from voc_cls.evaluation.report.page import Example, HeatMaps, MatrixRow, Report, RunDetails
-from voc_cls.evaluation.thresholds import Thresholds, default_thresholds
 
 MOST_THUMBNAILS = 160
 """Of mistakes, in the whole page; about 14 kB each."""
-SECTIONS = {"summary": "Summary", "classes": "Classes", "curves": "Precision and recall", "learning": "Learning",
-            "together": "Co-occurrence", "reliability": "Reliability", "mistakes": "Mistakes", "where": "Grad-CAM",
-            "made": "Training run"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -54,7 +50,7 @@ class MultilabelReport(Report):
         mistakes = worst_mistakes(dataset, probabilities, self.thresholds.values)
         decided = decide(probabilities, self.thresholds.values) & ~dataset.ignored
         return {
-            "template": "multilabel.html", "sections": SECTIONS,
+            "template": "multilabel.html",
             "classes": list(zip(self.average_precisions.classes, self.scores.classes,
                                 self.thresholds.classes.values(), strict=True)),
             "curves": curves(self),
@@ -65,7 +61,6 @@ class MultilabelReport(Report):
                           [page.shown(dataset, example, "wrong") for example in of_class.wrong],
                           [page.shown(dataset, example, "missed") for example in of_class.missed])
                          for of_class in mistakes],
-            "verdicts": {"right": "recognised", "wrong": "not there", "missed": "missed", "truth": "on it"},
             "cams": page.explained(self, kinds_of_examples(dataset, probabilities, self.thresholds.values, mistakes)),
         }
 

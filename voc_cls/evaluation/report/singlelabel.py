@@ -17,20 +17,12 @@ from voc_cls.evaluation.calibration import Calibration, calibrated
 from voc_cls.evaluation.predictions import Floats, probabilities_of, top_k
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.page import Example, HeatMaps, MatrixRow, Report, RunDetails
-from voc_cls.evaluation.singlelabel import (
-    ConfusedPair,
-    Confusion,
-    SinglelabelScores,
-    singlelabel_intervals,
-    singlelabel_scores,
-)
+from voc_cls.evaluation.singlelabel import Confusion, SinglelabelScores, singlelabel_intervals, singlelabel_scores
 
 MOST_DRAWN = 60
 """Classes up to which the matrix is drawn; a larger one could not be read."""
 MOST_PAIRS = 12
 """Of confused classes, in the list and with pictures."""
-SECTIONS = {"summary": "Summary", "classes": "Classes", "confusion": "Confusion", "learning": "Learning",
-            "reliability": "Reliability", "mistakes": "Mistakes", "where": "Grad-CAM", "made": "Training run"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -63,10 +55,12 @@ class SinglelabelReport(Report):
     def _page(self) -> dict[str, Any]:
         dataset, confusion = self.dataset, self.scores.confusion
         probabilities = probabilities_of(self.logits, dataset.task)
-        pairs = confusion.pairs(MOST_PAIRS)
-        mistakes = [worst_of_pair(dataset, probabilities, pair, page.MOST_OF_A_KIND) for pair in pairs]
+        pairs, predicted = confusion.pairs(MOST_PAIRS), probabilities.argmax(axis=1)
+        rows = [(dataset.labels[:, pair.truth] == 1) & (predicted == pair.predicted) for pair in pairs]
+        mistakes = [page.examples_of(np.flatnonzero(of_pair), pair.predicted, probabilities[:, pair.predicted],
+                                     page.MOST_OF_A_KIND) for of_pair, pair in zip(rows, pairs, strict=True)]
         return {
-            "template": "singlelabel.html", "sections": SECTIONS,
+            "template": "singlelabel.html",
             "log_loss_by_chance": math.log(len(dataset.classes)),
             "classes": list(zip(self.average_precisions.classes, self.scores.classes, strict=True)),
             "matrix": matrix(confusion) if len(dataset.classes) <= MOST_DRAWN else [],
@@ -75,7 +69,6 @@ class SinglelabelReport(Report):
             "reliability": page.reliability_charts(self, "pictures"),
             "mistakes": [(pair, [page.shown(dataset, example, "wrong") for example in worst])
                          for pair, worst in zip(pairs, mistakes, strict=True)],
-            "verdicts": {"right": "recognised", "wrong": "wrong", "truth": "true class"},
             "cams": page.explained(self, kinds_of_examples(dataset, probabilities, mistakes)),
         }
 
@@ -107,13 +100,6 @@ def matrix(confusion: Confusion) -> list[MatrixRow]:
 def largest_share(confusion: Confusion) -> float:
     """The largest share of a class that is predicted as one other class, 0-1; 1 if there are no mistakes."""
     return max((pair.share for pair in confusion.pairs()), default=1.0)
-
-
-def worst_of_pair(dataset: Dataset, probabilities: Floats, pair: ConfusedPair, most: int) -> tuple[Example, ...]:
-    """Up to `most` pictures of one class that were predicted as another, the most probable first."""
-    scores = probabilities[:, pair.predicted]
-    rows = np.flatnonzero((dataset.labels[:, pair.truth] == 1) & (probabilities.argmax(axis=1) == pair.predicted))
-    return page.examples_of(rows, pair.predicted, scores, most)
 
 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, mistakes: Sequence[Sequence[Example]]
