@@ -34,16 +34,6 @@ class StopSignals:
 class StopEvent(asyncio.Event):
     """Set when the server stops; ends streams whose callers would keep them open."""
 
-    async def run(self, work: Awaitable[Any]) -> None:
-        """Runs `work` to its end or until the server stops, whichever comes first."""
-        task = asyncio.ensure_future(work)
-        try:
-            await wait_first(task, self)
-            if task.done():
-                task.result()
-        finally:
-            task.cancel()
-
     async def until(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """The requests of a stream, as if the caller sent no more once the server stops."""
         while True:

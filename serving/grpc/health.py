@@ -26,6 +26,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Check, List and Watch.
 
     "" and the services are SERVING while every model has a version that answers; a model's name, while that has one.
+    Before the registry is opened, and after, everything is NOT_SERVING.
     """
 
     def __init__(self, services: Sequence[str], models: ModelRegistry, stop_event: StopEvent) -> None:
@@ -34,22 +35,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._stop_event = stop_event
         self._statuses: dict[str, int] = {}
         self._changed = asyncio.Event()
-        self._opened = False
-
-    def open(self) -> None:
-        """Reports the state of the models from now on; before that everything is NOT_SERVING."""
-        self._opened = True
-        self.refresh()
-
-    def enter_graceful_shutdown(self) -> None:
-        """Everything is NOT_SERVING from now on."""
-        self._opened = False
         self.refresh()
 
     def refresh(self) -> None:
+        """Reads the state of the models, and wakes the streams."""
         ready = {name: self._models.ready_model(name) for name in self._models.names}
         ready |= dict.fromkeys(self._services, self._models.ready)
-        self._statuses = {name: SERVING if able and self._opened else NOT_SERVING for name, able in ready.items()}
+        self._statuses = {name: SERVING if able else NOT_SERVING for name, able in ready.items()}
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -73,4 +65,4 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             sent = status
             if self._stop_event.is_set():
                 return
-            await self._stop_event.run(changed.wait())
+            await changed.wait()

@@ -49,9 +49,8 @@ class ReflectionService(reflection.ReflectionServicer):  # type: ignore[misc]
 
 def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeConfig,
                  stop_event: StopEvent) -> HealthService:
-    """Adds all services to `server`; the returned health service is NOT_SERVING until it is opened."""
+    """Adds all services to `server`; returns the one of health."""
     health = HealthService(PREDICTORS, models, stop_event)
-    health.refresh()
     models.on_change(health.refresh)
     classifier_pb2_grpc.add_ClassifierServicer_to_server(  # type: ignore[no-untyped-call]
         ClassifierService(models, stop_event, config), server)

@@ -28,6 +28,7 @@ class ModelRegistry:
         self._loader = loader
         self._root = root
         self._models = {model.name: self._model(model) for model in settings}
+        self._open = False
         self._adding: set[str] = set()
         """Names of models that a reload is adding: the server counts as ready without them."""
         self._changing = asyncio.Lock()
@@ -39,13 +40,19 @@ class ModelRegistry:
     def names(self) -> tuple[str, ...]:
         return tuple(self._models)
 
+    def open(self, answering: bool) -> None:
+        """Whether the server answers calls: not yet while it starts, no longer when it stops."""
+        self._open = answering
+        self._changed()
+
     @property
     def ready(self) -> bool:
-        return all(model.available for name, model in self._models.items() if name not in self._adding)
+        """Whether the server answers calls and every model has a version for them."""
+        return self._open and all(model.available for name, model in self._models.items() if name not in self._adding)
 
     def ready_model(self, name: str) -> bool:
         """Whether a model has a version that answers; False for unknown ones."""
-        return name in self._models and bool(self._models[name].available)
+        return self._open and name in self._models and bool(self._models[name].available)
 
     @contextlib.contextmanager
     def use(self, name: str, version: int | None = None, label: str = "") -> Iterator[Servable]:

@@ -48,8 +48,6 @@ class RestApi:
     """The routes. JSON is read and written on `threads`."""
 
     def __init__(self, models: ModelRegistry, config: ServeConfig, threads: Executor, metrics: Metrics) -> None:
-        self.open = False
-        """Whether the server answers calls: not yet while it starts, no longer when it stops."""
         self._models, self._threads, self._metrics = models, threads, metrics
         self._max_bytes = config.max_message_bytes
 
@@ -70,7 +68,7 @@ class RestApi:
         return application
 
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        serving = self.open and self._models.ready
+        serving = self._models.ready
         return web.Response(text="SERVING\n" if serving else "NOT_SERVING\n", status=200 if serving else 503)
 
     async def _metrics_page(self, request: web.Request) -> web.Response:

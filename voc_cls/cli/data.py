@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
-from voc_cls.cli.data_split import Split
-from voc_cls.cli.data_suspects import Suspects
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run, warn
 from voc_cls.data.augmentation import AugmentationConfig
@@ -36,6 +35,7 @@ DESCRIPTION = """Prepare data sets: download, check, count, preview and split th
   voc-data demo demo --pictures 480
 
 Help for a subcommand: voc-data check --help"""
+FRACTION = Range(0, 0.999)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,6 @@ class Preview:
 
     def run(self) -> None:
         augmentation = self.augmentation.resolved()
-        check_ranges(self)
         from voc_cls.data.load import default_splits, read_dataset
         from voc_cls.data.preview import draw_preview, preview
         from voc_cls.nets.registry import net_spec
@@ -197,6 +196,147 @@ class Preview:
                      f"left: as they are; then {self.variants} variants each, {_flags(self.augmentation)}, seed "
                      f"{self.seed}")
         print(f"{self.out}: {len(shown.names)} pictures, {self.variants} variants of each")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Split a data set into CSV lists for training, validation and test, or folds.
+
+    - No picture is copied: the lists contain paths, for `voc-train --data csv`.
+    - Stratified: each list gets its share of every class.
+    - Each list is near its fraction, or an error says what is possible.
+    - Pictures with the same content go to the same list, and so do variants of a
+      picture or frames of a video: see --group.
+
+    Examples:
+      voc-data split --data folder --root PetImages --out lists
+      voc-data split --data folder --root PetImages --out lists --folds 5
+      voc-data split --data csv --root all.csv --out lists --group patient
+      voc-data split --root frames --out lists --group '(video\\d+)_'
+    """
+
+    root: tuple[Path, ...]
+    """Path of the data set; see voc-data check --help."""
+    out: Path
+    """New folder for the lists: train.csv, val.csv and test.csv, or with --folds train_1.csv, val_1.csv and so on; and
+    classes.txt."""
+    data: DataKind = "folder"
+    """Kind of data set."""
+    split: str | None = None
+    """The split to divide. Default: the training split of voc-train."""
+    val: Annotated[float | None, FRACTION] = None
+    """Fraction of the pictures for val.csv, 0 to 1; 0: no such list. Default: 0.15. Not with --folds."""
+    test: Annotated[float, FRACTION] = 0.15
+    """Fraction of the pictures for test.csv, 0 to 1; 0: no such list."""
+    folds: Annotated[int | None, Range(2, 100)] = None
+    """Number of folds: each picture outside test.csv is in exactly one val_K.csv, and in the train_K.csv of the other
+    folds. Train on one with `voc-train --fold K`."""
+    per_class: bool = False
+    """Write a list for each class, such as train_dog.csv, with numbers for classes; folds then count from 0, as in
+    train_dog_0.csv. Single-label only."""
+    group: str = "auto"
+    """Pictures that go to the same list: a column of the CSV, or a regular expression with a capture group that is the
+    same in their file names, such as '(.+)_\\d+' (with a / in it: in their paths). auto: Roboflow's variants of a
+    picture (NAME.rf.HASH.jpg); none: every picture alone."""
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0  # the splitters use NumPy's legacy generator
+    """Random seed: the same seed gives the same lists."""
+    difficult: DifficultPolicy = DifficultPolicy.IGNORE
+    """voc only: how to label a picture that contains only difficult objects of a class."""
+    classes: tuple[str, ...] = ()
+    """Classes to list; others are ignored. Default: all."""
+
+    def run(self) -> None:
+        if self.folds is not None and self.val is not None:
+            raise UsageError(f"--val {self.val:g}: cannot be combined with --folds, which divide the pictures "
+                             "already; omit one of them")
+        from rich.console import Console
+
+        from voc_cls.data.load import default_splits, read_dataset
+        from voc_cls.data.split import check_free, check_per_class, draw_lists, write_lists
+
+        check_free(self.out)
+        split = self.split or default_splits(self.data, self.root)[0]
+        dataset = read_dataset(self.data, self.root, split, self.difficult, self.classes)
+        warn(dataset.warnings)
+        if self.per_class:
+            check_per_class(dataset)
+        val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
+        lists = draw_lists(dataset, val, self.test, self.folds, self.seed, self.group)
+        write_lists(lists, self.out, self.per_class)
+        Console().print(lists)
+        chosen = "--val-split val" if val else "--val-split auto"
+        if self.folds:
+            chosen = "--fold 0" if self.per_class else "--fold 1"
+        print(f"{self.out}: {len(lists.parts)} lists; train on them with\n"
+              f"voc-train --data csv --root {shlex.quote(str(self.out))} {chosen} --weights vgg_16.ckpt --out runs/new")
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """List pictures that are probably labelled wrongly, the most suspicious first.
+
+    Each picture is judged by a classifier (logistic regression on the features of
+    the run's network) that has seen the other pictures only. A run of
+    --trainable head is best: its features have not seen the labels, and they are
+    in the cache already, so that this takes seconds.
+
+    Columns: score, 0 (wrong) to 1 (right); given, the labels; probably, what to
+    change: + a class that is missing, − a class too many, and its probability (if
+    it were on half of the pictures).
+
+    Examples:
+      voc-data suspects runs/head
+      voc-data suspects runs/head --split test --csv suspects.csv
+    """
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    """Run folder: the --out of voc-train."""
+    split: str | None = None
+    """The split to judge. Default: the run's training split, with the part that it validated on."""
+    folds: Annotated[int, Range(2, 100)] = 5
+    """Number of parts; each is judged by a classifier of the others."""
+    group: str | None = None
+    """Pictures that must not judge each other, such as variants of one picture; see voc-data split --help. Default: the
+    run's."""
+    top: Annotated[int, Range(0)] = 20
+    """Number of pictures in the table."""
+    html: Path | None = None
+    """HTML file with the pictures. Default: suspects.html in the run folder."""
+    pictures: Annotated[int, Range(1, 10_000)] = 200
+    """Number of pictures in the HTML file, about 14 kB each."""
+    csv: Path | None = None
+    """Write all pictures to this CSV file: rank, file, score, given, suggested (classes separated by |)."""
+    json: bool = False
+    """Print JSON instead of the table, with all pictures."""
+    cache_dir: Path | None = None
+    """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
+
+    def run(self) -> None:
+        page = self.html or self.run_folder / "suspects.html"
+        for flag, file in (("--html", page), ("--csv", self.csv)):
+            if file is not None and self.run_folder.is_dir() and not file.absolute().parent.is_dir():
+                raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
+        import_tensorflow()
+        from rich.console import Console
+
+        from voc_cls.training.suspects import run_suspects
+        from voc_cls.training.trained_run import open_run
+
+        def note(line: str) -> None:
+            print(line, file=sys.stderr if self.json else sys.stdout)
+
+        trained = open_run(self.run_folder)
+        suspects = run_suspects(trained, self.split, self.folds, self.group, self.cache_dir, note)
+        suspects.write_html(page, self.pictures, trained.name)
+        if self.csv is not None:
+            suspects.write_csv(self.csv)
+        if self.json:
+            print(json.dumps(suspects.to_dict(), indent=2, ensure_ascii=False))
+        elif self.top:
+            Console().print(suspects.table(self.top))
+        note(f"written: {page}")
+        if self.csv is not None:
+            note(f"written: {self.csv}")
 
 
 @dataclass(frozen=True)
@@ -286,7 +426,6 @@ class Demo:
     def run(self) -> None:
         from voc_cls.demo.devkit import SPLITS, write_demo
 
-        check_ranges(self)
         if self.pictures < len(SPLITS):
             raise UsageError(f"--pictures {self.pictures}: must be at least {len(SPLITS)}, one for each of "
                              f"{', '.join(SPLITS)}")
@@ -334,4 +473,9 @@ Command = Check | Stats | Preview | Split | Suspects | Download | Demo
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(PROGRAM, lambda: parse(cast("type[Check]", Command), PROGRAM, DESCRIPTION, args).run())
+    def command() -> None:
+        given = parse(cast("type[Check]", Command), PROGRAM, DESCRIPTION, args)
+        check_ranges(given)
+        given.run()
+
+    return run(PROGRAM, command)

@@ -46,8 +46,8 @@ class EvalConfig:
     """Run folder: the --out of voc-train."""
     data: DataKind | None = None
     """Kind of data set. Default: the run's."""
-    root: Path | None = None
-    """Path of the data set. Default: the run's."""
+    root: tuple[Path, ...] = ()
+    """Path of the data set, or several, as for voc-train. Default: the run's."""
     split: str | None = None
     """The split to evaluate. Default: the run's --eval-split."""
     difficult: DifficultPolicy | None = None
@@ -126,7 +126,7 @@ def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
     from voc_cls.training.splits import read_splits
 
     pictures, reasons = recorded_dataset(recorded["dataset"]), recorded["provenance"].get("not_repeatable", {})
-    if config.root is None and "dataset" in reasons:
+    if not config.root and "dataset" in reasons:
         raise UsageError(f"{config.run}: {reasons['dataset']}; pass --root and --split, or evaluate it from Python")
     split = config.split or pictures.eval_split or NONE
     if split == NONE:
@@ -135,8 +135,11 @@ def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
         drawn = read_splits(pictures, recorded["training"]["seed"]).eval
         assert drawn is not None, "a part of the training split is drawn"
         return drawn
-    return read_dataset(config.data or pictures.data, config.root or pictures.root, split,
-                        config.difficult or pictures.difficult, pictures.classes)
+    try:
+        return read_dataset(config.data or pictures.data, config.root or pictures.root, split,
+                            config.difficult or pictures.difficult, pictures.classes)
+    except UsageError as error:  # the run's classes, which are not the --classes of this command
+        raise UsageError(str(error).replace("`classes`", f"the classes of {config.run}")) from None
 
 
 def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
@@ -144,8 +147,8 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
     from voc_cls.training.config import recorded_dataset
 
     pictures = recorded_dataset(recorded["dataset"])
-    asked = {"data": config.data, "root": config.root and (config.root.absolute(),), "eval_split": config.split,
-             "difficult": config.difficult}
+    roots = tuple(root.absolute() for root in config.root) or None
+    asked = {"data": config.data, "root": roots, "eval_split": config.split, "difficult": config.difficult}
     same_pictures = all(value is None or value == getattr(pictures, key) for key, value in asked.items())
     same_network = config.precision in (None, recorded["compute"]["inference_precision"])
     return same_pictures and same_network and (config.weights, config.tta, config.classes) == ("best", "none", ())

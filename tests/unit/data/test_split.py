@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from voc_cls.cli.data_split import Split
+from voc_cls.cli.data import Split
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.load import read_dataset, splits_of
 from voc_cls.data.split import Lists, check_per_class, draw_lists, write_lists
