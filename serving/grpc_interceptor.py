@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError
 from serving.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, StatusError
 from serving.request_context import FAILED, RECEIVE_SECONDS, REQUEST_ID, RequestContext, current_request
 from serving.request_middleware import IncomingRequest, RequestMiddleware
+from serving.security.auth import group_of
 from serving.security.tls import grpc_certificate_name
 
-HEALTH = "/grpc.health."
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata that tells gRPC's retries how long to wait (gRFC A6)."""
 
@@ -31,7 +31,7 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler is None:
             return None
         decode = _decoder(handler.request_deserializer)
-        is_health = details.method.startswith(HEALTH)
+        is_health = group_of(details.method) == "health"
         if handler.unary_unary is not None:
             # as if the request were a stream of one message: so the call is admitted, or not, before that is read
             async def unary(requests: AsyncIterator[Any], context: Any) -> Any:

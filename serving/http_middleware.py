@@ -13,12 +13,10 @@ from aiohttp.typedefs import Handler
 from serving.errors import InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
 from serving.request_context import FAILED, REQUEST_ID, current_request
 from serving.request_middleware import IncomingRequest, RequestMiddleware
+from serving.security.auth import group_of
 from serving.security.sanitize import printable
 from serving.security.tls import http_certificate_name
 
-HEALTH = "/healthz"
-METRICS = ("/metrics", "/monitoring/prometheus/metrics")
-"""The second is TensorFlow Serving's."""
 ROUTES = ("POST /v1/models/NAME[/versions/NUMBER|/labels/LABEL]:predict, :classify; "
           "GET /v1/models/NAME[/versions/NUMBER|/labels/LABEL], …/metadata; GET /healthz; GET /metrics")
 PATTERN = re.compile(r":\[[^]]*\][+*]?")
@@ -39,10 +37,11 @@ class HttpMiddleware:
     @web.middleware
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Admits the request, or raises the StatusError that answers it."""
-        if request.path == HEALTH:
-            return await handler(request)
         incoming = _incoming(request)
-        if request.path in METRICS:
+        group = group_of(incoming.method)
+        if group == "health":
+            return await handler(request)
+        if group == "metrics":
             self._middleware.authenticator.client(incoming.method, incoming.headers, incoming.peer,
                                                   incoming.certificate_name)
             return await handler(request)

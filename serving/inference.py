@@ -5,7 +5,6 @@ Nothing here depends on protobuf or JSON, and importing it does not import Tenso
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from serving.errors import InvalidArgument, Unimplemented
 from serving.models.servable import Servable
 from serving.models.signatures import CLASSIFY_SIGNATURE, SIGNATURES, signature_name
-from serving.request_context import RequestContext
+from serving.request_context import current_request
 from serving.security.sanitize import printable
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -35,7 +34,7 @@ def refuse_regression() -> NoReturn:
 
 
 async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], output_filter: Sequence[str],
-                  request: RequestContext, field: str = "") -> Outputs:
+                  field: str = "") -> Outputs:
     """Runs one of SIGNATURES.
 
     Args:
@@ -43,7 +42,6 @@ async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], o
         signature: name of the signature.
         array: the input, which models.signatures.check_input has accepted.
         output_filter: names of the outputs to return; all if empty.
-        request: the current one.
         field: what the caller calls the input, for messages; default: the input's name.
     """
     known = SIGNATURES[signature].outputs
@@ -51,29 +49,33 @@ async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], o
         raise InvalidArgument(f"output_filter has {', '.join(map(printable, unknown[:5]))}, but signature "
                               f"'{signature}' gives {', '.join(known)}")
     field = field or SIGNATURES[signature].input
-    outputs: Outputs
-    if signature == "preprocess":
-        outputs = {"inputs": await servable.preprocess(list(array), field, request)}
-    elif signature == "predict_images":
-        outputs = {"probabilities": (await servable.classify_images(array, request)).probabilities}
-    elif signature == "predict_tensors":
-        scores = await servable.classify_tensors(array, request)
-        outputs = {"probabilities": scores.probabilities, "logits": scores.logits}
-    elif signature == CLASSIFY_SIGNATURE:
-        from serving.grpc.tensor_proto import read_examples  # imports TensorFlow, for the message tf.Example
+    request, outputs = current_request.get(), Outputs()
+    with servable.capacity.reserve(len(array)):
+        if signature == "predict_tensors":
+            inputs = list(array)
+        elif signature == "predict_images":
+            inputs = await servable.resize(array, request)
+        else:
+            images = list(array)
+            if signature == CLASSIFY_SIGNATURE:
+                from serving.grpc.tensor_proto import read_examples  # imports TensorFlow, for the message tf.Example
 
-        images = await asyncio.get_running_loop().run_in_executor(servable.threads, read_examples, list(array), field)
-        labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
-        outputs = {"scores": (await servable.classify(images, field, request)).probabilities,
-                   "classes": np.tile(labels, (len(array), 1))}
-    else:
-        outputs = {"probabilities": (await servable.classify(list(array), field, request)).probabilities}
+                images = await servable.on_thread(read_examples, images, field)
+                labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
+                outputs["classes"] = np.tile(labels, (len(array), 1))
+            inputs = await servable.decode(images, field, request)
+        if signature == "preprocess":
+            outputs["inputs"] = np.stack(inputs)
+        else:
+            scores = await servable.scores(inputs, request)
+            outputs |= {"probabilities": scores.probabilities, "logits": scores.logits, "scores": scores.probabilities}
     return {name: outputs[name] for name in known if not output_filter or name in output_filter}
 
 
-async def classify_examples(servable: Servable, images: Sequence[bytes],
-                            request: RequestContext) -> npt.NDArray[np.float32]:
+async def classify_examples(servable: Servable, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
     """The images of tf.Examples → scores [N, labels], columns in the order of the model's labels."""
     if not images:
         raise InvalidArgument("examples is empty: send at least one")
-    return (await servable.classify(images, "examples", request)).probabilities
+    request = current_request.get()
+    with servable.capacity.reserve(len(images)):
+        return (await servable.scores(await servable.decode(images, "examples", request), request)).probabilities

@@ -73,9 +73,9 @@ class Server:
         self._config, self._signals, self._logs, security = config, signals, logs, config.security
         self._metrics = Metrics([model.name for model in settings])
         self._capacity = Capacity(config.batching.queue_size)
-        self._decoders = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="decoder")
+        decoders = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="decoder")
         self._tensorflow: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        loader = Loader(config, self._capacity, self._decoders, self._metrics, self._tensorflow)
+        loader = Loader(config, self._capacity, decoders, self._metrics, self._tensorflow)
         self._models = ModelRegistry(settings, loader, config.models.models_root)
         limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency)
         self._middleware = RequestMiddleware(Authenticator(security.keys_file), limits, self._metrics, logs, tracer,
@@ -102,7 +102,7 @@ class Server:
         from serving.grpc.services import add_services  # imports TensorFlow, and so do the routes
         from serving.rest.routes import RestApi
 
-        rest = RestApi(self._models, self._config, self._decoders, self._metrics)
+        rest = RestApi(self._models, self._config.max_message_bytes, self._metrics)
         self._metrics.watch(self._snapshot)
         http = await open_http(self._config, rest.application(HttpMiddleware(self._middleware).handle),
                                self._certificates.http_context() if self._certificates else None)

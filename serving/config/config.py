@@ -142,8 +142,7 @@ class ServeConfig:
     life_cycle: LifeCycleConfig = field(default_factory=LifeCycleConfig)
 
     def __post_init__(self) -> None:
-        check_ranges(self.models, self.ports, self.engine, self.batching, self.pictures, self.security,
-                     self.observability, self.life_cycle)
+        check_ranges(*vars(self).values())
         batching, security = self.batching, self.security
         if batching.queue_size < batching.max_batch_size:
             raise UsageError(f"`queue_size` {batching.queue_size} is below `max_batch_size` {batching.max_batch_size}: "
@@ -155,10 +154,6 @@ class ServeConfig:
     @property
     def resolved_threads(self) -> int:
         return self.engine.threads or available_cores()
-
-    @property
-    def max_pixels(self) -> int:
-        return int(self.pictures.max_megapixels * 1e6)
 
     @property
     def max_message_bytes(self) -> int:

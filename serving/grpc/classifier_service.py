@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -22,8 +21,7 @@ from serving.models.metadata import ModelMetadata
 from serving.models.model import Version
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
-from serving.request_context import RequestContext, current_request
-from serving.security.sanitize import check_called_name
+from serving.request_context import FAILED, RequestContext, current_request
 from serving.shutdown import StopEvent
 from voc_cls.image_header import ImageError
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
@@ -38,7 +36,6 @@ SOFTMAX = "softmax"
 """The activation under which the probabilities of an image's labels sum to 1."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds between two attempts to get places in a full server."""
-FAILED = "the server failed on this request; its log says why"
 
 
 class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore[misc]
@@ -69,40 +66,24 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
         if not request.pictures:
             raise InvalidArgument("pictures is empty: send at least one")
         with self._models.use(*_requested_version(request)) as servable:
-            selection = Selection.requested(request, servable.metadata)
+            thresholds = _thresholds(request, servable.metadata)
             results = await servable.classify_each([picture.content for picture in request.pictures], call)
             metadata = servable.metadata
             return classifier_pb2.ClassifyResponse(
                 model=servable.name, version=servable.version, activation=metadata.activation, classifications=[
                     _error(index, result) if isinstance(result, ImageError)
-                    else _classification(result.probabilities[0], metadata.labels, selection)
+                    else _classification(result.probabilities[0], metadata.labels, thresholds, request.top_k)
                     for index, result in enumerate(results)])
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which labels of an image are answered."""
-
-    top_k: int = 0
-    """Largest number of labels, the most probable ones; 0: all."""
-    thresholds: npt.NDArray[np.float32] | float = 0.0
-    """Least probability, of all labels or of each column."""
-
-    @classmethod
-    def requested(cls, request: classifier_pb2.ClassifyRequest, metadata: ModelMetadata) -> Selection:
-        """The selection of a request; InvalidArgument if it is not possible."""
-        if request.HasField("threshold"):
-            if not 0 <= request.threshold <= 1:  # NaN too
-                raise InvalidArgument(f"threshold {request.threshold:g} is not a probability: send one from 0 to 1, or "
-                                      "none for all labels")
-            return cls(request.top_k, request.threshold)
-        return cls(request.top_k, _exported_thresholds(metadata) if request.exported_thresholds else 0.0)
-
-    def columns(self, probabilities: npt.NDArray[np.float32]) -> Iterator[int]:
-        """Columns of float32 [C], the most probable first, equally probable ones in the order of the labels."""
-        passing = probabilities >= np.float32(self.thresholds)
-        order = np.argsort(-probabilities, kind="stable")
-        return (int(column) for column in order[passing[order]][:self.top_k or None])
+def _thresholds(request: classifier_pb2.ClassifyRequest, metadata: ModelMetadata) -> npt.NDArray[np.float32] | float:
+    """Least probability of the labels to answer, of all or of each column; InvalidArgument if it is not possible."""
+    if request.HasField("threshold"):
+        if not 0 <= request.threshold <= 1:  # NaN too
+            raise InvalidArgument(f"threshold {request.threshold:g} is not a probability: send one from 0 to 1, or "
+                                  "none for all labels")
+        return float(request.threshold)
+    return _exported_thresholds(metadata) if request.exported_thresholds else 0.0
 
 
 def _exported_thresholds(metadata: ModelMetadata) -> npt.NDArray[np.float32]:
@@ -122,15 +103,17 @@ def _exported_thresholds(metadata: ModelMetadata) -> npt.NDArray[np.float32]:
 
 def _requested_version(request: Any) -> tuple[str, int | None, str]:
     """Name ("" for the server's only model), version number if one is given, version label if one is given."""
-    return (check_called_name(request.model), request.version if request.HasField("version") else None,
-            request.version_label)
+    return request.model, request.version if request.HasField("version") else None, request.version_label
 
 
 def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...],
-                    selection: Selection) -> classifier_pb2.Classification:
+                    thresholds: npt.NDArray[np.float32] | float, top_k: int) -> classifier_pb2.Classification:
+    """The most probable labels first, equally probable ones in the order of the labels; `top_k` 0: all."""
+    passing = probabilities >= np.float32(thresholds)
+    order = np.argsort(-probabilities, kind="stable")
     return classifier_pb2.Classification(labels=[
         classifier_pb2.ScoredLabel(label=labels[column], probability=probabilities[column])
-        for column in selection.columns(probabilities)])
+        for column in order[passing[order]][:top_k or None]])
 
 
 def _error(index: int, reason: ImageError) -> classifier_pb2.Classification:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -28,7 +25,6 @@ from serving.inference import check_classification, classify_examples, predict, 
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
 from serving.models.signatures import CLASSIFY_SIGNATURE, signature_name
-from serving.request_context import current_request
 from serving.security.sanitize import check_model_name, printable
 from voc_cls.errors import VocError
 
@@ -49,14 +45,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002
         """Tensors in, tensors out, by the name of a signature."""
-        call, loop = current_request.get(), asyncio.get_running_loop()
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             name = signature_name(servable.name, request.model_spec.signature_name)
-            array = await loop.run_in_executor(servable.threads, read_input, name, request.inputs,
-                                               servable.metadata.size, self._max_message_bytes)
-            outputs = await predict(servable, name, array, request.output_filter, call)
-            tensors = await loop.run_in_executor(
-                servable.threads, lambda: {output: write_tensor(array) for output, array in outputs.items()})
+            array = await servable.on_thread(read_input, name, request.inputs, servable.metadata.size,
+                                             self._max_message_bytes)
+            outputs = await predict(servable, name, array, request.output_filter)
+            tensors = await servable.on_thread(
+                lambda: {output: write_tensor(array) for output, array in outputs.items()})
             response = predict_pb2.PredictResponse(outputs=tensors)
             _fill_model_spec(response.model_spec, servable, name)
             return response
@@ -64,12 +59,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     async def Classify(self, request: classification_pb2.ClassificationRequest,
                        context: Any) -> classification_pb2.ClassificationResponse:  # noqa: ARG002
         """tf.Examples in, every label with its score out, in the order of the model's labels."""
-        call = current_request.get()
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             check_classification(servable.name, request.model_spec.signature_name)
-            images = await _read_images(servable, request.input)
-            scores = await classify_examples(servable, images, call)
-            response = classification_pb2.ClassificationResponse(result=_result(servable, scores))
+            response = classification_pb2.ClassificationResponse(result=await _classify(servable, request.input))
             _fill_model_spec(response.model_spec, servable, CLASSIFY_SIGNATURE)
             return response
 
@@ -81,12 +73,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
                              context: Any) -> inference_pb2.MultiInferenceResponse:  # noqa: ARG002
         """Several tasks on the same tf.Examples; these models have one: classify."""
         _check_tasks(request.tasks)
-        call, response = current_request.get(), inference_pb2.MultiInferenceResponse()
+        response = inference_pb2.MultiInferenceResponse()
         with self._models.use(*_requested_version(request.tasks[0].model_spec)) as servable:
             _check_signatures(servable, request.tasks)
-            images = await _read_images(servable, request.input)
-            scores = await classify_examples(servable, images, call)
-            result = response.results.add(classification_result=_result(servable, scores))
+            result = response.results.add(classification_result=await _classify(servable, request.input))
             _fill_model_spec(result.model_spec, servable, CLASSIFY_SIGNATURE)
             return response
 
@@ -105,12 +95,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             return response
 
 
-async def _read_images(servable: Servable, example_input: Any) -> list[bytes]:
-    """The images of a call's tf.Examples, copied on a thread: they may be many megabytes."""
-    return await asyncio.get_running_loop().run_in_executor(servable.threads, read_example_input, example_input)
-
-
-def _result(servable: Servable, scores: npt.NDArray[np.float32]) -> classification_pb2.ClassificationResult:
+async def _classify(servable: Servable, example_input: Any) -> classification_pb2.ClassificationResult:
+    """Every label with its score, for each tf.Example; these are copied on a thread, as they may be many megabytes."""
+    scores = await classify_examples(servable, await servable.on_thread(read_example_input, example_input))
     return classification_pb2.ClassificationResult(classifications=[
         {"classes": [{"label": label, "score": score}
                      for label, score in zip(servable.metadata.labels, row, strict=True)]}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from serving.config.config import ServeConfig
+from serving.config.config import PicturesConfig, ServeConfig
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import END_SECONDS, EngineProcess, Inputs, Loaded, LoadRequest, Scores
 from serving.errors import DeadlineExceeded, ImageDecodeError, InvalidArgument, ServeError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,14 @@ class Servable:
     threads: Executor
     """Decode images, one image at a time, so that a damaged one fails no other caller."""
     capacity: Capacity
-    max_pixels: int
-    """Largest image decoded, by its header."""
-    max_bytes: int
-    """Largest image file decoded."""
+    limits: PicturesConfig
+    """The largest image that is decoded."""
 
-    async def classify(self, images: Sequence[bytes], field: str, request: RequestContext) -> Scores:
-        """Bytes of image files → scores, of all or none: InvalidArgument names an invalid image as `field`[index]."""
-        with self.capacity.reserve(len(images)):
-            return _stack(await self.batcher.predict(await self._decode_all(images, field, request), request))
+    async def scores(self, inputs: Sequence[Inputs], request: RequestContext) -> Scores:
+        """Preprocessed images, each float32 [size, size, 3] → their scores."""
+        scores = await self.batcher.predict(inputs, request)
+        return Scores(np.concatenate([score.probabilities for score in scores]),
+                      np.concatenate([score.logits for score in scores]))
 
     async def classify_each(self, images: Sequence[bytes], request: RequestContext) -> list[Scores | ImageError]:
         """Bytes of image files → for each its scores, one row, or why it is not a valid image."""
@@ -68,21 +68,21 @@ class Servable:
             scores = iter(await self.batcher.predict(valid, request) if valid else ())
             return [result if isinstance(result, ImageError) else next(scores) for result in decoded]
 
-    async def preprocess(self, images: Sequence[bytes], field: str, request: RequestContext) -> Inputs:
-        """Bytes of image files → float32 [N, size, size, 3], what the network takes."""
-        with self.capacity.reserve(len(images)):
-            return np.stack(await self._decode_all(images, field, request))
+    async def decode(self, images: Sequence[bytes], field: str, request: RequestContext) -> list[Inputs]:
+        """Bytes of image files → what the network takes. InvalidArgument names an invalid image as `field`[index]."""
+        decoded = await self._on_threads(self._decode, images, request)
+        for index, result in enumerate(decoded):
+            if isinstance(result, ImageError):
+                raise InvalidArgument(f"{field}[{index}] is {result}")
+        return decoded
 
-    async def classify_images(self, images: npt.NDArray[np.uint8], request: RequestContext) -> Scores:
-        """uint8 [N, H, W, 3] RGB → scores."""
-        with self.capacity.reserve(len(images)):
-            resized = await self._on_threads(self.decoder.resize, list(images), request)
-            return _stack(await self.batcher.predict(resized, request))
+    async def resize(self, images: npt.NDArray[np.uint8], request: RequestContext) -> list[Inputs]:
+        """uint8 [N, H, W, 3] RGB → what the network takes."""
+        return await self._on_threads(self.decoder.resize, list(images), request)
 
-    async def classify_tensors(self, inputs: Inputs, request: RequestContext) -> Scores:
-        """float32 [N, size, size, 3], preprocessed by the caller → scores."""
-        with self.capacity.reserve(len(inputs)):
-            return _stack(await self.batcher.predict(list(inputs), request))
+    async def on_thread(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Reads or writes what would hold up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *args)
 
     async def close(self) -> None:
         """Finishes the running batch, unless the engine is stuck, and frees the memory."""
@@ -94,22 +94,14 @@ class Servable:
         self.decoder.close()
         await asyncio.to_thread(self.engine.close)
 
-    async def _decode_all(self, images: Sequence[bytes], field: str, request: RequestContext) -> list[Inputs]:
-        decoded = await self._on_threads(self._decode, images, request)
-        for index, result in enumerate(decoded):
-            if isinstance(result, ImageError):
-                raise InvalidArgument(f"{field}[{index}] is {result}")
-        return decoded
-
     def _decode(self, content: bytes) -> Inputs | ImageError:
         try:
-            if len(content) > self.max_bytes:
-                raise ImageError(f"too large: {len(content) / 2**20:.1f} MiB, this server takes pictures of up to "
-                                 f"{self.max_bytes / 2**20:g} (`max_picture_mb`)")
-            pixels = pixels_to_decode(content)
-            if pixels > self.max_pixels:
-                raise ImageError(f"too large: {pixels / 1e6:.1f} megapixels, this server decodes up to "
-                                 f"{self.max_pixels / 1e6:g} (`max_megapixels`)")
+            if (size := len(content) / 2**20) > self.limits.max_picture_mb:
+                raise ImageError(f"too large: {size:.1f} MiB, this server takes pictures of up to "
+                                 f"{self.limits.max_picture_mb:g} (`max_picture_mb`)")
+            if (megapixels := pixels_to_decode(content) / 1e6) > self.limits.max_megapixels:
+                raise ImageError(f"too large: {megapixels:.1f} megapixels, this server decodes up to "
+                                 f"{self.limits.max_megapixels:g} (`max_megapixels`)")
             return self.decoder.decode(decodable(content))
         except ImageDecodeError as error:
             return ImageError(f"a damaged {image_format(content)} picture of {len(content)} bytes: {error}")
@@ -137,11 +129,6 @@ class Servable:
         for _, begin, end in done:
             request.on_stage("decode", begin, end)
         return [result for result, _, _ in done]
-
-
-def _stack(scores: Sequence[Scores]) -> Scores:
-    return Scores(np.concatenate([score.probabilities for score in scores]),
-                  np.concatenate([score.logits for score in scores]))
 
 
 @dataclass(frozen=True)
@@ -189,7 +176,7 @@ class Loader:
         batcher = Batcher(engine.predict, sizes, config.batching.batch_timeout_ms / 1000,
                           partial(self.metrics.batch, model, version), partial(self.metrics.dropped, model))
         return Servable(model, version, metadata, signatures, decoder, engine, batcher, self.threads, self.capacity,
-                        config.max_pixels, int(config.pictures.max_picture_mb * 2**20)), loaded
+                        config.pictures), loaded
 
 
 def _load_decoder(folder: Path, threads: int, image_size: int) -> tuple[TensorFlowDecoder, dict[str, object]]:

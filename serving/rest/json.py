@@ -14,7 +14,7 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -54,21 +54,11 @@ class PayloadTooLarge(StatusError):
     http = 413
 
 
-@dataclass(frozen=True)
-class Body:
-    """The body of a request, as received."""
+async def read_body(request: web.Request, max_bytes: int) -> Callable[[], dict[str, Any]]:
+    """Reads up to `max_bytes`; refuses more, by Content-Length before anything is read.
 
-    content: bytes
-    gzipped: bool
-    max_bytes: int
-
-    def parsed(self) -> dict[str, Any]:
-        """The JSON object in it; blocks. Raises InvalidArgument or PayloadTooLarge."""
-        return parse(unzip(self.content, self.max_bytes) if self.gzipped else self.content)
-
-
-async def read_body(request: web.Request, max_bytes: int) -> Body:
-    """Reads up to `max_bytes`; refuses more, by Content-Length before anything is read."""
+    Returns what unpacks and parses them, for a thread: the JSON object, or InvalidArgument or PayloadTooLarge.
+    """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise InvalidArgument(f"Content-Encoding '{printable(encoding)}' is not supported: send gzip, or none",
@@ -86,7 +76,7 @@ async def read_body(request: web.Request, max_bytes: int) -> Body:
         raise DeadlineExceeded(f"the body did not arrive within {RECEIVE_SECONDS:g} s", http=408) from None
     except web.RequestPayloadError as error:
         raise InvalidArgument(f"the body could not be read: {error}") from None
-    return Body(bytes(content), encoding == "gzip", max_bytes)
+    return lambda: parse(unzip(content, max_bytes) if encoding == "gzip" else content)
 
 
 def _too_large(max_bytes: int) -> PayloadTooLarge:
@@ -94,7 +84,7 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
                            "(`max_message_mb`): send fewer pictures in one call")
 
 
-def unzip(body: bytes, max_bytes: int) -> bytes:
+def unzip(body: bytes | bytearray, max_bytes: int) -> bytes:
     """Unpacks gzip, up to `max_bytes`. Raises InvalidArgument, and PayloadTooLarge before it takes more memory."""
     unpacking = zlib.decompressobj(AS_GZIP)
     try:
@@ -109,7 +99,7 @@ def unzip(body: bytes, max_bytes: int) -> bytes:
     return unpacked
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes | bytearray) -> dict[str, Any]:
     """The object in a body. InvalidArgument for what RFC 8259 does not allow, such as NaN and Infinity."""
     if body.count(b",") >= MOST_VALUES:
         raise InvalidArgument(f"the body has more than {MOST_VALUES} values: send pictures as {{\"{BASE64}\": …}}, "

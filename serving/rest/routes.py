@@ -6,26 +6,21 @@ as received, so its runner needs auto_decompress=False: gzip is unpacked here, o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from google.protobuf.json_format import MessageToDict
 
-from serving.config.config import ServeConfig
 from serving.errors import InvalidArgument
-from serving.http_middleware import HEALTH, METRICS, answer_expectation, errors_as_json, unknown_routes, write_json
+from serving.http_middleware import answer_expectation, errors_as_json, unknown_routes, write_json
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
 from serving.models.signatures import signature_name
-from serving.request_context import current_request
 from serving.rest.json import (
-    Body,
     PredictInput,
     read_body,
     read_images,
@@ -41,24 +36,21 @@ MODEL = "/v1/models/{name:[^/:]+}"
 VERSIONS = (MODEL, MODEL + "/versions/{version:[^/:]+}", MODEL + "/labels/{label:[^/:]+}")
 """How a URL names a model, and a version of it by number or label."""
 
-Result = TypeVar("Result")
-
 
 class RestApi:
-    """The routes. JSON is read and written on `threads`."""
+    """The routes."""
 
-    def __init__(self, models: ModelRegistry, config: ServeConfig, threads: Executor, metrics: Metrics) -> None:
-        self._models, self._threads, self._metrics = models, threads, metrics
-        self._max_bytes = config.max_message_bytes
+    def __init__(self, models: ModelRegistry, max_bytes: int, metrics: Metrics) -> None:
+        self._models, self._max_bytes, self._metrics = models, max_bytes, metrics
 
     def application(self, *middlewares: Middleware) -> web.Application:
         """For aiohttp's runner. The middlewares wrap every request; a StatusError that leaves them becomes JSON."""
         application = web.Application(middlewares=[errors_as_json, *middlewares, unknown_routes])
         get = partial(application.router.add_get, expect_handler=answer_expectation)
         post = partial(application.router.add_post, expect_handler=answer_expectation)
-        get(HEALTH, self._health)
-        for path in METRICS:
-            get(path, self._metrics_page)
+        get("/healthz", self._health)
+        get("/metrics", self._metrics_page)
+        get("/monitoring/prometheus/metrics", self._metrics_page)  # TensorFlow Serving's
         for model in VERSIONS:
             post(f"{model}:predict", self._predict)
             post(f"{model}:classify", self._classify)
@@ -76,19 +68,17 @@ class RestApi:
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _predict(self, request: web.Request) -> web.Response:
-        version, body = _requested_version(request), await read_body(request, self._max_bytes)
+        version, parse = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
-            given = await self._on_thread(lambda: _predict_input(body, servable))
-            outputs = await predict(servable, given.signature, given.array, (), current_request.get(), given.form)
-            return _json(await self._on_thread(lambda: write_outputs(outputs, given.form)))
+            given = await servable.on_thread(_predict_input, parse, servable)
+            outputs = await predict(servable, given.signature, given.array, (), given.form)
+            return _json(await servable.on_thread(write_outputs, outputs, given.form))
 
     async def _classify(self, request: web.Request) -> web.Response:
-        version, body = _requested_version(request), await read_body(request, self._max_bytes)
+        version, parse = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
-            images = await self._on_thread(lambda: _images(body, servable))
-            scores = await classify_examples(servable, images, current_request.get())
-            labels = servable.metadata.labels
-            return _json(await self._on_thread(lambda: write_classifications(labels, scores)))
+            scores = await classify_examples(servable, await servable.on_thread(_images, parse, servable))
+            return _json(await servable.on_thread(write_classifications, servable.metadata.labels, scores))
 
     async def _regress(self, request: web.Request) -> web.Response:
         with self._models.use(*_requested_version(request)):
@@ -108,9 +98,6 @@ class RestApi:
                 "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
                 "metadata": {"signature_def": {"signature_def": signatures}}}, dumps=write_json)
 
-    async def _on_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
 
 def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
     """Name, version and label of a URL."""
@@ -122,14 +109,14 @@ def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
     return parts["name"], None if version is None else int(version), parts.get("label", "")
 
 
-def _predict_input(body: Body, servable: Servable) -> PredictInput:
-    content = body.parsed()
+def _predict_input(parse: Callable[[], dict[str, Any]], servable: Servable) -> PredictInput:
+    content = parse()
     name = signature_name(servable.name, read_signature_name(content))
     return read_predict_input(content, name, servable.metadata.size)
 
 
-def _images(body: Body, servable: Servable) -> list[bytes]:
-    content = body.parsed()
+def _images(parse: Callable[[], dict[str, Any]], servable: Servable) -> list[bytes]:
+    content = parse()
     check_classification(servable.name, read_signature_name(content))
     return read_images(content)
 

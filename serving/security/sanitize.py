@@ -7,7 +7,6 @@ from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote, unquote
 
-from serving.errors import InvalidArgument
 from voc_cls.errors import UsageError
 
 LONGEST_NAME = 100
@@ -35,13 +34,6 @@ def check_model_name(name: str, where: str) -> None:
     if not is_safe_name(name):
         shown = repr(name if len(name) <= LONGEST_NAME else f"{name[:20]}…")
         raise UsageError(f"{where} {shown} cannot be a model's name: use {RULE}")
-
-
-def check_called_name(name: str) -> str:
-    """The name of a model in a request, "" for the server's only one. Raises InvalidArgument."""
-    if name and not is_safe_name(name):
-        raise InvalidArgument(f"'{printable(name)}' cannot be a model's name: names are {RULE}")
-    return name
 
 
 def printable(name: str | bytes) -> str:

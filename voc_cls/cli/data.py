@@ -181,6 +181,7 @@ class Preview:
     """PNG file to write."""
 
     def run(self) -> None:
+        check_ranges(self)
         augmentation = self.augmentation.resolved()
         from voc_cls.data.load import default_splits, read_dataset
         from voc_cls.data.preview import draw_preview, preview
@@ -246,6 +247,7 @@ class Split:
     """Classes to list; others are ignored. Default: all."""
 
     def run(self) -> None:
+        check_ranges(self)
         if self.folds is not None and self.val is not None:
             raise UsageError(f"--val {self.val:g}: cannot be combined with --folds, which divide the pictures "
                              "already; omit one of them")
@@ -312,6 +314,7 @@ class Suspects:
     """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
 
     def run(self) -> None:
+        check_ranges(self)
         page = self.html or self.run_folder / "suspects.html"
         for flag, file in (("--html", page), ("--csv", self.csv)):
             if file is not None and self.run_folder.is_dir() and not file.absolute().parent.is_dir():
@@ -424,6 +427,7 @@ class Demo:
     """Random seed: the same seed gives the same files, and a larger number of pictures starts with the same ones."""
 
     def run(self) -> None:
+        check_ranges(self)
         from voc_cls.demo.devkit import SPLITS, write_demo
 
         if self.pictures < len(SPLITS):
@@ -473,9 +477,4 @@ Command = Check | Stats | Preview | Split | Suspects | Download | Demo
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    def command() -> None:
-        given = parse(cast("type[Check]", Command), PROGRAM, DESCRIPTION, args)
-        check_ranges(given)
-        given.run()
-
-    return run(PROGRAM, command)
+    return run(PROGRAM, lambda: parse(cast("type[Check]", Command), PROGRAM, DESCRIPTION, args).run())

@@ -12,7 +12,7 @@ import grpc
 from voc_cls.client.client import BaseClient
 from voc_cls.client.options import ClassifyOptions, model_request
 from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
-from voc_cls.client.types import ImageSource, ModelInfo, load_image, model_info
+from voc_cls.client.types import ImageSource, ModelInfo, load_image, model_info, predictions
 from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2
 
@@ -47,7 +47,7 @@ class AsyncClient(BaseClient):
         while following := await asyncio.to_thread(next, requests, None):
             request, batch = following
             response = await self._call(self._stub.Classify, request, request_id) if request.pictures else None
-            answers += self._answers(response, batch, raise_errors)
+            answers += predictions(response, batch, raise_errors)
         return answers
 
     def classify_stream(self, pictures: Iterable[ImageSource] | AsyncIterable[ImageSource], *, window: int = 32,

@@ -101,15 +101,6 @@ class BaseClient:
                 types.raise_first(batch)
             yield classify_request(options, batch), batch
 
-    @staticmethod
-    def _answers(response: classifier_pb2.ClassifyResponse | None, batch: list[Image | Prediction],
-                 raise_errors: bool) -> list[Prediction]:
-        """What the response means for a batch; None: nothing was sent."""
-        answers = types.predictions(response or classifier_pb2.ClassifyResponse(), batch)
-        if raise_errors:
-            types.raise_first(answers)
-        return answers
-
     def _stream(self, options: ClassifyOptions, window: int, ordered: bool,
                 request_id: str | None) -> tuple[StreamState, Callable[[Any], Any]]:
         """The state of a new stream, and what opens a call of its requests."""
@@ -153,7 +144,7 @@ class Client(BaseClient):
         answers: list[Prediction] = []
         for request, batch in self._batches(pictures, options, raise_errors):
             response = self._call(self._stub.Classify, request, request_id) if request.pictures else None
-            answers += self._answers(response, batch, raise_errors)
+            answers += types.predictions(response, batch, raise_errors)
         return answers
 
     def classify_stream(self, pictures: Iterable[ImageSource], *, window: int = 32, ordered: bool = False,

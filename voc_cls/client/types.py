@@ -91,12 +91,17 @@ def batches(sources: Iterable[ImageSource], max_bytes: int) -> Iterator[list[Ima
         yield batch
 
 
-def predictions(response: classifier_pb2.ClassifyResponse, batch: Sequence[Image | Prediction]) -> list[Prediction]:
-    """One for each image of a batch, in order; the response is about those that were sent."""
+def predictions(response: classifier_pb2.ClassifyResponse | None, batch: Sequence[Image | Prediction],
+                raise_errors: bool = False) -> list[Prediction]:
+    """One for each image of a batch, in order; the response is about those that were sent, None if none was."""
+    response = response or classifier_pb2.ClassifyResponse()
     sent = [image for image in batch if isinstance(image, Image)]
     received = iter([_prediction(response, classification, image)
                      for classification, image in zip(response.classifications, sent, strict=True)])
-    return [image if isinstance(image, Prediction) else next(received) for image in batch]
+    answers = [image if isinstance(image, Prediction) else next(received) for image in batch]
+    if raise_errors:
+        raise_first(answers)
+    return answers
 
 
 def _prediction(response: classifier_pb2.ClassifyResponse, classification: classifier_pb2.Classification,

@@ -69,7 +69,7 @@ def test_the_model_may_be_named_and_another_is_not_found(stub: Any, pictures: li
     code, details = refused(stub.Classify, request(pictures[0], version=0))
     assert code is grpc.StatusCode.NOT_FOUND
     assert details.startswith("model 'tiny' has no version 0; this server has ")
-    assert refused(stub.Classify, request(pictures[0], model="../tiny"))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused(stub.Classify, request(pictures[0], model="../tiny"))[0] is grpc.StatusCode.NOT_FOUND
 
 
 def test_a_call_without_pictures_is_invalid(stub: Any) -> None:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import InvalidArgument
 from serving.security.sanitize import (
     LONGEST_NAME,
-    check_called_name,
     check_model_name,
     host_of,
     is_safe_name,
@@ -25,7 +23,6 @@ ODD = ("", ".", "..", ".hidden", "-rf", "a/b", "../etc/passwd", "a\\b", "a b", "
 def test_plain_names_are_models_names(name: str) -> None:
     assert is_safe_name(name)
     check_model_name(name, "--model-name")
-    assert check_called_name(name) == name
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -33,19 +30,6 @@ def test_odd_names_are_none(name: str) -> None:
     assert not is_safe_name(name)
     with pytest.raises(UsageError, match=r"^--model-name .* cannot be a model's name: use letters, digits"):
         check_model_name(name, "--model-name")
-
-
-@pytest.mark.parametrize("name", ODD[1:])
-def test_an_odd_name_in_a_call_is_refused_in_one_harmless_line(name: str) -> None:
-    with pytest.raises(InvalidArgument) as error:
-        check_called_name(name)
-    assert str(error.value).isprintable()
-    assert str(error.value).isascii()
-    assert len(str(error.value)) < 300
-
-
-def test_the_empty_name_asks_for_the_only_model() -> None:
-    assert check_called_name("") == ""
 
 
 @pytest.mark.parametrize(("name", "written"), [

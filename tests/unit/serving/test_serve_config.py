@@ -56,7 +56,7 @@ def test_every_default_is_possible() -> None:
     config = ServeConfig()
     assert config.resolved_threads == available_cores()
     assert ServeConfig(engine=EngineConfig(threads=3)).resolved_threads == 3
-    assert (config.max_pixels, config.max_message_bytes) == (64_000_000, 64 * 2**20)
+    assert (config.pictures.max_megapixels, config.max_message_bytes) == (64, 64 * 2**20)
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("max 100000", None), ("150000 100000", 2), ("10000 100000", 1)])
