@@ -48,16 +48,6 @@ class IncomingRequest:
     """In the event loop's time, seconds."""
 
 
-@dataclass
-class RequestCounts:
-    """Of one server, since it started."""
-
-    in_flight: int = 0
-    answered: int = 0
-    failed: int = 0
-    """Refused, cancelled, or failed by an internal error."""
-
-
 class RequestMiddleware:
     """Wraps the requests of both ports."""
 
@@ -65,7 +55,9 @@ class RequestMiddleware:
                  tracer: Tracer | None, max_calls: int) -> None:
         """`max_calls`: requests in flight at a time; grpc.aio's own limit can be exceeded (grpc#41531)."""
         self.authenticator, self.limits = authenticator, limits
-        self.counts = RequestCounts()
+        self.in_flight = self.answered = 0
+        self.failed = 0
+        """Refused, cancelled, or failed by an internal error."""
         self._metrics, self._logs, self._tracer = metrics, logs, tracer
         self._max_calls = max_calls
         self._closed = False
@@ -84,7 +76,7 @@ class RequestMiddleware:
         request = RequestContext(_request_id(incoming.headers), incoming.method,
                                  identity(incoming.peer, incoming.certificate_name), incoming.deadline)
         times = _StageTimes()
-        self.counts.in_flight += 1
+        self.in_flight += 1
         status = grpc.StatusCode.OK
         trace = None if self._tracer is None else self._tracer.begin(request, incoming.headers)
 
@@ -118,12 +110,12 @@ class RequestMiddleware:
                 raise
             finally:
                 seconds = time.monotonic() - begin
-                self.counts.in_flight -= 1
+                self.in_flight -= 1
                 if status is grpc.StatusCode.OK:
-                    self.counts.answered += 1
+                    self.answered += 1
                     self._metrics.answered(request.model, times.images)
                 else:
-                    self.counts.failed += 1
+                    self.failed += 1
                 self._metrics.request(request.model, incoming.method, incoming.entrypoint, status, seconds,
                                       times.runtime)
                 if trace is not None:
@@ -134,7 +126,7 @@ class RequestMiddleware:
         if self._closed:
             raise Unavailable("this server is stopping: send the call again, to another one",
                               random.uniform(1, 2) * CLOSED_SECONDS)
-        if self.counts.in_flight > self._max_calls:
+        if self.in_flight > self._max_calls:
             raise ResourceExhausted(f"this server answers {self._max_calls} calls at a time (`max_calls`): try again "
                                     "in a moment", random.uniform(0.5, 1), "calls")
 

@@ -26,7 +26,7 @@ from serving.request_middleware import CLOSED_SECONDS, RequestMiddleware
 from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
 from serving.security.tls import Certificates
-from serving.shutdown import StopEvent, StopSignals, drain, wait_first
+from serving.shutdown import StopEvent, StopSignals, wait_first
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot
 from voc_cls.console import import_tensorflow
@@ -135,18 +135,27 @@ class Server:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _stop(self, http: HttpListener) -> None:
-        """No new requests, and those in flight are finished."""
-        grace, counts = self._config.life_cycle.grace_seconds, self._middleware.counts
-        self._middleware.close()
-        await self._signals.pause(CLOSED_SECONDS)
+        """No new requests, and those in flight are finished; ServeError if they were not when the wait ended.
 
-        def in_flight() -> int:
-            return counts.in_flight
-
-        # the grace ends in drain, where the requests are counted
-        await drain((lambda: self._grpc.stop(grace + 60), lambda: http.drain(in_flight)), in_flight, self._signals,
-                    grace)
-        self._logs.say(f"voc-serve: stopped: {counts.answered} calls answered, {counts.failed} refused or failed")
+        Responses that nobody reads, or watchers of health, can hold a port open, but are not a failure.
+        """
+        grace, middleware, signals = self._config.life_cycle.grace_seconds, self._middleware, self._signals
+        middleware.close()
+        await signals.pause(CLOSED_SECONDS)
+        # the grace ends here, where the requests are counted
+        closing = asyncio.gather(self._grpc.stop(grace + 60), http.drain(lambda: middleware.in_flight))
+        await wait_first(closing, signals.stop_now, grace)
+        if closing.done():
+            closing.result()
+        else:
+            unanswered = middleware.in_flight
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+            if unanswered:
+                why = "a second signal came" if signals.stop_now.is_set() else f"`grace_seconds` {grace:g} had passed"
+                raise ServeError(f"stopped with {unanswered} calls unanswered, as {why}")
+        self._logs.say(f"voc-serve: stopped: {middleware.answered} calls answered, {middleware.failed} refused or "
+                       "failed")
         for servable, _ in self._models.loaded():
             computed = servable.batcher.counts
             self._logs.say(f"voc-serve: model {servable.name}, version {servable.version}: {computed.images} pictures "

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
-
-from serving.errors import ServeError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,31 +54,3 @@ async def wait_first(work: asyncio.Future[Any], event: asyncio.Event, timeout: f
         await asyncio.wait({work, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
-
-
-async def drain(ports: Sequence[Callable[[], Awaitable[Any]]], in_flight: Callable[[], int], signals: StopSignals,
-                grace: float) -> None:
-    """Closes the ports: no new requests, and those in flight are finished.
-
-    Responses that nobody reads, or watchers of health, can hold a port open, but are not a failure.
-
-    Args:
-        ports: closes a port each.
-        in_flight: number of requests being answered.
-        signals: a second one ends the wait.
-        grace: how long to wait, seconds.
-
-    Raises:
-        ServeError: requests were still in flight when the wait ended.
-    """
-    closing = asyncio.gather(*(close() for close in ports))
-    await wait_first(closing, signals.stop_now, grace)
-    if closing.done():
-        closing.result()
-        return
-    unanswered = in_flight()
-    closing.cancel()
-    await asyncio.gather(closing, return_exceptions=True)
-    if unanswered:
-        why = "a second signal came" if signals.stop_now.is_set() else f"`grace_seconds` {grace:g} had passed"
-        raise ServeError(f"stopped with {unanswered} calls unanswered, as {why}")

@@ -149,7 +149,8 @@ class ClassifyStream:
         """`deadline`: in the event loop's time, seconds; `read_ahead`: images read and not yet answered."""
         self._classify = classify
         self._deadline = deadline
-        self._window = _Window(read_ahead)
+        self._read_ahead, self._in_flight = read_ahead, 0
+        self._room = asyncio.Event()
         self._retrying = asyncio.Lock()
         self._ready: asyncio.Queue[tuple[classifier_pb2.ClassifyStreamResponse, int] | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
@@ -170,7 +171,8 @@ class ClassifyStream:
             while (ready := await self._ready.get()) is not None:
                 response, images = ready
                 yield response
-                self._window.leave(images)  # only now: from a caller that does not read no more requests are read
+                self._in_flight -= images  # only now: from a caller that does not read no more requests are read
+                self._room.set()
             await self._reading
         finally:
             self._reading.cancel()
@@ -193,7 +195,10 @@ class ClassifyStream:
             async with asyncio.TaskGroup() as tasks:
                 async for request in stop_event.until(watched()):
                     images = max(1, len(request.request.pictures))
-                    await self._window.enter(images)
+                    while self._in_flight and self._in_flight + images > self._read_ahead:  # a large one goes alone
+                        self._room.clear()
+                        await self._room.wait()
+                    self._in_flight += images
                     tasks.create_task(self._answer(request, images))
         finally:
             self._ready.put_nowait(None)
@@ -231,23 +236,3 @@ class ClassifyStream:
                 except ResourceExhausted:
                     if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
                         raise
-
-
-class _Window:
-    """Images in flight, up to a limit; a request with more than the limit may be in flight alone."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._in_flight = 0
-        self._left = asyncio.Event()
-
-    async def enter(self, number: int) -> None:
-        """Waits until `number` more fit."""
-        while self._in_flight and self._in_flight + number > self._limit:
-            self._left.clear()
-            await self._left.wait()
-        self._in_flight += number
-
-    def leave(self, number: int) -> None:
-        self._in_flight -= number
-        self._left.set()

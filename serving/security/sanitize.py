@@ -26,7 +26,7 @@ def is_safe_name(name: str) -> bool:
 
 def is_version(name: str) -> bool:
     """Whether a folder's name is a version: a whole number in its plain form (12, not 012, +12 or 1e3)."""
-    return name.isascii() and name.isdigit() and name == str(int(name)) and int(name) <= LARGEST_VERSION
+    return re.fullmatch(r"0|[1-9][0-9]{0,18}", name) is not None and int(name) <= LARGEST_VERSION
 
 
 def check_model_name(name: str, where: str) -> None:

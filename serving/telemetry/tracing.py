@@ -36,7 +36,6 @@ LOG_SECONDS = 60
 MOST_CHILDREN = 100
 """Child spans of a request; the stages of more images are only counted."""
 NOISY_LOGGERS = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal")
-W3C_HEADERS = ("traceparent", "tracestate")
 SERVER_FAULTS = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED,
                            grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS})
 """Statuses that make a server's span an error, by OpenTelemetry's semantic conventions for gRPC."""
@@ -66,8 +65,7 @@ class Tracer:
 
     def begin(self, request: RequestContext, headers: Headers) -> RequestTrace:
         """A request has come in; the parent of its span is the one that W3C's `traceparent` header names."""
-        carrier = {key: value for key, value in ((name.lower(), value) for name, value in headers)
-                   if key in W3C_HEADERS and isinstance(value, str)}
+        carrier = {name.lower(): value for name, value in headers if isinstance(value, str)}
         parent = self._propagator.extract(carrier, Context())
         return RequestTrace(self._spans, request, parent)
 

@@ -86,7 +86,7 @@ class Server:
     def __post_init__(self) -> None:
         check_ranges(self)
         if "://" in self.address:
-            from voc_cls.client.address import url_problem
+            from voc_cls.client.errors import url_problem
 
             if problem := url_problem(self.address, "server"):
                 raise UsageError(problem)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
-import shutil
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -78,7 +77,9 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
         if output.file is not None:
             write_aside(output.file, lambda aside: _write_file(aside, counted, as_csv=output.csv is not None))
         elif output.json:
-            _print_json(counted)
+            text = io.StringIO()  # if an error ends it early, nothing is printed
+            _write_json(text, counted)
+            print(text.getvalue(), end="")
         elif sys.stdout.isatty():
             _print_tables(console, counted, output.threshold)
         else:
@@ -102,14 +103,6 @@ def _progress(console: Console, predictions: Iterator[FilePrediction],
 def _write_file(path: Path, predictions: Iterable[FilePrediction], *, as_csv: bool) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         (_write_csv if as_csv else _write_json)(file, predictions)
-
-
-def _print_json(predictions: Iterable[FilePrediction]) -> None:
-    """Prints one object or, if an error ends it early, nothing."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="") as spool:
-        _write_json(spool, predictions)
-        spool.seek(0)
-        shutil.copyfileobj(spool, sys.stdout)
 
 
 def _write_json(file: IO[str], predictions: Iterable[FilePrediction]) -> None:

@@ -13,8 +13,7 @@ from typing import Any, ClassVar, Unpack
 import grpc
 
 from voc_cls.client import types
-from voc_cls.client.address import url_problem
-from voc_cls.client.errors import ErrorTranslator
+from voc_cls.client.errors import ErrorTranslator, url_problem
 from voc_cls.client.options import (
     MAX_MESSAGE_MB,
     ClassifyOptions,
