@@ -8,6 +8,7 @@ StatusError            a call is answered with a gRPC status and one sentence
 ├── Unavailable        loading or stopping: try again later, or another server
 ├── DeadlineExceeded   the caller's deadline passed while the image waited
 ├── Unimplemented      a method that this kind of model cannot answer
+├── Internal           the server's own fault; its log says more
 ├── Unauthenticated    no key, or an unknown one
 └── PermissionDenied   a known caller that may not call this method
 """
@@ -40,13 +41,7 @@ class StatusError(Exception):
     """The status over HTTP, as google.rpc.Code maps them."""
 
     def __init__(self, message: str, retry_after: float | None = None, http: int | None = None) -> None:
-        """An answer to the caller.
-
-        Args:
-            message: one sentence.
-            retry_after: seconds after which trying again may help; None if that is not known.
-            http: the status over HTTP where it is a more precise one.
-        """
+        """`retry_after`: seconds after which trying again may help; `http`: a more precise status over HTTP."""
         super().__init__(message)
         self.retry_after = retry_after
         if http is not None:
@@ -90,6 +85,11 @@ class DeadlineExceeded(StatusError):
 class Unimplemented(StatusError):
     status = grpc.StatusCode.UNIMPLEMENTED
     http = 501
+
+
+class Internal(StatusError):
+    status = grpc.StatusCode.INTERNAL
+    http = 500
 
 
 class Unauthenticated(StatusError):

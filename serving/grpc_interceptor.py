@@ -1,4 +1,4 @@
-"""The request middleware around gRPC calls: StatusErrors become statuses, other errors INTERNAL."""
+"""The request middleware around gRPC calls: StatusErrors become statuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serving.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, StatusError
-from serving.request_context import FAILED, RECEIVE_SECONDS, REQUEST_ID, RequestContext, current_request
+from serving.request_context import RECEIVE_SECONDS, REQUEST_ID, RequestContext, current_request
 from serving.request_middleware import IncomingRequest, RequestMiddleware
 from serving.security.auth import group_of
 from serving.security.tls import grpc_certificate_name
@@ -56,14 +56,9 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def _around(self, method: str, context: Any) -> AsyncIterator[RequestContext]:
         """The middleware around the block; what is raised becomes the caller's status."""
         async with _aborting(context):
-            try:
-                with self._middleware.around(_incoming(method, context)) as call:
-                    context.set_trailing_metadata(((REQUEST_ID, call.id),))
-                    yield call
-            except StatusError:
-                raise
-            except Exception:
-                await context.abort(grpc.StatusCode.INTERNAL, FAILED, context.trailing_metadata())
+            with self._middleware.around(_incoming(method, context)) as call:
+                context.set_trailing_metadata(((REQUEST_ID, call.id),))
+                yield call
 
     async def _rate_limited(self, requests: AsyncIterator[Any], client: str) -> AsyncIterator[Any]:
         """The requests of a stream, read no faster than the client may send: flow control then slows it down."""

@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from serving.errors import InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
-from serving.request_context import FAILED, REQUEST_ID, current_request
+from serving.request_context import REQUEST_ID, current_request
 from serving.request_middleware import IncomingRequest, RequestMiddleware
 from serving.security.auth import group_of
 from serving.security.sanitize import printable
@@ -60,31 +60,22 @@ def _incoming(request: web.Request) -> IncomingRequest:
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers StatusErrors with their HTTP status and other errors, which an inner middleware logs, with 500."""
+    """Answers StatusErrors with their HTTP status."""
     try:
         return await handler(request)
     except StatusError as error:
         return error_response(error)
-    except web.HTTPException:
-        raise
-    except Exception:
-        return web.json_response({"error": FAILED}, status=500, headers=_request_id(), dumps=write_json)
 
 
 def error_response(error: StatusError) -> web.Response:
     """The response to a StatusError; Retry-After is in whole seconds, as HTTP has it."""
-    headers = _request_id()
+    request = current_request.get(None)  # by its id it is found in the log; health checks and metrics have none
+    headers = {} if request is None else {REQUEST_ID: request.id}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 demands it of a 401
     return web.json_response({"error": str(error)}, status=error.http, headers=headers, dumps=write_json)
-
-
-def _request_id() -> dict[str, str]:
-    """The header by which the request is found in the log; none for health checks and metrics."""
-    request = current_request.get(None)
-    return {} if request is None else {REQUEST_ID: request.id}
 
 
 @web.middleware

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from serving.errors import ResourceExhausted, StatusError, Unavailable
-from serving.request_context import REQUEST_ID, Headers, RequestContext, Stage, current_request
+from serving.errors import Internal, ResourceExhausted, StatusError, Unavailable
+from serving.request_context import FAILED, REQUEST_ID, Headers, RequestContext, Stage, current_request
 from serving.security.auth import Authenticator, identity
 from serving.security.limits import ClientLimits
 from serving.security.sanitize import printable
@@ -70,7 +70,8 @@ class RequestMiddleware:
     def around(self, incoming: IncomingRequest) -> Iterator[RequestContext]:
         """Wraps the handling of a request and makes it the current one of the running task.
 
-        Raises StatusError if it is refused. What the block raises passes through, counted and logged by its kind.
+        Raises StatusError if it is refused. What the block raises is counted and logged by its kind; of another error
+        than a StatusError the caller learns no more than Internal.
         """
         begin = time.monotonic()
         request = RequestContext(_request_id(incoming.headers), incoming.method,
@@ -107,7 +108,7 @@ class RequestMiddleware:
             except Exception:
                 status = grpc.StatusCode.INTERNAL
                 log.exception("%s failed", request.method)
-                raise
+                raise Internal(FAILED) from None
             finally:
                 seconds = time.monotonic() - begin
                 self.in_flight -= 1

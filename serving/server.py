@@ -157,7 +157,7 @@ class Server:
         self._logs.say(f"voc-serve: stopped: {middleware.answered} calls answered, {middleware.failed} refused or "
                        "failed")
         for servable, _ in self._models.loaded():
-            computed = servable.batcher.counts
+            computed = servable.batcher
             self._logs.say(f"voc-serve: model {servable.name}, version {servable.version}: {computed.images} pictures "
                            f"in {computed.batches} batches, largest {computed.largest}; {computed.dropped} dropped")
 

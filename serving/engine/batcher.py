@@ -29,18 +29,6 @@ Item = TypeVar("Item")
 CLOSED = "this version is no longer served: try again, or ask another server"
 
 
-@dataclass
-class BatchCounts:
-    """What the batcher has done since it started."""
-
-    images: int = 0
-    batches: int = 0
-    largest: int = 0
-    """Images in the largest batch."""
-    dropped: int = 0
-    """Images that were not computed: their caller had gone, or their deadline had passed."""
-
-
 @dataclass(frozen=True, eq=False)
 class _QueuedImage:
     inputs: Inputs
@@ -72,8 +60,11 @@ class Batcher:
             on_batch: called with the images of a batch and its seconds in the engine.
             on_drop: called with the number of images that were not computed, and why.
         """
-        self.counts = BatchCounts()
         self.sizes = sizes
+        self.images = self.batches = self.largest = 0
+        """Images computed, in how many batches, and in the largest of them."""
+        self.dropped = 0
+        """Images that were not computed: their caller had gone, or their deadline had passed."""
         self._predict = predict
         self._timeout = timeout
         self._on_batch, self._on_drop = on_batch, on_drop
@@ -157,9 +148,9 @@ class Batcher:
         size = max((size for size in self.sizes if size <= len(self._queue)), default=0)
         batch = [self._queue.take() for _ in range(size)]
         if batch:
-            self.counts.batches += 1
-            self.counts.images += size
-            self.counts.largest = max(self.counts.largest, size)
+            self.batches += 1
+            self.images += size
+            self.largest = max(self.largest, size)
         return batch
 
     def _drop(self) -> None:
@@ -172,7 +163,7 @@ class Batcher:
         dropped = self._queue.remove(lambda image: image.result.done() or expired(image))
         _fail(dropped, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))
-        self.counts.dropped += len(dropped)
+        self.dropped += len(dropped)
         if late:
             self._on_drop("expired", late)
         if len(dropped) > late:

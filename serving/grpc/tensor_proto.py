@@ -19,17 +19,10 @@ from serving.security.sanitize import printable
 
 def read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_size: int,
                max_bytes: int) -> npt.NDArray[Any]:
-    """The one input tensor of a call, checked, as an array (bytes objects for strings).
+    """The one input tensor of a call to signature `name`, as an array (bytes objects for strings); InvalidArgument.
 
-    Args:
-        name: of the signature.
-        inputs: of the call.
-        image_size: height and width of the network's input, pixels.
-        max_bytes: memory that the tensor may take: TensorProto may state a shape of any size and give a single value to
-            fill it with.
-
-    Raises:
-        InvalidArgument: the tensor does not fit.
+    `max_bytes`: memory that it may take, as TensorProto may state a shape of any size and give a single value to fill
+    it with.
     """
     signature = SIGNATURES[name]
     if set(inputs) != {signature.input}:
@@ -38,7 +31,8 @@ def read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_si
     tensor = inputs[signature.input]
     shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim)
     check_input(name, dtype_name(tensor.dtype), shape, image_size)
-    if (filled := math.prod(shape) * signature.item_bytes) > max_bytes:
+    item_bytes = 8 if signature.dtype == "string" else np.dtype(signature.dtype).itemsize  # a pointer to each string
+    if (filled := math.prod(shape) * item_bytes) > max_bytes:
         raise InvalidArgument(f"input '{signature.input}' would fill {filled} bytes, more than the {max_bytes} that a "
                               "message may have (`max_message_mb`)")
     if signature.dtype == "string" and not tensor.string_val:  # TensorFlow would make empty text of them, not bytes

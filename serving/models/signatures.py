@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from serving.errors import InvalidArgument, NotFound, ServeError
 from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
@@ -34,11 +32,6 @@ class Signature:
     dtype: Literal["string", "uint8", "float32"]
     shape: tuple[str | int, ...]
     outputs: tuple[str, ...]
-
-    @property
-    def item_bytes(self) -> int:
-        """Memory of one element; of a string, that of the pointer to it."""
-        return 8 if self.dtype == "string" else np.dtype(self.dtype).itemsize
 
 
 SIGNATURES: Mapping[str, Signature] = {

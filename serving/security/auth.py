@@ -72,15 +72,8 @@ class Authenticator:
                certificate_name: str | None = None) -> str:
         """The client's name, for logs, metrics and limits.
 
-        Args:
-            method: /package.Service/Method, or GET /path.
-            headers: all of the call's: gRPC's invocation_metadata() or aiohttp's headers.items().
-            peer: gRPC's context.peer() or aiohttp's request.remote.
-            certificate_name: common name of the client's certificate.
-
-        Raises:
-            Unauthenticated: the call has no known key.
-            PermissionDenied: its key may not call `method`.
+        The arguments are those of an IncomingRequest. Raises Unauthenticated if the call has no known key,
+        PermissionDenied if its key may not call `method`.
         """
         if self._path is None or group_of(method) == "health":
             return identity(peer, certificate_name)

@@ -80,15 +80,7 @@ class ClientLimits:
 
     def __init__(self, rate: float, burst: int, concurrency: int, most_clients: int = MOST_CLIENTS,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        """Limits for each client.
-
-        Args:
-            rate: calls per second in the long run.
-            burst: calls at once before `rate` counts.
-            concurrency: calls running at a time.
-            most_clients: how many to remember.
-            clock: seconds.
-        """
+        """`rate`, `burst`, `concurrency`: as in SecurityConfig; `most_clients`: how many to remember."""
         self._rate, self._burst, self._concurrency = rate, burst, concurrency
         self._most_clients = most_clients
         self._clock = clock

@@ -45,16 +45,9 @@ class Certificates:
     """
 
     def __init__(self, tls_cert: Path, tls_key: Path, client_ca: Path | None, look_every: float = LOOK_EVERY) -> None:
-        """Reads the files.
+        """Reads the files, which are those of SecurityConfig; ServeError if they cannot be used.
 
-        Args:
-            tls_cert: certificate chain, PEM.
-            tls_key: its private key, PEM.
-            client_ca: certificates, PEM, of those who may sign client certificates; then every client must show one.
-            look_every: seconds between two looks at the files.
-
-        Raises:
-            ServeError: the files cannot be used.
+        `look_every`: seconds between two looks at them.
         """
         self._certificate, self._key, self._client_ca = tls_cert, tls_key, client_ca
         paths = [path for path in (tls_cert, tls_key, client_ca) if path is not None]

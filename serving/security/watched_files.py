@@ -25,13 +25,9 @@ class WatchedFiles(Generic[Content]):
     """What files that belong together hold. May be used from any thread."""
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], Content], kept: str, look_every: float) -> None:
-        """Reads the files.
+        """Reads the files; what `read` raises this first time passes through.
 
-        Args:
-            paths: of the files.
-            read: makes the content of them; what it raises the first time passes through.
-            kept: for the log, what becomes of the content when `read` fails later, such as "the keys stay in use".
-            look_every: seconds between two looks.
+        `kept`: for the log, what becomes of the content when `read` fails later, such as "the keys stay in use".
         """
         self._paths, self._read, self._kept, self._look_every = paths, read, kept, look_every
         self._lock = Lock()

@@ -92,13 +92,9 @@ class LineHandler(QueueHandler):
 
     def __init__(self, fd: int, formatter: logging.Formatter, report_lost: bool = False,
                  waiting: int = LINES_WAITING) -> None:
-        """Starts the thread.
+        """Starts the thread, which writes to a copy of `fd`: later changes to that do not matter.
 
-        Args:
-            fd: File descriptor, copied: later changes to it do not matter.
-            formatter: Makes the line of a record.
-            report_lost: Whether to write how many lines were lost, once writing works again.
-            waiting: Largest number of lines in memory; further ones are lost.
+        `report_lost`: write how many lines were lost, once writing works again; `waiting`: the most lines in memory.
         """
         self.lines: queue.Queue[logging.LogRecord | None] = queue.Queue(waiting)
         super().__init__(self.lines)

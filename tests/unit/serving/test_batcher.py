@@ -108,7 +108,7 @@ def test_a_lone_picture_does_not_wait_and_those_that_come_meanwhile_share_a_batc
         engine.release(3)
         assert await first == [1]
         assert [await other for other in others] == [[2], [3, 4], [5, 6]]
-        assert (batcher.counts.images, batcher.counts.batches, batcher.counts.largest) == (6, 3, 4)
+        assert (batcher.images, batcher.batches, batcher.largest) == (6, 3, 4)
         assert metrics.batches == [1, 4, 1]
 
     assert scenario(play).sizes == [1, 4, 1]
@@ -173,7 +173,7 @@ def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes_and_cou
         with pytest.raises(DeadlineExceeded):
             await expired
         assert await kept == [5]
-        assert batcher.counts.dropped == 3
+        assert batcher.dropped == 3
         assert sorted(metrics.drops) == [("cancelled", 2), ("expired", 1)]
 
     assert scenario(play).batches == [[1], [5]]
