@@ -63,8 +63,8 @@ class RestApi:
         serving = self._models.ready
         return web.Response(text="SERVING\n" if serving else "NOT_SERVING\n", status=200 if serving else 503)
 
-    async def _metrics_page(self, request: web.Request) -> web.Response:
-        page, content_type = self._metrics.page(request.headers.get("Accept", ""))
+    async def _metrics_page(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        page, content_type = self._metrics.page()
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _predict(self, request: web.Request) -> web.Response:

@@ -18,7 +18,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from serving.errors import ShedReason
@@ -212,12 +211,8 @@ class Metrics:
             histogram.remove(model, str(version))
         self._warmup_latency.remove(model_path, grpc.StatusCode.OK.name)
 
-    def page(self, accept: str = "") -> tuple[bytes, str]:
-        """The page and its Content-Type: Prometheus' text, or OpenMetrics for an `Accept` header that asks for it."""
-        if "application/openmetrics-text" in accept:
-            # not prometheus_client's choose_encoder: its escaping for OpenMetrics replaces the colons
-            page = openmetrics.generate_latest(self._registry, openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
-            return page, openmetrics.CONTENT_TYPE_LATEST
+    def page(self) -> tuple[bytes, str]:
+        """The page, Prometheus' text, and its Content-Type."""
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def _known(self, model: str) -> str:
@@ -236,10 +231,7 @@ def api_of(method: str) -> str:
 
 
 class ExactCounter(Gauge):
-    """A counter whose name is shown as it is: prometheus_client appends _total, which TensorFlow Serving's names lack.
-
-    Its type is unknown: OpenMetrics allows no other for a cumulative number without that suffix.
-    """
+    """A counter shown by its own name: prometheus_client appends _total, which TensorFlow Serving's names lack."""
 
     _type = "unknown"  # prometheus_client's own metrics set their type so; there is no public way
 

@@ -8,22 +8,17 @@ import time
 
 import grpc
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot, api_of, process_usage
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OK = grpc.StatusCode.OK
-OPENMETRICS = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1"
-"""What Prometheus 2 sends as Accept."""
 
 
-def value(metrics: Metrics, name: str, accept: str = "", **labels: str) -> float | None:
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     """The sample of that name with exactly these labels on the page, None if there is none."""
-    body, content_type = metrics.page(accept)
-    parse = parse_openmetrics if "openmetrics" in content_type else parse_text
-    found = [sample.value for family in parse(body.decode()) for sample in family.samples
+    found = [sample.value for family in parse_text(metrics.page()[0].decode()) for sample in family.samples
              if sample.name == name and sample.labels == labels]
     assert len(found) <= 1
     return found[0] if found else None
@@ -33,8 +28,7 @@ def now(**changes: object) -> ServerSnapshot:
     return ServerSnapshot(**{"ready": True, "pictures": 0, "queue_size": 128, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("accept", ["", OPENMETRICS])
-def test_tensorflow_servings_metrics_have_their_exact_names(accept: str):
+def test_tensorflow_servings_metrics_have_their_exact_names():
     metrics = Metrics(["voc"])
     metrics.request("voc", PREDICT, "GRPC", OK, 0.25, runtime_seconds=0.2)
     metrics.stage("voc", "queue", 0.001)
@@ -42,22 +36,15 @@ def test_tensorflow_servings_metrics_have_their_exact_names(accept: str):
     metrics.warm_up("/models/voc/7", 3)
     prefix = ":tensorflow:serving:"
     call = {"model_name": "voc", "API": "Predict"}
-    assert value(metrics, f"{prefix}request_count", accept, model_name="voc", status="OK") == 1
-    assert value(metrics, f"{prefix}request_latency_sum", accept, **call, entrypoint="GRPC") == 250_000
-    assert value(metrics, f"{prefix}runtime_latency_sum", accept, **call, runtime="TF1") == 200_000
-    assert value(metrics, f"{prefix}model_warmup_latency_sum", accept, model_path="/models/voc/7", status="OK") == 3e6
-    assert value(metrics, f"{prefix}batching_session:wrapped_run_count", accept) == 1
+    assert value(metrics, f"{prefix}request_count", model_name="voc", status="OK") == 1
+    assert value(metrics, f"{prefix}request_latency_sum", **call, entrypoint="GRPC") == 250_000
+    assert value(metrics, f"{prefix}runtime_latency_sum", **call, runtime="TF1") == 200_000
+    assert value(metrics, f"{prefix}model_warmup_latency_sum", model_path="/models/voc/7", status="OK") == 3e6
+    assert value(metrics, f"{prefix}batching_session:wrapped_run_count") == 1
     queuing = f"{prefix}batching_session:queuing_latency"
-    assert value(metrics, f"{queuing}_sum", accept, thread_pool_name="voc") == 1000
+    assert value(metrics, f"{queuing}_sum", thread_pool_name="voc") == 1000
     buckets = [line for line in metrics.page()[0].decode().splitlines() if line.startswith(f"{queuing}_bucket")]
     assert len(buckets) == 53  # 100 × 1.2^i for i below 52, and +Inf
-
-
-def test_openmetrics_is_written_for_those_who_ask_for_it():
-    assert Metrics().page()[1].startswith("text/plain; version=0.0.4")
-    body, content_type = Metrics().page(OPENMETRICS)
-    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
-    assert body.endswith(b"# EOF\n")
 
 
 def test_latencies_are_those_of_answered_calls_and_every_status_is_counted():
