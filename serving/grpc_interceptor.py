@@ -109,10 +109,8 @@ async def _aborting(context: Any) -> AsyncIterator[None]:
     try:
         yield
     except StatusError as error:
-        metadata = tuple(context.trailing_metadata() or ())
         request = current_request.get(None)  # health checks have none
-        if not metadata and request is not None:  # it was not even admitted
-            metadata = ((REQUEST_ID, request.id),)
+        metadata = [] if request is None else [(REQUEST_ID, request.id)]
         if error.retry_after_ms is not None:
-            metadata += ((PUSHBACK, str(error.retry_after_ms)),)
-        await context.abort(error.status, str(error), metadata)
+            metadata.append((PUSHBACK, str(error.retry_after_ms)))
+        await context.abort(error.status, str(error), tuple(metadata))

@@ -56,14 +56,12 @@ class HttpListener:
             await site.stop()
         while in_flight():
             await asyncio.sleep(DRAIN_INTERVAL)
-        if self.runner.server is not None:
-            await self.runner.server.shutdown(LATE_REQUEST_SECONDS)
-        await self.runner.cleanup()
+        await self.close(LATE_REQUEST_SECONDS)
 
-    async def close(self) -> None:
-        """Closes the port and cancels the requests that are still in flight."""
+    async def close(self, seconds: float = IMMEDIATELY) -> None:
+        """Closes the port and, after some seconds, cancels the requests that are still in flight."""
         if self.runner.server is not None:
-            await self.runner.server.shutdown(IMMEDIATELY)
+            await self.runner.server.shutdown(seconds)
         await self.runner.cleanup()
 
 

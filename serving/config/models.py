@@ -143,7 +143,7 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
     place = f"{where}.path has no name beside it, and its own" if name is None else f"{where}.name"
     name = resolved.resolve().name if name is None else name
     check_model_name(name, place)
-    policy = _policy_of(entry.get("versions", "latest"), f"{where}.versions")
+    policy = parse_policy(entry.get("versions", "latest"), f"{where}.versions")
     labels = entry.get("labels") or {}
     if not isinstance(labels, dict):
         raise UsageError(f"{where}.labels: {labels!r} are not labels: write them as {{stable: 3, canary: 4}}")
@@ -152,17 +152,9 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
     return ModelSettings(name, resolved, policy, dict(labels))
 
 
-def _policy_of(value: Any, where: str) -> VersionPolicy:
-    """YAML has 3 for a number and [3, 7] for a list where the flag has text."""
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise UsageError(f"{where}: {value!r} is not latest, latest:2, all, or numbers such as [3, 7]")
-    return parse_policy(str(value), where)
-
-
-def parse_policy(text: str, where: str = "`versions`") -> VersionPolicy:
-    """latest, latest:2, all, or 3,7; UsageError, beginning with `where`, for anything else."""
+def parse_policy(value: Any, where: str = "`versions`") -> VersionPolicy:
+    """latest, latest:2, all, or 3,7, which YAML has as a number or a list; else UsageError, beginning with `where`."""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if text == "all":
         return VersionPolicy("all")
     if match := re.fullmatch(r"latest(?::(\d{1,9}))?", text, re.ASCII):

@@ -130,12 +130,11 @@ class EngineProcess:
     def wait_until_loaded(self) -> Loaded:
         """Waits until the version is loaded and every batch size warmed up. Raises ServeError."""
         try:
-            answer = self._receive()
+            answer: Loaded | Failure = self._receive()
         except EngineLost as error:
             raise ServeError(f"{self._version_folder} cannot be loaded: {error}") from None
         if isinstance(answer, Failure):
             raise ServeError(answer.reason)
-        assert isinstance(answer, Loaded)
         self._loaded = answer
         return answer
 
@@ -143,10 +142,9 @@ class EngineProcess:
         """Images, each float32 [size, size, 3], through the network. From one thread only. Raises EngineLost."""
         np.stack(inputs, out=self._shared[:len(inputs)])
         self._send(len(inputs))
-        answer = self._receive()
+        answer: Scores | Failure = self._receive()
         if isinstance(answer, Failure):
             raise RuntimeError(answer.reason)
-        assert isinstance(answer, Scores)
         return answer
 
     def kill(self) -> None:

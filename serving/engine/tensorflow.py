@@ -20,6 +20,7 @@ from serving.errors import ImageDecodeError, ServeError
 from voc_cls.image_file import bmp
 
 v1 = tf.compat.v1
+v1.logging.set_verbosity(v1.logging.ERROR)  # or it warns that sessions are deprecated
 
 BFLOAT16_CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 """CPU instructions with which oneDNN multiplies bfloat16 faster than float32."""
@@ -34,7 +35,6 @@ class TensorFlowDecoder:
     """
 
     def __init__(self, meta_graph: Any, threads: int) -> None:
-        v1.logging.set_verbosity(v1.logging.ERROR)  # or it warns that sessions are deprecated
         signature = meta_graph.signature_def["preprocess"]
         image_bytes, inputs = signature.inputs["image_bytes"].name, signature.outputs["inputs"].name
         try:
@@ -86,7 +86,6 @@ class TensorFlowNetwork:
     def __init__(self, version_folder: Path, precision: str, threads: int) -> None:
         self._precision = choose_precision(precision)
         self._threads = threads
-        v1.logging.set_verbosity(v1.logging.ERROR)  # or it warns that sessions are deprecated
         try:
             graph_def, signature = _frozen(version_folder)
             graph = v1.Graph()

@@ -83,7 +83,9 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
         elif sys.stdout.isatty():
             _print_tables(console, counted, output.threshold)
         else:
-            _print_lines(counted)
+            for file, prediction in counted:
+                for scored in prediction.labels:
+                    print(f"{file}\t{scored.label}\t{scored.probability:.4f}")
     if output.file is not None:
         print(f"{output.file}: {total} pictures", file=sys.stderr)
 
@@ -129,13 +131,6 @@ def _write_csv(file: IO[str], predictions: Iterable[FilePrediction]) -> None:
         start = (path, prediction.model, prediction.version)
         labels = [(scored.label, f"{scored.probability:.6f}") for scored in prediction.labels] or [("", "")]
         rows.writerows((*start, *label, prediction.error) for label in labels)
-
-
-def _print_lines(predictions: Iterable[FilePrediction]) -> None:
-    """`file TAB label TAB probability`."""
-    for file, prediction in predictions:
-        for scored in prediction.labels:
-            print(f"{file}\t{scored.label}\t{scored.probability:.4f}")
 
 
 def _print_tables(console: Console, predictions: Iterable[FilePrediction], threshold: float | None) -> None:
