@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from aiohttp import HttpVersion11, web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from serving.errors import InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
 from serving.request_context import REQUEST_ID, current_request
@@ -28,27 +28,23 @@ def write_json(content: Any) -> str:
     return f"{json.dumps(content, ensure_ascii=False)}\n"
 
 
-class HttpMiddleware:
+def http_middleware(middleware: RequestMiddleware) -> Middleware:
     """Wraps every request but health checks; reading metrics needs a key, but is not limited or counted."""
-
-    def __init__(self, middleware: RequestMiddleware) -> None:
-        self._middleware = middleware
-
     @web.middleware
-    async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Admits the request, or raises the StatusError that answers it."""
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         incoming = _incoming(request)
         group = group_of(incoming.method)
         if group == "health":
             return await handler(request)
         if group == "metrics":
-            self._middleware.authenticator.client(incoming.method, incoming.headers, incoming.peer,
-                                                  incoming.certificate_name)
+            middleware.authenticator.client(incoming.method, incoming.headers, incoming.peer, incoming.certificate_name)
             return await handler(request)
-        with self._middleware.around(incoming) as context:
+        with middleware.around(incoming) as context:
             response = await handler(request)
             response.headers[REQUEST_ID] = context.id
             return response
+
+    return handle
 
 
 def _incoming(request: web.Request) -> IncomingRequest:

@@ -17,7 +17,7 @@ from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import model_settings
 from serving.errors import ServeError
 from serving.grpc_interceptor import GrpcInterceptor
-from serving.http_middleware import HttpMiddleware
+from serving.http_middleware import http_middleware
 from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Loader
@@ -104,7 +104,7 @@ class Server:
 
         rest = RestApi(self._models, self._config.max_message_bytes, self._metrics)
         self._metrics.watch(self._snapshot)
-        http = await open_http(self._config, rest.application(HttpMiddleware(self._middleware).handle),
+        http = await open_http(self._config, rest.application(http_middleware(self._middleware)),
                                self._certificates.http_context() if self._certificates else None)
         try:
             stop_event = StopEvent()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,8 +124,8 @@ def read_models(content: Any, folder: Path, where: str) -> tuple[ModelSettings, 
 
 def check_names(models: Iterable[ModelSettings], where: str) -> None:
     """UsageError, beginning with `where`, if two models have the same name."""
-    names = Counter(model.name for model in models)
-    if twice := sorted(name for name, times in names.items() if times > 1):
+    names = [model.name for model in models]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{where}: {' and '.join(map(repr, twice))} is the name of several models: give each a "
                          "different \"name\"")
 

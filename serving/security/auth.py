@@ -135,14 +135,6 @@ def _token(headers: Iterable[tuple[str, str | bytes]]) -> str:
     return value
 
 
-def _read_keys(path: Path) -> tuple[ApiKey, ...]:
-    try:
-        return parse_keys(path.read_bytes(), f"`keys_file` {path}")
-    except OSError as error:
-        raise ServeError(f"`keys_file` {path} cannot be read ({error.strerror}): pass a YAML file of keys that this "
-                         "user may read") from None
-
-
 @dataclass(frozen=True)
 class ApiKey:
     """One token, by its digest, and the methods that it may call."""
@@ -174,8 +166,14 @@ def group_of(method: str) -> str:
     return ""
 
 
-def parse_keys(content: bytes, source: str) -> tuple[ApiKey, ...]:
-    """The keys of a file; an empty list lets no caller in. Raises ServeError, whose message starts with `source`."""
+def _read_keys(path: Path) -> tuple[ApiKey, ...]:
+    """The keys of a file; an empty list lets no caller in. Raises ServeError."""
+    source = f"`keys_file` {path}"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ServeError(f"{source} cannot be read ({error.strerror}): pass a YAML file of keys that this user may "
+                         "read") from None
     keys: dict[bytes, ApiKey] = {}
     for number, entry in enumerate(_entries(content, source), 1):
         key = _key(entry, f"{source}: key {number}")

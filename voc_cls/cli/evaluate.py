@@ -34,8 +34,6 @@ With test-time augmentation; for two classes; with a sheet of sample pictures:
   voc-eval runs/voc07 --tta flip --predictions out.csv
   voc-eval runs/voc07 --classes cat dog
   voc-eval runs/cifar --sheet samples.png"""
-LEAST_RESAMPLES = 100
-"""Of fewer, the ends of a 95 % interval would be single draws."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class EvalConfig:
     """Number format of the computation. Default: the run's --inference-precision."""
     write: bool = True
     """Update the files in the run folder. Skipped if a flag above changes what is evaluated."""
-    bootstrap: Annotated[int, Range(LEAST_RESAMPLES)] = 1000
+    bootstrap: Annotated[int, Range(100)] = 1000  # of fewer, the ends of a 95 % interval would be single draws
     """Number of bootstrap resamples for the confidence intervals."""
     json: Path | None = None
     """Write all scores to this JSON file, 0 to 1."""
