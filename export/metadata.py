@@ -1,15 +1,21 @@
-"""assets/voc_cls.json: what a server or a client needs to know about an exported model beyond its graph."""
+"""What is to be known of an exported model beyond its graph: assets/voc_cls.json, and MODEL_CARD.md for people."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from voc_cls.data.preprocessing import GRAPH_FORMATS, Preprocessing
+from voc_cls.evaluation.report.page import percent
 
 FORMAT = 1
 """Raised when a reader of an older format would misunderstand the file."""
+VGG_LICENCE = "VGG weights: Simonyan & Zisserman, CC BY 4.0"
+"""Of the pretrained weights; for other networks the card names no licence, because it is not known here."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +48,15 @@ class Metadata:
         """Indented JSON, `format` first."""
         return json.dumps({"format": FORMAT, **asdict(self), "preprocessing": self.preprocessing.to_dict()},
                           indent=2) + "\n"
+
+
+def model_card(name: str, version: int, metadata: Metadata) -> str:
+    """Markdown: the task, training data, results, inputs and limits of a model."""
+    # Markdown, not HTML, hence no escaping
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters["percent"] = percent
+    licence = VGG_LICENCE if metadata.net.startswith("vgg_") else "under the licence of its publisher"
+    return environment.get_template("model_card.md").render(
+        name=name, version=version, metadata=metadata, metrics=metadata.metrics, data=metadata.trained_on,
+        settings=metadata.preprocessing, licence=licence)

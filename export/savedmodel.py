@@ -12,8 +12,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from export.card import model_card
-from export.metadata import Metadata
+from export.metadata import Metadata, model_card
 from export.signatures import ExportedModel
 from export.verify import verify
 from export.warmup import write_warmup
@@ -44,7 +43,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         with tempfile.TemporaryDirectory(prefix=".aside-", dir=models) as parent:
             aside = Path(parent) / "model"
             write(aside, trained, name, number)
-            difference = verify(aside, trained.network, trained.labels, trained.task)
+            difference = verify(aside, trained.network, trained.task)
             os.rename(aside, target)
     except OSError as error:
         raise ExportError(f"{models}: cannot be written ({error.strerror or error}); nothing was exported") from error

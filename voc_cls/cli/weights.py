@@ -63,8 +63,7 @@ class Fetch:
         from rich.console import Console
 
         from voc_cls.paths import weights_folder
-        from voc_cls.weights.fetch import fetch, fetch_source
-        from voc_cls.weights.origins import Archive
+        from voc_cls.weights.fetch import Archive, fetch, fetch_source
 
         source = fetch_source(self.name)
         if isinstance(source.origin, Archive):

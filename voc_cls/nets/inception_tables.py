@@ -89,6 +89,7 @@ V1: Table = (
 
 def _v2(name: str, one: int, three: tuple[int, int], double: tuple[int, int], pooled: int,
         pool: str = "AvgPool_0a_3x3") -> Mixed:
+    """v2's module, which is v4's at 35 × 35 places (Inception-A)."""
     return Mixed(name, (
         (Step("Conv2d_0a_1x1", one),),
         (Step("Conv2d_0a_1x1", three[0]), Step("Conv2d_0b_3x3", three[1])),
@@ -157,10 +158,6 @@ def _at_17(name: str, one: int, seven: tuple[int, ...], double: tuple[int, ...],
     ))
 
 
-def _v3_17(name: str, narrow: int) -> Mixed:
-    return _at_17(name, 192, (narrow, narrow, 192), (narrow, narrow, narrow, narrow, 192), 192)
-
-
 def _halving_17(three: int, seven: tuple[int, int, int]) -> Mixed:
     """From 17 × 17 places to 8 × 8."""
     return Mixed("Mixed_7a", (
@@ -194,24 +191,12 @@ V3: Table = (
     _v3_35("Mixed_5c", 64, five=("Conv2d_0b_1x1", "Conv_1_0c_5x5")),
     _v3_35("Mixed_5d", 64),
     _halving_35((64, 96, 96), last="Conv2d_1a_1x1"),
-    _v3_17("Mixed_6b", 128),
-    _v3_17("Mixed_6c", 160),
-    _v3_17("Mixed_6d", 160),
-    _v3_17("Mixed_6e", 192),
+    *(_at_17(f"Mixed_6{letter}", 192, (narrow, narrow, 192), (narrow, narrow, narrow, narrow, 192), 192)
+      for letter, narrow in (("b", 128), ("c", 160), ("d", 160), ("e", 192))),
     _halving_17(320, (192, 192, 192)),
     _v3_8("Mixed_7b", "Conv2d_0b_3x1"),
     _v3_8("Mixed_7c", "Conv2d_0c_3x1"),
 )
-
-
-def _v4_35(name: str) -> Mixed:
-    """Inception-A, at 35 × 35 places."""
-    return Mixed(name, (
-        (Step("Conv2d_0a_1x1", 96),),
-        (Step("Conv2d_0a_1x1", 64), Step("Conv2d_0b_3x3", 96)),
-        (Step("Conv2d_0a_1x1", 64), Step("Conv2d_0b_3x3", 96), Step("Conv2d_0c_3x3", 96)),
-        (Step("AvgPool_0a_3x3"), Step("Conv2d_0b_1x1", 96)),
-    ))
 
 
 def _v4_8(name: str) -> Mixed:
@@ -242,7 +227,7 @@ V4: Table = (
         (Step("Conv2d_1a_3x3", 192, stride=2, padding="valid"),),
         (Step("MaxPool_1a_3x3", stride=2, padding="valid"),),
     )),
-    *(_v4_35(f"Mixed_5{letter}") for letter in "bcde"),
+    *(_v2(f"Mixed_5{letter}", 96, (64, 96), (64, 96), 96) for letter in "bcde"),
     _halving_35((192, 224, 256)),
     *(_at_17(f"Mixed_6{letter}", 384, (192, 224, 256), (192, 192, 224, 224, 256), 128) for letter in "bcdefgh"),
     _halving_17(192, (256, 256, 320)),

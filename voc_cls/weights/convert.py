@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from voc_cls.errors import WeightsError
@@ -17,8 +16,6 @@ from voc_cls.weights.load import SCHEMES, NamedWeights, load_weights_file
 from voc_cls.weights.naming import Layout, NamingScheme, TensorMapping
 from voc_cls.weights.tensors import Array, Shape, TensorInfo
 
-Read = Callable[[], Array]
-
 
 @dataclass(frozen=True)
 class Conversion:
@@ -27,11 +24,16 @@ class Conversion:
     target: Path
     format: Format
     diff: Diff
-    tensors: Mapping[str, TensorInfo]
-    """What will be written, by TF-Slim name."""
-    reads: Mapping[str, Read]
-    """Name in the new file → what gives its values."""
+    sources: Mapping[str, NamedWeights]
+    """TF-Slim name → the file that has the tensor, for what will be written."""
+    mappings: Mapping[str, TensorMapping]
+    """TF-Slim name → its name and layout in the new file."""
     notes: tuple[str, ...]
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """What will be written, by TF-Slim name."""
+        return {name: source.tensors[name] for name, source in self.sources.items()}
 
     @property
     def nbytes(self) -> int:
@@ -55,35 +57,21 @@ class Conversion:
     def write(self, progress: Callable[[int], object] = lambda _: None) -> None:
         """Writes the target, aside first. progress: called with the bytes of each tensor that has been read."""
         assert self.format.write is not None  # format_to_write sees to it
+        arrays: dict[str, Array] = {}
+        for name, mapping in self.mappings.items():
+            array = self.sources[name].read(name)
+            arrays |= mapping.to_foreign(array)
+            progress(array.nbytes)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.target.parent, prefix=f".{self.target.name}-") as aside:
             known = self.target.suffix.lower() in self.format.suffixes
             written = Path(aside) / (self.target.name if known else f"new{self.format.suffixes[0]}")
             try:
-                self.format.write(written, _ReadTensors(self.reads, progress))
+                self.format.write(written, arrays)
             except (ValueError, TypeError, RuntimeError) as error:  # of the library that writes
                 raise WeightsError(f"{self.target} cannot be written as {self.format.name} ({error}): choose another "
                                    "format") from error
             self.format.move(written, self.target)
-
-
-@dataclass(frozen=True)
-class _ReadTensors(Mapping[str, Array]):
-    """Arrays that are read when they are asked for."""
-
-    reads: Mapping[str, Read]
-    progress: Callable[[int], object]
-
-    def __getitem__(self, name: str) -> Array:
-        array = self.reads[name]()
-        self.progress(array.nbytes)
-        return array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.reads)
-
-    def __len__(self) -> int:
-        return len(self.reads)
 
 
 def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = None, to: str | None = None,
@@ -118,16 +106,12 @@ def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = Non
     tensors = {name: weights.tensors[name] for name, weights in owners.items()}
     scheme = next((scheme for scheme in SCHEMES if scheme.name == format_.scheme), None)
     mappings = _mappings(format_, scheme, spec, tensors)
-    reads: dict[str, Read] = {}
-    for name, mapping in mappings.items():
-        read = partial(owners[name].read, name)
-        reads |= mapping.to_foreign(read)
     shapes = {name: info.shape for name, info in tensors.items()}
     shapes |= {name: info.shape for weights in opened for name, info in weights.unnamed.items()}
     diff = _compared(" + ".join(weights.path.name for weights in opened), f"{target.name} ({format_.name})", spec,
                      shapes, mappings)
     notes = [note for weights in opened for note in weights.notes] + [_note(scheme, spec, mappings)]
-    return Conversion(target, format_, diff, {name: tensors[name] for name in mappings}, reads,
+    return Conversion(target, format_, diff, {name: owners[name] for name in mappings}, mappings,
                       tuple(dict.fromkeys(note for note in notes if note)))
 
 

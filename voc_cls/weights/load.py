@@ -19,14 +19,14 @@ from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, Normalisation, net_spec
 from voc_cls.weights.diff import Diff, compare
 from voc_cls.weights.formats import recognise
-from voc_cls.weights.naming import NamingScheme, huggingface, keras, slim, torchvision, vgg_numpy
+from voc_cls.weights.naming import NamingScheme, keras, slim, torchvision, vgg_numpy
 from voc_cls.weights.selection import select_network
 from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported, tensors_digest
 
 if TYPE_CHECKING:
     from voc_cls.nets.network import Network
 
-SCHEMES = (keras.SCHEME, torchvision.SCHEME, huggingface.SCHEME, keras.TF2ONNX, vgg_numpy.SCHEME, vgg_numpy.OWN)
+SCHEMES = (keras.SCHEME, torchvision.SCHEME, torchvision.TRANSFORMERS, keras.TF2ONNX, vgg_numpy.SCHEME, vgg_numpy.OWN)
 """Every naming scheme beside TF-Slim's, in the order in which they are tried."""
 MARKS = tuple(mark for scheme in SCHEMES for mark in scheme.marks)
 

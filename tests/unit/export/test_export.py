@@ -12,8 +12,7 @@ import tensorflow as tf
 import yaml
 from rich.console import Console
 
-from export.card import model_card
-from export.metadata import Metadata
+from export.metadata import Metadata, model_card
 from export.savedmodel import export_run, next_version
 from export.signatures import SIGNATURES
 from export.warmup import encoded_images

@@ -11,11 +11,10 @@ import pytest
 
 from tests.archives import packed
 from voc_cls.errors import DownloadError, UsageError, WeightsError
-from voc_cls.weights.fetch import FetchSource, check_digest, fetch, fetch_source
+from voc_cls.weights.fetch import Archive, FetchSource, Package, check_digest, fetch, fetch_source
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.load import load_weights_file
-from voc_cls.weights.origins import Archive, Package
 
 
 @pytest.fixture

@@ -152,8 +152,8 @@ def test_tf_slims_resnet_50_becomes_a_keras_file_that_keras_loads_whole_and_come
     slim = {name: random.standard_normal(shape, np.float32) + 2 * name.endswith("variance")
             for name, shape in slim_shapes(NETS["resnet_v1_50"], 3).items()}
     infos = {name: TensorInfo(value.shape, "float32") for name, value in slim.items()}
-    written = {name: read() for mapping in mappings(NETS["resnet_v1_50"], infos)
-               for name, read in mapping.to_foreign(lambda name=mapping.slim: slim[name]).items()}
+    written = {name: array for mapping in mappings(NETS["resnet_v1_50"], infos)
+               for name, array in mapping.to_foreign(slim[mapping.slim]).items()}
     for name in ("net.h5", "net.keras"):
         keras_format.write(tmp_path / name, written)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.h5", "net.keras"]

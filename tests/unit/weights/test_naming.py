@@ -159,8 +159,7 @@ def test_keras_biases_before_a_batch_normalisation_go_into_its_mean_and_come_out
     (row,) = keras.mappings(NETS["resnet_v1_50"], file.tensors)
     assert row.slim == "resnet_v1_50/conv1/BatchNorm/moving_mean"
     assert row.read(file).tolist() == [2.0, 3.0]
-    written = {name: read().tolist() for name, read in
-               row.to_foreign(lambda: np.array([2.0, 3.0], np.float32)).items()}
+    written = {name: array.tolist() for name, array in row.to_foreign(np.array([2.0, 3.0], np.float32)).items()}
     assert written == {"conv1_bn/moving_mean": [2.0, 3.0], "conv1_conv/bias": [0.0, 0.0]}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.archives import packed
 from voc_cls.errors import DownloadError
-from voc_cls.weights.origins import LARGEST, Archive
+from voc_cls.weights.fetch import LARGEST, Archive
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

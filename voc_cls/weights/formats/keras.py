@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -225,11 +224,7 @@ def _write_model(path: Path, tensors: Mapping[str, Array]) -> None:
             raise WeightsError(f"{path.name}: {variable.path} is {list(array.shape)}, and Keras' {MODELS[net]} has "
                                f"{list(variable.shape)}: write .h5")
         variable.assign(array)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # Keras would make the archive in memory
-        model.save(Path(folder) / "saved", zipped=False)
-        with zipfile.ZipFile(path, "w") as archive:
-            for file in sorted((Path(folder) / "saved").iterdir()):
-                archive.write(file, file.name)
+    model.save(path)
 
 
 def _numbered(kind: str, counts: dict[str, int]) -> str:

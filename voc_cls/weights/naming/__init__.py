@@ -102,11 +102,11 @@ class TensorMapping:
         bias = file.read(self.folded)
         return value - bias if bias.shape == value.shape and bias.any() else value
 
-    def to_foreign(self, read: Callable[[], Array]) -> dict[str, Callable[[], Array]]:
-        """Name in the other library → what gives its values, for TF-Slim's tensor that `read` gives."""
-        written = {self.foreign: lambda: self.layout.from_slim(read())}
+    def to_foreign(self, value: Array) -> dict[str, Array]:
+        """Name in the other library → its array, for TF-Slim's `value`."""
+        written = {self.foreign: self.layout.from_slim(value)}
         if self.folded:
-            written[self.folded] = lambda: np.zeros_like(read())
+            written[self.folded] = np.zeros_like(value)
         return written
 
 
@@ -155,6 +155,12 @@ class LayerName:
                   for block, (_, units) in enumerate(spec.blocks, 1) for unit in range(1, units + 1)]
         return [LayerName(self.slim.format(**place), self.foreign.format(**place), self.kind,
                           self.folds.format(**place)) for place in places]
+
+
+def marked(marks: Mapping[str, str], names: Iterable[str]) -> str | None:
+    """The network of the first of the `marks` (tensor or layer → network) that is among the names."""
+    known = set(names)
+    return next((net for mark, net in marks.items() if mark in known), None)
 
 
 def layers(table: Iterable[LayerName], spec: NetSpec) -> list[LayerName]:

@@ -26,7 +26,17 @@ from voc_cls.errors import WeightsError
 from voc_cls.nets.inception_tables import RESIDUAL, Mixed, convolutions
 from voc_cls.nets.inception_tables import TABLES as INCEPTIONS
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import NORM, OIHW, LayerName, Layout, NamingScheme, TensorMapping, map_tensors, vgg_layers
+from voc_cls.weights.naming import (
+    NORM,
+    OIHW,
+    LayerName,
+    Layout,
+    NamingScheme,
+    TensorMapping,
+    map_tensors,
+    marked,
+    vgg_layers,
+)
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": "/kernel", "depthwise_weights": "/kernel", "biases": "/bias",
@@ -117,7 +127,7 @@ def recognise(names: Iterable[str]) -> str | None:
     if NASNET in layers:
         raise WeightsError("the file is of keras.applications' NASNet, which is another function than TF-Slim's: its "
                            "reduction cells pool and pad otherwise; take TF-Slim's weights with `voc-weights fetch`")
-    net = next((net for layer, net in MARKS.items() if layer in layers), None)
+    net = marked(MARKS, layers)
     if net is None and len(_counted(layers)["conv2d"]) == len(_counted(layers)["batch_normalization"]) == V3_LAYERS:
         return "inception_v3"
     return net

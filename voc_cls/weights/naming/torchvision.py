@@ -1,5 +1,7 @@
 """torchvision's names: vgg16, vgg19, resnet50, resnet101, resnet152; and timm's, which keep them but for VGG's
-dense layers: `pre_logits.fc1` and `.fc2`, convolutions of 7 × 7 and 1 × 1, and `head.fc`.
+dense layers: `pre_logits.fc1` and `.fc2`, convolutions of 7 × 7 and 1 × 1, and `head.fc`. TRANSFORMERS is another
+scheme, that of Hugging Face's ResNetForImageClassification and ResNetModel (without `resnet.` before names), which are
+read and not written; its ResNets halve the grid where torchvision's do (v1.5).
 
 Kernels are output, input, height, width; dense layers output × input, and the inputs of VGG's first are in the order
 channel, height, width. `num_batches_tracked` counts steps and has no counterpart. AlexNet and the Inceptions of
@@ -12,10 +14,21 @@ With the same random weights and picture, the largest difference of the logits, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import NORM, OIHW, LayerName, NamingScheme, TensorMapping, map_tensors, vgg_layers
+from voc_cls.weights.naming import (
+    NORM,
+    OIHW,
+    LayerName,
+    NamingScheme,
+    TensorMapping,
+    map_tensors,
+    marked,
+    vgg_layers,
+)
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": ".weight", "biases": ".bias",
@@ -42,6 +55,18 @@ TABLES = {"vgg": VGG, "resnet_v1": RESNET_V1}
 MARKS = {"features.34.weight": "vgg_19", "features.28.weight": "vgg_16", "layer3.35.conv3.weight": "resnet_v1_152",
          "layer3.22.conv3.weight": "resnet_v1_101", "layer3.5.conv3.weight": "resnet_v1_50"}
 """A tensor that the network has and the ones after it here have not."""
+WITH_HEAD = "resnet."
+"""Before the names of transformers' backbone in a model that has a head."""
+_LAYER = "encoder.stages.{stage_index}.layers.{index}"
+BACKBONE_OF_TRANSFORMERS = tuple(row for slim, foreign in (
+    ("conv1", "embedder.embedder"),
+    *((f"{_SLIM}/conv{number}", f"{_LAYER}.layer.{number - 1}") for number in (1, 2, 3)),
+    (f"{_SLIM}/shortcut", f"{_LAYER}.shortcut")) for row in (
+        LayerName(slim, f"{foreign}.convolution", "unbiased"),
+        LayerName(f"{slim}/BatchNorm", f"{foreign}.normalization", "norm")))
+MARKS_OF_TRANSFORMERS = {
+    f"{start}encoder.stages.2.layers.{last}.layer.2.convolution.weight": net for start in ("", WITH_HEAD)
+    for last, net in ((35, "resnet_v1_152"), (22, "resnet_v1_101"), (5, "resnet_v1_50"))}
 VGG_NORM = "features.1.running_mean"
 STRIDE = ("PyTorch's ResNets (v1.5) halve the grid in the 3 × 3 convolution of a block's first unit, TF-Slim's in the "
           "last unit of the block before: the weights are the same, the outputs differ, so fine-tune all layers")
@@ -54,7 +79,7 @@ def recognise(names: Iterable[str]) -> str | None:
     if VGG_NORM in tensors and "features.0.weight" in tensors:
         raise WeightsError("the file is of a VGG with batch normalisation (torchvision's vgg16_bn, vgg19_bn), which "
                            "TF-Slim does not have: take the weights of vgg16 or vgg19")
-    return next((net for name, net in MARKS.items() if name in tensors), None)
+    return marked(MARKS, tensors)
 
 
 def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
@@ -64,4 +89,14 @@ def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMa
     return map_tensors(spec, table, tensors, VARIABLES, OIHW)
 
 
+def mappings_of_transformers(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
+    """As `mappings`; nothing for another network than a ResNet v1."""
+    start = WITH_HEAD if any(name.startswith(WITH_HEAD) for name in tensors) else ""
+    table = (*(replace(row, foreign=f"{start}{row.foreign}") for row in BACKBONE_OF_TRANSFORMERS),
+             LayerName("logits", "classifier.1", "dense"))
+    return map_tensors(spec, table if spec.family == "resnet_v1" else (), tensors, VARIABLES, OIHW)
+
+
 SCHEME = NamingScheme("torchvision", "torch", recognise, mappings, {"resnet_v1": STRIDE}, tuple(MARKS))
+TRANSFORMERS = NamingScheme("transformers", "torch", partial(marked, MARKS_OF_TRANSFORMERS), mappings_of_transformers,
+                            {"resnet_v1": STRIDE}, tuple(MARKS_OF_TRANSFORMERS))

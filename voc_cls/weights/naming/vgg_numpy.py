@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import LayerName, NamingScheme, TensorMapping, map_tensors, vgg_layers
+from voc_cls.weights.naming import LayerName, NamingScheme, TensorMapping, map_tensors, marked, vgg_layers
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": "_W", "biases": "_b"}
@@ -30,8 +30,7 @@ NAME = re.compile(r"(conv[1-5]_[1-4]|(m_)?fc[678])(_[Wb]|/[01]|/weights|/biases)
 
 def recognise(names: Iterable[str]) -> str | None:
     """The VGG whose layers a file has; None where no name is one of theirs."""
-    layers = {match[1] for match in map(NAME.fullmatch, names) if match}
-    return next((net for layer, net in MARKS.items() if layer in layers), None)
+    return marked(MARKS, (match[1] for match in map(NAME.fullmatch, names) if match))
 
 
 def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
