@@ -11,16 +11,19 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 from rich.console import Console
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from export.metadata import Metadata, model_card
 from export.signatures import ExportedModel
-from export.verify import verify
-from export.warmup import write_warmup
+from export.verify import encoded_images, verify
 from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.training.trained_run import TrainedRun, open_run
 from voc_cls.version import __version__
 from voc_cls.weights.load import network_digest
+
+WARMUP_SIZES = (1, 4)
+"""Images of the warm-up requests."""
 
 
 def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int | None = None,
@@ -66,6 +69,22 @@ def write(folder: Path, trained: TrainedRun, name: str, version: int) -> None:
     extra.mkdir()
     write_warmup(extra / "tf_serving_warmup_requests", name)
     (folder / "MODEL_CARD.md").write_text(model_card(name, version, metadata), encoding="utf-8")
+
+
+def write_warmup(path: Path, model_name: str) -> None:
+    """Writes a `serving_default` request for each of the batch sizes, which a server runs before it takes requests.
+
+    The file is a TFRecord file of tensorflow.serving.PredictionLog, as TensorFlow Serving's documentation has it.
+    """
+    images = encoded_images()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in WARMUP_SIZES:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = "serving_default"
+            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(images[:size], shape=[size]))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
 
 
 def metadata_of(trained: TrainedRun) -> Metadata:

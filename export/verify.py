@@ -12,7 +12,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from export.signatures import ENCODED_KEY, SIGNATURES
-from export.warmup import encoded_images, random_image
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.errors import ExportError
@@ -26,6 +25,9 @@ Caller = Callable[[str, Array], dict[str, Array]]
 """Runs a signature by name on its one input, and returns its outputs."""
 Expectation = tuple[str, Array, str, Array]
 """A signature, its input, the name of an output, and that output's right value."""
+EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
+                  b"\0\x01" b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" b"\0\0\0\0")
+"""A JPEG's segment: orientation 6."""
 
 
 def verify(version: Path, network: Network, task: Task) -> float:
@@ -55,6 +57,27 @@ def verify(version: Path, network: Network, task: Task) -> float:
         raise ExportError(f"{version}: outputs differ by {difference:.1e} from the trained network's, more than "
                           f"{TOLERANCE:.0e}; the export is not usable")
     return difference
+
+
+def random_image(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
+    """A smooth random image, uint8 [height, width, 3] RGB."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.float32)
+    return np.asarray(tf.cast(tf.image.resize(coarse, [height, width], "bicubic") + 0.5, tf.int32)
+                      ).clip(0, 255).astype(np.uint8)
+
+
+def encoded_images() -> list[bytes]:
+    """A colour JPEG, a tall one, a greyscale JPEG, a PNG, a JPEG that lies on a side and a transparent PNG."""
+    lying = tf.io.encode_jpeg(random_image(96, 128, 5)).numpy()
+    transparent = np.concatenate([random_image(96, 128, 6), random_image(96, 128, 7)[:, :, :1]], axis=2)
+    return [
+        tf.io.encode_jpeg(random_image(375, 500, 0), quality=90).numpy(),
+        tf.io.encode_jpeg(random_image(500, 333, 1), quality=75).numpy(),
+        tf.io.encode_jpeg(random_image(240, 320, 2)[:, :, :1], quality=90).numpy(),
+        tf.io.encode_png(random_image(224, 224, 3)).numpy(),
+        lying[:2] + EXIF_ON_A_SIDE + lying[2:],
+        tf.io.encode_png(transparent).numpy(),
+    ]
 
 
 def _by_objects(loaded: Any) -> Caller:

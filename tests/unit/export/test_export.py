@@ -15,7 +15,7 @@ from rich.console import Console
 from export.metadata import Metadata, model_card
 from export.savedmodel import export_run, next_version
 from export.signatures import SIGNATURES
-from export.warmup import encoded_images
+from export.verify import encoded_images
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError, UsageError
 from voc_cls.evaluation.predictions import probabilities_of

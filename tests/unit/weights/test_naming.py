@@ -37,7 +37,7 @@ def written(scheme: NamingScheme, net: str, tensors: dict[str, TensorInfo]) -> d
     found = {}
     for mapping in scheme.mappings(NETS[net], tensors):
         array = np.broadcast_to(np.float32(0), tensors[mapping.slim].shape)
-        found.update({name: read().shape for name, read in mapping.to_foreign(lambda array=array: array).items()})
+        found |= {name: value.shape for name, value in mapping.to_foreign(array).items()}
     return found
 
 
