@@ -62,7 +62,7 @@ REDUCTION = Cell((  # nasnet_utils.NasNetAReductionCell
 def backbone(spec: NetSpec, images: Tensor, dtype: str) -> Backbone:
     """conv0, the stem's two reducing cells, and three rows of normal cells with a reducing cell between them."""
     (stem, _), *rows = spec.blocks
-    skips = spec.family == "nasnet_large"  # skip_reduction_layer_input
+    skips = spec.name == "nasnet_large"  # skip_reduction_layer_input
     narrow = rows[0][0]
     cells = [("cell_stem_0", REDUCTION, narrow // 4, 2), ("cell_stem_1", REDUCTION, narrow // 2, 2)]
     numbers = itertools.count()

@@ -40,8 +40,7 @@ FAMILIES = {
     "resnet_v2": Family(resnet.backbone),
     **{family: Family(inception.backbone, inception.DROPOUT) for family in TABLES},
     "mobilenet_v1": Family(mobilenet.backbone, mobilenet.DROPOUT),
-    "nasnet_mobile": Family(nasnet.backbone, nasnet.DROPOUT),
-    "nasnet_large": Family(nasnet.backbone, nasnet.DROPOUT),
+    "nasnet": Family(nasnet.backbone, nasnet.DROPOUT),
 }
 
 
@@ -89,18 +88,8 @@ def build_network(net: str, head: str, classes: int, precision: str = "float32",
                   cut: str | None = None, resize: Resize = "bilinear") -> Network:
     """Builds the network `net` with a new head for `classes` labels, randomly initialised.
 
-    Args:
-        net: name in `registry.NETS`.
-        head: as for `build`.
-        classes: number of labels, at least 1.
-        precision: as for `build`.
-        image_size: height and width of the images, pixels; None: the network's own.
-        normalisation: as for `net_spec`.
-        cut: as for `net_spec`.
-        resize: as for `net_spec`.
-
-    Raises:
-        UsageError: names an unknown net, head or cut, and a size that they cannot take.
+    `head` and `precision` are as for `build`, the others as for `net_spec`. UsageError names an unknown net, head or
+    cut, and a size that they cannot take.
     """
     if head not in HEADS:
         raise UsageError(f"`head` {head}: no such head; known are {', '.join(HEADS)}")

@@ -13,13 +13,13 @@ from voc_cls.errors import UsageError
 LARGEST_IMAGE = 2048
 
 Family = Literal["vgg", "resnet_v1", "resnet_v2", "alexnet", "inception_v1", "inception_v2", "inception_v3",
-                 "inception_v4", "inception_resnet_v2", "mobilenet_v1", "nasnet_mobile", "nasnet_large"]
+                 "inception_v4", "inception_resnet_v2", "mobilenet_v1", "nasnet"]
 Normalisation = Literal["auto", "vgg", "caffe", "inception", "torch"]
 Head = Literal["fc", "gap", "gap+max", "flatten"]
 Resize = Literal["bilinear", "bilinear-constant"]
 Blocks = tuple[tuple[int, int], ...]
 
-NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+NORMALISATIONS: dict[Normalisation, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     # (mean, std), grey levels 0-255, RGB
     "vgg": ((123.68, 116.78, 103.94), (1.0, 1.0, 1.0)),  # TF-Slim, preprocessing/vgg_preprocessing.py
     "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),  # the VGG authors' own, with which VGG16.npz files come
@@ -88,7 +88,13 @@ class NetSpec:
 HEADS = get_args(Head)
 
 
-def _normalised(size: int, normalisation: str) -> Preprocessing:
+def normalisation_of(preprocessing: Preprocessing) -> Normalisation:
+    """The name of a mean and divisor; "auto" for a network whose own are not among the known ones."""
+    return next((name for name, values in NORMALISATIONS.items()
+                 if values == (preprocessing.mean, preprocessing.std)), "auto")
+
+
+def _normalised(size: int, normalisation: Normalisation) -> Preprocessing:
     mean, std = NORMALISATIONS[normalisation]
     return Preprocessing(size=size, mean=mean, std=std)
 
@@ -154,8 +160,8 @@ def mobilenet_v1(width: float, size: int) -> NetSpec:
 def _nasnet(size: Literal["mobile", "large"], pixels: int, stem: int, filters: int, cells: int, parameters: int,
             top1: float) -> NetSpec:
     """Zoph et al. 2017 (arXiv:1707.07012); names and shapes: TF-Slim's nets/nasnet."""
-    return NetSpec(f"nasnet_{size}", "", "nasnet_mobile" if size == "mobile" else "nasnet_large",
-                   _normalised(pixels, "inception"), "final_layer/FC", "m_logits", parameters,
+    return NetSpec(f"nasnet_{size}", "", "nasnet", _normalised(pixels, "inception"), "final_layer/FC", "m_logits",
+                   parameters,
                    Published(top1, f"nasnet-a_{size}_04_10_2017.tar.gz", "model.ckpt"), imagenet_classes=1001,
                    blocks=((stem, 1), (filters, cells), (2 * filters, cells), (4 * filters, cells)),
                    matrices=("final_layer/FC",))
@@ -253,9 +259,8 @@ def networks_as_json() -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for spec in NETS.values():
         pixels, published = spec.preprocessing, spec.published
-        normalisation = next(name for name, numbers in NORMALISATIONS.items() if numbers == (pixels.mean, pixels.std))
         rows.append({"net": spec.name, "parameters": spec.parameters, "size": pixels.size,
-                     "normalisation": normalisation, "channels": pixels.channels, "head": spec.head,
+                     "normalisation": normalisation_of(pixels), "channels": pixels.channels, "head": spec.head,
                      "top1": published.top1 if published else None, "fetch": spec.name if published else None,
                      "archive": f"download.tensorflow.org/models/{published.archive}" if published else None})
     return rows

@@ -13,10 +13,9 @@ from rich.console import Console
 
 from voc_cls.console import with_flags
 from voc_cls.data.dataset import Task
-from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.network import Network, build_network
-from voc_cls.nets.registry import NORMALISATIONS, Head, Normalisation, Resize, net_spec
+from voc_cls.nets.registry import Head, Normalisation, Resize, net_spec, normalisation_of
 from voc_cls.training.config import UNKNOWN, NetworkConfig
 from voc_cls.training.devices import POLICIES, policy
 from voc_cls.training.run_folder import RunFolder
@@ -165,9 +164,3 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
-
-
-def normalisation_of(preprocessing: Preprocessing) -> Normalisation:
-    """The name of a mean and divisor; "auto" for a network whose own are not among the known ones."""
-    names: dict[Any, Normalisation] = {values: name for name, values in NORMALISATIONS.items()}  # type: ignore[misc]
-    return names.get((preprocessing.mean, preprocessing.std), "auto")

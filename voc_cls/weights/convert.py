@@ -76,20 +76,12 @@ class Conversion:
 
 def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = None, to: str | None = None,
                     overwrite: bool = False, entry: str | None = None) -> Conversion:
-    """Opens the sources and names their tensors for the target.
+    """Opens the sources, which have the tensors between them, and names these for the target.
 
-    Args:
-        sources: files that have the tensors between them.
-        target: the file to write.
-        net: as in `load_weights_file`.
-        to: the target's format, such as npz, where its suffix does not say it.
-        overwrite: whether a target that exists may be replaced.
-        entry: as in `load_weights_file`.
-
-    Raises:
-        WeightsError: for a source that cannot be read, for sources of several networks or with the same tensor, and
-            for a target that exists.
-        UsageError: for a format that is not known or not written.
+    `net` and `entry` are as in `load_weights_file`; `to` is the target's format, such as npz, where its suffix does not
+    say it; `overwrite` lets it replace an existing file. WeightsError for a source that cannot be read, for sources of
+    several networks or with the same tensor, and for a target that exists; UsageError for a format that is not known or
+    not written.
     """
     format_ = format_to_write(target, to)
     existing = format_.files(target)

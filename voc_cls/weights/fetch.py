@@ -49,8 +49,7 @@ AUTHORS = {  # family → whose weights, from TF-Slim's README and the licences 
     "inception_v4": "Inception v4 (arXiv:1602.07261), trained by Google for TF-Slim (Apache 2.0)",
     "inception_resnet_v2": "Inception-ResNet v2 (arXiv:1602.07261), trained by Google for TF-Slim (Apache 2.0)",
     "mobilenet_v1": "MobileNet v1 (arXiv:1704.04861), trained by Google for TF-Slim (Apache 2.0)",
-    "nasnet_mobile": "NASNet-A (arXiv:1707.07012), trained by Google for TF-Slim (Apache 2.0)",
-    "nasnet_large": "NASNet-A (arXiv:1707.07012), trained by Google for TF-Slim (Apache 2.0)",
+    "nasnet": "NASNet-A (arXiv:1707.07012), trained by Google for TF-Slim (Apache 2.0)",
 }
 TOLERANCE = 1e-4
 """Of a tensor's L2 norm. Rounding to float32 moves a projection by less than 2e-6; another tensor of the same norm

@@ -19,13 +19,9 @@ AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?)(?![a-z])", re.IGNORECA
 def select_network(file: WeightFile, marks: Collection[str], entry: str | None = None) -> tuple[WeightFile, str]:
     """The file with the tensors of one network under their bare names, and a sentence on what was taken.
 
-    Args:
-        file: With the names that are in it.
-        marks: Tensors by which a naming scheme recognises a network.
-        entry: The key or prefix of the network, such as "model_ema". None: the only network, but for averages.
-
-    Raises:
-        WeightsError: For an entry that is not there, and where the choice is not clear.
+    `marks` are tensors by which a naming scheme recognises a network. `entry` is the key or prefix of the network, such
+    as "model_ema"; None: the only network, but for averages. WeightsError for an entry that is not there, and where the
+    choice is not clear.
     """
     starts = list(dict.fromkeys(_starts_of_networks(file.tensors, marks)))
     if not starts:

@@ -122,15 +122,9 @@ def verify(path: Path | None, net: str = "vgg_16", image_size: int | None = None
     means and variances. The classifier is the file's, TF-Slim's or our new one; it has the ImageNet classes where there
     is none. Both run on the CPU, so that only the code differs. VGG takes about 3 GB of memory.
 
-    Args:
-        path: a weight file of any format; None compares on random values.
-        net: the network; `path` may lack some of its layers.
-        image_size: pixels; None: the network's own.
-        entry: as of `load_weights_file`.
-
-    Raises:
-        WeightsError: for a file that cannot be read or that has a layer in another shape.
-        UsageError: for a network that the package tf_slim does not have.
+    `path` is a weight file of any format, which may lack layers of `net`; None compares on random values. `entry` is as
+    of `load_weights_file`. WeightsError for a file that cannot be read or that has a layer in another shape; UsageError
+    for a network that the package tf_slim does not have.
     """
     spec = net_spec(net, image_size)
     if net not in GRIDS:

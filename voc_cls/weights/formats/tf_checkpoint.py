@@ -27,8 +27,7 @@ SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 def read(path: Path) -> WeightFile:
     """Opens the checkpoint that `path` means: its prefix, one of its files, or a folder that holds it alone.
 
-    Raises:
-        WeightsError: where there is none, or it is damaged.
+    WeightsError where there is none, or it is damaged.
     """
     prefix = find_checkpoint(path)
     version = "v2" if _beside(prefix, ".index").is_file() else "v1"

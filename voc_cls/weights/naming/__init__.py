@@ -146,15 +146,12 @@ class LayerName:
     folds: str = ""
     """"norm": the layer whose bias its moving mean takes in (`TensorMapping.folded`)."""
 
-    def written_out(self, spec: NetSpec) -> list[LayerName]:
-        """This row for every block and unit."""
-        before = [sum(units for _, units in spec.blocks[:number]) for number in range(len(spec.blocks))]
-        places = [{"block": block, "unit": unit, "stage": block + 1, "stage_index": block - 1,
-                   "index": unit - 1, "letter": chr(ord("a") + unit - 1),
-                   "feature": 2 * (before[block - 1] + unit - 1) + block - 1}
-                  for block, (_, units) in enumerate(spec.blocks, 1) for unit in range(1, units + 1)]
-        return [LayerName(self.slim.format(**place), self.foreign.format(**place), self.kind,
-                          self.folds.format(**place)) for place in places]
+    def at(self, block: int, unit: int, before: int) -> LayerName:
+        """This row for one unit; `before` is the number of units in the blocks before."""
+        place = {"block": block, "unit": unit, "stage": block + 1, "stage_index": block - 1, "index": unit - 1,
+                 "letter": chr(ord("a") + unit - 1), "feature": 2 * (before + unit - 1) + block - 1}
+        return LayerName(self.slim.format(**place), self.foreign.format(**place), self.kind,
+                         self.folds.format(**place))
 
 
 def marked(marks: Mapping[str, str], names: Iterable[str]) -> str | None:
@@ -166,12 +163,12 @@ def marked(marks: Mapping[str, str], names: Iterable[str]) -> str | None:
 def layers(table: Iterable[LayerName], spec: NetSpec) -> list[LayerName]:
     """Every layer of `spec`, in the order of `table`; rows of units that follow one another are written out together,
     unit by unit, as the layers follow one another in the network."""
+    units = [(block, unit, sum(units for _, units in spec.blocks[:block - 1]))
+             for block, (_, units) in enumerate(spec.blocks, 1) for unit in range(1, units + 1)]
     named: list[LayerName] = []
-    for repeated, rows in groupby(table, lambda row: "{block}" in row.slim):
-        if repeated:
-            named.extend(layer for unit in zip(*(row.written_out(spec) for row in rows), strict=True) for layer in unit)
-        else:
-            named.extend(rows)
+    for repeated, group in groupby(table, lambda row: "{block}" in row.slim):
+        rows = list(group)
+        named += [row.at(*unit) for unit in units for row in rows] if repeated else rows
     return named
 
 
