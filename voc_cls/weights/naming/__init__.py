@@ -172,6 +172,12 @@ def layers(table: Iterable[LayerName], spec: NetSpec) -> list[LayerName]:
     return named
 
 
+def normalised(slim: str, convolution: str, norm: str, folds: bool = False) -> tuple[LayerName, LayerName]:
+    """A convolution without biases and the batch normalisation behind it, which `folds` the other library's biases."""
+    return (LayerName(slim, convolution, "unbiased"),
+            LayerName(f"{slim}/BatchNorm", norm, "norm", folds=convolution if folds else ""))
+
+
 def vgg_layers(convolution: str, fc6: str, fc7: str, fc8: str) -> tuple[LayerName, ...]:
     """VGG's layers, by their names in the other library; our classifier keeps its name."""
     return (LayerName("conv{block}/conv{block}_{unit}", convolution, "convolution"), LayerName("fc6", fc6, "dense"),

@@ -35,6 +35,7 @@ from voc_cls.weights.naming import (
     TensorMapping,
     map_tensors,
     marked,
+    normalised,
     vgg_layers,
 )
 from voc_cls.weights.tensors import TensorInfo
@@ -46,12 +47,9 @@ VGG = vgg_layers("block{block}_conv{unit}", "fc1", "fc2", "predictions")
 _V1, _V2 = "block{block}/unit_{unit}/bottleneck_v1", "block{block}/unit_{unit}/bottleneck_v2"
 _UNIT = "conv{stage}_block{unit}"
 RESNET_V1 = (  # in the order of the model's layers, which the legacy .h5 depends on
-    LayerName("conv1", "conv1_conv", "unbiased"),
-    LayerName("conv1/BatchNorm", "conv1_bn", "norm", folds="conv1_conv"),
-    LayerName(f"{_V1}/conv1", f"{_UNIT}_1_conv", "unbiased"),
-    LayerName(f"{_V1}/conv1/BatchNorm", f"{_UNIT}_1_bn", "norm", folds=f"{_UNIT}_1_conv"),
-    LayerName(f"{_V1}/conv2", f"{_UNIT}_2_conv", "unbiased"),
-    LayerName(f"{_V1}/conv2/BatchNorm", f"{_UNIT}_2_bn", "norm", folds=f"{_UNIT}_2_conv"),
+    *normalised("conv1", "conv1_conv", "conv1_bn", folds=True),
+    *normalised(f"{_V1}/conv1", f"{_UNIT}_1_conv", f"{_UNIT}_1_bn", folds=True),
+    *normalised(f"{_V1}/conv2", f"{_UNIT}_2_conv", f"{_UNIT}_2_bn", folds=True),
     LayerName(f"{_V1}/shortcut", f"{_UNIT}_0_conv", "unbiased"),
     LayerName(f"{_V1}/conv3", f"{_UNIT}_3_conv", "unbiased"),
     LayerName(f"{_V1}/shortcut/BatchNorm", f"{_UNIT}_0_bn", "norm", folds=f"{_UNIT}_0_conv"),
@@ -60,21 +58,17 @@ RESNET_V1 = (  # in the order of the model's layers, which the legacy .h5 depend
     LayerName("m_logits", "m_logits", "dense"),
 )
 RESNET_50_OF_2015 = (  # the names before keras-applications 1.0.8
-    LayerName("conv1", "conv1", "unbiased"),
-    LayerName("conv1/BatchNorm", "bn_conv1", "norm", folds="conv1"),
-    *(row for slim, foreign in (("conv1", "2a"), ("conv2", "2b"), ("conv3", "2c"), ("shortcut", "1")) for row in (
-        LayerName(f"{_V1}/{slim}", f"res{{stage}}{{letter}}_branch{foreign}", "unbiased"),
-        LayerName(f"{_V1}/{slim}/BatchNorm", f"bn{{stage}}{{letter}}_branch{foreign}", "norm",
-             folds=f"res{{stage}}{{letter}}_branch{foreign}"))),
+    *normalised("conv1", "conv1", "bn_conv1", folds=True),
+    *(row for slim, foreign in (("conv1", "2a"), ("conv2", "2b"), ("conv3", "2c"), ("shortcut", "1"))
+      for row in normalised(f"{_V1}/{slim}", f"res{{stage}}{{letter}}_branch{foreign}",
+                            f"bn{{stage}}{{letter}}_branch{foreign}", folds=True)),
     LayerName("logits", "fc1000", "dense"),
 )
 RESNET_V2 = (
     LayerName("conv1", "conv1_conv", "convolution"),
     LayerName(f"{_V2}/preact", f"{_UNIT}_preact_bn", "norm"),
-    LayerName(f"{_V2}/conv1", f"{_UNIT}_1_conv", "unbiased"),
-    LayerName(f"{_V2}/conv1/BatchNorm", f"{_UNIT}_1_bn", "norm"),
-    LayerName(f"{_V2}/conv2", f"{_UNIT}_2_conv", "unbiased"),
-    LayerName(f"{_V2}/conv2/BatchNorm", f"{_UNIT}_2_bn", "norm"),
+    *normalised(f"{_V2}/conv1", f"{_UNIT}_1_conv", f"{_UNIT}_1_bn"),
+    *normalised(f"{_V2}/conv2", f"{_UNIT}_2_conv", f"{_UNIT}_2_bn"),
     LayerName(f"{_V2}/shortcut", f"{_UNIT}_0_conv", "convolution"),
     LayerName(f"{_V2}/conv3", f"{_UNIT}_3_conv", "convolution"),
     LayerName("postnorm", "post_bn", "norm"),
@@ -82,13 +76,11 @@ RESNET_V2 = (
     LayerName("m_logits", "m_logits", "dense"),
 )
 MOBILENET_V1 = (
-    LayerName("Conv2d_0", "conv1", "unbiased"),
-    LayerName("Conv2d_0/BatchNorm", "conv1_bn", "norm"),
+    *normalised("Conv2d_0", "conv1", "conv1_bn"),
     *(row for number in range(1, 14) for row in (
         LayerName(f"Conv2d_{number}_depthwise", f"conv_dw_{number}", "depthwise"),
         LayerName(f"Conv2d_{number}_depthwise/BatchNorm", f"conv_dw_{number}_bn", "norm"),
-        LayerName(f"Conv2d_{number}_pointwise", f"conv_pw_{number}", "unbiased"),
-        LayerName(f"Conv2d_{number}_pointwise/BatchNorm", f"conv_pw_{number}_bn", "norm"))),
+        *normalised(f"Conv2d_{number}_pointwise", f"conv_pw_{number}", f"conv_pw_{number}_bn"))),
     LayerName("Logits/Conv2d_1c_1x1", "conv_preds", "convolution"),
     LayerName("m_logits", "m_logits", "convolution"),
 )
@@ -150,12 +142,10 @@ def _inception(spec: NetSpec, names: Iterable[str]) -> list[LayerName]:
     places = list(zip(convolutions(table), counted["conv2d"], counted["batch_normalization"], strict=False))
     residual = [row.name for row in table if isinstance(row, Mixed) and row.residual]
     return [
-        *(LayerName(path, name, "unbiased") for path, name, _ in places),
-        *(LayerName(f"{path}/BatchNorm", name, "norm") for path, _, name in places),
+        *(row for place in places for row in normalised(*place)),
         *(LayerName(f"{name}/{RESIDUAL}", "block8_10_conv" if name == "Block8" else f"{name.rpartition('/')[2]}_conv",
                     "convolution") for name in residual),
-        LayerName("Conv2d_7b_1x1", "conv_7b", "unbiased"),
-        LayerName("Conv2d_7b_1x1/BatchNorm", "conv_7b_bn", "norm"),
+        *normalised("Conv2d_7b_1x1", "conv_7b", "conv_7b_bn"),
         LayerName(spec.slim_head, "predictions", "dense"),
     ]
 

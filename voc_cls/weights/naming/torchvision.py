@@ -27,6 +27,7 @@ from voc_cls.weights.naming import (
     TensorMapping,
     map_tensors,
     marked,
+    normalised,
     vgg_layers,
 )
 from voc_cls.weights.tensors import TensorInfo
@@ -40,13 +41,10 @@ VGG_OF_TIMM = (VGG[0], LayerName("fc6", TIMM_FC6, "convolution"), LayerName("fc7
                LayerName("fc8", "head.fc", "dense"))
 _SLIM, _TORCH = "block{block}/unit_{unit}/bottleneck_v1", "layer{block}.{index}"
 RESNET_V1 = (
-    LayerName("conv1", "conv1", "unbiased"),
-    LayerName("conv1/BatchNorm", "bn1", "norm"),
-    *(row for number in (1, 2, 3) for row in (
-        LayerName(f"{_SLIM}/conv{number}", f"{_TORCH}.conv{number}", "unbiased"),
-        LayerName(f"{_SLIM}/conv{number}/BatchNorm", f"{_TORCH}.bn{number}", "norm"))),
-    LayerName(f"{_SLIM}/shortcut", f"{_TORCH}.downsample.0", "unbiased"),
-    LayerName(f"{_SLIM}/shortcut/BatchNorm", f"{_TORCH}.downsample.1", "norm"),
+    *normalised("conv1", "conv1", "bn1"),
+    *(row for number in (1, 2, 3)
+      for row in normalised(f"{_SLIM}/conv{number}", f"{_TORCH}.conv{number}", f"{_TORCH}.bn{number}")),
+    *normalised(f"{_SLIM}/shortcut", f"{_TORCH}.downsample.0", f"{_TORCH}.downsample.1"),
     LayerName("logits", "fc", "dense"),
     LayerName("m_logits", "m_logits", "dense"),
 )
@@ -61,9 +59,8 @@ _LAYER = "encoder.stages.{stage_index}.layers.{index}"
 BACKBONE_OF_TRANSFORMERS = tuple(row for slim, foreign in (
     ("conv1", "embedder.embedder"),
     *((f"{_SLIM}/conv{number}", f"{_LAYER}.layer.{number - 1}") for number in (1, 2, 3)),
-    (f"{_SLIM}/shortcut", f"{_LAYER}.shortcut")) for row in (
-        LayerName(slim, f"{foreign}.convolution", "unbiased"),
-        LayerName(f"{slim}/BatchNorm", f"{foreign}.normalization", "norm")))
+    (f"{_SLIM}/shortcut", f"{_LAYER}.shortcut"))
+    for row in normalised(slim, f"{foreign}.convolution", f"{foreign}.normalization"))
 MARKS_OF_TRANSFORMERS = {
     f"{start}encoder.stages.2.layers.{last}.layer.2.convolution.weight": net for start in ("", WITH_HEAD)
     for last, net in ((35, "resnet_v1_152"), (22, "resnet_v1_101"), (5, "resnet_v1_50"))}
