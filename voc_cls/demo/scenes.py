@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.readers.split_scan import Box, VocObject
-from voc_cls.demo.drawings import DRAWINGS, Canvas, Colour, pick
+from voc_cls.demo.drawings import DRAWINGS, Colour, draw, pick
 
 Pixels = npt.NDArray[np.float32]
 """[height, width] or [height, width, 3], grey levels 0-255 unless stated otherwise."""
@@ -98,7 +98,7 @@ def draw_sprite(random: np.random.Generator, name: str, size: tuple[int, int], x
     linear = rotation @ np.diag([mirror * squeeze * side, side / squeeze])
     shift = np.array([x, y]) + MARGIN - linear @ [0.5, 0.5]
     layer = np.zeros((size[0] + 2 * MARGIN, size[1] + 2 * MARGIN, 4), np.uint8)
-    DRAWINGS[name](Canvas(layer, np.column_stack([linear, shift])), random)
+    draw(name, layer, np.column_stack([linear, shift]), random)
     return Sprite(name, layer, tiny)
 
 
@@ -155,14 +155,14 @@ def _horizon(upper: Pixels, lower: Pixels, share: float) -> Pixels:
 
 
 def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
-    ground = _plain(pick(random, *GROUNDS), _noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
+    ground = _plain(pick(random, GROUNDS), _noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
     clouds = np.clip(_noise(random, height, width, 2.5, 5, 2.0) - 0.1, 0, 1) * 70
-    sky = _plain(pick(random, *SKIES), clouds + _ramp(height, -25, 25))
+    sky = _plain(pick(random, SKIES), clouds + _ramp(height, -25, 25))
     return _horizon(sky, ground, random.uniform(0.15, 0.4))
 
 
 def _room(random: np.random.Generator, height: int, width: int) -> Pixels:
     stripes = np.arange(width) % 40 < random.uniform(8, 24)
-    wall = _plain(pick(random, *WALLS), np.float32(12) * stripes + _noise(random, height, width, 6, 4) * 6)
-    floor = _plain(pick(random, *FLOORS), _noise(random, height, width, 20, 3, 8.0) * 12 + _ramp(height, 0, 15))
+    wall = _plain(pick(random, WALLS), np.float32(12) * stripes + _noise(random, height, width, 6, 4) * 6)
+    floor = _plain(pick(random, FLOORS), _noise(random, height, width, 20, 3, 8.0) * 12 + _ramp(height, 0, 15))
     return _horizon(wall, floor, random.uniform(0.45, 0.7))

@@ -19,7 +19,7 @@ from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.data.readers.voc_annotation import read_annotation
 from voc_cls.demo.devkit import Demo, write_demo
-from voc_cls.demo.drawings import DRAWINGS, Canvas
+from voc_cls.demo.drawings import DRAWINGS, draw
 from voc_cls.demo.scenes import (
     DIFFICULT_BELOW,
     DROPPED_BELOW,
@@ -50,7 +50,7 @@ def drawing(name: str, seed: int) -> npt.NDArray[np.uint8]:
     turn, side = np.radians(random.uniform(-8, 8)), SIDE * random.uniform(0.8, 0.95)
     linear = side * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     layer = np.zeros((SIDE, SIDE, 4), np.uint8)
-    DRAWINGS[name](Canvas(layer, np.column_stack([linear, np.full(2, SIDE / 2) - linear @ [0.5, 0.5]])), random)
+    draw(name, layer, np.column_stack([linear, np.full(2, SIDE / 2) - linear @ [0.5, 0.5]]), random)
     alpha = layer[..., 3:] / 255
     picture: npt.NDArray[np.uint8] = (layer[..., :3] + 128 * (1 - alpha)).astype(np.uint8)
     return picture
