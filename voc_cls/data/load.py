@@ -22,7 +22,7 @@ from voc_cls.data.readers.cifar10 import Cifar10Reader
 from voc_cls.data.readers.coco import CocoReader
 from voc_cls.data.readers.csv import CsvReader
 from voc_cls.data.readers.folder import FolderReader
-from voc_cls.data.readers.split_scan import Reader, SplitScan, raise_first, split_for
+from voc_cls.data.readers.split_scan import Reader, SplitScan, split_for
 from voc_cls.data.readers.voc import VocReader
 from voc_cls.errors import DataError, UsageError, VocError
 
@@ -129,9 +129,7 @@ def recognise_kind(root: Path) -> DataKind:
     reason = "what is missing"
     try:
         reader = open_reader(likely, root)
-        split = reader.splits[0]
-        if likely == "csv":
-            reader.scan(split)
+        reader.scan(reader.splits[0])
     except DataError as error:
         reason = f"what is missing (as {likely}: {error})"
     raise DataError(f"{root}: is not recognised as a data set of one of the kinds {', '.join(READERS)}; pass another "
@@ -213,10 +211,6 @@ class DatasetScan:
     def where(self) -> str:
         """The roots, for the beginning of a sentence."""
         return ", ".join(map(str, self.roots))
-
-    def check(self) -> None:
-        """DataError with the first problem and the number of the others."""
-        raise_first(self.problems)
 
 
 def scan_dataset(kind: DataKind, root: Roots, split: str | None = None, classes: tuple[str, ...] = ()) -> DatasetScan:

@@ -17,7 +17,7 @@ from rich.text import Text
 from voc_cls.data.dataset import Task
 from voc_cls.data.figure_text import FigureText, save_figure
 from voc_cls.data.load import DatasetScan
-from voc_cls.data.readers.split_scan import SplitScan
+from voc_cls.data.readers.split_scan import SplitScan, raise_first
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,7 @@ class Statistics:
 
 def statistics(scan: DatasetScan) -> tuple[Statistics, ...]:
     """Counts each split; DataError where something in it could not be read."""
-    scan.check()
+    raise_first(scan.problems)
     return tuple(_counted(split) for split in scan.splits)
 
 

@@ -52,7 +52,6 @@ class CocoReader(Reader):
 
     @staticmethod
     def matches(root: Path) -> bool:
-        """Whether `root` is an annotation file or a folder that has some under their usual names."""
         if root.is_file():
             return root.suffix == ".json"
         return any(any(root.glob(pattern)) for pattern in (f"annotations/{PREFIX}*.json", f"{PREFIX}*.json",

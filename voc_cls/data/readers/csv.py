@@ -75,7 +75,6 @@ class CsvReader(Reader):
 
     @staticmethod
     def matches(root: Path) -> bool:
-        """Whether `root` is a list of images, or a folder with one in it."""
         reader = CsvReader((root,))
         try:
             return any(not reader._why_no_list(file) for files in reader._files.values() for file in files)

@@ -68,10 +68,8 @@ def ground_truth(objects: Iterable[VocObject], classes: Sequence[str] = CLASSES)
 def apply_policy(truth: npt.NDArray[np.int8],
                  difficult: DifficultPolicy) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """(labels float32, ignored bool) of `Dataset` for `ground_truth`'s 1, 0 and -1, of any shape."""
-    only_difficult = truth == 0
-    positive = truth >= 0 if difficult is DifficultPolicy.POSITIVE else truth == 1
-    ignored = only_difficult if difficult is DifficultPolicy.IGNORE else np.zeros_like(only_difficult)
-    return positive.astype(np.float32), ignored
+    positive = truth >= (0 if difficult is DifficultPolicy.POSITIVE else 1)
+    return positive.astype(np.float32), (truth == 0) & (difficult is DifficultPolicy.IGNORE)
 
 
 class VocReader(Reader):
