@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.readers.split_scan import Box, VocObject
-from voc_cls.demo.drawings import DRAWINGS, Colour, draw, pick
+from voc_cls.demo.drawings import DRAWINGS, draw, pick
 
-Pixels = npt.NDArray[np.float32]
-"""[height, width] or [height, width, 3], grey levels 0-255 unless stated otherwise."""
 SIZES = ((375, 500), (333, 500), (500, 375))
 """(height, width), the most frequent ones in VOC2007."""
 MAX_OBJECTS = 4
@@ -64,7 +62,7 @@ def compose(random: np.random.Generator, names: Sequence[str]) -> tuple[npt.NDAr
         name, (x, y) = tuple(DRAWINGS)[random.integers(len(DRAWINGS))], random.uniform(0.1, 0.9, 2) * size[::-1]
         sprites.insert(0, draw_sprite(random, name, size, x, y, random.uniform(*TINY), tiny=True))
     indoors = (names[0] in INDOOR) != (random.random() < ELSEWHERE_CHANCE)
-    image = (_room if indoors else _landscape)(random, *size)
+    image = background(random, indoors, *size)
     for sprite in sprites:
         layer = sprite.layer[INSIDE].astype(np.float32)
         image = image * (1 - layer[..., 3:] / np.float32(255)) + layer[..., :3]
@@ -123,46 +121,16 @@ def visible_objects(sprites: Sequence[Sprite]) -> tuple[VocObject, ...]:
     return tuple(reversed(objects))
 
 
-def _noise(random: np.random.Generator, height: int, width: int, cells: float, octaves: int, stretch: float = 1.0
-           ) -> Pixels:
-    """float32 [height, width], about -1 to 1: smooth noise of `cells` per height, and finer octaves of half the weight.
-
-    stretch: how many times longer than high the grain is.
-    """
+def background(random: np.random.Generator, indoors: bool, height: int, width: int) -> npt.NDArray[np.float32]:
+    """float32 [height, width, 3] RGB: a striped wall over a floor, or sky over ground, at random."""
     import cv2
 
-    total = np.zeros((height, width), np.float32)
-    for octave in range(octaves):
-        rows = max(2, min(height, round(cells * 2**octave)))
-        columns = max(2, min(width, round(cells * 2**octave * width / height / stretch)))
-        grid = random.uniform(-1, 1, (rows, columns)).astype(np.float32)
-        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 0.5**octave
-    return total
-
-
-def _plain(colour: Colour, texture: Pixels) -> Pixels:
-    return np.asarray(colour, np.float32) + texture[..., None]
-
-
-def _ramp(height: int, start: float, end: float) -> Pixels:
-    return np.linspace(start, end, height, dtype=np.float32)[:, None]
-
-
-def _horizon(upper: Pixels, lower: Pixels, share: float) -> Pixels:
-    """`upper` down to `share` of the height, `lower` below it."""
-    edge = round(share * len(upper))
-    return np.concatenate([upper[:edge], lower[edge:]])
-
-
-def _landscape(random: np.random.Generator, height: int, width: int) -> Pixels:
-    ground = _plain(pick(random, GROUNDS), _noise(random, height, width, 12, 5, 1.5) * 22 + _ramp(height, 10, -15))
-    clouds = np.clip(_noise(random, height, width, 2.5, 5, 2.0) - 0.1, 0, 1) * 70
-    sky = _plain(pick(random, SKIES), clouds + _ramp(height, -25, 25))
-    return _horizon(sky, ground, random.uniform(0.15, 0.4))
-
-
-def _room(random: np.random.Generator, height: int, width: int) -> Pixels:
-    stripes = np.arange(width) % 40 < random.uniform(8, 24)
-    wall = _plain(pick(random, WALLS), np.float32(12) * stripes + _noise(random, height, width, 6, 4) * 6)
-    floor = _plain(pick(random, FLOORS), _noise(random, height, width, 20, 3, 8.0) * 12 + _ramp(height, 0, 15))
-    return _horizon(wall, floor, random.uniform(0.45, 0.7))
+    upper, lower = (WALLS, FLOORS) if indoors else (SKIES, GROUNDS)
+    image, edge = np.empty((height, width, 3), np.float32), round(height * random.uniform(0.2, 0.6))
+    image[:edge], image[edge:] = pick(random, upper), pick(random, lower)
+    if indoors:
+        image[:edge] += np.float32(12) * (np.arange(width) % 40 < random.uniform(8, 24))[:, None]
+    for octave in range(5):  # smooth noise, twice as fine and half as strong each time
+        grid = random.uniform(-20, 20, (8 * 2**octave, 5 * 2**octave)).astype(np.float32) / 2**octave
+        image += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    return image
