@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -77,10 +77,6 @@ class Calibration:
         rescaled: Floats = logits * slopes + offsets
         return rescaled
 
-    def of(self, names: Sequence[str]) -> Calibration:
-        """The same with the lines of `names` alone, in that order."""
-        return replace(self, classes={name: self.classes[name] for name in names})
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {name: value for name, value in asdict(self).items() if value}  # without empty `classes`
@@ -111,10 +107,6 @@ class Thresholds:
     def values(self) -> npt.NDArray[np.float64]:
         """float64 [classes]."""
         return np.array([of_class.threshold for of_class in self.classes.values()])
-
-    def of(self, names: Sequence[str]) -> Thresholds:
-        """Those of `names` alone, in that order."""
-        return replace(self, classes={name: self.classes[name] for name in names})
 
 
 @dataclass(frozen=True)

@@ -86,14 +86,9 @@ def harmonic(precision: Floats, recall: Floats) -> Floats:
     return _ratio(2 * precision * recall, precision + recall)
 
 
-def decide(probabilities: Floats, thresholds: Floats) -> Bools:
-    """bool [N, classes]: the labels whose probability reaches their class's threshold."""
-    return probabilities >= thresholds
-
-
 def multilabel_scores(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> MultilabelScores:
     """Probabilities [N, classes] against the labels, with thresholds [classes] that are probabilities too."""
-    counts = _counts(dataset, decide(probabilities, thresholds))
+    counts = _counts(dataset, probabilities >= thresholds)
     best = None if len(dataset.classes) <= TOP_K else _overall(*_counts(dataset, top_k(probabilities, TOP_K)))
     return MultilabelScores(_overall(*counts), best, rates_by_class(dataset.classes, *counts))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,10 +82,6 @@ class Confusion:
         rows, columns = np.unravel_index(order, wrong.shape)
         return tuple(ConfusedPair(int(row), int(column), int(wrong[row, column]), float(self.shares[row, column]))
                      for row, column in zip(rows, columns, strict=True))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"labels": list(self.labels), "counts": self.counts.tolist()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ evaluation" of the same section.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from voc_cls.errors import UsageError
@@ -22,23 +21,10 @@ SCALES = (1, 8 / 7, 9 / 7)
 """Relative to the training size: 224, 256 and 288 for 224 pixels. Smaller images would be too small for fc6."""
 
 
-@dataclass(frozen=True)
-class Views:
-    """`sizes` in pixels; with `mirrored` each of them also mirrored."""
-
-    sizes: tuple[int, ...]
-    mirrored: bool
-
-    @property
-    def number(self) -> int:
-        """Views of each picture."""
-        return len(self.sizes) * (1 + self.mirrored)
-
-
-def views_of(tta: Tta, size: int) -> Views:
-    """The views of `tta` for a network whose input has `size` pixels."""
+def views_of(tta: Tta, size: int) -> tuple[tuple[int, ...], bool]:
+    """(sizes in pixels, whether each is also mirrored) of `tta`, for a network whose input has `size` pixels."""
     scales = SCALES if tta in ("multi-scale", "both") else (1,)
-    return Views(tuple(round(size * scale) for scale in scales), tta in ("flip", "both"))
+    return tuple(round(size * scale) for scale in scales), tta in ("flip", "both")
 
 
 def at_any_size(network: Network) -> keras.Model:

@@ -109,23 +109,18 @@ def check_folder(folder: RunFolder, settings: TrainConfig) -> None:
                          "omit them, or start a run with them in another folder")
 
 
-def check_provenance(folder: RunFolder, provenance: Mapping[str, Any]) -> None:
-    """RunError where the run in `folder` began with other weights or images under the same names."""
-    recorded = folder.read_config()["provenance"]
-    if recorded.get("backend") != provenance["backend"]:
-        raise UsageError(f"`resume`: {folder.config} was begun on Keras' backend {recorded.get('backend')}, this is "
-                         f"{provenance['backend']}; set KERAS_BACKEND={recorded.get('backend')}")
-    changed = [key for key in ("weights_digest", "pictures_digest") if recorded.get(key) != provenance[key]]
-    if changed:
-        raise RunError(f"`resume`: {folder.config} has another {' and '.join(changed)} than `weights` and "
-                       "`train_split` have now; start again in another folder")
-
-
 def start_folder(folder: RunFolder, settings: TrainConfig, classes: Sequence[str], provenance: Mapping[str, Any]
                  ) -> None:
-    """Makes the run folder with its config and labels, or continues in one that fits."""
+    """Makes the run folder with its config and labels, or continues in one whose backend, weights and images fit."""
     if settings.run.resume:
-        check_provenance(folder, provenance)
+        recorded = folder.read_config()["provenance"]
+        if recorded.get("backend") != provenance["backend"]:
+            raise UsageError(f"`resume`: {folder.config} was begun on Keras' backend {recorded.get('backend')}, this "
+                             f"is {provenance['backend']}; set KERAS_BACKEND={recorded.get('backend')}")
+        changed = [key for key in ("weights_digest", "pictures_digest") if recorded.get(key) != provenance[key]]
+        if changed:
+            raise RunError(f"`resume`: {folder.config} has another {' and '.join(changed)} than `weights` and "
+                           "`train_split` have now; start again in another folder")
     values = {key: value for key, value in to_dict(settings).items() if key in REPEATABLE}
     values["provenance"] = dict(provenance)
     try:

@@ -91,28 +91,21 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         self.writer = None
 
     def _figures(self) -> None:
-        latest = self.latest()
-        if latest is not None and self.val is not None:
-            self.intervals_since_figures = 0
-            FIGURES[self.val.task](self.val, latest[1])
-
-
-def write_pr_curves(val: Dataset, logits: Floats) -> None:
-    """One for every class that has positives."""
-    probabilities, true, counted = probabilities_of(logits, val.task), val.labels == 1, ~val.ignored
-    for column, name in enumerate(val.classes):
-        rows = counted[:, column]
-        if true[:, column].any():
-            curve = pr_curve.pb(f"validation/{name}", true[rows, column], probabilities[rows, column], PR_THRESHOLDS)
+        """Single-label: the confusion matrix as an image. Multi-label: a PR curve for every class with positives."""
+        latest, val = self.latest(), self.val
+        if latest is None or val is None:
+            return
+        self.intervals_since_figures = 0
+        _, logits = latest
+        if val.task is Task.SINGLE_LABEL:
+            write_images("validation/confusion", confusion_figure(singlelabel_scores(val, logits).confusion)[None])
+            return
+        probabilities, true = probabilities_of(logits, val.task), val.labels == 1
+        for column in np.flatnonzero(true.any(axis=0)):
+            rows = ~val.ignored[:, column]
+            curve = pr_curve.pb(f"validation/{val.classes[column]}", true[rows, column], probabilities[rows, column],
+                                PR_THRESHOLDS)
             tf.summary.experimental.write_raw_pb(curve.SerializeToString())
-
-
-def write_confusion(val: Dataset, logits: Floats) -> None:
-    """The confusion matrix as an image."""
-    write_images("validation/confusion", confusion_figure(singlelabel_scores(val, logits).confusion)[None])
-
-
-FIGURES = {Task.MULTI_LABEL: write_pr_curves, Task.SINGLE_LABEL: write_confusion}
 
 
 def write_images(tag: str, images: npt.NDArray[Any]) -> None:

@@ -97,14 +97,14 @@ class TrainedRun:
                ) -> npt.NDArray[np.float32]:
         """As `predict`: logits, float32 [N, classes], the mean over the views of `tta`, under a bar called `title`."""
         preprocessing = self.network.spec.preprocessing
-        views = views_of(tta, preprocessing.size)
-        model = self.network.model if views.sizes == (preprocessing.size,) else at_any_size(self.network)
+        sizes, mirrored = views_of(tta, preprocessing.size)
+        model = self.network.model if sizes == (preprocessing.size,) else at_any_size(self.network)
         outputs = []
-        progress = PredictionProgress(title, len(paths) * views.number)
+        progress = PredictionProgress(title, len(paths) * len(sizes) * (1 + mirrored))
         with progress.bar, naming_broken_images(paths, preprocessing):
-            for size in views.sizes:
-                batches = image_batches(paths, batch_size, replace(preprocessing, size=size), views.mirrored)
-                steps = -(-len(paths) * (1 + views.mirrored) // batch_size)  # without it Keras warns
+            for size in sizes:
+                batches = image_batches(paths, batch_size, replace(preprocessing, size=size), mirrored)
+                steps = -(-len(paths) * (1 + mirrored) // batch_size)  # without it Keras warns
                 logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, calibrated, default_thresholds
-from voc_cls.evaluation.multilabel import MultilabelScores, decide, multilabel_intervals, multilabel_scores
+from voc_cls.evaluation.multilabel import MultilabelScores, multilabel_intervals, multilabel_scores
 from voc_cls.evaluation.predictions import Bools, Floats, probabilities_of
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
@@ -48,7 +48,7 @@ class MultilabelReport(Report):
     def _page(self) -> dict[str, Any]:
         dataset, probabilities = self.dataset, probabilities_of(self.logits, self.dataset.task)
         mistakes = worst_mistakes(dataset, probabilities, self.thresholds.values)
-        decided = decide(probabilities, self.thresholds.values) & ~dataset.ignored
+        decided = (probabilities >= self.thresholds.values) & ~dataset.ignored
         return {
             "template": "multilabel.html",
             "classes": list(zip(self.average_precisions.classes, self.scores.classes,
@@ -75,8 +75,10 @@ def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds |
         dataset, logits, all_classes = dataset.only(columns), logits[:, columns], heat_maps
         if all_classes is not None:
             heat_maps = lambda paths, chosen: all_classes(paths, [columns[column] for column in chosen])  # noqa: E731
-    thresholds = (thresholds or default_thresholds(dataset.classes)).of(dataset.classes)
-    calibration = None if calibration is None else calibration.of(dataset.classes)
+    thresholds = thresholds or default_thresholds(dataset.classes)
+    thresholds = replace(thresholds, classes={name: thresholds.classes[name] for name in dataset.classes})
+    if calibration is not None:
+        calibration = replace(calibration, classes={name: calibration.classes[name] for name in dataset.classes})
     probabilities = probabilities_of(logits, dataset.task)
     return MultilabelReport(
         dataset=dataset, logits=logits,
@@ -85,7 +87,7 @@ def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds |
         scores=multilabel_scores(dataset, probabilities, thresholds.values),
         calibration=calibration,
         calibrated=calibrated(dataset, logits, calibration),
-        intervals=multilabel_intervals(dataset, logits, decide(probabilities, thresholds.values), resamples),
+        intervals=multilabel_intervals(dataset, logits, probabilities >= thresholds.values, resamples),
         run=run, heat_maps=heat_maps,
     )
 
@@ -145,7 +147,7 @@ def class_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, thresholds: Floats, mistakes: Sequence[ClassMistakes]
                       ) -> dict[str, Sequence[Example]]:
     """What was recognised, wrongly predicted and missed, the clearest cases first, every class at most once in each."""
-    return {"right": page.surest((dataset.labels == 1) & decide(probabilities, thresholds), probabilities),
+    return {"right": page.surest((dataset.labels == 1) & (probabilities >= thresholds), probabilities),
             "wrong": sorted((of_class.wrong[0] for of_class in mistakes if of_class.wrong),
                             key=lambda example: -example.probability),
             "missed": sorted((of_class.missed[0] for of_class in mistakes if of_class.missed),

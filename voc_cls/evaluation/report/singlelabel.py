@@ -50,7 +50,8 @@ class SinglelabelReport(Report):
         scores = self.scores
         return {"accuracy": scores.accuracy,
                 **({scores.top_k.name: scores.top_k.accuracy} if scores.top_k else {}),
-                "log_loss": scores.log_loss, "macro": asdict(scores.macro), "confusion": scores.confusion.to_dict()}
+                "log_loss": scores.log_loss, "macro": asdict(scores.macro),
+                "confusion": {"labels": list(self.dataset.classes), "counts": scores.confusion.counts.tolist()}}
 
     def _page(self) -> dict[str, Any]:
         dataset, confusion = self.dataset, self.scores.confusion
