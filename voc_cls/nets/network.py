@@ -107,14 +107,12 @@ def build_network(net: str, head: str, classes: int, precision: str = "float32",
 
 
 def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") -> Network:
-    """Builds `spec` with a new head for `classes` labels, randomly initialised.
+    """Builds `spec`, whose sizes need not be those of the registry, with a new head, randomly initialised.
 
-    Args:
-        spec: its sizes need not be those of the registry.
-        head: "fc" is the paper's: fc6 and fc7, or the mean of the last grid, with its dropout. "gap": the mean of the
-            grid, L2-normalised and scaled: for when only the convolutions are pretrained. "gap+max": the grid's maximum
-            beside its mean, so that small objects are not averaged away. "flatten": a dense layer on all of its values.
-        precision: a Keras dtype policy; the classifier and the logits are float32 in each of them.
+    Head "fc" is the paper's: fc6 and fc7, or the mean of the last grid, with its dropout. "gap": the mean of the grid,
+    L2-normalised and scaled: for when only the convolutions are pretrained. "gap+max": the grid's maximum beside its
+    mean, so that small objects are not averaged away. "flatten": a dense layer on all of its values. `precision` is a
+    Keras dtype policy; the classifier and the logits are float32 in each of them.
     """
     size, family = spec.preprocessing.size, FAMILIES[spec.family]
     images = keras.Input((size, size, 3), name="images")

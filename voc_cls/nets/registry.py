@@ -201,16 +201,10 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
              cut: str | None = None, resize: Resize = "bilinear") -> NetSpec:
     """The network called `name`: a row of NETS, or MobileNet-v1 of any width, such as mobilenet_v1_0.75_192.
 
-    Args:
-        name: a key of NETS.
-        image_size: height and width of the input, pixels; None: the network's own.
-        normalisation: another mean and divisor than the network's own, for weights that were trained with it.
-        cut: as `NetSpec.cut`; it may begin with `scope`, as TF-Slim's end points do. `build` knows whether it exists,
-            and whether the image is large enough for what is left.
-        resize: as `Preprocessing.resize`.
-
-    Raises:
-        UsageError: for an unknown name, with the known ones, and for a size that the network cannot take.
+    `image_size` is the height and width of the input, pixels; None: the network's own. `normalisation`: another mean
+    and divisor, for weights that were trained with it. `cut`: as `NetSpec.cut`; it may begin with `scope`, as TF-Slim's
+    end points do; `build` knows whether it exists, and whether the image is large enough for what is left. UsageError
+    for an unknown name, with the known ones, and for a size that the network cannot take.
     """
     spec = NETS.get(name) or _mobilenet_called(name)
     if spec is None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -104,46 +103,31 @@ class WeightsSummary:
 def load_weights_file(path: Path, net: str | None = None, entry: str | None = None) -> NamedWeights:
     """Opens the weights that `path` means; a tensor is read when it is asked for.
 
-    Args:
-        path: a file of one of the formats of formats/__init__.py, or a TF-Slim checkpoint's prefix or folder.
-        net: the network that they are for, where the names in the file leave a choice (a file with fc6 alone may be of
-            VGG-16 or VGG-19).
-        entry: as of `select_network`.
-
-    Raises:
-        WeightsError: for a path that is not one, a damaged file, one of another format than its name says, and one of
-            several networks.
-        UsageError: for a network that is not known.
+    `path` is a file of any format, or a TF-Slim checkpoint's prefix or folder. `net` is the network that they are for,
+    where the names leave a choice (a file with fc6 alone may be of VGG-16 or VGG-19). `entry` is as of
+    `select_network`. WeightsError for a path that is not one, a damaged file, one of another format than its name says,
+    and one of several networks; UsageError for a network that is not known.
     """
     if net is not None:
         net_spec(net)  # is known
     file, selected = select_network(recognise(path).read(path), MARKS, entry)
     names = slim.spellings(file.tensors)
     tensors = {name: file.tensors[spelled] for name, spelled in names.items()}
-    with _naming(path):
-        of_slim = slim.recognise(tensors, net)
-    if of_slim is not None:
-        return NamedWeights(file.path, file.format, tensors, lambda name: file.read(names[name]), of_slim,
-                            notes=_notes(selected))
-    for scheme in SCHEMES:
-        with _naming(path):
-            recognised = scheme.recognise(file.tensors)
-        if recognised is not None:
-            with damage_reported(f"{path}"):  # impossible shapes
-                spec = _chosen(file, scheme, recognised, net)
-                weights = _translated(file, scheme, spec, selected)
-            with _naming(path):
-                return replace(weights, net=slim.of_size(spec.name, weights.tensors, net))
-    return NamedWeights(file.path, file.format, file.tensors, file.read, notes=_notes(selected))
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Puts the file before what a WeightsError says of it."""
     try:
-        yield
-    except WeightsError as error:
+        of_slim = slim.recognise(tensors, net)
+        if of_slim is not None:
+            return NamedWeights(file.path, file.format, tensors, lambda name: file.read(names[name]), of_slim,
+                                notes=_notes(selected))
+        for scheme in SCHEMES:
+            recognised = scheme.recognise(file.tensors)
+            if recognised is not None:
+                with damage_reported("the shape of a tensor"):  # an impossible one
+                    spec = _chosen(file, scheme, recognised, net)
+                    weights = _translated(file, scheme, spec, selected)
+                return replace(weights, net=slim.of_size(spec.name, weights.tensors, net))
+    except WeightsError as error:  # names a network, not the file
         raise WeightsError(f"{path}: {error}") from error
+    return NamedWeights(file.path, file.format, file.tensors, file.read, notes=_notes(selected))
 
 
 def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | None) -> NetSpec:

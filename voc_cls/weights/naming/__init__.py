@@ -187,14 +187,10 @@ def vgg_layers(convolution: str, fc6: str, fc7: str, fc8: str) -> tuple[LayerNam
 def map_tensors(spec: NetSpec, table: Iterable[LayerName], tensors: Mapping[str, TensorInfo],
                 variables: Mapping[str, str], axes: tuple[int, ...] = KERNEL,
                 bgr: Collection[str] = ()) -> tuple[TensorMapping, ...]:
-    """The mappings of `spec` without what `tensors` lacks.
+    """The mappings of `spec`, whose layers are `table`, without what `tensors` lacks (under either library's names).
 
-    Args:
-        table: the network's layers.
-        tensors: of a file, under the other library's names or TF-Slim's.
-        variables: TF-Slim's variable → what follows a layer's name in the other library, such as "/kernel".
-        axes: the other library's order of a kernel's axes.
-        bgr: TF-Slim's scopes of layers whose input is blue, green, red there.
+    `variables`: TF-Slim's variable → what follows a layer's name in the other library, such as "/kernel". `axes`: that
+    library's order of a kernel's axes. `bgr`: TF-Slim's scopes of layers whose input is blue, green, red there.
     """
     mappings = []
     for layer in layers(table, spec):
