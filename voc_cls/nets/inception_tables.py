@@ -199,21 +199,8 @@ V3: Table = (
 )
 
 
-def _v4_8(name: str) -> Mixed:
-    """Inception-C, at 8 × 8 places."""
-    return Mixed(name, (
-        (Step("Conv2d_0a_1x1", 256),),
-        (Step("Conv2d_0a_1x1", 384), (Step("Conv2d_0b_1x3", 256), Step("Conv2d_0c_3x1", 256))),
-        (Step("Conv2d_0a_1x1", 384), Step("Conv2d_0b_3x1", 448), Step("Conv2d_0c_1x3", 512),
-         (Step("Conv2d_0d_1x3", 256), Step("Conv2d_0e_3x1", 256))),
-        (Step("AvgPool_0a_3x3"), Step("Conv2d_0b_1x1", 256)),
-    ))
-
-
 V4: Table = (
-    Step("Conv2d_1a_3x3", 32, stride=2, padding="valid"),
-    Step("Conv2d_2a_3x3", 32, padding="valid"),
-    Step("Conv2d_2b_3x3", 64),
+    *V3[:3],
     Mixed("Mixed_3a", (
         (Step("MaxPool_0a_3x3", stride=2, padding="valid"),),
         (Step("Conv2d_0a_3x3", 96, stride=2, padding="valid"),),
@@ -231,23 +218,14 @@ V4: Table = (
     _halving_35((192, 224, 256)),
     *(_at_17(f"Mixed_6{letter}", 384, (192, 224, 256), (192, 192, 224, 224, 256), 128) for letter in "bcdefgh"),
     _halving_17(192, (256, 256, 320)),
-    *(_v4_8(f"Mixed_7{letter}") for letter in "bcd"),
+    *(Mixed(f"Mixed_7{letter}", (  # Inception-C, at 8 × 8 places
+        (Step("Conv2d_0a_1x1", 256),),
+        (Step("Conv2d_0a_1x1", 384), (Step("Conv2d_0b_1x3", 256), Step("Conv2d_0c_3x1", 256))),
+        (Step("Conv2d_0a_1x1", 384), Step("Conv2d_0b_3x1", 448), Step("Conv2d_0c_1x3", 512),
+         (Step("Conv2d_0d_1x3", 256), Step("Conv2d_0e_3x1", 256))),
+        (Step("AvgPool_0a_3x3"), Step("Conv2d_0b_1x1", 256)),
+    )) for letter in "bcd"),
 )
-
-
-def _block35(number: int) -> Mixed:
-    return Mixed(f"Repeat/block35_{number}", (
-        (Step("Conv2d_1x1", 32),),
-        (Step("Conv2d_0a_1x1", 32), Step("Conv2d_0b_3x3", 32)),
-        (Step("Conv2d_0a_1x1", 32), Step("Conv2d_0b_3x3", 48), Step("Conv2d_0c_3x3", 64)),
-    ), residual=0.17)
-
-
-def _block17(number: int) -> Mixed:
-    return Mixed(f"Repeat_1/block17_{number}", (
-        (Step("Conv2d_1x1", 192),),
-        (Step("Conv2d_0a_1x1", 128), Step("Conv2d_0b_1x7", 160), Step("Conv2d_0c_7x1", 192)),
-    ), residual=0.1)
 
 
 def _block8(name: str, residual: float = 0.2, relu: bool = True) -> Mixed:
@@ -260,9 +238,16 @@ def _block8(name: str, residual: float = 0.2, relu: bool = True) -> Mixed:
 RESNET_V2: Table = (
     *V3[:7],
     _v3_35("Mixed_5b", 64, one=Step("Conv2d_1x1", 96)),
-    *(_block35(number) for number in range(1, 11)),
+    *(Mixed(f"Repeat/block35_{number}", (
+        (Step("Conv2d_1x1", 32),),
+        (Step("Conv2d_0a_1x1", 32), Step("Conv2d_0b_3x3", 32)),
+        (Step("Conv2d_0a_1x1", 32), Step("Conv2d_0b_3x3", 48), Step("Conv2d_0c_3x3", 64)),
+    ), residual=0.17) for number in range(1, 11)),
     _halving_35((256, 256, 384)),
-    *(_block17(number) for number in range(1, 21)),
+    *(Mixed(f"Repeat_1/block17_{number}", (
+        (Step("Conv2d_1x1", 192),),
+        (Step("Conv2d_0a_1x1", 128), Step("Conv2d_0b_1x7", 160), Step("Conv2d_0c_7x1", 192)),
+    ), residual=0.1) for number in range(1, 21)),
     Mixed("Mixed_7a", (
         (Step("Conv2d_0a_1x1", 256), Step("Conv2d_1a_3x3", 384, stride=2, padding="valid")),
         (Step("Conv2d_0a_1x1", 256), Step("Conv2d_1a_3x3", 288, stride=2, padding="valid")),

@@ -11,7 +11,7 @@ from voc_cls.weights.tensors import TensorInfo
 AVERAGE = "/ExponentialMovingAverage"
 """Behind a variable's name: its average over the training. NASNet's checkpoints have nothing else (tensorflow/models,
 issue 2656)."""
-CLASSIFIERS = {"final_layer/fully_connected/": "final_layer/FC/"}
+CLASSIFIER = "final_layer/fully_connected/", "final_layer/FC/"
 """How the classifier was called when NASNet's checkpoints were written (issue 2648) → TF-Slim's name today."""
 NASNET = "cell_stem_0/1x1/weights"
 """A variable that only NASNet has; its networks have no scope."""
@@ -27,9 +27,7 @@ def spellings(names: Iterable[str]) -> dict[str, str]:
         plain = name.removesuffix(AVERAGE)
         if plain != name and plain in known:
             plain = name  # a slot beside the variable
-        for other, ours in CLASSIFIERS.items():
-            plain = ours + plain.removeprefix(other) if plain.startswith(other) else plain
-        named[plain] = name
+        named[plain.replace(*CLASSIFIER)] = name
     return named
 
 
