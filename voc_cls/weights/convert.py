@@ -12,6 +12,7 @@ from voc_cls.nets.registry import NetSpec, net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.diff import Diff, Entry, Status, is_training_state, shortened
 from voc_cls.weights.formats import TF_CHECKPOINT, Format, format_to_write
+from voc_cls.weights.formats.tf_checkpoint import checkpoint_files
 from voc_cls.weights.load import SCHEMES, NamedWeights, load_weights_file
 from voc_cls.weights.naming import Layout, NamingScheme, TensorMapping
 from voc_cls.weights.tensors import Array, Shape, TensorInfo
@@ -84,7 +85,7 @@ def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = Non
     not written.
     """
     format_ = format_to_write(target, to)
-    existing = format_.files(target)
+    existing = checkpoint_files(target)  # the one file of another format too
     if existing and not overwrite:
         raise WeightsError(f"{existing[0]} exists already: choose another name, or replace it with `overwrite`")
     opened = [load_weights_file(source, net, entry) for source in sources]
@@ -98,8 +99,7 @@ def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = Non
     tensors = {name: weights.tensors[name] for name, weights in owners.items()}
     scheme = next((scheme for scheme in SCHEMES if scheme.name == format_.scheme), None)
     mappings = _mappings(format_, scheme, spec, tensors)
-    shapes = {name: info.shape for name, info in tensors.items()}
-    shapes |= {name: info.shape for weights in opened for name, info in weights.unnamed.items()}
+    shapes = {name: shape for weights in opened for name, shape in weights.shapes.items()}
     diff = _compared(" + ".join(weights.path.name for weights in opened), f"{target.name} ({format_.name})", spec,
                      shapes, mappings)
     notes = [note for weights in opened for note in weights.notes] + [_note(scheme, spec, mappings)]

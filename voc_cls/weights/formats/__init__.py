@@ -37,12 +37,10 @@ class Format:
     takes_any_name: bool = False
     """Whether TF-Slim's names are written where the scheme has none, as of AlexNet in torchvision."""
     move: Callable[[Path, Path], object] = os.replace
-    files: Callable[[Path], list[Path]] = lambda path: [path] if path.exists() else []
-    """The files that are there under a name."""
 
 
 TF_CHECKPOINT = Format("a TF-Slim checkpoint", (".ckpt",), "", tf_checkpoint.read, tf_checkpoint.write, (), True,
-                       tf_checkpoint.move_checkpoint, tf_checkpoint.checkpoint_files)
+                       tf_checkpoint.move_checkpoint)
 NPZ = Format("a NumPy .npz archive", (".npz",), "npz", numpy.read_npz, numpy.write_npz, ("string", "bfloat16"), True)
 NPY = Format("a NumPy .npy file", (".npy",), "", numpy.read_npy, numpy.write_npy, ("string", "bfloat16"), True)
 OWN_NPY = Format("a NumPy .npy file of the lecture's own VGG", (".vgg.npy",), "the lecture's own VGG", numpy.read_npy,

@@ -83,7 +83,7 @@ def move_checkpoint(old: Path, new: Path) -> None:
 
 
 def checkpoint_files(prefix: Path) -> list[Path]:
-    """The files that are there of the checkpoint `prefix`, of whatever version."""
+    """The files that are there under the name `prefix`: of a checkpoint of whatever version, or of another format."""
     return [file for file in (prefix, _beside(prefix, ".index"), *_shards(prefix)) if file.exists()]
 
 
