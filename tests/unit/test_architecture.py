@@ -38,7 +38,7 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
     "export": {*TRAINING, "export"},
     "serving": {*SHARED, "voc_cls.v1", "serving"},
 }
-FACADE = {"voc_cls", "voc_cls.api"}
+FACADE = {"voc_cls"}
 """The public API stands above everything, `export` included; nothing imports it."""
 HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "scipy", "cleanlab", "pandas", "imagehash",
          "onnx", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry")
