@@ -24,15 +24,13 @@ if TYPE_CHECKING:
 
 PAIRS = 6
 """Pairs of classes that come together most often, below a table."""
-WIDEST = 6
-"""Splits side by side in 80 columns; more, such as folds, go into further tables."""
+MOST_SPLITS = 6
+"""Side by side: in 80 columns, where more, such as folds, go into further tables, and as bars for a class."""
 OBJECTS = ("positive", "only difficult", "objects", "difficult", "truncated")
 PLAIN = ("pictures", "ignored")
 """Columns of a table with and without annotated objects, in the order of ClassStatistics."""
 MOST_CLASSES = 40
 """Classes that are drawn, the most frequent ones; more would be illegible."""
-MOST_SPLITS = 6
-"""Bars side by side for a class; more, such as folds, would be illegible."""
 DPI = 130
 INK, FAINT, GRID = "#1c2733", "#7b8794", "#e3e8ed"
 COLOURS = ("#2f6f9f", "#e0913a", "#5a9e6f", "#b3565d", "#8069a8", "#8c8c8c")
@@ -147,7 +145,7 @@ def _range(values: npt.NDArray[Any], digits: int | None = None) -> Range:
 
 def table(splits: Sequence[Statistics]) -> RenderableType:
     """A table for people: counts of each class, then sizes, formats and classes that come together."""
-    first, blocks = splits[0], [splits[start:start + WIDEST] for start in range(0, len(splits), WIDEST)]
+    first, blocks = splits[0], [splits[start:start + MOST_SPLITS] for start in range(0, len(splits), MOST_SPLITS)]
     if len(splits) == 1:
         heading = f"{first.name}: {first.pictures:,} pictures"
         columns = OBJECTS if first.has_objects else PLAIN[:1 + any(row.only_difficult for row in first.classes)]
@@ -281,21 +279,15 @@ def _heat_map(axes: Axes, names: Sequence[str], counts: npt.NDArray[np.int64], w
 
 
 def _size_bubbles(axes: Axes, sizes: npt.NDArray[np.int64]) -> None:
-    """A bubble for each size, or a text where all images have the same."""
+    """A bubble for each size."""
     every, counts = np.unique(sizes, axis=0, return_counts=True)
-    (width, height), most = every[counts.argmax()], counts.max()
-    if len(every) == 1:
-        axes.set(title=f"Sizes: all {width:,} × {height:,} pixels")
-        axes.set_axis_off()
-        return
-    frequent = f"; most frequent: {width:,} × {height:,}, {most:,} pictures" if most > 1 else ""
+    width, height = every[counts.argmax()]
     areas = 10 + 900 * counts / counts.sum()
     axes.scatter(every[:, 0], every[:, 1], s=areas, color=COLOURS[0], alpha=0.35, linewidths=0.4, edgecolors="white")
-    wide = every.max() / every.min() > 12
-    scale, limits = ("log", (0.8 * every.min(), 1.5 * every.max())) if wide else ("linear", (0, 1.12 * every.max()))
+    limits = 0, 1.12 * every.max()
     axes.axline((1, 1), (2, 2), color=GRID, zorder=0)
-    axes.set(title=f"Sizes{frequent}", xscale=scale, yscale=scale, xlim=limits, ylim=limits, box_aspect=1, anchor="N",
+    axes.set(title=f"Sizes; most frequent: {width:,} × {height:,}, {counts.max():,} of {counts.sum():,} pictures",
+             xlim=limits, ylim=limits, box_aspect=1, anchor="N",
              xlabel="width, pixels (area of a bubble: number of pictures; line: square)", ylabel="height, pixels")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:,.0f}")
-        axis.set_minor_formatter("")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
