@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.commands import command
+from tests.commands import command_in_process
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # then commands need not import JAX
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # JAX, once imported, would set 1 for all processes started later
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command would compile the whole package
 WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
 
 
@@ -45,15 +46,19 @@ def save_slim() -> Callable[..., Path]:
     """Writes a checkpoint as TF-Slim's training does: tf.compat.v1.train.Saver, format 1 or 2."""
     import tensorflow as tf
 
+    from voc_cls.weights.verify import quick_graphs
+
     v1 = tf.compat.v1
 
     def save(prefix: Path, arrays: Mapping[str, Any], version: int = 2) -> Path:
         prefix.parent.mkdir(exist_ok=True)
-        with tf.Graph().as_default(), v1.Session() as session:
+        with quick_graphs(), tf.Graph().as_default(), v1.Session() as session:
             variables = [v1.get_variable(name, array.shape, array.dtype, v1.zeros_initializer(), use_resource=False)
                          for name, array in arrays.items()]
-            for variable, array in zip(variables, arrays.values(), strict=True):
-                variable.load(array, session)
+            # all in one run, because TensorFlow plans every other set of outputs anew
+            session.run([variable.initializer for variable in variables],
+                        {variable.initializer.inputs[1]: array
+                         for variable, array in zip(variables, arrays.values(), strict=True)})
             v1.train.Saver(variables, write_version=version).save(session, str(prefix), write_meta_graph=True,
                                                                   write_state=False)
         return prefix
@@ -148,6 +153,6 @@ def file_server() -> Iterator[Callable[[bytes], FileServer]]:
 def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo devkit of 40 pictures, for reading only."""
     folder = tmp_path_factory.mktemp("demo")
-    made = command("voc-data", "demo", folder / "devkit", "--pictures", 40, "--seed", 1)
+    made = command_in_process("voc-data", "demo", folder / "devkit", "--pictures", 40, "--seed", 1)
     assert made.returncode == 0, made.stderr
     return folder / "devkit" / "VOCdevkit" / "VOC2007"

@@ -1,4 +1,7 @@
-"""What TF-Slim's own graphs have and compute, for networks that the package tf_slim does not have: slim_facts.json."""
+"""What TF-Slim's own graphs have and compute, recorded in slim_facts.json.
+
+Of networks that the package tf_slim does not have, and of three that it has but that would take long to run.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ _READ = json.loads(Path(__file__).with_suffix(".json").read_text())
 FACTS: dict[str, dict[str, Any]] = _READ["nets"]
 FILES: dict[str, dict[str, Any]] = _READ["files"]
 """File with real weights → what its network computes."""
+OUTPUTS: dict[str, dict[str, Any]] = _READ["outputs"]
+"""Network that tf_slim has → its outputs for the values of filler(): the image size, and what `projection` gives."""
 
 
 def variables_digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -42,6 +47,57 @@ def seeded_values(name: str, shape: tuple[int, ...], factors: Mapping[str, float
         assert word == "moving_variance"
         values = 1 + 0.1 * abs(random.normal(0, 1, shape))
     return (values * prod(factor for end, factor in factors.items() if name.endswith(end))).astype(np.float32)
+
+
+def projection(array: Array) -> tuple[float, float]:
+    """A number that any change of the array changes, seeded weights times its values, and its largest value."""
+    weights = np.random.RandomState(0).normal(0, 1 / np.sqrt(array.size), array.size)
+    return float(weights @ array.ravel().astype(np.float64)), float(abs(array).max())
+
+
+def check_outputs(net: str) -> None:
+    """Asserts that `net` gives what tf_slim's network gave, in training too."""
+    from voc_cls.nets.registry import net_spec
+    from voc_cls.weights.verify import port_outputs, random_images
+
+    spec = net_spec(net, OUTPUTS[net]["size"])
+    _check_recorded(port_outputs(_filled(spec), spec, random_images(spec)), net)
+
+
+def check_live(net: str, size: int) -> None:
+    """Asserts that `net` gives what tf_slim's network gives, which is run beside it."""
+    from voc_cls.nets.registry import net_spec
+    from voc_cls.weights.verify import TOLERANCE, compare_outputs, port_outputs, random_images, reference
+
+    spec = net_spec(net, size)
+    images, values = random_images(spec), _filled(spec)
+    ours, theirs = port_outputs(values, spec, images), reference(values, spec, images)
+    rows = {row.output: row for row in compare_outputs(ours, theirs, spec)}
+    trained = {"logits in training", "moving means", "moving variances"} if net != "alexnet_v2" else set()
+    assert set(rows) == {"grid", "logits"} | trained
+    for row in rows.values():
+        assert row.difference <= TOLERANCE, row
+        assert row.largest > 0
+    if net in OUTPUTS:
+        _check_recorded(theirs, net)
+
+
+def _filled(spec: Any) -> dict[str, Array]:
+    """A value for every variable, for five classes."""
+    from voc_cls.nets.shapes import slim_shapes
+    from voc_cls.weights.verify import filler
+
+    return {name: filler(name, shape) for name, shape in slim_shapes(spec, 5).items() if "/AuxLogits/" not in name}
+
+
+def _check_recorded(arrays: Mapping[str, Array], net: str) -> None:
+    from voc_cls.weights.verify import TOLERANCE
+
+    recorded = OUTPUTS[net]["arrays"]
+    assert arrays.keys() == recorded.keys()
+    for name, (theirs, largest) in recorded.items():
+        assert abs(projection(arrays[name])[0] - theirs) <= TOLERANCE * largest, name
+    assert max(largest for _, largest in recorded.values()) > 0
 
 
 def check_seeded(net: str) -> None:

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.commands import BIN, command, command_in_process
+from tests.commands import command_in_process
 
+ROOT = Path(__file__).parents[2]
 FLAGS = ("--train-split", "train", "--eval-split", "none", "--weights", "none", "--head", "gap",
          "--image-size", 64, "--batch-size", 8)
 HEAD = (*FLAGS, "--val-split", "val", "--trainable", "head", "--steps", 240, "--interval", 40,
@@ -27,30 +30,79 @@ needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None,
                                reason='JAX is not installed: pip install "voc-cls[jax]"')
 
 
-@pytest.fixture(scope="module")
-def jax_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Programs that JAX has compiled, and features, serve all the processes here."""
-    shared = tmp_path_factory.mktemp("shared")
-    return {"KERAS_BACKEND": "jax", "VOC_CACHE_DIR": str(shared / "voc"), "COLUMNS": "100",
-            "JAX_COMPILATION_CACHE_DIR": str(shared / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+class Launcher:
+    """Starts voc-train as a launcher does, in processes that preloaded_ranks.py forks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # programs that JAX has compiled, and features, serve all the processes here
+        self._environment = {**os.environ, "KERAS_BACKEND": "jax", "VOC_CACHE_DIR": str(folder / "voc"),
+                             "COLUMNS": "100", "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+                             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        self._server = subprocess.Popen([sys.executable, "-m", "tests.integration.preloaded_ranks"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+                                        env=self._environment)
+        self._started = 0
+
+    def ask(self, question: dict[str, Any]) -> Any:
+        """What preloaded_ranks.py answers."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        print(json.dumps(question), file=self._server.stdin, flush=True)
+        return json.loads(self._server.stdout.readline())
+
+    def start(self, flags: tuple[object, ...], **environment: str) -> Rank:
+        """One voc-train."""
+        output, errors = (self._folder / f"{self._started}.{end}" for end in ("out", "err"))
+        self._started += 1
+        return Rank(self, self.ask({"arguments": list(map(str, flags)), "output": str(output), "errors": str(errors),
+                                    "environment": {**self._environment, **environment}}), output, errors)
+
+    def start_two(self, flags: tuple[object, ...], out: Path,
+                  own: tuple[tuple[object, ...], ...] = ((), ())) -> list[Rank]:
+        """Two voc-train: the same flags, the rank from the environment. own: flags of each."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        return [self.start((*flags, "--out", out, "--hosts", 2, *flags_of_one), VOC_COORDINATOR=address,
+                           VOC_RANK=str(rank)) for rank, flags_of_one in enumerate(own)]
+
+    def close(self) -> None:
+        """Ends preloaded_ranks.py, and what a failed test has left."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.wait(60)
+        self._server.stdout.close()
 
 
-def start(flags: tuple[object, ...], out: Path, environment: dict[str, str],
-          own: tuple[tuple[object, ...], ...] = ((), ())) -> list[subprocess.Popen[str]]:
-    """Two voc-train, as a launcher starts them: the same flags, the rank from the environment. own: flags of each."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = [str(BIN / "voc-train"), *map(str, flags), "--out", str(out), "--hosts", "2"]
-    return [subprocess.Popen([*arguments, *map(str, flags_of_one)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True,
-                             env={**os.environ, **environment, "VOC_COORDINATOR": address, "VOC_RANK": str(rank)})
-            for rank, flags_of_one in enumerate(own)]
+@dataclass
+class Rank:
+    """A voc-train that preloaded_ranks.py has forked."""
+
+    launcher: Launcher
+    pid: int
+    output: Path
+    errors: Path
+
+    def running(self) -> bool:
+        return self.launcher.ask({"pid": self.pid, "block": False}) is None
+
+    def end(self) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr), once it has ended."""
+        code = self.launcher.ask({"pid": self.pid, "block": True})
+        return code, self.output.read_text(), self.errors.read_text()
 
 
-def end(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+def end(ranks: list[Rank]) -> list[tuple[int, str, str]]:
     """(exit code, stdout, stderr) of each, once all have ended."""
-    outputs = [process.communicate(timeout=300) for process in processes]
-    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+    return [rank.end() for rank in ranks]
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    started = Launcher(tmp_path_factory.mktemp("ranks"))
+    yield started
+    started.close()
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
@@ -71,32 +123,32 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def wait_for(file: Path, processes: list[subprocess.Popen[str]]) -> None:
+def wait_for(file: Path, ranks: list[Rank]) -> None:
     deadline = time.monotonic() + 200
     while not file.exists():
-        assert all(process.poll() is None for process in processes), end(processes)
+        assert all(rank.running() for rank in ranks), [rank.errors.read_text() for rank in ranks]
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 @needs_jax
 def test_two_processes_stopped_and_resumed_give_the_weights_of_a_single_one(
-        devkit: Path, tmp_path: Path, jax_environment: dict[str, str]):
+        devkit: Path, tmp_path: Path, launcher: Launcher):
     one, two = tmp_path / "one", tmp_path / "two"
     flags = ("--root", devkit, *HEAD)
-    alone = command("voc-train", *flags, "--out", one, **jax_environment)
-    assert alone.returncode == 0, alone.stderr
+    code, _, said = launcher.start((*flags, "--out", one)).end()
+    assert code == 0, said
 
-    processes = start(flags, two, jax_environment)
-    wait_for(two / "config.yaml", processes)
-    processes[1].send_signal(signal.SIGTERM)  # on one of them: all stop after the same step, JAX takes a second
-    for code, _, said in end(processes):
+    ranks = launcher.start_two(flags, two)
+    wait_for(two / "config.yaml", ranks)
+    os.kill(ranks[1].pid, signal.SIGTERM)  # on one of them: all stop after the same step, JAX takes a second
+    for code, _, said in end(ranks):
         assert code == 128 + signal.SIGTERM, said
         assert "--resume" in said
     (saved,) = (two / "checkpoints").glob("step-*.npz")
     assert 0 < int(saved.stem[5:]) < 240
 
-    (chief, shown, _), (other, silent, _) = end(start((*flags, "--resume"), two, jax_environment))
+    (chief, shown, _), (other, silent, _) = end(launcher.start_two((*flags, "--resume"), two))
     assert (chief, other) == (0, 0)
     assert "step 240/240" in shown
     assert "step" not in silent
@@ -112,22 +164,21 @@ def test_two_processes_stopped_and_resumed_give_the_weights_of_a_single_one(
 
 
 @needs_jax
-def test_a_killed_process_ends_the_other_with_a_sentence(devkit: Path, tmp_path: Path, jax_environment: dict[str, str]):
+def test_a_killed_process_ends_the_other_with_a_sentence(devkit: Path, tmp_path: Path, launcher: Launcher):
     flags = ("--root", devkit, *FLAGS, "--val-split", "none", "--trainable", "head", "--steps", 100_000)
-    processes = start(flags, tmp_path / "run", jax_environment)
-    wait_for(tmp_path / "run/metrics.jsonl", processes)
-    processes[1].kill()
-    (code, _, said), _ = end(processes)
+    ranks = launcher.start_two(flags, tmp_path / "run")
+    wait_for(tmp_path / "run/metrics.jsonl", ranks)
+    os.kill(ranks[1].pid, signal.SIGKILL)
+    (code, _, said), _ = end(ranks)
     assert code == 1, said
     assert "voc-train: error: rank 0 lost the others" in said, said
     assert "--resume" in said
 
 
 @needs_jax
-def test_processes_with_other_flags_do_not_train_together(devkit: Path, tmp_path: Path,
-                                                          jax_environment: dict[str, str]):
+def test_processes_with_other_flags_do_not_train_together(devkit: Path, tmp_path: Path, launcher: Launcher):
     flags = ("--root", devkit, *FLAGS, "--val-split", "none", "--trainable", "head", "--steps", 100)
-    for code, _, said in end(start(flags, tmp_path / "run", jax_environment, own=(("--seed", 0), ("--seed", 1)))):
+    for code, _, said in end(launcher.start_two(flags, tmp_path / "run", own=(("--seed", 0), ("--seed", 1)))):
         assert code == 1
         assert "rank 1 has other flags than rank 0" in said
     assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ from voc_cls.nets.registry import NETS
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.formats import tf_checkpoint
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.verify import filler
 
 COMMANDS = ("fetch", "inspect", "diff", "convert", "verify", "list")
 
@@ -201,16 +202,34 @@ def test_list_shows_the_networks(capfd):
     assert {"vgg_16", "vgg_19", "resnet_v1_50"} <= {row["net"] for row in json.loads(out)}
 
 
-def test_verify_agrees_with_tf_slims_own_network(capfd, imagenet_convolutions):
-    code, out, err = call(capfd, "verify", imagenet_convolutions)
-    assert code == 0, err
-    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("grid", "logits"))}
-    for output in ("grid", "logits"):
-        assert float(rows[output][1]) <= 1e-4
-        assert float(rows[output][2]) > 1
-        assert rows[output][-1] == "equal"
-    assert "the same random values on both sides: fc6, fc7, fc8" in out
-    assert err == ""
+@pytest.fixture
+def half_a_file(tmp_path):
+    """A checkpoint of Inception v1 for three classes that lacks Mixed_5c."""
+    shapes = {name: shape for name, shape in slim_shapes(NETS["inception_v1"], 3).items() if "/Mixed_5c/" not in name}
+    write_checkpoint(tmp_path / "half.ckpt", {
+        name.replace("Logits/Conv2d_0c_1x1", "m_logits"): filler(name, shape) * np.float32(1.1)
+        for name, shape in shapes.items()})
+    return tmp_path / "half.ckpt"
+
+
+def test_verify_reads_a_file_as_tf_slim_does_and_agrees_with_its_network(capfd, half_a_file):
+    code, out, err = call(capfd, "verify", half_a_file, "--net", "inception_v1")
+    assert (code, err) == (0, "")
+    assert "half.ckpt: voc-cls' inception_v1 against TF-Slim's, 3 pictures of 224 × 224, 3" in out
+    rows = [line for line in out.splitlines() if line.endswith("equal")]
+    assert [row.partition("  ")[0] for row in rows] == ["grid", "logits", "logits in training", "moving means",
+                                                        "moving variances"]
+    for row in rows:
+        difference, largest, *weights = row.partition("  ")[2].split()
+        assert float(difference) <= 1e-4
+        assert float(largest) > 0
+        assert weights == ["partly", "filled", "in", "equal"]
+    given, filled = (set(part.replace(",", " ").split()) for part in out.split("from the file: ")[1].split(
+        "not in the file, the same random values on both sides: "))
+    assert "m_logits" not in filled
+    assert "Mixed_5c/Branch_3/Conv2d_0b_1x1/BatchNorm" in filled
+    assert {layer.split("/")[0] for layer in filled if "/" in layer} == {"Mixed_5c"}
+    assert not any(layer.startswith("Mixed_5c") for layer in given)
 
 
 @pytest.mark.parametrize(("args", "code", "message"), [

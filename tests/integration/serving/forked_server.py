@@ -53,16 +53,19 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def start_server(arguments: Sequence[str], output: Path, errors: Path) -> ForkedProcess:
-    """`voc-serve` with these arguments, writing to these files."""
+def start_server(arguments: Sequence[str], output: Path, errors: Path,
+                 pipes: tuple[int, int] | None = None) -> ForkedProcess:
+    """`voc-serve` with these arguments, writing to these files, or to pipes that are open here."""
     FORKS_OF.ensure_running()
-    return ForkedProcess(_run_server, list(arguments), str(output), str(errors), dict(os.environ),
+    streams = tuple(map(_Descriptor, pipes)) if pipes else (str(output), str(errors))
+    return ForkedProcess(_run_server, list(arguments), str(output), streams, dict(os.environ),
                          FORKS_OF._forkserver_address)
 
 
-def _run_server(arguments: list[str], output: str, errors: str, environment: dict[str, str], address: str) -> None:
-    for path, descriptor in ((output, 1), (errors, 2)):
-        opened = os.open(path, os.O_WRONLY)
+def _run_server(arguments: list[str], output: str, streams: tuple[str | _Descriptor, ...],
+                environment: dict[str, str], address: str) -> None:
+    for descriptor, stream in enumerate(streams, 1):
+        opened = os.open(stream, os.O_WRONLY) if isinstance(stream, str) else stream.number
         os.dup2(opened, descriptor)
         os.close(opened)
     signal.signal(signal.SIGINT, signal.default_int_handler)

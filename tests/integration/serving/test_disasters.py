@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tests.bombardment import condition
 from tests.integration.serving.conftest import BIN, START_TIMEOUT, Server, Start, jpeg, until
+from tests.integration.serving.forked_server import start_server
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2
 
@@ -84,14 +85,20 @@ def test_a_server_killed_under_load_is_replaced_on_its_port_at_once(start_progra
 
 @pytest.fixture
 def start_blindly(model: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts a server whose streams are not files that a test could read: a shell redirects them."""
+    """Starts a server whose streams are not files that a test could read: a shell redirects those of a program, and a
+    forked one gets these files or pipes."""
     servers: list[Server] = []
 
-    def started(redirections: str, **options: Any) -> Server:
+    def started(redirections: str = "", output: Path = tmp_path / "out", errors: Path = tmp_path / "err",
+                pipes: tuple[int, int] | None = None) -> Server:
         port_file, http = tmp_path / "port", free_port()
-        program = (f"exec {BIN}/voc-serve --model-dir {model} --host 127.0.0.1 --port 0 --http-port {http} "
-                   f"--port-file {port_file} --access-log 1 {redirections}")
-        process = subprocess.Popen(["sh", "-c", program], stdin=subprocess.DEVNULL, **options)
+        arguments = ["--model-dir", model, "--host", "127.0.0.1", "--port", 0, "--http-port", http, "--port-file",
+                     port_file, "--access-log", 1]
+        if redirections:
+            program = f"exec {BIN}/voc-serve {' '.join(map(str, arguments))} {redirections}"
+            process: Any = subprocess.Popen(["sh", "-c", program], stdin=subprocess.DEVNULL)
+        else:
+            process = start_server(list(map(str, arguments)), output, errors, pipes)
         server = Server(process, Path(os.devnull), Path(os.devnull), http=f"http://127.0.0.1:{http}")
         servers.append(server)
         until(lambda: port_file.exists() or process.poll() is not None, START_TIMEOUT)
@@ -126,7 +133,7 @@ def test_it_serves_on_while_nobody_reads_its_pipes(start_blindly: Callable[..., 
     os.close(gone)
     stuck, stderr = os.pipe()
     try:
-        server = start_blindly("", stdout=stdout, stderr=stderr)
+        server = start_blindly(pipes=(stdout, stderr))
         stub = server.classifier()
         until(lambda: [stub.Classify(request(), timeout=QUICKLY) for _ in range(50)]
               and server.metric("voc_serve_log_lines_lost_total") > 0)
@@ -143,7 +150,9 @@ def test_a_log_whose_disk_was_full_goes_on_when_it_is_not(start_blindly: Callabl
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        server = start_blindly(f">{disk}/out 2>{disk}/log")
+        for name in ("out", "log"):
+            (disk / name).touch()
+        server = start_blindly(output=disk / "out", errors=disk / "log")
         stub = server.classifier()
         until(lambda: [stub.Classify(request(), timeout=QUICKLY) for _ in range(50)]
               and server.metric("voc_serve_log_lines_lost_total") > 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import command
+from tests.commands import command_in_process as command
 from tests.integration.serving.conftest import Server, Start, jpeg
 from tests.integration.serving.tiny_model import LABELS, export_tiny_model
 from voc_cls.client import CallError, Client

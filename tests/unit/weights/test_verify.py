@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from tests.slim_facts import FACTS
+from tests.slim_facts import FACTS, OUTPUTS, check_live, check_outputs
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NETS, net_spec
 from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
 from voc_cls.weights.verify import (
     GRIDS,
-    TOLERANCE,
     Outputs,
     Verification,
     compare_outputs,
     filler,
-    port_outputs,
     random_images,
     reference,
     verify,
 )
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
-
-SIZES = {"alexnet_v2": 224, "resnet_v1_50": 64, "resnet_v2_50": 64, "inception_v2": 64, "inception_v3": 107}
 
 
 def test_every_network_that_tf_slim_has_has_a_reference_and_the_others_recorded_outputs():
@@ -38,44 +32,14 @@ def test_every_network_that_tf_slim_has_has_a_reference_and_the_others_recorded_
         verify(None, "inception_v4")
 
 
-@pytest.mark.parametrize("net", SIZES)
-def test_outputs_and_batch_statistics_equal_tf_slims(net: str):
-    spec = net_spec(net, SIZES[net])
-    images = random_images(spec)
-    values = {name: filler(name, shape) for name, shape in slim_shapes(spec, 5).items() if "/AuxLogits/" not in name}
-    ours, theirs = port_outputs(values, spec, images), reference(values, spec, images)
-    rows = {row.output: row for row in compare_outputs(ours, theirs, spec)}
-    trained = {"logits in training", "moving means", "moving variances"} if net != "alexnet_v2" else set()
-    assert set(rows) == {"grid", "logits"} | trained
-    for row in rows.values():
-        assert row.difference <= TOLERANCE, row
-        assert row.largest > 0
+@pytest.mark.parametrize(("net", "size"), [("alexnet_v2", 224), ("resnet_v1_50", 64)])
+def test_outputs_and_batch_statistics_equal_tf_slims(net: str, size: int):
+    check_live(net, size)
 
 
-@pytest.fixture(scope="module")
-def half_a_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of Inception v1 for three classes that lacks Mixed_5c."""
-    file = tmp_path_factory.mktemp("half") / "half.ckpt"
-    shapes = {name: shape for name, shape in slim_shapes(NETS["inception_v1"], 3).items() if "/Mixed_5c/" not in name}
-    write_checkpoint(file, {name.replace("Logits/Conv2d_0c_1x1", "m_logits"): filler(name, shape) * np.float32(1.1)
-                            for name, shape in shapes.items()})
-    return file
-
-
-def test_a_file_is_read_by_both_and_what_it_lacks_is_filled_in(half_a_file: Path):
-    verification = verify(half_a_file, "inception_v1")
-    assert verification.classes == 3
-    assert "m_logits" in verification.from_file
-    assert "Mixed_5b/Branch_0/Conv2d_0a_1x1/BatchNorm" in verification.from_file
-    assert {layer.split("/")[0] for layer in verification.filled} == {"Mixed_5c"}
-    assert not any(row.on_file_values for row in verification.comparisons)
-    verification.check()
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(verification)
-    shown = console.export_text()
-    assert "half.ckpt: voc-cls' inception_v1 against TF-Slim's, 3 pictures of 224 × 224, 3" in shown
-    assert shown.count("partly filled in") == 5
-    assert "Mixed_5c/Branch_3/Conv2d_0b_1x1/BatchNorm" in shown
+@pytest.mark.parametrize("net", OUTPUTS)
+def test_outputs_and_batch_statistics_equal_what_tf_slims_were(net: str):
+    check_outputs(net)  # `make endurance` runs TF-Slim's too
 
 
 def test_a_layer_of_another_shape_is_named(tmp_path: Path):
