@@ -120,7 +120,7 @@ def test_a_folder_near_a_devkit_is_told_where_it_is(devkit: Path, tmp_path: Path
                          (devkit / "Annotations", "pictures"),
                          (devkit / "ImageSets" / "Main", "annotations (.xml) and no pictures")):
         with pytest.raises(DataError) as caught:
-            open_devkits([wrong])
+            open_devkits(wrong)
         assert str(caught.value).startswith(f"{wrong}: is not a VOC devkit, it has no {lacks} (found: ")
         assert str(caught.value).endswith(f"; pass `root` {devkit}")
 
@@ -130,7 +130,7 @@ def test_what_is_no_devkit_at_all_is_told_what_was_found(tmp_path: Path) -> None
     for wrong, said in ((tmp_path, "(found: holiday.jpg); `root` takes"), (tmp_path / "no", "no such folder; `root`"),
                         (tmp_path / "holiday.jpg", "is a file; `root` takes the folder of one year")):
         with pytest.raises(DataError) as caught:
-            open_devkits([wrong])
+            open_devkits(wrong)
         assert said in str(caught.value)
 
 

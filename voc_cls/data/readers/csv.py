@@ -110,18 +110,13 @@ class CsvReader(Reader):
         task = self._table(files[0].path).columns.task
         classes, separator, warnings = self._classes(task, files)
         usable: list[LabelledImage] = []
-        seen: dict[str, LabelledImage] = {}
         for file in files:
             finder = ImageFinder(file.path.parent, split)
             for written in self._table(file.path).images:
                 try:
                     shown, ignored = self._shown(written, file, classes, separator)
-                    image = replace(written, path=finder.find(str(written.path)), classes=shown, ignored=ignored)
-                    before = seen.setdefault(os.path.realpath(image.path), image)
-                    if (set(before.classes), set(before.ignored)) != (set(shown), set(ignored)):
-                        raise DataError(f"lists {str(image.path)!r} again with other classes than "
-                                        f"{before.where.removesuffix(': ')}; correct one of them")
-                    usable.append(image)
+                    path = finder.find(str(written.path))
+                    usable.append(replace(written, path=path, classes=shown, ignored=ignored))
                 except DataError as error:
                     problems.append(f"{written.where}{error}")
             warnings += finder.warnings()

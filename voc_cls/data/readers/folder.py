@@ -38,8 +38,6 @@ from voc_cls.image_header import IMAGE_SUFFIXES, ImageError, image_format
 ALL = "all"
 FLAT = re.compile(r"([^.]+)\..*\.[^.]+")
 """cat.0.jpg, as in Dogs vs. Cats (https://www.kaggle.com/c/dogs-vs-cats/data)."""
-SURROGATES = re.compile("[\ud800-\udfff]")
-"""Python's stand-ins for bytes that are not UTF-8."""
 IGNORED_NAMES = ("__macosx", "@eadir", "icon\r")
 """What file managers leave behind, beside hidden files."""
 ANNOTATIONS = (".xml", ".txt", ".json")
@@ -109,7 +107,7 @@ class FolderReader(Reader):
                          "classes, name the folders above like splits (train, test), or pass one of them as the root",)
         if entries.path not in (self.root, self.root / split):
             warnings += (f"{self.root}: the classes of the split {split} are those in {entries.path}",)
-        return scan_images(self.root, split, Task.SINGLE_LABEL, classes, _once(images, problems), problems, warnings)
+        return scan_images(self.root, split, Task.SINGLE_LABEL, classes, images, problems, warnings)
 
 
 @dataclass(frozen=True)
@@ -207,22 +205,6 @@ def _flat(split: Entries, problems: list[str]) -> tuple[list[LabelledImage], Seq
                         f"voc-predict --run RUN {split.path} --csv predictions.csv")
     problems += [f"{path}: its name has no class, as cat.0.jpg does; rename it or move it away" for path in unlabelled]
     return images, split.other_files
-
-
-def _once(images: list[LabelledImage], problems: list[str]) -> list[LabelledImage]:
-    """The images whose names can be used, without those that links put into two classes."""
-    seen: dict[str, LabelledImage] = {}
-    good = []
-    for image in images:
-        before = seen.setdefault(os.path.realpath(image.path), image)
-        if SURROGATES.search(str(image.path)):
-            problems.append(f"{str(image.path)!r}: its name is not UTF-8; rename it")
-        elif before.classes != image.classes:
-            problems.append(f"{image.path}: is the same file as {before.path}, which is of another class; remove one "
-                            "of the two")
-        else:
-            good.append(image)
-    return good
 
 
 def _refuse_images_beside_folders(entries: Entries) -> None:

@@ -6,6 +6,7 @@ Readers list the images with the names of their classes; here the names become l
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ SPLIT = re.compile(rf"(?:{SPLIT_FILLER}[-_ ]?)*(?:(?P<train>train(?:ing|val)?)|(
 """What splits are called: train, Training, training_set, seg_train, valid, val2017, test1 and the like."""
 UNWRITABLE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 """Control characters, line ends, and Python's stand-ins for bytes that are not UTF-8: labels.txt has a name a line."""
+SURROGATES = re.compile("[\ud800-\udfff]")
 NAMED_CLASSES = 12
 """Classes that an error names at most; ImageNet has 1,000."""
 
@@ -203,8 +205,15 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
     the reader found already; images that cannot be read are added.
     """
     all_problems, good, headers = list(problems), [], []
+    seen: dict[str, LabelledImage] = {}
     for image in images:
         try:
+            if SURROGATES.search(str(image.path)):
+                raise DataError(f"{str(image.path)!r}: its name is not UTF-8; rename it")
+            before = seen.setdefault(os.path.realpath(image.path), image)
+            if (set(before.classes), set(before.ignored)) != (set(image.classes), set(image.ignored)):
+                raise DataError(f"{image.path}: is the same file as {before.where}{before.path}, which has other "
+                                "classes; correct or remove one of the two")
             headers.append(read_header(image.path))
             good.append(image)
         except DataError as error:

@@ -104,7 +104,7 @@ class VocReader(Reader):
 
     @cached_property
     def _devkits(self) -> tuple[Devkit, ...]:
-        return open_devkits(self.roots)
+        return tuple(devkit for root in self.roots for devkit in open_devkits(root))
 
     @cached_property
     def _classes(self) -> tuple[tuple[str, ...], dict[Devkit, KnownClasses]]:

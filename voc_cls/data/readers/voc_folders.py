@@ -184,12 +184,8 @@ class Devkit:
         return tuple(image for image in images if nearness(image) == max(map(nearness, images)))
 
 
-def open_devkits(roots: Sequence[Path]) -> tuple[Devkit, ...]:
-    """The devkits at `roots`; DataError says what is there instead, and where a devkit is if one is near."""
-    return tuple(devkit for root in roots for devkit in _opened(root))
-
-
-def _opened(root: Path) -> list[Devkit]:
+def open_devkits(root: Path) -> list[Devkit]:
+    """The devkits at `root`; DataError says what is there instead, and where a devkit is if one is near."""
     if not os.path.isdir(root):
         raise DataError(f"{root}: {'is a file' if os.path.exists(root) else 'no such folder'}; {USAGE}")
     devkits = [Devkit(root, _lists(root))]
