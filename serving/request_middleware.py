@@ -60,11 +60,8 @@ class RequestMiddleware:
         """Refused, cancelled, or failed by an internal error."""
         self._metrics, self._logs, self._tracer = metrics, logs, tracer
         self._max_calls = max_calls
-        self._closed = False
-
-    def close(self) -> None:
-        """Refuses new requests from now on; those in flight continue."""
-        self._closed = True
+        self.closed = False
+        """Set when the server stops: new requests are refused, and those in flight continue."""
 
     @contextlib.contextmanager
     def around(self, incoming: IncomingRequest) -> Iterator[RequestContext]:
@@ -124,7 +121,7 @@ class RequestMiddleware:
                 self._logs.access(request, status, seconds, times.spent)
 
     def _admit(self) -> None:
-        if self._closed:
+        if self.closed:
             raise Unavailable("this server is stopping: send the call again, to another one",
                               random.uniform(1, 2) * CLOSED_SECONDS)
         if self.in_flight > self._max_calls:

@@ -140,7 +140,7 @@ class Server:
         Responses that nobody reads, or watchers of health, can hold a port open, but are not a failure.
         """
         grace, middleware, signals = self._config.life_cycle.grace_seconds, self._middleware, self._signals
-        middleware.close()
+        middleware.closed = True
         await signals.pause(CLOSED_SECONDS)
         # the grace ends here, where the requests are counted
         closing = asyncio.gather(self._grpc.stop(grace + 60), http.drain(lambda: middleware.in_flight))

@@ -8,15 +8,13 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 
 class StopSignals:
     """SIGTERM and SIGINT: the first stops the server in order, the second at once."""
 
     def __init__(self) -> None:
         self.stop, self.stop_now = asyncio.Event(), asyncio.Event()
-        for number in STOP_SIGNALS:
+        for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:

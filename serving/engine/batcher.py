@@ -53,12 +53,9 @@ class Batcher:
                  on_batch: Callable[[int, float], None], on_drop: Callable[[DropReason, int], None]) -> None:
         """Starts the thread and the task that takes batches.
 
-        Args:
-            predict: images, each float32 [size, size, 3] → their scores.
-            sizes: the batch sizes to use, ascending.
-            timeout: how long the first image of a batch that is not full waits for others, seconds.
-            on_batch: called with the images of a batch and its seconds in the engine.
-            on_drop: called with the number of images that were not computed, and why.
+        `sizes`: those to use, ascending; `timeout`: how long the first image of a batch that is not full waits for
+        others, seconds. `on_batch` is told the images of a batch and its seconds in the engine, `on_drop` why images
+        were not computed, and how many.
         """
         self.sizes = sizes
         self.images = self.batches = self.largest = 0

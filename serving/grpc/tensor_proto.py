@@ -68,12 +68,9 @@ def read_examples(serialized: Sequence[bytes], field: str) -> list[bytes]:
 
 def read_example_input(example_input: Any) -> list[bytes]:
     """tensorflow.serving.Input → the bytes of its images; what an example lacks is taken from the context."""
-    if example_input.WhichOneof("kind") == "example_list_with_context":
-        with_context = example_input.example_list_with_context
-        return [_image(f"examples[{index}]", example, with_context.context)
-                for index, example in enumerate(with_context.examples)]
-    return [_image(f"examples[{index}]", example)
-            for index, example in enumerate(example_input.example_list.examples)]
+    with_context = example_input.example_list_with_context  # empty if the call has an example_list
+    return [_image(f"examples[{index}]", example, with_context.context)
+            for index, example in enumerate(example_input.example_list.examples or with_context.examples)]
 
 
 def _image(where: str, *examples: Any) -> bytes:

@@ -51,8 +51,8 @@ class ModelRegistry:
         return self._open and all(model.available for name, model in self._models.items() if name not in self._adding)
 
     def ready_model(self, name: str) -> bool:
-        """Whether a model has a version that answers; False for unknown ones."""
-        return self._open and name in self._models and bool(self._models[name].available)
+        """Whether the server answers calls and this model has a version for them."""
+        return self._open and bool(self._models[name].available)
 
     @contextlib.contextmanager
     def use(self, name: str, version: int | None = None, label: str = "") -> Iterator[Servable]:
