@@ -203,11 +203,9 @@ def _variants(splits: Sequence[SplitScan]) -> Iterator[str]:
     """Variants of one image, according to Roboflow's names, in two splits."""
     sources = [{match[1]: path for path in split.dataset.paths if (match := ROBOFLOW.match(path.name))}
                for split in splits]
-    for number, first in enumerate(splits):
-        for other, second in enumerate(splits[:number]):
-            shared = sorted(sources[number].keys() & sources[other].keys())
-            if shared and apart(first.split, second.split):
-                one, variant = sources[other][shared[0]], sources[number][shared[0]]
-                yield (f"{one}: in {second.split}, is by its name (.rf.) a variant of the same picture as {variant} in "
-                       f"{first.split}; {len(shared):,} pictures are in both splits so, and results on them mean "
-                       "little: `voc-data split` keeps variants together")
+    for (first, names), (second, others) in itertools.combinations(zip(splits, sources, strict=True), 2):
+        shared = sorted(names.keys() & others.keys())
+        if shared and apart(first.split, second.split):
+            yield (f"{names[shared[0]]}: in {first.split}, is by its name (.rf.) a variant of the same picture as "
+                   f"{others[shared[0]]} in {second.split}; {len(shared):,} pictures are in both splits so, and "
+                   "results on them mean little: `voc-data split` keeps variants together")
