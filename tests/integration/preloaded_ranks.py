@@ -56,6 +56,7 @@ def become(asked: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     todo = serve()
-    if todo is not None:
-        become(todo)
-        main()
+    if todo is None:
+        os._exit(0)  # at once: TensorFlow and JAX take seconds to take leave
+    become(todo)
+    main()
