@@ -77,6 +77,15 @@ def test_the_part_that_a_run_was_evaluated_on_is_drawn_again(chosen: DatasetConf
     assert read(EvalConfig(Path("run")), to_dict(config) | {"provenance": {}}).paths == evaluated.paths
 
 
+def test_a_data_set_without_a_class_of_the_run_is_refused_in_words_about_the_run(chosen: DatasetConfig):
+    recorded = to_dict(TrainConfig(chosen, NetworkConfig(weights="none")).checked()) | {"provenance": {}}
+    elsewhere = EvalConfig(Path("run"), root=chosen.root, split="train")
+    assert len(read(elsewhere, recorded))
+    recorded["dataset"]["classes"] = ["persn"]
+    with pytest.raises(UsageError, match=r"^the classes of run: unknown class 'persn', .* did you mean person"):
+        read(elsewhere, recorded)
+
+
 def test_some_of_the_classes_are_read_in_every_split(chosen: DatasetConfig):
     splits = read_splits(replace(chosen, classes=("person", "car")).checked(), seed=0)
     assert {split.classes for split in splits.all} == {("person", "car")}
