@@ -116,11 +116,11 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Head =
     """
     import_tensorflow(whole=True)
     from voc_cls.training import initial_weights
+    from voc_cls.training.config import NetworkConfig
 
-    return initial_weights.create_network(
-        name, classes=classes, head=head, cut=cut, weights=None if weights is None else Path(weights),
-        image_size=image_size, normalisation=normalisation, precision=precision, exclude=exclude, seed=seed,
-        weights_entry=weights_entry)
+    config = NetworkConfig("none" if weights is None else str(Path(weights).absolute()), weights_entry, name, head, cut,
+                           image_size, normalisation, exclude=tuple(exclude))
+    return initial_weights.create_network(config, classes, precision, seed)
 
 
 def train(network: Network, train: Dataset, val: Dataset | None = None, *, out: str | os.PathLike[str],

@@ -221,13 +221,10 @@ def joined(hosts: int = 1, rank: int | None = None, coordinator: str | None = No
     come within 5 minutes, or are lost later.
     """
     backend = keras.backend.backend()
-    if hosts == 1 and backend == "tensorflow":
+    if hosts == 1:
         import tensorflow as tf
 
-        yield mirrored(tf.config.list_logical_devices("GPU"))
-        return
-    if hosts == 1:
-        yield data_parallel(0, 1)
+        yield mirrored(tf.config.list_logical_devices("GPU")) if backend == "tensorflow" else data_parallel(0, 1)
         return
     if backend != "jax":
         raise UsageError(f"`hosts` {hosts}: several processes train together on Keras' JAX backend, this is "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,9 +97,7 @@ def check_same_kind(run: RunFolder, network: Network, classes: tuple[str, ...], 
 class Origin:
     """How a network got the weights that it had when it was created: what a config.yaml needs to repeat it."""
 
-    weights: str
-    entry: str | None
-    exclude: tuple[str, ...]
+    config: NetworkConfig
     seed: int
     digest: str | None
     """SHA-256 of the restored weights; None for random ones."""
@@ -114,18 +112,17 @@ class CreatedNetwork(Network):
     origin: Origin
 
 
-def create_network(net: str = "vgg_16", *, classes: Sequence[str], head: Head = "fc", weights: Path | str | None = None,
-                   cut: str | None = None, image_size: int | None = None, normalisation: Normalisation = "auto",
-                   precision: str = "float32", exclude: Sequence[str] = (), seed: int = 0,
-                   weights_entry: str | None = None) -> CreatedNetwork:
+def create_network(config: NetworkConfig, classes: Sequence[str], precision: str = "float32", seed: int = 0
+                   ) -> CreatedNetwork:
     """`voc_cls.create_network`."""
-    source = WeightsSource.open(RANDOM if weights is None else str(Path(weights).absolute()), net, weights_entry)
-    if normalisation == "auto":
-        normalisation = source.normalisation(net)
+    source = WeightsSource.open(config.weights, config.net, config.weights_entry)
+    if config.normalisation == "auto":
+        config = replace(config, normalisation=source.normalisation(config.net))
     with seeded(seed):
-        built = build_network(net, head, len(classes), policy(precision), image_size, normalisation, cut)
-    digest = source.restore(built, exclude, tuple(classes), None, Console(quiet=True))
-    origin = Origin(source.name, weights_entry, tuple(exclude), seed, digest, network_digest(built))
+        built = build_network(config.net, config.head, len(classes), policy(precision), config.image_size,
+                              config.normalisation, config.cut)
+    digest = source.restore(built, config.exclude, tuple(classes), None, Console(quiet=True))
+    origin = Origin(config, seed, digest, network_digest(built))
     return CreatedNetwork(built.spec, built.head, built.model, built.entries, built.grid, origin)
 
 
@@ -136,20 +133,20 @@ def describe_network(network: Network, trainable: str, seed: int) -> tuple[Netwo
     spec, now = network.spec, network_digest(network)
     policies = {layer.dtype_policy.name for layer in network.model.layers}
     precision = next((name for name, dtype in POLICIES.items() if name != "float32" and dtype in policies), "float32")
-    origin = network.origin if isinstance(network, CreatedNetwork) else Origin(str(UNKNOWN), None, (), seed, now, now)
+    pixels, head = spec.preprocessing, cast("Head", network.head)
+    config = NetworkConfig(str(UNKNOWN), None, spec.name, head, spec.cut, pixels.size, normalisation_of(pixels),
+                           cast("Resize", pixels.resize), trainable=trainable)
     if not isinstance(network, CreatedNetwork):
-        reason = "its network was not made by `create_network`"
-    elif origin.created != now:
-        reason = "its network had been trained before"
-    elif origin.seed != seed:
-        reason = f"its network was created with seed={origin.seed}, the run has seed={seed}; use one seed for both"
-    else:
-        reason = ""
-    head: Any = network.head  # one of HEADS
-    pixels, resize = spec.preprocessing, cast("Resize", spec.preprocessing.resize)
-    config = NetworkConfig(str(UNKNOWN) if reason else origin.weights, None if reason else origin.entry, spec.name,
-                           head, spec.cut, pixels.size, normalisation_of(pixels), resize, origin.exclude, trainable)
-    return config, precision, now if reason else origin.digest, reason
+        return config, precision, now, "its network was not made by `create_network`"
+    origin = network.origin
+    config = replace(config, exclude=origin.config.exclude)
+    if origin.created != now:
+        return config, precision, now, "its network had been trained before"
+    if origin.seed != seed:
+        return config, precision, now, (f"its network was created with seed={origin.seed}, the run has seed={seed}; "
+                                        "use one seed for both")
+    config = replace(config, weights=origin.config.weights, weights_entry=origin.config.weights_entry)
+    return config, precision, origin.digest, ""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from voc_cls.cli.train import read_settings
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Source
 from voc_cls.data.load import read_dataset
 from voc_cls.errors import RunError, UsageError
-from voc_cls.training.config import TrainConfig
+from voc_cls.training.config import NetworkConfig, TrainConfig
 from voc_cls.training.initial_weights import create_network
 from voc_cls.training.session import train, train_network
 from voc_cls.training.splits import Splits, dataset_config
@@ -46,7 +46,7 @@ def weights(file: Path) -> dict[str, np.ndarray]:
 
 def from_python(dataset: Dataset, out: Path, **options: object):
     part, val = dataset.split(0.3, seed=0)
-    network = create_network(classes=dataset.classes, **NET)
+    network = create_network(NetworkConfig("none", **NET), dataset.classes)
     chosen = {name: value for name, value in OPTIONS.items() if name != "val_fraction"} | options
     return train_network(network, Splits(part, val), out, **chosen)
 
@@ -56,7 +56,7 @@ def run(trainval: Dataset, tmp_path_factory: pytest.TempPathFactory):
     """A run that was trained from Python."""
     random.seed(5)
     expected = random.getstate()
-    create_network(classes=trainval.classes, **NET)
+    create_network(NetworkConfig("none", **NET), trainval.classes)
     assert random.getstate() == expected
     before = np.random.get_state()[1].tolist(), signal.getsignal(signal.SIGTERM)
     trained = from_python(trainval, tmp_path_factory.mktemp("python") / "run")
@@ -132,7 +132,7 @@ def test_a_wrong_option_is_named_before_anything_is_written(trainval: Dataset, t
 
 
 def test_splits_that_share_images_or_have_other_classes_are_refused(trainval: Dataset, tmp_path: Path):
-    network = create_network(classes=trainval.classes, **NET)
+    network = create_network(NetworkConfig("none", **NET), trainval.classes)
     with pytest.raises(UsageError, match=r"^`val`: 27 of its 27 pictures are in `train` too"):
         train_network(network, Splits(trainval, trainval), tmp_path)
     with pytest.raises(UsageError, match=r"^`train`: has 2 classes, the network 20 outputs"):
