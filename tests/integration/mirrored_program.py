@@ -31,12 +31,12 @@ def train(devices: int, root: Path, out: Path) -> None:
     assert distribution.replicas == devices
     config = TrainConfig(
         DatasetConfig((root,), train_split="train", val_split="val", eval_split="none"),
-        NetworkConfig(weights="none", head="gap", trainable="conv5+", image_size=96),
+        NetworkConfig("none", net="alexnet_v2", head="gap", trainable="conv5+", image_size=99),
         training=TrainingConfig(steps=3, batch_size=8, lr=1e-3, l2=1e-3, ema=0.9, clip_norm=1.0,
                                 head_lr_multiplier=2.0),
         run=RunConfig(out),
     ).checked()
-    train_distributed(config, WeightsSource.open("none", "vgg_16"), distribution, Console(quiet=True))
+    train_distributed(config, WeightsSource.open("none", "alexnet_v2"), distribution, Console(quiet=True))
 
 
 if __name__ == "__main__":
