@@ -22,7 +22,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin voc
 COPY --from=build /opt/voc-cls /opt/voc-cls
-ENV PATH=/opt/voc-cls/bin:$PATH PYTHONUNBUFFERED=1
+# 0.0.0.0: a port of the container that docker publishes; who may reach that, docker run -p decides
+ENV PATH=/opt/voc-cls/bin:$PATH PYTHONUNBUFFERED=1 VOC_SERVE_HOST=0.0.0.0
 USER 10001
 EXPOSE 8500 8501
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import resource
 import ssl
@@ -63,6 +64,16 @@ class HttpListener:
         if self.runner.server is not None:
             await self.runner.server.shutdown(seconds)
         await self.runner.cleanup()
+
+
+def reach(host: str) -> str:
+    """Who can call, for the ready line."""
+    address = host.strip("[]")
+    try:
+        local = address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a name
+        return f"for the clients of {host}"
+    return "for clients on this machine only (see --host)" if local else "for all clients that reach this machine"
 
 
 def raise_file_limit() -> None:

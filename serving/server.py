@@ -18,7 +18,7 @@ from serving.config.models import model_settings
 from serving.errors import ServeError
 from serving.grpc_interceptor import GrpcInterceptor
 from serving.http_middleware import http_middleware
-from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit
+from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit, reach
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Loader
 from serving.models.version_folders import read_model_folder
@@ -78,8 +78,8 @@ class Server:
         loader = Loader(config, self._capacity, decoders, self._metrics, self._tensorflow)
         self._models = ModelRegistry(settings, loader, config.models.models_root)
         limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency)
-        self._middleware = RequestMiddleware(Authenticator(security.keys_file), limits, self._metrics, logs, tracer,
-                                             config.ports.max_calls)
+        authenticator = Authenticator(security.keys_file, allow_reload=security.allow_reload)
+        self._middleware = RequestMiddleware(authenticator, limits, self._metrics, logs, tracer, config.ports.max_calls)
         self._certificates = (Certificates(security.tls_cert, security.tls_key, security.client_ca)
                               if security.tls_cert is not None and security.tls_key is not None else None)
         self._grpc, self._grpc_address = open_grpc(
@@ -110,6 +110,7 @@ class Server:
             stop_event = StopEvent()
             health = add_services(self._grpc, self._models, self._config, stop_event)
             await self._grpc.start()
+            log.info("listening on %s", self._listens(http.address))
             await wait_first(loading, self._signals.stop)
             if loading.done():
                 loading.result()
@@ -169,6 +170,9 @@ class Server:
                     for name in models.names for number, version in models.versions(name).items()}
         return ServerSnapshot(models.ready, capacity.taken, capacity.number, self._logs.lost, versions)
 
+    def _listens(self, http_address: str | None) -> str:
+        return f"{self._grpc_address} (gRPC){f' and {http_address} (HTTP)' if http_address else ''}"
+
     def _ready_line(self, http_address: str | None, seconds: float) -> str:
         """Addresses, models, engine, batch sizes, security, memory, and how long the start took."""
         served = []
@@ -178,9 +182,9 @@ class Server:
                           f"{len(metadata.labels)} labels)")
         servable, _ = next(self._models.loaded())
         return "; ".join([
-            f"voc-serve: ready on {self._grpc_address} (gRPC){f' and {http_address} (HTTP)' if http_address else ''}: "
-            + "; ".join(served), servable.engine.description,
-            f"batch sizes {' '.join(map(str, servable.batcher.sizes))}", _security(self._config.security),
+            f"voc-serve: ready on {self._listens(http_address)}: " + "; ".join(served), servable.engine.description,
+            f"batch sizes {' '.join(map(str, servable.batcher.sizes))}", reach(self._config.ports.host),
+            _security(self._config.security),
             f"{_memory(self._models) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
 
 

@@ -18,8 +18,9 @@ CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 class PortsConfig:
     """Where to listen, and limits of connections."""
 
-    host: str = "0.0.0.0"
-    """Address to listen on. The default is all addresses of the machine, as a container needs."""
+    host: str = "127.0.0.1"
+    """Address to listen on. The default is for clients on this machine only: without keys, anyone who reaches the ports
+    may call. 0.0.0.0: all addresses of the machine, as the Docker image sets it; [::]: those of IPv6 too."""
     port: Annotated[int, Range(0, 65535)] = 8500
     """Port of the gRPC API; 0: a free one, printed at the start. The default is TensorFlow Serving's."""
     http_port: Annotated[int, Range(-1, 65535)] = 8501
@@ -84,6 +85,9 @@ class SecurityConfig:
     keys_file: Path | None = None
     """YAML file of bearer tokens and API keys, with the methods that each may call; reloaded when it changes. Health
     checks need no key."""
+    allow_reload: bool = False
+    """Whether callers without keys may change which models are served (HandleReloadConfigRequest). With --keys-file the
+    methods of a key decide instead: the group admin."""
     reflection: Literal["auto", "on", "off"] = "auto"
     """Server reflection, for grpcurl and similar tools. auto: on, but off with --keys-file or --client-ca."""
     client_rate: Annotated[float, Range(0, 1e6)] = 0

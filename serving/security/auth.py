@@ -55,13 +55,16 @@ HOW = "send the header authorization: Bearer TOKEN, or x-api-key: TOKEN"
 
 
 class Authenticator:
-    """The API keys, read again when their file changes; without a file every caller may call every method.
+    """The API keys, read again when their file changes.
+
+    Without a file every caller may call every method, but those of administration only with `allow_reload`.
 
     Raises ServeError if the file cannot be used at the start; later the keys that were read last stay in use.
     """
 
-    def __init__(self, keys_file: Path | None, look_every: float = LOOK_EVERY) -> None:
+    def __init__(self, keys_file: Path | None, look_every: float = LOOK_EVERY, allow_reload: bool = False) -> None:
         self._path = keys_file
+        self._allow_reload = allow_reload
         self._warned = False
         if keys_file is not None:
             self._files = WatchedFiles([keys_file], partial(_read_keys, keys_file), "the keys read before stay in use",
@@ -75,7 +78,12 @@ class Authenticator:
         The arguments are those of an IncomingRequest. Raises Unauthenticated if the call has no known key,
         PermissionDenied if its key may not call `method`.
         """
-        if self._path is None or group_of(method) == "health":
+        group = group_of(method)
+        if self._path is None and group == "admin" and not self._allow_reload:
+            raise PermissionDenied("this server has no keys, so its models cannot be managed by calls: its operator "
+                                   "can allow that to everybody (`allow_reload`) or to a key of the group admin "
+                                   "(`keys_file`)")
+        if self._path is None or group == "health":
             return identity(peer, certificate_name)
         self.refresh()
         key = self._find(_token(headers))

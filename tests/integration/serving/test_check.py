@@ -89,7 +89,7 @@ def test_what_would_be_served_is_shown(models: Path, tmp_path: Path, serve: Serv
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines() if line}
     assert lines["tiny"] == f"9 10 stable=9 canary=10 tiny 8 px 20 yes {models}"
-    assert lines["gRPC"] == "0.0.0.0, a free port"
+    assert lines["gRPC"] == "127.0.0.1, a free port"
     assert lines["HTTP"] == "none"
     assert lines["security"] == f"TLS, keys of {tmp_path}/keys.yaml, 5 calls/s a client, 20 at once, reflection off"
     assert lines["batches"].startswith("of 1 2 4 6 pictures, which wait 0 ms for others; at most 128 in the server")

@@ -40,7 +40,7 @@ def labelled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Serves all versions of `tiny`, with labels."""
     starter = Start(tmp_path_factory.mktemp("labelled"))
     yield starter(folder / "tiny", "--versions", "all", "--version-labels", "stable=9", "canary=10", "--models-root",
-                  folder, "--max-batch-size", 1).wait_until_ready()
+                  folder, "--allow-reload", "--max-batch-size", 1).wait_until_ready()
     starter.end_all()
 
 
@@ -141,10 +141,19 @@ def test_a_configuration_that_cannot_be_served_changes_nothing(stub: Any, asked:
     assert stub.GetModelStatus(status_request(), timeout=20) == before
 
 
+def test_without_keys_a_reload_is_refused_unless_the_operator_allows_it(server: Server) -> None:
+    stub = model_service_pb2_grpc.ModelServiceStub(server.channel())
+    code, details = refused(stub.HandleReloadConfigRequest, config({"name": "tiny", "base_path": "/models/tiny"}))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert details.startswith("this server has no keys, so its models cannot be managed by calls")
+    assert "`allow_reload`" in details
+    assert states(stub.GetModelStatus(status_request(), timeout=20)) == {10: "AVAILABLE"}
+
+
 def test_a_reload_changes_versions_and_labels_and_adds_and_removes_models(
         folder: Path, start: Start, pictures: list[bytes]) -> None:
-    server = start(folder / "tiny", "--versions", "9", "--models-root", folder, "--max-batch-size",
-                   1).wait_until_ready()
+    server = start(folder / "tiny", "--versions", "9", "--models-root", folder, "--allow-reload",
+                   "--max-batch-size", 1).wait_until_ready()
     stub = model_service_pb2_grpc.ModelServiceStub(server.channel())
     predictor = prediction_service_pb2_grpc.PredictionServiceStub(server.channel())
     both = config({"name": "tiny", "base_path": str(folder / "tiny"), "version_labels": {"canary": 10},

@@ -40,8 +40,8 @@ def root(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server_of_models(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModels]:
     """A server of several models, to which the tests add theirs."""
     starter = Start(tmp_path_factory.mktemp("server"))
-    server = starter(None, "--models-file", root / "models.yaml", "--models-root", root, "--poll-seconds", POLL,
-                     "--max-batch-size", 2).wait_until_ready()
+    server = starter(None, "--models-file", root / "models.yaml", "--models-root", root, "--allow-reload",
+                     "--poll-seconds", POLL, "--max-batch-size", 2).wait_until_ready()
     yield ServedModels(server, root, {"first": config("first", root / "first", labels={"stable": 1}),
                                       "second": config("second", root / "second")})
     starter.end_all()

@@ -63,9 +63,13 @@ def refused(keys: Authenticator, headers: Iterable[tuple[str, str | bytes]]) -> 
     return str(error.value)
 
 
-def test_without_a_keys_file_everybody_may_do_everything() -> None:
+def test_without_a_keys_file_everybody_may_do_everything_but_manage_the_models() -> None:
     keys = Authenticator(None)
-    assert keys.client(RELOAD, (), PEER) == "10.0.0.7"
+    with pytest.raises(PermissionDenied, match=r"(?s)`allow_reload`.*`keys_file`"):
+        keys.client(RELOAD, (), PEER)
+    with pytest.raises(PermissionDenied):
+        keys.client(RELOAD, bearer(PHOTO), PEER, "photo app")
+    assert Authenticator(None, allow_reload=True).client(RELOAD, (), PEER) == "10.0.0.7"
     assert keys.client(PREDICT, (), PEER, "photo app") == "photo%20app"
     assert identity("ipv6:%5B::1%5D:5") == "::1"
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.config.config import ServeConfig
 from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot
 from tests.commands import command
 
@@ -148,6 +149,15 @@ def test_compose_starts_the_server_with_flags_it_has_and_mounts_files_that_exist
     mounted = {volume.rsplit(":", 2)[1] for volume in services["grafana"]["volumes"] if volume.startswith("./")}
     provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/voc-serve.yaml").read_text())["providers"][0]
     assert f"{provider['options']['path']}/{DASHBOARD.name}" in mounted
+
+
+def test_in_containers_the_server_listens_on_all_addresses_which_is_not_its_default():
+    assert ServeConfig().ports.host == "127.0.0.1"
+    assert re.search(r"^ENV .*VOC_SERVE_HOST=0\.0\.0\.0$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
+    flags = yaml.safe_load(COMPOSE.read_text())["services"]["voc-serve"]["command"]
+    assert flags[flags.index("--host") + 1] == "0.0.0.0"
+    deployment = next(yaml.safe_load_all((DEPLOY / "kubernetes/voc-serve.yaml").read_text()))
+    assert "--host=0.0.0.0" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
 def test_prometheus_reads_the_server_of_the_compose_file():
