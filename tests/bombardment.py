@@ -45,8 +45,9 @@ UNREADABLE_EXPECT = "500 of aiohttp"
 """Its own failure at an Expect header that is no UTF-8, for paths that the server does not have (no route, no handler
 of ours for the header). The only 500 that is no fault."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-EXPECTED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "picture", "no picture",
-            UNREADABLE_EXPECT, "200", "400", "404", "405", "408", "413", "415", "417", "429", "501", "closed"}
+EXPECTED = {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED",
+            "picture", "no picture", UNREADABLE_EXPECT, "200", "400", "404", "405", "408", "413", "415", "417", "429", "501",
+            "closed"}
 REQUEST_ID = "x-request-id"
 
 PREDICTION = "/tensorflow.serving.PredictionService"

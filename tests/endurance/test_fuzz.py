@@ -25,7 +25,7 @@ def served(tmp_path: Path) -> Iterator[Server]:
     export_tiny_model(tmp_path / "tiny" / "10", seed=10)
     start = Start(tmp_path)
     yield start(tmp_path / "tiny", "--max-message-mb", 4, "--max-megapixels", 2, "--versions", "9,10",
-                "--version-labels", "stable=9").wait_until_ready()
+                "--version-labels", "stable=9", "--allow-reload").wait_until_ready()
     start.end_all()
 
 

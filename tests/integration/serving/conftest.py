@@ -176,7 +176,8 @@ def saved_model(model: Path) -> Any:
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that lives as long as the tests."""
     starter = Start(tmp_path_factory.mktemp("server"), as_program=True)
-    yield starter(model, "--queue-size", 40, "--max-message-mb", 4, "--max-megapixels", 2).wait_until_ready()
+    yield starter(model, "--queue-size", 40, "--max-message-mb", 4, "--max-megapixels", 2,
+                  "--allow-reload").wait_until_ready()
     starter.end_all()
 
 

@@ -141,7 +141,8 @@ def test_a_configuration_that_cannot_be_served_changes_nothing(stub: Any, asked:
     assert stub.GetModelStatus(status_request(), timeout=20) == before
 
 
-def test_without_keys_a_reload_is_refused_unless_the_operator_allows_it(server: Server) -> None:
+def test_without_keys_a_reload_is_refused_unless_the_operator_allows_it(model: Path, start: Start) -> None:
+    server = start(model, "--max-batch-size", 1).wait_until_ready()
     stub = model_service_pb2_grpc.ModelServiceStub(server.channel())
     code, details = refused(stub.HandleReloadConfigRequest, config({"name": "tiny", "base_path": "/models/tiny"}))
     assert code is grpc.StatusCode.PERMISSION_DENIED
