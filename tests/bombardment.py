@@ -46,8 +46,8 @@ UNREADABLE_EXPECT = "500 of aiohttp"
 of ours for the header). The only 500 that is no fault."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 EXPECTED = {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED",
-            "picture", "no picture", UNREADABLE_EXPECT, "200", "400", "404", "405", "408", "413", "415", "417", "429", "501",
-            "closed"}
+            "picture", "no picture", UNREADABLE_EXPECT, "200", "400", "404", "405", "408", "413", "415", "417", "429",
+            "501", "closed"}
 REQUEST_ID = "x-request-id"
 
 PREDICTION = "/tensorflow.serving.PredictionService"
