@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -18,14 +19,21 @@ from serving.security.sanitize import printable
 from serving.security.tls import http_certificate_name
 
 ROUTES = ("POST /v1/models/NAME[/versions/NUMBER|/labels/LABEL]:predict, :classify; "
-          "GET /v1/models/NAME[/versions/NUMBER|/labels/LABEL], …/metadata; GET /healthz; GET /metrics")
+          "GET /v1/models[/NAME[/versions/NUMBER|/labels/LABEL]], …/metadata; POST "
+          "/v2/models/NAME[/versions/VERSION]/infer; GET /v2; GET /healthz; GET /metrics; all: GET /openapi.json")
 PATTERN = re.compile(r":\[[^]]*\][+*]?")
 """The regular expressions in aiohttp's routes: {name:[^/:]+} is shown as {name}."""
 
+LEAST_PACKED = 1024
+"""Bytes of an answer that is packed: below, packing saves nothing."""
+REFUSED = ("0", "0.", "0.0", "0.00", "0.000")
+"""Weights in Accept-Encoding that mean "not this one" (RFC 9110, section 12.4.2)."""
 
-def write_json(content: Any) -> str:
-    """A line of JSON in which non-ASCII letters stay readable."""
-    return f"{json.dumps(content, ensure_ascii=False)}\n"
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A line of JSON, in UTF-8 as always: KServe's client reads errors only without a charset in the content type."""
+    return web.Response(body=f"{json.dumps(content, ensure_ascii=False)}\n".encode(), status=status, headers=headers,
+                        content_type="application/json")
 
 
 def http_middleware(middleware: RequestMiddleware) -> Middleware:
@@ -41,10 +49,26 @@ def http_middleware(middleware: RequestMiddleware) -> Middleware:
             return await handler(request)
         with middleware.around(incoming) as context:
             response = await handler(request)
+            context.http_status = response.status
             response.headers[REQUEST_ID] = context.id
             return response
 
     return handle
+
+
+@web.middleware
+async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Packs large answers for those who accept it, on a thread (aiohttp does so above 1 kB)."""
+    response = await handler(request)
+    if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > LEAST_PACKED:
+        response.headers.add("Vary", "Accept-Encoding")
+        for coding in (web.ContentCoding.gzip, web.ContentCoding.deflate):
+            accepted = re.search(rf"\b{coding.value}\s*(?:;\s*q=([\d.]+))?\s*(?:,|$)",
+                                 request.headers.get("Accept-Encoding", "").lower())
+            if accepted and accepted[1] not in REFUSED:
+                response.enable_compression(coding)
+                break
+    return response
 
 
 def _incoming(request: web.Request) -> IncomingRequest:
@@ -71,7 +95,7 @@ def error_response(error: StatusError) -> web.Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 demands it of a 401
-    return web.json_response({"error": str(error)}, status=error.http, headers=headers, dumps=write_json)
+    return json_response({"error": str(error)}, error.http, headers)
 
 
 @web.middleware

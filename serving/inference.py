@@ -48,7 +48,12 @@ async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], o
     if unknown := sorted(set(output_filter) - set(known)):
         raise InvalidArgument(f"output_filter has {', '.join(map(printable, unknown[:5]))}, but signature "
                               f"'{signature}' gives {', '.join(known)}")
-    field = field or SIGNATURES[signature].input
+    outputs = await compute(servable, signature, array, field or SIGNATURES[signature].input)
+    return {name: outputs[name] for name in known if not output_filter or name in output_filter}
+
+
+async def compute(servable: Servable, signature: str, array: npt.NDArray[Any], field: str) -> Outputs:
+    """All that is known of the images in the input of a signature; `field`: what the caller calls it, for messages."""
     request, outputs = current_request.get(), Outputs()
     with servable.capacity.reserve(len(array)):
         if signature == "predict_tensors":
@@ -69,7 +74,7 @@ async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], o
         else:
             scores = await servable.scores(inputs, request)
             outputs |= {"probabilities": scores.probabilities, "logits": scores.logits, "scores": scores.probabilities}
-    return {name: outputs[name] for name in known if not output_filter or name in output_filter}
+    return outputs
 
 
 async def classify_examples(servable: Servable, images: Sequence[bytes]) -> npt.NDArray[np.float32]:

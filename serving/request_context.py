@@ -33,6 +33,8 @@ class RequestContext:
     """In the event loop's time, seconds; None for callers without a deadline."""
     model: str = ""
     """Name of the model, once it is known."""
+    http_status: int | None = None
+    """Of the answer over HTTP, once there is one."""
     on_stage: Callable[[Stage, float, float], None] = lambda *_: None
     """Called with a stage and its begin and end, seconds of time.monotonic(), for each image of the request."""
 

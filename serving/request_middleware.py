@@ -94,7 +94,7 @@ class RequestMiddleware:
                 with self.limits.admitted(request.client):
                     yield request
             except StatusError as error:
-                status = error.status
+                status, request.http_status = error.status, error.http
                 if isinstance(error, ResourceExhausted):
                     self._metrics.shed(request.model, error.reason)
                 raise
@@ -103,7 +103,7 @@ class RequestMiddleware:
                 status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
                 raise
             except Exception:
-                status = grpc.StatusCode.INTERNAL
+                status, request.http_status = grpc.StatusCode.INTERNAL, 500
                 log.exception("%s failed", request.method)
                 raise Internal(FAILED) from None
             finally:

@@ -102,7 +102,7 @@ class Server:
         from serving.grpc.services import add_services  # imports TensorFlow, and so do the routes
         from serving.rest.routes import RestApi
 
-        rest = RestApi(self._models, self._config.max_message_bytes, self._metrics)
+        rest = RestApi(self._models, self._config.max_message_bytes, self._metrics, self._config.security.cors_origin)
         self._metrics.watch(self._snapshot)
         http = await open_http(self._config, rest.application(http_middleware(self._middleware)),
                                self._certificates.http_context() if self._certificates else None)

@@ -29,7 +29,7 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "jax": ("jax",),
     "trace": ("opentelemetry",),
 }
-LISTS = ("--root", "--classes", "--exclude")
+LISTS = ("--root", "--classes", "--exclude", "--cors-origin")
 """Flags of several values that may be given several times; tyro would keep the last time alone."""
 INTERRUPTED = 130
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,8 @@ from serving.config.models import ModelsConfig
 from voc_cls.config import Range, check_ranges
 from voc_cls.errors import UsageError
 
+ANY_ORIGIN = "*"
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@,A-Z]+")
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -96,6 +99,9 @@ class SecurityConfig:
     """Calls that one client may make at once before --client-rate applies."""
     client_concurrency: Annotated[int, Range(0, 1e6)] = 0
     """Concurrent calls of one client; 0: no limit."""
+    cors_origin: tuple[str, ...] = ()
+    """Origins, such as https://app.example, of web pages that may call this server from a browser (CORS); * is any.
+    Default: none, as a page that a user has open would reach what only the user's machine can."""
 
     @property
     def has_reflection(self) -> bool:
@@ -154,6 +160,11 @@ class ServeConfig:
         for given, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("client_ca", "tls_cert")):
             if getattr(security, given) is not None and getattr(security, needed) is None:
                 raise UsageError(f"`{given}` needs `{needed}` too: give both or neither")
+
+        for origin in security.cors_origin:
+            if origin != ANY_ORIGIN and not ORIGIN.fullmatch(origin):
+                raise UsageError(f"`cors_origin` {origin!r} is not an origin: write scheme and host as browsers do, in "
+                                 "small letters, such as https://app.example or http://127.0.0.1:3000, or * for any")
 
     @property
     def resolved_threads(self) -> int:

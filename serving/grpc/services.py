@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio as reflection
 from tensorflow_serving.apis import (
     model_service_pb2,
@@ -20,10 +21,12 @@ from tensorflow_serving.apis import (
 from serving.config.config import ServeConfig
 from serving.errors import NotFound
 from serving.grpc.classifier_service import ClassifierService
+from serving.grpc.open_inference import InferenceService
 from serving.grpc.tensorflow_serving import ModelService, PredictionService
 from serving.models.registry import ModelRegistry
 from serving.security.sanitize import printable
 from serving.shutdown import StopEvent
+from serving.v2 import open_inference_pb2, open_inference_pb2_grpc
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
 
@@ -31,10 +34,24 @@ def _name(module: Any, service: str) -> str:
     return str(module.DESCRIPTOR.services_by_name[service].full_name)
 
 
-PREDICTORS = (_name(classifier_pb2, "Classifier"), _name(prediction_service_pb2, "PredictionService"))
+def _reflection_v1() -> str:
+    """Registers the messages of grpc.reflection.v1, which grpcio-reflection lacks, and returns the service's name.
+
+    They are those of v1alpha, byte for byte, under another name.
+    """
+    file = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    text = text_format.MessageToString(file)
+    pool = descriptor_pool.Default()
+    pool.Add(text_format.Parse(text.replace("v1alpha", "v1"), descriptor_pb2.FileDescriptorProto()))
+    return str(pool.FindServiceByName(f"{file.package.replace('v1alpha', 'v1')}.ServerReflection").full_name)
+
+
+PREDICTORS = (_name(classifier_pb2, "Classifier"), _name(prediction_service_pb2, "PredictionService"),
+              _name(open_inference_pb2, "GRPCInferenceService"))
 """The services that need a model, so health reports each of them."""
-ALL = (*PREDICTORS, _name(model_service_pb2, "ModelService"), _name(health_pb2, "Health"),
-       _name(reflection_pb2, "ServerReflection"))
+REFLECTION = (_name(reflection_pb2, "ServerReflection"), _reflection_v1())
+ALL = (*PREDICTORS, _name(model_service_pb2, "ModelService"), _name(health_pb2, "Health"), *REFLECTION)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -90,7 +107,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
 
 class ReflectionService(reflection.ReflectionServicer):  # type: ignore[misc]
-    """grpc.reflection.v1alpha, by which grpcurl and similar tools list the services; a stop ends its streams."""
+    """grpc.reflection.v1 and v1alpha, by which grpcurl and similar tools list the services; a stop ends its streams."""
 
     def __init__(self, services: Sequence[str], stop_event: StopEvent) -> None:
         super().__init__(services)
@@ -112,6 +129,12 @@ def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeCo
         PredictionService(models, config.max_message_bytes), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        InferenceService(models), server)
     if config.security.has_reflection:
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionService(ALL, stop_event), server)
+        methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+            ReflectionService(ALL, stop_event).ServerReflectionInfo, reflection_pb2.ServerReflectionRequest.FromString,
+            reflection_pb2.ServerReflectionResponse.SerializeToString)}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, methods)
+                                         for service in REFLECTION])
     return health

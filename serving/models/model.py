@@ -82,6 +82,8 @@ class Model:
         self._load = load
         self._on_change = on_change
         self._metrics = metrics
+        self.unloaded = False
+        """Whether a caller has taken it out of service, until it is loaded again."""
         self.problem = ""
         """Why its folder could not be read at the last look; else empty."""
 
@@ -116,6 +118,10 @@ class Model:
     def choose(self, version: int | None, label: str) -> int:
         """The version with a number or label, by default the highest that answers. Raises NotFound, Unavailable."""
         name, existing = self.settings.name, ", ".join(map(str, sorted(self.versions))) or "none"
+        if self.unloaded:
+            raise NotFound(f"model '{name}' is unloaded: the operator of this server can load it again")
+        if version == 0 and 0 not in self.versions:  # ovmsclient's way to ask for the latest
+            version = None
         if label:
             if label not in self.settings.labels:
                 labels = ", ".join(sorted(self.settings.labels)) or "none"
@@ -211,7 +217,7 @@ class Model:
 
     def _wanted(self) -> tuple[int, ...]:
         """The versions that are to be in memory, ascending; updates `versions` by them."""
-        wanted = self.settings.policy.wanted(self._folders.loadable)
+        wanted = () if self.unloaded else self.settings.policy.wanted(self._folders.loadable)
         for number in wanted:
             version = self.versions.setdefault(number, Version())
             if version.state is VersionState.END:  # unloaded, or its folder has changed since loading failed

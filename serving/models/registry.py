@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from serving.config.models import ModelSettings
 from serving.errors import InvalidArgument, NotFound, ServeError
 from serving.models.model import Model, Version
 from serving.models.servable import Loader, Servable
 from serving.request_context import current_request
-from serving.security.sanitize import printable
+from serving.security.sanitize import is_safe_name, printable
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class ModelRegistry:
     @property
     def ready(self) -> bool:
         """Whether the server answers calls and every model has a version for them."""
-        return self._open and all(model.available for name, model in self._models.items() if name not in self._adding)
+        models = [model for name, model in self._models.items() if name not in self._adding and not model.unloaded]
+        return self._open and bool(models) and all(model.available for model in models)
 
     def ready_model(self, name: str) -> bool:
         """Whether the server answers calls and this model has a version for them."""
@@ -126,10 +128,34 @@ class ModelRegistry:
         Raises InvalidArgument; then the models served before still are.
         """
         self._check(settings)
-        task = asyncio.create_task(self._reload(settings))
+        await self._complete(self._reload(settings))
+
+    async def _complete(self, change: Coroutine[Any, Any, None]) -> None:
+        """Runs it to its end even if the caller has gone."""
+        task = asyncio.create_task(change)
         self._reloads.add(task)
         task.add_done_callback(self._reloaded)
         await asyncio.shield(task)
+
+    async def load(self, name: str) -> None:
+        """Serves a model again, or one in a folder below the root, or looks for new versions; as `reload`."""
+        if name in self._models:
+            settings = self._models[name].settings
+        elif self._root is not None and is_safe_name(name) and (self._root / name).is_dir():
+            settings = ModelSettings(name, self._root / name)
+            self._check([settings])
+        else:
+            raise NotFound(f"no model '{printable(name)}' to load; this server has {self._known()}, and those below "
+                           "its `models_root`, if it has one")
+        await self._complete(self._load(settings))
+
+    async def unload(self, name: str) -> None:
+        """Serves a model no longer, but remembers it for `load`; completes even if the caller has gone."""
+        await self._complete(self._unload(self._get(name)))
+
+    def unloaded(self, name: str) -> bool:
+        """Whether a caller has unloaded a model."""
+        return self._models[name].unloaded
 
     async def close(self) -> None:
         for task in self._reloads:
@@ -137,6 +163,20 @@ class ModelRegistry:
         async with self._changing:
             for model in self._models.values():
                 await _unload_all(model)
+
+    async def _load(self, settings: ModelSettings) -> None:
+        async with self._changing:
+            if settings.name in self._models:
+                await _follow(self._models[settings.name])
+            else:
+                await self._add(settings)
+            self._changed()
+
+    async def _unload(self, model: Model) -> None:
+        async with self._changing:
+            model.unloaded = True
+            await _unload_all(model)
+            self._changed()
 
     async def _reload(self, settings: Sequence[ModelSettings]) -> None:
         async with self._changing:
@@ -150,7 +190,7 @@ class ModelRegistry:
     def _reloaded(self, task: asyncio.Task[None]) -> None:
         self._reloads.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("the new configuration was refused: %s", error)
+            log.warning("a change of the models was refused: %s", error)
 
     async def _serve(self, settings: Sequence[ModelSettings]) -> None:
         """Serves these models and no others; InvalidArgument at the first that cannot be."""
@@ -234,6 +274,7 @@ class ModelRegistry:
 
 async def _follow(model: Model) -> None:
     """InvalidArgument unless a version that the model's policy wants answers afterwards."""
+    model.unloaded = False
     await model.follow(settled=True)
     if not model.settings.policy.wanted(model.available):
         raise InvalidArgument(_failure(model))

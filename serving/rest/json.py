@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import grpc
 import numpy as np
@@ -43,8 +43,10 @@ RESPONSE_KEYS = {"instances": "predictions", "inputs": "outputs"}
 BINARY = "_bytes"
 """An output whose name ends so holds bytes, not text: TensorFlow has one type for both."""
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
-AS_GZIP = 31
-"""zlib's `wbits` for the largest window, in gzip's format."""
+AS_GZIP = 47
+"""zlib's `wbits` for the largest window, in the format of gzip or of zlib, which HTTP calls deflate."""
+
+Content = TypeVar("Content")
 
 
 class PayloadTooLarge(StatusError):
@@ -54,14 +56,15 @@ class PayloadTooLarge(StatusError):
     http = 413
 
 
-async def read_body(request: web.Request, max_bytes: int) -> Callable[[], dict[str, Any]]:
+async def read_body(request: web.Request, max_bytes: int, read: Callable[[bytes | bytearray], Content],
+                    ) -> Callable[[], Content]:
     """Reads up to `max_bytes`; refuses more, by Content-Length before anything is read.
 
-    Returns what unpacks and parses them, for a thread: the JSON object, or InvalidArgument or PayloadTooLarge.
+    Returns what unpacks them and calls `read` on them, for a thread: it may raise InvalidArgument or PayloadTooLarge.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise InvalidArgument(f"Content-Encoding '{printable(encoding)}' is not supported: send gzip, or none",
+    if encoding not in ("identity", "gzip", "deflate"):
+        raise InvalidArgument(f"Content-Encoding '{printable(encoding)}' is not supported: send gzip, deflate or none",
                               http=415)
     if (request.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
@@ -76,7 +79,7 @@ async def read_body(request: web.Request, max_bytes: int) -> Callable[[], dict[s
         raise DeadlineExceeded(f"the body did not arrive within {RECEIVE_SECONDS:g} s", http=408) from None
     except web.RequestPayloadError as error:
         raise InvalidArgument(f"the body could not be read: {error}") from None
-    return lambda: parse(unzip(content, max_bytes) if encoding == "gzip" else content)
+    return lambda: read(content if encoding == "identity" else unzip(content, max_bytes))
 
 
 def _too_large(max_bytes: int) -> PayloadTooLarge:
@@ -85,17 +88,20 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
 
 
 def unzip(body: bytes | bytearray, max_bytes: int) -> bytes:
-    """Unpacks gzip, up to `max_bytes`. Raises InvalidArgument, and PayloadTooLarge before it takes more memory."""
+    """Unpacks gzip or deflate, up to `max_bytes`.
+
+    Raises InvalidArgument, and PayloadTooLarge before it takes more memory.
+    """
     unpacking = zlib.decompressobj(AS_GZIP)
     try:
         unpacked = unpacking.decompress(body, max_bytes + 1)
     except zlib.error as error:
-        raise InvalidArgument(f"the body is not gzip, though Content-Encoding says so: {error}") from None
+        raise InvalidArgument(f"the body is not packed as Content-Encoding says: {error}") from None
     if len(unpacked) > max_bytes:
         raise _too_large(max_bytes)
     if not unpacking.eof or unpacking.unused_data:
-        raise InvalidArgument("the body's gzip ends too early" if not unpacking.eof
-                              else "the body has more bytes after the end of its gzip")
+        raise InvalidArgument("the packed body ends too early" if not unpacking.eof
+                              else "the body has more bytes after its end, as packed")
     return unpacked
 
 
@@ -191,7 +197,7 @@ def read_predict_input(content: Mapping[str, Any], name: str, image_size: int) -
     if signature.dtype == "string":
         array = _read_strings(value, form)
     else:
-        array = _read_numbers(value, signature.dtype, len(signature.shape), form)
+        array = read_numbers(value, signature.dtype, len(signature.shape), form)
     check_input(name, signature.dtype, array.shape, image_size)
     return PredictInput(name, array, form)
 
@@ -226,7 +232,7 @@ def _read_strings(value: Any, where: str) -> npt.NDArray[np.object_]:
     return array
 
 
-def _read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, where: str) -> npt.NDArray[Any]:
+def read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, where: str) -> npt.NDArray[Any]:
     """Nested lists of the same length at each level → an array of `rank` dimensions.
 
     5.0 counts as the whole number 5: Keras' img_to_array gives such pixels.
@@ -319,7 +325,7 @@ def write_outputs(outputs: Mapping[str, npt.NDArray[Any]], form: Literal["instan
         (content,) = columns.values()
     elif form == "instances":
         content = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return _write({RESPONSE_KEYS[form]: content})
+    return encode({RESPONSE_KEYS[form]: content})
 
 
 def write_classifications(labels: Sequence[str], scores: npt.NDArray[np.float32]) -> bytes:
@@ -327,10 +333,10 @@ def write_classifications(labels: Sequence[str], scores: npt.NDArray[np.float32]
 
     TensorFlow Serving's documentation says "result"; what it sends is "results".
     """
-    return _write({"results": [list(zip(labels, row, strict=True)) for row in to_lists(scores)]})
+    return encode({"results": [list(zip(labels, row, strict=True)) for row in to_lists(scores)]})
 
 
-def _write(content: dict[str, Any]) -> bytes:
+def encode(content: dict[str, Any]) -> bytes:
     """A line of JSON; NaN and infinities as NaN, Infinity and -Infinity, as TensorFlow Serving does."""
     # iterencode, written in Python, lets other threads have their turn; dumps, in C, does not before its end
     return f"{''.join(ENCODER.iterencode(content))}\n".encode()

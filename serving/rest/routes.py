@@ -6,7 +6,7 @@ as received, so its runner needs auto_decompress=False: gzip is unpacked here, o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,16 @@ from aiohttp.typedefs import Middleware
 from google.protobuf.json_format import MessageToDict
 
 from serving.errors import InvalidArgument
-from serving.http_middleware import answer_expectation, errors_as_json, unknown_routes, write_json
+from serving.grpc.open_inference import InferenceService
+from serving.http_middleware import answer_expectation, compress, errors_as_json, json_response, unknown_routes
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
 from serving.models.signatures import signature_name
+from serving.rest.cors import cors
 from serving.rest.json import (
     PredictInput,
+    parse,
     read_body,
     read_images,
     read_predict_input,
@@ -29,6 +32,8 @@ from serving.rest.json import (
     write_classifications,
     write_outputs,
 )
+from serving.rest.open_inference import add_routes
+from serving.rest.openapi import describe
 from serving.security.sanitize import printable
 from serving.telemetry.metrics import Metrics
 
@@ -40,17 +45,22 @@ VERSIONS = (MODEL, MODEL + "/versions/{version:[^/:]+}", MODEL + "/labels/{label
 class RestApi:
     """The routes."""
 
-    def __init__(self, models: ModelRegistry, max_bytes: int, metrics: Metrics) -> None:
-        self._models, self._max_bytes, self._metrics = models, max_bytes, metrics
+    def __init__(self, models: ModelRegistry, max_bytes: int, metrics: Metrics, origins: Collection[str]) -> None:
+        """`origins`: of pages that may read answers."""
+        self._models, self._max_bytes, self._metrics, self._origins = models, max_bytes, metrics, origins
 
     def application(self, *middlewares: Middleware) -> web.Application:
         """For aiohttp's runner. The middlewares wrap every request; a StatusError that leaves them becomes JSON."""
-        application = web.Application(middlewares=[errors_as_json, *middlewares, unknown_routes])
+        outermost = [cors(self._origins)] if self._origins else []
+        application = web.Application(middlewares=[*outermost, compress, errors_as_json, *middlewares, unknown_routes])
         get = partial(application.router.add_get, expect_handler=answer_expectation)
         post = partial(application.router.add_post, expect_handler=answer_expectation)
         get("/healthz", self._health)
+        get("/openapi.json", self._openapi)
         get("/metrics", self._metrics_page)
         get("/monitoring/prometheus/metrics", self._metrics_page)  # TensorFlow Serving's
+        get("/v1/models", self._list)
+        add_routes(get, post, InferenceService(self._models), self._max_bytes)
         for model in VERSIONS:
             post(f"{model}:predict", self._predict)
             post(f"{model}:classify", self._classify)
@@ -59,44 +69,61 @@ class RestApi:
             get(f"{model}/metadata", self._metadata)
         return application
 
+    async def _openapi(self, request: web.Request) -> web.Response:
+        """This description."""
+        return json_response(describe(request.app))
+
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """Whether every model has a version that answers: 200 or 503."""
         serving = self._models.ready
         return web.Response(text="SERVING\n" if serving else "NOT_SERVING\n", status=200 if serving else 503)
 
     async def _metrics_page(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """Metrics for Prometheus."""
         page, content_type = self._metrics.page()
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _predict(self, request: web.Request) -> web.Response:
-        version, parse = _requested_version(request), await read_body(request, self._max_bytes)
+        """Images in, one or two tensors out, as TensorFlow Serving's Predict."""
+        version, read = _requested_version(request), await read_body(request, self._max_bytes, parse)
         with self._models.use(*version) as servable:
-            given = await servable.on_thread(_predict_input, parse, servable)
+            given = await servable.on_thread(_predict_input, read, servable)
             outputs = await predict(servable, given.signature, given.array, (), given.form)
             return _json(await servable.on_thread(write_outputs, outputs, given.form))
 
     async def _classify(self, request: web.Request) -> web.Response:
-        version, parse = _requested_version(request), await read_body(request, self._max_bytes)
+        """tf.Examples in, every label with its score out."""
+        version, read = _requested_version(request), await read_body(request, self._max_bytes, parse)
         with self._models.use(*version) as servable:
-            scores = await classify_examples(servable, await servable.on_thread(_images, parse, servable))
+            scores = await classify_examples(servable, await servable.on_thread(_images, read, servable))
             return _json(await servable.on_thread(write_classifications, servable.metadata.labels, scores))
 
     async def _regress(self, request: web.Request) -> web.Response:
+        """Refused: no model has a regression."""
         with self._models.use(*_requested_version(request)):
             refuse_regression()
 
+    async def _list(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """All models, with the states of their versions."""
+        return json_response({"models": [{"name": name, **self._states(name)} for name in self._models.names]})
+
     async def _status(self, request: web.Request) -> web.Response:
-        return web.json_response({"model_version_status": [
-            {"version": str(number), "state": version.state.name, "status": version.status}
-            for number, version in self._models.versions(*_requested_version(request)).items()]}, dumps=write_json)
+        """The states of a model's versions."""
+        return json_response(self._states(*_requested_version(request)))
+
+    def _states(self, name: str, version: int | None = None, label: str = "") -> dict[str, Any]:
+        return {"model_version_status": [{"version": str(number), "state": found.state.name, "status": found.status}
+                                         for number, found in self._models.versions(name, version, label).items()]}
 
     async def _metadata(self, request: web.Request) -> web.Response:
+        """The signatures of a model."""
         with self._models.use(*_requested_version(request)) as servable:
             signatures = {name: MessageToDict(signature, preserving_proto_field_name=True,
                                               always_print_fields_with_no_presence=True)
                           for name, signature in sorted(servable.signatures.items())}
-            return web.json_response({
+            return json_response({
                 "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
-                "metadata": {"signature_def": {"signature_def": signatures}}}, dumps=write_json)
+                "metadata": {"signature_def": {"signature_def": signatures}}})
 
 
 def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
@@ -109,14 +136,14 @@ def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
     return parts["name"], None if version is None else int(version), parts.get("label", "")
 
 
-def _predict_input(parse: Callable[[], dict[str, Any]], servable: Servable) -> PredictInput:
-    content = parse()
+def _predict_input(read: Callable[[], dict[str, Any]], servable: Servable) -> PredictInput:
+    content = read()
     name = signature_name(servable.name, read_signature_name(content))
     return read_predict_input(content, name, servable.metadata.size)
 
 
-def _images(parse: Callable[[], dict[str, Any]], servable: Servable) -> list[bytes]:
-    content = parse()
+def _images(read: Callable[[], dict[str, Any]], servable: Servable) -> list[bytes]:
+    content = read()
     check_classification(servable.name, read_signature_name(content))
     return read_images(content)
 

@@ -35,14 +35,21 @@ from serving.security.watched_files import LOOK_EVERY, WatchedFiles
 log = logging.getLogger(__name__)
 
 GROUPS = {  # a method belongs to the first group that has it
-    "health": ("/grpc.health.v1.Health/*", "GET /healthz"),
+    "health": ("/grpc.health.v1.Health/*", "GET /healthz", "GET /v2/health/*",
+               "/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"),
     "status": ("/tensorflow.serving.ModelService/GetModelStatus", "/voc_cls.v1.Classifier/GetModel",
-               "/tensorflow.serving.PredictionService/GetModelMetadata", "GET /v1/models", "GET /v1/models/*"),
-    "admin": ("/tensorflow.serving.ModelService/*",),
+               "/tensorflow.serving.PredictionService/GetModelMetadata", "GET /v1/models", "GET /v1/models/*",
+               "/inference.GRPCInferenceService/ServerMetadata", "/inference.GRPCInferenceService/ModelReady",
+               "/inference.GRPCInferenceService/ModelMetadata", "/inference.GRPCInferenceService/ModelConfig",
+               "/inference.GRPCInferenceService/RepositoryIndex", "GET /v2", "GET /v2/models/*",
+               "POST /v2/repository/index", "GET /openapi.json"),
+    "admin": ("/tensorflow.serving.ModelService/*", "/inference.GRPCInferenceService/RepositoryModel*",
+              "POST /v2/repository/models/*"),
     "metrics": ("GET /metrics", "GET /monitoring/prometheus/metrics"),
     "reflection": ("/grpc.reflection.*",),
     "predict": ("/tensorflow.serving.PredictionService/*", "/voc_cls.v1.Classifier/*", "POST /v1/models/*:predict",
-                "POST /v1/models/*:classify", "POST /v1/models/*:regress"),
+                "POST /v1/models/*:classify", "POST /v1/models/*:regress", "POST /v2/models/*/infer",
+                "/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/ModelStreamInfer"),
 }
 GRANTABLE = tuple(group for group in GROUPS if group != "health")
 """The groups that a key can be given; health needs no key."""

@@ -33,15 +33,19 @@ class Capacity:
         self._last_release = 0.0
         self._interval = 0.0
 
+    def check(self, images: int) -> None:
+        """InvalidArgument if there can never be places for as many."""
+        if images > self.number:
+            raise InvalidArgument(f"one call may bring up to {self.number} pictures (`queue_size`), this one has "
+                                  f"{images}: send them in several calls")
+
     @contextlib.contextmanager
     def reserve(self, images: int) -> Iterator[None]:
         """Holds places for `images`.
 
         Raises InvalidArgument if there can never be as many, ResourceExhausted if there are not as many now.
         """
-        if images > self.number:
-            raise InvalidArgument(f"one call may bring up to {self.number} pictures (`queue_size`), this one has "
-                                  f"{images}: send them in several calls")
+        self.check(images)
         if self.taken + images > self.number:
             raise ResourceExhausted(f"{self.taken} pictures are waiting and `queue_size` is {self.number}, so there is "
                                     f"no place for {images} more: try again in a moment", self.retry_after())

@@ -38,7 +38,7 @@ MOST_CHILDREN = 100
 NOISY_LOGGERS = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal")
 SERVER_FAULTS = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED,
                            grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS})
-"""Statuses that make a server's span an error, by OpenTelemetry's semantic conventions for gRPC."""
+"""Statuses that make a server's span an error, by OpenTelemetry's semantic conventions for gRPC; for HTTP: 500 on."""
 
 
 class Tracer:
@@ -107,12 +107,16 @@ class RequestTrace:
             child.end(self._nanoseconds(end))
         self._span.set_attributes({"voc_serve.request_id": request.id, "voc_serve.client": request.client,
                                    "voc_serve.model": request.model, "voc_serve.status": status.name})
+        error = status.name if status in SERVER_FAULTS else ""
         if request.method.startswith("/"):
             self._span.set_attribute("rpc.grpc.status_code", status.value[0])
+        elif request.http_status is not None:
+            self._span.set_attribute("http.response.status_code", request.http_status)
+            error = str(request.http_status) if request.http_status >= 500 else ""
         if self._dropped_stages:
             self._span.set_attribute("voc_serve.stages_left_out", self._dropped_stages)
-        if status in SERVER_FAULTS:
-            self._span.set_attribute("error.type", status.name)
+        if error:
+            self._span.set_attribute("error.type", error)
             self._span.set_status(Status(StatusCode.ERROR, status.name))
         self._span.end()
 

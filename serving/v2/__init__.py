@@ -1,0 +1,1 @@
+"""Generated from proto/serving/v2 by `make proto`; never edited."""
