@@ -14,7 +14,7 @@ from rich.console import Console
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from export.metadata import Metadata, model_card
-from export.signatures import ExportedModel
+from export.signatures import METHODS, ExportedModel
 from export.verify import encoded_images, verify
 from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError, UsageError
@@ -65,6 +65,10 @@ def write(folder: Path, trained: TrainedRun, name: str, version: int) -> None:
         metadata_file.write_text(metadata.to_json(), encoding="utf-8")
         module = ExportedModel(trained.network, trained.labels, metadata.activation, labels_file, metadata_file)
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
+    for signature, method in METHODS.items():
+        updater.replace_method_name(signature, method)
+    updater.save()
     extra = folder / "assets.extra"
     extra.mkdir()
     write_warmup(extra / "tf_serving_warmup_requests", name)

@@ -18,8 +18,11 @@ SIGNATURES = {  # name → (inputs, outputs), each name → dtype
     "predict_images": ({"images": tf.uint8}, {"probabilities": tf.float32}),
     "predict_tensors": ({"inputs": tf.float32}, {"probabilities": tf.float32, "logits": tf.float32}),
     "preprocess": ({"image_bytes": tf.string}, {"inputs": tf.float32}),
-    "classify": ({"examples": tf.string}, {"scores": tf.float32, "classes": tf.string}),
+    "classify": ({"inputs": tf.string}, {"scores": tf.float32, "classes": tf.string}),
 }
+METHODS = {"classify": "tensorflow/serving/classify"}
+"""Method names that differ from tf.saved_model.save's; names of inputs and outputs as TensorFlow Serving wants them
+(https://www.tensorflow.org/tfx/serving/signature_defs)."""
 ENCODED_KEY = "image/encoded"  # the image's key in a tf.Example, as in TF-Slim and the Object Detection API
 
 
@@ -50,7 +53,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
             "predict_tensors": _traced(self.predict_tensors,
                                        tf.TensorSpec([None, size, size, 3], tf.float32, "inputs")),
             "preprocess": _traced(self.preprocess, encoded),
-            "classify": _traced(self.classify, tf.TensorSpec([None], tf.string, "examples")),
+            "classify": _traced(self.classify, tf.TensorSpec([None], tf.string, "inputs")),
         }
 
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -70,9 +73,9 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         """Encoded images [N] → inputs float32 [N, size, size, 3]."""
         return {"inputs": self._decoded(image_bytes)}
 
-    def classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples [N] with the image under `image/encoded` → scores and classes [N, C]."""
-        features = tf.io.parse_example(examples, {ENCODED_KEY: tf.io.FixedLenFeature([], tf.string)})
+        features = tf.io.parse_example(inputs, {ENCODED_KEY: tf.io.FixedLenFeature([], tf.string)})
         scores = self._probabilities(self._decoded(features[ENCODED_KEY]))
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
 

@@ -25,10 +25,10 @@ def read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_si
     it with.
     """
     signature = SIGNATURES[name]
-    if set(inputs) != {signature.input}:
+    if not (len(inputs) == 1 and inputs.keys() <= {signature.input, *signature.other_names}):
         raise InvalidArgument(f"signature '{name}' takes one input, '{signature.input}'; the call has "
                               f"{', '.join(repr(printable(key)) for key in sorted(inputs)[:5]) or 'none'}")
-    tensor = inputs[signature.input]
+    (tensor,) = inputs.values()
     shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim)
     check_input(name, dtype_name(tensor.dtype), shape, image_size)
     item_bytes = 8 if signature.dtype == "string" else np.dtype(signature.dtype).itemsize  # a pointer to each string

@@ -32,6 +32,8 @@ class Signature:
     dtype: Literal["string", "uint8", "float32"]
     shape: tuple[str | int, ...]
     outputs: tuple[str, ...]
+    other_names: tuple[str, ...] = ()
+    """Names of the input in exports of voc-cls up to 0.4; callers may use them too."""
 
 
 SIGNATURES: Mapping[str, Signature] = {
@@ -39,7 +41,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "predict_images": Signature("images", "uint8", ("N", "height", "width", 3), ("probabilities",)),
     "predict_tensors": Signature("inputs", "float32", ("N", SIZE, SIZE, 3), ("probabilities", "logits")),
     "preprocess": Signature("image_bytes", "string", ("N",), ("inputs",)),
-    CLASSIFY_SIGNATURE: Signature("examples", "string", ("N",), ("scores", "classes")),
+    CLASSIFY_SIGNATURE: Signature("inputs", "string", ("N",), ("scores", "classes"), ("examples",)),
 }
 
 
@@ -85,7 +87,7 @@ def read_graph(version_folder: Path) -> Any:
             raise ServeError(f"{path} has no signature '{name}' (it has: {', '.join(sorted(graph.signature_def))}): "
                              "export the model again with voc-export")
         inputs = {key: dtype_name(tensor.dtype) for key, tensor in sorted(graph.signature_def[name].inputs.items())}
-        if inputs.get(signature.input) != signature.dtype:
+        if not any(inputs.get(key) == signature.dtype for key in (signature.input, *signature.other_names)):
             taken = ", ".join(f"{dtype} {key!r}" for key, dtype in inputs.items())
             raise ServeError(f"{path}: signature '{name}' does not take {signature.dtype} '{signature.input}' (it "
                              f"takes: {taken}): export the model again with voc-export")

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from aiohttp import web
 
 from serving.errors import DeadlineExceeded, InvalidArgument, StatusError
-from serving.models.signatures import IMAGE_FEATURE, SIGNATURES, check_input
+from serving.models.signatures import IMAGE_FEATURE, SIGNATURES, Signature, check_input
 from serving.request_context import RECEIVE_SECONDS
 from serving.security.sanitize import printable
 
@@ -191,9 +191,9 @@ def read_predict_input(content: Mapping[str, Any], name: str, image_size: int) -
         raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "
                               f"tensor for all), found {'both' if 'inputs' in content else 'neither'}")
     form: Literal["instances", "inputs"] = "instances" if "instances" in content else "inputs"
-    value = _instances(content[form], signature.input) if form == "instances" else content[form]
+    value = _instances(content[form], signature) if form == "instances" else content[form]
     if form == "inputs" and isinstance(value, dict) and not is_bytes(value):
-        value = _named(value, signature.input, form)
+        value = _named(value, signature, form)
     if signature.dtype == "string":
         array = _read_strings(value, form)
     else:
@@ -202,7 +202,7 @@ def read_predict_input(content: Mapping[str, Any], name: str, image_size: int) -
     return PredictInput(name, array, form)
 
 
-def _instances(value: Any, name: str) -> list[Any]:
+def _instances(value: Any, signature: Signature) -> list[Any]:
     """Values of the rows, whether they are bare or objects with the input's name."""
     if not isinstance(value, list) or not value:
         raise InvalidArgument("\"instances\" must be a list with one value for each picture, found "
@@ -213,14 +213,14 @@ def _instances(value: Any, name: str) -> list[Any]:
     if not all(named):
         raise InvalidArgument(f"instances[{named.index(not named[0])}] is {'no ' if named[0] else 'an '}object by "
                               "name, unlike those before it: write all the same way")
-    return [_named(item, name, f"instances[{index}]") for index, item in enumerate(value)]
+    return [_named(item, signature, f"instances[{index}]") for index, item in enumerate(value)]
 
 
-def _named(value: dict[str, Any], name: str, where: str) -> Any:
-    if set(value) != {name}:
+def _named(value: dict[str, Any], signature: Signature, where: str) -> Any:
+    if not (len(value) == 1 and value.keys() <= {signature.input, *signature.other_names}):
         names = ", ".join(repr(printable(key)) for key in sorted(value)[:5]) or "none"
-        raise InvalidArgument(f"{where} must have the one input '{name}', found {names}")
-    return value[name]
+        raise InvalidArgument(f"{where} must have the one input '{signature.input}', found {names}")
+    return next(iter(value.values()))
 
 
 def _read_strings(value: Any, where: str) -> npt.NDArray[np.object_]:

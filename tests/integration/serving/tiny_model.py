@@ -64,12 +64,16 @@ class TinyModel(tf.Module):  # type: ignore[misc]
     def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"inputs": self.decoded(image_bytes)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])  # type: ignore[untyped-decorator]
-    def classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = tf.io.parse_example(examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])  # type: ignore[untyped-decorator]
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = tf.io.parse_example(inputs, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
         scores = self.activation(self.network(self.decoded(features["image/encoded"])))
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])  # type: ignore[untyped-decorator]
+    def old_classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores: dict[str, tf.Tensor] = self.classify(examples)
+        return scores
 
     def functions(self) -> dict[str, Any]:
         """Signature name → function."""
@@ -82,15 +86,21 @@ SIGNATURES = ("serving_default", "predict_images", "predict_tensors", "preproces
 
 
 def export_tiny_model(version_folder: Path, *, seed: int = 0, seconds: float = 0, size: int = SIZE,
-                      without: str | None = None, activation: str = "sigmoid") -> Path:
-    """Writes a version as voc-export does; `without` leaves a signature out."""
+                      without: str | None = None, activation: str = "sigmoid", old: bool = False) -> Path:
+    """Writes a version as voc-export does, or as it did up to 0.4 (`old`); `without` leaves a signature out."""
     with tempfile.TemporaryDirectory() as folder:
         assets = [Path(folder) / "labels.txt", Path(folder) / "voc_cls.json"]
         assets[0].write_text("".join(f"{label}\n" for label in LABELS))
         assets[1].write_text(json.dumps(metadata(size, activation)))
         model = TinyModel(seed, seconds, size, assets, activation)
         signatures = {name: function for name, function in model.functions().items() if name != without}
+        if old:
+            signatures["classify"] = model.old_classify
         tf.saved_model.save(model, str(version_folder), signatures=signatures)
+    if not old and without != "classify":
+        updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(version_folder))
+        updater.replace_method_name("classify", "tensorflow/serving/classify")
+        updater.save()
     return version_folder
 
 

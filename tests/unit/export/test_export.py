@@ -152,7 +152,7 @@ def test_every_signature_answers_as_the_trained_network(exported: Path, run: Pat
     loaded = tf.saved_model.load(str(exported))
     answer = loaded.signatures["serving_default"](image_bytes=tf.constant(pictures))["probabilities"].numpy()
     np.testing.assert_allclose(answer, 1 / (1 + np.exp(-logits)), atol=1e-6)
-    classes = loaded.signatures["classify"](examples=tf.constant([tf.train.Example(features=tf.train.Features(feature={
+    classes = loaded.signatures["classify"](inputs=tf.constant([tf.train.Example(features=tf.train.Features(feature={
         "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[pictures[0]]))
     })).SerializeToString()]))
     assert [name.decode() for name in classes["classes"].numpy()[0]] == list(LABELS)
