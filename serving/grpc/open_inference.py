@@ -145,7 +145,7 @@ def _read_input(request: Any, servable: Servable) -> tuple[str, npt.NDArray[Any]
         names = ", ".join(printable(tensor.name) for tensor in request.inputs[:5]) or "none"
         raise InvalidArgument(f"a request takes one of the inputs {', '.join(INPUTS)}, found {names}")
     (tensor,) = request.inputs
-    if raw and (len(raw) > 1 or tensor.HasField("contents")):
+    if raw and (len(raw) > 1 or tensor.contents.ListFields()):
         raise InvalidArgument(f"input '{tensor.name}' has its elements more than once: send contents, or one entry of "
                               "raw_input_contents")
     signature, dtype, shape = INPUTS[tensor.name], DATATYPES.get(tensor.datatype, ""), tuple(tensor.shape)

@@ -49,7 +49,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             name = signature_name(servable.name, request.model_spec.signature_name)
             array = await servable.on_thread(read_input, name, request.inputs, servable.metadata.size,
                                              self._max_message_bytes)
-            outputs = await predict(servable, name, array, request.output_filter)
+            outputs = await predict(servable, name, array, request.output_filter, next(iter(request.inputs)))
             tensors = await servable.on_thread(
                 lambda: {output: write_tensor(array) for output, array in outputs.items()})
             response = predict_pb2.PredictResponse(outputs=tensors)

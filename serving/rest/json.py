@@ -101,7 +101,7 @@ def unzip(body: bytes | bytearray, max_bytes: int) -> bytes:
         raise _too_large(max_bytes)
     if not unpacking.eof or unpacking.unused_data:
         raise InvalidArgument("the packed body ends too early" if not unpacking.eof
-                              else "the body has more bytes after its end, as packed")
+                              else "the packed body has more bytes after its end")
     return unpacked
 
 

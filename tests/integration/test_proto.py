@@ -18,10 +18,11 @@ from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 ROOT = Path(__file__).parents[2]
 RELEASED = ROOT / "tests/data/classifier_0_2_0.proto"
 """The proto file as version 0.2.0 had it."""
-GENERATED = ("classifier_pb2.py", "classifier_pb2.pyi", "classifier_pb2_grpc.py")
+PROTOS = ("voc_cls/v1/classifier", "serving/v2/open_inference")
+GENERATED = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
 
 
-def test_the_generated_code_is_that_of_the_proto_file(tmp_path: Path) -> None:
+def test_the_generated_code_is_that_of_the_proto_files(tmp_path: Path) -> None:
     tools = f"grpcio-tools=={classifier_pb2_grpc.GRPC_GENERATED_VERSION}"  # as make proto
     installed = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
                                 "--no-deps", "--target", tmp_path / "tools", tools],
@@ -31,11 +32,12 @@ def test_the_generated_code_is_that_of_the_proto_file(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-Iproto", f"--python_out={out}", f"--pyi_out={out}",
-                    f"--grpc_python_out={out}", "proto/voc_cls/v1/classifier.proto"], cwd=ROOT, check=True,
+                    f"--grpc_python_out={out}", *(f"proto/{proto}.proto" for proto in PROTOS)], cwd=ROOT, check=True,
                    env={**os.environ, "PYTHONPATH": str(tmp_path / "tools")})
-    assert sorted(path.name for path in (out / "voc_cls/v1").iterdir()) == sorted(GENERATED)
-    for name in GENERATED:
-        assert (out / "voc_cls/v1" / name).read_text() == (ROOT / "voc_cls/v1" / name).read_text(), name
+    generated = sorted(proto + ending for proto in PROTOS for ending in GENERATED)
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*_pb2*")) == generated
+    for name in generated:
+        assert (out / name).read_text() == (ROOT / name).read_text(), name
 
 
 def buf(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -159,9 +159,9 @@ def start_program(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """models/tiny with the versions 9 and 10; 10 is the higher one, though not for the alphabet."""
+    """models/tiny with the versions 9, an old export, and 10, which is the higher one, though not for the alphabet."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    export_tiny_model(folder / "9", seed=9)
+    export_tiny_model(folder / "9", seed=9, old=True)
     export_tiny_model(folder / "10", seed=10)
     return folder
 
@@ -207,6 +207,21 @@ def client(to: Connect, server: Server) -> Iterator[Any]:
     """Either client, connected to the server that lives as long as the tests."""
     with to(server.address, timeout=20) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tritonclient. Beside the environment, as it wants an older ml_dtypes and protobuf than TensorFlow;
+    it works with these all the same.
+    """
+    folder = tmp_path_factory.mktemp("triton")
+    wanted = ("tritonclient==2.73.0", "python-rapidjson==1.25", "geventhttpclient==2.6.1", "gevent==26.9.0",
+              "greenlet==3.3.2", "zope.event==6.2", "zope.interface==8.7", "brotli==1.2.1")
+    installed = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                                "--no-deps", "--target", folder, *wanted], capture_output=True, text=True, check=False)
+    if installed.returncode:
+        pytest.skip(f"pip cannot get tritonclient: {installed.stderr.splitlines()[-1]}")
+    return folder
 
 
 def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray[Any, np.dtype[np.uint8]]:

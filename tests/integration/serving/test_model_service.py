@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import requests
 from tensorflow_serving.apis import (
@@ -19,7 +21,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 from tests.integration.serving.conftest import Server, Start
-from tests.integration.serving.test_prediction_service import refused, request
+from tests.integration.serving.test_prediction_service import classification, example, refused, request
 from tests.integration.serving.tiny_model import export_tiny_model
 
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -89,6 +91,29 @@ def test_a_version_is_asked_for_by_number_or_by_label(stub: Any) -> None:
 ])
 def test_what_there_is_not_is_not_found_and_what_there_is_named(stub: Any, asked: Any, message: str) -> None:
     assert refused(stub.GetModelStatus, asked) == (grpc.StatusCode.NOT_FOUND, message)
+
+
+@pytest.mark.parametrize("version", [9, 10])
+def test_old_and_new_exports_classify_by_either_name_of_the_input(labelled: Server, pictures: list[bytes],
+                                                                  version: int) -> None:
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(labelled.channel())
+    asked = classification(pictures[:1])
+    asked.model_spec.version.value = version
+    scores = [label.score for label in stub.Classify(asked, timeout=20).result.classifications[0].classes]
+    for name in ("inputs", "examples"):
+        answer = stub.Predict(request("classify", version=version, **{name: [example(pictures[0])]}), timeout=20)
+        assert list(answer.outputs["scores"].float_val) == scores
+        body = {"signature_name": "classify",
+                "instances": [{name: {"b64": base64.b64encode(example(pictures[0])).decode()}}]}
+        (row,) = requests.post(f"{labelled.http}/v1/models/tiny/versions/{version}:predict", json=body,
+                               timeout=20).json()["predictions"]
+        np.testing.assert_allclose(row["scores"], scores, rtol=1e-6)
+
+
+def test_version_0_is_the_latest_for_ovmsclient(labelled: Server, stub: Any, pictures: list[bytes]) -> None:
+    predict = prediction_service_pb2_grpc.PredictionServiceStub(labelled.channel()).Predict
+    assert predict(request(version=0, image_bytes=pictures[:1]), timeout=20).model_spec.version.value == 10
+    assert states(stub.GetModelStatus(status_request(version=0), timeout=20)) == {10: "AVAILABLE"}
 
 
 def test_both_apis_predict_with_the_version_that_a_label_stands_for(labelled: Server, pictures: list[bytes]) -> None:

@@ -64,7 +64,7 @@ def test_every_signature_answers_as_the_saved_model_does(stub: Any, saved_model:
         "predict_images": ("images", np.stack([picture(seed, 31, 33) for seed in range(3)])),
         "predict_tensors": ("inputs", np.random.default_rng(0).normal(0, 50, (3, SIZE, SIZE, 3)).astype(np.float32)),
         "preprocess": ("image_bytes", pictures),
-        "classify": ("examples", [example(content) for content in pictures]),
+        "classify": ("inputs", [example(content) for content in pictures]),
     }[signature]
     given: dict[str, Any] = {name: value}
     expected = saved_model.signatures[signature](**{name: tf.constant(value)})
@@ -202,7 +202,7 @@ def input_of(contents: list[bytes], context: bytes | None = None) -> input_pb2.I
 
 
 def scores_of(saved_model: Any, contents: list[bytes]) -> Any:
-    return saved_model.signatures["classify"](examples=tf.constant(list(map(example, contents))))["scores"].numpy()
+    return saved_model.signatures["classify"](inputs=tf.constant(list(map(example, contents))))["scores"].numpy()
 
 
 def check(result: classification_pb2.ClassificationResult, expected: Any) -> None:

@@ -59,7 +59,7 @@ def given(signature: str, pictures: list[bytes]) -> tuple[str, Any, list[Any]]:
         "predict_images": ("images", images, images.tolist()),
         "predict_tensors": ("inputs", tensors, tensors.tolist()),
         "preprocess": ("image_bytes", pictures, list(map(b64, pictures))),
-        "classify": ("examples", examples, list(map(b64, examples))),
+        "classify": ("inputs", examples, list(map(b64, examples))),
     }[signature]
     return name, value, values
 
@@ -110,7 +110,7 @@ def test_classify_answers_every_label_with_its_score(http: requests.Session, url
     results = response.json()["results"]
     assert [[label for label, _ in row] for row in results] == [list(LABELS)] * 3
     serialized = tf.constant([example(content) for content in pictures[:3]])
-    expected = saved_model.signatures["classify"](examples=serialized)["scores"].numpy()
+    expected = saved_model.signatures["classify"](inputs=serialized)["scores"].numpy()
     np.testing.assert_allclose([[score for _, score in row] for row in results], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -173,7 +173,7 @@ def test_the_metadata_are_the_signatures_of_the_saved_model(http: requests.Sessi
     ("POST", "/v1/models/tiny:predict", {"instances": [b64(b"x")] * 41}, 400, "up to 40 pictures (`queue_size`)"),
     ("GET", "/v1/models/tiny:predict", None, 405, "/v1/models/tiny:predict takes POST, not GET"),
     ("POST", "/v1/models/tiny", {}, 405, "/v1/models/tiny takes GET, not POST"),
-    ("GET", "/v2/health/ready", None, 404, "there is no /v2/health/ready here; there is: POST /v1/models/NAME"),
+    ("GET", "/v3/health", None, 404, "there is no /v3/health here; there is: POST /v1/models/NAME"),
 ])
 def test_a_refusal_is_a_sentence_and_a_status(http: requests.Session, server: Server, method: str, path: str, body: Any,
                                              code: int, message: str) -> None:
@@ -218,9 +218,9 @@ def test_a_body_may_be_gzip(http: requests.Session, url: str, pictures: list[byt
 
 @pytest.mark.parametrize(("encoding", "body", "code", "message"), [
     ("gzip", gzip.compress(b" " * 2**26, 1), 413, f"larger than the {LIMIT} bytes"),
-    ("gzip", b"{}", 400, "the body is not gzip"),
-    ("gzip", gzip.compress(b"{}")[:-4], 400, "the body's gzip ends too early"),
-    ("br", b"{}", 415, "Content-Encoding 'br' is not supported: send gzip, or none"),
+    ("gzip", b"{}", 400, "the body is not packed as Content-Encoding says"),
+    ("gzip", gzip.compress(b"{}")[:-4], 400, "the packed body ends too early"),
+    ("br", b"{}", 415, "Content-Encoding 'br' is not supported: send gzip, deflate or none"),
 ], ids=["a bomb of 64 MiB", "not gzip", "cut off", "another encoding"])
 def test_bad_encodings_are_refused(http: requests.Session, url: str, encoding: str, body: bytes, code: int,
                                    message: str) -> None:

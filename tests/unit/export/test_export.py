@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from rich.console import Console
+from tensorflow.core.protobuf import saved_model_pb2
 
 from export.metadata import Metadata, model_card
 from export.savedmodel import export_run, next_version
@@ -211,6 +212,20 @@ def test_a_run_that_is_not_finished_is_named(run: Path, tmp_path: Path):
     with pytest.raises(RunError, match="not finished"):
         export_run(unfinished, tmp_path / "pets")
     assert not (tmp_path / "pets").exists()
+
+
+def test_tensorflow_servings_own_classifier_accepts_the_signature_classify(exported: Path):
+    saved_model = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    (graph,) = [graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags]
+    signature = graph.signature_def["classify"]
+    # PreProcessClassification and PostProcessClassificationResult of servables/tensorflow/classifier.cc
+    assert signature.method_name == "tensorflow/serving/classify"
+    assert {name: tensor.dtype for name, tensor in signature.inputs.items()} == {"inputs": tf.string.as_datatype_enum}
+    outputs = {name: (tensor.dtype, len(tensor.tensor_shape.dim)) for name, tensor in signature.outputs.items()}
+    assert outputs == {"classes": (tf.string.as_datatype_enum, 2), "scores": (tf.float32.as_datatype_enum, 2)}
+    assert tf.compat.v1.saved_model.is_valid_signature(signature)
+    methods = {name: found.method_name for name, found in graph.signature_def.items() if name in SIGNATURES}
+    assert set(methods.values()) - {methods.pop("classify")} == {"tensorflow/serving/predict"}
 
 
 def test_it_also_runs_the_way_tensorflow_serving_loads_it(exported: Path):

@@ -134,7 +134,13 @@ def test_a_method_that_no_group_has_is_given_by_name_only(tmp_path: Path, method
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "reflection"), ("HEAD /metrics", "metrics"),
     ("GET /monitoring/prometheus/metrics", "metrics"),
     ("POST /v1/models/{name}/versions/{version}:classify", "predict"), ("/grpc.health.v1.Healthy/Check", ""),
-    ("POST /healthz", ""), ("GET /healthz/../metrics", ""),
+    ("POST /healthz", ""), ("GET /healthz/../metrics", ""), ("GET /v2/health/live", "health"),
+    ("GET /v2", "status"), ("GET /v2/models/{name}/ready", "status"), ("POST /v2/repository/index", "status"),
+    ("POST /v2/models/{name}/versions/{version}/infer", "predict"), ("GET /openapi.json", "status"),
+    ("POST /v2/repository/models/{model_name}/load", "admin"),
+    ("/inference.GRPCInferenceService/RepositoryModelUnload", "admin"),
+    ("/inference.GRPCInferenceService/ServerReady", "health"),
+    ("/inference.GRPCInferenceService/ModelInfer", "predict"),
 ])
 def test_methods_have_groups(method: str, group: str) -> None:
     assert group_of(method) == group
@@ -143,12 +149,13 @@ def test_methods_have_groups(method: str, group: str) -> None:
 def test_every_method_of_the_services_has_a_group() -> None:
     from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 
+    from serving.v2 import open_inference_pb2
     from voc_cls.v1 import classifier_pb2
 
-    for module in (model_service_pb2, prediction_service_pb2, classifier_pb2):
+    for module in (model_service_pb2, prediction_service_pb2, classifier_pb2, open_inference_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
-                assert group_of(f"/{service.full_name}/{method.name}") in ("predict", "status", "admin")
+                assert group_of(f"/{service.full_name}/{method.name}") in ("predict", "status", "admin", "health")
 
 
 def test_the_refusal_names_the_method_and_the_key_but_no_token(tmp_path: Path) -> None:

@@ -266,9 +266,9 @@ def test_a_bomb_is_refused_before_it_takes_the_memory() -> None:
 
 
 @pytest.mark.parametrize(("body", "message"), [
-    (b"{}", "the body is not gzip"),
-    (gzip.compress(b"{}" * 50, mtime=0)[:-9], "the body's gzip ends too early"),
-    (gzip.compress(b"{}", mtime=0) + b"x", "the body has more bytes after the end of its gzip"),
+    (b"{}", "the body is not packed as Content-Encoding says"),
+    (gzip.compress(b"{}" * 50, mtime=0)[:-9], "the packed body ends too early"),
+    (gzip.compress(b"{}", mtime=0) + b"x", "the packed body has more bytes after its end"),
 ])
 def test_damaged_gzip_is_refused(body: bytes, message: str) -> None:
     assert message in refusal(unzip, body, 1000)

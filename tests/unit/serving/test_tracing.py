@@ -170,17 +170,34 @@ def test_a_fault_of_the_server_makes_the_span_an_error_one_of_the_caller_does_no
     assert ("error.type" in attributes(span)) == fault
 
 
+@pytest.mark.parametrize(("http_status", "status", "error"), [
+    (200, grpc.StatusCode.OK, None), (408, grpc.StatusCode.DEADLINE_EXCEEDED, None),
+    (503, grpc.StatusCode.OK, "503"), (504, grpc.StatusCode.DEADLINE_EXCEEDED, "504")])
+def test_over_http_statuses_from_500_on_are_errors(collector: tuple[Collector, str], http_status: int,
+                                                   status: grpc.StatusCode, error: str | None):
+    service, endpoint = collector
+    tracer, call = tracer_to(endpoint), call_of("GET /v2/models/{name}/ready")
+    call.http_status = http_status
+    tracer.begin(call, []).end(call, status)
+    tracer.close()
+    (span,) = service.spans
+    assert (span.status.code == Status.STATUS_CODE_ERROR) == (error is not None)
+    assert attributes(span).get("error.type") == error
+    assert attributes(span)["http.response.status_code"] == http_status
+
+
 def test_http_requests_are_described_as_such(collector: tuple[Collector, str]):
     service, endpoint = collector
     tracer = tracer_to(endpoint)
     call = call_of("POST /v1/models/{name}:predict")
+    call.http_status = 404
     tracer.begin(call, []).end(call, grpc.StatusCode.NOT_FOUND)
     tracer.close()
     (span,) = service.spans
     assert span.name == "POST /v1/models/{name}:predict"
     found = attributes(span)
     assert (found["http.request.method"], found["http.route"]) == ("POST", "/v1/models/{name}:predict")
-    assert found["voc_serve.status"] == "NOT_FOUND"
+    assert (found["voc_serve.status"], found["http.response.status_code"]) == ("NOT_FOUND", 404)
     assert not any(name.startswith("rpc.") for name in found)
 
 
