@@ -26,6 +26,7 @@ import requests
 from serving.v2 import open_inference_pb2 as messages
 from serving.v2 import open_inference_pb2_grpc
 from tests.integration.serving.conftest import Server, Start, jpeg, picture
+from tests.integration.serving.secured import TOKEN, Files
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -48,8 +49,8 @@ def changing(model: Path, site: tuple[Path, str], tmp_path_factory: pytest.TempP
     shutil.copytree(model, folder / "tiny")
     shutil.copytree(model / "9", folder / "other" / "1")
     starter = Start(tmp_path_factory.mktemp("changing"))
-    yield starter(folder / "tiny", "--models-root", folder, "--cors-origin", "https://app.example", "--cors-origin",
-                  site[1]).wait_until_ready()
+    yield starter(folder / "tiny", "--models-root", folder, "--allow-reload", "--cors-origin", "https://app.example",
+                  "--cors-origin", site[1]).wait_until_ready()
     starter.end_all()
 
 
@@ -272,6 +273,19 @@ def test_models_are_unloaded_and_loaded(changing: Server, pictures: list[bytes])
 def test_only_models_that_are_there_are_loaded(changing: Server, name: str) -> None:
     response = post(changing, f"/v2/repository/models/{name}/load", {})
     assert (response.status_code, str(changing.output.parent) in response.text) == (404, False)
+
+
+def test_keys_say_who_may_do_what_and_health_needs_none(secured_server: Server, certificates: Files) -> None:
+    url = secured_server.http.replace("http://", "https://")
+    asked = [("GET", "/v2/health/live", 200, 200), ("GET", "/v2/health/ready", 200, 200), ("GET", "/v2", 401, 200),
+             ("GET", "/v2/models/tiny", 401, 200), ("GET", "/v1/models", 401, 200), ("GET", "/openapi.json", 401, 200),
+             ("POST", "/v2/repository/index", 401, 200), ("POST", "/v2/models/tiny/infer", 401, 400),
+             ("POST", "/v2/repository/models/tiny/load", 401, 403),
+             ("POST", "/v2/repository/models/tiny/unload", 401, 403)]
+    for headers, column in ({}, 2), ({"authorization": f"Bearer {TOKEN}"}, 3):
+        answers = [requests.request(verb, f"{url}{path}", headers=headers, data=b"{}", verify=str(certificates.ca),
+                                    timeout=20).status_code for verb, path, *_ in asked]
+        assert answers == [row[column] for row in asked]
 
 
 def test_a_load_with_a_configuration_of_its_own_is_refused(changing: Server) -> None:
