@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import grpc
 
@@ -34,11 +34,125 @@ from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
 
+class Stream:
+    """The threads around a StreamState: one reads images, one talks to the server; the caller's takes predictions."""
+
+    def __init__(self, state: StreamState, open_call: Callable[[Iterator[classifier_pb2.ClassifyStreamRequest]], Any],
+                 max_bytes: int) -> None:
+        self._state, self._open_call, self._max_bytes = state, open_call, max_bytes
+        self._changed = threading.Condition()
+        self._call: Any = None
+        self._calls = 0
+
+    def predictions(self, sources: Iterable[ImageSource]) -> Iterator[tuple[int, Prediction]]:
+        """(position, prediction); ends the threads when it ends."""
+        self.start(sources)
+        try:
+            while taken := self._next():
+                yield from taken
+        finally:
+            self.close()
+
+    def start(self, sources: Iterable[ImageSource], on_change: Callable[[], object] = lambda: None) -> None:
+        """Starts the threads. on_change: called, in any thread, when there may be something to take."""
+        self._on_change = on_change
+        self._talker = threading.Thread(target=self._guard, args=(self._talk,), daemon=True, name="voc-talker")
+        self._talker.start()
+        threading.Thread(target=self._guard, args=(self._read, sources), daemon=True, name="voc-reader").start()
+
+    def take(self) -> tuple[list[tuple[int, Prediction]] | None, float | None]:
+        """As StreamState.take, and for how many seconds the caller may wait for more."""
+        with self._changed:
+            if taken := self._state.take():
+                self._notify()
+            return taken, self._state.time_left
+
+    def close(self) -> None:
+        """Ends the threads and the call; the server may end it where everything is answered."""
+        self._talker.join(CLOSE_TIMEOUT if self._state.all_answered else 0)
+        with self._changed:
+            self._state.closed = True
+            self._notify()
+        if self._call is not None:
+            self._call.cancel()
+        self._talker.join()
+
+    def _next(self) -> list[tuple[int, Prediction]]:
+        """Waits for predictions; empty when all are taken."""
+        with self._changed:
+            while (taken := self._state.take()) is None:
+                self._changed.wait(self._state.time_left)
+            self._notify()
+            return taken
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        self._on_change()
+
+    def _guard(self, work: Callable[..., None], *args: object) -> None:
+        """Runs in a thread; an exception there is raised in the caller's thread."""
+        try:
+            work(*args)
+        except BaseException as error:
+            with self._changed:
+                self._state.failure = self._state.failure or error
+                self._notify()
+
+    def _read(self, sources: Iterable[ImageSource]) -> None:
+        for position, source in enumerate(sources):
+            image = load_image(position, source, self._max_bytes)
+            with self._changed:
+                self._changed.wait_for(lambda: self._state.has_room or self._state.closed)
+                if self._state.closed:
+                    return
+                self._state.add(position, image)
+                self._notify()
+        with self._changed:
+            self._state.complete = True
+            self._notify()
+
+    def _talk(self) -> None:
+        """Makes one call after the other until everything is answered."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._state.finished or self._state.send_delay is not None)
+                if self._state.finished:
+                    return
+                self._call = self._open_call(self._requests(self._calls))
+            status = self._receive()
+            with self._changed:
+                self._calls += 1
+                self._notify()
+                if not self._state.finished:
+                    self._changed.wait_for(lambda: self._state.closed, self._state.call_ended(*status))
+
+    def _receive(self) -> tuple[grpc.StatusCode, str]:
+        """Takes all responses of the call; returns the status and details with which it ended."""
+        try:
+            for response in self._call:
+                with self._changed:
+                    self._state.receive(response)
+                    self._notify()
+        except grpc.RpcError:
+            return self._call.code(), self._call.details() or ""
+        return ENDED_EARLY
+
+    def _requests(self, call: int) -> Iterator[classifier_pb2.ClassifyStreamRequest]:
+        """The requests that gRPC sends; it takes them in its own thread, as fast as the server reads them."""
+        while True:
+            with self._changed:
+                if self._state.finished or call != self._calls:
+                    return
+                request = self._state.next_request()
+                self._notify()
+                if request is None:
+                    self._changed.wait(self._state.send_delay)
+                    continue
+            yield request
+
+
 class BaseClient:
     """What Client and AsyncClient share."""
-
-    _grpc: ClassVar[Any]
-    """grpc or grpc.aio."""
 
     def __init__(self, address: str, *, timeout: float = 60, wait: float = 0, max_message_mb: int = 64,
                  tls: bool | Path = False, client_cert: Path | None = None, client_key: Path | None = None,
@@ -76,8 +190,8 @@ class BaseClient:
         if not tls and not plain_text_keys and (risk := plain_text_risk(address, token, api_key)):
             warnings.warn(f"{risk}; pass tls, or plain_text_keys=True if this is intended", stacklevel=2)
         options = channel_options(address, self._max_bytes, keepalive)
-        self._channel = (self._grpc.insecure_channel(address, options) if credentials is None
-                         else self._grpc.secure_channel(address, credentials, options))
+        self._channel = (grpc.insecure_channel(address, options) if credentials is None
+                         else grpc.secure_channel(address, credentials, options))
         self._stub: Any = classifier_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
 
     def _retries(self, request_id: str | None) -> Retries:
@@ -100,12 +214,12 @@ class BaseClient:
                 types.raise_first(batch)
             yield classify_request(options, batch), batch
 
-    def _stream(self, options: ClassifyOptions, window: int, ordered: bool,
-                request_id: str | None) -> tuple[StreamState, Callable[[Any], Any]]:
-        """The state of a new stream, and what opens a call of its requests."""
+    def _stream(self, options: ClassifyOptions, window: int, ordered: bool, request_id: str | None) -> Stream:
+        """A new stream, which has no images yet."""
         retries = self._retries(request_id)
-        return (StreamState(options, window=window, ordered=ordered, retries=retries),
-                lambda requests: self._stub.ClassifyStream(requests, metadata=self._metadata(retries)))
+        return Stream(StreamState(options, window=window, ordered=ordered, retries=retries),
+                      lambda requests: self._stub.ClassifyStream(requests, metadata=self._metadata(retries)),
+                      self._max_bytes)
 
 
 class Client(BaseClient):
@@ -113,8 +227,6 @@ class Client(BaseClient):
 
     Create it after a fork, not before: gRPC's threads do not survive one.
     """
-
-    _grpc = grpc
 
     def __enter__(self) -> Client:
         return self
@@ -164,8 +276,7 @@ class Client(BaseClient):
         Raises:
             CallError: What ends the stream.
         """
-        state, open_call = self._stream(options, window, ordered, request_id)
-        return _Stream(state, open_call, pictures, self._max_bytes).predictions()
+        return self._stream(options, window, ordered, request_id).predictions(pictures)
 
     def model(self, name: str = "", *, version: int | None = None, version_label: str = "") -> ModelInfo:
         """The description of a model.
@@ -189,101 +300,3 @@ class Client(BaseClient):
             except grpc.RpcError as error:
                 pause = retries.pause(error.code(), error.details() or "")
             time.sleep(pause)
-
-
-class _Stream:
-    """The threads around a StreamState: one reads images, one talks to the server; the caller's takes predictions."""
-
-    def __init__(self, state: StreamState, open_call: Callable[[Iterator[classifier_pb2.ClassifyStreamRequest]], Any],
-                 sources: Iterable[ImageSource], max_bytes: int) -> None:
-        self._state, self._open_call, self._sources, self._max_bytes = state, open_call, sources, max_bytes
-        self._changed = threading.Condition()
-        self._call: Any = None
-        self._calls = 0
-
-    def predictions(self) -> Iterator[tuple[int, Prediction]]:
-        """(position, prediction); ends the threads when it ends."""
-        reader, talker = (threading.Thread(target=self._guard, args=(work,), daemon=True, name=f"voc-{name}")
-                          for work, name in ((self._read, "reader"), (self._talk, "talker")))
-        reader.start()
-        talker.start()
-        try:
-            while taken := self._next():
-                yield from taken
-            talker.join(CLOSE_TIMEOUT)
-        finally:
-            with self._changed:
-                self._state.closed = True
-                self._changed.notify_all()
-            if self._call is not None:
-                self._call.cancel()
-            talker.join()
-
-    def _next(self) -> list[tuple[int, Prediction]]:
-        """Waits for predictions; empty when all are taken."""
-        with self._changed:
-            while (taken := self._state.take()) is None:
-                self._changed.wait(self._state.time_left)
-            self._changed.notify_all()
-            return taken
-
-    def _guard(self, work: Callable[[], None]) -> None:
-        """Runs in a thread; an exception there is raised in the caller's thread."""
-        try:
-            work()
-        except BaseException as error:
-            with self._changed:
-                self._state.failure = self._state.failure or error
-                self._changed.notify_all()
-
-    def _read(self) -> None:
-        for position, source in enumerate(self._sources):
-            image = load_image(position, source, self._max_bytes)
-            with self._changed:
-                self._changed.wait_for(lambda: self._state.has_room or self._state.closed)
-                if self._state.closed:
-                    return
-                self._state.add(position, image)
-                self._changed.notify_all()
-        with self._changed:
-            self._state.complete = True
-            self._changed.notify_all()
-
-    def _talk(self) -> None:
-        """Makes one call after the other until everything is answered."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._state.finished or self._state.send_delay is not None)
-                if self._state.finished:
-                    return
-                self._call = self._open_call(self._requests(self._calls))
-            status = self._receive()
-            with self._changed:
-                self._calls += 1
-                self._changed.notify_all()
-                if not self._state.finished:
-                    self._changed.wait_for(lambda: self._state.closed, self._state.call_ended(*status))
-
-    def _receive(self) -> tuple[grpc.StatusCode, str]:
-        """Takes all responses of the call; returns the status and details with which it ended."""
-        try:
-            for response in self._call:
-                with self._changed:
-                    self._state.receive(response)
-                    self._changed.notify_all()
-        except grpc.RpcError:
-            return self._call.code(), self._call.details() or ""
-        return ENDED_EARLY
-
-    def _requests(self, call: int) -> Iterator[classifier_pb2.ClassifyStreamRequest]:
-        """The requests that gRPC sends; it takes them in its own thread, as fast as the server reads them."""
-        while True:
-            with self._changed:
-                if self._state.finished or call != self._calls:
-                    return
-                request = self._state.next_request()
-                self._changed.notify_all()
-                if request is None:
-                    self._changed.wait(self._state.send_delay)
-                    continue
-            yield request

@@ -78,10 +78,11 @@ class StreamState:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to send or to wait for."""
-        return self._all_answered or self.closed or self.failure is not None
+        return self.all_answered or self.closed or self.failure is not None
 
     @property
-    def _all_answered(self) -> bool:
+    def all_answered(self) -> bool:
+        """Whether no image is left to be answered."""
         return self.complete and not self._pending
 
     def add(self, position: int, image: Image | Prediction) -> None:
@@ -172,7 +173,7 @@ class StreamState:
             self.failure = self._errors.error(grpc.StatusCode.DEADLINE_EXCEEDED, "")
         if self.failure is not None:
             raise self.failure
-        return [] if self._all_answered else None
+        return [] if self.all_answered else None
 
     def _ready(self) -> list[tuple[int, Prediction]]:
         if not self._ordered:
