@@ -142,7 +142,8 @@ def field_docs(group: type) -> dict[str, str]:
     """The docstring of each field, on one line: tyro would keep the line breaks of the source."""
     from docstring_parser import parse_from_object
 
-    return {param.arg_name: " ".join((param.description or "").split()) for param in parse_from_object(group).params}
+    return {param.arg_name: " ".join((param.description or "").split())
+            for kind in reversed(group.__mro__) if is_dataclass(kind) for param in parse_from_object(kind).params}
 
 
 @contextlib.contextmanager

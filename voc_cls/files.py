@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +59,21 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(digest, paths))
+
+
+@contextmanager
+def locked(folder: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Only one process at a time; the kernel unlocks when a process ends, however it does.
+
+    waiting: told that another process has the lock; what it raises is raised, otherwise it is waited for.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -38,8 +38,24 @@ Help for a subcommand: voc-data check --help"""
 FRACTION = Range(0, 0.999)
 
 
-@dataclass(frozen=True)
-class Check:
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """Which data set: flags of several subcommands."""
+
+    root: tuple[Path, ...]
+    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, VOCdevkit with all its years,
+    several paths, or a folder of pictures with VOC annotations (.xml) by any tool. cifar10: cifar-10-batches-py or the
+    .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each
+    class, or for each split. coco: the folder above annotations/instances_*.json or train/_annotations.coco.json, or
+    one such file."""
+    data: DataKind = "voc"
+    """Kind of data set."""
+    classes: tuple[str, ...] = ()
+    """Classes to use; others are ignored. Default: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(DataSet):
     """Find the problems of a data set; the exit code is 1 if there are any.
 
     Labels are read as in training, and every picture is decoded. Problems:
@@ -62,18 +78,8 @@ class Check:
       voc-data check --data coco --root coco --split val2017
     """
 
-    root: tuple[Path, ...]
-    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, VOCdevkit with all its years,
-    several paths, or a folder of pictures with VOC annotations (.xml) by any tool. cifar10: cifar-10-batches-py or the
-    .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each
-    class, or for each split. coco: the folder above annotations/instances_*.json or train/_annotations.coco.json, or
-    one such file."""
-    data: DataKind = "voc"
-    """Kind of data set."""
     split: str | None = None
     """The split to check. Default: all; for voc also the files that no list mentions."""
-    classes: tuple[str, ...] = ()
-    """Classes to read; others are ignored. Default: all."""
     json: bool = False
     """Print JSON."""
 
@@ -104,8 +110,8 @@ class Check:
             print(f"{where}: {check.images:,} pictures, no problem found{warnings}")
 
 
-@dataclass(frozen=True)
-class Stats:
+@dataclass(frozen=True, kw_only=True)
+class Stats(DataSet):
     """Count pictures per class, classes per picture, pairs of classes, and sizes.
 
     Reads the labels and the headers of the pictures only, so it is fast.
@@ -115,14 +121,8 @@ class Stats:
       voc-data stats --data folder --root PetImages --plot stats.png
     """
 
-    root: tuple[Path, ...]
-    """Path of the data set; see voc-data check --help."""
     split: str | None = None
     """The split to count; for voc with its objects. Default: all splits, side by side."""
-    classes: tuple[str, ...] = ()
-    """Classes to count; others are ignored. Default: all."""
-    data: DataKind = "voc"
-    """Kind of data set."""
     plot: Path | None = None
     """Also draw the numbers into this PNG file."""
     json: bool = False
@@ -150,24 +150,18 @@ class Stats:
                 print(f"{self.plot}: drawn")
 
 
-@dataclass(frozen=True)
-class Preview:
+@dataclass(frozen=True, kw_only=True)
+class Preview(DataSet):
     """Draw training pictures into a PNG file, original and augmented.
 
     Example:
       voc-data preview --root VOCdevkit/VOC2007 --augment mild
     """
 
-    root: tuple[Path, ...]
-    """Path of the data set; see voc-data check --help."""
-    data: DataKind = "voc"
-    """Kind of data set."""
     split: str | None = None
     """The split of the pictures. Default: the training split of voc-train."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class."""
-    classes: tuple[str, ...] = ()
-    """Classes to show; others are ignored. Default: all."""
     net: str = "vgg_16"
     """Network whose input size is used."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -199,8 +193,8 @@ class Preview:
         print(f"{self.out}: {len(shown.names)} pictures, {self.variants} variants of each")
 
 
-@dataclass(frozen=True)
-class Split:
+@dataclass(frozen=True, kw_only=True)
+class Split(DataSet):
     """Split a data set into CSV lists for training, validation and test, or folds.
 
     - No picture is copied: the lists contain paths, for `voc-train --data csv`.
@@ -216,8 +210,6 @@ class Split:
       voc-data split --root frames --out lists --group '(video\\d+)_'
     """
 
-    root: tuple[Path, ...]
-    """Path of the data set; see voc-data check --help."""
     out: Path
     """New folder for the lists: train.csv, val.csv and test.csv, or with --folds train_1.csv, val_1.csv and so on; and
     classes.txt."""
@@ -243,8 +235,6 @@ class Split:
     """Random seed: the same seed gives the same lists."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class."""
-    classes: tuple[str, ...] = ()
-    """Classes to list; others are ignored. Default: all."""
 
     def run(self) -> None:
         check_ranges(self)

@@ -268,22 +268,20 @@ def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:
     from voc_cls.data.files import read_header
 
     errors: dict[Path, str] = {}
-    pixels: dict[Path, int] = {}
     for file in files:  # before TensorFlow starts, which takes seconds
         try:
-            header = read_header(file)
-            pixels[file] = header.width * header.height
+            read_header(file)
         except DataError as error:
             errors[file] = str(error)
     predictions: dict[Path, Prediction] = {}
-    if pixels:
+    if likely := [file for file in files if file not in errors]:
         import_tensorflow()
         from voc_cls.data.check import decode_all
         from voc_cls.training.trained_run import open_run
 
         trained = open_run(folder)
-        outcomes = zip(pixels, decode_all(pixels, pixels.values()), strict=True)  # in a batch, one would end them all
+        outcomes = zip(likely, decode_all(likely), strict=True)  # in a batch, one would end them all
         errors |= {file: str(outcome) for file, outcome in outcomes if isinstance(outcome, DataError)}
-        decodable = [file for file in pixels if file not in errors]
+        decodable = [file for file in likely if file not in errors]
         predictions = dict(zip(decodable, trained.predict(decodable, top_k), strict=True)) if decodable else {}
     return [predictions.get(file) or Prediction((), "", error=errors[file]) for file in files]

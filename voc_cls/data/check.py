@@ -27,7 +27,7 @@ from voc_cls.data.preprocessing import Preprocessing, decode
 from voc_cls.data.readers.split_scan import shown_classes
 from voc_cls.errors import DataError
 from voc_cls.image_file import decodable
-from voc_cls.image_header import ImageError, ImageHeader
+from voc_cls.image_header import ImageError, image_header
 
 LARGE = 1 << 24
 """Pixels. Larger images are decoded one after the other, so memory is bounded by cores × 50 MB and one of these."""
@@ -66,15 +66,11 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     reader = open_reader(scan.kind, scan.roots)
     if scan.whole:
         problems += reader.unpaired()
-    headers: dict[Path, ImageHeader] = {}
-    for split in scan.splits:
-        headers.update(zip(split.dataset.paths, split.headers, strict=True))
-    start(len(headers))
+    paths = tuple(dict.fromkeys(path for split in scan.splits for path in split.dataset.paths))
+    start(len(paths))
     digests: dict[Path, str] = {}
     hashes: dict[Path, Bits] = {}
-    outcomes = decode_all(headers, [header.width * header.height for header in headers.values()],
-                          hashing=may_share(scan.splits))
-    for path, outcome in zip(headers, outcomes, strict=True):
+    for path, outcome in zip(paths, decode_all(paths, hashing=may_share(scan.splits)), strict=True):
         if isinstance(outcome, DataError):
             problems.append(str(outcome))
         else:
@@ -89,7 +85,7 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     if scan.whole:
         rare += [f"{scan.where}: the classes of {split} are unknown; it was not checked"
                  for split in reader.splits if split not in scan.requested]
-    return Check(scan.kind, scan.name, scan.requested, len(headers),
+    return Check(scan.kind, scan.name, scan.requested, len(paths),
                  tuple(dict.fromkeys([*problems, *leaks, *missing])),
                  tuple(dict.fromkeys([*notes, *copies, *alike, *rare])))
 
@@ -153,28 +149,26 @@ class Decoded:
     bits: Bits | None = None
 
 
-def decode_all(paths: Iterable[Path], pixels: Iterable[int], hashing: bool = False) -> Iterator[Decoded | DataError]:
-    """Decodes each of `paths`, of so many `pixels`; yields in their order its hashes, or what is wrong with it.
-
-    hashing: whether perceptual hashes are needed.
-    """
+def decode_all(paths: Iterable[Path], hashing: bool = False) -> Iterator[Decoded | DataError]:
+    """Decodes each of `paths`; yields in their order its hashes, the perceptual one if `hashing`, or what is wrong."""
     import tensorflow as tf
 
     one_at_a_time = Lock()
 
-    def outcome(path: Path, area: int) -> Decoded | DataError:
-        with one_at_a_time if area > LARGE else nullcontext(), tf.device("CPU"):
-            try:
-                content = path.read_bytes()
+    def outcome(path: Path) -> Decoded | DataError:
+        try:
+            content = path.read_bytes()
+            header = image_header(content)
+            with one_at_a_time if header.width * header.height > LARGE else nullcontext(), tf.device("CPU"):
                 image = decode(tf.constant(decodable(content)), DECODING)
                 return Decoded(hashlib.sha256(content).hexdigest(), perceptual_hash(image.numpy()) if hashing else None)
-            except OSError as error:
-                reason = str(error.strerror)
-            except ImageError as error:
-                return DataError(f"{path}: is {error}; {ADVICE}")
-            except tf.errors.OpError as error:
-                reason = re.sub(r"\{\{.*?\}\} *| *\[Op:[^]]*\].*", "", error.message.splitlines()[0])
-            return DataError(f"{path}: cannot be decoded ({reason}); replace it")
+        except OSError as error:
+            reason = str(error.strerror)
+        except ImageError as error:
+            return DataError(f"{path}: is {error}; {ADVICE}")
+        except tf.errors.OpError as error:
+            reason = re.sub(r"\{\{.*?\}\} *| *\[Op:[^]]*\].*", "", error.message.splitlines()[0])
+        return DataError(f"{path}: cannot be decoded ({reason}); replace it")
 
     with ThreadPool() as pool:  # left early, it stops at once
-        yield from pool.imap(lambda image: outcome(*image), zip(paths, pixels, strict=True))
+        yield from pool.imap(outcome, paths)

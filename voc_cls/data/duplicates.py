@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +32,6 @@ FLAT = 2.0
 """Grey levels of standard deviation below which an image has no shape to compare: its hash would be noise."""
 SHOWN_PAIRS = 20
 """Pairs that look alike that are named, the closest ones; the others are counted."""
-BLOCK = 1 << 22
-"""Pairs that are compared at once: 65 MB."""
 HASHED_SIZE = 128
 """Pixels of the longer side to which images are reduced first, which is faster and changes no more than a bit."""
 
@@ -162,41 +159,31 @@ def find_near_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str
 
 
 def _alike(splits: Sequence[SplitScan], digests: Mapping[Path, str], hashes: Mapping[Path, Bits]) -> Iterator[str]:
+    from scipy.sparse import triu
+    from sklearn.neighbors import radius_neighbors_graph
+
     paths = list(hashes)
     number, members = {path: row for row, path in enumerate(paths)}, np.zeros((len(paths), len(splits)), np.float32)
     for column, split in enumerate(splits):
         members[[number[path] for path in split.dataset.paths if path in number], column] = 1
     between = np.array([[apart(first.split, second.split) for second in splits] for first in splits], np.float32)
-    contents = np.unique([digests[path] for path in paths], return_inverse=True)[1] if paths else np.zeros(0)
-    signs = np.array([hashes[path] for path in paths], np.float32).reshape(-1, 64) * 2 - 1
-    count = 0
-    nearest: list[tuple[int, ...]] = []
-    for start, distances in _blocks(signs):
-        rows = slice(start, start + len(distances))
-        close = (distances <= THRESHOLD) & (members[rows] @ between @ members[start:].T > 0)
-        close &= contents[rows, None] != contents[None, start:]
-        close &= np.arange(len(distances))[:, None] < np.arange(distances.shape[1])  # each pair once
-        pairs, apart_by = np.argwhere(close), distances[close]
-        count += len(pairs)
-        closest = np.argsort(apart_by, kind="stable")[:SHOWN_PAIRS]
-        nearest += [(int(apart_by[pair]), *(int(row) for row in start + pairs[pair])) for pair in closest]
-        nearest = sorted(nearest)[:SHOWN_PAIRS]
-    for distance, one, other in nearest:
+    if not paths:
+        return
+    contents = np.unique([digests[path] for path in paths], return_inverse=True)[1]
+    bits = np.array([hashes[path] for path in paths], np.float32)  # whose squared distance is the number of bits
+    graph = triu(radius_neighbors_graph(bits, (THRESHOLD + 0.5) ** 0.5, mode="distance"), format="coo")  # a pair once
+    allowed = ((members[graph.row] @ between * members[graph.col]).sum(axis=1) > 0) & (
+        contents[graph.row] != contents[graph.col])
+    apart_by, pairs = np.rint(graph.data[allowed] ** 2).astype(int), np.stack([graph.row, graph.col], axis=1)[allowed]
+    order = np.lexsort((*pairs.T[::-1], apart_by))
+    for row in order[:SHOWN_PAIRS]:
+        distance, (one, other) = apart_by[row], pairs[row]
         places = [[split.split for column, split in enumerate(splits) if members[row, column]] for row in (one, other)]
         first, second = next((first, second) for first in places[0] for second in places[1] if apart(first, second))
         yield (f"{paths[one]}: in {first}, looks like {paths[other]} in {second} ({distance} of the 64 bits of their "
                "perceptual hashes differ); if one is made from the other, keep both in one split")
-    if count > len(nearest):
-        yield f"{count - len(nearest):,} more pairs of pictures in different splits look alike"
-
-
-def _blocks(signs: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """(first row, distances of some rows to itself and all later rows) of hashes as -1 and 1, [N, 64]."""
-    start = 0
-    while start < len(signs):
-        rows = max(1, BLOCK // (len(signs) - start))
-        yield start, (64 - signs[start:start + rows] @ signs[start:].T) / 2
-        start += rows
+    if len(order) > SHOWN_PAIRS:
+        yield f"{len(order) - SHOWN_PAIRS:,} more pairs of pictures in different splits look alike"
 
 
 def _variants(splits: Sequence[SplitScan]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.errors import DataError
-from voc_cls.files import write_aside
+from voc_cls.files import locked, write_aside
 
 Array = npt.NDArray[Any]
 
@@ -101,8 +100,7 @@ class FeatureCache:
         digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
         try:
             store.path.mkdir(parents=True, exist_ok=True)
-            with _locked(store.path / "lock", lambda: self.report(f"{title}: waiting for another process that computes "
-                                                                  "them")):
+            with locked(store.path, lambda: self.report(f"{title}: waiting for another process that computes them")):
                 for damaged in store.read():
                     self.report(f"{title}: {damaged} is damaged and computed again")
                 if all(digest in store.positions for digest in digests):
@@ -253,16 +251,3 @@ class _Store:
         wanted, positions[:, 0] = np.unique(positions[:, 0], return_inverse=True)
         return CachedRows(tuple(self.blocks[block] for block in wanted), positions, (len(positions), *self.shape),
                           self.dtype)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
-    """Only one process at a time; the kernel unlocks when a process ends, however it does. waiting: told at most once
-    that another process has the lock."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

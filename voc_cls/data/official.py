@@ -6,18 +6,17 @@ cifar10.txt) and Keras (datasets/cifar10.py) have for the same files.
 
 from __future__ import annotations
 
-import fcntl
 import filecmp
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from voc_cls.downloads import byte_bar, fetched, unpack
 from voc_cls.errors import DataError, DownloadError, UsageError
+from voc_cls.files import locked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,7 +111,7 @@ def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _alone(out):
+        with locked(out, lambda: _refuse_another(out)):
             if (out / archive.proof).exists():
                 say(f"{archive.name}: is there already, as {out / archive.proof} shows")
                 return
@@ -168,14 +167,5 @@ def _check_space(archive: OfficialArchive, out: Path, file: Path) -> None:
                         f"{needed / 1e9:.1f} GB; make room, or choose another folder with `out`")
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes from writing into the same folder; DataError where one already does."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DataError(f"{folder}: another voc-data download writes into it; wait until it is done") from None
-    finally:
-        os.close(lock)
+def _refuse_another(folder: Path) -> NoReturn:
+    raise DataError(f"{folder}: another voc-data download writes into it; wait until it is done")

@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
+from voc_cls.data.check import decode_all
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
-from voc_cls.data.files import ADVICE
-from voc_cls.data.preprocessing import Preprocessing, decode, decode_file, resize
+from voc_cls.data.preprocessing import Preprocessing, decode_file, resize
 from voc_cls.data.transforms import flip, resample
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import file_digests
-from voc_cls.image_file import decodable
-from voc_cls.image_header import FORMATS, ImageError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -255,21 +253,11 @@ def _one_thread_each(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 @contextmanager
-def naming_broken_images(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[None]:
+def naming_broken_images(paths: Sequence[Path]) -> Iterator[None]:
     """Around code that reads `paths` through tf.data: its decoding errors, which have no file name, get one."""
     import tensorflow as tf
 
     try:
         yield
     except tf.errors.OpError as error:
-        for path in paths:
-            try:
-                decode(tf.constant(decodable(path.read_bytes())), preprocessing)
-            except OSError as unreadable:
-                raise DataError(f"{path}: cannot be read ({unreadable.strerror})") from error
-            except ImageError as refused:
-                raise DataError(f"{path}: is {refused}; {ADVICE}") from error
-            except tf.errors.InvalidArgumentError:
-                raise DataError(f"{path}: is not a complete {FORMATS}; `voc-data check` lists every such file"
-                                ) from error
-        raise
+        raise next((found for found in decode_all(paths) if isinstance(found, DataError)), error) from error

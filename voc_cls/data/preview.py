@@ -51,7 +51,7 @@ def preview(dataset: Dataset, images: int, variants: int, augmentation: Augmenta
     chosen = np.sort(random.choice(len(dataset), min(images, len(dataset)), replace=False))
     draws = random.integers(2**62, size=(variants, len(chosen)))
     order = Order(np.tile(chosen, (variants, 1)), draws)
-    with naming_broken_images([dataset.paths[number] for number in chosen], preprocessing):
+    with naming_broken_images([dataset.paths[number] for number in chosen]):
         batches = [batch for steps, applied in ((order.steps_between(0, 1), Augmentation()), (order, augmentation))
                    for batch in training_batches(dataset.paths, dataset.targets, steps, preprocessing, applied)]
     levels = grey_levels(np.stack([batch.numpy() for batch, _ in batches]), preprocessing)

@@ -28,7 +28,7 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int]) -
     preprocessing = network.spec.preprocessing
     backbone, head = cut_after_convolutions(network)
     maps = [np.zeros((0, *backbone.output_shape[1:3]), np.float32)]
-    with naming_broken_images(paths, preprocessing):
+    with naming_broken_images(paths):
         for number, images in enumerate(image_batches(paths, BATCH_SIZE, preprocessing) if paths else ()):
             classes = columns[number * BATCH_SIZE:(number + 1) * BATCH_SIZE]
             features = backbone(keras.ops.convert_to_tensor(images.numpy()), training=False)

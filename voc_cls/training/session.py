@@ -53,7 +53,7 @@ class Session:
         config, train, folder = self.config, self.splits.train, self.folder
         provenance = describe_start(command, weights_digest, train, self.network.spec.preprocessing, not_repeatable)
         self.distribution.broadcast(lambda: start_folder(folder, config.settings, train.classes, provenance))
-        with naming_broken_images(self.splits.pictures, self.network.spec.preprocessing):
+        with naming_broken_images(self.splits.pictures):
             show_start(config, self.splits, self.trained, self.distribution, self.console)
             part, training = self._part(), config.training
             order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)

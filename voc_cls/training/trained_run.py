@@ -101,7 +101,7 @@ class TrainedRun:
         model = self.network.model if sizes == (preprocessing.size,) else at_any_size(self.network)
         outputs = []
         progress = PredictionProgress(title, len(paths) * len(sizes) * (1 + mirrored))
-        with progress.bar, naming_broken_images(paths, preprocessing):
+        with progress.bar, naming_broken_images(paths):
             for size in sizes:
                 batches = image_batches(paths, batch_size, replace(preprocessing, size=size), mirrored)
                 steps = -(-len(paths) * (1 + mirrored) // batch_size)  # without it Keras warns

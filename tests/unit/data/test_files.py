@@ -115,7 +115,7 @@ def test_tensorflow_decodes_every_picture_that_passes_the_quick_look(tmp_path: P
     for number, (_, content) in enumerate(GOOD.values()):
         paths.append(tmp_path / f"{number}.jpg")
         paths[-1].write_bytes(content)
-    outcomes = list(decode_all(paths, [WIDTH * HEIGHT] * len(paths)))
+    outcomes = list(decode_all(paths))
     assert [outcome for outcome in outcomes if isinstance(outcome, DataError)] == []
     assert len(outcomes) == len(GOOD)
 
@@ -125,7 +125,7 @@ def test_full_decoding_finds_what_the_quick_look_cannot_see(tmp_path: Path) -> N
     (tmp_path / "garbled.jpg").write_bytes(garbled)
     (tmp_path / "good.jpg").write_bytes(JPEG)
     assert read_header(tmp_path / "garbled.jpg") == ImageHeader("JPEG", WIDTH, HEIGHT)
-    good, broken = decode_all([tmp_path / "good.jpg", tmp_path / "garbled.jpg"], [WIDTH * HEIGHT] * 2)
+    good, broken = decode_all([tmp_path / "good.jpg", tmp_path / "garbled.jpg"])
     assert isinstance(good, Decoded)
     assert isinstance(broken, DataError)
     assert re.fullmatch(rf"{tmp_path}/garbled\.jpg: cannot be decoded \([^{{\[]+\); replace it", str(broken))

@@ -94,8 +94,7 @@ def hashes_of(count: int) -> tuple[list[Path], dict[Path, npt.NDArray[np.bool_]]
     return paths, dict(zip(paths, random.random((count, 64)) < 0.5, strict=True))
 
 
-def test_of_many_pairs_the_nearest_are_named_and_the_others_counted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(duplicates, "BLOCK", 50)
+def test_of_many_pairs_the_nearest_are_named_and_the_others_counted():
     paths, hashes = hashes_of(60)
     for number in range(30):
         hashes[paths[30 + number]] = hashes[paths[number]].copy()

@@ -235,5 +235,5 @@ def test_the_views_of_a_picture_do_not_touch_each_other(photographs: list[Path])
 
 def test_a_broken_picture_is_named_although_tf_data_knows_no_names(pictures: list[Path]):
     pictures[7].write_bytes(pictures[7].read_bytes()[:40])
-    with pytest.raises(DataError, match=r"7\.png: is a damaged PNG picture"), naming_broken_images(pictures, SMALL):
+    with pytest.raises(DataError, match=r"7\.png: is a damaged PNG picture"), naming_broken_images(pictures):
         list(image_batches(pictures, 4, SMALL))
