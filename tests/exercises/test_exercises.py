@@ -49,7 +49,7 @@ def cifar10(folder: Path) -> None:
 
 def prepare(config: Path, root: Path) -> None:
     """The data that the header's commands name."""
-    name = config.stem
+    name = config.stem.removesuffix("_better")
     if name.startswith("cifar10"):
         cifar10(root / "cifar-10-batches-py")
     elif name.startswith("dogs_vs_cats"):
