@@ -22,14 +22,6 @@ from voc_cls.files import write_aside
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WEIGHTS = ("normal", "bold")
-"""Figures use both; a bold font may have fewer characters."""
-INVISIBLE = "Cf"
-"""Unicode's category of joiners and marks of direction."""
-VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))
-"""Variation selectors, such as that of an emoji in colours."""
-
-
 @dataclass(frozen=True)
 class FigureText:
     """Makes texts drawable with `families` as Matplotlib's font.family, which is a list of fallbacks."""
@@ -73,7 +65,8 @@ class FigureText:
     def _drawn(self, character: str) -> str:
         if character not in self.undrawable:
             return character
-        invisible = unicodedata.category(character) == INVISIBLE or character in VARIANTS
+        # joiners, marks of direction and variation selectors, such as that of an emoji in colours, are invisible
+        invisible = unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f"
         return "" if invisible else ascii(character)[1:-1]
 
 
@@ -119,18 +112,14 @@ def _installed() -> tuple[str, ...]:
 
 @cache
 def _characters(family: str) -> frozenset[str]:
-    """What a family can draw in all WEIGHTS; fonts of bitmaps or colours, and of boxes for every character, nothing."""
+    """What a family can draw in bold, which figures use too and which may have fewer characters than the normal weight;
+    fonts of bitmaps or colours, and of boxes for every character, nothing."""
     from matplotlib.font_manager import FontProperties, fontManager, get_font
 
     if "Color" in family or "lastresort" in family.lower().replace(" ", ""):
         return frozenset()
-    characters: frozenset[str] | None = None
-    for weight in WEIGHTS:
-        try:
-            path = fontManager.findfont(FontProperties(family=family, weight=weight), fallback_to_default=False)
-            font = get_font(path)
-        except (ValueError, RuntimeError, OSError):
-            return frozenset()
-        drawable = frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
-        characters = drawable if characters is None else characters & drawable
-    return characters or frozenset()
+    try:
+        font = get_font(fontManager.findfont(FontProperties(family=family, weight="bold"), fallback_to_default=False))
+    except (ValueError, RuntimeError, OSError):
+        return frozenset()
+    return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()

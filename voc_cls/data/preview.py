@@ -61,19 +61,16 @@ def preview(dataset: Dataset, images: int, variants: int, augmentation: Augmenta
 
 
 def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: str, subtitle: str) -> None:
-    """Draws a PNG, written atomically: a row for every image, itself on the left, with its labels below; below the
-    variants only where they differ, with their weights. DataError where it cannot be written."""
+    """Draws a PNG, written atomically: a row for every image, itself on the left, with its labels below; if
+    images were mixed, below the variants too, with their weights. DataError where it cannot be written."""
     from matplotlib.figure import Figure
 
     columns, rows = shown.images.shape[:2]
     names = FigureText.of([title, subtitle, *classes, *shown.names])
     classes = tuple(map(names, classes))
-    captions = [[caption(shown.targets[column, row], classes, weights=column > 0) for column in range(columns)]
-                for row in range(rows)]
-    mixed = [any(text != caption(shown.targets[0, row], classes, weights=True) for text in captions[row][1:])
-             for row in range(rows)]
-    heights = [CELL + LINE * max(len(text) for text in captions[row][:columns if mixed[row] else 1])
-               for row in range(rows)]
+    captions = [[caption(targets, classes) for targets in shown.targets[:, row]] for row in range(rows)]
+    labelled = columns if (shown.targets[1:] != shown.targets[0]).any() else 1
+    heights = [CELL + LINE * max(map(len, texts[:labelled])) for texts in captions]
     with names.drawing({"axes.titlesize": 8, "axes.titlelocation": "left", "axes.labelsize": 8.5,
                         "axes.labelcolor": INK, "xaxis.labellocation": "left", "figure.constrained_layout.w_pad": 0.1,
                         "figure.constrained_layout.h_pad": 0.1}):
@@ -87,14 +84,14 @@ def draw_preview(path: Path, shown: Preview, classes: tuple[str, ...], title: st
             axes.set(xticks=[], yticks=[], frame_on=False)
             if column == 0:
                 axes.set_title(names(shown.names[row], NAME_LENGTH), color=FAINT)
-            if column == 0 or mixed[row]:
+            if column < labelled:
                 axes.set_xlabel("\n".join(captions[row][column]))
         save_figure(figure, path)
 
 
-def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...], weights: bool) -> list[str]:
+def caption(targets: npt.NDArray[np.float32], classes: tuple[str, ...]) -> list[str]:
     """The labels in lines, the largest weight first; with their weights where one is neither 0 nor 1."""
-    fractions = weights and bool(((targets > 0) & (targets < 1)).any())
+    fractions = bool(((targets > 0) & (targets < 1)).any())
     present = sorted(np.flatnonzero(targets > 0), key=lambda number: -targets[number])
     labels = [f"{classes[number]} {targets[number]:.2f}" if fractions else classes[number] for number in present]
     labels += [f"{classes[number]} (ignored)" for number in np.flatnonzero(targets == IGNORED)]

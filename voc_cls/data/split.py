@@ -15,6 +15,7 @@ from voc_cls.console import with_flags
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.groups import AUTO, Grouping
 from voc_cls.data.readers.csv import CLASS_FILE, write_list
+from voc_cls.data.statistics import count_table
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import file_digests, write_text
 
@@ -34,24 +35,18 @@ class Lists:
 
     def __rich__(self) -> Table:
         """Images of every class in every list; of folds, the range of the validation parts."""
-        from rich.table import Table
-
-        shown = {name: part for name, part in self.parts.items() if not name.startswith(("train_", "val_"))}
-        vals = [part for name, part in self.parts.items() if name.startswith("val_")]
+        shown = {"all": self.source} | {name: part for name, part in self.parts.items()
+                                        if not name.startswith(("train_", "val_"))}
+        columns: dict[str, list[int | str]] = {name: [*part.positives.values(), len(part)]
+                                               for name, part in shown.items()}
+        vals = [[*part.positives.values(), len(part)] for name, part in self.parts.items() if name.startswith("val_")]
         caption = [f"val_1 to val_{len(vals)}: smallest and largest", "train_K: all but val_K and test"] if vals else []
         caption += [f"kept together: {with_flags(self.groups)}"] if self.groups else []
         caption += [f"copies, byte by byte: {self.repeated:,}, in the list of their original"] if self.repeated else []
-        table = Table(title=f"{self.source.name}: {len(self.source):,} pictures", caption="\n".join(caption) or None)
-        for name in ("class", "all", *shown, *(["val_K"] if vals else [])):
-            table.add_column(name, justify="left" if name == "class" else "right")
-        for column, label in enumerate(self.source.classes):
-            val_counts = [int(part.labels[:, column].sum()) for part in vals]
-            table.add_row(label, *(f"{int(part.labels[:, column].sum()):,}" for part in (self.source, *shown.values())),
-                          *_range(val_counts))
-        table.add_section()
-        table.add_row("pictures", *(f"{len(part):,}" for part in (self.source, *shown.values())),
-                      *_range([len(part) for part in vals]), style="bold")
-        return table
+        if vals:
+            columns["val_K"] = [f"{min(counts):,}–{max(counts):,}" for counts in zip(*vals, strict=True)]
+        return count_table(columns, self.source.classes, title=f"{self.source.name}: {len(self.source):,} pictures",
+                           caption="\n".join(caption) or None)
 
 
 def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, seed: int, group: str = AUTO) -> Lists:
@@ -143,7 +138,3 @@ def check_free(out: Path) -> None:
     """DataError where `out` exists: lists that a run may have been trained on are never overwritten."""
     if os.path.lexists(out):
         raise DataError(f"`out` {out}: exists already; choose another folder, or delete it")
-
-
-def _range(counts: list[int]) -> list[str]:
-    return [f"{min(counts):,}–{max(counts):,}"] if counts else []

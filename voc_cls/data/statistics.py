@@ -146,13 +146,17 @@ def _range(values: npt.NDArray[Any], digits: int | None = None) -> Range:
 def table(splits: Sequence[Statistics]) -> RenderableType:
     """A table for people: counts of each class, then sizes, formats and classes that come together."""
     first, blocks = splits[0], [splits[start:start + MOST_SPLITS] for start in range(0, len(splits), MOST_SPLITS)]
+    classes = [row.name for row in first.classes]
     if len(splits) == 1:
         heading = f"{first.name}: {first.pictures:,} pictures"
         columns = OBJECTS if first.has_objects else PLAIN[:1 + any(row.only_difficult for row in first.classes)]
-        counts = [astuple(row)[1:len(columns) + 1] for row in first.classes]
-        tables = [_count_table(columns, first.classes, counts, "sum", np.sum(counts, axis=0).tolist())]
+        counts = np.array([astuple(row)[1:] for row in first.classes]).T.tolist()
+        tables = [count_table({column: (*numbers, sum(numbers)) for column, numbers in zip(columns, counts,
+                               strict=False)}, classes, "sum")]
     else:
-        heading, tables = f"{_name(first)}: pictures of each class", [_side_by_side(part) for part in blocks]
+        heading = f"{_name(first)}: pictures of each class"
+        tables = [count_table({split.split: (*(row.positive for row in split.classes), split.pictures)
+                               for split in part}, classes) for part in blocks]
     return Group(Text(f"{heading}, {first.task.value}", "bold"), *tables, *map(_size_table, blocks),
                  *_remarks(splits))
 
@@ -162,22 +166,14 @@ def _name(split: Statistics) -> str:
     return split.name.removesuffix(split.split).strip()
 
 
-def _side_by_side(splits: Sequence[Statistics]) -> Table:
-    """Positive pictures of each class, in the order of the classes, a column for each split."""
-    counts = [[row.positive for row in rows] for rows in zip(*(split.classes for split in splits), strict=True)]
-    return _count_table([split.split for split in splits], splits[0].classes, counts, "pictures",
-                        [split.pictures for split in splits])
-
-
-def _count_table(columns: Sequence[str], classes: Sequence[ClassStatistics], counts: Sequence[Sequence[int]],
-                 last: str, totals: Sequence[int]) -> Table:
-    """A row of `counts` for each class, and the row `last` below them."""
+def count_table(columns: Mapping[str, Sequence[int | str]], classes: Sequence[str], last: str = "pictures",
+                **options: Any) -> Table:
+    """A row for each class, and the row `last` below them; `columns` have their numbers by what is counted."""
     shown = Table(Column("class", overflow="fold"),
-                  *(Column(column, justify="right", overflow="fold") for column in columns))
-    for row, numbers in zip(classes, counts, strict=True):
-        shown.add_row(Text(row.name), *(f"{number:,}" for number in numbers))
-    shown.add_section()
-    shown.add_row(last, *(f"{number:,}" for number in totals), style="bold")
+                  *(Column(column, justify="right", overflow="fold") for column in columns), **options)
+    for name, *numbers in zip((*classes, last), *columns.values(), strict=True):
+        shown.add_row(Text(name), *(number if isinstance(number, str) else f"{number:,}" for number in numbers))
+    shown.rows[-2].end_section, shown.rows[-1].style = True, "bold"
     return shown
 
 

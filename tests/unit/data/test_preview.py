@@ -55,10 +55,10 @@ def test_pictures_look_the_same_whatever_the_network_makes_of_their_grey_levels(
 
 
 def test_labels_have_weights_where_they_are_mixed_and_say_what_is_ignored():
-    assert caption(np.float32([1, 0, -1, 1]), CLASSES, weights=True) == ["cat, person,",
-                                                                         "dining\xa0table\xa0(ignored)"]
-    assert caption(np.float32([0.25, 0, 0, 0.75]), CLASSES, weights=True) == ["person\xa00.75, cat\xa00.25"]
-    assert caption(np.float32([0, 0, 0, 0]), CLASSES, weights=True) == ["no label"]
+    assert caption(np.float32([1, 0, -1, 1]), CLASSES) == ["cat, person,",
+                                                           "dining\xa0table\xa0(ignored)"]
+    assert caption(np.float32([0.25, 0, 0, 0.75]), CLASSES) == ["person\xa00.75, cat\xa00.25"]
+    assert caption(np.float32([0, 0, 0, 0]), CLASSES) == ["no label"]
 
 
 def test_labels_stand_below_the_variants_where_they_differ_and_else_below_the_picture_alone(tmp_path: Path):

@@ -203,7 +203,7 @@ def test_what_cannot_be_drawn_is_said_and_nothing_is_written(
         pictures: Callable[[dict[str, int]], Path], tmp_path: Path, flags: dict[str, float], found: str):
     chosen = {"test": 0.0, **flags} if "folds" in flags else flags
     with pytest.raises(UsageError, match=found):
-        Split(pictures({"cat": 20, "rare": 3}), tmp_path / "lists", **chosen).run()  # type: ignore[arg-type]
+        Split(root=pictures({"cat": 20, "rare": 3}), out=tmp_path / "lists", **chosen).run()  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == ["tree"]
 
 
@@ -219,12 +219,12 @@ def test_a_rare_class_among_several_on_a_picture_is_spread_as_far_as_it_goes(sev
 
 def test_a_class_with_a_single_picture_is_named(pictures: Callable[[dict[str, int]], Path], tmp_path: Path):
     with pytest.raises(UsageError, match=r"`test` 0.15: .* single picture of the class 'rare', which"):
-        Split(pictures({"cat": 20, "rare": 1}), tmp_path / "lists").run()
+        Split(root=pictures({"cat": 20, "rare": 1}), out=tmp_path / "lists").run()
 
 
 def test_what_the_test_part_has_left_is_called_so(pictures: Callable[[dict[str, int]], Path], tmp_path: Path):
     with pytest.raises(UsageError, match=r"`folds` 20: .* without its test part has 17 pictures; choose at most 17"):
-        Split(pictures({"cat": 10, "dog": 10}), tmp_path / "lists", folds=20).run()
+        Split(root=pictures({"cat": 10, "dog": 10}), out=tmp_path / "lists", folds=20).run()
 
 
 @pytest.mark.parametrize("folds", [None, 3, 10])
@@ -243,9 +243,9 @@ def test_the_table_fits_a_terminal_of_80_columns(pictures: Callable[[dict[str, i
 def test_the_command_says_how_to_go_on(pictures: Callable[[dict[str, int]], Path], tmp_path: Path,
                                       capsys: pytest.CaptureFixture[str]):
     root = pictures({"cat": 20, "dog": 20})
-    Split(root, tmp_path / "lists").run()
+    Split(root=root, out=tmp_path / "lists").run()
     assert f"voc-train --data csv --root {tmp_path}/lists --val-split val --weights" in capsys.readouterr().out
-    Split(root, tmp_path / "folds", folds=2).run()
+    Split(root=root, out=tmp_path / "folds", folds=2).run()
     assert f"voc-train --data csv --root {tmp_path}/folds --fold 1 --weights" in capsys.readouterr().out
 
 
