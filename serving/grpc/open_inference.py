@@ -113,13 +113,15 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
         yield
 
     async def RepositoryIndex(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
-        versions = [{"name": name, "version": str(number), "state": STATES.get(version.state, "LOADING"),
-                     "reason": version.status["error_message"]}
-                    for name in self._models.names for number, version in self._models.versions(name).items()]
-        unloaded = [{"name": name, "state": "UNAVAILABLE", "reason": "unloaded"}
-                    for name in self._models.names if self._models.unloaded(name)]
+        entries = []
+        for name in self._models.names:
+            versions = self._models.versions(name)
+            entries += [{"name": name, "version": str(number), "state": STATES.get(version.state, "LOADING"),
+                         "reason": version.status["error_message"]} for number, version in versions.items()]
+            if not versions:
+                entries.append({"name": name, "state": "UNAVAILABLE", "reason": "unloaded"})
         return messages.RepositoryIndexResponse(models=[
-            entry for entry in versions + unloaded if entry["state"] == "READY" or not request.ready])
+            entry for entry in entries if entry["state"] == "READY" or not request.ready])
 
     async def RepositoryModelLoad(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
         if request.parameters:
@@ -140,7 +142,10 @@ def _version(text: str) -> tuple[int | None, str]:
 
 def _read_input(request: Any, servable: Servable) -> tuple[str, npt.NDArray[Any]]:
     """The signature that takes the input of a request, and its array. Blocks; raises InvalidArgument."""
-    raw = request.raw_input_contents
+    raw, wanted = request.raw_input_contents, [output.name for output in request.outputs[:3]]
+    if len(wanted) > len(set(wanted) & set(OUTPUTS)):  # each of many would be written
+        raise InvalidArgument(f"outputs are {', '.join(OUTPUTS)}, each once, or none for both; found "
+                              f"{', '.join(map(printable, wanted))}")
     if len(request.inputs) != 1 or request.inputs[0].name not in INPUTS:
         names = ", ".join(printable(tensor.name) for tensor in request.inputs[:5]) or "none"
         raise InvalidArgument(f"a request takes one of the inputs {', '.join(INPUTS)}, found {names}")
@@ -176,10 +181,7 @@ def _elements(tensor: Any, dtype: str) -> npt.NDArray[Any]:
 def _response(request: Any, scores: Outputs, servable: Servable) -> Any:
     """The outputs in the form of the request; with the parameter `classification`, the best labels as text."""
     response = messages.ModelInferResponse(model_name=servable.name, model_version=str(servable.version), id=request.id)
-    for name, parameters in [(output.name, output.parameters) for output in request.outputs] or ALL_OUTPUTS:
-        if name not in OUTPUTS:
-            raise InvalidArgument(f"there is no output '{printable(name)}': name {' or '.join(OUTPUTS)}, or none for "
-                                  "both")
+    for name, parameters in {output.name: output.parameters for output in request.outputs}.items() or ALL_OUTPUTS:
         array, datatype = scores[name], "FP32"
         if "classification" in parameters:  # "VALUE:INDEX:LABEL", as Triton writes it
             best = np.argsort(-array, axis=1, kind="stable")[:, :max(1, parameters["classification"].int64_param)]

@@ -35,16 +35,11 @@ def _name(module: Any, service: str) -> str:
 
 
 def _reflection_v1() -> str:
-    """Registers the messages of grpc.reflection.v1, which grpcio-reflection lacks, and returns the service's name.
-
-    They are those of v1alpha, byte for byte, under another name.
-    """
-    file = descriptor_pb2.FileDescriptorProto()
-    reflection_pb2.DESCRIPTOR.CopyToProto(file)
-    text = text_format.MessageToString(file)
-    pool = descriptor_pool.Default()
-    pool.Add(text_format.Parse(text.replace("v1alpha", "v1"), descriptor_pb2.FileDescriptorProto()))
-    return str(pool.FindServiceByName(f"{file.package.replace('v1alpha', 'v1')}.ServerReflection").full_name)
+    """Registers grpc.reflection.v1, which grpcio-reflection lacks: v1alpha under another name. Returns the service."""
+    file = descriptor_pb2.FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    text = text_format.MessageToString(file).replace("v1alpha", "v1")
+    descriptor_pool.Default().Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
+    return "grpc.reflection.v1.ServerReflection"
 
 
 PREDICTORS = (_name(classifier_pb2, "Classifier"), _name(prediction_service_pb2, "PredictionService"),

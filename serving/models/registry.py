@@ -153,10 +153,6 @@ class ModelRegistry:
         """Serves a model no longer, but remembers it for `load`; completes even if the caller has gone."""
         await self._complete(self._unload(self._get(name)))
 
-    def unloaded(self, name: str) -> bool:
-        """Whether a caller has unloaded a model."""
-        return self._models[name].unloaded
-
     async def close(self) -> None:
         for task in self._reloads:
             task.cancel()

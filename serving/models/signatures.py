@@ -63,7 +63,7 @@ def check_input(name: str, dtype: str, shape: Sequence[int], image_size: int) ->
     if dtype != signature.dtype or not fits:
         raise InvalidArgument(f"input '{signature.input}' of signature '{name}' must be {signature.dtype} "
                               f"[{', '.join(map(str, expected_shape))}] with N at least 1, found {dtype} "
-                              f"[{', '.join(map(str, shape))}]")
+                              f"[{', '.join(map(str, shape[:8]))}{', …' if len(shape) > 8 else ''}]")
 
 
 def read_graph(version_folder: Path) -> Any:

@@ -36,6 +36,8 @@ KINDS = {bool: "bool_param", int: "int64_param", str: "string_param", float: "do
 """Where a parameter of JSON stands in an InferParameter."""
 LARGEST_BODY = 2**16
 """Bytes of JSON without tensors."""
+MOST_ENTRIES = 100
+"""Inputs, sizes of a shape, parameters and so on in JSON; a message of a million takes ten seconds."""
 
 
 def add_routes(get: Callable[..., Any], post: Callable[..., Any], service: InferenceService, max_bytes: int) -> None:
@@ -57,8 +59,10 @@ def add_routes(get: Callable[..., Any], post: Callable[..., Any], service: Infer
 
 def _handler(service: InferenceService, method: str) -> Callable[[web.Request], Any]:
     async def handle(request: web.Request) -> web.Response:
-        body = await read_body(request, LARGEST_BODY, lambda content: parse(content) if content else {})
-        given = _message(f"{method}Request", {**body(), **request.match_info})
+        body = {}
+        if request.method == "POST":
+            body = (await read_body(request, LARGEST_BODY, lambda content: parse(content) if content else {}))()
+        given = _message(f"{method}Request", {**body, **request.match_info})
         content = _plain(await getattr(service, method)(given))
         if method in ("ModelConfig", "RepositoryIndex"):  # over HTTP, what is in their only field
             (content,) = content.values()
@@ -80,7 +84,7 @@ def _message(name: str, content: dict[str, Any]) -> Any:
     try:
         return ParseDict({**typed(content), **lists}, getattr(messages, name)(), ignore_unknown_fields=True)
     except ParseError as error:
-        raise InvalidArgument(f"the body is not as the Open Inference Protocol has it: {error}") from None
+        raise InvalidArgument(f"the body is not as the Open Inference Protocol has it: {str(error)[:300]}") from None
 
 
 def _plain(message: Any) -> dict[str, Any]:
@@ -103,19 +107,32 @@ def _read(json_length: str | None, body: bytes | bytearray) -> Any:
                                   f"{length}")
         length = int(json_length)
     content, binary = parse(body[:length]), memoryview(body)[length:]
+    entries = content.get("inputs")
+    data = [entry.pop("data", None) if isinstance(entry, dict) else None for entry in entries or ()] \
+        if isinstance(entries, list) else []
+    _check_size(content)
     request = _message("ModelInferRequest", content)
-    for tensor, entry in zip(request.inputs, content.get("inputs") or (), strict=True):
+    for tensor, elements in zip(request.inputs, data, strict=True):
         if "binary_data_size" in tensor.parameters:
             size = tensor.parameters["binary_data_size"].int64_param
             request.raw_input_contents.append(bytes(binary[:max(0, size)]))
             binary = binary[max(0, size):]
         else:
             dtype = DATATYPES.get(tensor.datatype, "string")
-            request.raw_input_contents.append(pack(_elements(entry.get("data"), dtype, len(tensor.shape), tensor.name)))
+            request.raw_input_contents.append(pack(_elements(elements, dtype, len(tensor.shape), tensor.name)))
     if binary:
         raise InvalidArgument(f"the body has {len(binary)} bytes that belong to no input: send {JSON_LENGTH}, and "
                               "binary_data_size with each input")
     return request
+
+
+def _check_size(value: Any) -> None:
+    """Refuses what would take long to make a message of: lists and objects of many entries."""
+    if isinstance(value, (dict, list)):
+        if len(value) > MOST_ENTRIES:
+            raise InvalidArgument(f"the body has more than {MOST_ENTRIES} entries in a list or object beside the data")
+        for entry in value.values() if isinstance(value, dict) else value:
+            _check_size(entry)
 
 
 def _elements(data: Any, dtype: Any, rank: int, name: str) -> Any:

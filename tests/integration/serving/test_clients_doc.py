@@ -36,25 +36,28 @@ def folder(certificates: Files, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def run_block(language: str, block: str, folder: Path, server: Server,
-              secured_server: Server) -> subprocess.CompletedProcess[str]:
+def run_block(language: str, block: str, folder: Path, server: Server, secured_server: Server,
+              packages: str = "") -> subprocess.CompletedProcess[str]:
     """Runs a program of the page with the addresses, and the model's name, of the tests' servers."""
     for written, served in (("127.0.0.1:8500", server.address), ("127.0.0.1:8501", server.http.split("//")[1]),
                             ("box.example:8500", secured_server.address),
                             ("box.example:8501", secured_server.http.split("//")[1]),
-                            ("/v1/models/voc", "/v1/models/tiny")):
+                            ("/models/voc", "/models/tiny"), ('infer("voc"', 'infer("tiny"')):
         block = block.replace(written, served)
     program = [sys.executable, "-c", block] if language == "python" else ["bash", "-euo", "pipefail", "-c", block]
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False, timeout=300, env={
-        **os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "VOC_TOKEN": TOKEN})
+        **os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "VOC_TOKEN": TOKEN,
+        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))})
 
 
 @pytest.mark.parametrize(("language", "block"), BLOCKS)
-def test_it_runs(language: str, block: str, folder: Path, server: Server, secured_server: Server) -> None:
+def test_it_runs(language: str, block: str, folder: Path, server: Server, secured_server: Server,
+                 request: pytest.FixtureRequest) -> None:
     for start, needed in NEEDS.items():
         if re.search(rf"^{start} ", block, re.MULTILINE) and shutil.which(needed) is None:
             pytest.skip(f"{needed} is not installed")
-    done = run_block(language, block, folder, server, secured_server)
+    packages = str(request.getfixturevalue("triton")) if "tritonclient" in block else ""
+    done = run_block(language, block, folder, server, secured_server, packages)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -67,4 +70,4 @@ def test_what_curl_gets_is_a_row_of_probabilities(folder: Path, server: Server, 
 
 
 def test_every_kind_of_block_was_found() -> None:
-    assert [language for language, _ in BLOCKS] == ["python"] * 5 + ["sh"] * 4
+    assert [language for language, _ in BLOCKS] == ["python"] * 5 + ["sh"] * 4 + ["python", "sh"]
