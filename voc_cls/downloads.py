@@ -24,6 +24,8 @@ TIMEOUT_S = (10, 30)
 """Seconds to connect, and between two pieces of the body."""
 BREAKS = 5
 """How often one call takes up a download that broke off before it gives up; the next call takes it up again."""
+BUSY = (429, 500, 502, 503, 504)
+"""Answers after which a server is asked again."""
 PIECE = 1 << 16
 CHECKPOINT_FILE = re.compile(r"(?<=\.ckpt)\.(index|data-\d{5}-of-\d{5})$")
 """What the files of a TensorFlow checkpoint have behind its name."""
@@ -183,6 +185,8 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
         if response.status_code == 416:  # more is there than the file has: it is another one by now
             discard(to)
             raise _BrokenOffError("the file on the server has become shorter")
+        if response.status_code in BUSY:
+            raise _BrokenOffError(f"the server answered {response.status_code} {response.reason}")
         if response.status_code not in (200, 206):
             raise DownloadError(f"{url}: the server answered {response.status_code} {response.reason}; give the "
                                 "address of a mirror with `url`, or the file with `archive`")
@@ -217,27 +221,17 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
             raise _BrokenOffError(f"{part.stat().st_size:,} of {expected:,} bytes arrived")
 
 
-@contextlib.contextmanager
-def _answer(url: str, headers: dict[str, str]) -> Iterator[Any]:
+def _answer(url: str, headers: dict[str, str]) -> Any:
     """The response, its body not yet read; DownloadError when there is none."""
     import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3 import Retry
 
-    retry = Retry(total=3, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False,
-                  respect_retry_after_header=False)  # a server may ask for hours
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retry))
-        try:
-            response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
-        except (requests.RequestException, ValueError) as error:
-            found = re.search(r"\[Errno [^\]]*\] [^'\"()]+|timed out|CERTIFICATE_VERIFY_FAILED", str(error))
-            raise DownloadError(f"{url}: {urlsplit(url).hostname or 'the server'} cannot be reached "
-                                f"({found.group() if found else error}); check the network or the proxy settings, give "
-                                "another address with `url`, or bring the file and give it with `archive`") from error
-        with response:
-            yield response
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
+    except (requests.RequestException, ValueError) as error:
+        found = re.search(r"\[Errno [^\]]*\] [^'\"()]+|timed out|CERTIFICATE_VERIFY_FAILED", str(error))
+        raise DownloadError(f"{url}: {urlsplit(url).hostname or 'the server'} cannot be reached "
+                            f"({found.group() if found else error}); check the network or the proxy settings, give "
+                            "another address with `url`, or bring the file and give it with `archive`") from error
 
 
 def _pieces(response: Any) -> Iterator[bytes]:

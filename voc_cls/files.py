@@ -29,7 +29,8 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text`, UTF-8, whole or not at all."""
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    # surrogateescape: a file name is bytes, and need not be UTF-8
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -37,12 +38,12 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]],
+              line_end: str = "\r\n") -> None:
     """Writes `heading` and `rows` as a CSV, whole or not at all."""
     def write(aside: Path) -> None:
-        # surrogateescape: a file name is bytes, and need not be UTF-8
         with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator=line_end)
             writer.writerow(heading)
             writer.writerows(rows)
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from rich.bar import Bar
 from rich.cells import cell_len
@@ -22,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from voc_cls.errors import UsageError
-from voc_cls.files import write_aside
+from voc_cls.files import write_csv, write_text
 from voc_cls.prediction import Prediction
 
 SEEN = "green"
@@ -75,11 +71,12 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
     console = Console() if sys.stdout.isatty() else Console(stderr=True)
     with contextlib.closing(predictions), _progress(console, predictions, total) as counted:  # type: ignore[type-var]
         if output.file is not None:
-            write_aside(output.file, lambda aside: _write_file(aside, counted, as_csv=output.csv is not None))
+            if output.csv is not None:
+                write_csv(output.csv, COLUMNS, _rows(counted), "\n")
+            else:
+                write_text(output.file, _as_json(counted))
         elif output.json:
-            text = io.StringIO()  # if an error ends it early, nothing is printed
-            _write_json(text, counted)
-            print(text.getvalue(), end="")
+            print(_as_json(counted), end="")
         elif sys.stdout.isatty():
             _print_tables(console, counted, output.threshold)
         else:
@@ -102,35 +99,26 @@ def _progress(console: Console, predictions: Iterator[FilePrediction],
         yield iter(progress.track(predictions, total=total))
 
 
-def _write_file(path: Path, predictions: Iterable[FilePrediction], *, as_csv: bool) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        (_write_csv if as_csv else _write_json)(file, predictions)
-
-
-def _write_json(file: IO[str], predictions: Iterable[FilePrediction]) -> None:
+def _as_json(predictions: Iterable[FilePrediction]) -> str:
     """{"pictures": [{"file": …, "model": …, "version": …, "labels": [{"label": …, "probability": …}, …],
     "activation": "sigmoid", "softmax" or null}, …]}; a picture that failed also has an "error"."""
-    file.write('{\n  "pictures": [')
-    separator = "\n"
+    entries = []
     for path, prediction in predictions:
         entry = {"file": str(path), "model": prediction.model, "version": prediction.version,
                  "labels": [{"label": scored.label, "probability": scored.probability} for scored in prediction.labels],
                  "activation": prediction.activation or None}
         if prediction.error is not None:
             entry["error"] = prediction.error
-        file.write(separator + textwrap.indent(json.dumps(entry, indent=2, ensure_ascii=False), "    "))
-        separator = ",\n"
-    file.write("\n  ]\n}\n")
+        entries.append(entry)
+    return json.dumps({"pictures": entries}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _write_csv(file: IO[str], predictions: Iterable[FilePrediction]) -> None:
-    """One row per label; a picture that has none gets one row without a label."""
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(COLUMNS)
+def _rows(predictions: Iterable[FilePrediction]) -> Iterator[tuple[object, ...]]:
+    """Of the CSV: one per label; a picture that has none gets one without a label."""
     for path, prediction in predictions:
-        start = (path, prediction.model, prediction.version)
         labels = [(scored.label, f"{scored.probability:.6f}") for scored in prediction.labels] or [("", "")]
-        rows.writerows((*start, *label, prediction.error) for label in labels)
+        for label in labels:
+            yield path, prediction.model, prediction.version, *label, prediction.error
 
 
 def _print_tables(console: Console, predictions: Iterable[FilePrediction], threshold: float | None) -> None:

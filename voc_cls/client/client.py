@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import grpc
 
 from voc_cls.client import types
-from voc_cls.client.errors import ErrorTranslator, url_problem
+from voc_cls.client.errors import ErrorTranslator, Retries, url_problem
 from voc_cls.client.options import (
     MAX_MESSAGE_MB,
     ClassifyOptions,
@@ -26,7 +26,6 @@ from voc_cls.client.options import (
     plain_text_risk,
     tls_credentials,
 )
-from voc_cls.client.retry import Retries
 from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
 from voc_cls.client.types import Image, ImageSource, ModelInfo, load_image, model_info
 from voc_cls.errors import ClientError

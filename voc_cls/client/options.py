@@ -8,8 +8,7 @@ from typing import TypedDict
 
 import grpc
 
-from voc_cls.client.errors import LOOPBACK
-from voc_cls.client.retry import SERVICE_CONFIG
+from voc_cls.client.errors import LOOPBACK, SERVICE_CONFIG
 from voc_cls.client.types import Image
 from voc_cls.errors import ClientError
 from voc_cls.prediction import Prediction

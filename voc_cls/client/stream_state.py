@@ -1,6 +1,6 @@
 """The state of one classify stream: which images to send next, which are answered, which to send again.
 
-No I/O and no waiting: Client (with threads) and AsyncClient (with coroutines) do both around it.
+No I/O and no waiting: client.Stream does both around it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import grpc
 
-from voc_cls.client.errors import CLIENT_LIMIT, MESSAGE_TOO_LARGE
+from voc_cls.client.errors import CLIENT_LIMIT, MESSAGE_TOO_LARGE, Retries
 from voc_cls.client.options import ClassifyOptions, classify_request
-from voc_cls.client.retry import Retries
 from voc_cls.client.types import Image, failed, predictions
 from voc_cls.errors import ClientError
 from voc_cls.prediction import Prediction

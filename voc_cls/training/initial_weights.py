@@ -94,8 +94,8 @@ def check_same_kind(run: RunFolder, network: Network, classes: tuple[str, ...], 
 
 
 @dataclass(frozen=True)
-class Origin:
-    """How a network got the weights that it had when it was created: what a config.yaml needs to repeat it."""
+class CreatedNetwork(Network):
+    """A network that remembers how it got its weights: what a config.yaml needs to repeat it."""
 
     config: NetworkConfig
     seed: int
@@ -103,13 +103,6 @@ class Origin:
     """SHA-256 of the restored weights; None for random ones."""
     created: str
     """SHA-256 of all its weights; another one now means that it has been trained since."""
-
-
-@dataclass(frozen=True)
-class CreatedNetwork(Network):
-    """A network that remembers where its weights came from."""
-
-    origin: Origin
 
 
 def create_network(config: NetworkConfig, classes: Sequence[str], precision: str = "float32", seed: int = 0
@@ -122,8 +115,7 @@ def create_network(config: NetworkConfig, classes: Sequence[str], precision: str
         built = build_network(config.net, config.head, len(classes), policy(precision), config.image_size,
                               config.normalisation, config.cut)
     digest = source.restore(built, config.exclude, tuple(classes), None, Console(quiet=True))
-    origin = Origin(config, seed, digest, network_digest(built))
-    return CreatedNetwork(built.spec, built.head, built.model, built.entries, built.grid, origin)
+    return CreatedNetwork(**vars(built), config=config, seed=seed, digest=digest, created=network_digest(built))
 
 
 def describe_network(network: Network, trainable: str, seed: int) -> tuple[NetworkConfig, str, str | None, str]:
@@ -138,15 +130,14 @@ def describe_network(network: Network, trainable: str, seed: int) -> tuple[Netwo
                            cast("Resize", pixels.resize), trainable=trainable)
     if not isinstance(network, CreatedNetwork):
         return config, precision, now, "its network was not made by `create_network`"
-    origin = network.origin
-    config = replace(config, exclude=origin.config.exclude)
-    if origin.created != now:
+    config = replace(config, exclude=network.config.exclude)
+    if network.created != now:
         return config, precision, now, "its network had been trained before"
-    if origin.seed != seed:
-        return config, precision, now, (f"its network was created with seed={origin.seed}, the run has seed={seed}; "
+    if network.seed != seed:
+        return config, precision, now, (f"its network was created with seed={network.seed}, the run has seed={seed}; "
                                         "use one seed for both")
-    config = replace(config, weights=origin.config.weights, weights_entry=origin.config.weights_entry)
-    return config, precision, origin.digest, ""
+    config = replace(config, weights=network.config.weights, weights_entry=network.config.weights_entry)
+    return config, precision, network.digest, ""
 
 
 @contextmanager

@@ -67,24 +67,9 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
             epsilon=tf.constant(self.epsilon, variable.dtype), grad=tf.cast(gradient, variable.dtype))
 
 
-class Adam(RateFactors, FusedAdam):
-    """Adam, and with `kernel_decay` AdamW."""
-
-
-class SGD(RateFactors, keras.optimizers.SGD):  # type: ignore[misc]
-    """Stochastic gradient descent."""
-
-
-class Adagrad(RateFactors, keras.optimizers.Adagrad):  # type: ignore[misc]
-    """Adagrad (Duchi et al. 2011)."""
-
-
-class RMSprop(RateFactors, keras.optimizers.RMSprop):  # type: ignore[misc]
-    """RMSprop (Tieleman & Hinton 2012)."""
-
-
-OPTIMIZERS: dict[str, type[RateFactors]] = {"adam": Adam, "adamw": Adam, "sgd": SGD, "momentum": SGD,
-                                            "adagrad": Adagrad, "rmsprop": RMSprop}
+OPTIMIZERS = {"adam": FusedAdam, "adamw": FusedAdam, "sgd": keras.optimizers.SGD, "momentum": keras.optimizers.SGD,
+              "adagrad": keras.optimizers.Adagrad, "rmsprop": keras.optimizers.RMSprop}
+OPTIMIZERS = {name: type(kind.__name__, (RateFactors, kind), {}) for name, kind in OPTIMIZERS.items()}
 
 
 def _replicas() -> int:

@@ -7,8 +7,7 @@ import time
 import grpc
 import pytest
 
-from voc_cls.client.errors import CallError, ErrorTranslator
-from voc_cls.client.retry import Retries
+from voc_cls.client.errors import CallError, ErrorTranslator, Retries
 
 S = grpc.StatusCode
 TOO_LARGE = "Received message larger than max (70000000 vs. 67108864)"

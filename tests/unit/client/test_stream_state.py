@@ -8,9 +8,8 @@ from collections.abc import Iterable
 import grpc
 import pytest
 
-from voc_cls.client.errors import CallError, ErrorTranslator
+from voc_cls.client.errors import ATTEMPTS, CallError, ErrorTranslator, Retries
 from voc_cls.client.options import ClassifyOptions
-from voc_cls.client.retry import ATTEMPTS, Retries
 from voc_cls.client.stream_state import ENDED_EARLY, StreamState
 from voc_cls.client.types import Image, failed
 from voc_cls.prediction import Prediction
