@@ -84,15 +84,13 @@ class Check(DataSet):
     """Print JSON."""
 
     def run(self) -> None:
-        from voc_cls.data.load import scan_in_background
+        from voc_cls.data.check import check_dataset
+        from voc_cls.data.load import scan_dataset
+        from voc_cls.data.readers.split_scan import shown_classes
+        from voc_cls.data.readers.voc import CLASSES
 
-        with scan_in_background(self.data, self.root, self.split, self.classes) as wait:
-            import_tensorflow()
-            from voc_cls.data.check import check_dataset
-            from voc_cls.data.readers.split_scan import shown_classes
-            from voc_cls.data.readers.voc import CLASSES
-
-            scan = wait()
+        scan = scan_dataset(self.data, self.root, self.split, self.classes)
+        import_tensorflow()
         with quiet_stderr(), picture_bar("check", enabled=not self.json) as (start, done):
             check = check_dataset(scan, start, done)
         if self.json:
@@ -452,14 +450,10 @@ def _number(things: Sequence[object], name: str) -> str:
 
 def _flags(config: AugmentationConfig) -> str:
     """The flags of `config`, without those that are not set."""
-    default, given = AugmentationConfig(), []
-    for name, value in vars(config).items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            given.append(f"--{flag}" if value else f"--no-{flag}")
-        elif name == "augment" or value != getattr(default, name):
-            given.append(f"--{flag} {value}")
-    return " ".join(given)
+    given = {name.replace("_", "-"): value for name, value in vars(config).items()
+             if name == "augment" or value != getattr(AugmentationConfig(), name)}
+    return " ".join(f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
+                    for flag, value in given.items())
 
 
 Command = Check | Stats | Preview | Split | Suspects | Download | Demo

@@ -111,14 +111,12 @@ def _described(places: list[_Place]) -> tuple[str | None, bool]:
         if apart(first.split, second.split):
             return (f"{first.path}: in {first.split}, is byte for byte {second.path} in {second.split}"
                     f"{differ(first, second)}{more}; results on training pictures mean nothing, remove one"), True
-    for first, second in pairs:
-        if first.split == second.split and differ(first, second):
-            return (f"{first.path}: is byte for byte {second.path}, both in {first.split}{differ(first, second)}{more}"
-                    "; one label is wrong, correct it or remove the pictures"), True
-    for first, second in pairs:
-        if first.split == second.split:
-            return (f"{first.path}: is byte for byte {second.path}, both in {first.split}{more}; it counts every time, "
-                    "remove one"), False
+    same = [(differ(first, second), first, second) for first, second in pairs if first.split == second.split]
+    for differing, first, second in sorted(same, key=lambda pair: not pair[0])[:1]:
+        advice = "one label is wrong, correct it or remove the pictures" if differing else (
+            "it counts every time, remove one")
+        return (f"{first.path}: is byte for byte {second.path}, both in {first.split}{differing}{more}; {advice}",
+                bool(differing))
     return None, False
 
 

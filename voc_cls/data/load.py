@@ -6,13 +6,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -231,32 +226,3 @@ def scan_dataset(kind: DataKind, root: Roots, split: str | None = None, classes:
             scans.append(scan)
             problems += scan.problems
     return DatasetScan(kind, reader.roots, split is None, requested, tuple(scans), tuple(dict.fromkeys(problems)))
-
-
-@contextmanager
-def scan_in_background(kind: DataKind, root: Roots, split: str | None = None, classes: tuple[str, ...] = ()
-                       ) -> Iterator[Callable[[], DatasetScan]]:
-    """`scan_dataset` in a process of its own, while this one does something else, such as importing TensorFlow.
-
-    Yields a function that waits for the result. Worth it from some thousand VOC images on: annotations take 0.2 ms
-    each.
-    """
-    roots = checked_roots(kind, root)
-    splits_of(kind, roots)  # a root that is wrong is reported at once
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(1, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        future = pool.submit(scan_dataset, kind, roots, split, classes)
-
-        def wait() -> DatasetScan:
-            try:
-                return future.result()
-            except BrokenProcessPool:
-                raise DataError(f"{roots[0]}: the process that read the labels was killed, perhaps for want of memory; "
-                                "close other programs, or check one `split` at a time") from None
-
-        try:
-            yield wait
-        except BaseException:
-            for process in pool._processes.values():  # no public way before Python 3.14's kill_workers
-                process.kill()
-            raise

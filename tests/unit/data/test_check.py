@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from PIL import Image
 
 from tests.cifar10 import drawn, write_python
 from voc_cls.data.check import Check, check_dataset
-from voc_cls.data.load import scan_dataset, scan_in_background
-from voc_cls.errors import DataError
+from voc_cls.data.load import scan_dataset
 
 
 def check(data: str, root: Path, split: str | None = None) -> Check:
@@ -124,26 +122,6 @@ def test_vocs_trainval_may_share_pictures_with_train_but_val_may_not(devkit: Pat
     assert [problem.replace(f"{devkit}/", "") for problem in found.problems] == [
         "JPEGImages/000001.jpg: in train, is byte for byte JPEGImages/000002.jpg in val; results on training pictures "
         "mean nothing, remove one"]
-
-
-def test_a_scan_in_the_background_is_the_same_and_so_are_its_errors(devkit: Path, tmp_path: Path):
-    with scan_in_background("voc", devkit) as outcome:
-        there, here = outcome(), scan_dataset("voc", devkit)
-    assert check_dataset(there) == check_dataset(here)
-    with pytest.raises(DataError, match="no such folder"), scan_in_background("voc", tmp_path / "no"):
-        pass
-    (devkit / "ImageSets/Main/test.txt").unlink()
-    with scan_in_background("voc", devkit, "test") as outcome:
-        assert "no such split" in outcome().problems[0]
-
-
-def test_a_killed_scanning_process_is_an_error_and_no_endless_wait(devkit: Path):
-    earlier = set(multiprocessing.active_children())  # of tests before this one
-    with scan_in_background("voc", devkit) as wait:
-        (process,) = set(multiprocessing.active_children()) - earlier
-        process.kill()
-        with pytest.raises(DataError, match="the process that read the labels was killed"):
-            wait()
 
 
 def test_a_class_alone_is_a_problem_where_every_picture_has_one(tmp_path: Path):

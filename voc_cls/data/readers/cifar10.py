@@ -62,7 +62,6 @@ class Cifar10Reader(Reader):
         return root.name == ARCHIVE or (root / META).is_file() or (root / FOLDER / META).is_file()
 
     def _scan(self, split: str, *_: object) -> SplitScan:
-        self._check_split(split, self.splits)
         contents = _read_files(self.root, (META, *BATCHES[split]))
         (meta, meta_content), *batch_contents = contents.items()
         classes = _classes(meta_content, str(meta))

@@ -80,7 +80,6 @@ class CocoReader(Reader):
                 for path in files}
 
     def _scan(self, split: str, *_: object) -> SplitScan:
-        self._check_split(split, self._files)
         contents = {name: _read_once(path, path.stat().st_mtime_ns) for name, path in self._files.items()}
         classes = tuple(dict.fromkeys(name for content in contents.values() for name in content.classes))
         content, finder = contents[split], ImageFinder(self._files[split].parent, split)

@@ -99,9 +99,10 @@ class CsvReader(Reader):
         return not (split_for("test", (split,)) and
                     isinstance(self._why_no_list(self._files[split][0]), csv_table.NoClassesError))
 
+    def _unknown_split(self, split: str) -> DataError:
+        return (split in self._files and self._why_no_list(self._files[split][0])) or super()._unknown_split(split)
+
     def _scan(self, split: str, *_: object) -> SplitScan:
-        if split not in self._files:
-            self._check_split(split, self.splits)
         files = self._files[split]
         problems = [problem for file in files for problem in self._table(file.path).problems]
         if not any(self._table(file.path).images for file in files):

@@ -91,7 +91,6 @@ class FolderReader(Reader):
         return splits or {ALL: entries}
 
     def _scan(self, split: str, *_: object) -> SplitScan:
-        self._check_split(split, self._layout)
         classes = sorted(set().union(*(entries.classes for entries in self._layout.values())))
         problems = [problem for name in classes if (problem := class_problem(name))]
         if problems:

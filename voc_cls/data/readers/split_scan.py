@@ -54,6 +54,8 @@ class VocObject:
     """None where the annotation has none that can be used."""
     difficult: bool = False
     truncated: bool = False
+    line: int = field(default=0, compare=False)
+    """Where it is in its file."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,16 @@ class Reader(ABC):
         """Like `read_dataset`, but the problems of single images and lines are collected, not raised."""
         if self.kind != "voc" and difficult is not DifficultPolicy.IGNORE:
             raise UsageError(f"`difficult` {difficult}: only voc has difficult objects, {self.kind} has none; omit it")
+        if split not in self.splits:
+            raise self._unknown_split(split)
         scan = self._scan(split, difficult, classes)
         if classes:
             scan = choose_classes(scan, classes)
         source = Source(self.kind, self.roots, split, difficult, classes=classes)
         return replace(scan, dataset=replace(scan.dataset, source=source))
 
-    def _check_split(self, split: str, splits: Iterable[str]) -> None:
-        if split not in splits:
-            raise DataError(f"{self.root}: there is no split {split!r}; the splits are: {', '.join(splits)}")
+    def _unknown_split(self, split: str) -> DataError:
+        return DataError(f"{self.root}: there is no split {split!r}; the splits are: {', '.join(self.splits)}")
 
 
 def is_split_name(name: str) -> bool:

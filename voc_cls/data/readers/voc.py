@@ -151,16 +151,16 @@ class VocReader(Reader):
         return SplitScan(split, dataset, tuple(example.header for example in flat), tuple(problems),
                          tuple(example.objects for example in flat), (*warnings, *summed_up(findings)))
 
+    def _unknown_split(self, split: str) -> DataError:
+        path = self._devkits[0].split_list(split)
+        found = "is for the list of a class, not a split" if path.is_file() and ".." not in split else "no such split"
+        return DataError(f"{path}: {found}; the splits of {_names(self._devkits)} are: "
+                         f"{', '.join(self.splits) or 'none'}")
+
     def _having(self, split: str) -> tuple[list[Devkit], list[str]]:
         """The devkits that have a split, and a warning for each that has not."""
         devkits = self._devkits
         having = [devkit for devkit in devkits if split in devkit.splits]
-        if not having:
-            path = devkits[0].split_list(split)
-            found = "is for the list of a class, not a split" if path.is_file() and ".." not in split else (
-                "no such split")
-            raise DataError(f"{path}: {found}; the splits of {_names(devkits)} are: "
-                            f"{', '.join(self.splits) or 'none'}")
         if len(having) > 1:
             having = [devkit for devkit in having if devkit.is_annotated(split)] or having
         return having, [f"{devkit.root}: has no split {split} with annotations; {split} is of {_names(having)} alone"

@@ -47,8 +47,6 @@ class Annotation:
     """(line, what was found) of what hinders nothing."""
     filename: str = field(default="", compare=False)
     """The name of the image file, without folders; empty where the file has none."""
-    box_lines: tuple[int, ...] = field(default=(), compare=False)
-    """The line of each object."""
 
 
 def read_annotation(path: Path, classes: Sequence[str] | None = None, where: str = "") -> Annotation:
@@ -78,8 +76,7 @@ def read_annotation(path: Path, classes: Sequence[str] | None = None, where: str
             raise _error(path, element, f"<{element.tag}> in <{element.getparent().tag}> is not read as an object; "
                          "VOC's are <object> directly in <annotation>")
     objects = tuple(_object(path, element, classes, where, warnings) for element in elements)
-    return Annotation((whole[0], whole[1]) if len(whole) == 2 else None, line, objects, tuple(warnings), filename,
-                      tuple(element.sourceline for element in elements))
+    return Annotation((whole[0], whole[1]) if len(whole) == 2 else None, line, objects, tuple(warnings), filename)
 
 
 def object_names(path: Path) -> set[str]:
@@ -104,16 +101,16 @@ def compare_with_image(path: Path, annotation: Annotation, image: Path, header: 
                         "one of them belongs to another picture")
     width, height = map(max, zip(*([size] if size else [stored, header.upright_size]), strict=True))
     warnings = []
-    for item, line in zip(annotation.objects, annotation.box_lines, strict=True):
+    for item in annotation.objects:
         box = item.box
         if box is None or (box.xmin >= 0 and box.ymin >= 0 and box.xmax <= width and box.ymax <= height):
             continue  # 0: tools that count from 0
         if not (-width <= box.xmin < width and -height <= box.ymin < height
                 and 0 < box.xmax <= 2 * width and 0 < box.ymax <= 2 * height):
-            raise DataError(f"{path}:{line}: the box of {item.name!r} is ({box.xmin:g}, {box.ymin:g}) to "
+            raise DataError(f"{path}:{item.line}: the box of {item.name!r} is ({box.xmin:g}, {box.ymin:g}) to "
                             f"({box.xmax:g}, {box.ymax:g}), far outside the picture of {width} × {height} pixels; "
                             "one of them belongs to another picture")
-        warnings.append((line, BOX_OUTSIDE))
+        warnings.append((item.line, BOX_OUTSIDE))
     return warnings
 
 
@@ -151,7 +148,8 @@ def _object(path: Path, element: Any, classes: Sequence[str] | None, where: str,
     box, difficult = _box(element, warnings), _flag(path, element, "difficult")
     if difficult is None and element.find("difficult") is not None:
         warnings.append((element.find("difficult").sourceline, NOT_SET))
-    return VocObject(name, box, bool(difficult), bool(_flag(path, element, "truncated")))
+    return VocObject(name, box, bool(difficult), bool(_flag(path, element, "truncated")),
+                     element.sourceline)
 
 
 def _box(element: Any, warnings: list[tuple[int, str]]) -> Box | None:
