@@ -38,8 +38,8 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
     target = models / str(number)
     if number < 1:
         raise UsageError(f"`version` {number}: must be at least 1")
-    if target.exists():
-        raise ExportError(f"{target}: exists already and is never overwritten; omit `version` for the next one")
+    if (existing := versions(models).get(number)) is not None:
+        raise ExportError(f"{existing}: exists already and is never overwritten; omit `version` for the next one")
     trained = open_run(folder)
     try:
         models.mkdir(parents=True, exist_ok=True)
@@ -118,5 +118,10 @@ def next_version(models: Path) -> int:
     """One above the highest version below `models`; 1 if there is none."""
     if models.exists() and not models.is_dir():
         raise ExportError(f"{models}: is a file; expected the folder of the model, which holds its versions")
-    names = [path.name for path in models.iterdir()] if models.exists() else []
-    return max((int(name) for name in names if re.fullmatch(r"\d+", name)), default=0) + 1
+    return max(versions(models), default=0) + 1
+
+
+def versions(models: Path) -> dict[int, Path]:
+    """The versions below `models`: 007 is 7."""
+    paths = models.iterdir() if models.is_dir() else ()
+    return {int(path.name): path for path in paths if re.fullmatch("[0-9]+", path.name)}

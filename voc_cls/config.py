@@ -255,7 +255,7 @@ def read_yaml(path: Path, where: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """As yaml.safe_load, but a key may be there only once."""
+        """As yaml.safe_load, but a key may be there only once, and 010 is 10 as in YAML 1.2."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()
@@ -268,6 +268,10 @@ def read_yaml(path: Path, where: str) -> Any:
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 
+        def construct_int(self, node: yaml.ScalarNode) -> int:
+            return int(node.value) if node.value.isdigit() else self.construct_yaml_int(node)
+
+    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_int)
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

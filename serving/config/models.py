@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from serving.security.sanitize import LARGEST_VERSION, RULE, check_model_name, is_safe_name, is_version
+from serving.security.sanitize import LARGEST_VERSION, RULE, check_model_name, is_safe_name, version_number
 from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
 from voc_cls.errors import UsageError
 
@@ -160,9 +160,9 @@ def parse_policy(value: Any, where: str = "`versions`") -> VersionPolicy:
         latest = 1 if match[1] is None else int(match[1])
         if latest:
             return VersionPolicy("latest", latest=latest)
-    numbers = [number.strip() for number in text.split(",")]
-    if all(map(is_version, numbers)):
-        return VersionPolicy("specific", numbers=tuple(sorted({int(number) for number in numbers})))
+    numbers = [version_number(number.strip()) for number in text.split(",")]
+    if None not in numbers:
+        return VersionPolicy("specific", numbers=tuple(sorted({number for number in numbers if number is not None})))
     raise UsageError(f"{where} {text!r} is not latest, latest:2 (the two highest), all, or numbers such as 3,7")
 
 
@@ -170,14 +170,15 @@ def parse_labels(assignments: Iterable[str], policy: VersionPolicy, where: str =
     """("stable=3", "canary=4") → {"stable": 3, "canary": 4}; UsageError, beginning with `where`."""
     labels: dict[str, int] = {}
     for assignment in assignments:
-        label, equals, number = assignment.partition("=")
-        if not equals or not is_version(number):
+        label, _, digits = assignment.partition("=")
+        number = version_number(digits)
+        if number is None:
             raise UsageError(f"{where} {assignment!r} is not a label of a version: write it as stable=3")
         if label in labels:
             raise UsageError(f"{where} {assignment!r}: the label {label!r} is version {labels[label]} already; a label "
                              "is one version, a version may have several labels")
-        _check_label(label, int(number), policy, where)
-        labels[label] = int(number)
+        _check_label(label, number, policy, where)
+        labels[label] = number
     return labels
 
 

@@ -44,6 +44,8 @@ class Version:
     """Why it could not be loaded, or why it is being loaded again."""
     labels: tuple[str, ...] = ()
     """Names by which callers may ask for it."""
+    folder: Path | None = None
+    """Where it was loaded from."""
     servable: Servable | None = None
     """While it is AVAILABLE or UNLOADING, and until one whose engine has ended is closed."""
     users: int = 0
@@ -183,7 +185,7 @@ class Model:
         self._on_change()
         await self._close(version)
         version.state = VersionState.END
-        self._metrics.forget(self.settings.name, number, str(self.settings.folder / str(number)))
+        self._metrics.forget(self.settings.name, number, str(version.folder))
         log.info("model %s, version %d: unloaded", self.settings.name, number)
         self._on_change()
 
@@ -236,10 +238,10 @@ class Model:
     async def _load_version(self, number: int) -> None:
         """Loads a version; `versions` then has it, or why it could not be loaded."""
         version = self.versions[number]
-        version.state = VersionState.LOADING
+        version.state, version.folder = VersionState.LOADING, self._folders.version(number)
         self._on_change()
         try:
-            version.servable = await self._load(self.settings.name, number, self.settings.folder / str(number))
+            version.servable = await self._load(self.settings.name, number, version.folder)
         except asyncio.CancelledError:
             version.state = VersionState.START
             raise

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import ServeError
-from serving.security.sanitize import is_version
+from serving.security.sanitize import version_number
+
+log = logging.getLogger(__name__)
 
 SAVED_MODEL = "saved_model.pb"
 
@@ -19,13 +23,19 @@ class ModelFolder:
     """The contents of a model's folder at one moment."""
 
     path: Path
-    versions: tuple[int, ...]
-    """Ascending."""
+    names: Mapping[int, str]
+    """Version → name of its folder, such as 7 or 007; versions ascending."""
     others: tuple[str, ...]
     """Names that are not version numbers, so never served, such as voc-export's unfinished folders."""
+    doubles: tuple[str, ...] = ()
+    """Folders that are not served, as another is the same version; such as 007 beside 7."""
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        return tuple(self.names)
 
     def version(self, number: int) -> Path:
-        return self.path / str(number)
+        return self.path / self.names[number]
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -36,15 +46,18 @@ def read_model_folder(path: Path) -> ModelFolder:
     if (path / SAVED_MODEL).exists():
         raise ServeError(_is_a_saved_model(path.resolve()))
     children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
-    versions = sorted(int(child.name) for child in children if child.is_dir() and is_version(child.name))
-    if not versions:
+    numbers = {child.name: version_number(child.name) for child in children if child.is_dir()}
+    # of several names the last one, which is the shortest: as TensorFlow Serving chooses
+    names = {number: name for name, number in numbers.items() if number is not None}
+    if not names:
         raise ServeError(_has_no_versions(path, children))
-    return ModelFolder(path, tuple(versions),
-                       tuple(child.name for child in children if not (child.is_dir() and is_version(child.name))))
+    return ModelFolder(path, dict(sorted(names.items())),
+                       tuple(child.name for child in children if numbers.get(child.name) is None),
+                       tuple(name for name, number in numbers.items() if number is not None and names[number] != name))
 
 
 def _is_a_saved_model(path: Path) -> str:
-    if is_version(path.name):
+    if version_number(path.name) is not None:
         return (f"`model_dir` {path} is one version of a model: pass the folder above it, {path.parent}, "
                 "and its highest version is served")
     return (f"`model_dir` {path} is a SavedModel, not a folder of versions: move it to {path / '1'} "
@@ -53,7 +66,7 @@ def _is_a_saved_model(path: Path) -> str:
 
 def _has_no_versions(path: Path, children: list[Path]) -> str:
     models = [child for child in children
-              if child.is_dir() and any(is_version(grandchild.name) for grandchild in child.iterdir())]
+              if child.is_dir() and any(version_number(grandchild.name) is not None for grandchild in child.iterdir())]
     if models:
         return f"`model_dir` {path} holds models, not the versions of one: pass {' or '.join(map(str, models))}"
     if (path / "config.yaml").exists():
@@ -79,6 +92,7 @@ def fingerprint(version_folder: Path) -> tuple[tuple[str, int, int], ...]:
 class _VersionFolder:
     """One version's folder as it was at the last look."""
 
+    path: Path
     fingerprint: object
     settled: bool
     """Whether it was the same at the last two looks, so it is not being copied."""
@@ -92,6 +106,7 @@ class VersionFolders:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folders: dict[int, _VersionFolder] = {}
+        self._doubles: tuple[str, ...] = ()
         self._unreadable = False
 
     async def look(self, settled: bool) -> None:
@@ -101,6 +116,11 @@ class VersionFolders:
         """
         was_unreadable, self._unreadable = self._unreadable, True
         on_disk = await asyncio.to_thread(read_model_folder, self.path)
+        if on_disk.doubles != self._doubles:
+            self._doubles = on_disk.doubles
+            for name in on_disk.doubles:
+                log.warning("%s is ignored, as %s is the same version: remove one of them", on_disk.path / name,
+                            on_disk.version(int(name)))
         folders = {}
         for number in on_disk.versions:
             content = await asyncio.to_thread(fingerprint, on_disk.version(number))
@@ -108,13 +128,17 @@ class VersionFolders:
             same = before is not None and before.fingerprint == content
             # after an unreadable folder failed versions are tried again: the disk may have been the reason
             failed = before is not None and before.failed and same and not was_unreadable
-            folders[number] = _VersionFolder(content, settled or same, failed)
+            folders[number] = _VersionFolder(on_disk.version(number), content, settled or same, failed)
         self._folders, self._unreadable = folders, False
 
     @property
     def loadable(self) -> list[int]:
         """Versions that exist and have not failed as they are, ascending."""
         return [number for number, folder in sorted(self._folders.items()) if not folder.failed]
+
+    def version(self, number: int) -> Path:
+        """The folder of a version, one of `loadable`."""
+        return self._folders[number].path
 
     def settled(self, number: int) -> bool:
         """Whether a version is complete, as far as can be known."""

@@ -157,7 +157,8 @@ def read_bytes(value: Any, where: str) -> bytes:
     if isinstance(value, str):
         raise InvalidArgument(f"{where} is a plain string: send the base64 of the bytes, as {{\"{BASE64}\": \"…\"}}")
     if not is_bytes(value) or not isinstance(value[BASE64], str):
-        raise InvalidArgument(f"{where} must be {{\"{BASE64}\": \"…\"}}, found {kind(value)}")
+        found = f"{{\"{BASE64}\": {kind(value[BASE64])}}}" if is_bytes(value) else kind(value)
+        raise InvalidArgument(f"{where} must be {{\"{BASE64}\": \"…\"}}, found {found}")
     try:
         prefix = DATA_URL.match(value[BASE64])
         text = value[BASE64][prefix.end() if prefix else 0:].encode("ascii").translate(URL_SAFE, WHITESPACE)
@@ -224,8 +225,11 @@ def _named(value: dict[str, Any], signature: Signature, where: str) -> Any:
 
 
 def _read_strings(value: Any, where: str) -> npt.NDArray[np.object_]:
+    """A list of pictures, or one without a list around it, which TensorFlow Serving's column format allows."""
     if not isinstance(value, list):
-        raise InvalidArgument(f"{where} must be a list of pictures, found {kind(value)}")
+        array = np.empty(1, dtype=object)
+        array[0] = read_bytes(value, where)
+        return array
     array = np.empty(len(value), dtype=object)
     for index, item in enumerate(value):
         array[index] = read_bytes(item, f"{where}[{index}]")

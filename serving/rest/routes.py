@@ -34,7 +34,7 @@ from serving.rest.json import (
 )
 from serving.rest.open_inference import add_routes
 from serving.rest.openapi import describe
-from serving.security.sanitize import printable
+from serving.security.sanitize import printable, version_number
 from serving.telemetry.metrics import Metrics
 
 MODEL = "/v1/models/{name:[^/:]+}"
@@ -129,11 +129,13 @@ class RestApi:
 def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
     """Name, version and label of a URL."""
     parts: dict[str, Any] = dict(request.match_info)
-    version = parts.get("version")
-    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 20):
-        raise InvalidArgument(f"'{printable(version)}' in the URL is not a version: write its number, or /labels/ "
-                              "for a label")
-    return parts["name"], None if version is None else int(version), parts.get("label", "")
+    name, text, label = parts["name"], parts.get("version"), parts.get("label", "")
+    if text is None:
+        return name, None, label
+    if (number := version_number(text)) is None:
+        raise InvalidArgument(f"'{printable(text)}' in the URL is not a version: write its number, or /labels/ for a "
+                              "label")
+    return name, number, label
 
 
 def _predict_input(read: Callable[[], dict[str, Any]], servable: Servable) -> PredictInput:

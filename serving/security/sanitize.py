@@ -24,9 +24,13 @@ def is_safe_name(name: str) -> bool:
     return NAME.fullmatch(name) is not None
 
 
-def is_version(name: str) -> bool:
-    """Whether a folder's name is a version: a whole number in its plain form (12, not 012, +12 or 1e3)."""
-    return re.fullmatch(r"0|[1-9][0-9]{0,18}", name) is not None and int(name) <= LARGEST_VERSION
+def version_number(text: str) -> int | None:
+    """The version that a folder's name, a URL or a flag means, as TensorFlow Serving reads it: 007 is 7.
+
+    None if it is not a whole number in ASCII digits, such as +12 or 1e3.
+    """
+    digits = re.fullmatch(r"0*([0-9]{1,19})", text)
+    return int(digits[1]) if digits and int(digits[1]) <= LARGEST_VERSION else None
 
 
 def check_model_name(name: str, where: str) -> None:

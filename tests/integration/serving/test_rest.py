@@ -90,6 +90,13 @@ def test_every_signature_answers_as_the_saved_model_does(http: requests.Session,
             np.testing.assert_allclose(np.array(found, np.float32), tensor.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_a_column_of_one_picture_needs_no_list(http: requests.Session, url: str, pictures: list[bytes]) -> None:
+    listed = http.post(f"{url}:predict", json={"inputs": [b64(pictures[0])]}, timeout=20)
+    for inputs in (b64(pictures[0]), {"image_bytes": b64(pictures[0])}):
+        response = http.post(f"{url}:predict", json={"inputs": inputs}, timeout=20)
+        assert (response.status_code, response.content) == (200, listed.content)
+
+
 def test_the_numbers_are_the_very_float32_that_grpc_answers(http: requests.Session, url: str, server: Server) -> None:
     tensor = np.random.default_rng(1).normal(0, 50, (1, SIZE, SIZE, 3)).astype(np.float32)
     body = {"signature_name": "predict_tensors", "inputs": tensor.tolist()}

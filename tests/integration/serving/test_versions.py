@@ -56,6 +56,19 @@ def models(server_of_models: ServedModels) -> Iterator[ServedModels]:
         server_of_models.reload(before)
 
 
+def test_a_folder_named_007_is_version_7_however_it_is_named(models: ServedModels) -> None:
+    shutil.copytree(models.root / "first" / "1", models.root / "padded" / "007")
+    models.serve("padded", {"specific": {"versions": [7]}}, {"stable": 7})
+    assert models.states("padded") == {7: "AVAILABLE"}
+    for path in ("versions/7", "versions/007", "labels/stable"):
+        code, body = models.server.get(f"/v1/models/padded/{path}")
+        assert (code, json.loads(body)["model_version_status"][0]["version"]) == (200, "7")
+    shutil.copytree(models.root / "first" / "1", models.root / "padded" / "07")
+    until(lambda: f"{models.root}/padded/007 is ignored, as {models.root}/padded/07 is the same version: remove one of "
+                  "them" in models.server.errors.read_text())
+    assert models.classify("padded", version=7) == 7
+
+
 class Callers:
     """Threads that call a model again and again; `versions` are those that answered, in order."""
 

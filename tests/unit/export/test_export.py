@@ -186,9 +186,15 @@ def test_an_existing_version_is_never_overwritten(run: Path, exported: Path):
     assert (exported / "saved_model.pb").stat() == before
 
 
+def test_a_version_whose_folder_has_zeros_in_front_exists_too(run: Path, tmp_path: Path):
+    (tmp_path / "007").mkdir()
+    with pytest.raises(ExportError, match="007: exists already"):
+        export_run(run, tmp_path, version=7)
+
+
 def test_the_next_version_is_one_above_the_highest(tmp_path: Path):
     assert next_version(tmp_path / "new") == 1
-    for name in ("3", "12", "notes", ".aside-1"):
+    for name in ("3", "012", "notes", ".aside-1"):
         (tmp_path / name).mkdir()
     assert next_version(tmp_path) == 13
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from serving.errors import ServeError
-from serving.models.version_folders import is_version, read_model_folder
+from serving.models.version_folders import VersionFolders, read_model_folder
+from serving.security.sanitize import version_number
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     """models/voc/{1,9,10} and some other things."""
-    for name in ("1", "9", "10", "012", "tmp-11", ".aside-3"):
+    for name in ("1", "9", "10", "012", "007", "07", "tmp-11", ".aside-3"):
         (tmp_path / "models" / "voc" / name).mkdir(parents=True)
     (tmp_path / "models" / "voc" / "README").write_text("")
     (tmp_path / "models" / "voc" / "10" / "saved_model.pb").write_bytes(b"")
@@ -22,14 +24,31 @@ def models(tmp_path: Path) -> Path:
 
 def test_versions_are_sorted_as_numbers_and_other_names_are_noted(models: Path) -> None:
     folder = read_model_folder(models / "voc")
-    assert folder.versions == (1, 9, 10)
-    assert folder.others == ("012", "README", "tmp-11")
+    assert folder.versions == (1, 7, 9, 10, 12)
+    assert folder.others == ("README", "tmp-11")
     assert folder.version(10) == models / "voc" / "10"
+    assert folder.version(12) == models / "voc" / "012"
 
 
-@pytest.mark.parametrize("name", ["", "-1", "+1", "1.0", "01", "1e3", "v1", "²", "٣", str(2**63)])
-def test_a_version_is_a_whole_number_in_its_plain_form(name: str) -> None:
-    assert not is_version(name)
+def test_of_two_folders_of_one_version_the_shorter_name_is_taken_and_the_other_told(
+        models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_model_folder(models / "voc").version(7) == models / "voc" / "07"  # as TensorFlow Serving
+    folders = VersionFolders(models / "voc")
+    for _ in range(2):
+        asyncio.run(folders.look(settled=True))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{models}/voc/007 is ignored, as {models}/voc/07 is the same version: remove one of them"]
+
+
+@pytest.mark.parametrize("name", ["", "-1", "+1", "1.0", " 1", "1_0", "1e3", "v1", "²", "٣", str(2**63)])
+def test_a_version_is_a_whole_number_in_digits(name: str) -> None:
+    assert version_number(name) is None
+
+
+@pytest.mark.parametrize(("name", "number"), [("0", 0), ("000", 0), ("7", 7), ("007", 7), ("010", 10),
+                                              (f"00{2**63 - 1}", 2**63 - 1)])
+def test_zeros_in_front_change_no_version(name: str, number: int) -> None:
+    assert version_number(name) == number
 
 
 def message(path: Path) -> str:

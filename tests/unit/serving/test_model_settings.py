@@ -13,7 +13,7 @@ from voc_cls.errors import UsageError
 
 @pytest.mark.parametrize(("text", "wanted"), [
     ("latest", (12,)), ("latest:1", (12,)), ("latest:2", (7, 12)), ("latest:9", (1, 3, 7, 12)),
-    ("all", (1, 3, 7, 12)), ("3", (3,)), ("7,3", (3, 7)), ("3, 8, 12", (3, 12)), ("5", ()),
+    ("all", (1, 3, 7, 12)), ("3", (3,)), ("7,3", (3, 7)), ("007,03", (3, 7)), ("3, 8, 12", (3, 12)), ("5", ()),
 ])
 def test_a_policy_chooses_among_the_versions_on_disk(text: str, wanted: tuple[int, ...]) -> None:
     assert parse_policy(text).wanted((7, 1, 12, 3)) == wanted
@@ -21,7 +21,7 @@ def test_a_policy_chooses_among_the_versions_on_disk(text: str, wanted: tuple[in
     assert parse_policy(str(parse_policy(text))) == parse_policy(text)
 
 
-@pytest.mark.parametrize("text", ["", "newest", "latest:", "latest:0", "latest:-1", "latest:x", "3,", "3,x", "-3", "03",
+@pytest.mark.parametrize("text", ["", "newest", "latest:", "latest:0", "latest:-1", "latest:x", "3,", "3,x", "-3",
                                   "ALL", "1.5", "latest:²", "9" * 30])
 def test_a_policy_that_is_none_names_those_there_are(text: str) -> None:
     with pytest.raises(UsageError, match=r"^`versions` '.*' is not latest, latest:2 \(the two highest\), all, or"):
@@ -32,7 +32,7 @@ def test_the_flags_say_one_model_with_the_name_of_its_folder(tmp_path: Path, mon
     (tmp_path / "voc").mkdir()
     monkeypatch.chdir(tmp_path / "voc")
     assert model_settings(ModelsConfig(Path("."))) == (ModelSettings("voc", Path(".")),)
-    assert model_settings(ModelsConfig(Path("."), "cats", "3,4", ("stable=3", "old=3", "canary=4"))) == (
+    assert model_settings(ModelsConfig(Path("."), "cats", "3,4", ("stable=3", "old=003", "canary=4"))) == (
         ModelSettings("cats", Path("."), VersionPolicy("specific", numbers=(3, 4)),
                       {"stable": 3, "old": 3, "canary": 4}),)
 
@@ -41,12 +41,12 @@ def test_a_file_says_several_models_in_folders_relative_to_itself(tmp_path: Path
     file = tmp_path / "models.yaml"
     file.write_text("- {name: cats, path: models/voc, versions: [3, 7], labels: {stable: 3}}\n"
                     "- {path: /data/dogs, versions: latest:2}\n"
-                    "- {name: birds, path: ../birds, versions: 4}\n"
+                    "- {name: birds, path: ../birds, versions: 010, labels: {stable: 010}}\n"
                     "- {name: cows, path: cows, labels: }\n")
     assert model_settings(ModelsConfig(models_file=file)) == (
         ModelSettings("cats", tmp_path / "models/voc", VersionPolicy("specific", numbers=(3, 7)), {"stable": 3}),
         ModelSettings("dogs", Path("/data/dogs"), VersionPolicy("latest", latest=2)),
-        ModelSettings("birds", tmp_path / "../birds", VersionPolicy("specific", numbers=(4,))),
+        ModelSettings("birds", tmp_path / "../birds", VersionPolicy("specific", numbers=(10,)), {"stable": 10}),
         ModelSettings("cows", tmp_path / "cows"),
     )
 

@@ -53,6 +53,18 @@ def test_bytes_come_in_rows_or_columns_bare_or_by_name(content: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("content", [
+    {"instances": [b64(b"one")]}, {"instances": [{"image_bytes": b64(b"one")}]},
+    {"inputs": b64(b"one")}, {"inputs": [b64(b"one")]},
+    {"inputs": {"image_bytes": b64(b"one")}}, {"inputs": {"image_bytes": [b64(b"one")]}},
+])
+def test_a_single_picture_may_come_in_every_form_of_tensorflow_serving(content: dict[str, Any]) -> None:
+    """The forms of its api_rest.md, and what its json_tensor.cc takes beside them: a column of one value."""
+    tensor = read_predict_input(content, "serving_default", SIZE)
+    assert tensor.array.tolist() == [b"one"]
+    assert {tensor.form} == set(content)
+
+
+@pytest.mark.parametrize("content", [
     {"instances": [IMAGE, IMAGE]}, {"instances": [{"images": IMAGE}, {"images": IMAGE}]},
     {"inputs": [IMAGE, IMAGE]}, {"inputs": {"images": [IMAGE, IMAGE]}}])
 def test_nested_lists_become_uint8_images(content: dict[str, Any]) -> None:
@@ -82,7 +94,17 @@ def test_numbers_become_the_nearest_float32() -> None:
      "instances[0] is a plain string: send the base64 of the bytes, as {\"b64\": \"…\"}"),
     ("serving_default", {"instances": [b64(b"x"), 3]}, "instances[1] must be {\"b64\": \"…\"}, found a number"),
     ("serving_default", {"instances": [b64(b"x"), {"b64": 3}]},
-     "instances[1] must be {\"b64\": \"…\"}, found an object"),
+     "instances[1] must be {\"b64\": \"…\"}, found {\"b64\": a number}"),
+    ("serving_default", {"inputs": {"b64": 5}}, "inputs must be {\"b64\": \"…\"}, found {\"b64\": a number}"),
+    ("serving_default", {"inputs": {"image_bytes": {"b64": None}}}, "found {\"b64\": null}"),
+    ("serving_default", {"inputs": {"image_bytes": [{"b64": ["x"]}]}},
+     "inputs[0] must be {\"b64\": \"…\"}, found {\"b64\": a list}"),
+    ("serving_default", {"inputs": [[b64(b"x")]]}, "inputs[0] must be {\"b64\": \"…\"}, found a list"),
+    ("serving_default", {"inputs": "/9j/4AAQ"}, "inputs is a plain string: send the base64 of the bytes"),
+    ("serving_default", {"inputs": 5}, "inputs must be {\"b64\": \"…\"}, found a number"),
+    ("serving_default", {"inputs": {}}, "inputs must have the one input 'image_bytes', found none"),
+    ("serving_default", {"instances": b64(b"x")}, "\"instances\" must be a list with one value for each picture, found "
+                                                  "an object"),
     ("serving_default", {"instances": [b64(b"x"), {"b64": "a*b="}]}, "instances[1] is not base64"),
     ("serving_default", {"instances": [{"b64": "YWJj*"}]}, "instances[0] is not base64"),
     ("serving_default", {"instances": [{"b64": "YQ==YQ=="}]}, "instances[0] is not base64"),
@@ -93,7 +115,6 @@ def test_numbers_become_the_nearest_float32() -> None:
     ("serving_default", {"instances": [{"image_bytes": b64(b"x"), "more": 1}]}, "found 'image_bytes', 'more'"),
     ("serving_default", {"instances": [b64(b"x"), {"image_bytes": b64(b"x")}]}, "instances[1] is an object by name"),
     ("serving_default", {"instances": [{"image_bytes": b64(b"x")}, b64(b"x")]}, "instances[1] is no object by name"),
-    ("serving_default", {"inputs": b64(b"x")}, "inputs must be a list of pictures, found an object"),
     ("serving_default", {"inputs": {"image_bytes": []}},
      "must be string [N] with N at least 1, found string [0]"),
     ("predict_images", {"instances": [IMAGE[0]]}, "instances must be lists nested 4 deep, found a number at depth 3"),
