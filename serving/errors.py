@@ -15,6 +15,7 @@ StatusError            a call is answered with a gRPC status and one sentence
 
 from __future__ import annotations
 
+import random
 from typing import ClassVar, Literal
 
 import grpc
@@ -75,6 +76,10 @@ class ResourceExhausted(StatusError):
 class Unavailable(StatusError):
     status = grpc.StatusCode.UNAVAILABLE
     http = 503
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        """`retry_after`: by default about a second, not the same for all callers: engines take some to start."""
+        super().__init__(message, random.uniform(0.5, 1) if retry_after is None else retry_after)
 
 
 class DeadlineExceeded(StatusError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -11,7 +12,7 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
-from serving.errors import InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
+from serving.errors import DeadlineExceeded, InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
 from serving.request_context import REQUEST_ID, current_request
 from serving.request_middleware import IncomingRequest, RequestMiddleware
 from serving.security.auth import group_of
@@ -36,11 +37,14 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
                         content_type="application/json")
 
 
-def http_middleware(middleware: RequestMiddleware) -> Middleware:
-    """Wraps every request but health checks; reading metrics needs a key, but is not limited or counted."""
+def http_middleware(middleware: RequestMiddleware, seconds: float) -> Middleware:
+    """Wraps every request but health checks; reading metrics needs a key, but is not limited or counted.
+
+    `seconds`: how long a request may take, from its head to its answer; 0: no limit.
+    """
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-        incoming = _incoming(request)
+        incoming = _incoming(request, asyncio.get_running_loop().time() + seconds if seconds else None)
         group = group_of(incoming.method)
         if group == "health":
             return await handler(request)
@@ -48,7 +52,17 @@ def http_middleware(middleware: RequestMiddleware) -> Middleware:
             middleware.authenticator.client(incoming.method, incoming.headers, incoming.peer, incoming.certificate_name)
             return await handler(request)
         with middleware.around(incoming) as context:
-            response = await handler(request)
+            try:
+                async with asyncio.timeout_at(context.deadline) as timeout:
+                    response = await handler(request)
+            except TimeoutError:
+                if not timeout.expired():
+                    raise
+                if not request.content.is_eof():
+                    raise DeadlineExceeded(f"the body did not arrive within {seconds:g} s (`http_timeout`)",
+                                           http=408) from None
+                raise DeadlineExceeded(f"the answer was not ready within {seconds:g} s (`http_timeout`): send fewer "
+                                       "pictures in one call, or try again when this server has less to do") from None
             context.http_status = response.status
             response.headers[REQUEST_ID] = context.id
             return response
@@ -67,20 +81,23 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
-def _incoming(request: web.Request) -> IncomingRequest:
+def _incoming(request: web.Request, deadline: float | None) -> IncomingRequest:
     resource = request.match_info.route.resource
     route = PATTERN.sub("", resource.canonical) if resource is not None else printable(request.path)
     return IncomingRequest(f"{request.method} {route}", "REST", tuple(request.headers.items()), request.remote or "",
-                           http_certificate_name(request.transport))
+                           http_certificate_name(request.transport), deadline)
 
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers StatusErrors with their HTTP status."""
     try:
-        return await handler(request)
+        response = await handler(request)
     except StatusError as error:
-        return error_response(error)
+        response = error_response(error)
+    if response.status == 503:
+        response.headers.setdefault("Retry-After", "1")  # of health, which is no error
+    return response
 
 
 def error_response(error: StatusError) -> web.Response:

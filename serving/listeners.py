@@ -10,6 +10,7 @@ import resource
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from aiohttp import web
@@ -38,6 +39,14 @@ IMMEDIATELY = 0.001
 """Seconds; to aiohttp 0 means no limit."""
 
 http_log = logging.getLogger("serving.http")
+
+
+class AnonymousRequest(web.Request):
+    """Its response has no header `Server`, which would tell attackers the version of aiohttp."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:  # also of what is not HTTP, unlike the signal
+        await super()._prepare_hook(response)
+        response.headers.popall("Server", None)
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,8 @@ async def open_http(config: ServeConfig, application: web.Application, context: 
                            auto_decompress=False,  # rest.json does, within its limit
                            shutdown_timeout=grace + 60)  # the grace ends where the calls are counted
     await runner.setup()
+    if runner.server is not None:
+        runner.server.request_factory = partial(application._make_request, _cls=AnonymousRequest)
     if ports.http_port < 0:
         return HttpListener(runner, None)
     try:

@@ -16,7 +16,7 @@ import grpc
 
 from serving.errors import Internal, ResourceExhausted, StatusError, Unavailable
 from serving.request_context import FAILED, REQUEST_ID, Headers, RequestContext, Stage, current_request
-from serving.security.auth import Authenticator, identity
+from serving.security.auth import Authenticator, group_of, identity
 from serving.security.limits import ClientLimits
 from serving.security.sanitize import printable
 from serving.telemetry.logs import Logs
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TRANSIT_SECONDS = 0.1
+"""How much earlier a caller's own clock may end a call than its deadline as seen here, after the way of the call."""
 CLOSED_SECONDS = 0.3
 """How long new requests are refused before the ports are closed. gRPC answers CANCELLED, which no client retries, to
 requests that arrive while it closes a connection; by then clients have got UNAVAILABLE with a longer retry_after."""
@@ -67,6 +69,7 @@ class RequestMiddleware:
     def around(self, incoming: IncomingRequest) -> Iterator[RequestContext]:
         """Wraps the handling of a request and makes it the current one of the running task.
 
+        Polls of a model's status are always answered, and neither limited nor counted.
         Raises StatusError if it is refused. What the block raises is counted and logged by its kind; of another error
         than a StatusError the caller learns no more than Internal.
         """
@@ -74,7 +77,8 @@ class RequestMiddleware:
         request = RequestContext(_request_id(incoming.headers), incoming.method,
                                  identity(incoming.peer, incoming.certificate_name), incoming.deadline)
         times = _StageTimes()
-        self.in_flight += 1
+        is_poll = group_of(incoming.method) == "status"
+        self.in_flight += not is_poll
         status = grpc.StatusCode.OK
         trace = None if self._tracer is None else self._tracer.begin(request, incoming.headers)
 
@@ -86,20 +90,23 @@ class RequestMiddleware:
 
         request.on_stage = on_stage
         current_request.set(request)
-        with self._metrics.in_flight(incoming.entrypoint):
+        with contextlib.nullcontext() if is_poll else self._metrics.in_flight(incoming.entrypoint):
             try:
                 request.client = self.authenticator.client(incoming.method, incoming.headers, incoming.peer,
                                                            incoming.certificate_name)
-                self._admit()
-                with self.limits.admitted(request.client):
+                if is_poll:
                     yield request
+                else:
+                    self._admit()
+                    with self.limits.admitted(request.client):
+                        yield request
             except StatusError as error:
                 status, request.http_status = error.status, error.http
                 if isinstance(error, ResourceExhausted):
                     self._metrics.shed(request.model, error.reason)
                 raise
             except asyncio.CancelledError:
-                late = request.deadline is not None and time.monotonic() >= request.deadline
+                late = request.deadline is not None and time.monotonic() >= request.deadline - TRANSIT_SECONDS
                 status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
                 raise
             except Exception:
@@ -108,17 +115,22 @@ class RequestMiddleware:
                 raise Internal(FAILED) from None
             finally:
                 seconds = time.monotonic() - begin
-                self.in_flight -= 1
-                if status is grpc.StatusCode.OK:
-                    self.answered += 1
-                    self._metrics.answered(request.model, times.images)
-                else:
-                    self.failed += 1
-                self._metrics.request(request.model, incoming.method, incoming.entrypoint, status, seconds,
-                                      times.runtime)
+                if not is_poll:
+                    self._count(request, incoming.entrypoint, status, seconds, times)
                 if trace is not None:
                     trace.end(request, status)
-                self._logs.access(request, status, seconds, times.spent)
+                self._logs.access(request, status, seconds, times.spent, is_poll)
+
+    def _count(self, request: RequestContext, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,
+               times: _StageTimes) -> None:
+        """A request has ended."""
+        self.in_flight -= 1
+        if status is grpc.StatusCode.OK:
+            self.answered += 1
+            self._metrics.answered(request.model, times.images)
+        else:
+            self.failed += 1
+        self._metrics.request(request.model, request.method, entrypoint, status, seconds, times.runtime)
 
     def _admit(self) -> None:
         if self.closed:

@@ -104,7 +104,8 @@ class Server:
 
         rest = RestApi(self._models, self._config.max_message_bytes, self._metrics, self._config.security.cors_origin)
         self._metrics.watch(self._snapshot)
-        http = await open_http(self._config, rest.application(http_middleware(self._middleware)),
+        http = await open_http(self._config, rest.application(
+            http_middleware(self._middleware, self._config.ports.http_timeout)),
                                self._certificates.http_context() if self._certificates else None)
         try:
             stop_event = StopEvent()

@@ -34,6 +34,9 @@ class PortsConfig:
     """Largest message that is accepted and sent, MiB. gRPC's own limit of 4 is one photograph."""
     max_calls: Annotated[int, Range(1, 1e6)] = 1000
     """Largest number of calls at a time; further ones are refused before their message is read."""
+    http_timeout: Annotated[float, Range(0, 86400)] = 60
+    """Seconds from the head of an HTTP request until it is answered, or ended with 504; 0: no limit. The default is how
+    long nginx and other proxies wait: a later answer reaches nobody. Callers over gRPC set their own deadlines."""
     max_connection_age: Annotated[float, Range(0, 1e6)] = 0
     """Seconds after which a client must reconnect, so that clients behind a load balancer spread over new
     servers; 0: never. Running calls are finished."""

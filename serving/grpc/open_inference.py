@@ -22,7 +22,7 @@ from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
 from serving.models.signatures import DEFAULT_SIGNATURE, SIGNATURES, check_input
 from serving.request_context import current_request
-from serving.security.sanitize import is_version, printable
+from serving.security.sanitize import printable, version_number
 from serving.v2 import open_inference_pb2 as messages
 from serving.v2 import open_inference_pb2_grpc
 from voc_cls.version import __version__
@@ -137,7 +137,8 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
 
 def _version(text: str) -> tuple[int | None, str]:
     """Number and label of the version that a request names; "" is none."""
-    return (int(text), "") if is_version(text) else (None, text)
+    number = version_number(text)
+    return number, text if number is None else ""
 
 
 def _read_input(request: Any, servable: Servable) -> tuple[str, npt.NDArray[Any]]:

@@ -62,11 +62,11 @@ class Logs:
         self._out.handle(logging.makeLogRecord({"msg": line}))
 
     def access(self, call: RequestContext, status: grpc.StatusCode, seconds: float,
-               stages: Mapping[Stage, float]) -> None:
+               stages: Mapping[Stage, float], is_poll: bool = False) -> None:
         """Logs how a call ended, if it is in the share to be logged or the server failed.
 
         `stages` are the seconds that its pictures spent in each. Which calls are logged depends on their ids alone, so
-        a call that comes through several servers is in the logs of all or of none.
+        a call that comes through several servers is in the logs of all or of none. `is_poll`: logged at level debug.
         """
         broken = status in BROKEN
         if not broken and zlib.crc32(call.id.encode(errors="backslashreplace")) >= self._share * 2**32:
@@ -74,8 +74,9 @@ class Logs:
         times = "".join(f", {name} {spent * 1000:.1f}" for name, spent in stages.items())
         fields = {"status": status.name, "seconds": round(seconds, 6),
                   **{f"{name}_seconds": round(spent, 6) for name, spent in stages.items()}}
-        access_log.log(logging.ERROR if broken else logging.INFO, "%s after %.1f ms%s", status.name, seconds * 1000,
-                       times, extra={"call": call, **fields})
+        level = logging.ERROR if broken else logging.DEBUG if is_poll else logging.INFO
+        access_log.log(level, "%s after %.1f ms%s", status.name, seconds * 1000, times,
+                       extra={"call": call, **fields})
 
     def close(self, seconds: float = 2) -> None:
         """Writes what waits, each stream for at most `seconds`, and logs no more."""

@@ -28,8 +28,8 @@ Entrypoint = Literal["GRPC", "REST"]
 DropReason = Literal["expired", "cancelled"]
 Outcome = Literal["loaded", "failed"]
 
-UNCOUNTED = ("/grpc.", "GET /metrics", "GET /monitoring/")
-"""Prefixes of methods that are not about a model; TensorFlow Serving does not count those either."""
+UNCOUNTED = "/grpc."
+"""Prefix of methods that are not about a model; TensorFlow Serving does not count those either."""
 RUNTIME = "TF1"
 """How TensorFlow Serving calls the runtime of SavedModels."""
 
@@ -220,12 +220,7 @@ class Metrics:
 
 
 def api_of(method: str) -> str:
-    """/tensorflow.serving.PredictionService/Predict and POST /v1/models/{name}:predict → Predict.
-
-    HTTP's GET routes have the names of the corresponding gRPC methods.
-    """
-    if method.startswith("GET "):
-        return "GetModelMetadata" if method.endswith("/metadata") else "GetModelStatus"
+    """/tensorflow.serving.PredictionService/Predict and POST /v1/models/{name}:predict → Predict."""
     name = method.rpartition("/")[2].rpartition(":")[2]
     return name[:1].upper() + name[1:]
 

@@ -16,15 +16,21 @@ from typing import Any
 import grpc
 import pytest
 import requests
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.test_classifier_service import bomb
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
-SECONDS, BATCH, PLACES, CALLS, AGE = 0.6, 4, 24, 10, 1
-"""Of a batch; pictures in a batch; pictures in the server; calls in the server; seconds of a connection's life."""
+SECONDS, BATCH, PLACES, CALLS, AGE, HTTP_SECONDS = 0.6, 4, 24, 10, 1, 1.5
+"""Of a batch; pictures in a batch; pictures in the server; calls in the server; seconds of a connection's life; seconds
+of a request over HTTP."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     export_tiny_model(folder / "1", seconds=SECONDS, size=224)
     starter = Start(tmp_path_factory.mktemp("server"))
     yield starter(folder, "--max-batch-size", BATCH, "--queue-size", PLACES, "--threads", 1, "--max-calls", CALLS,
-                  "--max-message-mb", 1).wait_until_ready()
+                  "--max-message-mb", 1, "--http-timeout", HTTP_SECONDS).wait_until_ready()
     starter.end_all()
 
 
@@ -88,6 +94,37 @@ def test_what_expires_before_it_is_decoded_is_not_decoded(slow: Server) -> None:
     assert time.monotonic() - begun < SECONDS + PLACES / 2 * once  # a single thread decodes; those before were dropped
 
 
+def test_a_request_over_http_ends_after_its_time_and_what_it_has_queued_is_dropped(slow: Server) -> None:
+    before = computed(slow), dropped(slow, "expired")
+    busy = slow.classifier().Classify.future(pictures(BATCH), timeout=60)
+    begun = time.monotonic()
+    answer = post(slow, "slow", *[jpeg(0)] * 16)  # 2.4 s
+    assert HTTP_SECONDS <= time.monotonic() - begun < HTTP_SECONDS + SECONDS
+    assert (answer.status_code, answer.json()["error"]) == (
+        504, f"the answer was not ready within {HTTP_SECONDS} s (`http_timeout`): send fewer pictures in one call, or "
+        "try again when this server has less to do")
+    assert len(busy.result().classifications) == BATCH
+    slow.classifier().Classify(pictures(1), timeout=60)
+    late = dropped(slow, "expired") - before[1]
+    assert late >= 4
+    assert computed(slow) - before[0] == BATCH + 16 - late + 1
+    assert slow.metric("voc_serve_pictures_in_server") == 0
+
+
+def test_the_time_of_a_request_over_http_begins_with_its_head(slow: Server) -> None:
+    body = json.dumps({"instances": [{"b64": base64.b64encode(jpeg(0)).decode()}] * 8}).encode()  # 1.2 s
+    host, port = slow.http.removeprefix("http://").split(":")
+    for arriving, code in ((body[100:], b"504"), (b"", b"408")):  # the rest of the body, a second later
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            begun = time.monotonic()
+            client.sendall(b"POST /v1/models/slow:predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+                           + body[:100])
+            time.sleep(1)
+            client.sendall(arriving)
+            assert client.recv(4096).startswith(b"HTTP/1.1 " + code)
+            assert HTTP_SECONDS - 0.1 <= time.monotonic() - begun < HTTP_SECONDS + SECONDS
+
+
 def trailing(call: grpc.Call) -> dict[str, str]:
     return dict(call.trailing_metadata())
 
@@ -119,10 +156,10 @@ def test_a_full_server_says_when_to_come_again_and_grpcs_own_retries_do_so(slow:
     assert slow.metric("voc_serve_calls_shed_total", model="slow", reason="queue_full") >= 3
 
 
-def post(server: Server, model: str, content: bytes, **headers: str) -> requests.Response:
+def post(server: Server, model: str, *contents: bytes, **headers: str) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
-        body = {"instances": [{"b64": base64.b64encode(content).decode()}]}
+        body = {"instances": [{"b64": base64.b64encode(content).decode()} for content in contents]}
         return session.post(f"{server.http}/v1/models/{model}:predict", json=body, headers=headers, timeout=60)
 
 
@@ -143,7 +180,9 @@ def test_no_more_calls_than_max_calls_are_answered_at_a_time_however_many_come_a
     stub.Classify(pictures(1), timeout=60)
     before = slow.metric("voc_serve_calls_shed_total", model="", reason="calls")
     calls = [stub.Classify.future(pictures(1), timeout=60) for _ in range(5 * CALLS)]
-    assert slow.health() == "SERVING"  # health checks are no calls
+    assert slow.health() == "SERVING"  # health checks are no calls, nor are polls of the status
+    assert slow.get("/v1/models/slow")[0] == 200
+    assert status(slow) == ["AVAILABLE"]
     codes = [call.code() for call in calls]
     refused = [call for call, code in zip(calls, codes, strict=True) if code is grpc.StatusCode.RESOURCE_EXHAUSTED]
     assert codes.count(grpc.StatusCode.OK) == 5 * CALLS - len(refused)
@@ -152,6 +191,14 @@ def test_no_more_calls_than_max_calls_are_answered_at_a_time_however_many_come_a
     assert refused[0].details() == f"this server answers {CALLS} calls at a time (`max_calls`): try again in a moment"
     assert {"grpc-retry-pushback-ms", "x-request-id"} <= set(trailing(refused[0]))
     assert slow.metric("voc_serve_calls_shed_total", model="", reason="calls") == before + len(refused)
+
+
+def status(server: Server) -> list[str]:
+    """States of the versions of a model, by GetModelStatus."""
+    asked = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "slow"})
+    answer = model_service_pb2_grpc.ModelServiceStub(server.channel()).GetModelStatus(asked, timeout=20)
+    states = get_model_status_pb2.ModelVersionStatus.State
+    return [states.Name(version.state) for version in answer.model_version_status]
 
 
 class Balancer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -54,21 +53,23 @@ class Watch:
             pass
 
 
-def post(server: Server) -> int:
-    """Status of a Predict call over HTTP."""
+def http(server: Server, path: str, body: object = None) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.post(f"{server.http}/v1/models/tiny:predict", timeout=30,
-                              data=json.dumps({"instances": [b64(jpeg(0))]}))
-        return answer.status_code
+        return session.request("GET" if body is None else "POST", server.http + path, json=body, timeout=30)
+
+
+def post(server: Server) -> int:
+    """Status of a Predict call over HTTP."""
+    return http(server, "/v1/models/tiny:predict", {"instances": [b64(jpeg(0))]}).status_code
 
 
 def test_from_start_to_end_health_says_what_is_and_a_lame_duck_still_answers(start: Start, slow_model: Path,
                                                                             tmp_path: Path) -> None:
-    port = free_port()
-    server = start(slow_model, "--port", port, "--max-batch-size", 2, "--port-file", tmp_path / "port",
-                   "--lame-duck-seconds", 3 * SECONDS)
-    server.address = f"127.0.0.1:{port}"
+    port, http_port = free_port(), free_port()
+    server = start(slow_model, "--port", port, "--http-port", http_port, "--max-batch-size", 2, "--port-file",
+                   tmp_path / "port", "--lame-duck-seconds", 3 * SECONDS)
+    server.address, server.http = f"127.0.0.1:{port}", f"http://127.0.0.1:{http_port}"
     watches = {name: Watch(server, name) for name in (*SERVICES, "voc")}
     assert {server.health(name) for name in SERVICES} == {"NOT_SERVING"}
     assert not (tmp_path / "port").exists()
@@ -76,11 +77,16 @@ def test_from_start_to_end_health_says_what_is_and_a_lame_duck_still_answers(sta
         classify(server)
     assert (error.value.code(), error.value.details()) == (
         grpc.StatusCode.UNAVAILABLE, "model 'tiny' is not ready yet: try again in a moment")
+    assert 500 <= int(dict(error.value.trailing_metadata())["grpc-retry-pushback-ms"]) <= 1000
+    for path in ("/healthz", "/v1/models/tiny/metadata"):
+        answer = http(server, path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     server.wait_until_ready()
     assert {server.health(name) for name in SERVICES} == {"SERVING"}
     assert server.get("/healthz") == (200, "SERVING\n")
     assert (tmp_path / "port").read_text() == f"{port}\n"
     assert server.metric("voc_serve_ready") == 1
+    assert http(server, "/v1/models/tiny").status_code == http(server, "/v1/models/none").status_code - 204 == 200
     server.process.send_signal(signal.SIGTERM)
     until(lambda: server.health() == "NOT_SERVING", 5)
     assert {server.health(name) for name in SERVICES} == {"NOT_SERVING"}

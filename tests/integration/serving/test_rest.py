@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,6 +235,19 @@ def test_bad_encodings_are_refused(http: requests.Session, url: str, encoding: s
     response = http.post(f"{url}:predict", data=body, headers={"Content-Encoding": encoding}, timeout=20)
     assert response.status_code == code
     assert message in error(response)
+
+
+@pytest.mark.parametrize("request_line", ["GET /healthz HTTP/1.1", "GET /none HTTP/1.1", "not HTTP at all",
+                                          "GET / HTTP/1.1\r\nExpect: x"])
+def test_no_answer_names_the_software(server: Server, request_line: str) -> None:
+    host, port = server.http.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(f"{request_line}\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        answer = client.makefile("rb").read().lower()
+    assert answer.startswith(b"http/1.")
+    assert b"\r\nserver:" not in answer
+    assert b"aiohttp" not in answer
+    assert b"python" not in answer
 
 
 def test_a_connection_is_used_again_also_after_a_refusal(server: Server, pictures: list[bytes]) -> None:

@@ -70,7 +70,6 @@ def test_names_that_callers_make_up_are_no_labels():
 
 @pytest.mark.parametrize(("method", "api"), [
     (PREDICT, "Predict"), ("POST /v1/models/{name}/versions/{version}:classify", "Classify"),
-    ("GET /v1/models/{name}", "GetModelStatus"), ("GET /v1/models/{name}/labels/{label}/metadata", "GetModelMetadata"),
     ("/voc_cls.v1.Classifier/ClassifyStream", "ClassifyStream")])
 def test_a_method_has_the_same_name_by_whichever_port_it_came(method: str, api: str):
     assert api_of(method) == api
@@ -80,8 +79,7 @@ def test_calls_that_fail_are_no_new_methods_and_calls_about_no_model_are_not_cou
     metrics = Metrics(["voc"])
     for number in range(100):
         metrics.request("", f"POST /made-up-{number}", "REST", grpc.StatusCode.NOT_FOUND, 0.1)
-    for method in ("GET /metrics", "GET /monitoring/prometheus/metrics", "/grpc.reflection.v1.ServerReflection/Info"):
-        metrics.request("", method, "REST", OK, 0.1)
+    metrics.request("", "/grpc.reflection.v1.ServerReflection/Info", "GRPC", OK, 0.1)
     metrics.request("voc", PREDICT, "GRPC", OK, 0.1)
     page = metrics.page()[0].decode()
     assert 'API="Predict"' in page

@@ -363,6 +363,27 @@ def test_nothing_older_than_tls_1_2_is_spoken(files: SecurityConfig, ours: Autho
     run(files, ours.cert, scenario)
 
 
+@pytest.mark.parametrize(("ciphers", "welcome"), [
+    ("ECDHE-ECDSA-AES128-GCM-SHA256", True), ("ECDHE-ECDSA-AES128-SHA256", False), ("ECDHE-ECDSA-AES256-SHA", False),
+    ("AES128-SHA", False)])
+def test_old_ciphers_are_refused_on_both_ports(files: SecurityConfig, ours: Authority, ciphers: str,
+                                               welcome: bool) -> None:
+    async def scenario(served: Served) -> None:
+        for kind in ("grpc", "http"):
+            context = served.trust()
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+            one = Served(served.roots, 0, 0)
+            one.ports = {kind: served.ports[kind]}
+            if welcome:
+                assert await one.shown(context) == {kind: "first"}
+            else:
+                with pytest.raises((ssl.SSLError, ConnectionResetError), match=r"HANDSHAKE_FAILURE|^$"):
+                    await one.shown(context)
+
+    run(files, ours.cert, scenario)
+
+
 def message(tls_cert: Path, tls_key: Path, client_ca: Path | None = None) -> str:
     with pytest.raises(ServeError) as error:
         Certificates(tls_cert, tls_key, client_ca)
