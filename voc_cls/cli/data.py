@@ -17,7 +17,7 @@ import tyro
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, quiet_stderr, run, warn
 from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.data.dataset import DataKind, DifficultPolicy
+from voc_cls.data.dataset import DataConfig, DataKind, DifficultPolicy
 from voc_cls.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -39,23 +39,7 @@ FRACTION = Range(0, 0.999)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """Which data set: flags of several subcommands."""
-
-    root: tuple[Path, ...]
-    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, VOCdevkit with all its years,
-    several paths, or a folder of pictures with VOC annotations (.xml) by any tool. cifar10: cifar-10-batches-py or the
-    .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that contains a folder for each
-    class, or for each split. coco: the folder above annotations/instances_*.json or train/_annotations.coco.json, or
-    one such file."""
-    data: DataKind = "voc"
-    """Kind of data set."""
-    classes: tuple[str, ...] = ()
-    """Classes to use; others are ignored. Default: all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check(DataSet):
+class Check(DataConfig):
     """Find the problems of a data set; the exit code is 1 if there are any.
 
     Labels are read as in training, and every picture is decoded. Problems:
@@ -109,7 +93,7 @@ class Check(DataSet):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stats(DataSet):
+class Stats(DataConfig):
     """Count pictures per class, classes per picture, pairs of classes, and sizes.
 
     Reads the labels and the headers of the pictures only, so it is fast.
@@ -149,7 +133,7 @@ class Stats(DataSet):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview(DataSet):
+class Preview(DataConfig):
     """Draw training pictures into a PNG file, original and augmented.
 
     Example:
@@ -192,7 +176,7 @@ class Preview(DataSet):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split(DataSet):
+class Split(DataConfig):
     """Split a data set into CSV lists for training, validation and test, or folds.
 
     - No picture is copied: the lists contain paths, for `voc-train --data csv`.

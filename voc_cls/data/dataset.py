@@ -26,6 +26,27 @@ REPR_CLASSES = 5
 """Classes that a short description counts, the most frequent ones."""
 
 
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data set: the settings of every command that reads one."""
+
+    root: tuple[Path, ...]
+    """Path of the data set. voc: the folder of one year, such as VOCdevkit/VOC2007, VOCdevkit with all its years,
+    several paths as one data set (--root VOC2007 --root VOC2012), or a folder of pictures with VOC annotations (.xml)
+    by any tool. cifar10: cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file.
+    folder: the folder that contains a folder for each class, or for each split. coco: the folder above
+    annotations/instances_*.json or train/_annotations.coco.json, or one such file."""
+    data: DataKind = "voc"
+    """Kind of data set. csv: rows of path,class (single-label), of path,labels (multi-label, such as cat|dog), or of a
+    path and a 0 or 1 for each class (multi-label). folder: the class is the name of the folder; without class folders,
+    the part of the file name before the first dot (cat.0.jpg). coco: the categories of a picture's annotations
+    (multi-label)."""
+    classes: tuple[str, ...] = ()
+    """Classes to use, in the order of the network's outputs, such as cat dog. Other classes are ignored; in a
+    single-label data set their pictures are left out. Default: all; for voc those of classes.txt or labelmap.txt in
+    --root, else the 20 of PASCAL VOC where the annotations are VOC's, else all that occur."""
+
+
 class DifficultPolicy(StrEnum):
     """What an image is for a class of which it shows only `difficult` objects."""
 

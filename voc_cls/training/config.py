@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
-from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy, Task
+from voc_cls.data.dataset import DataConfig, Dataset, DifficultPolicy, Task
 from voc_cls.data.groups import AUTO
 from voc_cls.data.load import NONE, checked_roots, default_splits, splits_of
 from voc_cls.data.readers.csv import folds_of
@@ -30,21 +30,10 @@ LEAST_INTERVAL = 50
 
 
 @dataclass(frozen=True)
-class DatasetConfig:
+class DatasetConfig(DataConfig):
     """The data set. Its kind decides the task: voc is multi-label, cifar10 and folder are single-label, csv depends on
     its header."""
 
-    root: tuple[Path, ...]
-    """Path of the data set. voc: the folder of one year, VOCdevkit with all its years, several paths as one data set
-    (--root VOC2007 --root VOC2012), or a folder of pictures with VOC annotations (.xml) by any tool. cifar10:
-    cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file. folder: the folder that
-    contains a folder for each class, or train and test with such folders. coco: the folder above
-    annotations/instances_*.json, or one such file."""
-    data: DataKind = "voc"
-    """Kind of data set. csv: rows of path,class (single-label), of path,labels (multi-label, such as cat|dog), or of a
-    path and a 0 or 1 for each class (multi-label). folder: the class is the name of the folder; without class folders,
-    the part of the file name before the first dot (cat.0.jpg). coco: the categories of a picture's annotations
-    (multi-label)."""
     train_split: str | None = None
     """Split to train on. voc: ImageSets/Main/<split>.txt, or without lists a subfolder such as train; csv: <split>.csv;
     folder: a subfolder; coco: instances_<split>.json. Default: trainval for voc, all pictures of a data set without
@@ -67,10 +56,6 @@ class DatasetConfig:
     variants of a picture (NAME.rf.HASH.jpg); none: every picture alone."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class; the VOC protocol ignores it."""
-    classes: tuple[str, ...] = ()
-    """Classes to train on, in the order of the network's outputs, such as cat dog. Other classes are ignored; in a
-    single-label data set their pictures are left out. Default: all; for voc those of classes.txt or labelmap.txt in
-    --root, else the 20 of PASCAL VOC where the annotations are VOC's, else all that occur."""
 
     def checked(self) -> DatasetConfig:
         """With its splits named and its root absolute; what is named already stays as it is.

@@ -121,8 +121,8 @@ def dataset_config(splits: Splits, seed: int) -> tuple[DatasetConfig, str]:
         return unknown, "its data sets come from different places"
     val = splits.val.source if splits.val is not None else None
     evaluated = splits.eval.source if splits.eval is not None else None
-    known = DatasetConfig(tuple(path.absolute() for path in train.root), train.kind, train.split,
-                          evaluated.split if evaluated else NONE, difficult=train.difficult, classes=train.classes)
+    known = DatasetConfig(tuple(path.absolute() for path in train.root), train.kind, train.classes, train.split,
+                          evaluated.split if evaluated else NONE, difficult=train.difficult)
     if evaluated is not None and evaluated.draws:
         return unknown, "it is evaluated on a part of a split"
     if not train.draws and not (val and val.draws):
