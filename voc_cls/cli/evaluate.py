@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, run, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
+from voc_cls.training.run_folder import ResultFiles, RunFolder
 
 if TYPE_CHECKING:
     from voc_cls.training.trained_run import TrainedRun
@@ -64,19 +65,7 @@ class EvalConfig:
     """Update the files in the run folder. Skipped if a flag above changes what is evaluated."""
     bootstrap: Annotated[int, Range(100)] = 1000  # of fewer, the ends of a 95 % interval would be single draws
     """Number of bootstrap resamples for the confidence intervals."""
-    json: Path | None = None
-    """Write all scores to this JSON file, 0 to 1."""
-    predictions: Path | None = None
-    """Write the probabilities of every picture to this CSV file."""
-    table: Path | None = None
-    """Write a CSV file of files,y_true,y_pred, for data sets of two classes: the picture, 1 if it is of the second
-    class, and the probability of that class."""
-    report: Path | None = None
-    """Write an HTML report to this file: tables, curves, the worst mistakes with Grad-CAM."""
-    sheet: Path | None = None
-    """Draw sample pictures into this PNG file, with their true labels above and the predicted ones below."""
-    samples: Annotated[int, Range(1)] = 10
-    """Number of pictures on the sheet, chosen by the run's --seed."""
+    files: ResultFiles = field(default_factory=ResultFiles)
 
 
 def main() -> None:
@@ -86,34 +75,33 @@ def main() -> None:
 def evaluate() -> None:
     config = parse(EvalConfig, PROGRAM, DESCRIPTION)
     check_ranges(config)
-    for flag, file in (("--json", config.json), ("--predictions", config.predictions), ("--report", config.report),
-                       ("--sheet", config.sheet), ("--table", config.table)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
-    if config.sheet is not None and config.sheet.suffix.lower() != ".png":
-        raise UsageError(f"--sheet {config.sheet} must end in .png")
+    check_ranges(config.files)
+    for name, file in config.files.given().items():
+        if not file.absolute().parent.is_dir():
+            raise UsageError(f"`{name}` {file}: the folder {file.parent} does not exist; make it first")
+    if config.files.sheet is not None and config.files.sheet.suffix.lower() != ".png":
+        raise UsageError(f"`sheet` {config.files.sheet} must end in .png")
     import_tensorflow()
     from rich.console import Console
 
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision
-    from voc_cls.training.run_folder import RunFolder
-    from voc_cls.training.trained_run import ResultFiles, evaluate_run, files_in, open_run
+    from voc_cls.training.trained_run import evaluate_run, open_run
 
     recorded = RunFolder(config.run).read_config()
     dataset = read(config, recorded)
     warn(dataset.warnings)
     precision = inference_precision(config.precision or recorded["compute"]["inference_precision"])
     trained = open_run(config.run, precision, config.weights)
-    files = [ResultFiles(config.json, config.predictions, config.report, config.sheet, config.samples, config.table)]
+    files = [config.files]
     fitted: tuple[Path, ...] = ()
     if config.write and is_own(config, recorded):
-        files.append(files_in(trained.folder))
+        files.append(trained.folder.results)
         fitted = fit_where_missing(trained)
     report = evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, files)
     console = Console()
     console.print(report_tables(report))
-    for path in (*fitted, *(path for result_files in files for path in result_files)):
+    for path in (*fitted, *(path for result_files in files for path in result_files.given().values())):
         console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
 
 

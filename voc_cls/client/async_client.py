@@ -57,8 +57,8 @@ class AsyncClient(BaseClient):
         """The response; waits for a server that is not ready."""
         retries, loop = self._retries(request_id), asyncio.get_running_loop()
         while True:
-            ended = asyncio.Event()
-            call = method.future(request, timeout=self._timeout, metadata=self._metadata(retries))
+            ended, metadata = asyncio.Event(), await asyncio.to_thread(self._metadata, retries)  # a token may take time
+            call = method.future(request, timeout=self._timeout, metadata=metadata)
             call.add_done_callback(lambda _, ended=ended: loop.call_soon_threadsafe(ended.set))
             try:
                 await ended.wait()

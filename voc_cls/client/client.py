@@ -17,11 +17,11 @@ from voc_cls.client.errors import ErrorTranslator, Retries, url_problem
 from voc_cls.client.options import (
     MAX_MESSAGE_MB,
     ClassifyOptions,
-    Keys,
     Metadata,
     Token,
     channel_options,
     classify_request,
+    key_metadata,
     model_request,
     plain_text_risk,
     tls_credentials,
@@ -184,8 +184,10 @@ class BaseClient:
             raise ClientError(problem)
         self._address, self._timeout, self._wait, self._on_wait = address, timeout, wait, on_wait
         self._max_bytes = max_message_mb * 2**20
-        self._keys, self._encrypted = Keys(token, api_key), bool(tls)
-        credentials = tls_credentials(tls, client_cert, client_key, self._keys)
+        if token is not None and api_key is not None:
+            raise ClientError("`token` and `api_key` exclude each other: give one of them")
+        self._token, self._api_key, self._encrypted = token, api_key, bool(tls)
+        credentials = tls_credentials(tls, client_cert, client_key)
         if not tls and not plain_text_keys and (risk := plain_text_risk(address, token, api_key)):
             warnings.warn(f"{risk}; pass tls, or plain_text_keys=True if this is intended", stacklevel=2)
         options = channel_options(address, self._max_bytes, keepalive)
@@ -200,8 +202,8 @@ class BaseClient:
         return Retries(errors, self._wait, self._on_wait)
 
     def _metadata(self, retries: Retries) -> Metadata:
-        """The metadata of a call. Over TLS gRPC itself adds the keys, and sends them to the server alone."""
-        return ("x-request-id", retries.errors.request_id), *(() if self._encrypted else self._keys.metadata())
+        """The metadata of a call."""
+        return ("x-request-id", retries.errors.request_id), *key_metadata(self._token, self._api_key)
 
     def _batches(self, sources: Sequence[ImageSource], options: ClassifyOptions,
                  raise_errors: bool) -> Iterator[tuple[classifier_pb2.ClassifyRequest, list[Image | Prediction]]]:

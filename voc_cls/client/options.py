@@ -86,30 +86,15 @@ def plain_text_risk(address: str, token: Token | None, api_key: str | None) -> s
     return f"the {key} is sent to {address} unencrypted: anyone on the network can read it"
 
 
-class Keys(grpc.AuthMetadataPlugin):  # type: ignore[misc]
-    """Token or API key, as the metadata of a call."""
-
-    def __init__(self, token: Token | None, api_key: str | None) -> None:
-        if token is not None and api_key is not None:
-            raise ClientError("`token` and `api_key` exclude each other: give one of them")
-        self._token, self._api_key = token, api_key
-
-    def metadata(self) -> Metadata:
-        """As pairs; empty if there is no key."""
-        token = self._token() if callable(self._token) else self._token
-        pairs = (("authorization", token and f"Bearer {token}"), ("x-api-key", self._api_key))
-        return tuple((name, value) for name, value in pairs if value)
-
-    def __call__(self, _: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
-        """Called by gRPC, in its own thread, for each call over TLS."""
-        try:
-            callback(self.metadata(), None)
-        except Exception as error:
-            callback((), error)
+def key_metadata(token: Token | None, api_key: str | None) -> Metadata:
+    """Token or API key, as the metadata of a call; empty if there is none."""
+    bearer = token() if callable(token) else token
+    pairs = (("authorization", bearer and f"Bearer {bearer}"), ("x-api-key", api_key))
+    return tuple((name, value) for name, value in pairs if value)
 
 
-def tls_credentials(tls: bool | Path, client_cert: Path | None, client_key: Path | None,
-                    keys: Keys) -> grpc.ChannelCredentials | None:
+def tls_credentials(tls: bool | Path, client_cert: Path | None, client_key: Path | None
+                    ) -> grpc.ChannelCredentials | None:
     """Credentials of the channel, None if it is not encrypted; see BaseClient for the arguments."""
     if (client_cert is None) != (client_key is None):
         raise ClientError("`client_cert` and `client_key` belong together: give both or neither")
@@ -119,8 +104,7 @@ def tls_credentials(tls: bool | Path, client_cert: Path | None, client_key: Path
         return None
     roots = _read(tls, "the CA file") if isinstance(tls, Path) else None
     key, cert = _read(client_key, "`client_key`"), _read(client_cert, "`client_cert`")
-    return grpc.composite_channel_credentials(grpc.ssl_channel_credentials(roots, key, cert),
-                                              grpc.metadata_call_credentials(keys))
+    return grpc.ssl_channel_credentials(roots, key, cert)
 
 
 def _read(path: Path | None, what: str) -> bytes | None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-
+from voc_cls.config import Range
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import RunError, UsageError
@@ -22,6 +22,29 @@ REPEATABLE = ("dataset", "network", "augmentation", "training", "loss", "compute
 """The groups of config.yaml that decide what a run computes."""
 CONFIG_GROUPS = (*REPEATABLE, "provenance")
 """Its top-level keys."""
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """The files to write, beside what the terminal shows."""
+
+    json: Path | None = None
+    """Write all scores to this JSON file, 0 to 1."""
+    predictions: Path | None = None
+    """Write the probabilities of every picture to this CSV file."""
+    table: Path | None = None
+    """Write a CSV file of files,y_true,y_pred, for data sets of two classes: the picture, 1 if it is of the second
+    class, and the probability of that class."""
+    report: Path | None = None
+    """Write an HTML report to this file: tables, curves, the worst mistakes with Grad-CAM."""
+    sheet: Path | None = None
+    """Draw sample pictures into this PNG file, with their true labels above and the predicted ones below."""
+    samples: Annotated[int, Range(1)] = 10
+    """Number of pictures on the sheet, chosen by the run's --seed."""
+
+    def given(self) -> dict[str, Path]:
+        """Name → file of those that are written."""
+        return {name: file for name, file in vars(self).items() if isinstance(file, Path)}
 
 
 class RunFolder:
@@ -40,8 +63,9 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         # one JSON object a line, one line for every interval between checkpoints
         self.metrics = path / "metrics.jsonl"
-        # scores on the evaluation split, as `voc-eval --json` writes them
+        # scores on the evaluation split, as `voc-eval --json` writes them, and what else is renewed with them
         self.evaluation = path / "evaluation.json"
+        self.results = ResultFiles(self.evaluation, path / "predictions.csv", report=path / "report.html")
         # event files
         self.tensorboard = path / "tensorboard"
 
@@ -51,6 +75,8 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """config.yaml; RunError where this is not a run folder."""
+        import yaml
+
         if not self.config.is_file():
             raise RunError(f"{self.path}: not a run folder, it has no config.yaml; give the folder of a voc-train run")
         try:
@@ -112,6 +138,8 @@ def check_folder(folder: RunFolder, settings: TrainConfig) -> None:
 def start_folder(folder: RunFolder, settings: TrainConfig, classes: Sequence[str], provenance: Mapping[str, Any]
                  ) -> None:
     """Makes the run folder with its config and labels, or continues in one whose backend, weights and images fit."""
+    import yaml
+
     if settings.run.resume:
         recorded = folder.read_config()["provenance"]
         if recorded.get("backend") != provenance["backend"]:

@@ -29,7 +29,7 @@ from voc_cls.training.run_folder import RunFolder, check_folder, describe_start,
 from voc_cls.training.splits import Splits, check_splits, dataset_config, read_splits
 from voc_cls.training.summary import show_start
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
-from voc_cls.training.trained_run import TrainedRun, evaluate_run, files_in
+from voc_cls.training.trained_run import TrainedRun, evaluate_run
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Session:
 
         def write() -> Report:
             with distribution.alone(self.network.model):  # Grad-CAM computes too
-                return evaluate_run(trained, evaluated, files=[files_in(folder)], logits=logits)
+                return evaluate_run(trained, evaluated, files=[folder.results], logits=logits)
 
         return replace(trained, report=distribution.broadcast(write))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE
 from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.devices import policy
-from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.run_folder import ResultFiles, RunFolder
 from voc_cls.training.trainable_part import finite
 
 
@@ -150,28 +150,6 @@ def load_weights(network: Network, folder: RunFolder, which: Literal["best", "la
         network.model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{weights}: not the weights of this run ({' '.join(str(error).split())[:200]})") from error
-
-
-@dataclass(frozen=True)
-class ResultFiles:
-    """Where results go; None is not written."""
-
-    json: Path | None = None
-    predictions: Path | None = None
-    report: Path | None = None
-    sheet: Path | None = None
-    samples: int = 10
-    """Pictures on the sheet."""
-    table: Path | None = None
-    """Of `write_binary_table`."""
-
-    def __iter__(self) -> Iterator[Path]:
-        return (path for path in (self.json, self.predictions, self.report, self.sheet, self.table) if path is not None)
-
-
-def files_in(folder: RunFolder) -> ResultFiles:
-    """Those in the run folder: evaluation.json, predictions.csv and report.html."""
-    return ResultFiles(folder.evaluation, folder.path / "predictions.csv", folder.path / "report.html")
 
 
 def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", classes: Collection[str] = (),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import tempfile
@@ -21,7 +22,6 @@ from voc_cls.weights.tensors import Array, TensorInfo, WeightFile, damage_report
 MAGIC = bytes.fromhex("57fb808b247547db")
 """The last 8 bytes of a v1 file and of an index: kTableMagicNumber of tensorflow/core/lib/io/format.h."""
 PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
-SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
 def read(path: Path) -> WeightFile:
@@ -125,9 +125,7 @@ def _beside(prefix: Path, suffix: str) -> Path:
 
 
 def _shards(prefix: Path) -> list[Path]:
-    if not prefix.parent.is_dir():
-        return []
-    return [file for file in prefix.parent.iterdir() if SHARD.sub("", file.name) == prefix.name != file.name]
+    return list(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-?????-of-?????"))
 
 
 def _checkpoints_in(folder: Path) -> list[str]:
