@@ -13,19 +13,12 @@ import numpy.typing as npt
 from scipy.special import log_softmax
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.figure_text import FigureText
 from voc_cls.evaluation.bootstrap import RESAMPLES, Intervals, draw, intervals_of
 from voc_cls.evaluation.multilabel import ClassRates, class_rates, indicators, rates_by_class
 from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, top_k
 
 TOP_K = 5
 """Of the top-k accuracy, as in ImageNet's challenge; one fewer than the classes if there are no more than 5."""
-MOST_NAMED, MOST_NUMBERED = 40, 16
-"""Classes up to which the drawn confusion matrix has room for their names, and for numbers."""
-NAME_LENGTH = 24
-"""Columns of a name there."""
-FIGURE_SIZE, FIGURE_DPI = 6.4, 110
-"""Of the drawn confusion matrix: inches, pixels an inch."""
 
 
 @dataclass(frozen=True)
@@ -144,29 +137,3 @@ def in_top_k(truth: npt.NDArray[np.intp], logits: Floats, k: int) -> Bools:
     """bool [N]: whether a picture's class is among its k most probable ones; of equal ones the first in the list."""
     found: Bools = top_k(logits, k)[np.arange(len(truth)), truth]
     return found
-
-
-def confusion_figure(confusion: Confusion) -> npt.NDArray[np.uint8]:
-    """The confusion matrix drawn for TensorBoard, uint8 [H, W, 3] RGB: rows are true classes, colours are shares."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    names = FigureText.of(confusion.labels)
-    with names.drawing({}):
-        figure = Figure(figsize=(FIGURE_SIZE, FIGURE_SIZE), dpi=FIGURE_DPI, facecolor="white", layout="constrained")
-        canvas, axes, classes = FigureCanvasAgg(figure), figure.add_subplot(), len(confusion.labels)
-        shares = confusion.shares
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true class")
-        named = range(classes) if classes <= MOST_NAMED else ()
-        size = 9 if classes <= MOST_NUMBERED else 6  # points
-        labels = [names(confusion.labels[number], NAME_LENGTH) for number in named]
-        axes.set_xticks(named, labels, rotation=90, fontsize=size)
-        axes.set_yticks(named, labels, fontsize=size)
-        if classes <= MOST_NUMBERED:
-            for row, column in np.argwhere(confusion.counts):
-                axes.text(column, row, str(confusion.counts[row, column]), ha="center", va="center", fontsize=8,
-                          color="white" if shares[row, column] > 0.5 else "black")
-        canvas.draw()
-        return np.array(canvas.buffer_rgba())[..., :3]

@@ -1,6 +1,6 @@
 """Which device trains and in which number format, and why a GPU that is in this machine is unused.
 
-What the machine has is read from Linux (/proc, /sys, /dev), below a `root` that tests replace; the backend says what is
+What the machine has is read from Linux (/proc, /sys), below a `root` that tests replace; the backend says what is
 used.
 """
 
@@ -32,7 +32,7 @@ CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 def nvidia_cards(root: Path = ROOT) -> tuple[str, ...]:
     """The NVIDIA cards in this machine, with their memory if known, whether they can be used or not: from nvidia-smi,
-    else its driver, else the PCI bus, else the device files that a container was given."""
+    else the PCI bus, which containers see too."""
     smi = shutil.which("nvidia-smi") if root == ROOT else None
     if smi is not None:
         done = subprocess.run([smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
@@ -41,14 +41,8 @@ def nvidia_cards(root: Path = ROOT) -> tuple[str, ...]:
         if rows:
             return tuple(f"{name.strip()} ({int(mib) / 1024:.0f} GiB)" if mib.strip().isdecimal() else name.strip()
                          for name, _, mib in rows)
-    infos = sorted(root.glob("proc/driver/nvidia/gpus/*/information"))
-    if infos:
-        return tuple(_search(r"^Model:\s*(.+?)\s*$", info) or "NVIDIA card" for info in infos)
-    slots = [folder for folder in sorted(root.glob("sys/bus/pci/devices/*"))
-             if _search(NVIDIA, folder / "vendor") and _search(DISPLAY, folder / "class")]
-    if slots:
-        return tuple(f"NVIDIA card at PCI {slot.name}" for slot in slots)
-    return tuple(f"NVIDIA card {file.name.removeprefix('nvidia')}" for file in sorted(root.glob("dev/nvidia[0-9]*")))
+    return tuple(f"NVIDIA card at PCI {folder.name}" for folder in sorted(root.glob("sys/bus/pci/devices/*"))
+                 if _search(NVIDIA, folder / "vendor") and _search(DISPLAY, folder / "class"))
 
 
 def driver_version(root: Path = ROOT) -> str | None:

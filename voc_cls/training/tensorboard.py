@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars, the validation split's PR curves or confusions, images, the graph."""
+"""What TensorBoard shows of a run: scalars, the validation split's PR curves, images, the graph."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
-from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.predictions import Floats, probabilities_of
-from voc_cls.evaluation.singlelabel import confusion_figure, singlelabel_scores
 from voc_cls.evaluation.tasks import Score
 from voc_cls.training.callbacks import UNSAID
 
 MOST_IMAGES = 16
 FIGURES_A_RUN = 10
-"""Times that PR curves or confusions are written, spread over the run; TensorBoard has a slider over them."""
+"""Times that PR curves are written, spread over the run; TensorBoard has a slider over them."""
 PR_THRESHOLDS = 127
 """TensorBoard's own default is 201; this many are plenty for a few hundred images."""
 
@@ -62,9 +60,9 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
             return
         with self.writer.as_default(step=0):
             tf.summary.graph(graph(self.network))
-            sample = self.images()
-            if sample is not None:
-                write_images("training_batch", sample)
+            if (sample := self.images()) is not None:
+                images = np.clip(np.rint(sample), 0, 255).astype(np.uint8)
+                tf.summary.image("training_batch", images, max_outputs=MOST_IMAGES)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """The interval's scalars and, a few times in a run, what there is to see of the validation."""
@@ -91,26 +89,18 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         self.writer = None
 
     def _figures(self) -> None:
-        """Single-label: the confusion matrix as an image. Multi-label: a PR curve for every class with positives."""
+        """A PR curve for every class with positives."""
         latest, val = self.latest(), self.val
         if latest is None or val is None:
             return
         self.intervals_since_figures = 0
         _, logits = latest
-        if val.task is Task.SINGLE_LABEL:
-            write_images("validation/confusion", confusion_figure(singlelabel_scores(val, logits).confusion)[None])
-            return
         probabilities, true = probabilities_of(logits, val.task), val.labels == 1
         for column in np.flatnonzero(true.any(axis=0)):
             rows = ~val.ignored[:, column]
             curve = pr_curve.pb(f"validation/{val.classes[column]}", true[rows, column], probabilities[rows, column],
                                 PR_THRESHOLDS)
             tf.summary.experimental.write_raw_pb(curve.SerializeToString())
-
-
-def write_images(tag: str, images: npt.NDArray[Any]) -> None:
-    """Images, numbers [N, H, W, 3] RGB in 0-255."""
-    tf.summary.image(tag, np.clip(np.rint(images), 0, 255).astype(np.uint8), max_outputs=MOST_IMAGES)
 
 
 def graph(model: keras.Model) -> Any:
