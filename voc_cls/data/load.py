@@ -161,11 +161,6 @@ def read_dataset(kind: DataKind, root: Roots, split: str, difficult: DifficultPo
     return open_reader(kind, root).scan(split, difficult, classes).checked()
 
 
-def splits_of(kind: DataKind, root: Roots) -> tuple[str, ...]:
-    """The splits that exist; DataError where `root` is not such a data set."""
-    return open_reader(kind, root).splits
-
-
 def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
     """(to train on, to evaluate on) where no split is named; `none` for nothing to evaluate on.
 

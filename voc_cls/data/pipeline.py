@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -213,12 +213,9 @@ def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Li
 
 
 def _decode(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
-    """The images in their order, in batches."""
-    import tensorflow as tf
-
-    names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    images = names.map(lambda path: decoded(path, preprocessing), tf.data.AUTOTUNE, deterministic=True)
-    yield from images.batch(CACHE_BATCH).prefetch(1).as_numpy_iterator()
+    """The images in their order, in batches, as `decoded`."""
+    unchanged = replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    yield from image_batches(paths, CACHE_BATCH, unchanged).as_numpy_iterator()
 
 
 def _variation(preprocessing: Preprocessing, augmentation: Augmentation

@@ -1,4 +1,4 @@
-"""Composes one image of the demo: objects drawn over a landscape or a room, and the visible box of each of them."""
+"""Composes one image of the demo: objects drawn over a landscape, and the visible box of each of them."""
 
 from __future__ import annotations
 
@@ -30,15 +30,10 @@ OPAQUE = 128
 MARGIN = 400
 """Pixels around the image that are drawn, too, to know how much of an object is outside."""
 INSIDE = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
-ELSEWHERE_CHANCE = 0.2
-"""Of an untypical background, so that it does not give the object away."""
-INDOOR = ("bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor")
 
 GROUNDS = ((95, 140, 65), (150, 165, 90), (205, 180, 135), (125, 125, 128), (225, 230, 235), (140, 110, 80))
 """Meadow, dry grass, sand, asphalt, snow, soil."""
 SKIES = ((120, 170, 225), (175, 200, 225), (200, 205, 210), (235, 190, 150))
-WALLS = ((215, 205, 185), (170, 190, 175), (190, 175, 195), (160, 180, 200), (210, 185, 165))
-FLOORS = ((160, 115, 75), (190, 150, 105), (120, 110, 105), (150, 75, 70))
 
 
 @dataclass(frozen=True)
@@ -61,8 +56,7 @@ def compose(random: np.random.Generator, names: Sequence[str]) -> tuple[npt.NDAr
     if len(names) < MAX_OBJECTS and random.random() < DIFFICULT_CHANCE:
         name, (x, y) = tuple(DRAWINGS)[random.integers(len(DRAWINGS))], random.uniform(0.1, 0.9, 2) * size[::-1]
         sprites.insert(0, draw_sprite(random, name, size, x, y, random.uniform(*TINY), tiny=True))
-    indoors = (names[0] in INDOOR) != (random.random() < ELSEWHERE_CHANCE)
-    image = background(random, indoors, *size)
+    image = background(random, *size)
     for sprite in sprites:
         layer = sprite.layer[INSIDE].astype(np.float32)
         image = image * (1 - layer[..., 3:] / np.float32(255)) + layer[..., :3]
@@ -121,15 +115,12 @@ def visible_objects(sprites: Sequence[Sprite]) -> tuple[VocObject, ...]:
     return tuple(reversed(objects))
 
 
-def background(random: np.random.Generator, indoors: bool, height: int, width: int) -> npt.NDArray[np.float32]:
-    """float32 [height, width, 3] RGB: a striped wall over a floor, or sky over ground, at random."""
+def background(random: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
+    """float32 [height, width, 3] RGB: sky over ground, at random."""
     import cv2
 
-    upper, lower = (WALLS, FLOORS) if indoors else (SKIES, GROUNDS)
     image, edge = np.empty((height, width, 3), np.float32), round(height * random.uniform(0.2, 0.6))
-    image[:edge], image[edge:] = pick(random, upper), pick(random, lower)
-    if indoors:
-        image[:edge] += np.float32(12) * (np.arange(width) % 40 < random.uniform(8, 24))[:, None]
+    image[:edge], image[edge:] = pick(random, SKIES), pick(random, GROUNDS)
     for octave in range(5):  # smooth noise, twice as fine and half as strong each time
         grid = random.uniform(-20, 20, (8 * 2**octave, 5 * 2**octave)).astype(np.float32) / 2**octave
         image += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]

@@ -13,7 +13,7 @@ from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
 from voc_cls.data.dataset import DataConfig, Dataset, DifficultPolicy, Task
 from voc_cls.data.groups import AUTO
-from voc_cls.data.load import NONE, checked_roots, default_splits, splits_of
+from voc_cls.data.load import NONE, checked_roots, default_splits, open_reader
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import UsageError
 from voc_cls.nets.registry import Head, Normalisation, Resize, net_spec
@@ -69,7 +69,7 @@ class DatasetConfig(DataConfig):
                              "or draw the lists with `voc-data split`, which takes `group` too")
         if self.fold is not None:
             train, val = self._fold_splits(self.fold)
-            if evaluate is None and f"test_{self.fold}" in splits_of(self.data, self.root):
+            if evaluate is None and f"test_{self.fold}" in open_reader(self.data, self.root).splits:
                 evaluate = f"test_{self.fold}"
         if train is None or evaluate is None:
             default_train, default_evaluate = default_splits(self.data, self.root)

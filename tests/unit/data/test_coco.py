@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.data.load import default_splits, open_reader, read_dataset, recognise_kind, splits_of
+from voc_cls.data.load import default_splits, open_reader, read_dataset, recognise_kind
 from voc_cls.errors import DataError
 
 
@@ -52,7 +52,7 @@ def read(root: Path, split: str = "train2017") -> Dataset:
 
 def test_an_image_has_the_categories_of_its_annotations_crowds_too_or_none(root: Path):
     assert recognise_kind(root) == "coco"
-    assert splits_of("coco", root) == ("train2017", "val2017")
+    assert open_reader("coco", root).splits == ("train2017", "val2017")
     assert default_splits("coco", root) == ("train2017", "none")
     dataset = read(root)
     assert (dataset.name, dataset.task, dataset.classes) == ("coco train2017", Task.MULTI_LABEL, ("cat", "dog"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, open_reader, read_dataset, splits_of
+from voc_cls.data.load import default_splits, open_reader, read_dataset
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.errors import DataError
 from voc_cls.training.config import DatasetConfig
@@ -70,7 +70,7 @@ def test_classes_and_their_order_are_the_same_for_all_splits(root: Path):
     assert read(root).classes == read(root, "test").classes == ("cat", "dog")
     assert read(root / "test.csv", "test").classes == ("cat", "dog")
     assert read(root, "street").classes == ("bus",)
-    assert splits_of("csv", root) == ("street", "test", "train")
+    assert open_reader("csv", root).splits == ("street", "test", "train")
     (root / "classes.txt").write_text("zebra\ndog\ncat\n")
     assert read(root).classes == read(root, "test").classes == ("zebra", "dog", "cat")
 
@@ -78,7 +78,7 @@ def test_classes_and_their_order_are_the_same_for_all_splits(root: Path):
 def test_defaults_and_folds_are_those_that_exist(root: Path):
     for name in ("train_1", "val_1", "train_2", "val_2", "train_10", "val_10", "train_3"):
         (root / f"{name}.csv").write_text("path,class\np/a.jpg,dog\np/b.jpg,cat\n")
-    assert splits_of("csv", root)[:4] == ("train_1", "train_2", "train_3", "train_10")
+    assert open_reader("csv", root).splits[:4] == ("train_1", "train_2", "train_3", "train_10")
     assert folds_of(root) == (1, 2, 10)
     assert default_splits("csv", root) == ("train", "none")
     assert default_splits("csv", root / "val_1.csv") == ("val_1", "none")
@@ -99,7 +99,7 @@ def test_defaults_and_folds_are_those_that_exist(root: Path):
 ])
 def test_the_ways_programs_write_a_csv_do_not_matter(root: Path, content: bytes):
     (root / "train.csv").write_bytes(content)
-    assert splits_of("csv", root) == ("train",)
+    assert open_reader("csv", root).splits == ("train",)
     dataset = read(root)
     assert (dataset.classes, [path.name for path in dataset.paths]) == (("dog",), ["a.jpg"])
 
@@ -343,7 +343,7 @@ def write_per_class(root: Path, ending: str, splits: str = "train val test") -> 
 def test_a_list_for_each_class_and_fold_is_joined_and_names_the_classes(root: Path):
     for fold in range(2):
         write_per_class(root, f"_{fold}")
-    assert splits_of("csv", root) == ("test_0", "test_1", "train_0", "train_1", "val_0", "val_1")
+    assert open_reader("csv", root).splits == ("test_0", "test_1", "train_0", "train_1", "val_0", "val_1")
     assert folds_of(root) == (0, 1)
     dataset = read(root, "train_0")
     assert dataset.classes == ("cat", "dog")
@@ -365,25 +365,25 @@ def test_a_list_for_each_class_without_folds_is_joined_and_a_stray_line_is_named
 def test_lists_of_mixed_classes_are_splits_of_their_own(root: Path):
     for name in ("small", "large"):
         (root / f"train_{name}.csv").write_text("path,class\np/a.jpg,cat\np/b.jpg,dog\np/c.jpg,cat\n")
-    assert splits_of("csv", root) == ("train_large", "train_small")
+    assert open_reader("csv", root).splits == ("train_large", "train_small")
 
 
 def test_a_wrong_header_is_named_for_the_folder_too_and_test_images_without_classes_are_left_out(root: Path):
     (root / "train.csv").write_text("name,breed\na,dog\n")
-    assert splits_of("csv", root) == ("train",)
+    assert open_reader("csv", root).splits == ("train",)
     with pytest.raises(DataError, match=r"train.csv:1: has the columns 'name', 'breed' where"):
         read(root)
     (root / "train.csv").write_text("id,class\np/a,dog\np/b,cat\n")
     (root / "test.csv").write_text("id\np/c\n")
     (root / "sample_submission.csv").write_text("id,class\np/c,dog\n")
-    assert splits_of("csv", root) == ("test", "train")
+    assert open_reader("csv", root).splits == ("test", "train")
     assert open_reader("csv", root).labelled_splits == ("train",)
     assert default_splits("csv", root) == ("train", "none")
     (root / "train.csv").rename(root / "list.csv")
     (root / "test.csv").unlink()
     (root / "list.csv").write_text("name,breed\na,dog\n")
     with pytest.raises(DataError, match=r"list.csv:1: has the columns 'name', 'breed' where"):
-        splits_of("csv", root)
+        _ = open_reader("csv", root).splits
 
 
 def test_the_list_in_the_folder_of_a_split_is_read_as_roboflow_writes_it(root: Path):
@@ -391,5 +391,5 @@ def test_the_list_in_the_folder_of_a_split_is_read_as_roboflow_writes_it(root: P
         (root / split).mkdir()
         (root / split / "a_jpg.rf.01.jpg").write_bytes((root / "p/a.jpg").read_bytes())
         (root / split / "_classes.csv").write_text("filename, cat, dog\na_jpg.rf.01.jpg, 1, 1\n")
-    assert splits_of("csv", root) == ("train", "valid")
+    assert open_reader("csv", root).splits == ("train", "valid")
     assert names(read(root, "valid")) == [{"cat", "dog"}]

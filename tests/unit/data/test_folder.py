@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, open_reader, read_dataset, splits_of
+from voc_cls.data.load import default_splits, open_reader, read_dataset
 from voc_cls.errors import DataError, UsageError
 
 SEEDLINGS = ("Black-grass", "Charlock", "Cleavers", "Common Chickweed", "Common wheat", "Fat Hen", "Loose Silky-bent",
@@ -38,7 +38,7 @@ def labelled(dataset: Dataset, root: Path) -> dict[str, str]:
 def test_class_folders_are_one_split_and_their_own_folders_belong_to_the_class(tmp_path: Path):
     root = tmp_path / "imagenet"
     draw(root / "n02084071/b.JPEG", root / "n02084071/more/deep/a.JPEG", root / "n01443537/c.JPEG")
-    assert splits_of("folder", root) == ("all",)
+    assert open_reader("folder", root).splits == ("all",)
     assert default_splits("folder", root) == ("all", "none")
     dataset = read(root)
     assert (dataset.name, dataset.task) == ("imagenet all", Task.SINGLE_LABEL)
@@ -52,7 +52,7 @@ def test_splits_are_folders_and_have_the_same_classes_in_the_same_order(tmp_path
     for number, name in enumerate(SEEDLINGS):
         draw(tmp_path / "train" / name / f"{number}.png")
     draw(tmp_path / "val/Maize/1.png")
-    assert splits_of("folder", tmp_path) == ("train", "val")
+    assert open_reader("folder", tmp_path).splits == ("train", "val")
     assert default_splits("folder", tmp_path) == ("train", "none")
     assert read(tmp_path, "train").classes == read(tmp_path, "val").classes == SEEDLINGS
     assert read(tmp_path, "val").labels.argmax(axis=1).tolist() == [SEEDLINGS.index("Maize")]
@@ -69,7 +69,7 @@ def test_a_test_folder_without_classes_is_no_default_and_its_error_says_how_to_p
     draw(tmp_path / "train/cat.0.jpg", tmp_path / "train/dog.1.jpg", tmp_path / "test1/1.jpg", tmp_path / "test1/2.jpg")
     draw(tmp_path / "test/7.jpg")
     (tmp_path / "sampleSubmission.csv").write_text("id,label\n")
-    assert splits_of("folder", tmp_path) == ("test", "test1", "train")
+    assert open_reader("folder", tmp_path).splits == ("test", "test1", "train")
     assert default_splits("folder", tmp_path) == ("train", "none")
     assert read(tmp_path, "train").classes == ("cat", "dog")
     with pytest.raises(DataError, match=r"nothing gives the classes of its 2 files \(1.jpg, …\).*voc-predict --run RUN "
@@ -102,7 +102,7 @@ def test_a_picture_without_extension_is_one_by_its_bytes(tmp_path: Path):
 def test_the_usual_names_of_splits_are_splits_and_not_classes(tmp_path: Path, train: str, test: str):
     draw(*(tmp_path / f"{split}/{name}/1.jpg" for split in (train, test) for name in ("cat", "dog")))
     first, second = train.split("/")[0], test.split("/")[0]
-    assert set(splits_of("folder", tmp_path)) == {first, second}
+    assert set(open_reader("folder", tmp_path).splits) == {first, second}
     dataset = read(tmp_path, first)
     assert dataset.classes == ("cat", "dog")
     assert len(dataset.warnings) == ("/" in train)

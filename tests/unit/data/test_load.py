@@ -11,7 +11,7 @@ import pytest
 
 from tests.cifar10 import drawn, write_python
 from voc_cls.data.dataset import DataKind, DifficultPolicy, Task
-from voc_cls.data.load import default_splits, open_reader, read_dataset, splits_of
+from voc_cls.data.load import default_splits, open_reader, read_dataset
 from voc_cls.errors import DataError, UsageError
 
 KINDS: tuple[tuple[DataKind, Task], ...] = (("voc", Task.MULTI_LABEL), ("cifar10", Task.SINGLE_LABEL),
@@ -44,7 +44,7 @@ def test_every_kind_names_its_splits_and_reads_its_own_for_training_and_evaluati
     root = roots[data]
     defaults = default_splits(data, root)
     assert defaults == (("trainval", "test") if data == "voc" else ("train", "test"))
-    assert set(defaults) <= set(splits_of(data, root))
+    assert set(defaults) <= set(open_reader(data, root).splits)
     train, test = (read_dataset(data, root, split, DifficultPolicy.IGNORE) for split in defaults)
     assert train.classes == test.classes
     assert train.task is test.task is task
@@ -57,7 +57,7 @@ def test_every_kind_lists_its_splits_where_one_does_not_exist(roots: dict[str, P
     with pytest.raises(DataError) as error:
         read_dataset(data, roots[data], "holidays", DifficultPolicy.IGNORE)
     assert "holidays" in str(error.value)
-    assert ", ".join(splits_of(data, roots[data])) in str(error.value)
+    assert ", ".join(open_reader(data, roots[data]).splits) in str(error.value)
 
 
 @pytest.mark.parametrize(("data", "_"), KINDS)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from voc_cls.cli.data import Split
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.load import read_dataset, splits_of
+from voc_cls.data.load import open_reader, read_dataset
 from voc_cls.data.split import Lists, check_per_class, draw_lists, write_lists
 from voc_cls.errors import DataError, UsageError
 
@@ -145,7 +145,7 @@ def test_a_column_of_the_csv_groups_and_is_kept_in_the_lists(several: Dataset, t
 def test_lists_are_read_back_as_they_were_drawn(several: Dataset, tmp_path: Path):
     lists = draw_lists(several, 0.2, 0.3, None, seed=0)
     write_lists(lists, tmp_path / "some/lists")
-    assert splits_of("csv", tmp_path / "some/lists") == ("test", "train", "val")
+    assert open_reader("csv", tmp_path / "some/lists").splits == ("test", "train", "val")
     for name, part in lists.parts.items():
         again = read(tmp_path / "some/lists", name)
         assert (again.classes, again.task) == (part.classes, part.task)

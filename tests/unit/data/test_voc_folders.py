@@ -14,7 +14,7 @@ from PIL import Image
 
 from voc_cls.data.check import check_dataset
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.load import default_splits, load_dataset, open_reader, read_dataset, scan_dataset, splits_of
+from voc_cls.data.load import default_splits, load_dataset, open_reader, read_dataset, scan_dataset
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.errors import DataError, UsageError
 
@@ -47,7 +47,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_lists_is_one_split_with_all_classes_that_occur(photos: Path):
-    assert splits_of("voc", photos) == ("all",)
+    assert open_reader("voc", photos).splits == ("all",)
     assert default_splits("voc", photos) == ("all", "none")
     dataset = read_dataset("voc", photos, "all")
     assert dataset.classes == ("forklift", "pallet")
@@ -102,7 +102,7 @@ def test_folders_named_like_splits_are_the_splits(tmp_path: Path):
         for name in names:
             draw(tmp_path / split / f"{name}.jpg", name[:3])
     (tmp_path / "README.roboflow.txt").write_text("exported")
-    assert splits_of("voc", tmp_path) == ("test", "train", "valid")
+    assert open_reader("voc", tmp_path).splits == ("test", "train", "valid")
     assert default_splits("voc", tmp_path) == ("train", "test")
     assert shown(read_dataset("voc", tmp_path, "test")) == {"dog_jpg.rf.6a7b.jpg": ["dog"]}
     assert read_dataset("voc", tmp_path, "test").classes == ("cat", "dog")
@@ -122,7 +122,7 @@ def test_an_annotation_beside_the_folders_of_the_splits_is_refused(tmp_path: Pat
     draw(tmp_path / "train/a.jpg", "cat")
     draw(tmp_path / "b.jpg", "cat")
     with pytest.raises(DataError, match=r"b.xml: is beside the folders train, which are named like splits; move it"):
-        splits_of("voc", tmp_path)
+        _ = open_reader("voc", tmp_path).splits
 
 
 @pytest.fixture
