@@ -254,16 +254,16 @@ class Condition:
     """What a server's process is made of."""
 
     engines: tuple[int, ...]
-    """Processes that it has started."""
+    """Processes that compute for it."""
     memory: int
     """Bytes, of the server and its engines."""
     files: int
     """File descriptors."""
 
 
-def condition(pid: int) -> Condition:
-    """How a server fares now."""
-    engines = tuple(sorted(int(child) for children in Path(f"/proc/{pid}/task").glob("*/children")
-                           for child in children.read_text().split()))
+def condition(pid: int, engines: tuple[int, ...] = ()) -> Condition:
+    """How a server fares now, with the processes that it has started, or with the engines of one that starts none."""
+    engines = engines or tuple(sorted(int(child) for children in Path(f"/proc/{pid}/task").glob("*/children")
+                                      for child in children.read_text().split()))
     memory = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in (pid, *engines))
     return Condition(engines, memory * resource.getpagesize(), len(os.listdir(f"/proc/{pid}/fd")))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import shell
+from tests.commands import command_in_process, variables_set
+from tests.integration.serving.forked_server import start_server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SMALL = {"VOC_SERVE_MAX_BATCH_SIZE": "2"}
 """Servers try every size of a batch before they are ready; here they get few images."""
+SMALL_RUN = {"VOC_TRAIN_IMAGE_SIZE": "112", "VOC_TRAIN_STEPS": "300"}
+"""Settings that voc-train reads from the environment: a quarter of the computing, and a tenth of the steps."""
 
 
 def blocks(language: str) -> list[str]:
@@ -47,7 +53,7 @@ def made_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         pytest.skip("pip reaches no package index")
     demo = folder / "demo"
     done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False,
-                          env={**os.environ, **SMALL, "PICTURES": "40", "STEPS": "600", "DEMO": str(demo),
+                          env={**os.environ, **SMALL, **SMALL_RUN, "PICTURES": "40", "STEPS": "300", "DEMO": str(demo),
                                "COLUMNS": "80"})
     assert done.returncode == 0, done.stdout + done.stderr
     return demo, done.stdout + done.stderr
@@ -70,30 +76,84 @@ def test_make_test_runs_the_tests():
     assert "pytest" in done.stdout
 
 
-def test_the_commands_work_as_they_stand_there_and_so_does_the_client(tmp_path: Path, made_demo: tuple[Path, str]):
+RECORDER = """#!/bin/sh
+printf '%s\\0' "$@" > "$RECORDED/${0##*/}"
+echo "$WEIGHTS"
+"""
+
+
+def as_bash_passes_them_on(script: str, folder: Path, weights: str) -> dict[str, list[str]]:
+    """Command of a script → its arguments. Nothing is run; each command is taken to print `weights`."""
+    programs, recorded = folder / "bin", folder / "recorded"
+    programs.mkdir()
+    recorded.mkdir()
+    for name in set(re.findall(r"voc-(?:data|weights|train|eval|export|serve|predict)", script)):
+        (programs / name).write_text(RECORDER)
+        (programs / name).chmod(0o755)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", f"{script}\nwait\n"], cwd=folder, capture_output=True,
+                          text=True, timeout=60, check=False,
+                          env={"PATH": f"{programs}{os.pathsep}/usr/bin:/bin", "RECORDED": str(recorded),
+                               "WEIGHTS": weights})
+    assert done.returncode == 0, done.stderr
+    return {file.name: file.read_text().split("\0")[:-1] for file in recorded.iterdir()}
+
+
+def ran(program: str, given: list[str], folder: Path) -> str:
+    """What a command prints, run in this process, which has imported TensorFlow already: see SMALL_RUN."""
+    done = command_in_process(program, *given, cwd=folder, **SMALL_RUN)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def devkit_here(tmp_path: Path, made_demo: tuple[Path, str]) -> Path:
+    """The test's folder, with the devkit where the README has it."""
     (tmp_path / "VOCdevkit").symlink_to(made_demo[0] / "devkit/VOCdevkit")
-    picture = "VOCdevkit/VOC2007/JPEGImages/000007.jpg"
-    (tmp_path / "client.py").write_text(block("python", "Client").replace("picture.jpg", picture))
-    script = (block("sh", "voc-train") + "\npython client.py\nkill %1\nwait %1\n").replace("8500", str(free_port()))
-    script = script.replace("voc-predict ", "voc-predict --wait 300 ")  # a busy machine may need more than 30 s
-    client = (tmp_path / "client.py").read_text().replace("8500", re.search(r"--port (\d+)", script)[1])
-    (tmp_path / "client.py").write_text(client)
-    done = shell(f"set -m\ntrap 'kill %1 2>/dev/null || true' EXIT\n{script}", tmp_path, **SMALL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "models/voc/1/saved_model.pb").is_file()
-    assert set(json.loads((tmp_path / "eval.json").read_text())) >= {"map", "map_11pt", "classes", "difficult"}
-    answers = [line.split("\t") for line in done.stdout.splitlines() if line.startswith(picture)]
+    return tmp_path
+
+
+def test_the_commands_work_as_they_stand_there_and_so_does_the_client(devkit_here: Path):
+    weights = ran("voc-weights", ["fetch", "vgg_16_conv"], devkit_here).strip()
+    port, picture = str(free_port()), "VOCdevkit/VOC2007/JPEGImages/000007.jpg"
+    given = as_bash_passes_them_on(block("sh", "voc-train").replace("8500", port), devkit_here, weights)
+    assert given["voc-weights"] == ["fetch", "vgg_16_conv"]
+    assert set(given) == {"voc-weights", "voc-train", "voc-eval", "voc-export", "voc-serve", "voc-predict"}
+    for program in ("voc-train", "voc-eval", "voc-export"):
+        ran(program, given[program], devkit_here)
+    assert (devkit_here / "models/voc/1/saved_model.pb").is_file()
+    assert set(json.loads((devkit_here / "eval.json").read_text())) >= {"map", "map_11pt", "classes", "difficult"}
+
+    with contextlib.chdir(devkit_here), variables_set(SMALL):
+        server = start_server(given["voc-serve"], devkit_here / "served", devkit_here / "errors")
+    try:
+        said = ran("voc-predict", ["--wait", "300", *given["voc-predict"]], devkit_here)  # busy machines need minutes
+        client = block("python", "Client").replace("picture.jpg", picture).replace("8500", port)
+        printed = ran_in_python(client, devkit_here)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0, (devkit_here / "errors").read_text()
+    finally:
+        server.kill()
+    answers = [line.split("\t") for line in said.splitlines() if line.startswith(picture)]
     assert len(answers) == 5
-    ((label, probability),) = re.findall(r"^(\w+) (0\.\d+)$", done.stdout, re.MULTILINE)  # what client.py printed
+    ((label, probability),) = re.findall(r"^(\w+) (0\.\d+)$", printed, re.MULTILINE)
     assert label == answers[0][1]
     assert float(probability) == pytest.approx(float(answers[0][2]), abs=1e-4)
 
 
-def test_the_lines_of_python_work_as_they_stand_there(tmp_path: Path, made_demo: tuple[Path, str]):
-    (tmp_path / "VOCdevkit").symlink_to(made_demo[0] / "devkit/VOCdevkit")
+def ran_in_python(program: str, folder: Path) -> str:
+    """What a program prints, run in this process."""
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
+    return printed.getvalue()
+
+
+def test_the_lines_of_python_work_as_they_stand_there(devkit_here: Path):
     program = block("python", "import voc_cls as vc")
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=1800,
-                          check=False)
-    assert done.returncode == 0, done.stderr
-    assert 0.3 < float(done.stdout.split()[0]) <= 1  # chance: about 0.1
-    assert (tmp_path / "models/voc/1/saved_model.pb").is_file()
+    # smaller and shorter, as SMALL_RUN says it to commands
+    program = program.replace('head="gap"', 'head="gap", image_size=112').replace('trainable="head"',
+                                                                                 'trainable="head", steps=300')
+    assert program.count("image_size=112") == program.count("steps=300") == 1
+    printed = ran_in_python(program, devkit_here)
+    assert 0.3 < float(printed.split()[0]) <= 1  # chance: about 0.1
+    assert (devkit_here / "models/voc/1/saved_model.pb").is_file()

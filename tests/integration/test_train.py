@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.commands import BIN
 from tests.commands import command_in_process as command
+from tests.forked import start_command
 
 HEAD = ("--head", "gap", "--image-size", 64, "--trainable", "head", "--weights", "none",
         "--steps", 130, "--batch-size", 8)
@@ -103,8 +102,7 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(devkit: Path, t
              "--batch-size", 8, "--keep-checkpoints", 2, "--schedule", "cosine", "--warmup-steps", 50]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert command("voc-train", *flags, "--out", whole).returncode == 0
-    process = subprocess.Popen([str(BIN / "voc-train"), *map(str, [*flags, "--out", killed])],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start_command("voc-train", *flags, "--out", killed, output=tmp_path / "said", errors=tmp_path / "errors")
     deadline = time.monotonic() + 120
     while not list(killed.glob("checkpoints/step-*.npz")):
         assert process.poll() is None
@@ -140,16 +138,15 @@ def test_all_layers_train_with_everything_there_is_to_ask_for(devkit: Path, tmp_
 def test_sigterm_saves_and_leaves_with_143_and_a_second_run_uses_the_cached_features(devkit: Path, tmp_path: Path):
     flags = ["--root", devkit, "--train-split", "train", "--eval-split", "none", *HEAD[:-4], "--steps", 100000,
              "--batch-size", 8, "--out", tmp_path / "run", "--cache-dir", tmp_path / "cache"]
-    process = subprocess.Popen([str(BIN / "voc-train"), *map(str, flags)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = start_command("voc-train", *flags, output=tmp_path / "said", errors=tmp_path / "errors")
     deadline = time.monotonic() + 120
     while not (tmp_path / "run/metrics.jsonl").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.terminate()
-    said, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    process.send_signal(signal.SIGTERM)
+    code, said, errors = process.wait(60), (tmp_path / "said").read_text(), (tmp_path / "errors").read_text()
+    assert code == 143, errors
     assert re.search(r"stopped by SIGTERM; step \d+ of 100000 is saved, continue with --resume and --out ", errors)
     assert "to compute and keep in" in said
     again = command("voc-train", *flags[:-4], "--steps", 50, "--out", tmp_path / "other", "--cache-dir",

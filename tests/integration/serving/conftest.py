@@ -21,8 +21,10 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.bombardment import Condition, condition
+from tests.forked import ForkedProcess
 from tests.integration.serving.both_clients import KINDS, Connect, connect
-from tests.integration.serving.forked_server import ForkedProcess, engines_file, start_server
+from tests.integration.serving.forked_server import engines_file, start_server
 from tests.integration.serving.secured import Files, flags_of, make_certificates
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2_grpc
@@ -71,6 +73,10 @@ class Server:
     def engine(self) -> int:
         """Process id of the engine that a forked server started last."""
         return int(engines_file(self.output).read_text().split()[-1])
+
+    def condition(self) -> Condition:
+        """How a forked server fares, which has one engine."""
+        return condition(self.process.pid, (self.engine(),))
 
     def end(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:
         """Sends a signal and returns the exit code."""
@@ -175,7 +181,7 @@ def saved_model(model: Path) -> Any:
 @pytest.fixture(scope="session")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that lives as long as the tests."""
-    starter = Start(tmp_path_factory.mktemp("server"), as_program=True)
+    starter = Start(tmp_path_factory.mktemp("server"))
     yield starter(model, "--queue-size", 40, "--max-message-mb", 4, "--max-megapixels", 2,
                   "--allow-reload").wait_until_ready()
     starter.end_all()

@@ -18,7 +18,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.bombardment import condition
 from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.http2_by_hand import PREFACE, connected, ended, frame, headers, message, settings
 from voc_cls.v1 import classifier_pb2
@@ -61,16 +60,16 @@ def running(server: Server) -> float:
 @pytest.fixture(autouse=True)
 def leaves_nothing(server: Server) -> Iterator[None]:
     """After each test: no calls, no connections, no stack traces."""
-    engines, said = condition(server.process.pid).engines, len(server.errors.read_text())
-    files = condition(server.process.pid).files
+    engines, said = server.condition().engines, len(server.errors.read_text())
+    files = server.condition().files
     yield
     for channel in server.channels:
         channel.close()
     server.channels.clear()
     until(lambda: running(server) == 0, 20)
-    until(lambda: condition(server.process.pid).files <= files + 4, 20)
+    until(lambda: server.condition().files <= files + 4, 20)
     assert server.process.poll() is None
-    assert condition(server.process.pid).engines == engines
+    assert server.condition().engines == engines
     new = server.errors.read_text()[said:]
     assert new.count("Traceback") == sum(map(new.count, TOLD_BY_LIBRARIES)), new
 
@@ -164,7 +163,7 @@ def test_a_client_that_speaks_tls_to_a_plain_port_is_hung_up_on(server: Server) 
 
 def test_clients_that_never_read_their_answers_do_not_keep_others_from_theirs(server: Server) -> None:
     assert_answers(server)
-    before = condition(server.process.pid).memory
+    before = server.condition().memory
     calls = [headers(CLASSIFY, stream) + message(request(), stream) for stream in range(1, 2_001, 2)]
     page = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
     stub, polite = server.classifier(), classifier_pb2.ClassifyRequest(pictures=[{"content": GIF}])
@@ -187,7 +186,7 @@ def test_clients_that_never_read_their_answers_do_not_keep_others_from_theirs(se
         until(lambda: server.metric("voc_serve_pictures_in_server") == 0, 30)
         for _ in range(3):
             assert_answers(server)
-        held = condition(server.process.pid).memory - before
+        held = server.condition().memory - before
         print(f"4,000 answers that nobody takes: {held / 2**20:.0f} MiB")
         assert held < 200 * 2**20
 
@@ -241,24 +240,24 @@ def many_files() -> Iterator[None]:
 @pytest.mark.usefixtures("many_files")
 def test_thousands_of_idle_connections_cost_the_others_nothing(server: Server) -> None:
     assert_answers(server)
-    before = condition(server.process.pid)
+    before = server.condition()
     with contextlib.ExitStack() as clients:
         for _ in range(IDLE):
             clients.enter_context(connected(server.address, PREFACE, settings()))
             clients.enter_context(connected(server.http))
-        until(lambda: condition(server.process.pid).files >= before.files + 2 * IDLE, 20)
+        until(lambda: server.condition().files >= before.files + 2 * IDLE, 20)
         for _ in range(3):
             assert_answers(server)
-        held = condition(server.process.pid)
-    until(lambda: condition(server.process.pid).files <= before.files + 4, 20)
+        held = server.condition()
+    until(lambda: server.condition().files <= before.files + 4, 20)
     print(f"{2 * IDLE} idle connections: {(held.memory - before.memory) / 2 / IDLE / 1024:.0f} KiB each")
     assert held.memory < before.memory + 2 * IDLE * 100 * 1024
-    assert condition(server.process.pid).memory < held.memory + 10 * 2**20
+    assert server.condition().memory < held.memory + 10 * 2**20
 
 
 def test_a_server_out_of_file_descriptors_answers_again_when_there_are_some(server: Server) -> None:
     channel_open_before = server.classifier()
-    few = condition(server.process.pid).files + 60
+    few = server.condition().files + 60
     limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (few, limits[1]))
     try:
@@ -267,9 +266,9 @@ def test_a_server_out_of_file_descriptors_answers_again_when_there_are_some(serv
             for _ in range(100):
                 clients.enter_context(connected(server.http))
                 clients.enter_context(connected(server.address))
-            until(lambda: condition(server.process.pid).files >= few - 2, 10)
+            until(lambda: server.condition().files >= few - 2, 10)
             channel_open_before.Classify(classifier_pb2.ClassifyRequest(pictures=[{"content": GIF}]), timeout=QUICKLY)
-        until(lambda: condition(server.process.pid).files <= few - 40, 20)
+        until(lambda: server.condition().files <= few - 40, 20)
         assert_answers(server)
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)

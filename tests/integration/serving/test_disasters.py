@@ -57,6 +57,13 @@ def alive(pid: int) -> bool:
     return False
 
 
+def assert_is_a_program_of_its_own(engine: int, server: Server) -> None:
+    """And no fork of the server; Ctrl-C reaches both, and the engine waits."""
+    command = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")
+    assert command[1:3] == [b"-m", b"serving.engine.worker"]
+    assert os.getpgid(engine) == os.getpgid(server.process.pid)
+
+
 def test_a_server_killed_under_load_is_replaced_on_its_port_at_once(start_program: Start, start: Start,
                                                                     tmp_path: Path) -> None:
     slow = export_tiny_model(tmp_path / "slow" / "1", seconds=0.5).parent
@@ -65,14 +72,14 @@ def test_a_server_killed_under_load_is_replaced_on_its_port_at_once(start_progra
     killed = start_program(slow, *flags).wait_until_ready()
     calls = [killed.classifier().Classify.future(request(), timeout=30) for _ in range(20)]
     until(lambda: killed.metric("voc_serve_pictures_in_server") > 0)
-    engines = condition(killed.process.pid).engines
-    assert engines
-    assert all(map(alive, engines))
+    (engine,) = condition(killed.process.pid).engines
+    assert alive(engine)
+    assert_is_a_program_of_its_own(engine, killed)
 
     assert killed.end(signal.SIGKILL) == -signal.SIGKILL
     replaced = start(slow, *flags)
     assert {call.code().name for call in calls} <= {"UNAVAILABLE", "OK"}
-    until(lambda: not any(map(alive, engines)), 30)
+    until(lambda: not alive(engine), 30)
     until(lambda: not port_file.exists(), START_TIMEOUT)  # or it would tell that the new one is ready
     replaced.wait_until_ready()
     assert replaced.address == killed.address

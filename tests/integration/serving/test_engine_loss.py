@@ -13,7 +13,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.bombardment import condition
 from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2
@@ -42,13 +41,6 @@ def code(call: object) -> grpc.StatusCode:
     assert isinstance(call, grpc.RpcError), call
     found: grpc.StatusCode = call.code()
     return found
-
-
-def test_an_engine_runs_a_program_of_its_own_and_is_no_fork_of_the_server(server: Server) -> None:
-    (engine,) = condition(server.process.pid).engines
-    command = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")
-    assert command[1:3] == [b"-m", b"serving.engine.worker"]
-    assert os.getpgid(engine) == os.getpgid(server.process.pid)  # Ctrl-C reaches both, and the engine waits
 
 
 def test_calls_of_a_killed_engine_are_unavailable_health_says_so_and_it_comes_back_each_time(

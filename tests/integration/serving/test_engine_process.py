@@ -22,8 +22,9 @@ from serving.engine.process import EngineLost, EngineProcess, LoadRequest
 from serving.errors import ServeError
 from serving.models.metadata import read_metadata
 from serving.telemetry.metrics import process_usage
+from tests.forked import FORKS_OF
 from tests.integration.serving.conftest import until
-from tests.integration.serving.forked_server import FORKS_OF, ForkedWorkers
+from tests.integration.serving.forked_server import ForkedWorkers
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 
 SIZES = (1, 2, 4)

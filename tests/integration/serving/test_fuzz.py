@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.bombardment import bombard, condition
+from tests.bombardment import bombard
 from tests.integration.serving.conftest import Server, jpeg
 from voc_cls.v1 import classifier_pb2
 
@@ -24,7 +24,7 @@ def probabilities(server: Server) -> list[float]:
 def test_bad_inputs_of_every_kind_are_refused_and_leave_no_trace(server: Server, saved_model: Any) -> None:
     right = sorted(saved_model.signatures["serving_default"](image_bytes=[jpeg(0)])["probabilities"].numpy()[0],
                    reverse=True)
-    before = condition(server.process.pid)
+    before = server.condition()
 
     tally = bombard(server.address, server.http, INPUTS, SEED)
     print(tally)
@@ -34,7 +34,7 @@ def test_bad_inputs_of_every_kind_are_refused_and_leave_no_trace(server: Server,
     assert {"picture", "no picture", "OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "200", "400", "404"} <= {
         status for _, status in tally.statuses}, "the inputs no longer reach what they are for"
     assert server.process.poll() is None
-    after = condition(server.process.pid)
+    after = server.condition()
     assert after.engines == before.engines
     assert after.memory < before.memory + GROWTH
     assert server.health() == "SERVING"

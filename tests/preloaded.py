@@ -1,4 +1,4 @@
-"""What forked_server's processes have imported when they begin."""
+"""What the processes of tests/forked.py have imported when they begin."""
 
 from voc_cls.console import import_tensorflow
 
@@ -7,3 +7,4 @@ import serving.engine.tensorflow  # noqa: E402
 import serving.grpc.services  # noqa: E402
 import serving.rest.routes  # noqa: E402
 import serving.server  # noqa: E402, F401
+import voc_cls.training.session  # noqa: E402, F401
