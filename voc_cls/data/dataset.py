@@ -1,6 +1,6 @@
 """One split of a data set: images with their labels, whatever the files on disk look like, and parts drawn from it.
 
-Drawing is seeded and stratified (data/stratify.py), and keeps groups of images together (data/groups.py).
+Drawing is seeded and stratified, and keeps groups of images together (data/stratify.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.groups import AUTO, Grouping, connected, group_images
-from voc_cls.data.stratify import Stratified
+from voc_cls.data.stratify import AUTO, Grouping, Stratified, connected, group_images
 
 DataKind = Literal["voc", "cifar10", "csv", "folder", "coco"]
 IGNORED = -1.0

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.groups import ROBOFLOW
 from voc_cls.data.readers.split_scan import SplitScan
+from voc_cls.data.stratify import ROBOFLOW
 
 FOLD = re.compile(r".*_(\d+)")
 """The lists of a fold, such as train_2 and val_2 (voc-data split --folds)."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from voc_cls.console import with_flags
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.groups import AUTO, Grouping
 from voc_cls.data.readers.csv import CLASS_FILE, write_list
 from voc_cls.data.statistics import count_table
+from voc_cls.data.stratify import AUTO, Grouping
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import file_digests, write_text
 

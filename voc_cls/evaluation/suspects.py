@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.groups import AUTO
+from voc_cls.data.stratify import AUTO
 from voc_cls.evaluation.predictions import SEPARATOR, Bools, Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.page import render
 from voc_cls.files import file_digests, write_csv, write_text

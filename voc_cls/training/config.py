@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
 from voc_cls.data.dataset import DataConfig, Dataset, DifficultPolicy, Task
-from voc_cls.data.groups import AUTO
 from voc_cls.data.load import NONE, checked_roots, default_splits, open_reader
 from voc_cls.data.readers.csv import folds_of
+from voc_cls.data.stratify import AUTO
 from voc_cls.errors import UsageError
 from voc_cls.nets.registry import Head, Normalisation, Resize, net_spec
 from voc_cls.paths import cache_folder

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voc_cls.data.dataset import Dataset, Draw, Task
-from voc_cls.data.groups import AUTO
 from voc_cls.data.load import NONE, read_dataset
+from voc_cls.data.stratify import AUTO
 from voc_cls.errors import DataError, UsageError
 from voc_cls.training.config import PART_SEED, UNKNOWN, DatasetConfig, fraction_of
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import FeatureCache
-from voc_cls.data.groups import AUTO
 from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import naming_broken_images
+from voc_cls.data.stratify import AUTO
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.predictions import Floats
 from voc_cls.evaluation.suspects import Suspects, find_suspects

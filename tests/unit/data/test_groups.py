@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voc_cls.data.groups import connected, group_images
+from voc_cls.data.stratify import connected, group_images
 from voc_cls.errors import UsageError
 
 ROBOFLOW = tuple(Path("train", name) for name in (

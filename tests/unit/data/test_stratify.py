@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voc_cls.data.groups import connected
-from voc_cls.data.stratify import Stratified
+from voc_cls.data.stratify import Stratified, connected
 from voc_cls.errors import UsageError
 
 
