@@ -1,7 +1,7 @@
 """voc-serve --check: all that can be checked without serving and without TensorFlow, and what would be served.
 
-Stricter than a start: every version that is wanted must be there and readable, and every label must have one. The graph
-of a version is read only when it is loaded.
+Stricter than a start: every version that is wanted must be readable. The graph of a version is read only when it is
+loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
 from serving.models.metadata import read_metadata
-from serving.models.version_folders import SAVED_MODEL, read_model_folder
+from serving.models.version_folders import SAVED_MODEL, check_versions, read_model_folder
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
 
@@ -52,15 +52,8 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def _check_model(settings: ModelSettings) -> tuple[str, ...]:
     """The MODEL_COLUMNS of a model; ServeError if a wanted version or a label's is missing or damaged."""
     folder, name = read_model_folder(settings.folder), settings.name
-    on_disk = ", ".join(map(str, folder.versions))
+    check_versions(settings, folder.versions)
     wanted = settings.policy.wanted(folder.versions)
-    if missing := [number for number in settings.policy.numbers if number not in wanted]:
-        raise ServeError(f"model '{name}': {settings.folder} has no version {missing[0]} (it has {on_disk}): export "
-                         "it, or change `versions`")
-    for label, number in settings.labels.items():
-        if number not in wanted:
-            raise ServeError(f"model '{name}': the label '{label}' is version {number}, which is not served (on disk: "
-                             f"{on_disk}; `versions` {settings.policy}): export it, or change `version_labels`")
     for number in wanted:
         for file in FILES:
             if not (folder.version(number) / file).is_file():

@@ -1,9 +1,11 @@
 """Why a call is answered with an error, and why a server does not start.
 
 ServeError             the server cannot start: one sentence on stderr, exit code 1
+└── ModelError         a model cannot be served as configured
 StatusError            a call is answered with a gRPC status and one sentence
 ├── InvalidArgument    the call itself is wrong: sending it again does not help
 ├── NotFound           no such model, version or signature; the message lists those that exist
+├── FailedPrecondition not as the server is now: sending it again does not help before its operator acts
 ├── ResourceExhausted  the server holds as many images as it may, or the client makes more calls than it may
 ├── Unavailable        loading or stopping: try again later, or another server
 ├── DeadlineExceeded   the caller's deadline passed while the image waited
@@ -34,6 +36,15 @@ class ServeError(VocError):
     """The server cannot start with what it was given."""
 
 
+class ModelError(ServeError):
+    """A model cannot be served as configured."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        """`reason`: the message for callers, without the server's paths; default: the message has none."""
+        super().__init__(message)
+        self.reason = message if reason is None else reason
+
+
 class StatusError(Exception):
     """A call that fails; `status` and the message are what its caller gets."""
 
@@ -62,6 +73,11 @@ class InvalidArgument(StatusError):
 class NotFound(StatusError):
     status = grpc.StatusCode.NOT_FOUND
     http = 404
+
+
+class FailedPrecondition(StatusError):
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    http = 400
 
 
 class ResourceExhausted(StatusError):

@@ -21,7 +21,7 @@ from serving.http_middleware import http_middleware
 from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit, reach
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Loader
-from serving.models.version_folders import read_model_folder
+from serving.models.version_folders import check_versions, read_model_folder
 from serving.request_middleware import CLOSED_SECONDS, RequestMiddleware
 from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
@@ -68,6 +68,7 @@ class Server:
         settings = model_settings(config.models)
         for model in settings:
             folder = read_model_folder(model.folder)
+            check_versions(model, folder.versions)
             if folder.others:
                 log.warning("in %s ignored, as they are not version numbers: %s", folder.path, ", ".join(folder.others))
         self._config, self._signals, self._logs, security = config, signals, logs, config.security

@@ -137,7 +137,7 @@ def _description(servable: Servable, versions: Mapping[int, Version]) -> classif
         metrics=metadata.metrics,
         weights_digest=metadata.weights_digest,
         versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
-                                              labels=version.labels, error=version.error)
+                                              labels=version.labels, error=version.reason)
                   for number, version in sorted(versions.items(), reverse=True)],
     )
 

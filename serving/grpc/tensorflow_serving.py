@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from serving.models.servable import Servable
 from serving.models.signatures import CLASSIFY_SIGNATURE, signature_name
 from serving.security.sanitize import check_model_name, printable
 from voc_cls.errors import VocError
+
+log = logging.getLogger(__name__)
 
 SIGNATURE_DEF = "signature_def"
 """The only metadata field that TensorFlow Serving knows."""
@@ -158,7 +161,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
 
         As with TensorFlow Serving, an error is the status of the call; the `status` of a response is OK.
         """
-        await self._models.reload(_read_models(request))
+        try:
+            settings = _read_models(request)
+        except InvalidArgument as error:
+            log.warning("a reload is refused: %s", error)
+            raise
+        await self._models.reload(settings)
         return model_management_pb2.ReloadConfigResponse(status={"error_code": "OK"})
 
 
@@ -189,8 +197,8 @@ def _model_settings(entry: model_server_config_pb2.ModelConfig, where: str) -> M
     if entry.HasField("logging_config"):
         raise InvalidArgument(f"{where}.logging_config is not supported: omit it")
     policy = _version_policy(entry.model_version_policy, f"{where}.model_version_policy")
-    labels = parse_labels([f"{label}={version}" for label, version in sorted(entry.version_labels.items())], policy,
-                          f"{where}.version_labels")
+    labels = parse_labels([f"{label}={version}" for label, version in sorted(entry.version_labels.items())],
+                          VersionPolicy("all"), f"{where}.version_labels")  # whether they are served, the disk decides
     check_model_name(entry.name, f"{where}.name")
     return ModelSettings(entry.name, Path(entry.base_path), policy, labels)
 

@@ -13,10 +13,10 @@ from math import inf
 from pathlib import Path
 
 from serving.config.models import ModelSettings
-from serving.errors import NotFound, ServeError, Unavailable
+from serving.errors import FailedPrecondition, ModelError, NotFound, ServeError, Unavailable
 from serving.models.servable import Servable
-from serving.models.version_folders import VersionFolders
-from serving.security.sanitize import printable
+from serving.models.version_folders import VersionFolders, check_versions
+from serving.security.sanitize import printable, without_paths
 from serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ class Version:
     state: VersionState = VersionState.START
     error: str = ""
     """Why it could not be loaded, or why it is being loaded again."""
+    reason: str = ""
+    """The same for callers, without the server's paths."""
     labels: tuple[str, ...] = ()
     """Names by which callers may ask for it."""
     folder: Path | None = None
@@ -66,7 +68,7 @@ class Version:
     @property
     def status(self) -> dict[str, str]:
         """StatusProto of TensorFlow Serving: UNKNOWN, with the error, for a version that could not be loaded."""
-        return {"error_code": "UNKNOWN" if self.failed else "OK", "error_message": self.error if self.failed else ""}
+        return {"error_code": "UNKNOWN" if self.failed else "OK", "error_message": self.reason if self.failed else ""}
 
 
 Load = Callable[[str, int, Path], Awaitable[Servable]]
@@ -88,6 +90,12 @@ class Model:
         """Whether a caller has taken it out of service, until it is loaded again."""
         self.problem = ""
         """Why its folder could not be read at the last look; else empty."""
+        self._coming: ModelSettings | None = None
+        """What `prepare` loads versions for."""
+        self._unseen: frozenset[int] = frozenset()
+        """Versions that `prepare` loads: a call that names none does not get them yet."""
+        self._told: set[int] = set()
+        """Versions of which the log says that only their label keeps them."""
 
     @property
     def available(self) -> list[int]:
@@ -103,12 +111,20 @@ class Model:
 
     @contextlib.contextmanager
     def use(self, version: int | None, label: str) -> Iterator[Servable]:
-        """The version that answers a call, kept until the block ends. Raises NotFound, Unavailable."""
-        answering = self.versions[self.choose(version, label)]
+        """The version that answers a call, kept until the block ends.
+
+        Raises NotFound, Unavailable if trying again helps, FailedPrecondition if the version could not be loaded.
+        """
+        number = self.choose(version, label)
+        answering = self.versions[number]
         if answering.state is not VersionState.AVAILABLE or answering.servable is None:
-            which = f" version {version}" if version is not None else f" version '{printable(label)}'" if label else ""
-            why = f" ({answering.error})" if answering.error else " yet"
-            raise Unavailable(f"model '{self.settings.name}'{which} is not ready{why}: try again in a moment")
+            which = f" '{printable(label)}'," if label else ""
+            which = f"model '{self.settings.name}',{which} version {number}"
+            if answering.failed:
+                raise FailedPrecondition(f"{which}, could not be loaded: {answering.reason}")
+            why = f" ({answering.reason})" if answering.reason else " yet"
+            raise Unavailable(f"{which}, is not ready{why}: try again in a moment",
+                              max(1, answering.not_before - time.monotonic()))
         answering.users += 1
         try:
             yield answering.servable
@@ -135,12 +151,55 @@ class Model:
                                f"server has {existing}")
             return version
         if version is None:
-            if not self.available:
-                raise Unavailable(f"model '{name}' is not ready yet: try again in a moment")
-            return self.available[0]
+            # the highest that answers; else one that will, so that its caller learns when; else one that failed
+            best = max(self.versions, default=None, key=lambda number: (
+                number in self.available and number not in self._unseen, not self.versions[number].failed, number))
+            if best is None:
+                raise Unavailable(f"model '{name}' is not ready yet: try again in a moment", 1)
+            return best
         if version not in self.versions:
             raise NotFound(f"model '{name}' has no version {version}; this server has {existing}")
         return version
+
+    async def prepare(self, settings: ModelSettings) -> None:
+        """Loads what other settings want, beside what is served; then `adopt` or `abandon` follows.
+
+        Raises ModelError if these settings name what is not there, or could not be loaded.
+        """
+        self._coming = settings
+        await self._look(settled=True)
+        if self.problem:
+            raise ModelError(self.problem, without_paths(self.problem, settings.folder, f"of model '{settings.name}'"))
+        check_versions(settings, self._folders.on_disk)
+        self._unseen = frozenset(self._folders.loadable).difference(self.available)
+        await self.load_wanted()
+        self.check(settings)
+
+    def adopt(self) -> None:
+        """The prepared settings are those of the model from now on; `load_wanted` unloads what they do not want."""
+        if self._coming is not None:
+            self.settings, self.unloaded = self._coming, False
+        self.abandon()
+        self._told.clear()
+
+    def abandon(self) -> None:
+        """The prepared settings are forgotten; `load_wanted` unloads what only they wanted."""
+        self._coming, self._unseen = None, frozenset()
+
+    def check(self, settings: ModelSettings) -> None:
+        """ModelError unless a version that the settings want answers, and those of all labels."""
+        for label, number in settings.labels.items():
+            version = self.versions.get(number, Version())
+            if version.state is not VersionState.AVAILABLE:
+                which = f"model '{settings.name}': the label '{label}' is version {number}, which is not available: "
+                raise ModelError(which + (version.error or "not on disk"), which + (version.reason or "not on disk"))
+        if not settings.policy.wanted(self.available):
+            errors = [version for number, version in sorted(self.versions.items(), reverse=True)
+                      if version.failed and settings.policy.wanted([number])]
+            if errors:
+                raise ModelError(errors[0].error, f"model '{settings.name}': {errors[0].reason}")
+            raise ModelError(self.problem or f"model '{settings.name}': none of its versions on disk is wanted "
+                                             f"({settings.policy}): see `versions`")
 
     async def follow(self, settled: bool) -> None:
         """Loads and unloads versions until those in memory are the ones on disk that the policy wants.
@@ -149,6 +208,11 @@ class Model:
         none. `settled`: folders that were not there before count as complete; else a folder must be unchanged since
         the last look, as it may still be being copied.
         """
+        await self._look(settled)
+        if not self.problem:
+            await self.load_wanted()
+
+    async def _look(self, settled: bool) -> None:
         problem = ""
         try:
             await self._folders.look(settled)
@@ -157,8 +221,6 @@ class Model:
             if problem != self.problem:  # once, not at every look
                 log.error("model %s: %s; its versions in memory stay", self.settings.name, problem)
         self.problem = problem
-        if not problem:
-            await self.load_wanted()
 
     async def load_wanted(self) -> None:
         """What `follow` does, by the folders as they were at the last look."""
@@ -170,9 +232,15 @@ class Model:
             if not due:
                 break
             await self._load_version(due[0])
+        labelled = set(self.settings.labels.values())
+        for number in labelled.intersection(self.available) - set(self._policy_wants(self.settings)) - self._told:
+            self._told.add(number)
+            log.warning("model %s, version %d: %s, but stays in memory, as it has a label; a start would refuse that: "
+                        "move the label", self.settings.name, number, "`versions` no longer wants it"
+                        if number in self._folders.on_disk else "it is no longer on disk")
         if wanted and not missing:
             for number in self.available:
-                if number not in wanted:
+                if number not in wanted and (number not in labelled or self.unloaded):
                     await self.unload(number)
             self._wanted()  # forgets those
 
@@ -197,6 +265,7 @@ class Model:
         log.error("model %s, version %d: its engine has ended, it is started again", self.settings.name, number)
         self._metrics.engine_lost(self.settings.name)
         version.state, version.error = VersionState.START, "its engine has ended"
+        version.reason = version.error
         now = time.monotonic()
         version.losses = version.losses + 1 if now - version.available_since < LONGEST_BACKOFF else 1
         version.not_before = now + min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
@@ -217,13 +286,19 @@ class Model:
         await servable.close()
         version.servable = None
 
-    def _wanted(self) -> tuple[int, ...]:
+    def _policy_wants(self, settings: ModelSettings) -> tuple[int, ...]:
+        return settings.policy.wanted(self._folders.loadable)
+
+    def _wanted(self) -> list[int]:
         """The versions that are to be in memory, ascending; updates `versions` by them."""
-        wanted = () if self.unloaded else self.settings.policy.wanted(self._folders.loadable)
+        served = () if self.unloaded else (self.settings,)
+        wanted = sorted({number for settings in (*served, self._coming) if settings is not None
+                         for number in (*self._policy_wants(settings), *settings.labels.values())
+                         if number in self._folders.loadable})
         for number in wanted:
             version = self.versions.setdefault(number, Version())
             if version.state is VersionState.END:  # unloaded, or its folder has changed since loading failed
-                version.state, version.error = VersionState.START, ""
+                version.state, version.error, version.reason = VersionState.START, "", ""
         for number, version in list(self.versions.items()):
             version.labels = tuple(label for label, labelled in self.settings.labels.items()
                                    if labelled == number)
@@ -247,9 +322,11 @@ class Model:
             raise
         except Exception as error:
             version.state, version.error = VersionState.END, str(error) or type(error).__name__
+            version.reason = without_paths(version.error, version.folder, f"version {number}")
             self._folders.fail(number)
             log.error("model %s, version %d: cannot be loaded: %s", self.settings.name, number, version.error,
                       exc_info=not isinstance(error, ServeError))
         else:
-            version.state, version.error, version.available_since = VersionState.AVAILABLE, "", time.monotonic()
+            version.state, version.available_since = VersionState.AVAILABLE, time.monotonic()
+            version.error = version.reason = ""
         self._on_change()

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from serving.config.models import ModelSettings
-from serving.errors import InvalidArgument, NotFound, ServeError
+from serving.errors import FailedPrecondition, InvalidArgument, ModelError, NotFound, StatusError
 from serving.models.model import Model, Version
 from serving.models.servable import Loader, Servable
 from serving.request_context import current_request
@@ -97,8 +96,7 @@ class ModelRegistry:
         async with self._changing:
             for model in self._models.values():
                 await model.follow(settled=True)
-                if not model.available:
-                    raise ServeError(_failure(model))
+                model.check(model.settings)
 
     async def watch(self, seconds: float) -> None:
         """Looks for new and removed versions every `seconds` (0: never) and restarts engines; runs until it is
@@ -122,20 +120,42 @@ class ModelRegistry:
             if look:
                 next_look = time.monotonic() + seconds
 
-    async def reload(self, settings: Sequence[ModelSettings]) -> None:
+    async def reload(self, settings: Sequence[ModelSettings], by_operator: bool = False) -> None:
         """Serves these models from now on, and no others; completes even if the caller has gone.
 
-        Raises InvalidArgument; then the models served before still are.
+        Raises InvalidArgument or FailedPrecondition; then nothing has changed. `by_operator`: whose models may be in
+        any folder.
         """
-        self._check(settings)
-        await self._complete(self._reload(settings))
+        await self._complete("reload", lambda: self._serve(settings, only=True, anywhere=by_operator))
 
-    async def _complete(self, change: Coroutine[Any, Any, None]) -> None:
-        """Runs it to its end even if the caller has gone."""
-        task = asyncio.create_task(change)
+    async def _complete(self, what: str, change: Callable[[], Awaitable[None]]) -> None:
+        """Runs it to its end even if the caller has gone, and logs what has come of it."""
+        task = asyncio.create_task(self._logged(what, change))
         self._reloads.add(task)
         task.add_done_callback(self._reloaded)
         await asyncio.shield(task)
+
+    async def _logged(self, what: str, change: Callable[[], Awaitable[None]]) -> None:
+        request = current_request.get(None)
+        who = f"{request.client} by {request.method}" if request is not None else "SIGHUP"
+        async with self._changing:
+            before = self._descriptions()
+            try:
+                await change()
+            except (StatusError, ModelError) as error:
+                log.warning("%s for %s refused, nothing has changed: %s", what, who, error)
+                raise error if isinstance(error, StatusError) else FailedPrecondition(error.reason) from error
+            after = self._descriptions()
+            changes = [f"model {name}: {before.get(name, 'not served')} → {after.get(name, 'not served')}"
+                       for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+            log.info("%s for %s: %s", what, who, "; ".join(changes) or "the same models")
+
+    def _descriptions(self) -> dict[str, str]:
+        """What is served, by the name of the model."""
+        return {name: "unloaded" if model.unloaded else (
+                    f"{model.settings.folder}, versions {model.settings.policy}"
+                    + "".join(f" {label}={number}" for label, number in sorted(model.settings.labels.items())))
+                for name, model in self._models.items()}
 
     async def load(self, name: str) -> None:
         """Serves a model again, or one in a folder below the root, or looks for new versions; as `reload`."""
@@ -143,15 +163,15 @@ class ModelRegistry:
             settings = self._models[name].settings
         elif self._root is not None and is_safe_name(name) and (self._root / name).is_dir():
             settings = ModelSettings(name, self._root / name)
-            self._check([settings])
         else:
             raise NotFound(f"no model '{printable(name)}' to load; this server has {self._known()}, and those below "
                            "its `models_root`, if it has one")
-        await self._complete(self._load(settings))
+        await self._complete(f"load of model {name}", lambda: self._serve([settings], only=False))
 
     async def unload(self, name: str) -> None:
         """Serves a model no longer, but remembers it for `load`; completes even if the caller has gone."""
-        await self._complete(self._unload(self._get(name)))
+        model = self._get(name)
+        await self._complete(f"unload of model {model.settings.name}", lambda: self._unload(model))
 
     async def close(self) -> None:
         for task in self._reloads:
@@ -160,69 +180,56 @@ class ModelRegistry:
             for model in self._models.values():
                 await _unload_all(model)
 
-    async def _load(self, settings: ModelSettings) -> None:
-        async with self._changing:
-            if settings.name in self._models:
-                await _follow(self._models[settings.name])
-            else:
-                await self._add(settings)
-            self._changed()
-
     async def _unload(self, model: Model) -> None:
-        async with self._changing:
-            model.unloaded = True
-            await _unload_all(model)
-            self._changed()
-
-    async def _reload(self, settings: Sequence[ModelSettings]) -> None:
-        async with self._changing:
-            before = tuple(model.settings for model in self._models.values())
-            try:
-                await self._serve(settings)
-            except InvalidArgument:
-                await self._serve(before)
-                raise
+        model.unloaded = True
+        await _unload_all(model)
+        self._changed()
 
     def _reloaded(self, task: asyncio.Task[None]) -> None:
         self._reloads.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("a change of the models was refused: %s", error)
+        if not task.cancelled():
+            task.exception()  # logged; its caller, who would read it, may have gone
 
-    async def _serve(self, settings: Sequence[ModelSettings]) -> None:
-        """Serves these models and no others; InvalidArgument at the first that cannot be."""
-        for wanted in settings:
-            model = self._models.get(wanted.name)
-            if model is None or model.settings.folder.resolve() != wanted.folder.resolve():
-                await self._add(wanted)
-                continue
-            model.settings = wanted
-            await _follow(model)
-        for name in set(self._models) - {wanted.name for wanted in settings}:
-            await _unload_all(self._models.pop(name))
-        self._changed()
+    async def _serve(self, settings: Sequence[ModelSettings], only: bool, anywhere: bool = False) -> None:
+        """Serves these models, and, if `only`, no others.
 
-    async def _add(self, settings: ModelSettings) -> None:
-        """Adds a model once a version of it answers; one of the same name in another folder answers until then."""
-        name, model = settings.name, self._model(settings)
-        replaced = self._models.get(name)
-        if replaced is None:
-            self._adding.add(name)
-            self._models[name] = model
+        Everything is loaded beside what answers before anything changes. Raises InvalidArgument or ModelError.
+        """
+        if not anywhere:
+            self._check(settings)
+        before, prepared = dict(self._models), list[Model]()
         try:
-            await _follow(model)
+            for wanted in settings:
+                model = before.get(wanted.name)
+                if model is None or model.settings.folder.resolve() != wanted.folder.resolve():
+                    model = self._model(wanted)
+                    if wanted.name not in before:
+                        self._adding.add(wanted.name)
+                        self._models[wanted.name] = model
+                prepared.append(model)
+                await model.prepare(wanted)
         except BaseException:
-            if replaced is None:
-                del self._models[name]
-            await _unload_all(model)
+            self._models = before
+            for model in prepared:
+                model.abandon()
+                await (model.load_wanted() if model in before.values() else _unload_all(model))
+            self._changed()
             raise
         finally:
-            self._adding.discard(name)
-        self._models[name] = model
-        if replaced is not None:
-            await _unload_all(replaced)
+            self._adding.clear()
+        self._models = {**({} if only else before), **{model.settings.name: model for model in prepared}}
+        for model in prepared:
+            model.adopt()
+        self._changed()
+        for model in prepared:
+            await model.load_wanted()
+        for model in before.values():
+            if model not in self._models.values():
+                await _unload_all(model)
+        self._changed()
 
     def _check(self, settings: Sequence[ModelSettings]) -> None:
-        """InvalidArgument unless every model is in a folder that the server may read."""
+        """InvalidArgument unless every model is in a folder that callers may name."""
         if not settings:
             raise InvalidArgument("the new configuration has no models: name at least one")
         root = self._root.resolve() if self._root is not None else None
@@ -230,9 +237,8 @@ class ModelRegistry:
             folder = wanted.folder.resolve()
             known = [model.settings.folder.resolve() for model in self._models.values()]
             if folder not in known and (root is None or not folder.is_relative_to(root)):
-                where = f"below {root}" if root else "a folder of this server's models (see `models_root`)"
-                raise InvalidArgument(f"model '{wanted.name}': base_path {printable(str(wanted.folder))} is not "
-                                      f"{where}")
+                raise InvalidArgument(f"model '{wanted.name}': base_path {printable(str(wanted.folder))} is neither "
+                                      "the folder of a model of this server nor below its `models_root`")
 
     def _get(self, name: str) -> Model:
         if not name:
@@ -268,21 +274,7 @@ class ModelRegistry:
             listener()
 
 
-async def _follow(model: Model) -> None:
-    """InvalidArgument unless a version that the model's policy wants answers afterwards."""
-    model.unloaded = False
-    await model.follow(settled=True)
-    if not model.settings.policy.wanted(model.available):
-        raise InvalidArgument(_failure(model))
-
-
 async def _unload_all(model: Model) -> None:
     for number in list(model.versions):
         await model.unload(number)
 
-
-def _failure(model: Model) -> str:
-    errors = [version.error for number, version in sorted(model.versions.items(), reverse=True)
-              if version.failed and model.settings.policy.wanted([number])]
-    return model.problem or (errors[0] if errors else f"model '{model.settings.name}': none of its versions on disk is "
-                                                      f"wanted ({model.settings.policy}): see `versions`")

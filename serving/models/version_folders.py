@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.errors import ServeError
+from serving.config.models import ModelSettings
+from serving.errors import ModelError, ServeError
 from serving.security.sanitize import version_number
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,18 @@ def read_model_folder(path: Path) -> ModelFolder:
     return ModelFolder(path, dict(sorted(names.items())),
                        tuple(child.name for child in children if numbers.get(child.name) is None),
                        tuple(name for name, number in numbers.items() if number is not None and names[number] != name))
+
+
+def check_versions(settings: ModelSettings, on_disk: Sequence[int]) -> None:
+    """ModelError unless every version that the settings name is on disk, and every label's is to be served."""
+    name, policy, existing = settings.name, settings.policy, ", ".join(map(str, on_disk)) or "none"
+    if missing := [number for number in policy.numbers if number not in on_disk]:
+        raise ModelError(f"model '{name}' has no version {missing[0]} (on disk: {existing}): export it, or change "
+                         "`versions`")
+    for label, number in settings.labels.items():
+        if number not in policy.wanted(on_disk):
+            raise ModelError(f"model '{name}': the label '{label}' is version {number}, which is not served (on disk: "
+                             f"{existing}; `versions` {policy}): export it, or change `version_labels`")
 
 
 def _is_a_saved_model(path: Path) -> str:
@@ -130,6 +143,11 @@ class VersionFolders:
             failed = before is not None and before.failed and same and not was_unreadable
             folders[number] = _VersionFolder(on_disk.version(number), content, settled or same, failed)
         self._folders, self._unreadable = folders, False
+
+    @property
+    def on_disk(self) -> list[int]:
+        """Ascending."""
+        return sorted(self._folders)
 
     @property
     def loadable(self) -> list[int]:

@@ -1,10 +1,13 @@
-"""Names and version numbers that come from outside: which are valid, and how any other is made harmless."""
+"""Names and version numbers that come from outside: which are valid, and how any other is made harmless; and how paths
+are kept inside.
+"""
 
 from __future__ import annotations
 
 import re
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 from voc_cls.errors import UsageError
@@ -14,6 +17,8 @@ NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
 LARGEST_VERSION = 2**63 - 1
 """ModelSpec.version is an int64."""
 RULE = f"letters, digits, _ - and . (neither - nor . first), up to {LONGEST_NAME} characters"
+ABSOLUTE_PATH = re.compile(r"""(?<![\w./:])/[^\s/'"(),;]+(?:/[^\s/'"(),;]*)+""")
+"""Of two parts or more."""
 HARMLESS = "._-@:+/"
 """Characters that printable() keeps beside letters and digits: no space, quote, = or control character, which could end
 a field of a log line or start a new line."""
@@ -52,6 +57,17 @@ def printable(name: str | bytes) -> str:
         return written
     ending = f"#{sha256(raw).hexdigest()[:16]}"
     return written[:LONGEST_NAME - len(ending)] + ending
+
+
+def without_paths(message: str, folder: Path, name: str) -> str:
+    """The message for callers, who need not know where the server keeps its files.
+
+    `folder` becomes `name`, a file in it its path below `folder`, and any other absolute path its last part.
+    """
+    for known in sorted({str(folder), str(folder.absolute()), str(folder.resolve())}, key=len, reverse=True):
+        if "/" in known:
+            message = message.replace(f"{known}/", "").replace(known, name)
+    return ABSOLUTE_PATH.sub(lambda match: match[0].rstrip("/").rpartition("/")[2], message)
 
 
 def host_of(peer: str) -> str:

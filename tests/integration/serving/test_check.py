@@ -114,7 +114,7 @@ def test_a_port_that_is_taken_is_shown_and_one_that_cannot_be_is_refused(models:
 
 def test_every_version_that_is_wanted_must_be_there_and_whole(models: Path, refused: Refused, serve: Serve) -> None:
     assert refused("--model-dir", models, "--versions", "9,11").startswith(
-        f"model 'tiny': {models} has no version 11 (it has 9, 10): export it, or change --versions")
+        "model 'tiny' has no version 11 (on disk: 9, 10): export it, or change --versions")
     assert refused("--model-dir", models, "--version-labels", "stable=9").startswith(
         "model 'tiny': the label 'stable' is version 9, which is not served (on disk: 9, 10; --versions latest)")
     (models / "9" / "variables" / "variables.index").unlink()

@@ -23,6 +23,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from tests.integration.serving.conftest import Server, Start
 from tests.integration.serving.test_prediction_service import classification, example, refused, request
 from tests.integration.serving.tiny_model import export_tiny_model
+from voc_cls.v1 import classifier_pb2
 
 State = get_model_status_pb2.ModelVersionStatus.State
 
@@ -154,9 +155,7 @@ def config(*models: dict[str, Any], **more: Any) -> model_management_pb2.ReloadC
      "config[0].model_version_policy.specific.versions must be numbers of versions, found none"),
     (config({"name": "tiny", "base_path": "/a", "version_labels": {"7": 1}}),
      "config[0].version_labels: the label '7' is a number"),
-    (config({"name": "tiny", "base_path": "/a", "model_version_policy": {"specific": {"versions": [9]}},
-             "version_labels": {"stable": 10}}), "the label 'stable' is version 10, which is not served"),
-    (config({"name": "root", "base_path": "/"}), "model 'root': base_path / is not below"),
+    (config({"name": "root", "base_path": "/"}), "model 'root': base_path / is neither the folder of a model"),
 ])
 def test_a_configuration_that_cannot_be_served_changes_nothing(stub: Any, asked: Any, message: str) -> None:
     before = stub.GetModelStatus(status_request(), timeout=20)
@@ -164,6 +163,54 @@ def test_a_configuration_that_cannot_be_served_changes_nothing(stub: Any, asked:
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert message in details
     assert stub.GetModelStatus(status_request(), timeout=20) == before
+
+
+@pytest.mark.parametrize(("policy", "labels", "message"), [
+    ({"all": {}}, {"stable": 9, "canary": 12}, "'canary' is version 12, which is not served (on disk: 9, 10, 11; `ve"),
+    ({"specific": {"versions": [9]}}, {"stable": 10}, "the label 'stable' is version 10, which is not served (on disk"),
+    ({"latest": {"num_versions": 2}}, {"stable": 9}, "the label 'stable' is version 9, which is not served (on disk: "),
+    ({"all": {}}, {"stable": 11}, "the label 'stable' is version 11, which is not available: saved_model.pb has no si"),
+    ({"specific": {"versions": [9, 12]}}, {}, "model 'tiny' has no version 12 (on disk: 9, 10, 11): export it, or"),
+    ({"specific": {"versions": [11]}}, {}, "model 'tiny': saved_model.pb has no signature 'classify'"),
+])
+def test_labels_and_versions_that_are_not_there_are_refused_and_change_nothing(
+        stub: Any, labelled: Server, folder: Path, policy: Any, labels: dict[str, int], message: str) -> None:
+    code, details = refused(stub.HandleReloadConfigRequest, config(
+        {"name": "tiny", "base_path": str(folder / "tiny"), "model_version_policy": policy, "version_labels": labels}))
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert message in details
+    assert str(folder) not in details
+    assert states(stub.GetModelStatus(status_request(), timeout=20)) == {9: "AVAILABLE", 10: "AVAILABLE", 11: "END"}
+    assert states(stub.GetModelStatus(status_request(label="stable"), timeout=20)) == {9: "AVAILABLE"}
+    assert "refused, nothing has changed: model 'tiny'" in labelled.errors.read_text()
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (("--versions", "9,12"), "model 'tiny' has no version 12 (on disk: 9, 10, 11): export it, or change --versions"),
+    (("--version-labels", "stable=9"), "the label 'stable' is version 9, which is not served (on disk: 9, 10, 11;"),
+    (("--versions", "all", "--version-labels", "stable=11"), "not available: {folder}/11/saved_model.pb has no"),
+])
+def test_a_start_refuses_them_too(folder: Path, start: Start, flags: tuple[str, ...], message: str) -> None:
+    server = start(folder / "tiny", *flags, "--max-batch-size", 1)
+    assert server.process.wait(60) == 1
+    last = server.errors.read_text().splitlines()[-1]
+    assert last.startswith("voc-serve: error: model 'tiny'")
+    assert message.format(folder=folder / "tiny") in last
+
+
+def test_a_call_for_a_version_that_failed_is_told_so_at_once_and_no_path(labelled: Server, folder: Path,
+                                                                         pictures: list[bytes]) -> None:
+    predictor = prediction_service_pb2_grpc.PredictionServiceStub(labelled.channel())
+    code, details = refused(predictor.Predict, request(version=11, image_bytes=pictures[:1]))
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert details.startswith("model 'tiny', version 11, could not be loaded: saved_model.pb has no signature 'class")
+    (model,) = [version for version in labelled.classifier().GetModel(
+        classifier_pb2.GetModelRequest(), timeout=20).versions if version.version == 11]
+    assert model.error == details.partition("loaded: ")[2]
+    status, page = labelled.get("/v1/models/tiny")
+    assert status == 200
+    assert str(folder) not in page
+    assert f"{folder}/tiny/11/saved_model.pb has no signature 'classify'" in labelled.errors.read_text()
 
 
 def test_without_keys_a_reload_is_refused_unless_the_operator_allows_it(model: Path, start: Start) -> None:

@@ -165,11 +165,14 @@ def test_a_broken_version_leaves_the_old_one_serving_says_why_and_is_loaded_once
     models.until("broken", {1: "AVAILABLE", 2: "END"})
     assert models.classify("broken") == 1
     code, details = models.refused("broken", version=2)
-    assert code is grpc.StatusCode.UNAVAILABLE
-    assert f"{folder}/2 cannot be loaded" in details
+    assert code is grpc.StatusCode.FAILED_PRECONDITION  # trying again does not help
+    assert details.startswith("model 'broken', version 2, could not be loaded: version 2 cannot be loaded (")
+    assert str(root.parent) not in details
+    assert f"{folder}/2 cannot be loaded" in models.server.errors.read_text()
     (_, failed) = models.statuses("broken")
     assert failed.status.error_code == grpc.StatusCode.UNKNOWN.value[0]
-    assert failed.status.error_message.startswith(f"{folder}/2 cannot be loaded (")
+    assert failed.status.error_message.startswith("version 2 cannot be loaded (")
+    assert str(root.parent) not in failed.status.error_message
     status, body = models.server.get("/v1/models/broken/versions/2")
     assert (status, json.loads(body)) == (200, {"model_version_status": [{"version": "2", "state": "END", "status": {
         "error_code": "UNKNOWN", "error_message": failed.status.error_message}}]})
@@ -213,6 +216,25 @@ def test_policies_and_labels_say_which_versions_answer_and_a_reload_changes_them
         grpc.StatusCode.NOT_FOUND, "model 'labelled' has no version 2; this server has 1, 3")
 
 
+def test_a_version_with_a_label_stays_while_it_has_one_and_the_log_says_that_a_start_would_refuse_that(
+        models: ServedModels, model: Path, root: Path) -> None:
+    folder = root / "kept"
+    shutil.copytree(model / "9", folder / "1")
+    models.serve("kept", labels={"stable": 1})
+    shutil.copytree(model / "10", folder / "2")
+    models.until("kept", {1: "AVAILABLE", 2: "AVAILABLE"})
+    assert (models.classify("kept"), models.classify("kept", version_label="stable")) == (2, 1)
+    until(lambda: "model kept, version 1: `versions` no longer wants it, but stays" in models.server.errors.read_text())
+    shutil.rmtree(folder / "1")
+    time.sleep(3 * POLL)
+    assert models.classify("kept", version_label="stable") == 1
+    assert models.server.errors.read_text().count("model kept, version 1: ") == 2  # loaded, and that warning
+    models.serve("kept", labels={"stable": 2})
+    models.until("kept", {2: "AVAILABLE"})
+    assert "versions latest stable=1 → " in models.server.errors.read_text()
+    assert models.classify("kept", version_label="stable") == 2
+
+
 def predicted_by(models: ServedModels, content: bytes, **spec: Any) -> int:
     """The version that answers tensorflow.serving's Predict."""
     request = predict_pb2.PredictRequest(model_spec={"name": "labelled", **spec})
@@ -232,21 +254,26 @@ def test_a_models_file_serves_several_models_each_by_its_name(models: ServedMode
     assert [models.server.health(name) for name in ("", "first", "second")] == ["SERVING"] * 3
 
 
-@pytest.mark.parametrize(("models_asked", "message"), [
-    ({"outside": ("elsewhere/outside", {"latest": {}})}, "is not below"),
-    ({"outside": ("models/../elsewhere/outside", {"latest": {}})}, "is not below"),
-    ({"first": ("models/first", {"specific": {"versions": [7]}})}, "none of its versions on disk is wanted (7)"),
-    ({"new": ("models/first", {"latest": {}}), "first": ("models/nowhere", {"latest": {}})}, "/nowhere is not there"),
+@pytest.mark.parametrize(("models_asked", "code", "message"), [
+    ({"outside": ("elsewhere/outside", {"latest": {}})}, "INVALID_ARGUMENT", "nor below its `models_root`"),
+    ({"outside": ("models/../elsewhere/outside", {"latest": {}})}, "INVALID_ARGUMENT", "nor below its `models_root`"),
+    ({"first": ("models/first", {"specific": {"versions": [7]}})}, "FAILED_PRECONDITION",
+     "model 'first' has no version 7 (on disk: 1): export it, or change `versions`"),
+    ({"first": ("models/first", {"specific": {"versions": [1, 7]}})}, "FAILED_PRECONDITION", "has no version 7 (on"),
+    ({"new": ("models/first", {"latest": {}}), "first": ("models/nowhere", {"latest": {}})}, "FAILED_PRECONDITION",
+     "`model_dir` of model 'first' is not there"),
 ])
-def test_a_reload_that_cannot_be_done_changes_nothing(models: ServedModels, root: Path, models_asked: Any,
+def test_a_reload_that_cannot_be_done_changes_nothing(models: ServedModels, root: Path, models_asked: Any, code: str,
                                                       message: str) -> None:
     (root.parent / "elsewhere" / "outside").mkdir(parents=True, exist_ok=True)
     with pytest.raises(grpc.RpcError) as error:
         models.reload({**{name: config(name, root.parent / path, policy)
                           for name, (path, policy) in models_asked.items()},
                        "second": config("second", root / "second")})
-    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.code().name == code
     assert message in error.value.details()
+    assert "reload for 127.0.0.1 by /tensorflow.serving.ModelService/HandleReloadConfigRequest refused" in (
+        models.server.errors.read_text())
     assert (models.states("first"), models.states("second")) == ({1: "AVAILABLE"}, {1: "AVAILABLE"})
     assert models.classify("first", version_label="stable") == 1
     assert models.refused("new")[0] is grpc.StatusCode.NOT_FOUND

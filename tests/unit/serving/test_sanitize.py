@@ -12,6 +12,7 @@ from serving.security.sanitize import (
     host_of,
     is_safe_name,
     printable,
+    without_paths,
 )
 from voc_cls.errors import UsageError
 
@@ -79,3 +80,14 @@ def test_a_name_that_passed_stays_inside_its_folder(tmp_path: Path) -> None:
     for name in (*ODD, "voc", "a..b", "_"):
         if is_safe_name(name):
             assert (tmp_path / name).resolve().parent == tmp_path.resolve()
+
+
+@pytest.mark.parametrize(("message", "expected"), [
+    ("/srv/voc/7 cannot be loaded (Data loss: /srv/voc/7/variables/variables.index)",
+     "version 7 cannot be loaded (Data loss: variables/variables.index)"),
+    ("/srv/voc/7/assets/voc_cls.json has no number", "assets/voc_cls.json has no number"),
+    ("cannot open '/usr/lib/x86/libcuda.so.1': no such file", "cannot open 'libcuda.so.1': no such file"),
+    ("RuntimeError: a/b and 3/4 and http://host/path/x, /", "RuntimeError: a/b and 3/4 and http://host/path/x, /"),
+])
+def test_callers_learn_a_reason_and_no_path_of_the_server(message: str, expected: str) -> None:
+    assert without_paths(message, Path("/srv/voc/7"), "version 7") == expected
