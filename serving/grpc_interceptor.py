@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -87,13 +88,16 @@ def _decoder(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 async def _only(requests: AsyncIterator[Any]) -> Any:
     """The message of a unary call; StatusError if none comes."""
+    messages: Any = aiter(requests)
     try:
         async with asyncio.timeout(RECEIVE_SECONDS):
-            return await anext(requests)
+            return await anext(messages)
     except StopAsyncIteration:
         raise InvalidArgument("the call has no message") from None
     except TimeoutError:
         raise DeadlineExceeded(f"the call's message did not arrive within {RECEIVE_SECONDS:g} s") from None
+    finally:
+        await messages.aclose()  # or it keeps the message in a circle of references, until Python looks for those
 
 
 def _incoming(method: str, context: Any) -> IncomingRequest:
@@ -113,4 +117,6 @@ async def _aborting(context: Any) -> AsyncIterator[None]:
         metadata = [] if request is None else [(REQUEST_ID, request.id)]
         if error.retry_after_ms is not None:
             metadata.append((PUSHBACK, str(error.retry_after_ms)))
+        for raised in filter(None, (error, error.__context__)):  # gRPC keeps it, and its frames the message
+            traceback.clear_frames(raised.__traceback__)
         await context.abort(error.status, str(error), tuple(metadata))
