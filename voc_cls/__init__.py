@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
     from voc_cls.data.load import DatasetDict
     from voc_cls.evaluation.report.page import Report
-    from voc_cls.evaluation.tta import Tta
     from voc_cls.nets.network import Network
     from voc_cls.nets.registry import Head, Normalisation
-    from voc_cls.training.trained_run import TrainedRun
+    from voc_cls.training.trained_run import TrainedRun, Tta
 
 __all__ = ["__version__", "create_network", "evaluate", "export", "fetch_weights", "load_dataset", "open_run", "train"]
 

@@ -74,6 +74,24 @@ class Network:
         """(everything before `scope`, `scope` and what follows): two models that share this network's layers."""
         return keras.Model(self.model.input, self.entries[scope]), keras.Model(self.entries[scope], self.model.output)
 
+    def at_any_size(self) -> keras.Model:
+        """A model that shares this network's layers: float32 [N, height, width, 3] → float32 [N, classes].
+
+        All layers are convolutions, so a larger image gives a larger grid. Most heads take the mean of this grid
+        (ResNet, Inception, gap). fc6 and fc7 give logits at every place that the network's own input fits into, 32
+        pixels apart, whose mean is taken: the "dense evaluation" of Simonyan & Zisserman 2014, section 3.2. One model
+        for all sizes: Keras traces a new one for each model. UsageError for a head that takes one size only.
+        """
+        if self.head == "flatten":
+            raise UsageError("`tta` multi-scale: not with `head` flatten, which takes one size only; choose flip")
+        images = keras.Input((None, None, 3), name="images")
+        first, *inner, _ = self.model.layers  # the last one flattens
+        outputs = {id(first.output): images}
+        for layer in inner:
+            inputs = keras.tree.map_structure(lambda tensor: outputs[id(tensor)], layer.input)
+            outputs[id(layer.output)] = logits = layer(inputs)
+        return keras.Model(images, keras.layers.GlobalAveragePooling2D(dtype="float32", name="mean")(logits))
+
     def variables(self) -> dict[str, keras.Variable]:
         """The weights by TF-Slim name, such as `vgg_16/conv1/conv1_1/weights`; no states of random generators."""
         return {name: variable for variable in self.model.weights if (name := slim_name(variable)) is not None}

@@ -17,8 +17,6 @@ from voc_cls.console import quiet_stderr, with_flags
 from voc_cls.training import devices
 from voc_cls.training.devices import POLICIES
 
-CPU_FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bfloat16", "amx_tile": "AMX",
-                "amx_bf16": "AMX bfloat16", "avx512_fp16": "AVX-512 float16"}
 SIDE, FILTERS, BATCH = 56, 256, 8
 """The convolution that is tried: VGG-16's conv3_2 on a few pictures."""
 SEEN_DIFFERENCE = {"float32": 1e-3, "bfloat16": 4e-2, "float16": 4e-2}
@@ -71,13 +69,11 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, str]:
     """The devices, and what the processor is capable of."""
-    flags = devices.processor_flags()
     memory = devices.memory_gib()
     return {
         "trains on": devices.device(),
         "XLA": "yes" if devices.compiles() else "no (oneDNN is faster on a CPU)",
         "processor": f"{devices.processor()}, {devices.cores()} cores",
-        "its extensions": ", ".join(text for flag, text in CPU_FEATURES.items() if flag in flags) or "none known",
         "bfloat16": "native" if devices.has_bfloat16() else "emulated, slower than float32",
         "memory": "unknown" if memory is None else f"{memory:.1f} GiB",
         "NVIDIA cards": ", ".join(devices.nvidia_cards()) or "none",

@@ -23,7 +23,6 @@ from voc_cls.evaluation.gradcam import heat_maps
 from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.tasks import evaluate, read_fitted
-from voc_cls.evaluation.tta import Tta, at_any_size, views_of
 from voc_cls.files import write_json
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE
@@ -31,6 +30,12 @@ from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.devices import policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 from voc_cls.training.trainable_part import finite
+
+Tta = Literal["none", "flip", "multi-scale", "both"]
+"""Test-time augmentation, the mean of the logits of several views. flip: the image and its mirror image (Simonyan &
+Zisserman 2014, section 3.2). multi-scale: the whole image at several sizes; nothing is cropped."""
+SCALES = (1, 8 / 7, 9 / 7)
+"""Relative to the training size: 224, 256 and 288 for 224 pixels. Smaller images would be too small for fc6."""
 
 
 class History(list[dict[str, Any]]):
@@ -97,8 +102,9 @@ class TrainedRun:
                ) -> npt.NDArray[np.float32]:
         """As `predict`: logits, float32 [N, classes], the mean over the views of `tta`, under a bar called `title`."""
         preprocessing = self.network.spec.preprocessing
-        sizes, mirrored = views_of(tta, preprocessing.size)
-        model = self.network.model if sizes == (preprocessing.size,) else at_any_size(self.network)
+        scaled, mirrored = tta in ("multi-scale", "both"), tta in ("flip", "both")
+        sizes = [round(preprocessing.size * scale) for scale in (SCALES if scaled else SCALES[:1])]
+        model = self.network.at_any_size() if scaled else self.network.model
         outputs = []
         progress = PredictionProgress(title, len(paths) * len(sizes) * (1 + mirrored))
         with progress.bar, naming_broken_images(paths):

@@ -11,12 +11,11 @@ import pytest
 from PIL import Image
 
 from voc_cls.data.preprocessing import Preprocessing
-from voc_cls.evaluation.tta import at_any_size, views_of
 from voc_cls.nets import layers
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec
 from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.trained_run import TrainedRun
+from voc_cls.training.trained_run import SCALES, TrainedRun
 
 SIZE, CLASSES = 64, 3
 
@@ -34,14 +33,13 @@ def pictures(number: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-100, 100, (number, size, size, 3)).astype(np.float32)
 
 
-def test_the_views_are_those_asked_for():
-    assert [views_of(tta, 224) for tta in ("none", "flip", "multi-scale", "both")
-            ] == [((224,), False), ((224,), True), ((224, 256, 288), False), ((224, 256, 288), True)]
+def test_the_sizes_are_those_that_are_documented():
+    assert [round(224 * scale) for scale in SCALES] == [224, 256, 288]
 
 
 def test_the_gap_head_at_another_size_is_the_network_built_for_that_size(monkeypatch: pytest.MonkeyPatch):
     small, large = network("gap", monkeypatch), network("gap", monkeypatch, 96)
-    anywhere, given = at_any_size(small), pictures(2, 96)
+    anywhere, given = small.at_any_size(), pictures(2, 96)
     assert np.asarray(anywhere(given[:, :SIZE, :SIZE])) == pytest.approx(
         np.asarray(small.model(given[:, :SIZE, :SIZE])), abs=1e-5)
     assert np.asarray(anywhere(given)) == pytest.approx(np.asarray(large.model(given)), abs=1e-5)
@@ -58,7 +56,7 @@ def test_the_fc_head_at_another_size_averages_over_the_places_its_input_fits_int
     crops = [given[:, top:top + SIZE, left:left + SIZE] for top in (0, 32) for left in (0, 32)]
     expected = np.mean([np.asarray(net.model(crop)) for crop in crops], axis=0)
     assert np.abs(expected).max() > 0.1
-    assert np.asarray(at_any_size(net)(given)) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert np.asarray(net.at_any_size()(given)) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_a_runs_logits_are_the_mean_over_the_views(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -74,12 +72,11 @@ def test_a_runs_logits_are_the_mean_over_the_views(monkeypatch: pytest.MonkeyPat
     plain, mirror = run.logits(files), run.logits(mirrored)
     assert np.abs(plain - mirror).max() > 1e-3
     assert run.logits(files, tta="flip") == pytest.approx((plain + mirror) / 2, abs=1e-3)
-    anywhere = at_any_size(net)
-    scales = [np.asarray(anywhere(scaled(net, files, size))) for size in views_of("multi-scale", SIZE)[0]]
+    anywhere, sizes = net.at_any_size(), [round(SIZE * scale) for scale in SCALES]
+    scales = [np.asarray(anywhere(scaled(net, files, size))) for size in sizes]
     assert np.abs(scales[0] - scales[2]).max() > 1e-3
     assert run.logits(files, tta="multi-scale") == pytest.approx(np.mean(scales, axis=0), abs=1e-3)
-    mirrored_scales = [np.asarray(anywhere(scaled(net, mirrored, size)))
-                       for size in views_of("multi-scale", SIZE)[0]]
+    mirrored_scales = [np.asarray(anywhere(scaled(net, mirrored, size))) for size in sizes]
     assert run.logits(files, tta="both") == pytest.approx(np.mean(scales + mirrored_scales, axis=0), abs=1e-3)
 
 
@@ -100,4 +97,4 @@ def test_a_head_on_the_grids_mean_sees_a_larger_grid_at_another_size(net: str, h
     small = build(replace(spec, **narrow), head, CLASSES)
     large = build(replace(net_spec(net, size + 32), **narrow), head, CLASSES)
     large.model.set_weights(small.model.get_weights())
-    assert np.asarray(at_any_size(small)(given)) == pytest.approx(np.asarray(large.model(given)), rel=1e-3, abs=1e-5)
+    assert np.asarray(small.at_any_size()(given)) == pytest.approx(np.asarray(large.model(given)), rel=1e-3, abs=1e-5)
