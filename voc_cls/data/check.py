@@ -20,7 +20,7 @@ from typing import Any
 from unicodedata import normalize
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.duplicates import Bits, find_duplicates, find_near_duplicates, may_share, perceptual_hash
+from voc_cls.data.duplicates import Bits, apart, find_duplicates, find_near_duplicates, perceptual_hash
 from voc_cls.data.files import ADVICE
 from voc_cls.data.load import NO_CLASSES, DatasetScan, open_reader
 from voc_cls.data.preprocessing import Preprocessing, decode
@@ -70,7 +70,8 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     start(len(paths))
     digests: dict[Path, str] = {}
     hashes: dict[Path, Bits] = {}
-    for path, outcome in zip(paths, decode_all(paths, hashing=may_share(scan.splits)), strict=True):
+    hashing = any(apart(first.split, second.split) for first in scan.splits for second in scan.splits)
+    for path, outcome in zip(paths, decode_all(paths, hashing), strict=True):
         if isinstance(outcome, DataError):
             problems.append(str(outcome))
         else:

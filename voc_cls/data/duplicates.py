@@ -138,11 +138,6 @@ def perceptual_hash(pixels: npt.NDArray[np.uint8]) -> Bits | None:
     return bits
 
 
-def may_share(splits: Sequence[SplitScan]) -> bool:
-    """Whether two of the splits are meant to be apart, so that there is something to compare."""
-    return any(apart(first.split, second.split) for first in splits for second in splits)
-
-
 def find_near_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str], hashes: Mapping[Path, Bits]
                          ) -> list[str]:
     """A sentence for each pair of images in two splits meant to be apart that look alike, at most SHOWN_PAIRS, and one

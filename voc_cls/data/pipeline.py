@@ -65,15 +65,9 @@ class Order:
 
 
 def shuffled_order(images: int, steps: int, batch_size: int, seed: int) -> Order:
-    """Every image once per epoch, in a new random order and with new draws.
+    """Every one of `images` once per epoch, in a new random order and with new draws; the same for the same seed.
 
     A batch may span two epochs, so each has `batch_size` images.
-
-    Args:
-        images: number of training images.
-        steps: number of training steps.
-        batch_size: images a step.
-        seed: the same seed gives the same order.
     """
     index, draws = [], []
     for epoch in range(-(-steps * batch_size // images)):
@@ -135,12 +129,8 @@ def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_si
                  augmentation: Augmentation) -> tf.data.Dataset:
     """Batches of float32 [≤ batch_size, size, size, 3]: the variants of the first image, then those of the next.
 
-    Args:
-        paths: the image files; each is decoded once.
-        draws: for each of them, the draws of its variants; with flips alone, draw 0 is the unchanged image.
-        batch_size: variants a batch; the last one may have fewer.
-        preprocessing: of the network.
-        augmentation: how the images are varied.
+    Each image is decoded once. draws: for each of them, those of its variants; with flips alone, draw 0 is the
+    unchanged image.
     """
     import tensorflow as tf
 

@@ -35,17 +35,9 @@ class Preview:
 
 def preview(dataset: Dataset, images: int, variants: int, augmentation: Augmentation, preprocessing: Preprocessing,
             seed: int) -> Preview:
-    """Draws images at random and varies them with the pipeline of the training.
+    """Draws so many images at random, at most, and varies each with the pipeline of the training; the same for a seed.
 
     The images of a sheet are one batch, so mixup and CutMix mix them with each other.
-
-    Args:
-        dataset: where the images come from.
-        images: number of images, at most.
-        variants: number of variants of each.
-        augmentation: how they are varied.
-        preprocessing: of the network.
-        seed: the same seed gives the same sheet.
     """
     random = np.random.default_rng(seed)
     chosen = np.sort(random.choice(len(dataset), min(images, len(dataset)), replace=False))

@@ -55,11 +55,9 @@ def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, see
     Every class is divided alike, and images with the same bytes go to the same list.
 
     Args:
-        dataset: what is divided.
         val: fraction of all images; 0: none. Ignored with `folds`.
         test: fraction of all images; 0: none.
         folds: number of pairs of lists; None: one train and one val.
-        seed: the same seed draws the same lists.
         group: as for `Dataset.split`: images that go to the same list.
 
     Raises:

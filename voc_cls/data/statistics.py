@@ -213,7 +213,10 @@ def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
     counts = np.array([[row.positive for row in split.classes] for split in drawn])
     chosen = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[:MOST_CLASSES])
     together = largest.task is Task.MULTI_LABEL and len(chosen) > 1
-    title, classes = _title(drawn, splits, len(chosen)), [drawn[0].classes[column].name for column in chosen]
+    classes, every = [drawn[0].classes[column].name for column in chosen], len(drawn[0].classes)
+    title = f"{_name(drawn[0])}: {' · '.join(f'{split.split} {split.pictures:,}' for split in drawn)} pictures"
+    title += f" · {len(splits) - len(drawn)} more splits" if len(splits) > len(drawn) else ""
+    title += f" · the {len(chosen)} most frequent of {every:,} classes" if len(chosen) < every else ""
     fitting = FigureText.of([title, *classes])
     with fitting.drawing({"font.size": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.titleweight": "bold",
                           "axes.titlesize": 10, "axes.titlelocation": "left", "axes.axisbelow": True,
@@ -230,14 +233,6 @@ def draw_statistics(path: Path, splits: Sequence[Statistics]) -> None:
         _size_bubbles(axes[-1], np.concatenate([split.sizes for split in drawn]))
         figure.suptitle(fitting(title), x=0.01, ha="left", fontsize=13, fontweight="bold")
         save_figure(figure, path)
-
-
-def _title(drawn: Sequence[Statistics], splits: Sequence[Statistics], classes: int) -> str:
-    parts = " · ".join(f"{split.split} {split.pictures:,}" for split in drawn)
-    left_out = f" · {len(splits) - len(drawn)} more splits" if len(splits) > len(drawn) else ""
-    every = len(drawn[0].classes)
-    of = f" · the {classes} most frequent of {every:,} classes" if classes < every else ""
-    return f"{_name(drawn[0])}: {parts} pictures{left_out}{of}"
 
 
 def _class_bars(axes: Axes, names: Sequence[str], counts: Mapping[str, npt.NDArray[np.int64]]) -> None:

@@ -46,15 +46,9 @@ class Grouping:
 
 
 def group_images(group: str, paths: Sequence[Path], columns: Mapping[str, Sequence[str]]) -> Grouping:
-    """Groups images as `group` says, see the top of this module.
+    """Groups images as `group` says, see the top of this module; columns: the further ones of their list, by name.
 
-    Args:
-        group: auto, none, the name of a column, or a regular expression with a capture group.
-        paths: the images.
-        columns: the further columns of their list, by name.
-
-    Raises:
-        UsageError: `group` is none of these, or finds nothing in any name or line.
+    UsageError where `group` is neither a name nor a regular expression, or finds nothing in any name or line.
     """
     alone = tuple(range(len(paths)))
     if group == NONE:
@@ -159,13 +153,8 @@ class Stratified:
     def folds(self, number: int, seed: int) -> list[tuple[Numbers, Numbers]]:
         """(rows to train on, rows to validate on) of each of `number` folds, both in the order of the list.
 
-        Args:
-            number: of folds, 2 or more.
-            seed: the same seed draws the same folds.
-
-        Raises:
-            UsageError: there are too few images or groups, or of a class of a single-label data set. (A rare class of
-                a multi-label data set is spread as far as it goes.)
+        UsageError where there are too few images or groups, or of a class of a single-label data set. (A rare class of
+        a multi-label data set is spread as far as it goes.)
         """
         what, images, groups = f"`folds` {number}", len(self.labels), len(self.counts)
         if groups < number:
@@ -230,16 +219,14 @@ class Stratified:
     def _balanced(self, part: Numbers, fractions: Sequence[float], seed: int) -> Numbers:
         """`part` itself where every part has its size; else after moving groups, sizes before classes if need be."""
         for emphasis in (1, STRESS):
-            if self._sized(part, fractions) and (emphasis > 1 or self.counts[:, -1].max() == 1):
+            images, sizes = len(self.labels), np.bincount(part, self.counts[:, -1], len(fractions))
+            sized = all(_near(size, images * fraction, images, TOLERANCE)
+                        for size, fraction in zip(sizes, fractions, strict=True))
+            if sized and (emphasis > 1 or self.counts[:, -1].max() == 1):
                 break
             order = np.random.default_rng(seed).permutation(len(part))  # of equal groups a random one is moved
             part[order] = _moved(part[order], self.counts[order], fractions, emphasis * len(self.classes))
         return part
-
-    def _sized(self, part: Numbers, fractions: Sequence[float]) -> bool:
-        images, sizes = len(self.labels), np.bincount(part, self.counts[:, -1], len(fractions))
-        return all(_near(size, images * fraction, images, TOLERANCE)
-                   for size, fraction in zip(sizes, fractions, strict=True))
 
     def _sizes(self) -> str:
         sizes = self.counts[:, -1]

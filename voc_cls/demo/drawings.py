@@ -47,13 +47,10 @@ def pick(random: np.random.Generator, colours: Sequence[Colour]) -> Colour:
 
 
 def draw(name: str, layer: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], random: np.random.Generator) -> None:
-    """Draws an object of a class.
+    """Draws an object of a class, in random colours.
 
-    Args:
-        name: of the class.
-        layer: uint8 [height, width, 4], RGB premultiplied by alpha, drawn into with smooth edges.
-        matrix: float64 [2, 3], from the unit square to pixels; rotates, mirrors, shears and scales the object.
-        random: of the colours.
+    layer: uint8 [height, width, 4], RGB premultiplied by alpha, drawn into with smooth edges. matrix: float64 [2, 3],
+    from the unit square to pixels; rotates, mirrors, shears and scales the object.
     """
     import cv2
 
