@@ -92,11 +92,8 @@ def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], or
     """Batches of (float32 [B, size, size, 3], float32 [B, classes]), made on all cores and prefetched.
 
     Args:
-        paths: the image files.
         targets: float32 [N, classes]; with mixup or CutMix, those of a batch become weights.
         order: which image comes when, and its draws.
-        preprocessing: of the network.
-        augmentation: how the images are varied.
         cached: `cached[i]` is used instead of reading paths[i]: float32 [size, size, 3], resized, 0-255, as from
             `cached_images`; the batches are the same, bit for bit.
     """
@@ -167,11 +164,9 @@ def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Li
     For machines that train faster than they decode.
 
     Args:
-        paths: the image files.
         preprocessing: of the network; only how images are decoded and resized matters.
         cache: memory: decoded now. disk: in a cache that later runs use too.
-        folder: of that cache.
-        limit_bytes: of everything in the folder.
+        limit_bytes: of everything in that cache's folder.
         say: is called with sentences for people.
 
     Raises:

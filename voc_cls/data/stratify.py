@@ -132,7 +132,6 @@ class Stratified:
 
         Args:
             fraction: share of all images to draw, between 0 and 1.
-            seed: the same seed draws the same rows.
             what: the beginning of an error, such as "`val` 0.1".
 
         Raises:
