@@ -131,8 +131,11 @@ def _check_signatures(servable: Servable, tasks: Any) -> None:
 
 
 def _requested_version(spec: Any) -> tuple[str, int | None, str]:
-    """Of a ModelSpec: name ("" for the server's only model), version number if set, version label if set."""
-    return spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label
+    """Of a ModelSpec: name ("" for the server's only model), version number if set, version label if set.
+
+    Version 0, which voc-export never writes, is none: so ovmsclient asks for the latest.
+    """
+    return spec.name, spec.version.value or None, spec.version_label
 
 
 def _fill_model_spec(spec: Any, servable: Servable, signature: str = "") -> None:

@@ -138,8 +138,6 @@ class Model:
         name, existing = self.settings.name, ", ".join(map(str, sorted(self.versions))) or "none"
         if self.unloaded:
             raise NotFound(f"model '{name}' is unloaded: the operator of this server can load it again")
-        if version == 0 and 0 not in self.versions:  # ovmsclient's way to ask for the latest
-            version = None
         if label:
             if label not in self.settings.labels:
                 labels = ", ".join(sorted(self.settings.labels)) or "none"
