@@ -24,7 +24,7 @@ import grpc
 
 from voc_cls.errors import VocError
 
-ShedReason = Literal["queue_full", "calls", "rate", "concurrency"]
+ShedReason = Literal["queue_full", "calls", "rate", "concurrency", "streams", "memory"]
 """Why a call was refused to protect the server, in the metrics."""
 
 

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from serving.errors import DeadlineExceeded, InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
 from serving.request_context import REQUEST_ID, current_request
-from serving.request_middleware import IncomingRequest, RequestMiddleware
+from serving.request_middleware import MIDDLEWARE, IncomingRequest, RequestMiddleware
 from serving.security.auth import group_of
 from serving.security.sanitize import printable
 from serving.security.tls import http_certificate_name
@@ -44,6 +44,7 @@ def http_middleware(middleware: RequestMiddleware, seconds: float) -> Middleware
     """
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[MIDDLEWARE] = middleware
         incoming = _incoming(request, asyncio.get_running_loop().time() + seconds if seconds else None)
         group = group_of(incoming.method)
         if group == "health":

@@ -26,6 +26,10 @@ KEEPALIVE_MS = 60_000
 PENDING_CALLS = 5_000
 """Calls that have arrived and are not handled yet, some 15 kB each. gRPC ends more of them as CANCELLED, which no
 client retries; its default is 1,000, which one client's burst can exceed. Refusing as many takes seconds."""
+WINDOW_BYTES = 65_535
+"""What a call may send before its message is read; then gRPC gives room for the message as far as it is announced."""
+HANDSHAKE_MS = 20_000
+"""How long a connection may take to become one of HTTP/2, TLS included."""
 HTTP_IDLE_SECONDS = 75.0
 """How long an HTTP connection may be idle; aiohttp's own default is an hour."""
 LEAST_PING_MS = 10_000
@@ -100,6 +104,9 @@ def open_grpc(config: ServeConfig, interceptor: GrpcInterceptor, credentials: gr
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
         ("grpc.so_reuseport", 0),  # or a second server on the same port would silently take half of the calls
+        ("grpc.http2.bdp_probe", 0),  # gRPC would let its window grow to megabytes for each call that nobody reads yet
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),

@@ -35,6 +35,10 @@ class RequestContext:
     """Name of the model, once it is known."""
     http_status: int | None = None
     """Of the answer over HTTP, once there is one."""
+    counted: bool = True
+    """Whether it counts for limits: not polls of a model's status."""
+    held: int = 0
+    """Bytes of memory that what has arrived of it takes."""
     on_stage: Callable[[Stage, float, float], None] = lambda *_: None
     """Called with a stage and its begin and end, seconds of time.monotonic(), for each image of the request."""
 

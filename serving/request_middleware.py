@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from serving.arrivals import Arrivals
 from serving.errors import Internal, ResourceExhausted, StatusError, Unavailable
 from serving.request_context import FAILED, REQUEST_ID, Headers, RequestContext, Stage, current_request
 from serving.security.auth import Authenticator, group_of, identity
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MIDDLEWARE = "middleware"
+"""The key under which an HTTP request has its RequestMiddleware."""
 TRANSIT_SECONDS = 0.1
 """How much earlier a caller's own clock may end a call than its deadline as seen here, after the way of the call."""
 CLOSED_SECONDS = 0.3
@@ -53,10 +56,10 @@ class IncomingRequest:
 class RequestMiddleware:
     """Wraps the requests of both ports."""
 
-    def __init__(self, authenticator: Authenticator, limits: ClientLimits, metrics: Metrics, logs: Logs,
-                 tracer: Tracer | None, max_calls: int) -> None:
-        """`max_calls`: requests in flight at a time; grpc.aio's own limit can be exceeded (grpc#41531)."""
-        self.authenticator, self.limits = authenticator, limits
+    def __init__(self, authenticator: Authenticator, limits: ClientLimits, arrivals: Arrivals,
+                 metrics: Metrics, logs: Logs, tracer: Tracer | None, max_calls: int) -> None:
+        """`max_calls`: requests being worked on at a time; grpc.aio's own limit can be exceeded (grpc#41531)."""
+        self.authenticator, self.limits, self.arrivals = authenticator, limits, arrivals
         self.in_flight = self.answered = 0
         self.failed = 0
         """Refused, cancelled, or failed by an internal error."""
@@ -66,7 +69,7 @@ class RequestMiddleware:
         """Set when the server stops: new requests are refused, and those in flight continue."""
 
     @contextlib.contextmanager
-    def around(self, incoming: IncomingRequest) -> Iterator[RequestContext]:
+    def around(self, incoming: IncomingRequest, is_stream: bool = False) -> Iterator[RequestContext]:
         """Wraps the handling of a request and makes it the current one of the running task.
 
         Polls of a model's status are always answered, and neither limited nor counted.
@@ -78,6 +81,7 @@ class RequestMiddleware:
                                  identity(incoming.peer, incoming.certificate_name), incoming.deadline)
         times = _StageTimes()
         is_poll = group_of(incoming.method) == "status"
+        request.counted = not is_poll
         self.in_flight += not is_poll
         status = grpc.StatusCode.OK
         trace = None if self._tracer is None else self._tracer.begin(request, incoming.headers)
@@ -98,7 +102,7 @@ class RequestMiddleware:
                     yield request
                 else:
                     self._admit()
-                    with self.limits.admitted(request.client):
+                    with self.limits.admitted(request.client, is_stream):
                         yield request
             except StatusError as error:
                 status, request.http_status = error.status, error.http
@@ -115,6 +119,7 @@ class RequestMiddleware:
                 raise Internal(FAILED) from None
             finally:
                 seconds = time.monotonic() - begin
+                self.arrivals.release(request, request.held)
                 if not is_poll:
                     self._count(request, incoming.entrypoint, status, seconds, times)
                 if trace is not None:
@@ -132,11 +137,21 @@ class RequestMiddleware:
             self.failed += 1
         self._metrics.request(request.model, request.method, entrypoint, status, seconds, times.runtime)
 
+    def arrived(self, request: RequestContext, size: int) -> None:
+        """The message or body of a call has arrived and takes `size` bytes of memory. Raises ResourceExhausted."""
+        self.arrivals.hold(request, size)
+        if request.counted:
+            self._check_calls()
+
     def _admit(self) -> None:
         if self.closed:
             raise Unavailable("this server is stopping: send the call again, to another one",
                               random.uniform(1, 2) * CLOSED_SECONDS)
-        if self.in_flight > self._max_calls:
+        self._check_calls()
+
+    def _check_calls(self) -> None:
+        """ResourceExhausted if too many calls are being worked on; those that wait for their callers do not count."""
+        if self.in_flight - self.arrivals.idle > self._max_calls:
             raise ResourceExhausted(f"this server answers {self._max_calls} calls at a time (`max_calls`): try again "
                                     "in a moment", random.uniform(0.5, 1), "calls")
 

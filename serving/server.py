@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.arrivals import Arrivals
 from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import model_settings
 from serving.errors import ServeError
@@ -78,13 +79,16 @@ class Server:
         self._tensorflow: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         loader = Loader(config, self._capacity, decoders, self._metrics, self._tensorflow)
         self._models = ModelRegistry(settings, loader, config.models.models_root)
-        limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency)
+        limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency,
+                              streams=security.client_streams)
+        arrivals = Arrivals(config.receive_bytes)
         authenticator = Authenticator(security.keys_file, allow_reload=security.allow_reload)
-        self._middleware = RequestMiddleware(authenticator, limits, self._metrics, logs, tracer, config.ports.max_calls)
+        self._middleware = RequestMiddleware(authenticator, limits, arrivals, self._metrics, logs, tracer,
+                                             config.ports.max_calls)
         self._certificates = (Certificates(security.tls_cert, security.tls_key, security.client_ca)
                               if security.tls_cert is not None and security.tls_key is not None else None)
         self._grpc, self._grpc_address = open_grpc(
-            config, GrpcInterceptor(self._middleware),
+            config, GrpcInterceptor(self._middleware, config.ports.stream_idle_seconds),
             self._certificates.grpc_credentials() if self._certificates else None)
 
     async def run(self, started: float) -> None:

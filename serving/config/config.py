@@ -33,10 +33,18 @@ class PortsConfig:
     max_message_mb: Annotated[int, Range(1, 2047)] = 64
     """Largest message that is accepted and sent, MiB. gRPC's own limit of 4 is one photograph."""
     max_calls: Annotated[int, Range(1, 1e6)] = 1000
-    """Largest number of calls at a time; further ones are refused before their message is read."""
+    """Largest number of calls that are worked on at a time; further ones are refused. Calls whose message is still
+    arriving, and streams without a request that is being answered, do not count."""
     http_timeout: Annotated[float, Range(0, 86400)] = 60
     """Seconds from the head of an HTTP request until it is answered, or ended with 504; 0: no limit. The default is how
     long nginx and other proxies wait: a later answer reaches nobody. Callers over gRPC set their own deadlines."""
+    receive_mb: Annotated[int, Range(0, 1e6)] = 0
+    """Memory for requests over both ports, arriving, waiting and being read, MiB. When it is full, the client that
+    takes most loses the largest of what is still arriving. 0: eight times --max-message-mb, which is 512 by default:
+    several of the largest messages, or a hundred photographs."""
+    stream_idle_seconds: Annotated[float, Range(1, 86400)] = 300
+    """How long a stream may be idle, its requests all answered, before it ends with UNAVAILABLE, seconds; voc-cls'
+    clients open another when they need one. The default is about as long as networks keep silent connections."""
     max_connection_age: Annotated[float, Range(0, 1e6)] = 0
     """Seconds after which a client must reconnect, so that clients behind a load balancer spread over new
     servers; 0: never. Running calls are finished."""
@@ -102,6 +110,9 @@ class SecurityConfig:
     """Calls that one client may make at once before --client-rate applies."""
     client_concurrency: Annotated[int, Range(0, 1e6)] = 0
     """Concurrent calls of one client; 0: no limit."""
+    client_streams: Annotated[int, Range(0, 1e6)] = 100
+    """Open streams of one client; 0: no limit. The default is more than a program needs, whose streams each carry many
+    requests, and keeps one address from filling the server with idle streams. Raise it for callers behind a proxy."""
     cors_origin: tuple[str, ...] = ()
     """Origins, such as https://app.example, of web pages that may call this server from a browser (CORS); * is any.
     Default: none, as a page that a user has open would reach what only the user's machine can."""
@@ -160,6 +171,10 @@ class ServeConfig:
         if batching.queue_size < batching.max_batch_size:
             raise UsageError(f"`queue_size` {batching.queue_size} is below `max_batch_size` {batching.max_batch_size}: "
                              "no batch of that size could ever form")
+        if 0 < self.ports.receive_mb < 4 * self.ports.max_message_mb:
+            raise UsageError(f"`receive_mb` {self.ports.receive_mb} is below four times `max_message_mb` "
+                             f"{self.ports.max_message_mb}, which one message may take while it is read: raise the one "
+                             "or lower the other")
         for given, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("client_ca", "tls_cert")):
             if getattr(security, given) is not None and getattr(security, needed) is None:
                 raise UsageError(f"`{given}` needs `{needed}` too: give both or neither")
@@ -176,6 +191,11 @@ class ServeConfig:
     @property
     def max_message_bytes(self) -> int:
         return self.ports.max_message_mb * 2**20
+
+    @property
+    def receive_bytes(self) -> int:
+        """`receive_mb`, with 0 resolved."""
+        return (self.ports.receive_mb or 8 * self.ports.max_message_mb) * 2**20
 
 
 def available_cores(cgroup: Path = CGROUP_CPU_LIMIT) -> int:

@@ -24,9 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from aiohttp import web
 
-from serving.errors import DeadlineExceeded, InvalidArgument, StatusError
+from serving.arrivals import HTTP_COST, VALUE_COST
+from serving.errors import InvalidArgument, StatusError
 from serving.models.signatures import IMAGE_FEATURE, SIGNATURES, Signature, check_input
-from serving.request_context import RECEIVE_SECONDS
+from serving.request_context import current_request
+from serving.request_middleware import MIDDLEWARE, RequestMiddleware
 from serving.security.sanitize import printable
 
 BASE64 = "b64"
@@ -68,18 +70,37 @@ async def read_body(request: web.Request, max_bytes: int, read: Callable[[bytes 
                               http=415)
     if (request.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
-    content = bytearray()
-    try:
-        async with asyncio.timeout(RECEIVE_SECONDS):
+    middleware: RequestMiddleware = request[MIDDLEWARE]
+    call = current_request.get(None)  # health checks have none
+    arrivals = middleware.arrivals
+    content: bytes | bytearray = bytearray()
+    async with arrivals.wait((request.remote or "") if call is None else call.client,
+                             in_flight=call is not None and call.counted) as arrival:
+        try:
             async for chunk in request.content.iter_any():
                 content += chunk
                 if len(content) > max_bytes:
                     raise _too_large(max_bytes)
-    except TimeoutError:
-        raise DeadlineExceeded(f"the body did not arrive within {RECEIVE_SECONDS:g} s", http=408) from None
-    except web.RequestPayloadError as error:
-        raise InvalidArgument(f"the body could not be read: {error}") from None
-    return lambda: read(content if encoding == "identity" else unzip(content, max_bytes))
+                arrivals.count(arrival, _memory(chunk))
+        except web.RequestPayloadError as error:
+            raise InvalidArgument(f"the body could not be read: {error}") from None
+        if encoding != "identity":
+            async with arrivals.unpacking:
+                content, memory = await asyncio.to_thread(_unpack, content, max_bytes)
+            arrivals.count(arrival, memory)
+    if call is not None:
+        middleware.arrived(call, arrival.counted)
+    return lambda: read(content)
+
+
+def _memory(content: bytes | bytearray) -> int:
+    """Bytes of memory that part of a body takes until it is answered."""
+    return HTTP_COST * len(content) + VALUE_COST * content.count(b",")
+
+
+def _unpack(content: bytes | bytearray, max_bytes: int) -> tuple[bytes, int]:
+    unpacked = unzip(content, max_bytes)
+    return unpacked, _memory(unpacked)
 
 
 def _too_large(max_bytes: int) -> PayloadTooLarge:

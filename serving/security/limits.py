@@ -83,38 +83,46 @@ class ClientLimits:
     """The limits of every client; a limit of 0 is none."""
 
     def __init__(self, rate: float, burst: int, concurrency: int, most_clients: int = MOST_CLIENTS,
-                 clock: Callable[[], float] = time.monotonic) -> None:
-        """`rate`, `burst`, `concurrency`: as in SecurityConfig; `most_clients`: how many to remember."""
+                 clock: Callable[[], float] = time.monotonic, streams: int = 0) -> None:
+        """`rate`, `burst`, `concurrency`, `streams`: as in SecurityConfig; `most_clients`: how many to remember."""
         self._rate, self._burst, self._concurrency = rate, burst, concurrency
         self._most_clients = most_clients
         self._clock = clock
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()  # least recently used first
+        self._streams = streams
         self._running: Counter[str] = Counter()  # only clients with calls, so no longer than the calls there are
+        self._open_streams: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._buckets.keys() | self._running.keys())
 
     @contextlib.contextmanager
-    def admitted(self, client: str) -> Iterator[None]:
+    def admitted(self, client: str, is_stream: bool = False) -> Iterator[None]:
         """Wraps one call or stream and counts it as running. Raises ResourceExhausted; refused calls do not count."""
-        counted = _counted_as(client)
+        counted = counted_as(client)
+        if is_stream and self._streams and self._open_streams[counted] >= self._streams:
+            raise ResourceExhausted(f"client '{client}' has {self._open_streams[counted]} streams open, as many as "
+                                    "this server allows one client (`client_streams`): close one", reason="streams")
         if self._concurrency and self._running[counted] >= self._concurrency:
             raise ResourceExhausted(f"client '{client}' has {self._running[counted]} calls running, as many as this "
                                     "server allows one client: wait for one to end", reason="concurrency")
         self.take(client)
-        self._running[counted] += 1
+        counters = (self._running, self._open_streams) if is_stream else (self._running,)
+        for counter in counters:
+            counter[counted] += 1
         try:
             yield
         finally:
-            self._running[counted] -= 1
-            if not self._running[counted]:
-                del self._running[counted]
+            for counter in counters:
+                counter[counted] -= 1
+                if not counter[counted]:
+                    del counter[counted]
 
     def take(self, client: str) -> None:
         """Counts a call, or a message of a stream after the first. Raises ResourceExhausted."""
         if not self._rate:
             return
-        bucket = self._bucket(_counted_as(client))
+        bucket = self._bucket(counted_as(client))
         if bucket.calls < 1:
             wait = (1 - bucket.calls) / self._rate
             raise ResourceExhausted(f"client '{client}' makes more than the {self._rate:g} calls per second (after "
@@ -139,7 +147,8 @@ class ClientLimits:
         return min(self._burst, bucket.calls + (now - bucket.moment) * self._rate)
 
 
-def _counted_as(client: str) -> str:
+def counted_as(client: str) -> str:
+    """The client itself, or the network of its IPv6 address."""
     if client.count(":") < 2:
         return client
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from serving.arrivals import Arrivals
 from serving.config.config import ObservabilityConfig
 from serving.errors import InvalidArgument
 from serving.grpc_interceptor import GrpcInterceptor
@@ -51,8 +52,9 @@ async def alive_after_a_call(work: Callable[[Message], None]) -> tuple[grpc.Stat
         return b""
 
     logs = Logs(ObservabilityConfig())
-    middleware = RequestMiddleware(Authenticator(None), ClientLimits(0, 20, 0), Metrics([]), logs, None, 10)
-    server = grpc.aio.server(interceptors=[GrpcInterceptor(middleware)])
+    middleware = RequestMiddleware(Authenticator(None), ClientLimits(0, 20, 0), Arrivals(2**20), Metrics([]),
+                                   logs, None, 10)
+    server = grpc.aio.server(interceptors=[GrpcInterceptor(middleware, 300)])
     method = grpc.unary_unary_rpc_method_handler(handle, decode, bytes)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("voc_cls.v1.Classifier",
                                                                           {"Classify": method})])
