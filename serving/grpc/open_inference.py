@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,16 +33,11 @@ CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents", "FP32": "fp32_c
 INPUTS = {SIGNATURES[name].input: name for name in (DEFAULT_SIGNATURE, "predict_images", "predict_tensors")}
 """Name of an input → the signature that takes it."""
 OUTPUTS = ("probabilities", "logits")
-ALL_OUTPUTS: list[tuple[str, Any]] = [(name, {}) for name in OUTPUTS]
-"""Names and parameters, where a request names none."""
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters")
 PLATFORM = "tensorflow_savedmodel"
 STATES = {VersionState.AVAILABLE: "READY", VersionState.UNLOADING: "UNLOADING", VersionState.END: "UNAVAILABLE"}
 """Of the repository's index; every other state is LOADING."""
 MOST_ELEMENTS = 2**22
 """Numbers in a typed field; each is an object of Python for a moment, so the limit is that of JSON."""
-
-Result = TypeVar("Result")
 
 
 class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -59,17 +54,18 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
 
     async def ModelReady(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
         try:
-            with self._models.use(request.name, *_version(request.version)) as servable:
+            with self._models.use(request.name, *version_of(request.version)) as servable:
                 return messages.ModelReadyResponse(ready=self._models.ready_model(servable.name))
         except (NotFound, Unavailable):
             return messages.ModelReadyResponse(ready=False)
 
     async def ServerMetadata(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
-        return messages.ServerMetadataResponse(name="voc-serve", version=__version__, extensions=EXTENSIONS)
+        return messages.ServerMetadataResponse(name="voc-serve", version=__version__, extensions=[
+            "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters"])
 
     async def ModelMetadata(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
         """One input: tools send all that are listed."""
-        with self._models.use(request.name, *_version(request.version)) as servable:
+        with self._models.use(request.name, *version_of(request.version)) as servable:
             versions, labels = self._models.versions(servable.name).items(), len(servable.metadata.labels)
             return messages.ModelMetadataResponse(
                 name=servable.name, platform=PLATFORM,
@@ -78,7 +74,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
                 outputs=[{"name": name, "datatype": "FP32", "shape": [-1, labels]} for name in OUTPUTS])
 
     async def ModelConfig(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
-        with self._models.use(request.name, *_version(request.version)) as servable:
+        with self._models.use(request.name, *version_of(request.version)) as servable:
             return messages.ModelConfigResponse(config=messages.ModelConfig(
                 name=servable.name, platform=PLATFORM, max_batch_size=servable.batcher.sizes[-1],
                 input=[{"name": "image_bytes", "data_type": "TYPE_STRING", "dims": [1]}],
@@ -86,26 +82,13 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
                         for name in OUTPUTS]))
 
     async def ModelInfer(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
-        return await self.infer(request.model_name, request.model_version, lambda: request, lambda _, answer: answer)
-
-    async def infer(self, name: str, version: str, read: Callable[[], Any],
-                    write: Callable[[Any, Any], Result]) -> Result:
-        """Answers a ModelInferRequest.
-
-        Args:
-            name: of the model.
-            version: number or label, "" for the highest that answers.
-            read: returns the request. Called on a thread, as the next.
-            write: is given the request and the ModelInferResponse; what it returns is returned.
-        """
-        with self._models.use(name, *_version(version)) as servable:
-            request = await servable.on_thread(read)
+        with self._models.use(request.model_name, *version_of(request.model_version)) as servable:
             call, timeout = current_request.get(), request.parameters["timeout"].int64_param  # microseconds
             if timeout > 0:
                 call.deadline = min(asyncio.get_running_loop().time() + timeout / 1e6, call.deadline or math.inf)
             signature, array = await servable.on_thread(_read_input, request, servable)
             scores = await compute(servable, signature, array, SIGNATURES[signature].input)
-            return await servable.on_thread(lambda: write(request, _response(request, scores, servable)))
+            return await servable.on_thread(_response, request, scores, servable)
 
     async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: ARG002
         raise Unimplemented("ModelStreamInfer is not supported: call ModelInfer, or ClassifyStream of "
@@ -135,7 +118,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
         return messages.RepositoryModelUnloadResponse()
 
 
-def _version(text: str) -> tuple[int | None, str]:
+def version_of(text: str) -> tuple[int | None, str]:
     """Number and label of the version that a request names; "" is none."""
     number = version_number(text)
     return number, text if number is None else ""
@@ -182,7 +165,8 @@ def _elements(tensor: Any, dtype: str) -> npt.NDArray[Any]:
 def _response(request: Any, scores: Outputs, servable: Servable) -> Any:
     """The outputs in the form of the request; with the parameter `classification`, the best labels as text."""
     response = messages.ModelInferResponse(model_name=servable.name, model_version=str(servable.version), id=request.id)
-    for name, parameters in {output.name: output.parameters for output in request.outputs}.items() or ALL_OUTPUTS:
+    wanted = {output.name: output.parameters for output in request.outputs} or {name: {} for name in OUTPUTS}
+    for name, parameters in wanted.items():
         array, datatype = scores[name], "FP32"
         if "classification" in parameters:  # "VALUE:INDEX:LABEL", as Triton writes it
             best = np.argsort(-array, axis=1, kind="stable")[:, :max(1, parameters["classification"].int64_param)]

@@ -14,8 +14,9 @@ from aiohttp import web
 from google.protobuf.json_format import ParseDict, ParseError
 
 from serving.errors import InvalidArgument
-from serving.grpc.open_inference import DATATYPES, InferenceService, pack, to_objects, unpack
+from serving.grpc.open_inference import DATATYPES, InferenceService, pack, to_objects, unpack, version_of
 from serving.http_middleware import json_response
+from serving.models.registry import ModelRegistry
 from serving.rest.json import BASE64, encode, kind, parse, read_body, read_bytes, read_numbers, to_lists
 from serving.security.sanitize import printable
 from serving.v2 import open_inference_pb2 as messages
@@ -34,55 +35,69 @@ METHODS = {
 }
 KINDS = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}
 """Where a parameter of JSON stands in an InferParameter."""
-LARGEST_BODY = 2**16
-"""Bytes of JSON without tensors."""
+SMALL_BODY = 2**16
+"""Bytes of JSON without tensors, which is read at once."""
 MOST_ENTRIES = 100
 """Inputs, sizes of a shape, parameters and so on in JSON; a message of a million takes ten seconds."""
 
 
-def add_routes(get: Callable[..., Any], post: Callable[..., Any], service: InferenceService, max_bytes: int) -> None:
-    """Adds the routes below /v2, by functions that take a path and a handler."""
+def add_routes(get: Callable[..., Any], post: Callable[..., Any], models: ModelRegistry, max_bytes: int) -> None:
+    """Adds the routes below /v2.
+
+    Args:
+        get: adds a route, by a path and a handler.
+        post: the same.
+        models: whose models answer.
+        max_bytes: largest body.
+    """
+    service = InferenceService(models)
+
     async def infer(request: web.Request) -> web.Response:
         """Images in, probabilities and logits out."""
         read = await read_body(request, max_bytes, partial(_read, request.headers.get(JSON_LENGTH)))
-        url = request.match_info
-        content, length = await service.infer(url["name"], url.get("version", ""), read, _write)
+        name, version = request.match_info["name"], request.match_info.get("version", "")
+        with models.use(name, *version_of(version)) as servable:
+            given = await servable.on_thread(read)
+            given.model_name, given.model_version = name, version
+            content, length = await servable.on_thread(_write, given, await service.ModelInfer(given))
         if length == len(content):
             return web.Response(body=content, content_type="application/json")
         return web.Response(body=content, content_type="application/octet-stream", headers={JSON_LENGTH: str(length)})
 
+    def handler(method: str) -> Callable[[web.Request], Any]:
+        async def handle(request: web.Request) -> web.Response:
+            content: dict[str, Any] = {}
+            if request.method == "POST":
+                content = (await read_body(request, SMALL_BODY, lambda body: parse(body or b"{}")))()
+            given = _message(f"{method}Request", {**content, **request.match_info})
+            content = _plain(await getattr(service, method)(given))
+            if method in ("ModelConfig", "RepositoryIndex"):  # over HTTP, what is in their only field
+                (content,) = content.values()
+            return json_response(content, 503 if method.endswith("Ready") and not content["ready"] else 200)
+
+        handle.__doc__ = f"{method} of the Open Inference Protocol."
+        return handle
+
     for path, method in METHODS.items():
-        (post if method.startswith("Repository") else get)(path, _handler(service, method))
+        (post if method.startswith("Repository") else get)(path, handler(method))
     for model in (MODEL, MODEL + "/versions/{version:[^/:]+}"):
         post(f"{model}/infer", infer)
 
 
-def _handler(service: InferenceService, method: str) -> Callable[[web.Request], Any]:
-    async def handle(request: web.Request) -> web.Response:
-        body = {}
-        if request.method == "POST":
-            body = (await read_body(request, LARGEST_BODY, lambda content: parse(content) if content else {}))()
-        given = _message(f"{method}Request", {**body, **request.match_info})
-        content = _plain(await getattr(service, method)(given))
-        if method in ("ModelConfig", "RepositoryIndex"):  # over HTTP, what is in their only field
-            (content,) = content.values()
-        return json_response(content, 503 if method.endswith("Ready") and not content["ready"] else 200)
-
-    handle.__doc__ = f"{method} of the Open Inference Protocol."
-    return handle
-
-
 def _message(name: str, content: dict[str, Any]) -> Any:
     """A JSON object as a message, without what that does not know. Raises InvalidArgument."""
-    def typed(entry: Any) -> Any:
-        if not isinstance(entry, dict) or not isinstance(entry.get("parameters"), dict):
-            return entry
-        return {**entry, "parameters": {key: {KINDS.get(type(value), ""): value}
-                                        for key, value in entry["parameters"].items()}}
+    def typed(value: Any) -> Any:
+        if isinstance(value, (dict, list)) and len(value) > MOST_ENTRIES:
+            raise InvalidArgument(f"the body has more than {MOST_ENTRIES} entries in a list or object beside the data")
+        if isinstance(value, list):
+            return [typed(entry) for entry in value]
+        if not isinstance(value, dict):
+            return value
+        return {key: {name: {KINDS.get(type(parameter), ""): parameter} for name, parameter in typed(entry).items()}
+                if key == "parameters" and isinstance(entry, dict) else typed(entry) for key, entry in value.items()}
 
-    lists = {key: [typed(entry) for entry in value] for key, value in content.items() if isinstance(value, list)}
     try:
-        return ParseDict({**typed(content), **lists}, getattr(messages, name)(), ignore_unknown_fields=True)
+        return ParseDict(typed(content), getattr(messages, name)(), ignore_unknown_fields=True)
     except ParseError as error:
         raise InvalidArgument(f"the body is not as the Open Inference Protocol has it: {str(error)[:300]}") from None
 
@@ -110,7 +125,6 @@ def _read(json_length: str | None, body: bytes | bytearray) -> Any:
     entries = content.get("inputs")
     data = [entry.pop("data", None) if isinstance(entry, dict) else None for entry in entries or ()] \
         if isinstance(entries, list) else []
-    _check_size(content)
     request = _message("ModelInferRequest", content)
     for tensor, elements in zip(request.inputs, data, strict=True):
         if "binary_data_size" in tensor.parameters:
@@ -124,15 +138,6 @@ def _read(json_length: str | None, body: bytes | bytearray) -> Any:
         raise InvalidArgument(f"the body has {len(binary)} bytes that belong to no input: send {JSON_LENGTH}, and "
                               "binary_data_size with each input")
     return request
-
-
-def _check_size(value: Any) -> None:
-    """Refuses what would take long to make a message of: lists and objects of many entries."""
-    if isinstance(value, (dict, list)):
-        if len(value) > MOST_ENTRIES:
-            raise InvalidArgument(f"the body has more than {MOST_ENTRIES} entries in a list or object beside the data")
-        for entry in value.values() if isinstance(value, dict) else value:
-            _check_size(entry)
 
 
 def _elements(data: Any, dtype: Any, rank: int, name: str) -> Any:

@@ -15,7 +15,6 @@ from aiohttp.typedefs import Middleware
 from google.protobuf.json_format import MessageToDict
 
 from serving.errors import InvalidArgument
-from serving.grpc.open_inference import InferenceService
 from serving.http_middleware import answer_expectation, compress, errors_as_json, json_response, unknown_routes
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
@@ -60,7 +59,7 @@ class RestApi:
         get("/metrics", self._metrics_page)
         get("/monitoring/prometheus/metrics", self._metrics_page)  # TensorFlow Serving's
         get("/v1/models", self._list)
-        add_routes(get, post, InferenceService(self._models), self._max_bytes)
+        add_routes(get, post, self._models, self._max_bytes)
         for model in VERSIONS:
             post(f"{model}:predict", self._predict)
             post(f"{model}:classify", self._classify)
