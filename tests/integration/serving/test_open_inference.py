@@ -14,6 +14,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ import grpc
 import numpy as np
 import pytest
 import requests
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
 from serving.v2 import open_inference_pb2 as messages
 from serving.v2 import open_inference_pb2_grpc
-from tests.integration.serving.conftest import Server, Start, jpeg, picture
+from tests.integration.serving.conftest import Server, Start, jpeg, picture, until
 from tests.integration.serving.secured import TOKEN, Files
+from tests.unit.serving.test_tracing import Collector, attributes
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -43,14 +46,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
 
 
 @pytest.fixture(scope="module")
-def changing(model: Path, site: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def collector() -> Iterator[tuple[Collector, str]]:
+    """What the traces of `changing` are sent to, and its address."""
+    service, web = Collector(), grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(service, web)
+    port = web.add_insecure_port("127.0.0.1:0")
+    web.start()
+    yield service, f"http://127.0.0.1:{port}"
+    web.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def changing(model: Path, site: tuple[Path, str], collector: tuple[Collector, str],
+             tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose models may be loaded and unloaded: `tiny` is served, `other` is beside it."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copytree(model, folder / "tiny")
     shutil.copytree(model / "9", folder / "other" / "1")
     starter = Start(tmp_path_factory.mktemp("changing"))
     yield starter(folder / "tiny", "--models-root", folder, "--allow-reload", "--cors-origin", "https://app.example",
-                  "--cors-origin", site[1]).wait_until_ready()
+                  "--cors-origin", site[1], "--trace-to", collector[1]).wait_until_ready()
     starter.end_all()
 
 
@@ -342,6 +357,21 @@ def test_only_pages_of_the_named_origins_read_answers(changing: Server, site: tu
         assert answers[2][1] == "from-a-page"
     else:
         assert answers == [["TypeError: Failed to fetch"]] * 3
+
+
+def test_spans_have_the_status_of_http(changing: Server, collector: tuple[Collector, str]) -> None:
+    asked = {"/v2/models/tiny": 200, "/v2/models/none": 404, "/v2/models/none/ready": 503, "/none": 404}
+    assert {path: changing.get(path)[0] for path in asked} == asked
+    assert post(changing, "/v2/models/tiny/infer", {}).status_code == 400
+
+    def found() -> set[Any]:
+        spans = map(attributes, collector[0].spans)
+        return {(span.get("http.route"), span.get("http.response.status_code"), span.get("error.type"))
+                for span in spans if "http.route" in span}
+
+    until(lambda: found() >= {
+        ("/v2/models/{name}", 200, None), ("/v2/models/{name}", 404, None), ("/none", 404, None),
+        ("/v2/models/{name}/ready", 503, "503"), ("/v2/models/{name}/infer", 400, None)}, 20)
 
 
 def test_without_origins_there_are_no_cors_headers(server: Server, changing: Server) -> None:
