@@ -134,7 +134,7 @@ def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
     if (number := version_number(text)) is None:
         raise InvalidArgument(f"'{printable(text)}' in the URL is not a version: write its number, or /labels/ for a "
                               "label")
-    return name, number, label
+    return name, number or None, label  # ovmsclient asks for the latest version by 0, which voc-export never writes
 
 
 def _predict_input(read: Callable[[], dict[str, Any]], servable: Servable) -> PredictInput:

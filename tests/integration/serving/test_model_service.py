@@ -116,6 +116,8 @@ def test_version_0_is_the_latest_for_ovmsclient(labelled: Server, stub: Any, pic
     assert predict(request(version=0, image_bytes=pictures[:1]), timeout=20).model_spec.version.value == 10
     assert states(stub.GetModelStatus(status_request(version=0), timeout=20)) == states(
         stub.GetModelStatus(status_request(), timeout=20))
+    for path in ("", "/metadata"):
+        assert labelled.get(f"/v1/models/tiny/versions/0{path}") == labelled.get(f"/v1/models/tiny{path}")
 
 
 def test_both_apis_predict_with_the_version_that_a_label_stands_for(labelled: Server, pictures: list[bytes]) -> None:
