@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
+import re
 import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
+from serving.telemetry.foreign_lines import ForeignLines
+from voc_cls.config import flag_value
 from voc_cls.console import run
 
 
 def main() -> None:
     hold_standard_streams()
-    code = run("voc-serve", _main)
+    faulthandler.enable()
+    foreign_lines = ForeignLines()
+    if _says_json(sys.argv[1:], os.environ):
+        foreign_lines.start()
+    try:
+        code = run("voc-serve", partial(_main, foreign_lines))
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    finally:
+        foreign_lines.close()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # a full disk
             stream.flush()
@@ -38,11 +56,24 @@ def hold_standard_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
-def _main() -> None:
+def _says_json(args: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether the log is to be JSON: known before anything is checked, so that errors in flags are JSON too."""
+    if chosen := flag_value(args, "--log-format") or environment.get("VOC_SERVE_LOG_FORMAT"):
+        return chosen == "json"
+    file = flag_value(args, "--config") or environment.get("VOC_SERVE_CONFIG")
+    try:
+        return bool(file and re.search(r"^\s*log_format:\s*json\b", Path(file).read_text(), re.MULTILINE))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _main(foreign_lines: ForeignLines) -> None:
     from serving.config.cli import PROGRAM, to_yaml
     from serving.config.config import ServeConfig
 
     settings = PROGRAM.read(sys.argv[1:], os.environ)
+    if settings.values["log_format"] == "json":
+        foreign_lines.start()
     start, config = settings.values, settings.config(ServeConfig)
     with settings.explaining():
         if start["print_config"]:
@@ -56,4 +87,5 @@ def _main() -> None:
 
             from serving.server import serve
 
-            asyncio.run(serve(config))
+            foreign_lines.take_stdout()
+            asyncio.run(serve(config, *foreign_lines.streams))

@@ -28,7 +28,7 @@ from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
 from serving.security.tls import Certificates
 from serving.shutdown import StopEvent, StopSignals, wait_first
-from serving.telemetry.logs import Logs
+from serving.telemetry.logs import STDERR, STDOUT, Logs
 from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot
 from voc_cls.console import import_tensorflow
 from voc_cls.files import write_text
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def serve(config: ServeConfig) -> None:
-    """Serves until a stop signal. Raises ServeError if it cannot start or had to cut calls off."""
+async def serve(config: ServeConfig, out: int = STDOUT, err: int = STDERR) -> None:
+    """Serves until a stop signal. Raises ServeError if it cannot start or had to cut calls off.
+
+    `out`, `err`: file descriptors for the lines of stdout and of the log.
+    """
     started = time.monotonic()
     signals = StopSignals()
-    logs = Logs(config.observability)
+    logs = Logs(config.observability, out, err)
     tracer = None
     if config.observability.trace_to is not None:
         from serving.telemetry.tracing import Tracer  # needs the extra `trace`
@@ -77,7 +80,7 @@ class Server:
         self._capacity = Capacity(config.batching.queue_size)
         decoders = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="decoder")
         self._tensorflow: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        loader = Loader(config, self._capacity, decoders, self._metrics, self._tensorflow)
+        loader = Loader(config, self._capacity, decoders, self._metrics, self._tensorflow, os.dup(2))
         self._models = ModelRegistry(settings, loader, config.models.models_root)
         limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency,
                               streams=security.client_streams)

@@ -130,7 +130,7 @@ class ObservabilityConfig:
     """Logs and traces."""
 
     log_format: Literal["text", "json"] = "text"
-    """json: one object a line."""
+    """json: every line of stdout and stderr is an object, also those that C libraries and engines print."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
     access_log: Annotated[float, Range(0, 1)] = 0

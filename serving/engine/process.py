@@ -91,7 +91,8 @@ class EngineProcess:
     survive that (grpc#16001, grpc#20967).
     """
 
-    def __init__(self, request: LoadRequest) -> None:
+    def __init__(self, request: LoadRequest, stderr: int | None = None) -> None:
+        """`stderr`: file descriptor for what it prints; default: this process's own at this moment."""
         self._version_folder = request.version_folder
         memory = os.memfd_create("voc-serve-batch")
         os.truncate(memory, 4 * int(np.prod(request.shared_shape)))
@@ -100,7 +101,8 @@ class EngineProcess:
             # the environment is a copy: TensorFlow, being imported in another thread, changes C's own under exec
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "serving.engine.worker", str(worker_end.fileno()), str(memory)],
-                stdin=subprocess.DEVNULL, pass_fds=(worker_end.fileno(), memory), env=dict(os.environ))
+                stdin=subprocess.DEVNULL, stderr=stderr, pass_fds=(worker_end.fileno(), memory),
+                env=dict(os.environ))
         self._connection = Connection(server_end.detach())
         self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
         os.close(memory)

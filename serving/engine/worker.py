@@ -7,6 +7,7 @@ shared thread pool), and so that all of its memory is freed when it is unloaded.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import mmap
 import os
 import signal
@@ -37,6 +38,7 @@ def main(connection: Connection, memory: int) -> None:
             memory, answers Scores or Failure.
         memory: file descriptor of the shared memory.
     """
+    faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides when to stop
     threading.Thread(target=_end_with_server, args=(os.getppid(),), daemon=True).start()

@@ -141,6 +141,8 @@ class Loader:
     metrics: Metrics
     tensorflow: asyncio.Future[Any]
     """Done when TensorFlow has been imported. Only once, by the server: meanwhile nothing reaches stderr."""
+    stderr: int
+    """File descriptor of the real stderr, for the engines; also while nothing reaches that."""
 
     async def load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
         """Loads a version and warms it up; cancelling ends the engine's process. Raises ServeError.
@@ -165,7 +167,7 @@ class Loader:
         config, metadata = self.config, read_metadata(folder)
         sizes = batch_sizes(config.batching.max_batch_size)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
-                                           metadata.size, len(metadata.labels), sizes, background))
+                                           metadata.size, len(metadata.labels), sizes, background), self.stderr)
         try:
             await asyncio.shield(self.tensorflow)
             decoder, signatures = await asyncio.to_thread(_load_decoder, folder, config.resolved_threads, metadata.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import signal
@@ -150,6 +151,45 @@ def test_sigterm_while_the_model_loads_ends_it_at_once(start: Start, slow_model:
     assert server.end() == 0
     assert time.monotonic() - begun < 5
     assert "loaded in" not in server.errors.read_text()
+
+
+def test_json_logs_hold_json_only_whatever_happens(start: Start, model: Path, server: Server,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOC_SERVE_LOG_FORMAT", "json")
+    served = start(model, "--access-log", 1, "--log-level", "debug", "--max-batch-size", 1).wait_until_ready()
+    for content in (jpeg(0), jpeg(0)[:-300], b"\xff\xd8\xff\xe0" + bytes(999), b"GIF89a"):
+        request = classifier_pb2.ClassifyRequest(pictures=[classifier_pb2.Picture(content=content)])
+        served.classifier().Classify(request, timeout=60)
+    for address in (served.address, served.http.removeprefix("http://")):
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(b"\x16\x03\x01 not what this port speaks\n\n")
+            client.recv(100)
+    assert served.get("/v1/models/none")[0] == 404
+    os.kill(served.engine(), signal.SIGSEGV)
+    until(lambda: "loaded in" in served.errors.read_text().partition("is started again")[2])
+    taken = start(model, "--port", server.address.rpartition(":")[2])
+    wrong = start(model, "--log-format", "json", "--wrong", 3)
+    misspelt = start(model.parent / "none")
+    assert (served.end(), taken.process.wait(60), wrong.process.wait(60), misspelt.process.wait(60)) == (0, 1, 2, 1)
+    for process, message in ((served, "engine has ended"), (taken, "cannot listen on"), (wrong, "--wrong"),
+                             (misspelt, "none is not there")):
+        entries = [json.loads(line) for file in (process.output, process.errors)
+                   for line in file.read_text().splitlines()]
+        assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
+        assert any(message in entry["message"] for entry in entries)
+    ready, *_, stopped, batches = (json.loads(line) for line in served.output.read_text().splitlines())
+    assert ready["message"].startswith("voc-serve: ready on ")
+    assert stopped["message"].startswith("voc-serve: stopped: 4 calls answered, ")
+    assert {"level": "INFO", "logger": "serving.server"}.items() <= batches.items()
+
+
+def test_an_engine_prints_where_the_server_does(server: Server) -> None:
+    """Also one that began while the server held back what TensorFlow prints when it is imported."""
+    threads = Path(f"/proc/{server.process.pid}/task").iterdir()  # one of them has started it
+    (engine,) = (pid for thread in threads for pid in (thread / "children").read_text().split()
+                 if b"engine.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    assert [os.readlink(f"/proc/{engine}/fd/{number}") for number in (1, 2)] == [str(server.output), str(server.errors)]
 
 
 def test_a_port_in_use_is_one_sentence(start: Start, server: Server, model: Path) -> None:

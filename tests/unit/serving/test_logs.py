@@ -23,7 +23,8 @@ import pytest
 
 from serving.config.config import ObservabilityConfig
 from serving.request_context import RequestContext, current_request
-from serving.telemetry.logs import LineHandler, Logs
+from serving.telemetry.lines import LineHandler
+from serving.telemetry.logs import Logs
 
 log = logging.getLogger("serving.test")
 CALL = RequestContext("r-1", "/voc_cls.v1.Classifier/Classify", "camera-7", model="voc")
@@ -216,7 +217,7 @@ def test_once_the_disk_has_space_again_the_log_goes_on_and_says_what_is_missing(
     assert all(line.endswith("of a hundred") for line in written)
     assert not torn.endswith("of a hundred")  # but the next line does not stick to it
     assert re.match(r"20\d\d-.* INFO serving.test: there is space again$", again)
-    assert missing.endswith(f"WARNING serving.telemetry.logs: {lost} lines of the log could not be written")
+    assert missing.endswith(f"WARNING serving.telemetry.lines: {lost} lines of the log could not be written")
 
 
 def test_a_reader_that_is_stuck_costs_lines_but_no_time():

@@ -1,0 +1,131 @@
+"""With JSON logs: what C libraries, the interpreter and engines print becomes JSON too, by a process that reads it.
+
+A process, not a thread, as the last words of a crash are worth most. Its end is near when its stdin is closed, by the
+server or by the server's death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from serving.telemetry.lines import JsonFormatter, LineHandler
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""They go to the whole process group; the server decides when to stop."""
+QUIET_SECONDS = 0.2
+"""How long nothing must have come for the end, while an engine still has the pipe."""
+END_SECONDS = 2.0
+"""How long the process may take to end."""
+LONGEST_LINE = 2**16
+"""Bytes."""
+GOOGLE_LEVEL = re.compile(r"(?:\d{4}-\d\d-\d\d \S+: ([IWEF]) |([IWEF])\d{4} \d\d:)")
+"""How lines of TensorFlow and of absl, which gRPC logs by, begin."""
+LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+ERROR = re.compile(r"\berror\b|\bfatal\b|^Traceback", re.IGNORECASE)
+FRAME = " ╭╮╰╯│─\t\r"
+"""What command lines draw around errors in flags."""
+
+
+class ForeignLines:
+    """The server's end."""
+
+    def __init__(self) -> None:
+        self.streams = (1, 2)
+        """The file descriptors of the real stdout and stderr."""
+        self._pipes: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """From now on what is printed on stderr becomes JSON; once is enough."""
+        if self._process is not None:
+            return
+        self.streams = (os.dup(1), os.dup(2))
+        (out, out_pipe), (err, err_pipe) = os.pipe(), os.pipe()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # which the process inherits
+        self._process = subprocess.Popen([sys.executable, "-m", __name__, str(out), str(err)], stdin=subprocess.PIPE,
+                                         stdout=self.streams[0], stderr=self.streams[1], pass_fds=(out, err))
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.dup2(err_pipe, 2)
+        for descriptor in (out, err, err_pipe):
+            os.close(descriptor)
+        self._pipes = [out_pipe]
+
+    def take_stdout(self) -> None:
+        """What is printed on stdout becomes JSON too, if what is printed on stderr does."""
+        if self._process is not None:
+            os.dup2(self._pipes[0], 1)
+
+    def close(self) -> None:
+        """Waits until what was printed is written, though not for ever."""
+        if self._process is None or self._process.stdin is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        for number, descriptor in enumerate(self.streams, 1):
+            os.dup2(descriptor, number)
+        for descriptor in self._pipes:
+            os.close(descriptor)
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+
+
+def main(pipes: Sequence[int]) -> None:
+    """Writes the lines that come through two pipes to stdout and stderr."""
+    selector = selectors.DefaultSelector()
+    selector.register(0, selectors.EVENT_READ)
+    handlers = [LineHandler(stream, JsonFormatter(), report_lost=stream == 2) for stream in (1, 2)]
+    readers = {pipe: _Reader(name, handler) for pipe, name, handler in
+               zip(pipes, ("stdout", "stderr"), handlers, strict=True)}
+    for pipe in pipes:
+        selector.register(pipe, selectors.EVENT_READ)
+    ending = False
+    while len(selector.get_map()) > (not ending):
+        ready = selector.select(QUIET_SECONDS if ending else None)
+        if ending and not ready:
+            break
+        for key, _ in ready:
+            content = os.read(key.fd, LONGEST_LINE)
+            if not content:
+                selector.unregister(key.fd)
+            ending |= key.fd == 0
+            if key.fd in readers:
+                readers[key.fd].feed(content or b"\n")
+    for handler in handlers:
+        handler.listener.stop(END_SECONDS / 4)
+
+
+class _Reader:
+    """Makes log records of the bytes of a stream."""
+
+    def __init__(self, name: str, handler: LineHandler) -> None:
+        self._name, self._handler = name, handler
+        self._begun = b""
+
+    def feed(self, content: bytes) -> None:
+        *lines, self._begun = (self._begun + content).split(b"\n")
+        if len(self._begun) >= LONGEST_LINE:
+            lines, self._begun = [*lines, self._begun], b""
+        for line in lines:
+            if text := line.decode(errors="backslashreplace").strip(FRAME):
+                self._handler.handle(logging.LogRecord(self._name, _level(text), "", 0, text, None, None))
+
+
+def _level(line: str) -> int:
+    if match := GOOGLE_LEVEL.match(line):
+        return LEVELS[match[1] or match[2]]
+    return logging.ERROR if ERROR.search(line) else logging.WARNING
+
+
+if __name__ == "__main__":
+    main([int(number) for number in sys.argv[1:]])
+    os._exit(0)  # not waiting for a thread that waits for a stuck reader
