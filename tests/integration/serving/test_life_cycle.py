@@ -184,14 +184,6 @@ def test_json_logs_hold_json_only_whatever_happens(start: Start, model: Path, se
     assert {"level": "INFO", "logger": "serving.server"}.items() <= batches.items()
 
 
-def test_an_engine_prints_where_the_server_does(server: Server) -> None:
-    """Also one that began while the server held back what TensorFlow prints when it is imported."""
-    threads = Path(f"/proc/{server.process.pid}/task").iterdir()  # one of them has started it
-    (engine,) = (pid for thread in threads for pid in (thread / "children").read_text().split()
-                 if b"engine.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    assert [os.readlink(f"/proc/{engine}/fd/{number}") for number in (1, 2)] == [str(server.output), str(server.errors)]
-
-
 def test_a_port_in_use_is_one_sentence(start: Start, server: Server, model: Path) -> None:
     port = server.address.rpartition(":")[2]
     second = start(model, "--port", port)
