@@ -4,6 +4,7 @@
     grpc/, rest/                      the gRPC services and TensorFlow Serving's REST API
     inference                         what each signature of a model does, for both
     models/                           versions on disk and in memory: loading, use, draining, unloading
+    decoding/                         images to inputs, in processes that can be killed
     engine/                           dynamic batching, and each network in a separate process
     request_middleware                around every request (grpc_interceptor, http_middleware): security/, telemetry/
     config/                           flags, environment and YAML file; voc-serve --check

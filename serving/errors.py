@@ -28,10 +28,6 @@ ShedReason = Literal["queue_full", "calls", "rate", "concurrency", "streams", "m
 """Why a call was refused to protect the server, in the metrics."""
 
 
-class ImageDecodeError(ValueError):
-    """The decoder refused an image; the message says why, without the decoder's own stack."""
-
-
 class ServeError(VocError):
     """The server cannot start with what it was given."""
 

@@ -58,8 +58,6 @@ async def compute(servable: Servable, signature: str, array: npt.NDArray[Any], f
     with servable.capacity.reserve(len(array)):
         if signature == "predict_tensors":
             inputs = list(array)
-        elif signature == "predict_images":
-            inputs = await servable.resize(array, request)
         else:
             images = list(array)
             if signature == CLASSIFY_SIGNATURE:

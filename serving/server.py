@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from serving.arrivals import Arrivals
 from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import model_settings
+from serving.decoding.pool import DecoderPool
 from serving.errors import ServeError
 from serving.grpc_interceptor import GrpcInterceptor
 from serving.http_middleware import http_middleware
@@ -78,9 +79,10 @@ class Server:
         self._config, self._signals, self._logs, security = config, signals, logs, config.security
         self._metrics = Metrics([model.name for model in settings])
         self._capacity = Capacity(config.batching.queue_size)
-        decoders = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="decoder")
+        self._decoders = DecoderPool(config, self._metrics)
+        threads = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="codec")
         self._tensorflow: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        loader = Loader(config, self._capacity, decoders, self._metrics, self._tensorflow, os.dup(2))
+        loader = Loader(config, self._capacity, self._decoders, threads, self._metrics, self._tensorflow, os.dup(2))
         self._models = ModelRegistry(settings, loader, config.models.models_root)
         limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency,
                               streams=security.client_streams)
@@ -104,6 +106,7 @@ class Server:
             await asyncio.gather(loading, return_exceptions=True)
             await self._grpc.stop(None)
             await self._models.close()
+            await self._decoders.close()
 
     async def _serve(self, loading: asyncio.Future[None], started: float) -> None:
         self._tensorflow.set_result(await asyncio.to_thread(import_tensorflow))  # seconds; engines begin to load
@@ -194,7 +197,7 @@ class Server:
             f"voc-serve: ready on {self._listens(http_address)}: " + "; ".join(served), servable.engine.description,
             f"batch sizes {' '.join(map(str, servable.batcher.sizes))}", reach(self._config.ports.host),
             _security(self._config.security),
-            f"{_memory(self._models) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
+            f"{_memory(self._models, self._decoders) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
 
 
 @contextlib.contextmanager
@@ -219,10 +222,10 @@ def _security(config: SecurityConfig) -> str:
     return ", ".join(used) or "no encryption, no keys"
 
 
-def _memory(models: ModelRegistry) -> int:
-    """Bytes of memory that the server and its engines use; pages that they share count once (proc_pid_smaps(5))."""
+def _memory(models: ModelRegistry, decoders: DecoderPool) -> int:
+    """Bytes of memory that all processes of the server use; pages that they share count once (proc_pid_smaps(5))."""
     total = 0
-    for pid in (os.getpid(), *(servable.engine.pid for servable, _ in models.loaded())):
+    for pid in (os.getpid(), *decoders.pids, *(servable.engine.pid for servable, _ in models.loaded())):
         with contextlib.suppress(OSError):
             size = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
             total += 1024 * int(size[1]) if size else 0

@@ -264,6 +264,7 @@ class Condition:
 def condition(pid: int, engines: tuple[int, ...] = ()) -> Condition:
     """How a server fares now, with the processes that it has started, or with the engines of one that starts none."""
     engines = engines or tuple(sorted(int(child) for children in Path(f"/proc/{pid}/task").glob("*/children")
-                                      for child in children.read_text().split()))
+                                      for child in children.read_text().split()
+                                      if b"serving.engine" in Path(f"/proc/{child}/cmdline").read_bytes()))
     memory = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in (pid, *engines))
     return Condition(engines, memory * resource.getpagesize(), len(os.listdir(f"/proc/{pid}/fd")))

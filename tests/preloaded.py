@@ -3,6 +3,7 @@
 from voc_cls.console import import_tensorflow
 
 import_tensorflow()
+import serving.decoding.worker  # noqa: E402
 import serving.engine.tensorflow  # noqa: E402
 import serving.grpc.services  # noqa: E402
 import serving.rest.routes  # noqa: E402

@@ -56,7 +56,7 @@ def as_displayed(content: bytes, draft: int = 0) -> npt.NDArray[np.uint8]:
     except Exception as error:  # Pillow's readers raise anything for damaged bytes
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise ImageError(f"a {header.format} picture of {len(content)} bytes that cannot be decoded{reason}") from None
-    return pixels if header.format == "TIFF" else _upright(pixels, header.orientation)  # Pillow has turned a TIFF
+    return pixels if header.format == "TIFF" else upright(pixels, header.orientation)  # Pillow has turned a TIFF
 
 
 def bmp(image: npt.NDArray[np.uint8]) -> bytes:
@@ -74,21 +74,28 @@ def _rgb(image: Image.Image, header: ImageHeader) -> npt.NDArray[np.uint8]:
         raise ImageError(f"a {header.format} of floating-point numbers; whole ones are decoded")
     if image.mode.startswith("I"):  # grey of 16 bits; Pillow would clip it
         pixels = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    elif image.mode == "CMYK":
+        inks = np.asarray(image).astype(np.uint16)  # Pillow takes every JPEG for Adobe's, and inverts it
+        inks = 255 - inks if "adobe" in image.info or header.format != "JPEG" else inks
+        pixels = (inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8)
     elif image.has_transparency_data:
         pixels = np.asarray(image.convert("RGBA"))
     else:
         pixels = np.asarray(image.convert("RGB"))
-    colours, alpha = pixels[..., :3], pixels[..., 3:].astype(np.int32)
+    colours, alpha = pixels[..., :3], pixels[..., 3:].astype(np.uint16)
     if header.bits == 16 and colours.max() < LEAST_BRIGHT:
         raise ImageError(f"a {header.format} of 16 bits a sample whose values are all below {LEAST_BRIGHT << 8:,} (of "
                          "65,535), as 12-bit cameras write them; scale them to the full range")
-    if not alpha.size:
+    if not alpha.size or alpha.min() == 255:
         return colours
-    mixed: npt.NDArray[np.uint8] = ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return mixed
+    mixed = colours * alpha  # up to 255², and 255² in all; in place, as an image may have many pixels
+    mixed += 255 * (255 - alpha) + 127
+    mixed //= 255
+    return mixed.astype(np.uint8)
 
 
-def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """An image as stored → as displayed, by EXIF's orientation."""
     turned = pixels.transpose(1, 0, 2) if orientation > 4 else pixels
     down, across = -1 if (orientation - 1) % 4 >= 2 else 1, -1 if orientation % 4 >= 2 else 1
     return turned[::down, ::across]

@@ -9,6 +9,7 @@ the graph of `voc_cls/data/orientation.py`: anything damaged counts as upright.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,8 +21,8 @@ MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"BM": "BMP", b"G
          b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers SOF0 … SOF15 (ITU-T T.81, table B.1); C4, C8 and CC between them are tables and reserved."""
-JPEG_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
-"""No marker (a stuffed byte), TEM, RST0 … RST7: no segment follows."""
+JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
+"""Not stuffed or fill bytes, and not TEM and RST0 … RST7, which no segment follows."""
 JPEG_NO_HEADER = frozenset({0xD8, 0xD9, 0xDA})
 """SOI, EOI, SOS: the header is over."""
 GIF_IMAGE, GIF_EXTENSION = 0x2C, 0x21
@@ -40,6 +41,8 @@ LARGEST_TILE = 1 << 24
 """Pixels. libtiff allocates what the header claims."""
 LAST_MARKER = 0xFFDB
 """From here down, a JPEG's segments (tables, frame headers) have no EXIF behind them; or it is no marker at all."""
+MOST_PARTS = 1 << 14
+"""Segments, chunks or frames of a file. A PNG of 32 MiB in chunks of 8 KiB has 4,096."""
 MOST_SEGMENTS, MOST_ENTRIES = 64, 256
 """Segments or chunks before the pixels, and entries of a directory, in which EXIF's orientation is looked for."""
 
@@ -66,6 +69,8 @@ class ImageHeader:
     """JPEG: number of the frame header, SOF0 to SOF15, which says how the samples are coded."""
     length: int = field(default=0, compare=False)
     """Bytes from the start of the file to the end of what was read."""
+    components: int = field(default=3, compare=False)
+    """JPEG: 1 is grey, 3 colours, 4 CMYK."""
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -110,18 +115,6 @@ def is_plain_bmp(content: bytes) -> bool:
     return size >= 40 and bits in (24, 32) and compression == 0
 
 
-def pixels_to_decode(content: bytes) -> int:
-    """How many pixels decoding an image file would fill; for a GIF, those of all its frames. Raises ImageError."""
-    header = image_header(content)
-    pixels = header.width * header.height
-    if header.format != "GIF":
-        return pixels
-    try:
-        return pixels + _gif_frame_pixels(content)
-    except (struct.error, IndexError):
-        raise _damaged("GIF", content) from None
-
-
 def _damaged(name: str, content: bytes) -> ImageError:
     return ImageError(f"a damaged {name} picture: its header ends after {len(content)} bytes")
 
@@ -129,19 +122,21 @@ def _damaged(name: str, content: bytes) -> ImageError:
 def _jpeg(content: bytes) -> ImageHeader:
     """Walks over the segments (ITU-T T.81, annex B) to the frame header; bytes between them are skipped by libjpeg."""
     at = 2
-    while True:
-        at = content.index(b"\xff", at)
-        while content[at] == 0xFF:  # any number of fill bytes may precede the marker
-            at += 1
-        marker = content[at]
-        at += 1
+    for _ in range(MOST_PARTS):
+        found = JPEG_MARKER.search(content, at)
+        if found is None:
+            break
+        marker, at = content[found.end() - 1], found.end()
         if marker in JPEG_FRAME_HEADERS:
-            bits, height, width = struct.unpack_from(">BHH", content, at + 2)
-            return ImageHeader("JPEG", width, height, _jpeg_orientation(content), bits, marker - 0xC0, at + 7)
+            bits, height, width, components = struct.unpack_from(">BHHB", content, at + 2)
+            return ImageHeader("JPEG", width, height, _jpeg_orientation(content), bits, marker - 0xC0, at + 7,
+                               components)
         if marker in JPEG_NO_HEADER:
-            raise ValueError("no frame header")
-        if marker not in JPEG_WITHOUT_LENGTH:
-            at += struct.unpack_from(">H", content, at)[0]
+            break
+        at += struct.unpack_from(">H", content, at)[0]
+    else:
+        raise ImageError(f"a JPEG of more segments than the {MOST_PARTS:,} that are decoded")
+    raise ValueError("no frame header")
 
 
 def _jpeg_orientation(content: bytes) -> int:
@@ -253,24 +248,6 @@ def _tiff(content: bytes) -> ImageHeader:
 READERS = {"JPEG": _jpeg, "PNG": _png, "BMP": _bmp, "GIF": _gif, "WebP": _webp, "TIFF": _tiff}
 
 
-def _gif_frame_pixels(content: bytes) -> int:
-    """The pixels of all frames: giflib decodes every one of them, though only the first is used."""
-    pixels, at = 0, 13 + _gif_colours(content[10])
-    while at < len(content):
-        if content[at] == GIF_IMAGE:
-            width, height = struct.unpack_from("<HH", content, at + 5)
-            pixels += width * height
-            at += 11 + _gif_colours(content[at + 9])
-        elif content[at] == GIF_EXTENSION:
-            at += 2
-        else:  # the trailer, or rubbish on which the decoder stops too
-            break
-        while at < len(content) and content[at]:  # sub-blocks, each led by its length, up to an empty one
-            at += content[at] + 1
-        at += 1
-    return pixels
-
-
-def _gif_colours(flags: int) -> int:
+def gif_colours(flags: int) -> int:
     """Bytes of the colour table that a flags byte announces."""
     return 3 * 2 ** ((flags & 0x07) + 1) if flags & 0x80 else 0

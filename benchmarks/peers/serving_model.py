@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.tensorflow import TensorFlowDecoder, TensorFlowNetwork
+from serving.engine.tensorflow import TensorFlowNetwork
+from voc_cls.image_decoder import InputFormat, decode, prepare
+from voc_cls.image_work import image_work
+
+MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,15 @@ class Model:
 
     def __init__(self, settings: Settings) -> None:
         folder = Path(settings.version_folder)
-        saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-        graph = next(graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags)
-        self.labels: list[str] = json.loads((folder / "assets" / "voc_cls.json").read_text())["labels"]
-        self.size: int = graph.signature_def["predict_tensors"].inputs["inputs"].tensor_shape.dim[1].size
+        metadata = json.loads((folder / "assets" / "voc_cls.json").read_text())
+        self.labels: list[str] = metadata["labels"]
+        wanted = metadata["preprocessing"]
+        self.size: int = wanted["size"]
+        std = wanted.get("std", InputFormat.std)
+        self._input_format = InputFormat(self.size, wanted["mean"], std, wanted["resize"])
+        cv2.setNumThreads(1)
         self.threads = settings.threads
         self.decoders = ThreadPoolExecutor(settings.threads)
-        self._decoder = TensorFlowDecoder(graph, settings.threads)
         self._network = TensorFlowNetwork(folder, settings.precision, settings.threads)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
@@ -61,7 +67,7 @@ class Model:
 
     def decode(self, content: bytes) -> Any:
         """The bytes of a picture file → float32 [size, size, 3]; from any thread."""
-        return self._decoder.decode(content)
+        return prepare(decode(image_work(content, MAX_PIXELS)), self._input_format)
 
     def decode_all(self, contents: Sequence[bytes]) -> Any:
         """Picture files, on the decoder threads → float32 [N, size, size, 3]."""

@@ -80,10 +80,13 @@ class PicturesConfig:
     """Limits of images."""
 
     max_megapixels: Annotated[float, Range(0.001, 10000)] = 64
-    """Largest image that is decoded, by its header; all frames of a GIF count. Decoding takes up to 15 bytes a pixel.
+    """Largest image that is decoded, by its header; all frames of a GIF count. Decoding takes up to 30 bytes a pixel.
     The default is enough for the photographs of every 35 mm camera."""
     max_picture_mb: Annotated[float, Range(0.001, 2047)] = 32
     """Largest image file, MiB."""
+    decode_seconds: Annotated[float, Range(0.1, 3600)] = 5
+    """How long an image may take to be decoded, seconds; then it is given up and its caller told. The largest
+    photographs take less than two, so the default leaves room for a busy machine."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""TensorFlow: a version's decoder, in the server's process, and its network, in the worker's.
+"""A version's network in TensorFlow, in the worker's process.
 
-The decoder is the graph of the signature `preprocess`, without weights. The network's variables are frozen to
-constants: then oneDNN keeps the weights in the order it wants them (VGG-16, batch 2, 2 cores: 8.8 → 15.2 images/s).
-Sessions, not tf.function: threads and precision belong to a session.
+The variables are frozen to constants: then oneDNN keeps the weights in the order it wants them (VGG-16, batch 2,
+2 cores: 8.8 → 15.2 images/s). Sessions, not tf.function: threads and precision belong to a session.
 """
 
 from __future__ import annotations
@@ -11,13 +10,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from serving.engine.process import Inputs, Scores
-from serving.errors import ImageDecodeError, ServeError
-from voc_cls.image_file import bmp
+from serving.errors import ServeError
 
 v1 = tf.compat.v1
 v1.logging.set_verbosity(v1.logging.ERROR)  # or it warns that sessions are deprecated
@@ -26,43 +22,6 @@ BFLOAT16_CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 """CPU instructions with which oneDNN multiplies bfloat16 faster than float32."""
 BFLOAT16_OPTIMIZER = "auto_mixed_precision_onednn_bfloat16"
 CPU_INFO = Path("/proc/cpuinfo")
-
-
-class TensorFlowDecoder:
-    """A version's own decoding and preprocessing. On the CPU: a GPU is left to the engines.
-
-    The methods block and may be called from several threads at a time.
-    """
-
-    def __init__(self, meta_graph: Any, threads: int) -> None:
-        signature = meta_graph.signature_def["preprocess"]
-        image_bytes, inputs = signature.inputs["image_bytes"].name, signature.outputs["inputs"].name
-        try:
-            needed = v1.graph_util.extract_sub_graph(meta_graph.graph_def, [inputs.split(":")[0]])
-            with v1.Graph().as_default() as graph:
-                v1.import_graph_def(needed, name="")
-        except (tf.errors.OpError, ValueError, AssertionError) as error:
-            raise ServeError(f"the signature 'preprocess' cannot be used ({_reason(error)}): export the model again "
-                             "with voc-export") from error
-        self._session = v1.Session(graph=graph, config=v1.ConfigProto(
-            intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads, device_count={"GPU": 0}))
-        self._run = self._session.make_callable(inputs, [image_bytes])
-
-    def decode(self, content: bytes) -> Inputs:
-        """The bytes of one image file → float32 [size, size, 3]. Raises ImageDecodeError."""
-        try:
-            inputs: Inputs = self._run(np.array([content], dtype=object))[0]
-        except tf.errors.OpError as error:
-            raise ImageDecodeError(_reason(error)) from None
-        return inputs
-
-    def resize(self, image: npt.NDArray[np.uint8]) -> Inputs:
-        """One decoded image, uint8 [H, W, 3] RGB → float32 [size, size, 3]: as a BMP, which holds the same pixels."""
-        return self.decode(bmp(image))
-
-    def close(self) -> None:
-        """Frees the memory; nothing else is called afterwards."""
-        self._session.close()
 
 
 def choose_precision(wanted: str, cpu_info: Path = CPU_INFO) -> str:

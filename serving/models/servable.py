@@ -10,29 +10,27 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.config.config import PicturesConfig, ServeConfig
+from serving.config.config import ServeConfig
+from serving.decoding.pool import DecoderPool
+from serving.decoding.worker import RESULT_BYTES
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import END_SECONDS, EngineProcess, Inputs, Loaded, LoadRequest, Scores
-from serving.errors import DeadlineExceeded, ImageDecodeError, InvalidArgument, ServeError
+from serving.errors import InvalidArgument, ServeError
 from serving.models.metadata import ModelMetadata, read_metadata
 from serving.models.signatures import read_graph
 from serving.request_context import RequestContext
 from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics
-from voc_cls.image_file import decodable
-from voc_cls.image_header import ImageError, image_format, pixels_to_decode
-
-if TYPE_CHECKING:
-    from serving.engine.tensorflow import TensorFlowDecoder
+from voc_cls.image_decoder import RESIZES, InputFormat
+from voc_cls.image_header import ImageError
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -45,14 +43,13 @@ class Servable:
     metadata: ModelMetadata
     signatures: Mapping[str, Any]
     """signature_def of the SavedModel, as GetModelMetadata returns it."""
-    decoder: TensorFlowDecoder
+    input_format: InputFormat
+    decoders: DecoderPool
     engine: EngineProcess
     batcher: Batcher
     threads: Executor
-    """Decode images, one image at a time, so that a damaged one fails no other caller."""
+    """Read and write what would hold up the event loop."""
     capacity: Capacity
-    limits: PicturesConfig
-    """The largest image that is decoded."""
 
     async def scores(self, inputs: Sequence[Inputs], request: RequestContext) -> Scores:
         """Preprocessed images, each float32 [size, size, 3] → their scores."""
@@ -63,22 +60,23 @@ class Servable:
     async def classify_each(self, images: Sequence[bytes], request: RequestContext) -> list[Scores | ImageError]:
         """Bytes of image files → for each its scores, one row, or why it is not a valid image."""
         with self.capacity.reserve(len(images)):
-            decoded = await self._on_threads(self._decode, images, request)
+            decoded = await self.decoders.decode(images, self.input_format, request)
             valid = [result for result in decoded if not isinstance(result, ImageError)]
             scores = iter(await self.batcher.predict(valid, request) if valid else ())
             return [result if isinstance(result, ImageError) else next(scores) for result in decoded]
 
-    async def decode(self, images: Sequence[bytes], field: str, request: RequestContext) -> list[Inputs]:
-        """Bytes of image files → what the network takes. InvalidArgument names an invalid image as `field`[index]."""
-        decoded = await self._on_threads(self._decode, images, request)
-        for index, result in enumerate(decoded):
+    async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], field: str,
+                     request: RequestContext) -> list[Inputs]:
+        """Image files, or decoded images, uint8 [H, W, 3] RGB → what the network takes.
+
+        InvalidArgument names an invalid image as `field`[index].
+        """
+        inputs = []
+        for index, result in enumerate(await self.decoders.decode(images, self.input_format, request)):
             if isinstance(result, ImageError):
                 raise InvalidArgument(f"{field}[{index}] is {result}")
-        return decoded
-
-    async def resize(self, images: npt.NDArray[np.uint8], request: RequestContext) -> list[Inputs]:
-        """uint8 [N, H, W, 3] RGB → what the network takes."""
-        return await self._on_threads(self.decoder.resize, list(images), request)
+            inputs.append(result)
+        return inputs
 
     async def on_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         """Reads or writes what would hold up the event loop."""
@@ -91,45 +89,7 @@ class Servable:
         if not closing.done():
             self.engine.kill()
         await closing
-        self.decoder.close()
         await asyncio.to_thread(self.engine.close)
-
-    def _decode(self, content: bytes) -> Inputs | ImageError:
-        try:
-            if (size := len(content) / 2**20) > self.limits.max_picture_mb:
-                raise ImageError(f"too large: {size:.1f} MiB, this server takes pictures of up to "
-                                 f"{self.limits.max_picture_mb:g} (`max_picture_mb`)")
-            if (megapixels := pixels_to_decode(content) / 1e6) > self.limits.max_megapixels:
-                raise ImageError(f"too large: {megapixels:.1f} megapixels, this server decodes up to "
-                                 f"{self.limits.max_megapixels:g} (`max_megapixels`)")
-            return self.decoder.decode(decodable(content))
-        except ImageDecodeError as error:
-            return ImageError(f"a damaged {image_format(content)} picture of {len(content)} bytes: {error}")
-        except ImageError as error:
-            return error
-
-    async def _on_threads(self, work: Callable[[Item], Any], items: Sequence[Item],
-                          request: RequestContext) -> list[Any]:
-        """`work` on every item, in the threads; none is begun for a caller whose deadline has passed."""
-        loop = asyncio.get_running_loop()
-
-        def timed(item: Item) -> Any:
-            begin = time.monotonic()
-            if request.deadline is not None and begin >= request.deadline:
-                raise DeadlineExceeded("the deadline passed before the picture was decoded")
-            result = work(item)
-            return result, begin, time.monotonic()
-
-        running = [loop.run_in_executor(self.threads, timed, item) for item in items]
-        try:
-            done = await asyncio.gather(*running)
-        finally:  # those that no thread has begun are not begun in vain
-            for future in running:
-                future.cancel()
-        for _, begin, end in done:
-            request.on_stage("decode", begin, end)
-        return [result for result, _, _ in done]
-
 
 @dataclass(frozen=True)
 class Loader:
@@ -137,6 +97,7 @@ class Loader:
 
     config: ServeConfig
     capacity: Capacity
+    decoders: DecoderPool
     threads: Executor
     metrics: Metrics
     tensorflow: asyncio.Future[Any]
@@ -165,27 +126,31 @@ class Loader:
 
     async def _load(self, model: str, version: int, folder: Path, background: bool) -> tuple[Servable, Loaded]:
         config, metadata = self.config, read_metadata(folder)
-        sizes = batch_sizes(config.batching.max_batch_size)
+        input_format, sizes = _input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
                                            metadata.size, len(metadata.labels), sizes, background), self.stderr)
         try:
+            await self.decoders.started()
             await asyncio.shield(self.tensorflow)
-            decoder, signatures = await asyncio.to_thread(_load_decoder, folder, config.resolved_threads, metadata.size)
+            signatures = dict((await asyncio.to_thread(read_graph, folder)).signature_def)
             loaded = await asyncio.to_thread(engine.wait_until_loaded)
         except BaseException:
             await asyncio.to_thread(engine.close)
             raise
         batcher = Batcher(engine.predict, sizes, config.batching.batch_timeout_ms / 1000,
                           partial(self.metrics.batch, model, version), partial(self.metrics.dropped, model))
-        return Servable(model, version, metadata, signatures, decoder, engine, batcher, self.threads, self.capacity,
-                        config.pictures), loaded
+        return Servable(model, version, metadata, signatures, input_format, self.decoders, engine, batcher,
+                        self.threads, self.capacity), loaded
 
 
-def _load_decoder(folder: Path, threads: int, image_size: int) -> tuple[TensorFlowDecoder, dict[str, object]]:
-    """The version's decoder, used once so that no caller waits for its first run, and its signatures."""
-    from serving.engine.tensorflow import TensorFlowDecoder
-
-    graph = read_graph(folder)
-    decoder = TensorFlowDecoder(graph, threads)
-    decoder.resize(np.zeros((image_size, image_size, 3), np.uint8))
-    return decoder, dict(graph.signature_def)
+def _input_format(folder: Path, metadata: ModelMetadata) -> InputFormat:
+    """What the decoders make of an image for this version; ServeError if they cannot."""
+    wanted = InputFormat(metadata.size, metadata.mean, metadata.std or InputFormat.std, metadata.resize)
+    if len(wanted.mean) != 3 or len(wanted.std) != 3 or wanted.resize not in RESIZES or metadata.channels != "RGB":
+        raise ServeError(f"{folder} wants images of {metadata.channels or 'unknown channels'}, resized "
+                         f"'{wanted.resize}', minus {wanted.mean}, which this voc-serve does not make: export the "
+                         "model again with voc-export")
+    if 4 * wanted.size**2 * 3 > RESULT_BYTES:
+        raise ServeError(f"{folder} wants images of {wanted.size} × {wanted.size} pixels, more than this voc-serve "
+                         "makes")
+    return wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -16,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 COMMANDS = ("voc-train", "voc-eval", "voc-data", "voc-weights", "voc-nets", "voc-predict", "voc-export", "voc-serve")
 PACKAGES = ("voc_cls", "serving", "export")
-SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_file",
-          "voc_cls.image_header", "voc_cls.version"}
+SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_decoder",
+          "voc_cls.image_file", "voc_cls.image_header", "voc_cls.image_work", "voc_cls.version"}
 """The small modules that every part may import, the server included; they import nothing heavy."""
 TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.paths", "voc_cls.pickles"}
 DATA = {*TRAINING_SHARED, "voc_cls.data"}
@@ -109,11 +110,23 @@ def test_a_circle_would_be_found():
 
 def test_the_server_never_forks_a_process_that_has_tensorflow_and_grpc_in_it():
     for file in sorted((ROOT / "serving").rglob("*.py")):
+        if file == ROOT / "serving/decoding/worker.py":  # has neither in it
+            continue
         for node in ast.walk(ast.parse(file.read_text())):
             used = {node.attr} if isinstance(node, ast.Attribute) else set()
             if isinstance(node, ast.ImportFrom):
                 used = {alias.name for alias in node.names}
             assert not used & FORKING, f"{file.relative_to(ROOT)}: {used}"
+
+
+def test_the_process_that_forks_the_decoders_has_no_tensorflow_no_grpc_and_one_thread():
+    listing = ("import sys, threading, serving.decoding.worker; print(sorted(sys.modules)); "
+               "print(open('/proc/self/status').read().partition('Threads:')[2].split()[0])")
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, timeout=60,
+                          env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
+    modules, threads = done.stdout.splitlines()
+    assert not {"tensorflow", "grpc", "asyncio", "google.protobuf"} & set(ast.literal_eval(modules))
+    assert threads == "1"
 
 
 def test_nothing_is_called_utils_and_no_file_is_long():

@@ -136,11 +136,12 @@ def _png(image_bytes: tf.Tensor) -> tf.Tensor:
         level, opacity = tf.cast(colours, tf.int32), tf.cast(alpha, tf.int32)
         return tf.cast((level * opacity + 255 * (255 - opacity) + 127) // 255, tf.uint8)
 
-    has_16_bits = tf.strings.substr(image_bytes, 24, 1) == b"\x10"
-    scaled = tf.cond(has_16_bits, lambda: tf.reduce_max(colours) >= LEAST_BRIGHT, lambda: True)
+    bits = tf.cast(tf.io.decode_raw(tf.strings.substr(image_bytes, 24, 1), tf.uint8)[0], tf.int32)
+    full = tf.cast(2**tf.minimum(bits, 8) - 1, tf.uint8)  # what TensorFlow adds where a PNG has no alpha: 15 for 4 bits
+    scaled = tf.cond(bits == 16, lambda: tf.reduce_max(colours) >= LEAST_BRIGHT, lambda: True)
     with tf.control_dependencies([tf.debugging.Assert(
             scaled, [f"PNG of 16 bits a sample whose values are all below {LEAST_BRIGHT << 8} (of 65535)"])]):
-        image = tf.cond(tf.reduce_min(alpha) == 255, lambda: colours, on_white)
+        image = tf.cond(tf.reduce_all(alpha == full), lambda: colours, on_white)
     return upright(image, png_exif(image_bytes))
 
 

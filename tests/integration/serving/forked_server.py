@@ -7,6 +7,7 @@ do.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -30,35 +31,47 @@ def _run_server(arguments: list[str], output: str, streams: tuple[str | Descript
     become(arguments, streams, environment)
     # the worker is forked from the same process: multiprocessing would start another one for the processes of a process
     FORKS_OF._forkserver_address, FORKS_OF.ensure_running = address, lambda: None
-    ForkedWorkers.started = engines_file(output)
+    ForkedWorkers.started = Path(output)
     from serving.cli import main
+    from serving.decoding import pool
     from serving.engine import process
 
-    process.subprocess = ForkedWorkers  # type: ignore[assignment]
+    process.subprocess = pool.subprocess = ForkedWorkers  # type: ignore[assignment]
     main()
 
 
 def engines_file(output: str | Path) -> Path:
-    """Where a forked server notes the process ids of its engines, which are no children of it."""
+    """Where a forked server notes the process ids of its engines, which are no children of it.
+
+    Those of the processes that fork its decoders are in a file of the same name with the suffix .decoders.
+    """
     return Path(output).with_suffix(".engines")
 
 
 class ForkedWorkers:
-    """What serving.engine.process uses of the module subprocess."""
+    """What serving.engine.process and serving.decoding.pool use of the module subprocess."""
 
     started: Path | None = None
     DEVNULL = subprocess.DEVNULL
     TimeoutExpired = subprocess.TimeoutExpired
 
     @staticmethod
-    def Popen(program: list[str], pass_fds: tuple[int, int], **_: Any) -> ForkedProcess:
-        """Instead of `python -m serving.engine.worker CONNECTION MEMORY`."""
-        assert program[1:3] == ["-m", "serving.engine.worker"]
-        worker = ForkedProcess(_run_worker, *map(Descriptor, pass_fds))
+    def Popen(program: list[str], pass_fds: tuple[int, ...], **_: Any) -> ForkedProcess:
+        """Instead of `python -m serving.engine.worker CONNECTION MEMORY`, or serving.decoding.worker."""
+        run, more, suffix = {"serving.engine.worker": (_run_worker, [], ".engines"),
+                             "serving.decoding.worker": (_run_decoders, [int(program[-1])], ".decoders")}[program[2]]
+        process = ForkedProcess(run, *map(Descriptor, pass_fds), *more)
         if ForkedWorkers.started is not None:
-            with ForkedWorkers.started.open("a") as file:
-                file.write(f"{worker.pid}\n")
-        return worker
+            with ForkedWorkers.started.with_suffix(suffix).open("a") as file:
+                file.write(f"{process.pid}\n")
+        return process
+
+
+def _run_decoders(control: Descriptor, memory: int) -> None:
+    from serving.decoding.worker import main
+
+    os.setsid()
+    main(socket.socket(fileno=control.number), memory)
 
 
 def _run_worker(connection: Descriptor, memory: Descriptor) -> None:

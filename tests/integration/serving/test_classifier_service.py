@@ -86,7 +86,7 @@ def test_a_call_with_more_pictures_than_places_is_invalid(stub: Any) -> None:
 @pytest.mark.parametrize(("broken", "message"), [
     (b"", "not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: empty"),
     (b"%PDF-1.4 and more", "not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 17 bytes that start with b'%PDF-1.4'"),
-    (jpeg(0)[:1500], "a damaged JPEG picture of 1500 bytes: "),
+    (jpeg(0)[:1500], "a damaged JPEG picture: its end is missing after 1500 bytes"),
     (jpeg(0)[:20], "a damaged JPEG picture: its header ends after 20 bytes"),
     (b"\x89PNG\r\n\x1a\n", "a damaged PNG picture: its header ends after 8 bytes"),
 ])
@@ -144,7 +144,7 @@ def test_a_failed_call_leaves_the_next_one_alone(stub: Any, pictures: list[bytes
 def described(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A server of two versions: 1 says as little of itself as an old export, 2 has thresholds and an evaluation."""
     folder = tmp_path_factory.mktemp("described") / "voc"
-    says = {"1": {"format": 1, "labels": list(LABELS), "preprocessing": {"size": SIZE}},
+    says = {"1": {"format": 1, "labels": list(LABELS), "preprocessing": metadata()["preprocessing"]},
             "2": {**metadata(), "net": "vgg_16", "weights_digest": "50cc",
                   "thresholds": {label: round(0.1 + column / 25, 2) for column, label in enumerate(LABELS)},
                   "metrics": {"map": 0.75, "of1": None, "classes": {"cat": {"ap": 0.875}, "dog": {"ap": None}}}}}

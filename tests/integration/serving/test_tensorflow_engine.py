@@ -1,8 +1,7 @@
-"""Network and decoder compute what the SavedModel computes; precision is what the machine can do."""
+"""The network computes what the SavedModel computes; precision is what the machine can do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,15 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.engine.tensorflow import TensorFlowDecoder, TensorFlowNetwork, choose_precision
-from serving.errors import ImageDecodeError, ServeError
+from serving.engine.tensorflow import TensorFlowNetwork, choose_precision
+from serving.errors import ServeError
 from serving.models.signatures import read_graph
-from tests.integration.serving.conftest import jpeg, picture
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
-from voc_cls.image_file import bmp
 
 
 @pytest.fixture
 def inputs() -> Any:
     return np.random.default_rng(0).normal(0, 50, (5, SIZE, SIZE, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def decoder(model: Path) -> Iterator[TensorFlowDecoder]:
-    decoder = TensorFlowDecoder(read_graph(model / "10"), 1)
-    yield decoder
-    decoder.close()
 
 
 def test_the_network_computes_what_the_saved_model_computes(model: Path, saved_model: Any, inputs: Any) -> None:
@@ -40,23 +30,11 @@ def test_the_network_computes_what_the_saved_model_computes(model: Path, saved_m
     assert network.description == f"TensorFlow {tf.__version__}, CPU, float32, 1 threads"
 
 
-def test_the_decoder_computes_what_the_saved_model_computes(decoder: TensorFlowDecoder, saved_model: Any,
-                                                            pictures: list[bytes]) -> None:
-    for content in pictures:
-        expected = saved_model.signatures["preprocess"](image_bytes=tf.constant([content]))["inputs"][0]
-        np.testing.assert_array_equal(decoder.decode(content), expected)
-    image = picture(6, 31, 17)
-    np.testing.assert_array_equal(decoder.resize(image),
-                                  decoder.decode(bytes(tf.io.encode_png(image).numpy())))
-
-
-def test_no_variable_is_left_in_either(model: Path, decoder: TensorFlowDecoder) -> None:
-    network = TensorFlowNetwork(model / "10", "float32", 1)
-    frozen, prepared = ({operation.type for operation in session.graph.get_operations()}
-                        for session in (network._session, decoder._session))
-    assert "Const" in frozen
-    for operations in (frozen, prepared):
-        assert not operations & {"VarHandleOp", "ReadVariableOp", "VariableV2"}
+def test_no_variable_is_left_in_it(model: Path) -> None:
+    operations = {operation.type for operation in
+                  TensorFlowNetwork(model / "10", "float32", 1)._session.graph.get_operations()}
+    assert "Const" in operations
+    assert not operations & {"VarHandleOp", "ReadVariableOp", "VariableV2"}
 
 
 def test_bfloat16_is_close(model: Path, inputs: Any) -> None:
@@ -82,20 +60,6 @@ def test_auto_is_bfloat16_where_the_cpu_has_instructions_for_it(tmp_path: Path, 
     else:
         with pytest.raises(ServeError, match="`precision` bfloat16 needs a CPU with avx512_bf16 or amx_bf16"):
             choose_precision("bfloat16", info)
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 81])
-def test_a_decoded_picture_passes_through_a_bmp_unchanged(width: int) -> None:
-    image = picture(7, 5, width)
-    decoded = tf.io.decode_image(bmp(image), channels=3, expand_animations=False)
-    np.testing.assert_array_equal(decoded.numpy(), image)
-
-
-def test_a_damaged_picture_is_told_without_the_names_of_nodes(decoder: TensorFlowDecoder) -> None:
-    with pytest.raises(ImageDecodeError) as error:
-        decoder.decode(jpeg(0)[:1000])
-    assert "\n" not in str(error.value)
-    assert "{{" not in str(error.value)
 
 
 def test_a_model_that_lacks_a_signature_is_named_with_what_it_has(tmp_path: Path) -> None:

@@ -45,8 +45,13 @@ class TinyModel(tf.Module):  # type: ignore[misc]
         return tf.image.resize(tf.cast(images, tf.float32), [self.size, self.size]) - tf.constant(MEAN)
 
     def decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(lambda one: self.prepared(tf.io.decode_image(one, channels=3, expand_animations=False)),
-                         image_bytes, fn_output_signature=tf.TensorSpec([self.size, self.size, 3], tf.float32))
+        def pixels(one: tf.Tensor) -> tf.Tensor:
+            return tf.cond(tf.strings.substr(one, 0, 3) == b"\xff\xd8\xff",
+                           lambda: tf.io.decode_jpeg(one, channels=3, dct_method="INTEGER_ACCURATE"),
+                           lambda: tf.io.decode_image(one, channels=3, expand_animations=False))
+
+        return tf.map_fn(lambda one: self.prepared(pixels(one)), image_bytes,
+                         fn_output_signature=tf.TensorSpec([self.size, self.size, 3], tf.float32))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])  # type: ignore[untyped-decorator]
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

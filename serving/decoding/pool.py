@@ -1,0 +1,287 @@
+"""Decodes images in processes that can be killed, so that no image takes longer or more than it may.
+
+Clients take turns, as in the batcher. Images that are much work wait for each other only: one worker takes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.config.config import ServeConfig
+from serving.decoding.worker import ANSWER, JOB, PID, RESULT_BYTES, DecodeJob, Outcome
+from serving.engine.batcher import FairQueue
+from serving.engine.process import Inputs
+from serving.errors import DeadlineExceeded, ServeError
+from serving.request_context import RequestContext
+from serving.telemetry.metrics import Metrics
+from voc_cls.image_decoder import InputFormat
+from voc_cls.image_header import ImageError
+
+log = logging.getLogger(__name__)
+
+LITTLE_PASSES, LITTLE_BYTES = 4_000_000, 1 << 20
+"""Most work, and the largest file, that counts as little: about 20 ms of a JPEG."""
+MEMORY_PER_PIXEL, MEMORY_BESIDE = 32, 256 << 20
+"""Bytes that a worker may take: for each pixel of the largest image (a transparent WebP takes 29), and beside them and
+four times the largest message."""
+KILL_SECONDS = 0.1
+"""How long an image may take whose caller has gone. A kill costs some milliseconds, so it must not be had for less."""
+START_SECONDS, RESTART_SECONDS = 60.0, 1.0
+"""How long a process may take to start, and the pause before the next attempt."""
+
+
+class WorkerLost(Exception):
+    """The process has ended."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    content: bytes | memoryview
+    job: DecodeJob
+    request: RequestContext
+    result: asyncio.Future[Inputs | ImageError]
+
+
+class DecoderPool:
+    """Belongs to its event loop; the processes end with it, or with the server."""
+
+    def __init__(self, config: ServeConfig, metrics: Metrics) -> None:
+        self._limits, self._metrics = config.pictures, metrics
+        self._max_pixels = int(config.pictures.max_megapixels * 1e6)
+        self._template = _Template(MEMORY_BESIDE + MEMORY_PER_PIXEL * self._max_pixels + 4 * config.max_message_bytes)
+        self._little: FairQueue[_Image] = FairQueue()
+        self._much: FairQueue[_Image] = FairQueue()
+        self._arrived = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._tasks = [loop.create_task(self._serve((self._little,)))]
+        self._tasks += [loop.create_task(self._serve((self._little, self._much)))
+                        for _ in range(max(1, config.resolved_threads - 1))]
+
+    async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], wanted: InputFormat,
+                     request: RequestContext) -> list[Inputs | ImageError]:
+        """Files, or decoded images, uint8 [H, W, 3] RGB → for each what the network takes, or why it is not valid.
+
+        Raises DeadlineExceeded; then, and when it is cancelled, decoding ends too.
+        """
+        loop = asyncio.get_running_loop()
+        results: list[asyncio.Future[Inputs | ImageError]] = [loop.create_future() for _ in images]
+        for image, result in zip(images, results, strict=True):
+            if isinstance(image, np.ndarray):
+                queued = _Image(image.data.cast("B"), DecodeJob(wanted, shape=image.shape), request, result)
+            elif (size := len(image) / 2**20) > self._limits.max_picture_mb:
+                result.set_result(ImageError(f"too large: {size:.1f} MiB, this server takes pictures of up to "
+                                             f"{self._limits.max_picture_mb:g} (`max_picture_mb`)"))
+                continue
+            else:
+                most = LITTLE_PASSES if len(image) <= LITTLE_BYTES else None
+                queued = _Image(image, DecodeJob(wanted, self._max_pixels, most), request, result)
+            self._add(queued)
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                return list(await asyncio.gather(*results))
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the picture was decoded") from None
+        finally:
+            if dropped := sum(result.cancelled() for result in results):
+                late = request.deadline is not None and loop.time() >= request.deadline  # gRPC may cancel then, too
+                self._metrics.dropped(request.model, "expired" if late else "cancelled", dropped)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes."""
+        template = self._template.pid
+        children = Path(f"/proc/{template}/task/{template}/children")
+        return [template, *(map(int, children.read_text().split()) if children.exists() else ())]
+
+    async def started(self) -> None:
+        """Waits until images can be decoded. Raises ServeError if they never can."""
+        await asyncio.shield(self._started)
+
+    async def close(self) -> None:
+        """Ends the processes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._template.close)
+
+    def _add(self, image: _Image) -> None:
+        much = not image.job.shape and image.job.max_passes is None
+        (self._much if much else self._little).add(image.request.client, image.request.id, image)
+        self._arrived.set()
+
+    async def _serve(self, queues: Sequence[FairQueue[_Image]]) -> None:
+        """Keeps one worker busy with the images of these queues, which take turns."""
+        while True:
+            try:
+                worker = await self._template.worker()
+            except WorkerLost as error:
+                if not self._started.done():
+                    self._started.set_exception(ServeError(f"the decoders do not start ({error}): see the lines above"))
+                log.error("%s", error)
+                await asyncio.sleep(RESTART_SECONDS)
+                continue
+            if not self._started.done():
+                self._started.set_result(None)
+            try:
+                while not worker.ended:
+                    image = next((queue.take() for queue in queues if queue), None)
+                    queues = (*queues[1:], queues[0])
+                    if image is None:
+                        self._arrived.clear()
+                        await self._arrived.wait()
+                    elif not image.result.done():
+                        await self._decode(worker, image)
+            except WorkerLost as error:
+                log.warning("a decoder is replaced: %s", error)
+            finally:
+                worker.close()
+
+    async def _decode(self, worker: _Worker, image: _Image) -> None:
+        """Has an image decoded. Raises WorkerLost where that has cost the worker."""
+        loop, begin, seconds, lost = asyncio.get_running_loop(), time.monotonic(), self._limits.decode_seconds, False
+        kills = [loop.call_at(begin + seconds, worker.kill)]
+
+        def caller_has_gone(_: object) -> None:
+            kills.append(loop.call_at(begin + KILL_SECONDS, worker.kill))
+
+        image.result.add_done_callback(caller_has_gone)
+        try:
+            decoded = await worker.run(image.job, image.content)
+        except (OSError, EOFError):
+            lost = True
+            why = ("took longer than its caller waited" if image.result.done() else "ends its decoder"
+                   if time.monotonic() < begin + seconds else
+                   f"takes longer than {seconds:g} s to decode (`decode_seconds`)")
+            decoded = ImageError(f"a picture of {len(image.content)} bytes that {why}")
+        finally:
+            image.result.remove_done_callback(caller_has_gone)
+            for kill in kills:
+                kill.cancel()
+        if decoded is None:
+            self._add(replace(image, job=replace(image.job, max_passes=None)))
+        elif not image.result.done():
+            image.request.on_stage("decode", begin, time.monotonic())
+            image.result.set_result(decoded)
+        if lost:
+            raise WorkerLost(f"client '{image.request.client}' sent {decoded}")
+
+
+class _Template:
+    """The process that forks the workers."""
+
+    def __init__(self, memory: int) -> None:
+        """`memory`: bytes that a worker may take."""
+        self._memory = memory
+        self._start()
+
+    def _start(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "serving.decoding.worker", str(theirs.fileno()), str(self._memory)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
+                start_new_session=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def worker(self) -> _Worker:
+        """A new worker. Raises WorkerLost."""
+        if self._process.poll() is not None:
+            self._control.close()
+            self._start()
+        memory = os.memfd_create("voc-serve-decoded")
+        os.truncate(memory, RESULT_BYTES)
+        ours, theirs = socket.socketpair()
+        worker = _Worker(ours, memory)
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"w"], [theirs.fileno(), memory])
+            async with asyncio.timeout(START_SECONDS):
+                await worker.start()
+        except (OSError, EOFError):  # TimeoutError is an OSError
+            worker.close()
+            self._process.kill()
+            raise WorkerLost(f"the decoders' process {self._process.pid} has ended, it is started again") from None
+        finally:
+            os.close(memory)
+        return worker
+
+    def close(self) -> None:
+        """Ends it, which ends the workers."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+
+class _Worker:
+    """The server's end of a worker. Raises OSError and EOFError when that has ended."""
+
+    def __init__(self, connection: socket.socket, memory: int) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._result = np.frombuffer(mmap.mmap(memory, RESULT_BYTES, access=mmap.ACCESS_READ), np.float32)
+        self._process: int | None = None
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended by itself: it says nothing unasked."""
+        return bool(self._poll.poll(0))
+
+    async def start(self) -> None:
+        pid, = PID.unpack(await self._receive(PID.size))
+        self._process = os.pidfd_open(pid)  # which means this process even when its number means another
+
+    async def run(self, job: DecodeJob, content: bytes | memoryview) -> Inputs | ImageError | None:
+        """Does one job; None if it is more work than the job allows."""
+        loop, packed = asyncio.get_running_loop(), pickle.dumps(job)
+        await loop.sock_sendall(self._connection, JOB.pack(len(packed), len(content)) + packed)
+        await loop.sock_sendall(self._connection, content)
+        outcome, length = ANSWER.unpack(await self._receive(ANSWER.size))
+        sentence = (await self._receive(length)).decode(errors="replace")
+        if outcome == Outcome.DONE:
+            size = job.wanted.size
+            return self._result[:size * size * 3].reshape(size, size, 3).copy()
+        return None if outcome == Outcome.MUCH else ImageError(sentence)
+
+    def kill(self) -> None:
+        """Ends it, and with it the job that it does."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.kill()
+        self._connection.close()
+        if self._process is not None:
+            os.close(self._process)
+
+    async def _receive(self, length: int) -> bytes:
+        received = b""
+        while len(received) < length:
+            piece = await asyncio.get_running_loop().sock_recv(self._connection, length - len(received))
+            if not piece:
+                raise EOFError
+            received += piece
+        return received

@@ -1,0 +1,128 @@
+"""The processes that decode: a template that has imported the decoder, and workers that it forks in milliseconds.
+
+Neither has TensorFlow, gRPC or a thread in it, so forking is safe. A worker, whose image is not to be trusted, answers
+with numbers, a sentence and pixels in shared memory, never with an object.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import mmap
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+
+from voc_cls.image_decoder import InputFormat, Inputs, decode, prepare
+from voc_cls.image_header import ImageError, image_header
+from voc_cls.image_work import image_work
+
+RESULT_BYTES = 1 << 26
+"""Size of the memory in which a worker leaves its result; only what is written takes any."""
+JOB, ANSWER, PID = struct.Struct("<IQ"), struct.Struct("<BH"), struct.Struct("<I")
+"""Bytes of the pickled DecodeJob and of the image after it; the outcome and bytes of the sentence after it; a worker's
+first message."""
+PR_SET_PDEATHSIG = 1
+
+
+class Outcome(IntEnum):
+    """How a job ended."""
+
+    DONE = 0
+    REFUSED = 1
+    """The image cannot be decoded; a sentence says why."""
+    MUCH = 2
+    """It is more work than the job allows."""
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What to do with the bytes that follow."""
+
+    wanted: InputFormat
+    max_pixels: int = 0
+    max_passes: int | None = None
+    """Most work that may be begun, see ImageWork.passes."""
+    shape: tuple[int, ...] = ()
+    """Of pixels that are decoded already; empty for an image file."""
+
+
+def main(control: socket.socket, memory: int) -> None:
+    """The template: forks a worker for each (socket, shared memory) that it is sent, until the server has gone.
+
+    `memory`: bytes that a worker may take.
+    """
+    import cv2
+    import PIL.Image
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides when to stop
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    cv2.setNumThreads(1)
+    cv2.ipp.setUseIPP(False)  # it computes places by scales of its own
+    PIL.Image.init()
+    PIL.Image.MAX_IMAGE_PIXELS = None  # image_work has the limit
+    gc.freeze()  # or the first collection in a worker would copy all that it shares with the others
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        if not message:
+            os.killpg(0, signal.SIGKILL)  # itself and its workers, a group of their own
+        if os.fork() == 0:
+            control.close()
+            try:
+                _work(socket.socket(fileno=descriptors[0]), descriptors[1], memory)
+            finally:
+                os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _work(connection: socket.socket, descriptor: int, memory: int) -> None:
+    """A worker: does the jobs of one connection until it is closed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libjpeg writes there what it thinks of an image
+    limit = memory + 1024 * int(Path("/proc/self/status").read_text().partition("VmSize:")[2].split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    result = np.frombuffer(mmap.mmap(descriptor, RESULT_BYTES), np.float32)
+    connection.sendall(PID.pack(os.getpid()))
+    while head := connection.recv(JOB.size, socket.MSG_WAITALL):
+        job, content = (connection.recv(size, socket.MSG_WAITALL) for size in JOB.unpack(head))
+        outcome, sentence = Outcome.DONE, ""
+        try:
+            inputs = _inputs(pickle.loads(job), content)
+            if inputs is None:
+                outcome = Outcome.MUCH
+            else:
+                result[:inputs.size] = inputs.ravel()
+        except ImageError as error:
+            outcome, sentence = Outcome.REFUSED, str(error)
+        except MemoryError:
+            outcome, sentence = Outcome.REFUSED, f"a picture of {len(content)} bytes that needs too much memory"
+        except Exception as error:  # a decoder that stumbles over an image fails on that image only
+            outcome, sentence = Outcome.REFUSED, f"a picture of {len(content)} bytes that cannot be decoded ({error})"
+        text = sentence.encode(errors="replace")[:1000]
+        connection.sendall(ANSWER.pack(outcome, len(text)) + text)
+
+
+def _inputs(job: DecodeJob, content: bytes) -> Inputs | None:
+    """What the network takes; None if that is more work than the job allows."""
+    if job.shape:
+        return prepare(np.frombuffer(content, np.uint8).reshape(job.shape), job.wanted)
+    header = image_header(content)
+    if job.max_passes is not None and job.max_passes < header.width * header.height:
+        return None  # before the structure is looked at, which takes time too
+    work = image_work(content, job.max_pixels)
+    return None if job.max_passes is not None and job.max_passes < work.passes else prepare(decode(work), job.wanted)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
