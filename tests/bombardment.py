@@ -28,6 +28,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.v2 import open_inference_pb2
 from tests import fuzzing_http
 from tests.fuzzing import Fuzzer
 from voc_cls.v1 import classifier_pb2
@@ -51,6 +52,7 @@ EXPECTED = {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "UNIMP
 REQUEST_ID = "x-request-id"
 
 PREDICTION = "/tensorflow.serving.PredictionService"
+INFERENCE = "/inference.GRPCInferenceService"
 METHODS: dict[str, Any] = {
     "/voc_cls.v1.Classifier/Classify": classifier_pb2.ClassifyRequest(
         model="tiny", version=10, top_k=3, threshold=0.5, pictures=[classifier_pb2.Picture(content=b"GIF89a")]),
@@ -67,6 +69,12 @@ METHODS: dict[str, Any] = {
         model_spec={"name": "tiny"}),
     "/tensorflow.serving.ModelService/HandleReloadConfigRequest": model_management_pb2.ReloadConfigRequest(
         config={"model_config_list": {"config": [{"name": "other", "base_path": "/nowhere"}]}}),
+    f"{INFERENCE}/ModelInfer": open_inference_pb2.ModelInferRequest(
+        model_name="tiny", inputs=[{"name": "image_bytes", "datatype": "BYTES", "shape": [1, 1]}],
+        raw_input_contents=[b"\6\0\0\0GIF89a"]),
+    f"{INFERENCE}/ModelMetadata": open_inference_pb2.ModelMetadataRequest(name="tiny", version="10"),
+    f"{INFERENCE}/ModelReady": open_inference_pb2.ModelReadyRequest(name="tiny", version="10"),
+    f"{INFERENCE}/RepositoryIndex": open_inference_pb2.RepositoryIndexRequest(ready=True),
     "/grpc.health.v1.Health/Check": health_pb2.HealthCheckRequest(service="tiny"),
     "/grpc.health.v1.Health/List": health_pb2.HealthListRequest(),
     "/voc_cls.v1.Classifier/Nothing": classifier_pb2.GetModelRequest(model="tiny"),

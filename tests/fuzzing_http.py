@@ -11,7 +11,10 @@ from typing import Any
 from tests.fuzzing import FLOATS, INTEGERS, SIGNATURES, TEXTS, Fuzzer
 
 ACTIONS = (":predict", ":classify", ":regress", "", "/metadata")
-PATHS = ("/healthz", "/metrics", "/", "*", "//", "/v1", "/v1/models", "/v1/models/",
+INFER = "/infer"
+PATHS = ("/v2", "/v2/", "/v2/models/tiny", "/v2/models/tiny/ready", "/v2/models/%ff/config", "/v2/repository/index",
+         "/v2/repository/models/../load", "/openapi.json", "/healthz", "/metrics", "/", "*", "//", "/v1", "/v1/models",
+         "/v1/models/",
          "/v1/models/tiny/versions/x:predict", "/v1/models/tiny/versions/99999999999999999999",
          "/v1/models/tiny/labels/%0d%0aSet-Cookie:a", "/..%2f..%2fetc", "/v1/models/%00:predict",
          "/v1/models/%ff%fe:predict", "/v1/models/tiny%20:predict", "/v1/models/tiny:Predict",
@@ -47,11 +50,15 @@ class Request:
 
 def request(fuzzer: Fuzzer) -> Request:
     """One request, with most of it in order, so that the rest of it is reached."""
-    choose = fuzzer.random.choice
+    choose: Any = fuzzer.random.choice
     method = "POST" if fuzzer.random.random() < 0.8 else choose(METHODS)
     action, body = _body(fuzzer) if method == "POST" or fuzzer.random.random() < 0.2 else ("", b"")
     path = _path(fuzzer, action)
     headers = ["Host: a", "Connection: close"]
+    if action == INFER and fuzzer.random.random() < 0.5:
+        length, raw = len(body), fuzzer.picture()
+        body += choose((raw, len(raw).to_bytes(4, "little") + raw))
+        headers.append(f"Inference-Header-Content-Length: {choose((length, length, length, *INTEGERS))}")
     if fuzzer.random.random() < 0.1:
         headers.append("Content-Encoding: gzip")
         body = gzip.compress(body, 1) if fuzzer.random.random() < 0.5 else fuzzer.mutated(gzip.compress(body, 1))
@@ -77,6 +84,9 @@ def request(fuzzer: Fuzzer) -> Request:
 def _path(fuzzer: Fuzzer, action: str) -> str:
     if fuzzer.random.random() < 0.15:
         return fuzzer.random.choice(PATHS)
+    if action == INFER:
+        version = fuzzer.random.choice(("", "", "/versions/10", "/versions/-1", "/versions/stable"))
+        return f"/v2/models/tiny{version}{INFER}"
     version = fuzzer.random.choice(("",) * 12 + ("/versions/10", "/versions/9", "/labels/stable", "/versions/-1"))
     return f"/v1/models/tiny{version}{action if fuzzer.random.random() < 0.9 else fuzzer.random.choice(ACTIONS)}"
 
@@ -87,7 +97,7 @@ def _body(fuzzer: Fuzzer) -> tuple[str, bytes]:
     if kind == 0:
         return fuzzer.random.choice(ACTIONS), fuzzer.random.choice(NASTY_JSON)
     content: Any = _call(fuzzer)
-    action = ":classify" if "examples" in content else ":predict"
+    action = ":classify" if "examples" in content else INFER if "id" in content else ":predict"
     if kind < 4:
         for _ in range(fuzzer.random.choice((0, 1, 1, 3))):
             content = _altered(fuzzer, content)
@@ -105,7 +115,14 @@ def _call(fuzzer: Fuzzer) -> dict[str, Any]:
         values = [[[[0.5, -1.0, 1e3]] * 8] * 8] * rows
     else:
         values = [{"b64": base64.b64encode(fuzzer.picture()).decode()} for _ in range(rows)]
-    way = fuzzer.random.randrange(4)
+    way = fuzzer.random.randrange(5)
+    if way == 4:
+        datatype = {"images": "UINT8", "inputs": "FP32"}.get(name, "BYTES")
+        shape = [rows, *([4, 3, 3] if name == "images" else [8, 8, 3] if name == "inputs" else [])]
+        data: dict[str, Any] = {"data": values} if fuzzer.random.random() < 0.7 else {
+            "parameters": {"binary_data_size": fuzzer.random.choice((2, 10, 600, *INTEGERS))}}
+        return {"id": "a", "inputs": [{"name": name, "datatype": datatype, "shape": shape, **data}],
+                "outputs": [{"name": "logits", "parameters": {"classification": 3, "binary_data": True}}]}
     if way == 0:
         return {"examples": [{"image/encoded": value} for value in values]}
     if way == 1:
