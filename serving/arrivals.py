@@ -13,6 +13,7 @@ import ctypes
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 
 from serving.errors import DeadlineExceeded, ResourceExhausted, StatusError, Unavailable
@@ -160,7 +161,7 @@ class Arrivals:
                 try:
                     self._make_room()
                     if self._watching is None or self._watching.done():
-                        self._watching = loop.create_task(self._watch())
+                        self._watching = loop.create_task(self._watch(), context=Context())
                     yield arrival
                 finally:
                     self._close(arrival)

@@ -15,7 +15,7 @@ FAILED = "the server failed on this call; its log says why"
 
 Headers = Iterable[tuple[str, str | bytes]]
 """gRPC's invocation_metadata() or aiohttp's headers.items(); a name may come twice."""
-Stage = Literal["decode", "queue", "engine"]
+Stage = Literal["decode_queue", "decode", "queue", "engine"]
 """Where an image spends its time, one after the other."""
 
 
@@ -39,6 +39,8 @@ class RequestContext:
     """Whether it counts for limits: not polls of a model's status."""
     held: int = 0
     """Bytes of memory that what has arrived of it takes."""
+    ended: bool = False
+    """Whether it has been answered: tasks that it began and that live on are not about it any more."""
     on_stage: Callable[[Stage, float, float], None] = lambda *_: None
     """Called with a stage and its begin and end, seconds of time.monotonic(), for each image of the request."""
 

@@ -9,7 +9,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,6 +22,7 @@ from serving.security.limits import ClientLimits
 from serving.security.sanitize import printable
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Entrypoint, Metrics
+from serving.telemetry.stage_times import StageTimes
 
 if TYPE_CHECKING:
     from serving.telemetry.tracing import Tracer
@@ -79,7 +80,7 @@ class RequestMiddleware:
         begin = time.monotonic()
         request = RequestContext(_request_id(incoming.headers), incoming.method,
                                  identity(incoming.peer, incoming.certificate_name), incoming.deadline)
-        times = _StageTimes()
+        times = StageTimes(begin)
         is_poll = group_of(incoming.method) == "status"
         request.counted = not is_poll
         self.in_flight += not is_poll
@@ -118,16 +119,17 @@ class RequestMiddleware:
                 log.exception("%s failed", request.method)
                 raise Internal(FAILED) from None
             finally:
-                seconds = time.monotonic() - begin
+                end = time.monotonic()
                 self.arrivals.release(request, request.held)
                 if not is_poll:
-                    self._count(request, incoming.entrypoint, status, seconds, times)
+                    self._count(request, incoming.entrypoint, status, end - begin, times)
                 if trace is not None:
                     trace.end(request, status)
-                self._logs.access(request, status, seconds, times.spent, is_poll)
+                self._logs.access(request, status, end - begin, times.until(end), times.images, is_poll)
+                request.ended = True
 
     def _count(self, request: RequestContext, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,
-               times: _StageTimes) -> None:
+               times: StageTimes) -> None:
         """A request has ended."""
         self.in_flight -= 1
         if status is grpc.StatusCode.OK:
@@ -154,30 +156,6 @@ class RequestMiddleware:
         if self.in_flight - self.arrivals.idle > self._max_calls:
             raise ResourceExhausted(f"this server answers {self._max_calls} calls at a time (`max_calls`): try again "
                                     "in a moment", random.uniform(0.5, 1), "calls")
-
-
-@dataclass
-class _StageTimes:
-    """Where the time of one request went."""
-
-    spent: dict[Stage, float] = field(default_factory=dict)
-    """Seconds of all its images in each stage."""
-    images: int = 0
-    """Images that went through the engine."""
-    begin: float = 0.0
-    end: float = 0.0
-
-    def add(self, stage: Stage, begin: float, end: float) -> None:
-        self.spent[stage] = self.spent.get(stage, 0) + end - begin
-        self.images += stage == "engine"
-        if stage != "decode":
-            self.begin = min(self.begin or begin, begin)
-            self.end = max(self.end, end)
-
-    @property
-    def runtime(self) -> float | None:
-        """Seconds from the first image's entry into the queue to the last one's exit from the engine, if any."""
-        return self.end - self.begin if self.end else None
 
 
 def _request_id(headers: Headers) -> str:

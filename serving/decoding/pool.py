@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,7 @@ class _Image:
     job: DecodeJob
     request: RequestContext
     result: asyncio.Future[Inputs | ImageError]
+    since: float = field(default_factory=time.monotonic)
 
 
 class DecoderPool:
@@ -178,6 +179,7 @@ class DecoderPool:
         if decoded is None:
             self._add(replace(image, job=replace(image.job, max_passes=None)))
         elif not image.result.done():
+            image.request.on_stage("decode_queue", image.since, begin)
             image.request.on_stage("decode", begin, time.monotonic())
             image.result.set_result(decoded)
         if lost:

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -70,7 +71,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._task = asyncio.get_running_loop().create_task(self._serve())
+        self._task = asyncio.get_running_loop().create_task(self._serve(), context=Context())  # of no call
 
     async def predict(self, inputs: Sequence[Inputs], request: RequestContext) -> list[Scores]:
         """Scores of images, each float32 [size, size, 3], one row each.

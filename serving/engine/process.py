@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -127,7 +128,7 @@ class EngineProcess:
             os.close(descriptor)
             listener()
 
-        loop.add_reader(descriptor, ended)
+        Context().run(loop.add_reader, descriptor, ended)  # not about the call, if any, that had it loaded
 
     def wait_until_loaded(self) -> Loaded:
         """Waits until the version is loaded and every batch size warmed up. Raises ServeError."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import grpc
 
 from serving.config.config import ObservabilityConfig
-from serving.request_context import RequestContext, Stage, current_request
+from serving.request_context import RequestContext, current_request
 from serving.telemetry.lines import JsonFormatter, LineHandler, TextFormatter
 
 BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
@@ -45,17 +45,17 @@ class Logs:
         self._out.handle(logging.LogRecord("serving.server", logging.INFO, __file__, 0, line, None, None))
 
     def access(self, call: RequestContext, status: grpc.StatusCode, seconds: float,
-               stages: Mapping[Stage, float], is_poll: bool = False) -> None:
+               stages: Mapping[str, float], pictures: int = 0, is_poll: bool = False) -> None:
         """Logs how a call ended, if it is in the share to be logged or the server failed.
 
-        `stages` are the seconds that its pictures spent in each. Which calls are logged depends on their ids alone, so
-        a call that comes through several servers is in the logs of all or of none. `is_poll`: logged at level debug.
+        `stages` are parts of `seconds`. Which calls are logged depends on their ids alone, so a call that comes through
+        several servers is in the logs of all or of none. `is_poll`: logged at level debug.
         """
         broken = status in BROKEN
         if not broken and zlib.crc32(call.id.encode(errors="backslashreplace")) >= self._share * 2**32:
             return
         times = "".join(f", {name} {spent * 1000:.1f}" for name, spent in stages.items())
-        fields = {"status": status.name, "seconds": round(seconds, 6),
+        fields = {"status": status.name, "seconds": round(seconds, 6), **({"pictures": pictures} if pictures else {}),
                   **{f"{name}_seconds": round(spent, 6) for name, spent in stages.items()}}
         level = logging.ERROR if broken else logging.DEBUG if is_poll else logging.INFO
         access_log.log(level, "%s after %.1f ms%s", status.name, seconds * 1000, times,
@@ -74,6 +74,6 @@ class Logs:
 def _add_call(record: logging.LogRecord) -> bool:
     """Adds the call to a message: the one given with it, or the one that the running task answers."""
     call: RequestContext | None = record.__dict__.pop("call", None) or current_request.get(None)
-    if call is not None:
+    if call is not None and not call.ended:
         record.request_id, record.client, record.method, record.model = call.id, call.client, call.method, call.model
     return True

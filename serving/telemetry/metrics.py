@@ -47,6 +47,7 @@ BATCH_SIZES = tuple(2**power for power in range(11))
 """The sizes that batches come in, see serving.engine.batcher.batch_sizes."""
 STAGE_SECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)
 STAGES: dict[Stage, str] = {
+    "decode_queue": "How long a picture waited for a decoder.",
     "decode": "How long a picture was decoded.",
     "queue": "How long a picture waited for the engine.",
     "engine": "How long a picture was in the engine, with those of its batch.",

@@ -158,7 +158,7 @@ def test_json_logs_hold_json_only_whatever_happens(start: Start, model: Path, se
     monkeypatch.setenv("VOC_SERVE_LOG_FORMAT", "json")
     served = start(model, "--access-log", 1, "--log-level", "debug", "--max-batch-size", 1).wait_until_ready()
     for content in (jpeg(0), jpeg(0)[:-300], b"\xff\xd8\xff\xe0" + bytes(999), b"GIF89a"):
-        request = classifier_pb2.ClassifyRequest(pictures=[classifier_pb2.Picture(content=content)])
+        request = classifier_pb2.ClassifyRequest(pictures=[classifier_pb2.Picture(content=content)] * 3)
         served.classifier().Classify(request, timeout=60)
     for address in (served.address, served.http.removeprefix("http://")):
         host, port = address.split(":")
@@ -178,6 +178,15 @@ def test_json_logs_hold_json_only_whatever_happens(start: Start, model: Path, se
                    for line in file.read_text().splitlines()]
         assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
         assert any(message in entry["message"] for entry in entries)
+    calls = [entry for entry in map(json.loads, served.errors.read_text().splitlines())
+             if entry["logger"] == "serving.access" and entry["status"] == "OK" and entry["level"] == "INFO"]
+    assert [call.get("pictures") for call in calls] == [3, None, None, None]
+    parts = {name: seconds for name, seconds in calls[0].items() if name.endswith("_seconds")}
+    assert set(parts) == {"receive_seconds", "decode_queue_seconds", "decode_seconds", "queue_seconds",
+                          "engine_seconds", "answer_seconds"}
+    assert sum(parts.values()) == pytest.approx(calls[0]["seconds"], abs=1e-5)
+    assert [entry for entry in map(json.loads, served.errors.read_text().splitlines())
+            if entry["logger"] == "serving.access" and entry["level"] == "DEBUG"] != []  # polls of the status
     ready, *_, stopped, batches = (json.loads(line) for line in served.output.read_text().splitlines())
     assert ready["message"].startswith("voc-serve: ready on ")
     assert stopped["message"].startswith("voc-serve: stopped: 4 calls answered, ")
@@ -215,7 +224,8 @@ def test_reflection_lists_the_services_and_their_files(server: Server) -> None:
         iter(requests), timeout=10)
     assert [service.name for service in listed.list_services_response.service] == sorted(
         [*SERVICES, "tensorflow.serving.ModelService", "grpc.health.v1.Health",
-         "grpc.reflection.v1alpha.ServerReflection"])
+         "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
+         "inference.GRPCInferenceService"])
     assert b"ClassifyRequest" in found.file_descriptor_response.file_descriptor_proto[0]
 
 

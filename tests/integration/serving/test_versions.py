@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -67,6 +69,17 @@ def test_a_folder_named_007_is_version_7_however_it_is_named(models: ServedModel
     until(lambda: f"{models.root}/padded/007 is ignored, as {models.root}/padded/07 is the same version: remove one of "
                   "them" in models.server.errors.read_text())
     assert models.classify("padded", version=7) == 7
+
+
+def test_an_engine_that_ends_later_is_not_blamed_on_the_call_that_had_it_loaded(models: ServedModels) -> None:
+    shutil.copytree(models.root / "first" / "1", models.root / "later" / "1")
+    models.serve("later")
+    os.kill(models.server.engine(), signal.SIGKILL)
+    until(lambda: "model later, version 1: its engine has ended" in models.server.errors.read_text())
+    models.until("later", {1: "AVAILABLE"})
+    told = [line for line in models.server.errors.read_text().splitlines() if "model later" in line]
+    assert [line for line in told if "request_id=" in line and "ReloadConfig" not in line] == []
+    assert "request_id" not in next(line for line in told if "its engine has ended" in line)
 
 
 class Callers:

@@ -73,6 +73,12 @@ def test_a_message_is_one_line_with_time_level_and_the_call_it_is_about(tmp_path
                         r"method=/voc_cls.v1.Classifier/Classify, model=voc\]", inside)
 
 
+def test_what_a_call_has_begun_is_not_about_it_any_more_once_it_has_ended(tmp_path: Path):
+    call = RequestContext("r-1", "m", "c", ended=True)
+    (line,) = lines_of(tmp_path / "log", in_call(lambda: log.info("later"), call))
+    assert line.endswith("INFO serving.test: later")
+
+
 def test_json_is_one_object_a_line_even_for_a_stack_trace(tmp_path: Path):
     plain, failed = map(json.loads, lines_of(tmp_path / "log", lambda: (log.info("hello"), in_call(fails)()),
                                              log_format="json"))
