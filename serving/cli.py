@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,14 @@ def _says_json(args: Sequence[str], environment: Mapping[str, str]) -> bool:
 def _main(foreign_lines: ForeignLines) -> None:
     from serving.config.cli import PROGRAM, to_yaml
     from serving.config.config import ServeConfig
+    from serving.config.models import model_settings
+
+    def read_again() -> ServeConfig:
+        again = PROGRAM.read(sys.argv[1:], os.environ)
+        with again.explaining():
+            config = again.config(ServeConfig)
+            model_settings(config.models)  # for its errors
+        return config
 
     settings = PROGRAM.read(sys.argv[1:], os.environ)
     if settings.values["log_format"] == "json":
@@ -83,9 +92,10 @@ def _main(foreign_lines: ForeignLines) -> None:
 
             check(config)
         else:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server can follow it
             import asyncio
 
             from serving.server import serve
 
             foreign_lines.take_stdout()
-            asyncio.run(serve(config, *foreign_lines.streams))
+            asyncio.run(serve(config, read_again, *foreign_lines.streams))

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from serving.arrivals import Arrivals
 from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import model_settings
 from serving.decoding.pool import DecoderPool
-from serving.errors import ServeError
+from serving.errors import ServeError, StatusError
 from serving.grpc_interceptor import GrpcInterceptor
 from serving.http_middleware import http_middleware
 from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit, reach
@@ -28,10 +28,11 @@ from serving.request_middleware import CLOSED_SECONDS, RequestMiddleware
 from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
 from serving.security.tls import Certificates
-from serving.shutdown import StopEvent, StopSignals, wait_first
+from serving.shutdown import Signals, StopEvent, wait_first
 from serving.telemetry.logs import STDERR, STDOUT, Logs
 from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot
-from voc_cls.console import import_tensorflow
+from voc_cls.console import import_tensorflow, with_flags
+from voc_cls.errors import VocError
 from voc_cls.files import write_text
 
 if TYPE_CHECKING:
@@ -40,13 +41,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def serve(config: ServeConfig, out: int = STDOUT, err: int = STDERR) -> None:
+RELOADED = {"model_dir", "model_name", "versions", "version_labels", "models_file", "served"}
+"""Fields that SIGHUP applies."""
+
+
+async def serve(config: ServeConfig, read_again: Callable[[], ServeConfig], out: int = STDOUT,
+                err: int = STDERR) -> None:
     """Serves until a stop signal. Raises ServeError if it cannot start or had to cut calls off.
 
-    `out`, `err`: file descriptors for the lines of stdout and of the log.
+    Args:
+        config: as it was read at the start.
+        read_again: reads it again; UsageError if it is wrong.
+        out: file descriptor for the lines of stdout.
+        err: file descriptor for the log.
     """
     started = time.monotonic()
-    signals = StopSignals()
+    signals = Signals()
     logs = Logs(config.observability, out, err)
     tracer = None
     if config.observability.trace_to is not None:
@@ -54,7 +64,7 @@ async def serve(config: ServeConfig, out: int = STDOUT, err: int = STDERR) -> No
 
         tracer = Tracer(config.observability.trace_to, config.observability.trace_sampling)
     try:
-        await Server(config, signals, logs, tracer).run(started)
+        await Server(config, read_again, signals, logs, tracer).run(started)
     finally:
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
@@ -64,7 +74,8 @@ async def serve(config: ServeConfig, out: int = STDOUT, err: int = STDERR) -> No
 class Server:
     """The parts of one server, and what happens to them from start to end."""
 
-    def __init__(self, config: ServeConfig, signals: StopSignals, logs: Logs, tracer: Tracer | None) -> None:
+    def __init__(self, config: ServeConfig, read_again: Callable[[], ServeConfig], signals: Signals, logs: Logs,
+                 tracer: Tracer | None) -> None:
         """Finds everything that can be known to be wrong before TensorFlow is imported."""
         raise_file_limit()
         if config.ports.port_file is not None:
@@ -76,7 +87,8 @@ class Server:
             check_versions(model, folder.versions)
             if folder.others:
                 log.warning("in %s ignored, as they are not version numbers: %s", folder.path, ", ".join(folder.others))
-        self._config, self._signals, self._logs, security = config, signals, logs, config.security
+        self._config, self._read_again = config, read_again
+        self._signals, self._logs, security = signals, logs, config.security
         self._metrics = Metrics([model.name for model in settings])
         self._capacity = Capacity(config.batching.queue_size)
         self._decoders = DecoderPool(config, self._metrics)
@@ -137,7 +149,7 @@ class Server:
 
     async def _answer(self, http: HttpListener, started: float) -> None:
         """From readiness until a stop signal."""
-        watching = asyncio.create_task(self._models.watch(self._config.models.poll_seconds))
+        watching = asyncio.gather(self._models.watch(self._config.models.poll_seconds), self._reload_on_signal())
         try:
             self._models.open(True)
             self._logs.say(self._ready_line(http.address, time.monotonic() - started))
@@ -146,6 +158,33 @@ class Server:
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+    async def _reload_on_signal(self) -> None:
+        """At every SIGHUP reads keys, certificates and configuration again, until it is cancelled.
+
+        Keys, certificates and models apply; the rest of a configuration that has changed waits for a restart.
+        """
+        while True:
+            await self._signals.reload.wait()
+            self._signals.reload.clear()
+            log.info("SIGHUP: keys, certificates and configuration are read again")
+            try:
+                await asyncio.to_thread(self._middleware.authenticator.refresh, now=True)
+                if self._certificates is not None:
+                    await asyncio.to_thread(self._certificates.refresh, now=True)
+                config = await asyncio.to_thread(self._read_again)
+                settings = await asyncio.to_thread(model_settings, config.models)
+                for group, values in vars(config).items():
+                    before = vars(getattr(self._config, group))
+                    for name, value in vars(values).items():
+                        if name not in RELOADED and value != before[name]:
+                            log.warning("SIGHUP: `%s` is still %s: %s takes a restart", name, before[name], value)
+                with contextlib.suppress(StatusError):  # logged with the reason
+                    await self._models.reload(settings, by_operator=True)
+            except VocError as error:
+                log.error("SIGHUP: the configuration is refused, nothing has changed: %s", with_flags(str(error)))
+            except Exception:
+                log.exception("SIGHUP: the reload failed")
 
     async def _stop(self, http: HttpListener) -> None:
         """No new requests, and those in flight are finished; ServeError if they were not when the wait ended.

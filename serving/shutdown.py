@@ -1,4 +1,4 @@
-"""How a server stops: the signals, and how calls and streams end."""
+"""Signals, and how a server stops: how calls and streams end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 
-class StopSignals:
-    """SIGTERM and SIGINT: the first stops the server in order, the second at once."""
+class Signals:
+    """SIGTERM and SIGINT: the first stops the server in order, the second at once. SIGHUP: `reload` is set.
+
+    Also under nohup, as nginx has it: a terminal that closes then has the server read its files again, no more.
+    """
 
     def __init__(self) -> None:
-        self.stop, self.stop_now = asyncio.Event(), asyncio.Event()
+        self.stop, self.stop_now, self.reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
 

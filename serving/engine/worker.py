@@ -39,8 +39,8 @@ def main(connection: Connection, memory: int) -> None:
         memory: file descriptor of the shared memory.
     """
     faulthandler.enable()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides when to stop
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides what to do
     threading.Thread(target=_end_with_server, args=(os.getppid(),), daemon=True).start()
     request: LoadRequest = connection.recv()
     try:

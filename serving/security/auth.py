@@ -103,9 +103,9 @@ class Authenticator:
                                    "of this server for more")
         return key.name
 
-    def refresh(self) -> None:
-        """Reads the file again if it has changed; looks at most once a second, and never raises."""
-        if self._path is not None and self._files.refresh():
+    def refresh(self, now: bool = False) -> None:
+        """Reads the file again if it has changed; looks at most once a second or `now`, and never raises."""
+        if self._path is not None and self._files.refresh(now):
             log.info("`keys_file` %s: %d keys read again", self._path, len(self._files.content))
             self._warn_of_clear_tokens(self._path)
 

@@ -67,9 +67,9 @@ class Certificates:
         context.sni_callback = self._on_handshake
         return context
 
-    def refresh(self) -> None:
-        """Reads the files again if they have changed; looks at most once a second, and never raises."""
-        if self._files.refresh():
+    def refresh(self, now: bool = False) -> None:
+        """Reads the files again if they have changed; looks at most once a second or `now`, and never raises."""
+        if self._files.refresh(now):
             log.info("`tls_cert` %s read again; it expires on %s", self._certificate, _day(self._files.content.expires))
 
     def _next_for_grpc(self) -> Any:

@@ -36,10 +36,13 @@ class WatchedFiles(Generic[Content]):
         self._known = self._last = self._stamps()
         self.content = read()
 
-    def refresh(self) -> bool:
-        """Reads the files again if they have changed; whether `content` is new. Never raises."""
+    def refresh(self, now: bool = False) -> bool:
+        """Reads the files again if they have changed, or `now`; whether `content` is new. Never raises."""
         with self._lock:
-            if not self._changed():
+            if now:
+                self._known = self._last = self._stamps()
+                self._problem = ""
+            elif not self._changed():
                 return False
             try:
                 content = self._read()

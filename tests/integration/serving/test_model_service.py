@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from tests.integration.serving.conftest import Server, Start
+from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.test_prediction_service import classification, example, refused, request
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2
@@ -216,14 +218,55 @@ def test_a_call_for_a_version_that_failed_is_told_so_at_once_and_no_path(labelle
     assert f"{folder}/tiny/11/saved_model.pb has no signature 'classify'" in labelled.errors.read_text()
 
 
-def test_without_keys_a_reload_is_refused_unless_the_operator_allows_it(model: Path, start: Start) -> None:
-    server = start(model, "--max-batch-size", 1).wait_until_ready()
-    stub = model_service_pb2_grpc.ModelServiceStub(server.channel())
+@pytest.fixture(scope="module")
+def configured(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Started by a configuration file, `serve.yaml` beside its output, without keys."""
+    starter = Start(tmp_path_factory.mktemp("configured"))
+    (tmp_path_factory.getbasetemp() / "serve.yaml").write_text(written(folder, versions="9", labels="[stable=9]"))
+    yield starter(None, "--config", tmp_path_factory.getbasetemp() / "serve.yaml").wait_until_ready()
+    starter.end_all()
+
+
+def written(folder: Path, versions: str, labels: str, size: int = 1) -> str:
+    return (f"models: {{model_dir: {folder}/tiny, versions: {versions}, version_labels: {labels}}}\n"
+            f"batching: {{max_batch_size: {size}}}\n")
+
+
+def test_sighup_applies_models_of_the_configuration_and_says_what_takes_a_restart(
+        configured: Server, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    stub = model_service_pb2_grpc.ModelServiceStub(configured.channel())
+
+    def hang_up(content: str, told: str) -> dict[int, str]:
+        """What is served after the configuration has changed and the log has told so."""
+        (tmp_path_factory.getbasetemp() / "serve.yaml").write_text(content)
+        configured.process.send_signal(signal.SIGHUP)
+        until(lambda: told in configured.errors.read_text())
+        return states(stub.GetModelStatus(status_request(), timeout=20))
+
+    both = {9: "AVAILABLE", 10: "AVAILABLE"}
+    assert hang_up(written(folder, '"9,10"', "[stable=10, canary=9]", 2),
+                   f"reload for SIGHUP: model tiny: {folder}/tiny, versions 9 stable=9 → {folder}/tiny, versions 9,10 "
+                   "canary=9 stable=10") == both
+    assert states(stub.GetModelStatus(status_request(label="stable"), timeout=20)) == {10: "AVAILABLE"}
+    assert "SIGHUP: `max_batch_size` is still 1: 2 takes a restart" in configured.errors.read_text()
+    for content, told in (
+            (written(folder, '"9,12"', "[]"), "reload for SIGHUP refused, nothing has changed: model 'tiny' has no"),
+            (written(folder, "newest", "[]"), "SIGHUP: the configuration is refused, nothing has changed: "),
+            (written(folder, "all", "[stable=11]"), "stable' is version 11, which is not available")):
+        assert {number: state for number, state in hang_up(content, told).items() if number != 11} == both
+    os.kill(configured.engine(), signal.SIGHUP)  # a terminal that closes hangs up on all of its processes
+    assert configured.classifier().Classify(classifier_pb2.ClassifyRequest(
+        version_label="canary", pictures=[classifier_pb2.Picture(content=jpeg(0))]), timeout=20).version == 9
+    assert configured.health() == "SERVING"
+
+
+def test_without_keys_a_reload_is_refused_unless_the_operator_allows_it(configured: Server) -> None:
+    stub = model_service_pb2_grpc.ModelServiceStub(configured.channel())
     code, details = refused(stub.HandleReloadConfigRequest, config({"name": "tiny", "base_path": "/models/tiny"}))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert details.startswith("this server has no keys, so its models cannot be managed by calls")
     assert "`allow_reload`" in details
-    assert states(stub.GetModelStatus(status_request(), timeout=20)) == {10: "AVAILABLE"}
+    assert states(stub.GetModelStatus(status_request(version=9), timeout=20)) == {9: "AVAILABLE"}
 
 
 def test_a_reload_changes_versions_and_labels_and_adds_and_removes_models(
