@@ -59,6 +59,10 @@ class EngineConfig:
     CPU with the instructions, probabilities differ by about 0.001. auto: bfloat16 where the CPU supports it."""
     threads: Annotated[int, Range(0, 1024)] = 0
     """Threads that compute, and as many that decode images. 0: the number of CPU cores that this process may use."""
+    engine_timeout: Annotated[float, Range(0, 86400)] = 0
+    """Seconds after which an engine that does not answer counts as hung and is replaced; while it loads 60 times as
+    many. 0: 20 times what a batch of that size took before, at least 10, and 10 minutes to load. Time in which a busy
+    machine keeps the engine from computing does not count."""
 
 
 @dataclass(frozen=True)

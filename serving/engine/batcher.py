@@ -3,6 +3,9 @@
 By default a batch does not wait until it is full: it is what arrived while the engine was busy. A single caller is
 answered at once, and under load the batches grow. The queue is fair: clients take turns, and so do the
 requests of one client; a request keeps its order.
+
+Images whose batch failed, or was lost with its engine, are computed once more, each alone: so an image that ends its
+engine or fails its batch does so to others once only.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from serving.engine.process import EngineLost, Inputs, Scores
-from serving.errors import DeadlineExceeded, Unavailable
+from serving.errors import DeadlineExceeded, Internal, Unavailable
 from serving.request_context import RequestContext
 from serving.telemetry.metrics import DropReason
 
@@ -27,6 +30,10 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
+LOST = "the engine of this version has ended and does not come back here: try again, or ask another server"
+POISON = "the engine ended twice while it computed this picture, so it is not computed again"
+PING_SECONDS = 5.0
+"""An engine without work is asked so often whether it is there."""
 CLOSED = "this version is no longer served: try again, or ask another server"
 
 
@@ -50,7 +57,7 @@ def batch_sizes(largest: int) -> tuple[int, ...]:
 class Batcher:
     """Runs `predict` in a separate thread, on batches of the queued images. Belongs to its event loop."""
 
-    def __init__(self, predict: Callable[[Sequence[Inputs]], Scores], sizes: tuple[int, ...], timeout: float,
+    def __init__(self, predict: Callable[[Sequence[Inputs]], Scores | None], sizes: tuple[int, ...], timeout: float,
                  on_batch: Callable[[int, float], None], on_drop: Callable[[DropReason, int], None]) -> None:
         """Starts the thread and the task that takes batches.
 
@@ -66,7 +73,11 @@ class Batcher:
         self._predict = predict
         self._timeout = timeout
         self._on_batch, self._on_drop = on_batch, on_drop
-        self._closing = False
+        self._closing = self._last = False
+        self._running, self._paused = asyncio.Event(), asyncio.Event()
+        self._running.set()
+        self._suspects: deque[_QueuedImage] = deque()
+        """Of batches that failed or were lost."""
         self._queue: FairQueue[_QueuedImage] = FairQueue()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
@@ -77,10 +88,10 @@ class Batcher:
         """Scores of images, each float32 [size, size, 3], one row each.
 
         Cancelling drops those that have not reached the engine. Raises DeadlineExceeded when the deadline passes before
-        that, Unavailable once the batcher is closed.
+        that, Unavailable once the batcher is closed, Internal for images that end their engine twice.
         """
-        if self._closing:
-            raise Unavailable(CLOSED)
+        if self._closing or (self._last and not self._running.is_set()):
+            raise Unavailable(CLOSED, 1)
         queued = [_QueuedImage(image, request) for image in inputs]
         for image in queued:
             self._queue.add(request.client, request.id, image)
@@ -93,34 +104,63 @@ class Batcher:
             for image in queued:
                 image.result.cancel()
 
+    async def pause(self) -> None:
+        """Returns once the engine is not used; images wait until `resume`."""
+        self._running.clear()
+        self._arrived.set()
+        await self._paused.wait()
+
+    def resume(self) -> None:
+        """The engine is there again."""
+        self._paused.clear()
+        self._arrived.set()
+        self._running.set()
+
+    def expect_no_other(self) -> None:
+        """From now on a lost engine is not replaced: images that wait for that get Unavailable, and those to come."""
+        self._last = True
+        if not self._running.is_set():
+            self._fail_waiting()
+
     async def close(self) -> None:
         """Finishes the running batch and ends the thread; images that still wait get Unavailable."""
         self._closing = True
+        self._running.set()
         self._arrived.set()
         self._full.set()
         await self._task
-        _fail(self._queue, Unavailable(CLOSED))
+        self._fail_waiting()
         self._thread.shutdown(wait=False)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._closing:
-            await self._arrived.wait()
+            if not self._running.is_set():
+                self._paused.set()
+                await self._running.wait()
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), PING_SECONDS)
             await self._fill()
-            batch = self._take()
-            if not batch:
+            batch, again = self._take() if self._running.is_set() else ([], False)
+            if not batch and (self._arrived.is_set() or not self._running.is_set()):
                 self._arrived.clear()
                 continue
-            begin = time.monotonic()
+            begin = time.monotonic()  # without a batch: is the engine there?
             try:
                 scores = await loop.run_in_executor(self._thread, self._predict, [image.inputs for image in batch])
             except EngineLost as error:
                 log.error("a batch of %d is lost: %s", len(batch), error)
-                _fail(batch, Unavailable("the engine of this version has ended and is being started again: try again"))
+                self._running.clear()
+                self._repeat(batch, again, Internal(POISON))
+                if self._last:
+                    self._fail_waiting()
                 continue
             except Exception as error:
                 log.exception("the engine failed on a batch of %d", len(batch))
-                _fail(batch, error)
+                self._repeat(batch, len(batch) == 1, error)
+                continue
+            if scores is None:
                 continue
             end = time.monotonic()
             self._on_batch(len(batch), end - begin)
@@ -140,16 +180,31 @@ class Batcher:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), left)
 
-    def _take(self) -> list[_QueuedImage]:
-        """The next batch: as many of the images still wanted as fill the largest possible size."""
+    def _repeat(self, batch: Sequence[_QueuedImage], again: bool, error: Exception) -> None:
+        """Has the images of a batch that went wrong computed alone; `again`: this one was, so it fails."""
+        if again:
+            _fail(batch, error)
+        else:
+            self._suspects.extend(batch)
+
+    def _fail_waiting(self) -> None:
+        _fail([*self._queue, *self._suspects], Unavailable(CLOSED if self._closing else LOST, 1))
+
+    def _take(self) -> tuple[list[_QueuedImage], bool]:
+        """The next batch, and whether it is an image that is computed again.
+
+        As many of the images still wanted as fill the largest possible size.
+        """
         self._drop()
+        if self._suspects:
+            return [self._suspects.popleft()], True
         size = max((size for size in self.sizes if size <= len(self._queue)), default=0)
         batch = [self._queue.take() for _ in range(size)]
         if batch:
             self.batches += 1
             self.images += size
             self.largest = max(self.largest, size)
-        return batch
+        return batch, False
 
     def _drop(self) -> None:
         """Removes the images whose deadline has passed or whose caller has gone."""
@@ -158,7 +213,11 @@ class Batcher:
         def expired(image: _QueuedImage) -> bool:
             return image.request.deadline is not None and now >= image.request.deadline
 
-        dropped = self._queue.remove(lambda image: image.result.done() or expired(image))
+        def unwanted(image: _QueuedImage) -> bool:
+            return image.result.done() or expired(image)
+
+        dropped = self._queue.remove(unwanted) + list(filter(unwanted, self._suspects))
+        self._suspects = deque(image for image in self._suspects if not unwanted(image))
         _fail(dropped, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))
         self.dropped += len(dropped)

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ import numpy.typing as npt
 
 from serving.errors import ServeError
 
+BATCH_SECONDS, SLOWER, LOAD = 10.0, 20.0, 60.0
+"""An engine may be silent for so many seconds, or so many times as long as a batch of that size took before; while it
+loads so many times as long as the first."""
+LOOK_SECONDS = 0.5
+"""Between two looks at an engine that has not answered yet."""
+IDLE = 0.02
+"""Share of the time in which an engine that waits, or is stopped, may compute: its threads wake up now and then."""
 END_SECONDS = 10
 """How long an engine may take to exit after its socket was closed: a batch of the largest network."""
 
@@ -42,7 +50,7 @@ class Scores:
 
 
 class EngineLost(Exception):
-    """The engine's process has ended."""
+    """The engine's process has ended, or was killed because it did not answer."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +100,22 @@ class EngineProcess:
     survive that (grpc#16001, grpc#20967).
     """
 
-    def __init__(self, request: LoadRequest, stderr: int | None = None) -> None:
-        """`stderr`: file descriptor for what it prints; default: this process's own at this moment."""
-        self._version_folder = request.version_folder
+    def __init__(self, request: LoadRequest, timeout: float = 0, stderr: int | None = None) -> None:
+        """Starts the process.
+
+        `timeout`: as EngineConfig.engine_timeout; `stderr`: file descriptor for what it prints, by default this
+        process's own at this moment.
+        """
+        self._timeout, self._stderr = timeout, stderr
+        self.start(request)
+
+    def start(self, request: LoadRequest) -> None:
+        """Starts the process again, after `close`."""
+        self.request = request
+        self.hung = False
+        """Whether it was killed because it did not answer."""
+        self._batch_seconds: dict[int, float] = {}
+        """By size of the batch, how long the fastest took."""
         memory = os.memfd_create("voc-serve-batch")
         os.truncate(memory, 4 * int(np.prod(request.shared_shape)))
         server_end, worker_end = socket.socketpair()
@@ -102,7 +123,7 @@ class EngineProcess:
             # the environment is a copy: TensorFlow, being imported in another thread, changes C's own under exec
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "serving.engine.worker", str(worker_end.fileno()), str(memory)],
-                stdin=subprocess.DEVNULL, stderr=stderr, pass_fds=(worker_end.fileno(), memory),
+                stdin=subprocess.DEVNULL, stderr=self._stderr, pass_fds=(worker_end.fileno(), memory),
                 env=dict(os.environ))
         self._connection = Connection(server_end.detach())
         self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
@@ -113,6 +134,10 @@ class EngineProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def warm_up_seconds(self) -> tuple[float, ...]:
+        return self._loaded.warm_up_seconds if self._loaded else ()
 
     @property
     def description(self) -> str:
@@ -133,21 +158,29 @@ class EngineProcess:
     def wait_until_loaded(self) -> Loaded:
         """Waits until the version is loaded and every batch size warmed up. Raises ServeError."""
         try:
-            answer: Loaded | Failure = self._receive()
+            answer: Loaded | Failure = self._receive(LOAD * (self._timeout or BATCH_SECONDS))
         except EngineLost as error:
-            raise ServeError(f"{self._version_folder} cannot be loaded: {error}") from None
+            raise ServeError(f"{self.request.version_folder} cannot be loaded: {error}") from error
         if isinstance(answer, Failure):
             raise ServeError(answer.reason)
         self._loaded = answer
+        self._batch_seconds = dict(zip(self.request.batch_sizes, answer.warm_up_seconds, strict=True))
         return answer
 
-    def predict(self, inputs: Sequence[Inputs]) -> Scores:
-        """Images, each float32 [size, size, 3], through the network. From one thread only. Raises EngineLost."""
-        np.stack(inputs, out=self._shared[:len(inputs)])
-        self._send(len(inputs))
-        answer: Scores | Failure = self._receive()
+    def predict(self, inputs: Sequence[Inputs]) -> Scores | None:
+        """Images, each float32 [size, size, 3], through the network; none: only whether the engine answers.
+
+        From one thread only. Raises EngineLost.
+        """
+        size, begin = len(inputs), time.monotonic()
+        if inputs:
+            np.stack(inputs, out=self._shared[:size])
+        self._send(size)
+        usual = self._batch_seconds.get(size, 0)
+        answer: Scores | Failure | None = self._receive(self._timeout or max(BATCH_SECONDS, SLOWER * usual))
         if isinstance(answer, Failure):
             raise RuntimeError(answer.reason)
+        self._batch_seconds[size] = min(usual, time.monotonic() - begin)
         return answer
 
     def kill(self) -> None:
@@ -171,11 +204,33 @@ class EngineProcess:
         except OSError:
             raise EngineLost(self._end()) from None
 
-    def _receive(self) -> Any:
+    def _receive(self, limit: float) -> Any:
+        """The engine's next message. Kills an engine that sends none for `limit` seconds.
+
+        Of an engine that computes, its processor time counts, divided by its threads: on a busy machine it gets less.
+        Of a time in which this process stood still, as the engine then did, at most two looks count.
+        """
+        silent, tick = 0.0, min(LOOK_SECONDS, limit / 4)
         try:
+            computed, looked = self._processor_seconds(), time.monotonic()
+            while not self._connection.poll(tick):
+                before, since = computed, looked
+                computed, looked = self._processor_seconds(), time.monotonic()
+                passed = min(looked - since, 2 * tick)
+                share = (computed - before) / passed
+                silent += passed if share < IDLE else passed * min(1, share / self.request.threads)
+                if silent >= limit:
+                    self.hung = True
+                    self.kill()
+                    raise EngineLost(f"its engine's process {self.pid} did not answer for {silent:.0f} s and is killed")
             return self._connection.recv()
         except (EOFError, OSError):
             raise EngineLost(self._end()) from None
+
+    def _processor_seconds(self) -> float:
+        """User and system time of the process, seconds (proc_pid_stat(5))."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _end(self) -> str:
         code = self._process.wait()

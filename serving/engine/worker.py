@@ -35,7 +35,7 @@ def main(connection: Connection, memory: int) -> None:
 
     Args:
         connection: receives a LoadRequest, answers Loaded or Failure; then receives numbers of images in the shared
-            memory, answers Scores or Failure.
+            memory, answers Scores or Failure, and to 0 None.
         memory: file descriptor of the shared memory.
     """
     faulthandler.enable()
@@ -59,7 +59,7 @@ def main(connection: Connection, memory: int) -> None:
         except (EOFError, ConnectionError):
             return
         try:
-            connection.send(network.predict(shared[:images]))
+            connection.send(network.predict(shared[:images]) if images else None)
         except Exception as error:
             connection.send(Failure(f"{type(error).__name__}: {error}"))
 

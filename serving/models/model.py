@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 
 from serving.config.models import ModelSettings
+from serving.engine.process import EngineLost
 from serving.errors import FailedPrecondition, ModelError, NotFound, ServeError, Unavailable
 from serving.models.servable import Servable
 from serving.models.version_folders import VersionFolders, check_versions
@@ -71,6 +72,8 @@ class Version:
         return {"error_code": "UNKNOWN" if self.failed else "OK", "error_message": self.reason if self.failed else ""}
 
 
+Restart = Callable[[Servable], Awaitable[None]]
+"""Starts another engine for a version whose engine has ended; ServeError."""
 Load = Callable[[str, int, Path], Awaitable[Servable]]
 """(model, version, folder of the version) → servable; ServeError."""
 
@@ -78,12 +81,12 @@ Load = Callable[[str, int, Path], Awaitable[Servable]]
 class Model:
     """A model by its name. ModelRegistry runs only one method that changes versions at a time."""
 
-    def __init__(self, settings: ModelSettings, load: Load, on_change: Callable[[], None],
+    def __init__(self, settings: ModelSettings, load: Load, restart: Restart, on_change: Callable[[], None],
                  metrics: Metrics) -> None:
         self.settings = settings
         self.versions: dict[int, Version] = {}
         self._folders = VersionFolders(settings.folder)
-        self._load = load
+        self._load, self._restart = load, restart
         self._on_change = on_change
         self._metrics = metrics
         self.unloaded = False
@@ -224,6 +227,9 @@ class Model:
         """What `follow` does, by the folders as they were at the last look."""
         while True:
             wanted = self._wanted()
+            for number, version in list(self.versions.items()):
+                if version.state is VersionState.START and number not in wanted:  # its engine has ended
+                    await self._close(version)
             missing = [number for number in reversed(wanted)
                        if self.versions[number].state is not VersionState.AVAILABLE]
             due = [number for number in missing if self._due(number)]
@@ -261,23 +267,23 @@ class Model:
         if version is None or version.servable is not servable or version.state is not VersionState.AVAILABLE:
             return
         log.error("model %s, version %d: its engine has ended, it is started again", self.settings.name, number)
-        self._metrics.engine_lost(self.settings.name)
-        version.state, version.error = VersionState.START, "its engine has ended"
-        version.reason = version.error
-        now = time.monotonic()
-        version.losses = version.losses + 1 if now - version.available_since < LONGEST_BACKOFF else 1
-        version.not_before = now + min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
+        self._metrics.engine_lost(self.settings.name, "hung" if servable.engine.hung else "ended")
+        if time.monotonic() - version.available_since >= LONGEST_BACKOFF:
+            version.losses = 0
+        self._start_again(version, "its engine has hung" if servable.engine.hung else "its engine has ended")
 
-    async def close_lost(self) -> None:
-        """Closes the versions whose engine has ended, after their calls; load_wanted loads them again."""
-        for version in list(self.versions.values()):
-            if version.state is VersionState.START:
-                await self._close(version)
+    def _start_again(self, version: Version, why: str) -> None:
+        """At once the first time, then later and later."""
+        version.state, version.error, version.reason = VersionState.START, why, why
+        version.losses += 1
+        wait = min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
+        version.not_before = time.monotonic() + wait
 
     async def _close(self, version: Version) -> None:
         servable = version.servable
         if servable is None:
             return
+        servable.batcher.expect_no_other()
         while version.users:
             version.unused.clear()
             await version.unused.wait()
@@ -306,7 +312,8 @@ class Model:
 
     def _due(self, number: int) -> bool:
         version = self.versions[number]
-        return version.servable is None and self._folders.settled(number) and time.monotonic() >= version.not_before
+        ready = version.servable is not None or self._folders.settled(number)
+        return version.state is not VersionState.AVAILABLE and ready and time.monotonic() >= version.not_before
 
     async def _load_version(self, number: int) -> None:
         """Loads a version; `versions` then has it, or why it could not be loaded."""
@@ -314,11 +321,20 @@ class Model:
         version.state, version.folder = VersionState.LOADING, self._folders.version(number)
         self._on_change()
         try:
-            version.servable = await self._load(self.settings.name, number, version.folder)
+            if version.servable is None:
+                version.servable = await self._load(self.settings.name, number, version.folder)
+            else:
+                await self._restart(version.servable)
         except asyncio.CancelledError:
             version.state = VersionState.START
             raise
         except Exception as error:
+            await self._close(version)  # those who wait for it learn that it does not come
+            if version.losses and isinstance(error.__cause__, EngineLost):
+                log.error("model %s, version %d: its engine does not start: %s", self.settings.name, number, error)
+                self._start_again(version, "its engine does not start")
+                self._on_change()
+                return
             version.state, version.error = VersionState.END, str(error) or type(error).__name__
             version.reason = without_paths(version.error, version.folder, f"version {number}")
             self._folders.fail(number)

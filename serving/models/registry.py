@@ -103,22 +103,25 @@ class ModelRegistry:
         cancelled.
         """
         next_look = time.monotonic() + seconds if seconds else inf
-        while True:
-            wake = min(next_look, *(model.next_restart for model in self._models.values()))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._engine_ended.wait(),
-                                       None if wake == inf else max(0.0, wake - time.monotonic()))
-            self._engine_ended.clear()
-            look = time.monotonic() >= next_look
-            async with self._changing:
-                for name, model in list(self._models.items()):
-                    try:
-                        await model.close_lost()
-                        await (model.follow(settled=False) if look else model.load_wanted())
-                    except Exception:  # or no version would ever be loaded again
-                        log.exception("model %s: its versions could not be brought up to date", name)
-            if look:
-                next_look = time.monotonic() + seconds
+        try:
+            while True:
+                wake = min(next_look, *(model.next_restart for model in self._models.values()))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._engine_ended.wait(),
+                                           None if wake == inf else max(0.0, wake - time.monotonic()))
+                self._engine_ended.clear()
+                look = time.monotonic() >= next_look
+                async with self._changing:
+                    for name, model in list(self._models.items()):
+                        try:
+                            await (model.follow(settled=False) if look else model.load_wanted())
+                        except Exception:  # or no version would ever be loaded again
+                            log.exception("model %s: its versions could not be brought up to date", name)
+                if look:
+                    next_look = time.monotonic() + seconds
+        finally:
+            for servable, _ in self.loaded():
+                servable.batcher.expect_no_other()
 
     async def reload(self, settings: Sequence[ModelSettings], by_operator: bool = False) -> None:
         """Serves these models from now on, and no others; completes even if the caller has gone.
@@ -259,7 +262,13 @@ class ModelRegistry:
             servable.engine.on_end(lambda: self._on_engine_end(model, number, servable))
             return servable
 
-        model = Model(settings, load, self._changed, self._loader.metrics)
+        async def restart(servable: Servable) -> None:
+            answering = any(model.available for model in self._models.values())
+            await self._loader.restart(servable, background=answering)
+            servable.engine.on_end(lambda: self._on_engine_end(model, servable.version, servable))
+            servable.batcher.resume()
+
+        model = Model(settings, load, restart, self._changed, self._loader.metrics)
         return model
 
     def _on_engine_end(self, model: Model, number: int, servable: Servable) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from serving.config.config import ServeConfig
 from serving.decoding.pool import DecoderPool
 from serving.decoding.worker import RESULT_BYTES
 from serving.engine.batcher import Batcher, batch_sizes
-from serving.engine.process import END_SECONDS, EngineProcess, Inputs, Loaded, LoadRequest, Scores
+from serving.engine.process import END_SECONDS, EngineProcess, Inputs, LoadRequest, Scores
 from serving.errors import InvalidArgument, ServeError
 from serving.models.metadata import ModelMetadata, read_metadata
 from serving.models.signatures import read_graph
@@ -110,37 +110,63 @@ class Loader:
 
         `background`: use half of the cores only, because another version is answering.
         """
+        return await self._measured(model, version, folder, self._load(model, version, folder, background))
+
+    async def restart(self, servable: Servable, background: bool) -> None:
+        """Starts another engine in place of one that has ended; the batcher is left paused. As `load`."""
+        await self._measured(servable.name, servable.version, servable.engine.request.version_folder,
+                             self._restart(servable, background))
+
+    async def _measured(self, model: str, version: int, folder: Path, loading: Awaitable[Servable]) -> Servable:
         started = time.monotonic()
         try:
-            servable, loaded = await self._load(model, version, folder, background)
+            servable = await loading
         except ServeError:
             self.metrics.load(model, "failed", time.monotonic() - started)
             raise
         seconds = time.monotonic() - started
         self.metrics.load(model, "loaded", seconds)
-        self.metrics.warm_up(str(folder), sum(loaded.warm_up_seconds))
+        self.metrics.warm_up(str(folder), sum(servable.engine.warm_up_seconds))
         log.info("model %s, version %d: loaded in %.1f s; first batches of %s pictures took %s s", model, version,
                  seconds, " ".join(map(str, servable.batcher.sizes)),
-                 " ".join(f"{took:.2f}" for took in loaded.warm_up_seconds))
+                 " ".join(f"{took:.2f}" for took in servable.engine.warm_up_seconds))
         return servable
 
-    async def _load(self, model: str, version: int, folder: Path, background: bool) -> tuple[Servable, Loaded]:
+    async def _restart(self, servable: Servable, background: bool) -> Servable:
+        engine, folder = servable.engine, servable.engine.request.version_folder
+        await servable.batcher.pause()
+        await asyncio.to_thread(engine.close)
+        if await asyncio.to_thread(read_metadata, folder) != servable.metadata:
+            raise ServeError(f"{folder} is another model than when it was loaded: give a changed model a new version")
+        engine.start(replace(engine.request, background=background))
+        await self._until_loaded(engine)
+        return servable
+
+    async def _until_loaded(self, engine: EngineProcess) -> None:
+        try:
+            await asyncio.to_thread(engine.wait_until_loaded)
+        except BaseException:
+            await asyncio.to_thread(engine.close)
+            raise
+
+    async def _load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
         config, metadata = self.config, read_metadata(folder)
         input_format, sizes = _input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
-                                           metadata.size, len(metadata.labels), sizes, background), self.stderr)
+                                           metadata.size, len(metadata.labels), sizes, background),
+                               config.engine.engine_timeout, self.stderr)
         try:
             await self.decoders.started()
             await asyncio.shield(self.tensorflow)
             signatures = dict((await asyncio.to_thread(read_graph, folder)).signature_def)
-            loaded = await asyncio.to_thread(engine.wait_until_loaded)
+            await asyncio.to_thread(engine.wait_until_loaded)
         except BaseException:
             await asyncio.to_thread(engine.close)
             raise
         batcher = Batcher(engine.predict, sizes, config.batching.batch_timeout_ms / 1000,
                           partial(self.metrics.batch, model, version), partial(self.metrics.dropped, model))
         return Servable(model, version, metadata, signatures, input_format, self.decoders, engine, batcher,
-                        self.threads, self.capacity), loaded
+                        self.threads, self.capacity)
 
 
 def _input_format(folder: Path, metadata: ModelMetadata) -> InputFormat:

@@ -26,6 +26,7 @@ from voc_cls.version import __version__
 
 Entrypoint = Literal["GRPC", "REST"]
 DropReason = Literal["expired", "cancelled"]
+LossReason = Literal["ended", "hung"]
 Outcome = Literal["loaded", "failed"]
 
 UNCOUNTED = "/grpc."
@@ -122,7 +123,8 @@ class Metrics:
         self._dropped = counter("pictures_dropped", "Pictures not computed: deadline expired or call cancelled.",
                                 "model", "reason")
         self._shed = counter("calls_shed", "Calls refused to protect the server.", "model", "reason")
-        self._engines_lost = counter("engines_lost", "Engine processes that exited unexpectedly.", "model")
+        self._engines_lost = counter("engines_lost", "Engine processes that ended unexpectedly, or hung "
+                                     "and were killed.", "model", "reason")
         self._stages = {stage: histogram(f"voc_serve_{stage}_seconds", text, STAGE_SECONDS, "model")
                         for stage, text in STAGES.items()}
         self._batch_size = histogram("voc_serve_batch_pictures", "Pictures per batch.", BATCH_SIZES,
@@ -146,9 +148,10 @@ class Metrics:
         for model in self._models:
             for status in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL):
                 self._requests.labels(model, status.name)
-            for metric in (self._answered, self._engines_lost, *self._stages.values()):
+            for metric in (self._answered, *self._stages.values()):
                 metric.labels(model)
-            for metric, kinds in ((self._loads, Outcome), (self._dropped, DropReason), (self._shed, ShedReason)):
+            for metric, kinds in ((self._loads, Outcome), (self._engines_lost, LossReason),
+                                  (self._dropped, DropReason), (self._shed, ShedReason)):
                 for kind in get_args(kinds):
                     metric.labels(model, kind)
 
@@ -203,8 +206,8 @@ class Metrics:
     def warm_up(self, model_path: str, seconds: float) -> None:
         self._warmup_latency.labels(model_path, grpc.StatusCode.OK.name).observe(seconds * 1e6)
 
-    def engine_lost(self, model: str) -> None:
-        self._engines_lost.labels(self._known(model)).inc()
+    def engine_lost(self, model: str, reason: LossReason) -> None:
+        self._engines_lost.labels(self._known(model), reason).inc()
 
     def forget(self, model: str, version: int, model_path: str) -> None:
         """Removes the series of an unloaded version, of which a server that reloads for months would have many."""

@@ -1,4 +1,4 @@
-"""An engine that is killed, as where memory runs out, costs the calls that it had, and comes back by itself."""
+"""An engine that is killed, as where memory runs out, or hangs, comes back by itself and costs callers only time."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ from voc_cls.v1 import classifier_pb2
 
 SECONDS = 1.0
 """How long a batch takes."""
+TIMEOUT = 2 * SECONDS
+"""When the engine counts as hung."""
 SERVICES = ("", "voc_cls.v1.Classifier", "tensorflow.serving.PredictionService", "slow")
 
 
+FLAGS = ("--max-batch-size", 1, "--poll-seconds", 0, "--engine-timeout", TIMEOUT)
+"""The server never looks at the disk again, which is no reason not to start its engine again."""
+
+
 @pytest.fixture(scope="module")
-def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that never looks at the disk again, which is no reason not to start its engine again."""
-    folder = tmp_path_factory.mktemp("models") / "slow"
-    export_tiny_model(folder / "1", seconds=SECONDS)
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_tiny_model(tmp_path_factory.mktemp("models") / "slow" / "1", seconds=SECONDS).parent
+
+
+@pytest.fixture(scope="module")
+def slow_server(slow_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     starter = Start(tmp_path_factory.mktemp("server"))
-    yield starter(folder, "--max-batch-size", 1, "--poll-seconds", 0).wait_until_ready()
+    yield starter(slow_model, *FLAGS).wait_until_ready()
     starter.end_all()
 
 
@@ -43,33 +51,76 @@ def code(call: object) -> grpc.StatusCode:
     return found
 
 
-def test_calls_of_a_killed_engine_are_unavailable_health_says_so_and_it_comes_back_each_time(
-        slow_server: Server) -> None:
+def losses(server: Server, reason: str) -> float:
+    return server.metric("voc_serve_engines_lost_total", model="slow", reason=reason)
+
+
+def test_calls_of_a_killed_engine_are_answered_by_the_next_and_health_says_so_meanwhile(slow_server: Server) -> None:
     watch = health_pb2_grpc.HealthStub(slow_server.channel()).Watch(health_pb2.HealthCheckRequest(), timeout=300)
-    for losses in (1, 2):  # after the second the server waits for some seconds before it tries again
-        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        killed = slow_server.engine()
-        with ThreadPoolExecutor(3) as callers:
-            calls = [callers.submit(classify, slow_server, pictures) for pictures in (1, 2, 3)]
-            time.sleep(SECONDS / 2)
-            begun = time.monotonic()
-            os.kill(killed, signal.SIGKILL)
-            assert {code(call.exception()) for call in calls} == {grpc.StatusCode.UNAVAILABLE}
-            assert time.monotonic() - begun < 2 * SECONDS  # none of the six pictures was waited for
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    killed = slow_server.engine()
+    with ThreadPoolExecutor(3) as callers:
+        calls = [callers.submit(classify, slow_server, pictures) for pictures in (1, 2, 3)]
+        time.sleep(SECONDS / 2)
+        os.kill(killed, signal.SIGKILL)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert {slow_server.health(name) for name in SERVICES} == {"NOT_SERVING"}
         assert slow_server.get("/healthz") == (503, "NOT_SERVING\n")
         with pytest.raises(grpc.RpcError) as error:
             classify(slow_server)
         assert code(error.value) is grpc.StatusCode.UNAVAILABLE
-        until(lambda: slow_server.health() == "SERVING")
-        assert classify(slow_server) == 1
-        assert slow_server.engine() != killed
-        assert slow_server.metric("voc_serve_engines_lost_total", model="slow") == losses
+        assert "grpc-retry-pushback-ms" in dict(error.value.trailing_metadata())
+        assert [call.result() for call in calls] == [1, 2, 3]
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     watch.cancel()
-    assert "its engine's process" in slow_server.errors.read_text()
+    assert slow_server.engine() != killed
+    assert losses(slow_server, "ended") == 1
+    assert f"its engine's process {killed} ended with signal 9" in slow_server.errors.read_text()
     assert "Traceback" not in slow_server.errors.read_text()
+
+
+def test_a_picture_that_ends_two_engines_is_not_tried_a_third_time(slow_server: Server) -> None:
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(classify, slow_server)
+        for _ in range(2):
+            until(lambda: slow_server.metric("voc_serve_ready") == 1)
+            killed = slow_server.engine()
+            time.sleep(SECONDS / 2)
+            os.kill(killed, signal.SIGKILL)
+            until(lambda killed=killed: slow_server.engine() != killed)
+        assert code(call.exception()) is grpc.StatusCode.INTERNAL
+        assert "ended twice" in call.exception().details()
+    until(lambda: slow_server.health() == "SERVING")  # after some seconds, as its engine was lost again and again
+    assert classify(slow_server) == 1
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_an_engine_that_hangs_is_noticed_killed_and_replaced(slow_model: Path, start: Start, busy: bool) -> None:
+    server = start(slow_model, *FLAGS).wait_until_ready()
+    hung = server.engine()
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(classify, server) if busy else None
+        time.sleep(SECONDS / 2)
+        os.kill(hung, signal.SIGSTOP)
+        until(lambda: server.health() == "NOT_SERVING", 30)  # without a call too
+        assert (losses(server, "hung"), losses(server, "ended")) == (1, 0)
+        until(lambda: server.health() == "SERVING")
+        assert call is None or call.result() == 1
+    assert f"its engine's process {hung} did not answer for" in server.errors.read_text()
+    assert classify(server) == 1
+
+
+def test_a_server_that_was_stopped_with_its_engine_does_not_take_it_for_hung(slow_server: Server) -> None:
+    before, processes = losses(slow_server, "hung"), (slow_server.process.pid, slow_server.engine())
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(classify, slow_server)
+        time.sleep(SECONDS / 2)
+        for number, pause in ((signal.SIGSTOP, 2 * TIMEOUT), (signal.SIGCONT, 0)):
+            for process in processes:
+                os.kill(process, number)
+            time.sleep(pause)
+        assert call.result() == 1
+    assert (losses(slow_server, "hung"), slow_server.engine()) == (before, processes[1])
 
 
 def test_an_engine_ends_with_a_server_that_is_killed(slow_server: Server) -> None:

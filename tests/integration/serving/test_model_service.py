@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 from tests.integration.serving.conftest import Server, Start, jpeg, until
+from tests.integration.serving.forked_server import engines_file
 from tests.integration.serving.test_prediction_service import classification, example, refused, request
 from tests.integration.serving.tiny_model import export_tiny_model
 from voc_cls.v1 import classifier_pb2
@@ -254,7 +256,9 @@ def test_sighup_applies_models_of_the_configuration_and_says_what_takes_a_restar
             (written(folder, "newest", "[]"), "SIGHUP: the configuration is refused, nothing has changed: "),
             (written(folder, "all", "[stable=11]"), "stable' is version 11, which is not available")):
         assert {number: state for number, state in hang_up(content, told).items() if number != 11} == both
-    os.kill(configured.engine(), signal.SIGHUP)  # a terminal that closes hangs up on all of its processes
+    for engine in engines_file(configured.output).read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(engine), signal.SIGHUP)  # a terminal that closes hangs up on all of its processes
     assert configured.classifier().Classify(classifier_pb2.ClassifyRequest(
         version_label="canary", pictures=[classifier_pb2.Picture(content=jpeg(0))]), timeout=20).version == 9
     assert configured.health() == "SERVING"

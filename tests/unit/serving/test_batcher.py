@@ -13,7 +13,7 @@ import pytest
 
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import EngineLost, Inputs, Scores
-from serving.errors import DeadlineExceeded, Unavailable
+from serving.errors import DeadlineExceeded, Internal, Unavailable
 from serving.request_context import RequestContext, Stage
 from serving.telemetry.metrics import DropReason
 
@@ -200,19 +200,63 @@ def test_a_call_hears_how_long_its_pictures_waited_and_were_computed() -> None:
     assert 0 <= computed < 5
 
 
-@pytest.mark.parametrize(("value", "error", "message"), [
-    (-1, RuntimeError, "negative"), (-2, Unavailable, "the engine of this version has ended and is being started "
-                                                      "again")])
-def test_an_engine_that_fails_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture, value: float,
-                                                               error: type[Exception], message: str) -> None:
+def test_an_image_that_fails_its_batch_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
-        engine.release(2)
-        with pytest.raises(error, match=message):
-            await ask(batcher, caller(1), value)
-        assert await ask(batcher, caller(2), 1) == [1]
+        first = ask(batcher, caller(1), 1)
+        await engine.busy()
+        bad, good = ask(batcher, caller(2), -1), ask(batcher, caller(3), 2)
+        await settle()
+        engine.release(4)
+        with pytest.raises(RuntimeError, match="negative"):
+            await bad
+        assert (await first, await good) == ([1], [2])
+        assert engine.sizes == [1, 2, 1, 1]
 
     scenario(play)
-    assert "batch of 1" in caplog.text
+    assert "batch of 2" in caplog.text
+
+
+def test_a_batch_lost_with_its_engine_is_computed_by_the_next_and_an_image_that_ends_two_fails(
+        caplog: pytest.LogCaptureFixture) -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
+        first = ask(batcher, caller(1), 1)
+        await engine.busy()
+        poison, good = ask(batcher, caller(2), -2), ask(batcher, caller(3), 2)
+        waiting = ask(batcher, caller(4), 3, 4, 5)
+        gone = ask(batcher, caller(5, deadline=asyncio.get_running_loop().time()), 6)
+        await settle()
+        engine.release(100)
+        assert await first == [1]
+        await engine.busy()
+        await batcher.pause()
+        assert not any(call.done() for call in (poison, good, waiting))
+        batcher.resume()
+        with pytest.raises(Internal, match="ended twice while it computed this picture"):
+            await poison
+        await batcher.pause()
+        assert not any(call.done() for call in (good, waiting))
+        batcher.resume()
+        assert (await good, await waiting) == ([2], [3, 4, 5])
+        with pytest.raises(DeadlineExceeded):
+            await gone
+
+    engine = scenario(play)
+    assert engine.batches[:3] == [[1], [-2, 2, 3, 4], [-2]]
+    assert "a batch of 4 is lost: its process has ended" in caplog.text
+
+
+def test_images_that_wait_for_an_engine_that_will_not_come_are_told() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
+        engine.release(100)
+        lost = ask(batcher, caller(1), -2)
+        await engine.busy()
+        await batcher.pause()
+        batcher.expect_no_other()
+        for call in (lost, ask(batcher, caller(2), 1)):
+            with pytest.raises(Unavailable):
+                await call
+
+    scenario(play)
 
 
 def test_closing_finishes_the_batch_that_runs_and_refuses_those_that_wait_and_those_that_come() -> None:

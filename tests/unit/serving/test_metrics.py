@@ -133,13 +133,13 @@ def test_the_rest_of_what_is_counted():
     metrics = Metrics(["voc"])
     metrics.answered("voc", 5)
     metrics.load("voc", "failed", 12)
-    metrics.engine_lost("voc")
+    metrics.engine_lost("voc", "hung")
     for stage in ("decode", "queue", "engine"):
         metrics.stage("voc", stage, 0.5)
         assert value(metrics, f"voc_serve_{stage}_seconds_sum", model="voc") == 0.5
     assert value(metrics, "voc_serve_pictures_answered_total", model="voc") == 5
     assert value(metrics, "voc_serve_load_seconds_sum", model="voc", outcome="failed") == 12
-    assert value(metrics, "voc_serve_engines_lost_total", model="voc") == 1
+    assert value(metrics, "voc_serve_engines_lost_total", model="voc", reason="hung") == 1
     assert (value(metrics, "process_resident_memory_bytes") or 0) > 1e6
 
 
