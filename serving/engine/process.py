@@ -211,8 +211,8 @@ class EngineProcess:
         Of a time in which this process stood still, as the engine then did, at most two looks count.
         """
         silent, tick = 0.0, min(LOOK_SECONDS, limit / 4)
+        computed, looked = self._processor_seconds(), time.monotonic()
         try:
-            computed, looked = self._processor_seconds(), time.monotonic()
             while not self._connection.poll(tick):
                 before, since = computed, looked
                 computed, looked = self._processor_seconds(), time.monotonic()
@@ -228,8 +228,11 @@ class EngineProcess:
             raise EngineLost(self._end()) from None
 
     def _processor_seconds(self) -> float:
-        """User and system time of the process, seconds (proc_pid_stat(5))."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        """User and system time of the process, seconds (proc_pid_stat(5)); 0 if it has ended."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _end(self) -> str:

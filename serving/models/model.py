@@ -123,8 +123,9 @@ class Model:
         if answering.state is not VersionState.AVAILABLE or answering.servable is None:
             which = f" '{printable(label)}'," if label else ""
             which = f"model '{self.settings.name}',{which} version {number}"
-            if answering.failed:
-                raise FailedPrecondition(f"{which}, could not be loaded: {answering.reason}")
+            if answering.failed:  # one that has answered before may do so again when its disk is back
+                kind = Unavailable if answering.losses else FailedPrecondition
+                raise kind(f"{which}, could not be loaded: {answering.reason}")
             why = f" ({answering.reason})" if answering.reason else " yet"
             raise Unavailable(f"{which}, is not ready{why}: try again in a moment",
                               max(1, answering.not_before - time.monotonic()))

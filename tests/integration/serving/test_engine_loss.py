@@ -82,10 +82,11 @@ def test_calls_of_a_killed_engine_are_answered_by_the_next_and_health_says_so_me
 def test_a_picture_that_ends_two_engines_is_not_tried_a_third_time(slow_server: Server) -> None:
     with ThreadPoolExecutor(1) as callers:
         call = callers.submit(classify, slow_server)
+        until(lambda: slow_server.metric("voc_serve_pictures_in_server") == 1)
         for _ in range(2):
             until(lambda: slow_server.metric("voc_serve_ready") == 1)
             killed = slow_server.engine()
-            time.sleep(SECONDS / 2)
+            time.sleep(SECONDS / 10)  # it computes the picture as soon as it can
             os.kill(killed, signal.SIGKILL)
             until(lambda killed=killed: slow_server.engine() != killed)
         assert code(call.exception()) is grpc.StatusCode.INTERNAL
