@@ -64,7 +64,7 @@ def main(control: socket.socket, memory: int) -> None:
     import cv2
     import PIL.Image
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides when to stop
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     cv2.setNumThreads(1)
