@@ -22,8 +22,8 @@ from serving.security.limits import counted_as
 from serving.tcp import Peer, bytes_received, connections, peer_of
 
 TICK, SHORT_TICK = 0.1, 0.02
-"""Seconds between two looks; the shorter one while a quarter of the budget is taken. What arrives meanwhile may exceed
-the budget: 25 MB at 10 Gbit/s."""
+"""Seconds between two looks; the shorter one while something has just begun or a quarter of the budget is taken. What
+arrives meanwhile may exceed the budget: 25 MB at 10 Gbit/s."""
 LEAST_BYTES, RATE_SECONDS, FIRST_SECONDS = 64 * 1024, 5.0, 15.0
 """Of what is arriving, so many bytes must come in each RATE_SECONDS (100 kbit/s), after the first 15 s."""
 MOST_WAITING = 2_000
@@ -235,13 +235,15 @@ class Arrivals:
     async def _watch(self) -> None:
         """Looks at what is arriving on gRPC's connections for as long as there is something."""
         most = 0
+        loop = asyncio.get_running_loop()
         while self._open or most:
-            await asyncio.sleep(TICK if self.held + self.arriving < self.budget // 4 else SHORT_TICK)
+            is_quiet = not self._open or loop.time() - next(reversed(self._open)).begin > 1
+            await asyncio.sleep(TICK if is_quiet and self.held + self.arriving < self.budget // 4 else SHORT_TICK)
             if most and (self._to_trim or self.held + self.arriving < most // 2):
                 self._to_trim, most = False, 0
                 await asyncio.to_thread(_return_memory)
             self._look()
-            self._end_slow(asyncio.get_running_loop().time())
+            self._end_slow(loop.time())
             self._relieve()
             taken = self.held + self.arriving
             most = max(most, taken) if taken > self.budget // 4 else most

@@ -28,6 +28,9 @@ PENDING_CALLS = 5_000
 client retries; its default is 1,000, which one client's burst can exceed. Refusing as many takes seconds."""
 WINDOW_BYTES = 65_535
 """What a call may send before its message is read; then gRPC gives room for the message as far as it is announced."""
+CONNECTION_CALLS = 256
+"""Calls and streams on one connection at a time; clients keep further ones until there is room. So a flood of calls
+that are reset at once (CVE-2023-44487) is not a long queue ahead of others."""
 HANDSHAKE_MS = 20_000
 """How long a connection may take to become one of HTTP/2, TLS included."""
 HTTP_IDLE_SECONDS = 75.0
@@ -107,6 +110,7 @@ def open_grpc(config: ServeConfig, interceptor: GrpcInterceptor, credentials: gr
         ("grpc.http2.bdp_probe", 0),  # gRPC would let its window grow to megabytes for each call that nobody reads yet
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.max_concurrent_streams", CONNECTION_CALLS),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),

@@ -28,9 +28,14 @@ def headers(method: str, stream: int = 1) -> bytes:
     """The beginning of a call, without a deadline."""
     fields = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "a", "te": "trailers",
               "content-type": "application/grpc"}
-    block = b"".join(b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-                     for name, value in fields.items())
-    return frame(HEADERS, END_HEADERS, stream, block)
+    return frame(HEADERS, END_HEADERS, stream, b"".join(b"\0" + field(*pair) for pair in fields.items()))
+
+
+def field(name: str, value: str) -> bytes:
+    """Name and value of a header field; the value may have up to 16,000 bytes."""
+    length = len(value)
+    prefix = bytes([length]) if length < 127 else bytes([127, (length - 127) & 127 | 128, (length - 127) >> 7])
+    return bytes([len(name)]) + name.encode() + prefix + value.encode()
 
 
 def message(content: bytes, stream: int = 1, last: bool = True) -> bytes:

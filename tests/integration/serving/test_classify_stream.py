@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.integration.serving.both_clients import Connect
 from tests.integration.serving.conftest import Server, Start, jpeg
 from tests.integration.serving.tiny_model import LABELS, export_tiny_model
 from voc_cls.v1 import classifier_pb2
@@ -22,6 +23,7 @@ from voc_cls.v1 import classifier_pb2
 SECONDS = 0.2
 """How long each batch of the slow model takes."""
 MAX_BATCH, QUEUE = 2, 4
+IDLE_SECONDS = 1
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def slow(slow_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that takes 2 pictures at a time and 4 in all, so that one stream can fill it."""
     starter = Start(tmp_path_factory.mktemp("slow"))
-    yield starter(slow_model, "--max-batch-size", MAX_BATCH, "--queue-size", QUEUE).wait_until_ready()
+    yield starter(slow_model, "--max-batch-size", MAX_BATCH, "--queue-size", QUEUE, "--stream-idle-seconds",
+                  IDLE_SECONDS).wait_until_ready()
     starter.end_all()
 
 
@@ -200,3 +203,28 @@ def test_a_server_that_stops_answers_what_it_has_read(slow_model: Path, start: S
     assert answers.details() == "the server is stopping: send again, to another one, what has no answer"
     assert server.process.wait(20) == 0
     sent.close()
+
+
+def test_an_idle_stream_ends_with_unavailable_but_not_while_the_server_has_something_to_do(slow: Server) -> None:
+    sent = Sent()
+    answers = slow.classifier().ClassifyStream(iter(sent), timeout=30)
+    for number in range(7):  # more than a second of work
+        sent.put(asked(number, jpeg(number), jpeg(number)))
+    assert sorted(next(answers).id for _ in range(7)) == list(range(7))
+    begin = time.monotonic()
+    with pytest.raises(grpc.RpcError) as raised:
+        next(answers)
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert raised.value.details().startswith("the stream was idle for 1 s (`stream_idle_seconds`)")
+    assert time.monotonic() - begin > IDLE_SECONDS / 2
+    sent.close()
+
+
+def test_a_client_opens_another_stream_when_its_camera_wakes_up(slow: Server, to: Connect) -> None:
+    def camera() -> Iterator[bytes]:
+        yield jpeg(0)
+        time.sleep(1.5 * IDLE_SECONDS)
+        yield jpeg(1)
+
+    with to(slow.address) as client:
+        assert [position for position, _ in client.classify_stream(camera())] == [0, 1]
