@@ -10,18 +10,16 @@ import contextlib
 import logging
 import os
 import re
-import selectors
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 
 from serving.telemetry.lines import JsonFormatter, LineHandler
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """They go to the whole process group; the server decides when to stop."""
-QUIET_SECONDS = 0.2
-"""How long nothing must have come for the end, while an engine still has the pipe."""
 END_SECONDS = 2.0
 """How long the process may take to end."""
 LONGEST_LINE = 2**16
@@ -30,7 +28,7 @@ GOOGLE_LEVEL = re.compile(r"(?:\d{4}-\d\d-\d\d \S+: ([IWEF]) |([IWEF])\d{4} \d\d
 """How lines of TensorFlow and of absl, which gRPC logs by, begin."""
 LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 ERROR = re.compile(r"\berror\b|\bfatal\b|^Traceback", re.IGNORECASE)
-FRAME = " ╭╮╰╯│─\t\r"
+FRAME = " ╭╮╰╯│─\t\r\n"
 """What command lines draw around errors in flags."""
 
 
@@ -81,43 +79,22 @@ class ForeignLines:
 
 def main(pipes: Sequence[int]) -> None:
     """Writes the lines that come through two pipes to stdout and stderr."""
-    selector = selectors.DefaultSelector()
-    selector.register(0, selectors.EVENT_READ)
     handlers = [LineHandler(stream, JsonFormatter(), report_lost=stream == 2) for stream in (1, 2)]
-    readers = {pipe: _Reader(name, handler) for pipe, name, handler in
-               zip(pipes, ("stdout", "stderr"), handlers, strict=True)}
-    for pipe in pipes:
-        selector.register(pipe, selectors.EVENT_READ)
-    ending = False
-    while len(selector.get_map()) > (not ending):
-        ready = selector.select(QUIET_SECONDS if ending else None)
-        if ending and not ready:
-            break
-        for key, _ in ready:
-            content = os.read(key.fd, LONGEST_LINE)
-            if not content:
-                selector.unregister(key.fd)
-            ending |= key.fd == 0
-            if key.fd in readers:
-                readers[key.fd].feed(content or b"\n")
-    for handler in handlers:
+    threads = [threading.Thread(target=_pass_on, args=arguments, daemon=True)
+               for arguments in zip(pipes, ("stdout", "stderr"), handlers, strict=True)]
+    for thread in threads:
+        thread.start()
+    os.read(0, 1)
+    for thread, handler in zip(threads, handlers, strict=True):
+        thread.join(END_SECONDS / 4)  # longer only where a process lives on that has the pipe too
         handler.listener.stop(END_SECONDS / 4)
 
 
-class _Reader:
-    """Makes log records of the bytes of a stream."""
-
-    def __init__(self, name: str, handler: LineHandler) -> None:
-        self._name, self._handler = name, handler
-        self._begun = b""
-
-    def feed(self, content: bytes) -> None:
-        *lines, self._begun = (self._begun + content).split(b"\n")
-        if len(self._begun) >= LONGEST_LINE:
-            lines, self._begun = [*lines, self._begun], b""
-        for line in lines:
+def _pass_on(pipe: int, name: str, handler: LineHandler) -> None:
+    with os.fdopen(pipe, "rb") as stream:
+        while line := stream.readline(LONGEST_LINE):
             if text := line.decode(errors="backslashreplace").strip(FRAME):
-                self._handler.handle(logging.LogRecord(self._name, _level(text), "", 0, text, None, None))
+                handler.handle(logging.LogRecord(name, _level(text), "", 0, text, None, None))
 
 
 def _level(line: str) -> int:

@@ -190,6 +190,7 @@ def test_json_logs_hold_json_only_whatever_happens(start: Start, model: Path, se
     ready, *_, stopped, batches = (json.loads(line) for line in served.output.read_text().splitlines())
     assert ready["message"].startswith("voc-serve: ready on ")
     assert stopped["message"].startswith("voc-serve: stopped: 4 calls answered, ")
+    assert "10: 3 pictures in 3 batches, largest 1; 0 dropped" in batches["message"]  # though the engine is another one
     assert {"level": "INFO", "logger": "serving.server"}.items() <= batches.items()
 
 
