@@ -53,6 +53,8 @@ def _check_model(settings: ModelSettings) -> tuple[str, ...]:
     """The MODEL_COLUMNS of a model; ServeError if a wanted version or a label's is missing or damaged."""
     folder, name = read_model_folder(settings.folder), settings.name
     check_versions(settings, folder.versions)
+    for double in folder.doubles:
+        raise ServeError(f"{folder.path / double} and {folder.version(int(double))} are the same version: remove one")
     wanted = settings.policy.wanted(folder.versions)
     for number in wanted:
         for file in FILES:

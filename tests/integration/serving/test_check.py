@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.cli import _main
+from serving.cli import ForeignLines, _main
 from tests.commands import BIN
 from voc_cls.console import run
 
@@ -59,7 +59,7 @@ def serve(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
                 patch.setenv(name, value)
             if cwd is not None:
                 patch.chdir(cwd)
-            code = run("voc-serve", _main)
+            code = run("voc-serve", lambda: _main(ForeignLines()))
         return Done(code, *capsys.readouterr())
 
     return run_in
@@ -117,6 +117,9 @@ def test_every_version_that_is_wanted_must_be_there_and_whole(models: Path, refu
         "model 'tiny' has no version 11 (on disk: 9, 10): export it, or change --versions")
     assert refused("--model-dir", models, "--version-labels", "stable=9").startswith(
         "model 'tiny': the label 'stable' is version 9, which is not served (on disk: 9, 10; --versions latest)")
+    (models / "09").mkdir()
+    assert refused("--model-dir", models) == f"{models}/09 and {models}/9 are the same version: remove one"
+    (models / "09").rmdir()
     (models / "9" / "variables" / "variables.index").unlink()
     assert serve("--check", "--model-dir", models).returncode == 0
     assert refused("--model-dir", models, "--versions", "all").startswith(
@@ -147,7 +150,8 @@ def test_wrong_usage_is_told_from_what_lies_on_disk(models: Path, tmp_path: Path
 
 
 def test_nothing_of_it_imports_tensorflow(models: Path) -> None:
-    listing = ("import sys\nfrom serving.cli import _main\nsys.argv[0] = 'voc-serve'\n_main()\n"
+    listing = ("import sys\nfrom serving.cli import ForeignLines, _main\nsys.argv[0] = 'voc-serve'\n"
+               "_main(ForeignLines())\n"
                "print('tensorflow' in sys.modules, 'keras' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", listing, "--check", "--model-dir", models], capture_output=True,
                           text=True, check=True)
