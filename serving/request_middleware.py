@@ -125,7 +125,8 @@ class RequestMiddleware:
                     self._count(request, incoming.entrypoint, status, end - begin, times)
                 if trace is not None:
                     trace.end(request, status)
-                self._logs.access(request, status, end - begin, times.until(end), times.images, is_poll)
+                self._logs.access(request, status, end - begin, times.until(end, status is not grpc.StatusCode.OK),
+                                  times.images, is_poll)
                 request.ended = True
 
     def _count(self, request: RequestContext, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,

@@ -9,7 +9,7 @@ from serving.request_context import Stage
 PRECEDENCE: tuple[Stage, ...] = ("engine", "decode", "queue", "decode_queue")
 """Of several stages that the images of a request are in at a moment, the one that the moment counts for: work before
 waiting."""
-SHOWN = ("receive", "decode_queue", "decode", "queue", "engine", "answer")
+SHOWN = ("receive", "decode_queue", "decode", "queue", "engine", "answer", "unfinished")
 MOST_SPANS = 4096
 """Spans kept before they are summed up: a stream may have images for hours."""
 
@@ -18,7 +18,7 @@ class StageTimes:
     """Each moment of a request counts for one stage.
 
     `receive` is the time in which none of its images is here: until the first begins, and while a stream waits for its
-    caller; `answer` is what follows the last.
+    caller; `answer` is what follows the last, and `unfinished` that of a request that failed, maybe within a stage.
     """
 
     def __init__(self, begin: float) -> None:
@@ -42,11 +42,11 @@ class StageTimes:
         if len(self._spans) > MOST_SPANS:
             self._sum_up()
 
-    def until(self, end: float) -> dict[str, float]:
+    def until(self, end: float, failed: bool = False) -> dict[str, float]:
         """Seconds in each stage of a request that has ended; empty for one without images."""
         self._sum_up()
         if self._spent:
-            self._spent["answer"] += max(0.0, end - self._summed_up_to)
+            self._spent["unfinished" if failed else "answer"] += max(0.0, end - self._summed_up_to)
         return {stage: self._spent[stage] for stage in SHOWN if self._spent[stage]}
 
     def _sum_up(self) -> None:

@@ -25,6 +25,12 @@ def test_of_one_image_each_part_is_its_own_time() -> None:
     assert sum(times(*ONE).values()) == 12
 
 
+def test_what_follows_in_a_request_that_fails_is_no_answer() -> None:
+    found = StageTimes(0)
+    found.add("decode", 1, 2)
+    assert found.until(5, failed=True) == {"receive": 1, "decode": 1, "unfinished": 3}
+
+
 def test_a_request_without_images_has_no_parts() -> None:
     assert times() == {}
 
