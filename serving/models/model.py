@@ -72,21 +72,19 @@ class Version:
         return {"error_code": "UNKNOWN" if self.failed else "OK", "error_message": self.reason if self.failed else ""}
 
 
-Restart = Callable[[Servable], Awaitable[None]]
-"""Starts another engine for a version whose engine has ended; ServeError."""
-Load = Callable[[str, int, Path], Awaitable[Servable]]
-"""(model, version, folder of the version) → servable; ServeError."""
+Load = Callable[[str, int, Path, Servable | None], Awaitable[Servable]]
+"""(model, version, its folder, the version if only its engine has ended) → servable; ServeError."""
 
 
 class Model:
     """A model by its name. ModelRegistry runs only one method that changes versions at a time."""
 
-    def __init__(self, settings: ModelSettings, load: Load, restart: Restart, on_change: Callable[[], None],
+    def __init__(self, settings: ModelSettings, load: Load, on_change: Callable[[], None],
                  metrics: Metrics) -> None:
         self.settings = settings
         self.versions: dict[int, Version] = {}
         self._folders = VersionFolders(settings.folder)
-        self._load, self._restart = load, restart
+        self._load = load
         self._on_change = on_change
         self._metrics = metrics
         self.unloaded = False
@@ -197,7 +195,7 @@ class Model:
                 raise ModelError(which + (version.error or "not on disk"), which + (version.reason or "not on disk"))
         if not settings.policy.wanted(self.available):
             errors = [version for number, version in sorted(self.versions.items(), reverse=True)
-                      if version.failed and settings.policy.wanted([number])]
+                      if version.error and settings.policy.wanted([number])]
             if errors:
                 raise ModelError(errors[0].error, f"model '{settings.name}': {errors[0].reason}")
             raise ModelError(self.problem or f"model '{settings.name}': none of its versions on disk is wanted "
@@ -322,10 +320,7 @@ class Model:
         version.state, version.folder = VersionState.LOADING, self._folders.version(number)
         self._on_change()
         try:
-            if version.servable is None:
-                version.servable = await self._load(self.settings.name, number, version.folder)
-            else:
-                await self._restart(version.servable)
+            version.servable = await self._load(self.settings.name, number, version.folder, version.servable)
         except asyncio.CancelledError:
             version.state = VersionState.START
             raise

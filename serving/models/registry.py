@@ -256,19 +256,14 @@ class ModelRegistry:
         return ", ".join(f"'{name}'" for name in sorted(self._models))
 
     def _model(self, settings: ModelSettings) -> Model:
-        async def load(name: str, number: int, folder: Path) -> Servable:
+        async def load(name: str, number: int, folder: Path, ended: Servable | None) -> Servable:
             answering = any(model.available for model in self._models.values())
-            servable = await self._loader.load(name, number, folder, background=answering)
+            servable = await self._loader.load(name, number, folder, answering, ended)
             servable.engine.on_end(lambda: self._on_engine_end(model, number, servable))
+            servable.batcher.resume()
             return servable
 
-        async def restart(servable: Servable) -> None:
-            answering = any(model.available for model in self._models.values())
-            await self._loader.restart(servable, background=answering)
-            servable.engine.on_end(lambda: self._on_engine_end(model, servable.version, servable))
-            servable.batcher.resume()
-
-        model = Model(settings, load, restart, self._changed, self._loader.metrics)
+        model = Model(settings, load, self._changed, self._loader.metrics)
         return model
 
     def _on_engine_end(self, model: Model, number: int, servable: Servable) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -105,22 +105,16 @@ class Loader:
     stderr: int
     """File descriptor of the real stderr, for the engines; also while nothing reaches that."""
 
-    async def load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
+    async def load(self, model: str, version: int, folder: Path, background: bool, ended: Servable | None) -> Servable:
         """Loads a version and warms it up; cancelling ends the engine's process. Raises ServeError.
 
-        `background`: use half of the cores only, because another version is answering.
+        `background`: use half of the cores only, because another version is answering. `ended`: this version, if it is
+        there but for its engine; then it only gets another, and its batcher is left paused.
         """
-        return await self._measured(model, version, folder, self._load(model, version, folder, background))
-
-    async def restart(self, servable: Servable, background: bool) -> None:
-        """Starts another engine in place of one that has ended; the batcher is left paused. As `load`."""
-        await self._measured(servable.name, servable.version, servable.engine.request.version_folder,
-                             self._restart(servable, background))
-
-    async def _measured(self, model: str, version: int, folder: Path, loading: Awaitable[Servable]) -> Servable:
         started = time.monotonic()
         try:
-            servable = await loading
+            servable = await (self._load(model, version, folder, background) if ended is None
+                              else self._restart(ended, folder, background))
         except ServeError:
             self.metrics.load(model, "failed", time.monotonic() - started)
             raise
@@ -132,22 +126,19 @@ class Loader:
                  " ".join(f"{took:.2f}" for took in servable.engine.warm_up_seconds))
         return servable
 
-    async def _restart(self, servable: Servable, background: bool) -> Servable:
-        engine, folder = servable.engine, servable.engine.request.version_folder
+    async def _restart(self, servable: Servable, folder: Path, background: bool) -> Servable:
+        engine = servable.engine
         await servable.batcher.pause()
         await asyncio.to_thread(engine.close)
-        if await asyncio.to_thread(read_metadata, folder) != servable.metadata:
+        if read_metadata(folder) != servable.metadata:
             raise ServeError(f"{folder} is another model than when it was loaded: give a changed model a new version")
         engine.start(replace(engine.request, background=background))
-        await self._until_loaded(engine)
-        return servable
-
-    async def _until_loaded(self, engine: EngineProcess) -> None:
         try:
             await asyncio.to_thread(engine.wait_until_loaded)
         except BaseException:
             await asyncio.to_thread(engine.close)
             raise
+        return servable
 
     async def _load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
         config, metadata = self.config, read_metadata(folder)

@@ -81,8 +81,8 @@ def test_a_server_killed_under_load_is_replaced_on_its_port_at_once(start_progra
     assert killed.end(signal.SIGKILL) == -signal.SIGKILL
     replaced = start(slow, *flags)
     assert {call.code().name for call in calls} <= {"UNAVAILABLE", "OK"}
-    until(lambda: not alive(engine), 30)
     until(lambda: not port_file.exists(), START_TIMEOUT)  # or it would tell that the new one is ready
+    until(lambda: not alive(engine), 30)
     replaced.wait_until_ready()
     assert replaced.address == killed.address
     until(port_file.exists)

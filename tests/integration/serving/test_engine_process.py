@@ -117,6 +117,18 @@ def test_loading_can_be_broken_off(tmp_path: Path, start_engine: Callable[[Path]
 
 
 @pytest.mark.usefixtures("forked")
+def test_an_engine_that_hangs_while_it_loads_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       start_engine: Callable[[Path], EngineProcess]) -> None:
+    monkeypatch.setattr(process, "LOAD", 0.1)
+    engine = start_engine(export_tiny_model(tmp_path / "1", seconds=30))
+    os.kill(engine.pid, signal.SIGSTOP)
+    with pytest.raises(ServeError, match=rf"1 cannot be loaded: .*{engine.pid} did not answer for 1 s and is killed"):
+        engine.wait_until_loaded()
+    until(lambda: not exists(engine.pid))
+    assert engine.hung
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_version_whose_variables_are_damaged_is_one_sentence(tmp_path: Path,
                                                                start_engine: Callable[[Path], EngineProcess]) -> None:
     version = export_tiny_model(tmp_path / "1")
