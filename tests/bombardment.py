@@ -269,10 +269,17 @@ class Condition:
     """File descriptors."""
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    children = [int(child) for children in Path(f"/proc/{pid}/task").glob("*/children")
+                for child in children.read_text().split()]
+    return children + [one for child in children for one in descendants(child)]
+
+
 def condition(pid: int, engines: tuple[int, ...] = ()) -> Condition:
     """How a server fares now, with the processes that it has started, or with the engines of one that starts none."""
-    engines = engines or tuple(sorted(int(child) for children in Path(f"/proc/{pid}/task").glob("*/children")
-                                      for child in children.read_text().split()
+    started = descendants(pid)
+    engines = engines or tuple(sorted(child for child in started
                                       if b"serving.engine" in Path(f"/proc/{child}/cmdline").read_bytes()))
-    memory = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in (pid, *engines))
+    memory = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in {pid, *started, *engines})
     return Condition(engines, memory * resource.getpagesize(), len(os.listdir(f"/proc/{pid}/fd")))

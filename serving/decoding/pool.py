@@ -1,6 +1,6 @@
 """Decodes images in processes that can be killed, so that no image takes longer or more than it may.
 
-Clients take turns, as in the batcher. Images that are much work wait for each other only: one worker takes none.
+Clients take turns, as in the batcher. An image waits for others of its work only: one worker takes none of more.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ from voc_cls.image_header import ImageError
 
 log = logging.getLogger(__name__)
 
-LITTLE_PASSES, LITTLE_BYTES = 4_000_000, 1 << 20
-"""Most work, and the largest file, that counts as little: about 20 ms of a JPEG."""
+LANES = (4_000_000, 128_000_000, None)
+"""Most work, see ImageWork.passes, of an image in each queue: up to some 20 and 500 ms, and more."""
+LITTLE_BYTES = 1 << 20
+"""The largest file that is tried in the first lane."""
 MEMORY_PER_PIXEL, MEMORY_BESIDE = 32, 256 << 20
 """Bytes that a worker may take: for each pixel of the largest image (a transparent WebP takes 29), and beside them and
 four times the largest message."""
@@ -67,14 +69,12 @@ class DecoderPool:
         self._limits, self._metrics = config.pictures, metrics
         self._max_pixels = int(config.pictures.max_megapixels * 1e6)
         self._template = _Template(MEMORY_BESIDE + MEMORY_PER_PIXEL * self._max_pixels + 4 * config.max_message_bytes)
-        self._little: FairQueue[_Image] = FairQueue()
-        self._much: FairQueue[_Image] = FairQueue()
+        self._lanes: list[FairQueue[_Image]] = [FairQueue() for _ in LANES]
         self._arrived = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
-        self._tasks = [loop.create_task(self._serve((self._little,)))]
-        self._tasks += [loop.create_task(self._serve((self._little, self._much)))
-                        for _ in range(max(1, config.resolved_threads - 1))]
+        self._tasks = [loop.create_task(self._serve(self._lanes[:number + 1]))
+                       for number in range(max(len(LANES), config.resolved_threads))]
 
     async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], wanted: InputFormat,
                      request: RequestContext) -> list[Inputs | ImageError]:
@@ -86,15 +86,15 @@ class DecoderPool:
         results: list[asyncio.Future[Inputs | ImageError]] = [loop.create_future() for _ in images]
         for image, result in zip(images, results, strict=True):
             if isinstance(image, np.ndarray):
-                queued = _Image(image.data.cast("B"), DecodeJob(wanted, shape=image.shape), request, result)
+                lane, queued = 0, _Image(image.data.cast("B"), DecodeJob(wanted, shape=image.shape), request, result)
             elif (size := len(image) / 2**20) > self._limits.max_picture_mb:
                 result.set_result(ImageError(f"too large: {size:.1f} MiB, this server takes pictures of up to "
                                              f"{self._limits.max_picture_mb:g} (`max_picture_mb`)"))
                 continue
             else:
-                most = LITTLE_PASSES if len(image) <= LITTLE_BYTES else None
-                queued = _Image(image, DecodeJob(wanted, self._max_pixels, most), request, result)
-            self._add(queued)
+                lane = int(len(image) > LITTLE_BYTES)
+                queued = _Image(image, DecodeJob(wanted, self._max_pixels, LANES[lane]), request, result)
+            self._add(queued, lane)
         try:
             async with asyncio.timeout_at(request.deadline):
                 return list(await asyncio.gather(*results))
@@ -123,9 +123,8 @@ class DecoderPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._template.close)
 
-    def _add(self, image: _Image) -> None:
-        much = not image.job.shape and image.job.max_passes is None
-        (self._much if much else self._little).add(image.request.client, image.request.id, image)
+    def _add(self, image: _Image, lane: int) -> None:
+        self._lanes[lane].add(image.request.client, image.request.id, image)
         self._arrived.set()
 
     async def _serve(self, queues: Sequence[FairQueue[_Image]]) -> None:
@@ -177,7 +176,8 @@ class DecoderPool:
             for kill in kills:
                 kill.cancel()
         if decoded is None:
-            self._add(replace(image, job=replace(image.job, max_passes=None)))
+            lane = LANES.index(image.job.max_passes) + 1
+            self._add(replace(image, job=replace(image.job, max_passes=LANES[lane])), lane)
         elif not image.result.done():
             image.request.on_stage("decode_queue", image.since, begin)
             image.request.on_stage("decode", begin, time.monotonic())

@@ -44,9 +44,9 @@ def decoders(server: Server) -> dict[int, list[int]]:
     return {template: list(map(int, children.read_text().split())) if children.exists() else []}
 
 
-def both(server: Server) -> list[int]:
-    """The two decoders, once there are two."""
-    until(lambda: len(*decoders(server).values()) == 2, 5)
+def all_three(server: Server) -> list[int]:
+    """The decoders, once none is missing."""
+    until(lambda: len(*decoders(server).values()) == 3, 5)
     return sorted(*decoders(server).values())
 
 
@@ -133,7 +133,7 @@ def test_what_takes_longer_than_decode_seconds_ends_for_its_caller_alone(limited
 def test_a_deadline_ends_the_decoding_too(limited: Server) -> None:
     content, stub = attacks.costly(), limited.classifier()
     before = limited.metric("voc_serve_pictures_dropped_total", model="tiny", reason="expired")
-    workers = both(limited)
+    workers = all_three(limited)
     with pytest.raises(grpc.RpcError) as error:
         ask(stub, content, timeout=0.5)
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -144,27 +144,27 @@ def test_a_deadline_ends_the_decoding_too(limited: Server) -> None:
 
 def test_a_caller_who_has_gone_costs_a_tenth_of_a_second_and_a_small_picture_no_decoder(limited: Server) -> None:
     stub = limited.classifier()
-    before = both(limited)
+    before = all_three(limited)
     request = classifier_pb2.ClassifyRequest(pictures=[classifier_pb2.Picture(content=jpeg(0))] * 50)
     for _ in range(5):
         stub.Classify.future(request, timeout=20).cancel()
     assert len(ask(stub, jpeg(0)).labels) == len(LABELS)
-    assert both(limited) == before
+    assert all_three(limited) == before
     large = classifier_pb2.ClassifyRequest(pictures=[classifier_pb2.Picture(content=attacks.costly())])
     call = stub.Classify.future(large, timeout=20)
     until(lambda: limited.metric("voc_serve_pictures_in_server") == 1, 5)
     time.sleep(0.1)
     call.cancel()
     until(lambda: limited.metric("voc_serve_pictures_in_server") == 0, 5)
-    until(lambda: both(limited) != before, 5)
+    until(lambda: all_three(limited) != before, 5)
 
 
 def test_a_decoder_that_crashes_or_stops_costs_one_answer_and_is_replaced(limited: Server) -> None:
     stub = limited.classifier()
     for number in (signal.SIGSTOP, signal.SIGSEGV):
-        for worker in both(limited):
+        for worker in all_three(limited):
             os.kill(worker, number)
-        errors = [ask(stub, jpeg(0)).error.message for _ in range(3)]
+        errors = [ask(stub, jpeg(0)).error.message for _ in range(4)]
         assert all(error.endswith(("(`decode_seconds`)", "ends its decoder")) for error in errors if error)
         assert len(ask(stub, jpeg(0)).labels) == len(LABELS)
 
@@ -181,7 +181,7 @@ def test_the_process_that_starts_decoders_is_replaced_with_them(limited: Server)
 def test_decoders_ignore_the_signals_of_their_group_and_end_with_the_server(model: Path, start: Start) -> None:
     server = start(model, "--threads", 1, "--grace-seconds", 1).wait_until_ready()
     ((template, workers),) = decoders(server).items()
-    assert len(workers) == 2
+    assert len(workers) == 3
     for pid in (template, *workers):
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(pid, number)
