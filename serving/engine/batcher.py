@@ -139,8 +139,9 @@ class Batcher:
                 self._paused.set()
                 await self._running.wait()
                 continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), PING_SECONDS)
+            if not self._arrived.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), PING_SECONDS)
             await self._fill()
             batch, again = self._take() if self._running.is_set() else ([], False)
             if not batch and (self._arrived.is_set() or not self._running.is_set()):
