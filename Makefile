@@ -37,7 +37,7 @@ test-fast: $(INSTALLED)  ## The quick tests, to run before each commit (a minute
 exercises: $(INSTALLED)  ## Run the commands of every file in configs/, on a few images (half an hour)
 	$(BIN)/python -m pytest tests/exercises
 
-endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour of overload
+endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour each of overload and of attacks
 	$(BIN)/python -m pytest tests/endurance -s
 
 check: $(INSTALLED)  ## Style and types

@@ -33,6 +33,10 @@ CONNECTION_CALLS = 256
 that are reset at once (CVE-2023-44487) is not a long queue ahead of others."""
 HANDSHAKE_MS = 20_000
 """How long a connection may take to become one of HTTP/2, TLS included."""
+GRPC_IDLE_MS = 600_000
+"""How long a connection may have no call; clients open another when they need one."""
+LINGER_SECONDS = 2.0
+"""How long the rest of a refused body is read, so that its sender gets to see why; aiohttp's default is 10."""
 HTTP_IDLE_SECONDS = 75.0
 """How long an HTTP connection may be idle; aiohttp's own default is an hour."""
 LEAST_PING_MS = 10_000
@@ -111,6 +115,8 @@ def open_grpc(config: ServeConfig, interceptor: GrpcInterceptor, credentials: gr
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.max_concurrent_streams", CONNECTION_CALLS),
+        ("grpc.max_allowed_incoming_connections", min(2**30, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) // 2),
+        ("grpc.max_connection_idle_ms", GRPC_IDLE_MS),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
@@ -140,6 +146,7 @@ async def open_http(config: ServeConfig, application: web.Application, context: 
     http_log.addFilter(_shorten_client_errors)
     runner = web.AppRunner(application, access_log=None, logger=http_log, handle_signals=False,
                            handler_cancellation=True, keepalive_timeout=HTTP_IDLE_SECONDS,
+                           lingering_time=LINGER_SECONDS,
                            auto_decompress=False,  # rest.json does, within its limit
                            shutdown_timeout=grace + 60)  # the grace ends where the calls are counted
     await runner.setup()

@@ -88,6 +88,14 @@ def test_what_does_not_arrive_in_full_takes_no_more_memory_than_there_is_for_it(
         assert server.metric("voc_serve_calls_shed_total", model="", reason="memory") > 0
 
 
+def test_a_message_that_announces_more_than_the_limit_is_refused_before_it_is_read(server: Server) -> None:
+    host, _, port = server.address.rpartition(":")
+    body = Body((host, int(port)), CLASSIFY, "127.0.0.1", 2**31)
+    with body.connection:
+        assert not body.send(8 * 2**20)
+        assert body.sent < 2**17
+
+
 def _received(connection: socket.socket) -> bytes:
     connection.settimeout(0.05)
     content = b""
