@@ -42,12 +42,12 @@ def test_idle_streams_hold_no_place_and_one_client_may_have_a_hundred(server: Se
 
 def test_calls_and_watches_of_health_that_say_nothing_hold_no_place(server: Server) -> None:
     with contextlib.ExitStack() as clients:
+        calls = [headers(CLASSIFY, stream) for stream in range(1, 200, 2)]
         for _ in range(10):
-            for call in (headers(CLASSIFY, stream) for stream in range(1, 200, 2)):
-                clients.enter_context(connected(server.address, PREFACE, settings(), call))
+            clients.enter_context(connected(server.address, PREFACE, settings(), *calls))
         for _ in range(200):
             clients.enter_context(connected(server.address, PREFACE, settings(), headers(WATCH), message(b"")))
-        until(lambda: running(server) == 1_000, QUICKLY)  # as many as `max_calls`
+        until(lambda: running(server) == 1_000, 2 * QUICKLY)  # as many as `max_calls`
         assert_answers(server)
 
 
