@@ -15,8 +15,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from serving.telemetry.lines import JsonFormatter, LineHandler
+if TYPE_CHECKING:
+    from serving.telemetry.lines import LineHandler
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """They go to the whole process group; the server decides when to stop."""
@@ -79,6 +81,8 @@ class ForeignLines:
 
 def main(pipes: Sequence[int]) -> None:
     """Writes the lines that come through two pipes to stdout and stderr."""
+    from serving.telemetry.lines import JsonFormatter, LineHandler  # needs the extra `serve`
+
     handlers = [LineHandler(stream, JsonFormatter(), report_lost=stream == 2) for stream in (1, 2)]
     threads = [threading.Thread(target=_pass_on, args=arguments, daemon=True)
                for arguments in zip(pipes, ("stdout", "stderr"), handlers, strict=True)]
