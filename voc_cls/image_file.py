@@ -82,16 +82,18 @@ def _rgb(image: Image.Image, header: ImageHeader) -> npt.NDArray[np.uint8]:
         pixels = np.asarray(image.convert("RGBA"))
     else:
         pixels = np.asarray(image.convert("RGB"))
-    colours, alpha = pixels[..., :3], pixels[..., 3:].astype(np.uint16)
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
     if header.bits == 16 and colours.max() < LEAST_BRIGHT:
         raise ImageError(f"a {header.format} of 16 bits a sample whose values are all below {LEAST_BRIGHT << 8:,} (of "
                          "65,535), as 12-bit cameras write them; scale them to the full range")
     if not alpha.size or alpha.min() == 255:
         return colours
-    mixed = colours * alpha  # up to 255², and 255² in all; in place, as an image may have many pixels
-    mixed += 255 * (255 - alpha) + 127
-    mixed //= 255
-    return mixed.astype(np.uint8)
+    mixed = np.empty(colours.shape, np.uint8)
+    for top in range(0, len(mixed), 64):  # a few rows at a time stay in the processor's cache
+        rows = slice(top, top + 64)
+        opacity = alpha[rows].astype(np.uint16)  # the sum is below 2**16
+        mixed[rows] = (colours[rows] * opacity + 255 * (255 - opacity) + 127) // 255
+    return mixed
 
 
 def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:

@@ -88,9 +88,9 @@ class PicturesConfig:
     The default is enough for the photographs of every 35 mm camera."""
     max_picture_mb: Annotated[float, Range(0.001, 2047)] = 32
     """Largest image file, MiB."""
-    decode_seconds: Annotated[float, Range(0.1, 3600)] = 5
-    """How long an image may take to be decoded, seconds; then it is given up and its caller told. The largest
-    photographs take less than two, so the default leaves room for a busy machine."""
+    decode_seconds: Annotated[float, Range(0.1, 3600)] = 10
+    """How long an image may take to be decoded, seconds; then it is given up and its caller told. A transparent image
+    of 64 megapixels takes three, the largest photographs less than two; the rest is for a busy machine."""
 
 
 @dataclass(frozen=True)
