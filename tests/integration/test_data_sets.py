@@ -79,7 +79,12 @@ def half_an_archive(root: Path) -> None:
 
 def archive_of_something_else(root: Path) -> None:
     (root / "pictures").mkdir()
-    pack(root / "pictures", root / "other.tar.gz", {"../evil": b"evil"})
+    pack(root / "pictures", root / "other.tar.gz")
+
+
+def archive_that_leads_out(root: Path) -> None:
+    (root / "pictures").mkdir()
+    pack(root / "pictures", root / "evil.tar.gz", {"../evil": b"evil"})
 
 
 def lists(*lines: str, classes: str = "") -> Callable[[Path], object]:
@@ -92,8 +97,10 @@ def lists(*lines: str, classes: str = "") -> Callable[[Path], object]:
 
 
 @pytest.mark.parametrize(("make", "data", "root", "found"), [
-    (half_an_archive, "cifar10", "half.tar.gz", "half.tar.gz: is cut short, damaged"),
+    (half_an_archive, "cifar10", "half.tar.gz", "half.tar.gz: is not a whole .tar or .tar.gz"),
     (archive_of_something_else, "cifar10", "other.tar.gz", "other.tar.gz: has no cifar-10-batches-py/batches.meta"),
+    (archive_that_leads_out, "cifar10", "evil.tar.gz",
+     "which leads out of the folder; fetch the official archive with `voc-data download cifar10`"),
     (lists("url,class", "a.jpg,cat"), "csv", "", "train.csv:1: has the columns 'url', 'class'"),
     (lists("path,class", "a.jpg,cta", classes="cat\ndog\n"), "csv", "", "train.csv:2: unknown class 'cta', it is not"),
     (lambda _: None, "folder", "", "is empty; --root takes class folders"),

@@ -89,7 +89,7 @@ def _read_files(root: Path, names: Sequence[str]) -> dict[Path, bytes]:
         try:
             unpack(root, Path(unpacked), UNPACKED_LIMIT)
         except DownloadError as error:
-            raise DataError(f"{error}: {AGAIN}") from None
+            raise DataError(f"{error} with `voc-data download cifar10`") from None
         for name in names:
             if not (Path(unpacked) / FOLDER / name).is_file():
                 raise DataError(f"{root}: has no {FOLDER}/{name}; it is an incomplete download or another archive: "
