@@ -2,18 +2,27 @@
 
 The pixels are those of the graph of `voc_cls/data/preprocessing.py`, bit for bit: OpenCV and TensorFlow decode JPEGs
 with libjpeg's accurate integer DCT. Resized, they are within 0.006 grey levels.
+
+What the graph does not take (WebP, TIFF, BMPs with a palette and the like) is converted by Pillow before it. So
+training, evaluation, `voc-data check`, `voc-predict --run` and voc-serve take the same files and refuse the others in
+the same words.
 """
 
 from __future__ import annotations
 
+import io
+import warnings
 from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.image_file import as_displayed, upright
-from voc_cls.image_header import ImageError
-from voc_cls.image_work import ImageWork
+from voc_cls.image_header import ImageError, ImageHeader, ImageWork, image_header, is_plain_bmp
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 Inputs = npt.NDArray[np.float32]
@@ -22,6 +31,10 @@ RESIZES = ("bilinear", "bilinear-constant")
 LARGEST_OPENCV = 512
 """Height and width, pixels. OpenCV takes a tenth of NumPy's time, but rounds places other than TensorFlow: at 4,000
 pixels that is 0.1 grey levels."""
+LEAST_BRIGHT = 64
+"""Of 255: where no sample of 16 bits reaches it, the values have 14 bits or fewer (cameras, scanners)."""
+_one_at_a_time = Lock()
+"""Filters of warnings belong to the process; Pillow keeps Python's lock while it decodes anyway."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,81 @@ class InputFormat:
     """Divisor of each channel afterwards, grey levels."""
     resize: str = "bilinear"
     """One of RESIZES."""
+
+
+def decodable(content: bytes) -> bytes:
+    """An image file as the graph takes it: `content` itself, or its pixels, turned upright, as a BMP.
+
+    Raises ImageError: no image, one of a kind that is not decoded, or a damaged one that had to be converted.
+    """
+    from PIL import Image
+
+    header = image_header(content)
+    unusual = ((header.format == "BMP" and not is_plain_bmp(content))
+               or (header.format == "PNG" and header.bits == 16))  # which may have 12 bits, and is refused then
+    if not unusual and header.format not in ("WebP", "TIFF"):
+        return content
+    bmp = io.BytesIO()
+    Image.fromarray(as_displayed(content)).save(bmp, "BMP")
+    return bmp.getvalue()
+
+
+def as_displayed(content: bytes, draft: int = 0) -> Pixels:
+    """uint8 [H, W, 3] RGB of an image file: upright, transparent parts on white. Raises ImageError.
+
+    draft: A JPEG is decoded at a fraction of its size, but at least so many pixels wide and high; 0: always in full.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    header = image_header(content)
+    try:
+        with (_one_at_a_time, warnings.catch_warnings(action="ignore"),
+              Image.open(io.BytesIO(content), formats=[header.format.upper()]) as image):
+            if draft:
+                image.draft("RGB", (draft, draft))
+            image.load()
+            pixels = _rgb(image, header)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise anything for damaged bytes
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise ImageError(f"a {header.format} picture of {len(content)} bytes that cannot be decoded{reason}") from None
+    return pixels if header.format == "TIFF" else upright(pixels, header.orientation)  # Pillow has turned a TIFF
+
+
+def _rgb(image: Image.Image, header: ImageHeader) -> Pixels:
+    """With the rounding of `preprocessing.decode`."""
+    if image.mode == "F":
+        raise ImageError(f"a {header.format} of floating-point numbers; whole ones are decoded")
+    if image.mode.startswith("I"):  # grey of 16 bits; Pillow would clip it
+        pixels = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    elif image.mode == "CMYK":
+        inks = np.asarray(image).astype(np.uint16)  # Pillow takes every JPEG for Adobe's, and inverts it
+        inks = 255 - inks if "adobe" in image.info or header.format != "JPEG" else inks
+        pixels = (inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8)
+    elif image.has_transparency_data:
+        pixels = np.asarray(image.convert("RGBA"))
+    else:
+        pixels = np.asarray(image.convert("RGB"))
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    if header.bits == 16 and colours.max() < LEAST_BRIGHT:
+        raise ImageError(f"a {header.format} of 16 bits a sample whose values are all below {LEAST_BRIGHT << 8:,} (of "
+                         "65,535), as 12-bit cameras write them; scale them to the full range")
+    if not alpha.size or alpha.min() == 255:
+        return colours
+    mixed = np.empty(colours.shape, np.uint8)
+    for top in range(0, len(mixed), 64):  # a few rows at a time stay in the processor's cache
+        rows = slice(top, top + 64)
+        opacity = alpha[rows].astype(np.uint16)  # the sum is below 2**16
+        mixed[rows] = (colours[rows] * opacity + 255 * (255 - opacity) + 127) // 255
+    return mixed
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """An image as stored → as displayed, by EXIF's orientation."""
+    turned = pixels.transpose(1, 0, 2) if orientation > 4 else pixels
+    down, across = -1 if (orientation - 1) % 4 >= 2 else 1, -1 if orientation % 4 >= 2 else 1
+    return turned[::down, ::across]
 
 
 def decode(work: ImageWork) -> Pixels:
@@ -84,16 +172,10 @@ def _resize(image: Pixels, size: int) -> Inputs:
 
     def along(row: npt.NDArray[np.intp]) -> Inputs:
         near, far = (image[row].take(column, axis=1).astype(np.float32) for column in (left, right))
-        far -= near
-        far *= across[:, None]
-        far += near
-        return far
+        return near + (far - near) * across[:, None]
 
-    upper, inputs = along(top), along(bottom)
-    inputs -= upper
-    inputs *= down[:, None, None]
-    inputs += upper
-    return inputs
+    upper = along(top)
+    return upper + (along(bottom) - upper) * down[:, None, None]
 
 
 def _neighbours(length: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Inputs]:

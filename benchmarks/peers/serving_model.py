@@ -19,7 +19,7 @@ import numpy as np
 
 from serving.engine.tensorflow import TensorFlowNetwork
 from voc_cls.image_decoder import InputFormat, decode, prepare
-from voc_cls.image_work import image_work
+from voc_cls.image_header import image_work
 
 MAX_PIXELS = 64_000_000
 

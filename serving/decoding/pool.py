@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import mmap
 import os
 import pickle
@@ -18,14 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.config.config import ServeConfig
-from serving.decoding.worker import ANSWER, JOB, PID, RESULT_BYTES, DecodeJob, Outcome
+from serving.decoding.worker import DONE, JOB, MESSAGE_BYTES, MUCH, RESULT_BYTES, DecodeJob
 from serving.engine.batcher import FairQueue
 from serving.engine.process import Inputs
 from serving.errors import DeadlineExceeded, ServeError
@@ -36,7 +37,7 @@ from voc_cls.image_header import ImageError
 
 log = logging.getLogger(__name__)
 
-LANES = (4_000_000, 128_000_000, None)
+LANES = (4_000_000, 128_000_000, math.inf)
 """Most work, see ImageWork.passes, of an image in each queue: up to some 20 and 500 ms, and more."""
 LITTLE_BYTES = 1 << 20
 """The largest file that is tried in the first lane."""
@@ -49,14 +50,12 @@ START_SECONDS, RESTART_SECONDS = 60.0, 1.0
 """How long a process may take to start, and the pause before the next attempt."""
 
 
-class WorkerLost(Exception):
-    """The process has ended."""
-
-
 @dataclass(frozen=True, eq=False)
 class _Image:
     content: bytes | memoryview
-    job: DecodeJob
+    shape: tuple[int, ...]
+    """Of pixels that are decoded already; empty for an image file."""
+    wanted: InputFormat
     request: RequestContext
     result: asyncio.Future[Inputs | ImageError]
     since: float = field(default_factory=time.monotonic)
@@ -68,13 +67,14 @@ class DecoderPool:
     def __init__(self, config: ServeConfig, metrics: Metrics) -> None:
         self._limits, self._metrics = config.pictures, metrics
         self._max_pixels = int(config.pictures.max_megapixels * 1e6)
-        self._template = _Template(MEMORY_BESIDE + MEMORY_PER_PIXEL * self._max_pixels + 4 * config.max_message_bytes)
+        self._memory = MEMORY_BESIDE + MEMORY_PER_PIXEL * self._max_pixels + 4 * config.max_message_bytes
+        self._start_template()
         self._lanes: list[FairQueue[_Image]] = [FairQueue() for _ in LANES]
         self._arrived = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
-        self._tasks = [loop.create_task(self._serve(self._lanes[:number + 1]))
-                       for number in range(max(len(LANES), config.resolved_threads))]
+        self._tasks = [loop.create_task(self._serve(range(min(number, len(LANES)))))
+                       for number in range(1, max(len(LANES), config.resolved_threads) + 1)]
 
     async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], wanted: InputFormat,
                      request: RequestContext) -> list[Inputs | ImageError]:
@@ -86,15 +86,12 @@ class DecoderPool:
         results: list[asyncio.Future[Inputs | ImageError]] = [loop.create_future() for _ in images]
         for image, result in zip(images, results, strict=True):
             if isinstance(image, np.ndarray):
-                lane, queued = 0, _Image(image.data.cast("B"), DecodeJob(wanted, shape=image.shape), request, result)
+                self._add(_Image(image.data.cast("B"), image.shape, wanted, request, result), 0)
             elif (size := len(image) / 2**20) > self._limits.max_picture_mb:
                 result.set_result(ImageError(f"too large: {size:.1f} MiB, this server takes pictures of up to "
                                              f"{self._limits.max_picture_mb:g} (`max_picture_mb`)"))
-                continue
             else:
-                lane = int(len(image) > LITTLE_BYTES)
-                queued = _Image(image, DecodeJob(wanted, self._max_pixels, LANES[lane]), request, result)
-            self._add(queued, lane)
+                self._add(_Image(image, (), wanted, request, result), int(len(image) > LITTLE_BYTES))
         try:
             async with asyncio.timeout_at(request.deadline):
                 return list(await asyncio.gather(*results))
@@ -121,96 +118,28 @@ class DecoderPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._template.close)
+        self._control.close()
+        self._template.kill()  # which ends the workers
+        await asyncio.to_thread(self._template.wait)
 
     def _add(self, image: _Image, lane: int) -> None:
         self._lanes[lane].add(image.request.client, image.request.id, image)
         self._arrived.set()
 
-    async def _serve(self, queues: Sequence[FairQueue[_Image]]) -> None:
-        """Keeps one worker busy with the images of these queues, which take turns."""
-        while True:
-            try:
-                worker = await self._template.worker()
-            except WorkerLost as error:
-                if not self._started.done():
-                    self._started.set_exception(ServeError(f"the decoders do not start ({error}): see the lines above"))
-                log.error("%s", error)
-                await asyncio.sleep(RESTART_SECONDS)
-                continue
-            if not self._started.done():
-                self._started.set_result(None)
-            try:
-                while not worker.ended:
-                    image = next((queue.take() for queue in queues if queue), None)
-                    queues = (*queues[1:], queues[0])
-                    if image is None:
-                        self._arrived.clear()
-                        await self._arrived.wait()
-                    elif not image.result.done():
-                        await self._decode(worker, image)
-            except WorkerLost as error:
-                log.warning("a decoder is replaced: %s", error)
-            finally:
-                worker.close()
-
-    async def _decode(self, worker: _Worker, image: _Image) -> None:
-        """Has an image decoded. Raises WorkerLost where that has cost the worker."""
-        loop, begin, seconds, lost = asyncio.get_running_loop(), time.monotonic(), self._limits.decode_seconds, False
-        kills = [loop.call_at(begin + seconds, worker.kill)]
-
-        def caller_has_gone(_: object) -> None:
-            kills.append(loop.call_at(begin + KILL_SECONDS, worker.kill))
-
-        image.result.add_done_callback(caller_has_gone)
-        try:
-            decoded = await worker.run(image.job, image.content)
-        except (OSError, EOFError):
-            lost = True
-            why = ("took longer than its caller waited" if image.result.done() else "ends its decoder"
-                   if time.monotonic() < begin + seconds else
-                   f"takes longer than {seconds:g} s to decode (`decode_seconds`)")
-            decoded = ImageError(f"a picture of {len(image.content)} bytes that {why}")
-        finally:
-            image.result.remove_done_callback(caller_has_gone)
-            for kill in kills:
-                kill.cancel()
-        if decoded is None:
-            lane = LANES.index(image.job.max_passes) + 1
-            self._add(replace(image, job=replace(image.job, max_passes=LANES[lane])), lane)
-        elif not image.result.done():
-            image.request.on_stage("decode_queue", image.since, begin)
-            image.request.on_stage("decode", begin, time.monotonic())
-            image.result.set_result(decoded)
-        if lost:
-            raise WorkerLost(f"client '{image.request.client}' sent {decoded}")
-
-
-class _Template:
-    """The process that forks the workers."""
-
-    def __init__(self, memory: int) -> None:
-        """`memory`: bytes that a worker may take."""
-        self._memory = memory
-        self._start()
-
-    def _start(self) -> None:
+    def _start_template(self) -> None:
+        """Starts the process that forks the workers."""
         self._control, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            self._template = subprocess.Popen(
                 [sys.executable, "-m", "serving.decoding.worker", str(theirs.fileno()), str(self._memory)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
                 start_new_session=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def worker(self) -> _Worker:
-        """A new worker. Raises WorkerLost."""
-        if self._process.poll() is not None:
+    async def _start_worker(self) -> _Worker:
+        """Raises OSError or EOFError, and ends the template, where that does not fork one."""
+        if self._template.poll() is not None:
             self._control.close()
-            self._start()
+            self._start_template()
         memory = os.memfd_create("voc-serve-decoded")
         os.truncate(memory, RESULT_BYTES)
         ours, theirs = socket.socketpair()
@@ -222,17 +151,66 @@ class _Template:
                 await worker.start()
         except (OSError, EOFError):  # TimeoutError is an OSError
             worker.close()
-            self._process.kill()
-            raise WorkerLost(f"the decoders' process {self._process.pid} has ended, it is started again") from None
+            self._template.kill()
+            raise
         finally:
             os.close(memory)
         return worker
 
-    def close(self) -> None:
-        """Ends it, which ends the workers."""
-        self._control.close()
-        self._process.kill()
-        self._process.wait()
+    async def _serve(self, lanes: Sequence[int]) -> None:
+        """Keeps one worker busy with the images of these lanes, which take turns."""
+        while True:
+            try:
+                worker = await self._start_worker()
+            except (OSError, EOFError):
+                error = f"the decoders' process {self._template.pid} has ended, it is started again"
+                if not self._started.done():
+                    self._started.set_exception(ServeError(f"the decoders do not start ({error}): see the lines above"))
+                log.error("%s", error)
+                await asyncio.sleep(RESTART_SECONDS)
+                continue
+            if not self._started.done():
+                self._started.set_result(None)
+            try:
+                while not worker.ended:
+                    lane = next((lane for lane in lanes if self._lanes[lane]), None)
+                    lanes = (*lanes[1:], lanes[0])
+                    if lane is None:
+                        self._arrived.clear()
+                        await self._arrived.wait()
+                    elif not (image := self._lanes[lane].take()).result.done():
+                        await self._decode(worker, image, lane)
+            finally:
+                worker.close()
+
+    async def _decode(self, worker: _Worker, image: _Image, lane: int) -> None:
+        """Has an image of this lane decoded, which may cost the worker."""
+        loop, begin, seconds = asyncio.get_running_loop(), time.monotonic(), self._limits.decode_seconds
+        job = DecodeJob(image.wanted, self._max_pixels, LANES[lane], image.shape)
+        kills = [loop.call_at(begin + seconds, worker.kill)]
+
+        def caller_has_gone(_: object) -> None:
+            kills.append(loop.call_at(begin + KILL_SECONDS, worker.kill))
+
+        image.result.add_done_callback(caller_has_gone)
+        try:
+            decoded = await worker.run(job, image.content)
+        except (OSError, EOFError):
+            why = ("took longer than its caller waited" if image.result.done() else "ends its decoder"
+                   if time.monotonic() < begin + seconds else
+                   f"takes longer than {seconds:g} s to decode (`decode_seconds`)")
+            decoded = ImageError(f"a picture of {len(image.content)} bytes that {why}")
+            log.warning("a decoder is replaced: client '%s' sent %s", image.request.client, decoded)
+        finally:
+            image.result.remove_done_callback(caller_has_gone)
+            for kill in kills:
+                kill.cancel()
+        if decoded is None:
+            self._add(image, lane + 1)
+        elif not image.result.done():
+            image.request.on_stage("decode_queue", image.since, begin)
+            image.request.on_stage("decode", begin, time.monotonic())
+            image.result.set_result(decoded)
 
 
 class _Worker:
@@ -252,7 +230,7 @@ class _Worker:
         return bool(self._poll.poll(0))
 
     async def start(self) -> None:
-        pid, = PID.unpack(await self._receive(PID.size))
+        pid = int(await self._receive())
         self._process = os.pidfd_open(pid)  # which means this process even when its number means another
 
     async def run(self, job: DecodeJob, content: bytes | memoryview) -> Inputs | ImageError | None:
@@ -260,12 +238,11 @@ class _Worker:
         loop, packed = asyncio.get_running_loop(), pickle.dumps(job)
         await loop.sock_sendall(self._connection, JOB.pack(len(packed), len(content)) + packed)
         await loop.sock_sendall(self._connection, content)
-        outcome, length = ANSWER.unpack(await self._receive(ANSWER.size))
-        sentence = (await self._receive(length)).decode(errors="replace")
-        if outcome == Outcome.DONE:
+        answer = await self._receive()
+        if answer == DONE:
             size = job.wanted.size
             return self._result[:size * size * 3].reshape(size, size, 3).copy()
-        return None if outcome == Outcome.MUCH else ImageError(sentence)
+        return None if answer == MUCH else ImageError(answer.decode(errors="replace"))
 
     def kill(self) -> None:
         """Ends it, and with it the job that it does."""
@@ -279,11 +256,8 @@ class _Worker:
         if self._process is not None:
             os.close(self._process)
 
-    async def _receive(self, length: int) -> bytes:
-        received = b""
-        while len(received) < length:
-            piece = await asyncio.get_running_loop().sock_recv(self._connection, length - len(received))
-            if not piece:
-                raise EOFError
-            received += piece
-        return received
+    async def _receive(self) -> bytes:
+        """The worker's next message: it is shorter than what a socket hands over in one piece."""
+        if message := await asyncio.get_running_loop().sock_recv(self._connection, MESSAGE_BYTES):
+            return message
+        raise EOFError

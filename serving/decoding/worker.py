@@ -17,31 +17,22 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 
 from voc_cls.image_decoder import InputFormat, Inputs, decode, prepare
-from voc_cls.image_header import ImageError, image_header
-from voc_cls.image_work import image_work
+from voc_cls.image_header import ImageError, image_header, image_work
 
 RESULT_BYTES = 1 << 26
 """Size of the memory in which a worker leaves its result; only what is written takes any."""
-JOB, ANSWER, PID = struct.Struct("<IQ"), struct.Struct("<BH"), struct.Struct("<I")
-"""Bytes of the pickled DecodeJob and of the image after it; the outcome and bytes of the sentence after it; a worker's
-first message."""
+JOB = struct.Struct("<IQ")
+"""Bytes of the pickled DecodeJob and of the image after it."""
+DONE, MUCH = b"done", b"much"
+"""What a worker answers, in one message: the pixels are there; the image is more work than the job allows. Else a
+sentence says why the image cannot be decoded. A worker's first message is its process id."""
+MESSAGE_BYTES = 1000
 PR_SET_PDEATHSIG = 1
-
-
-class Outcome(IntEnum):
-    """How a job ended."""
-
-    DONE = 0
-    REFUSED = 1
-    """The image cannot be decoded; a sentence says why."""
-    MUCH = 2
-    """It is more work than the job allows."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +40,10 @@ class DecodeJob:
     """What to do with the bytes that follow."""
 
     wanted: InputFormat
-    max_pixels: int = 0
-    max_passes: int | None = None
+    max_pixels: int
+    max_passes: float
     """Most work that may be begun, see ImageWork.passes."""
-    shape: tuple[int, ...] = ()
+    shape: tuple[int, ...]
     """Of pixels that are decoded already; empty for an image file."""
 
 
@@ -93,24 +84,21 @@ def _work(connection: socket.socket, descriptor: int, memory: int) -> None:
     limit = memory + 1024 * int(Path("/proc/self/status").read_text().partition("VmSize:")[2].split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     result = np.frombuffer(mmap.mmap(descriptor, RESULT_BYTES), np.float32)
-    connection.sendall(PID.pack(os.getpid()))
+    connection.sendall(str(os.getpid()).encode())
     while head := connection.recv(JOB.size, socket.MSG_WAITALL):
         job, content = (connection.recv(size, socket.MSG_WAITALL) for size in JOB.unpack(head))
-        outcome, sentence = Outcome.DONE, ""
         try:
             inputs = _inputs(pickle.loads(job), content)
-            if inputs is None:
-                outcome = Outcome.MUCH
-            else:
+            if inputs is not None:
                 result[:inputs.size] = inputs.ravel()
+            answer = MUCH if inputs is None else DONE
         except ImageError as error:
-            outcome, sentence = Outcome.REFUSED, str(error)
+            answer = str(error).encode(errors="replace")
         except MemoryError:
-            outcome, sentence = Outcome.REFUSED, f"a picture of {len(content)} bytes that needs too much memory"
+            answer = f"a picture of {len(content)} bytes that needs too much memory".encode()
         except Exception as error:  # a decoder that stumbles over an image fails on that image only
-            outcome, sentence = Outcome.REFUSED, f"a picture of {len(content)} bytes that cannot be decoded ({error})"
-        text = sentence.encode(errors="replace")[:1000]
-        connection.sendall(ANSWER.pack(outcome, len(text)) + text)
+            answer = f"a picture of {len(content)} bytes that cannot be decoded ({error})".encode(errors="replace")
+        connection.sendall(answer[:MESSAGE_BYTES])
 
 
 def _inputs(job: DecodeJob, content: bytes) -> Inputs | None:
@@ -118,10 +106,10 @@ def _inputs(job: DecodeJob, content: bytes) -> Inputs | None:
     if job.shape:
         return prepare(np.frombuffer(content, np.uint8).reshape(job.shape), job.wanted)
     header = image_header(content)
-    if job.max_passes is not None and job.max_passes < header.width * header.height:
+    if job.max_passes < header.width * header.height:
         return None  # before the structure is looked at, which takes time too
     work = image_work(content, job.max_pixels)
-    return None if job.max_passes is not None and job.max_passes < work.passes else prepare(decode(work), job.wanted)
+    return None if job.max_passes < work.passes else prepare(decode(work), job.wanted)
 
 
 if __name__ == "__main__":

@@ -163,11 +163,9 @@ class Loader:
 def _input_format(folder: Path, metadata: ModelMetadata) -> InputFormat:
     """What the decoders make of an image for this version; ServeError if they cannot."""
     wanted = InputFormat(metadata.size, metadata.mean, metadata.std or InputFormat.std, metadata.resize)
-    if len(wanted.mean) != 3 or len(wanted.std) != 3 or wanted.resize not in RESIZES or metadata.channels != "RGB":
-        raise ServeError(f"{folder} wants images of {metadata.channels or 'unknown channels'}, resized "
-                         f"'{wanted.resize}', minus {wanted.mean}, which this voc-serve does not make: export the "
-                         "model again with voc-export")
-    if 4 * wanted.size**2 * 3 > RESULT_BYTES:
-        raise ServeError(f"{folder} wants images of {wanted.size} × {wanted.size} pixels, more than this voc-serve "
-                         "makes")
+    if (len(wanted.mean) != 3 or len(wanted.std) != 3 or wanted.resize not in RESIZES or metadata.channels != "RGB"
+            or 4 * wanted.size**2 * 3 > RESULT_BYTES):
+        raise ServeError(f"{folder} wants images of {metadata.channels or 'unknown channels'}, {wanted.size} × "
+                         f"{wanted.size} pixels, resized '{wanted.resize}', minus {wanted.mean}, which this voc-serve "
+                         "does not make: export the model again with voc-export")
     return wanted

@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 COMMANDS = ("voc-train", "voc-eval", "voc-data", "voc-weights", "voc-nets", "voc-predict", "voc-export", "voc-serve")
 PACKAGES = ("voc_cls", "serving", "export")
 SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_decoder",
-          "voc_cls.image_file", "voc_cls.image_header", "voc_cls.image_work", "voc_cls.version"}
+          "voc_cls.image_header", "voc_cls.version"}
 """The small modules that every part may import, the server included; they import nothing heavy."""
 TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.paths", "voc_cls.pickles"}
 DATA = {*TRAINING_SHARED, "voc_cls.data"}

@@ -17,10 +17,8 @@ from tests.fuzzing import Fuzzer, real_pictures
 from tests.pictures import Pixels, encoded, lying, smooth
 from voc_cls.data.preprocessing import Preprocessing, preprocess
 from voc_cls.data.preprocessing import decode as decode_in_graph
-from voc_cls.image_decoder import RESIZES, InputFormat, decode, prepare
-from voc_cls.image_file import decodable
-from voc_cls.image_header import ImageError
-from voc_cls.image_work import image_work
+from voc_cls.image_decoder import RESIZES, InputFormat, decodable, decode, prepare
+from voc_cls.image_header import ImageError, image_work
 from voc_cls.nets.registry import NETS
 
 VGG = NETS["vgg_16"].preprocessing

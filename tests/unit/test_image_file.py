@@ -16,7 +16,7 @@ from voc_cls.data.check import decode_all
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import decode
 from voc_cls.errors import DataError
-from voc_cls.image_file import as_displayed, decodable
+from voc_cls.image_decoder import as_displayed, decodable
 from voc_cls.image_header import ImageError
 from voc_cls.nets.registry import NETS
 

@@ -26,7 +26,7 @@ from voc_cls.data.load import NO_CLASSES, DatasetScan, open_reader
 from voc_cls.data.preprocessing import Preprocessing, decode
 from voc_cls.data.readers.split_scan import shown_classes
 from voc_cls.errors import DataError
-from voc_cls.image_file import decodable
+from voc_cls.image_decoder import decodable
 from voc_cls.image_header import ImageError, image_header
 
 LARGE = 1 << 24

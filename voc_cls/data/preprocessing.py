@@ -1,7 +1,7 @@
 """From the bytes of an image to the input of a network: the same code in training, evaluation and the export.
 
 Every op is TensorFlow's, so the export has this code in its graph and serving cannot deviate from training. Formats
-that the graph does not take are converted before it, by `voc_cls/image_file.py`.
+that the graph does not take are converted before it, by `voc_cls/image_decoder.py`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     import numpy as np  # here, because the registry of networks needs `Preprocessing` alone, in every --help
     import tensorflow as tf
 
-    from voc_cls.image_file import decodable
+    from voc_cls.image_decoder import decodable
 
     content = tf.io.read_file(path)
 
@@ -127,7 +127,7 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 def _png(image_bytes: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
-    from voc_cls.image_file import LEAST_BRIGHT
+    from voc_cls.image_decoder import LEAST_BRIGHT
 
     pixels = tf.io.decode_png(image_bytes, channels=4)
     colours, alpha = pixels[..., :3], pixels[..., 3:]

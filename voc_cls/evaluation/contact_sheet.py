@@ -13,7 +13,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.data.figure_text import FigureText, save_figure
 from voc_cls.errors import DataError
 from voc_cls.evaluation.predictions import Floats
-from voc_cls.image_file import as_displayed
+from voc_cls.image_decoder import as_displayed
 from voc_cls.image_header import ImageError
 from voc_cls.prediction import Prediction
 

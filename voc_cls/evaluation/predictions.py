@@ -18,7 +18,7 @@ from scipy.special import expit, log_softmax, softmax
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import UsageError
 from voc_cls.files import write_csv
-from voc_cls.image_file import as_displayed
+from voc_cls.image_decoder import as_displayed
 from voc_cls.prediction import Prediction
 
 Floats = npt.NDArray[np.floating[Any]]

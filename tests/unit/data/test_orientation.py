@@ -12,7 +12,7 @@ import tensorflow as tf
 from tests.pictures import encoded, exif, lying, segment, smooth
 from voc_cls.data.orientation import jpeg_exif, orientation, png_exif
 from voc_cls.data.preprocessing import decode_file
-from voc_cls.image_file import as_displayed
+from voc_cls.image_decoder import as_displayed
 from voc_cls.image_header import ImageError, image_header
 from voc_cls.nets.registry import NETS
 
