@@ -6,7 +6,7 @@ REFERENCE := voc_cls voc_cls.client voc_cls.errors voc_cls.data.dataset voc_cls.
   voc_cls.training.trained_run voc_cls.evaluation.predictions voc_cls.evaluation.report.page
 
 # files in the order of tests/conftest.py, not by their number of tests
-IN_THREE := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast endurance exercises check reference proto image image-test clean
@@ -28,11 +28,11 @@ install: $(INSTALLED)  ## Make .venv with everything, versions pinned
 demo: $(INSTALLED)  ## Everything on generated images: train, evaluate, export, serve, predict
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
-test: $(INSTALLED)  ## The full test suite, in three processes: many tests wait more than they compute
-	$(BIN)/python -m pytest $(IN_THREE)
+test: $(INSTALLED)  ## The full test suite, in two processes
+	$(BIN)/python -m pytest $(IN_TWO)
 
 test-fast: $(INSTALLED)  ## The quick tests, to run before each commit (a minute and a half at most)
-	$(BIN)/python -m pytest $(IN_THREE) -m "not slow" tests/unit
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" tests/unit
 
 exercises: $(INSTALLED)  ## Run the commands of every file in configs/, on a few images (half an hour)
 	$(BIN)/python -m pytest tests/exercises

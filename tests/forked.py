@@ -28,7 +28,7 @@ FORKS_OF: Any = forkserver._forkserver  # type: ignore[attr-defined]
 HERE = Path(__file__).parent.parent
 
 
-def _start_forking() -> None:
+def start_forking() -> None:
     """Starts that process, in this project's folder: elsewhere `tests` can be another package's, and stays so."""
     with contextlib.chdir(HERE):
         FORKS_OF.ensure_running()
@@ -38,7 +38,7 @@ class ForkedProcess:
     """What commands and their tests use of subprocess.Popen."""
 
     def __init__(self, target: Callable[..., None], *args: Any) -> None:
-        _start_forking()
+        start_forking()
         self._process = FORKS.Process(target=target, args=args)
         self._process.start()
         self._lock = threading.Lock()  # multiprocessing reads an exit code once

@@ -14,13 +14,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.forked import FORKS_OF, Descriptor, ForkedProcess, become
+from tests.forked import FORKS_OF, Descriptor, ForkedProcess, become, start_forking
 
 
 def start_server(arguments: Sequence[str], output: Path, errors: Path,
                  pipes: tuple[int, int] | None = None) -> ForkedProcess:
     """`voc-serve` with these arguments, writing to these files, or to pipes that are open here."""
-    FORKS_OF.ensure_running()
+    start_forking()
     streams = tuple(map(Descriptor, pipes)) if pipes else (str(output), str(errors))
     return ForkedProcess(_run_server, ["voc-serve", *arguments], str(output), streams, dict(os.environ),
                          FORKS_OF._forkserver_address)

@@ -285,8 +285,8 @@ def test_a_reload_that_cannot_be_done_changes_nothing(models: ServedModels, root
                        "second": config("second", root / "second")})
     assert error.value.code().name == code
     assert message in error.value.details()
-    assert "reload for 127.0.0.1 by /tensorflow.serving.ModelService/HandleReloadConfigRequest refused" in (
-        models.server.errors.read_text())
+    until(lambda: "reload for 127.0.0.1 by /tensorflow.serving.ModelService/HandleReloadConfigRequest refused" in (
+        models.server.errors.read_text()))  # a thread writes the log
     assert (models.states("first"), models.states("second")) == ({1: "AVAILABLE"}, {1: "AVAILABLE"})
     assert models.classify("first", version_label="stable") == 1
     assert models.refused("new")[0] is grpc.StatusCode.NOT_FOUND
