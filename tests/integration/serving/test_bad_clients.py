@@ -245,11 +245,12 @@ def test_thousands_of_idle_connections_cost_the_others_nothing(server: Server) -
         for _ in range(IDLE):
             clients.enter_context(connected(server.address, PREFACE, settings()))
             clients.enter_context(connected(server.http))
-        until(lambda: server.condition().files >= before.files + 2 * IDLE, 20)
+        # a connection of the call above may have been closing when the files were counted
+        until(lambda: server.condition().files >= before.files + 2 * IDLE - 4, 60)
         for _ in range(3):
             assert_answers(server)
         held = server.condition()
-    until(lambda: server.condition().files <= before.files + 4, 20)
+    until(lambda: server.condition().files <= before.files + 4, 60)
     print(f"{2 * IDLE} idle connections: {(held.memory - before.memory) / 2 / IDLE / 1024:.0f} KiB each")
     assert held.memory < before.memory + 2 * IDLE * 100 * 1024
     assert server.condition().memory < held.memory + 10 * 2**20
