@@ -69,6 +69,8 @@ class Connection:
 
     def begin(self) -> None:
         """Another call or stream waits for a message: if it is the first, what came before does not count."""
+        if not self.arrivals and self.descriptor == UNKNOWN:
+            self.descriptor = None  # the connection may be another one by now, from the same port
         if not self.arrivals and self.received + (self.base or 0):
             self.base = None
             if self.descriptor is not None:
@@ -106,7 +108,12 @@ class Arrival:
     def end(self, why: Callable[[], StatusError]) -> None:
         """Has an error raised where it is waited for."""
         self.why = why
-        self.timer.reschedule(asyncio.get_running_loop().time())
+        self.expire(asyncio.get_running_loop().time())
+
+    def expire(self, moment: float | None) -> None:
+        """Sets when it has waited too long, unless it has: its end is on the way then."""
+        if not self.timer.expired():
+            self.timer.reschedule(moment)
 
 
 @dataclass
@@ -186,7 +193,7 @@ class Arrivals:
 
     def turn(self, arrival: Arrival, seconds: float | None) -> None:
         """The caller of a stream may be silent for `seconds` from now on; None: it is the server's turn."""
-        arrival.timer.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+        arrival.expire(None if seconds is None else asyncio.get_running_loop().time() + seconds)
         self.idle += (seconds is not None) - arrival.idle
         arrival.idle = seconds is not None
 

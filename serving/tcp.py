@@ -27,20 +27,24 @@ def connections() -> dict[Peer, int]:
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError), _borrowed(int(name)) as connection:
-            peer = connection.getpeername()
-            if isinstance(peer, tuple):
-                found[_peer(peer[0], peer[1])] = int(name)
+            if (peer := _other_end(connection)) is not None:
+                found[peer] = int(name)
     return found
 
 
 def bytes_received(descriptor: int, peer: Peer) -> int | None:
     """Since the connection began; None if the descriptor is no longer that of a connection with `peer`."""
     with contextlib.suppress(OSError, struct.error), _borrowed(descriptor) as connection:
-        host, port = connection.getpeername()[:2]
-        if _peer(host, port) == peer:
+        if _other_end(connection) == peer:
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED.size)
             return int(BYTES_RECEIVED.unpack(info)[0])
     return None
+
+
+def _other_end(connection: socket.socket) -> Peer | None:
+    """None for sockets that are not TCP's: a descriptor may mean another than a moment ago."""
+    address = connection.getpeername()
+    return _peer(address[0], address[1]) if isinstance(address, tuple) and isinstance(address[0], str) else None
 
 
 def _peer(host: str, port: int) -> Peer:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from serving import arrivals as module
-from serving.arrivals import Arrivals
+from serving.arrivals import UNKNOWN, Arrivals, Connection
 from serving.errors import DeadlineExceeded, ResourceExhausted, StatusError, Unavailable
 from serving.request_context import RequestContext
+from serving.tcp import bytes_received, connections
 
 MEBIBYTE = 2**20
 Ended = dict[str, StatusError]
@@ -115,3 +117,31 @@ def test_an_idle_stream_is_ended_and_its_turn_begins_anew_with_an_answer() -> No
 
     ended = outcome(MEBIBYTE, ("one", "a", 0), then=answer, seconds=0.1, is_stream=True)
     assert "idle for 0.1 s (`stream_idle_seconds`)" in str(ended["one"])
+
+
+def test_an_answer_at_the_very_moment_of_the_end_does_not_hinder_it() -> None:
+    async def end(arrivals: Arrivals) -> None:
+        (arrival,) = arrivals._open
+        arrival.end(lambda: Unavailable("others need the place"))
+        await asyncio.sleep(0)
+        arrivals.turn(arrival, 60)
+        await asyncio.sleep(0.01)
+
+    assert list(outcome(MEBIBYTE, ("one", "a", 0), then=end, is_stream=True)) == ["one"]
+
+
+def test_a_connection_from_the_port_of_one_that_has_ended_is_looked_for_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        ours, peer = listener.accept()
+        with ours:
+            connection = Connection(peer, descriptor=UNKNOWN)
+            connection.begin()
+            assert connection.descriptor is None
+            client.sendall(b"1234")
+            assert (connections()[peer], bytes_received(ours.fileno(), peer)) == (ours.fileno(), 4)
+
+
+def test_a_descriptor_that_is_another_socket_by_now_is_no_connection() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert bytes_received(one.fileno(), ("127.0.0.1", 1)) is None
