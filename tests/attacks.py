@@ -37,8 +37,8 @@ def many_scans(side: int = 7900, scans: int = 500, mode: str = "L") -> bytes:
 
 
 def costly() -> bytes:
-    """A progressive JPEG of 62 megapixels that no rule refuses: two seconds of work."""
-    return many_scans(7900, 12, "RGB")
+    """A WebP of 62 megapixels in 38 bytes that no rule refuses: 1.3 s of work on a quiet core."""
+    return saved(flat(7900, "RGB"), "WEBP", lossless=True, method=0)
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:

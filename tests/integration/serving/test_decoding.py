@@ -21,7 +21,7 @@ from tests.integration.serving.tiny_model import LABELS
 from tests.pictures import encoded, lying, smooth
 from voc_cls.v1 import classifier_pb2
 
-LIMIT = 1.0
+LIMIT = 0.5
 """Seconds that an image may take on the server of these tests."""
 
 
@@ -135,7 +135,7 @@ def test_a_deadline_ends_the_decoding_too(limited: Server) -> None:
     before = limited.metric("voc_serve_pictures_dropped_total", model="tiny", reason="expired")
     workers = all_three(limited)
     with pytest.raises(grpc.RpcError) as error:
-        ask(stub, content, timeout=0.5)
+        ask(stub, content, timeout=LIMIT / 2)
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     until(lambda: set(workers) != set(*decoders(limited).values()), 5)  # the one that decoded it is gone
     assert limited.metric("voc_serve_pictures_dropped_total", model="tiny", reason="expired") == before + 1
