@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +27,7 @@ class VersionPolicy:
     numbers: tuple[int, ...] = ()
     """Ascending; for `specific` only."""
 
-    def wanted(self, on_disk: Sequence[int]) -> tuple[int, ...]:
+    def wanted(self, on_disk: Iterable[int]) -> tuple[int, ...]:
         """The versions to serve of those on disk, ascending. Specific ones that are missing are not in it."""
         ascending = tuple(sorted(on_disk))
         if self.kind == "latest":

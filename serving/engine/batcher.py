@@ -32,15 +32,17 @@ Item = TypeVar("Item")
 
 LOST = "the engine of this version has ended and does not come back here: try again, or ask another server"
 POISON = "the engine ended twice while it computed this picture, so it is not computed again"
-PING_SECONDS = 5.0
+PING_SECONDS = 1.0
 """An engine without work is asked so often whether it is there."""
 CLOSED = "this version is no longer served: try again, or ask another server"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _QueuedImage:
     inputs: Inputs
     request: RequestContext
+    suspect: bool = False
+    """Whether its batch has failed, or was lost; so it is computed alone."""
     since: float = field(default_factory=time.monotonic)
     result: asyncio.Future[Scores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -70,17 +72,17 @@ class Batcher:
         """Images computed, in how many batches, and in the largest of them."""
         self.dropped = 0
         """Images that were not computed: their caller had gone, or their deadline had passed."""
+        self.on_lost: Callable[[], object] = lambda: None
+        """Called when the engine is lost; images then wait until `resume`."""
         self._predict = predict
         self._timeout = timeout
         self._on_batch, self._on_drop = on_batch, on_drop
         self._closing = self._last = False
-        self._running, self._paused = asyncio.Event(), asyncio.Event()
+        self._running = asyncio.Event()
         self._running.set()
-        self._suspects: deque[_QueuedImage] = deque()
-        """Of batches that failed or were lost."""
         self._queue: FairQueue[_QueuedImage] = FairQueue()
+        self._suspects: FairQueue[_QueuedImage] = FairQueue()
         self._arrived = asyncio.Event()
-        self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._task = asyncio.get_running_loop().create_task(self._serve(), context=Context())  # of no call
 
@@ -96,24 +98,14 @@ class Batcher:
         for image in queued:
             self._queue.add(request.client, request.id, image)
         self._arrived.set()
-        if len(self._queue) >= self.sizes[-1]:
-            self._full.set()
         try:
             return await asyncio.gather(*(image.result for image in queued))
         finally:  # however the wait ended, these images need not be computed any more
             for image in queued:
                 image.result.cancel()
 
-    async def pause(self) -> None:
-        """Returns once the engine is not used; images wait until `resume`."""
-        self._running.clear()
-        self._arrived.set()
-        await self._paused.wait()
-
     def resume(self) -> None:
         """The engine is there again."""
-        self._paused.clear()
-        self._arrived.set()
         self._running.set()
 
     def expect_no_other(self) -> None:
@@ -127,25 +119,23 @@ class Batcher:
         self._closing = True
         self._running.set()
         self._arrived.set()
-        self._full.set()
         await self._task
         self._fail_waiting()
         self._thread.shutdown(wait=False)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        while not self._closing:
-            if not self._running.is_set():
-                self._paused.set()
-                await self._running.wait()
-                continue
-            if not self._arrived.is_set():
+        while True:
+            if not (self._queue or self._suspects or self._closing):
+                self._arrived.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), PING_SECONDS)
             await self._fill()
-            batch, again = self._take() if self._running.is_set() else ([], False)
-            if not batch and (self._arrived.is_set() or not self._running.is_set()):
-                self._arrived.clear()
+            await self._running.wait()
+            if self._closing:
+                return
+            batch = self._take()
+            if not batch and self._arrived.is_set():
                 continue
             begin = time.monotonic()  # without a batch: is the engine there?
             try:
@@ -153,59 +143,59 @@ class Batcher:
             except EngineLost as error:
                 log.error("a batch of %d is lost: %s", len(batch), error)
                 self._running.clear()
-                self._repeat(batch, again, Internal(POISON))
+                self._repeat(batch, Internal(POISON))
                 if self._last:
                     self._fail_waiting()
-                continue
+                self.on_lost()
             except Exception as error:
                 log.exception("the engine failed on a batch of %d", len(batch))
-                self._repeat(batch, len(batch) == 1, error)
-                continue
-            if scores is None:
-                continue
-            end = time.monotonic()
-            self._on_batch(len(batch), end - begin)
-            for row, image in enumerate(batch):
-                image.request.on_stage("queue", image.since, begin)
-                image.request.on_stage("engine", begin, end)
-                if not image.result.done():
-                    image.result.set_result(scores[row:row + 1])
+                self._repeat(batch, error)
+            else:
+                if scores is not None:
+                    self._answer(batch, scores, begin)
+
+    def _answer(self, batch: Sequence[_QueuedImage], scores: Scores, begin: float) -> None:
+        end = time.monotonic()
+        self._on_batch(len(batch), end - begin)
+        for row, image in enumerate(batch):
+            image.request.on_stage("queue", image.since, begin)
+            image.request.on_stage("engine", begin, end)
+            if not image.result.done():
+                image.result.set_result(scores[row:row + 1])
 
     async def _fill(self) -> None:
         """Waits up to the timeout for a full batch, counted from the arrival of its first image."""
-        if not self._timeout or not self._queue or self._closing:
-            return
-        left = min(image.since for image in self._queue) + self._timeout - time.monotonic()
-        if len(self._queue) < self.sizes[-1] and left > 0:
-            self._full.clear()
+        while self._timeout and 0 < len(self._queue) < self.sizes[-1] and not self._closing:
+            left = min(image.since for image in self._queue) + self._timeout - time.monotonic()
+            if left <= 0:
+                return
+            self._arrived.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), left)
+                await asyncio.wait_for(self._arrived.wait(), left)
 
-    def _repeat(self, batch: Sequence[_QueuedImage], again: bool, error: Exception) -> None:
-        """Has the images of a batch that went wrong computed alone; `again`: this one was, so it fails."""
-        if again:
-            _fail(batch, error)
-        else:
-            self._suspects.extend(batch)
+    def _repeat(self, batch: Sequence[_QueuedImage], error: Exception) -> None:
+        """Has the images of a batch that went wrong computed alone; one that was fails."""
+        _fail(filter(lambda image: image.suspect, batch), error)
+        for image in batch:
+            if not image.suspect:
+                image.suspect = True
+                self._suspects.add(image.request.client, image.request.id, image)
 
     def _fail_waiting(self) -> None:
         _fail([*self._queue, *self._suspects], Unavailable(CLOSED if self._closing else LOST, 1))
 
-    def _take(self) -> tuple[list[_QueuedImage], bool]:
-        """The next batch, and whether it is an image that is computed again.
-
-        As many of the images still wanted as fill the largest possible size.
-        """
+    def _take(self) -> list[_QueuedImage]:
+        """The next batch: as many of the images still wanted as fill the largest possible size, or one suspect."""
         self._drop()
         if self._suspects:
-            return [self._suspects.popleft()], True
+            return [self._suspects.take()]
         size = max((size for size in self.sizes if size <= len(self._queue)), default=0)
         batch = [self._queue.take() for _ in range(size)]
         if batch:
             self.batches += 1
             self.images += size
             self.largest = max(self.largest, size)
-        return batch, False
+        return batch
 
     def _drop(self) -> None:
         """Removes the images whose deadline has passed or whose caller has gone."""
@@ -217,8 +207,7 @@ class Batcher:
         def unwanted(image: _QueuedImage) -> bool:
             return image.result.done() or expired(image)
 
-        dropped = self._queue.remove(unwanted) + list(filter(unwanted, self._suspects))
-        self._suspects = deque(image for image in self._suspects if not unwanted(image))
+        dropped = self._queue.remove(unwanted) + self._suspects.remove(unwanted)
         _fail(dropped, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))
         self.dropped += len(dropped)

@@ -5,15 +5,13 @@ Batches are handed over through shared memory, everything else through a socket.
 
 from __future__ import annotations
 
-import asyncio
 import mmap
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextvars import Context
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -76,23 +74,6 @@ class LoadRequest:
         return self.batch_sizes[-1], self.image_size, self.image_size, 3
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A worker's answer once the version is loaded and warmed up."""
-
-    description: str
-    """Library, device, precision and threads."""
-    warm_up_seconds: tuple[float, ...]
-    """For each batch size, how long its first batch took."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a worker could not load its version, or could not compute a batch."""
-
-    reason: str
-
-
 class EngineProcess:
     """Starts the worker's process, computes batches in it and ends it. The methods block.
 
@@ -114,6 +95,10 @@ class EngineProcess:
         self.request = request
         self.hung = False
         """Whether it was killed because it did not answer."""
+        self.description = "loading"
+        """Then library, device, precision and threads."""
+        self.warm_up_seconds: tuple[float, ...] = ()
+        """For each batch size, how long its first batch took, once it is loaded."""
         self._batch_seconds: dict[int, float] = {}
         """By size of the batch, how long the fastest took."""
         memory = os.memfd_create("voc-serve-batch")
@@ -128,58 +113,31 @@ class EngineProcess:
         self._connection = Connection(server_end.detach())
         self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
         os.close(memory)
-        self._loaded: Loaded | None = None
         self._send(request)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def warm_up_seconds(self) -> tuple[float, ...]:
-        return self._loaded.warm_up_seconds if self._loaded else ()
-
-    @property
-    def description(self) -> str:
-        return self._loaded.description if self._loaded else "loading"
-
-    def on_end(self, listener: Callable[[], object]) -> None:
-        """Has `listener` called in the running event loop when the process ends."""
-        descriptor = os.pidfd_open(self.pid)
-        loop = asyncio.get_running_loop()
-
-        def ended() -> None:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-            listener()
-
-        Context().run(loop.add_reader, descriptor, ended)  # not about the call, if any, that had it loaded
-
-    def wait_until_loaded(self) -> Loaded:
+    def wait_until_loaded(self) -> None:
         """Waits until the version is loaded and every batch size warmed up. Raises ServeError."""
         try:
-            answer: Loaded | Failure = self._receive(LOAD * (self._timeout or BATCH_SECONDS))
+            self.description, self.warm_up_seconds = self._receive(LOAD * (self._timeout or BATCH_SECONDS))
         except EngineLost as error:
             raise ServeError(f"{self.request.version_folder} cannot be loaded: {error}") from error
-        if isinstance(answer, Failure):
-            raise ServeError(answer.reason)
-        self._loaded = answer
-        self._batch_seconds = dict(zip(self.request.batch_sizes, answer.warm_up_seconds, strict=True))
-        return answer
+        self._batch_seconds = dict(zip(self.request.batch_sizes, self.warm_up_seconds, strict=True))
 
     def predict(self, inputs: Sequence[Inputs]) -> Scores | None:
         """Images, each float32 [size, size, 3], through the network; none: only whether the engine answers.
 
-        From one thread only. Raises EngineLost.
+        From one thread only. Raises EngineLost, or RuntimeError if the network cannot compute them.
         """
         size, begin = len(inputs), time.monotonic()
         if inputs:
             np.stack(inputs, out=self._shared[:size])
         self._send(size)
         usual = self._batch_seconds.get(size, 0)
-        answer: Scores | Failure | None = self._receive(self._timeout or max(BATCH_SECONDS, SLOWER * usual))
-        if isinstance(answer, Failure):
-            raise RuntimeError(answer.reason)
+        answer: Scores | None = self._receive(self._timeout or max(BATCH_SECONDS, SLOWER * usual))
         self._batch_seconds[size] = min(usual, time.monotonic() - begin)
         return answer
 
@@ -188,7 +146,7 @@ class EngineProcess:
 
     def close(self) -> None:
         """Closes the socket and waits for the process to end; one that is still loading is killed."""
-        if self._loaded is None:
+        if not self.warm_up_seconds:
             self._process.kill()  # before the socket is closed: a thread may be waiting for an answer
             self._process.wait()
         self._connection.close()
@@ -205,7 +163,7 @@ class EngineProcess:
             raise EngineLost(self._end()) from None
 
     def _receive(self, limit: float) -> Any:
-        """The engine's next message. Kills an engine that sends none for `limit` seconds.
+        """The engine's next message, raised if it is an error. Kills an engine that sends none for `limit` seconds.
 
         Of an engine that computes, its processor time counts, divided by its threads: on a busy machine it gets less.
         Of a time in which this process stood still, as the engine then did, at most two looks count.
@@ -223,9 +181,12 @@ class EngineProcess:
                     self.hung = True
                     self.kill()
                     raise EngineLost(f"its engine's process {self.pid} did not answer for {silent:.0f} s and is killed")
-            return self._connection.recv()
+            message = self._connection.recv()
         except (EOFError, OSError):
             raise EngineLost(self._end()) from None
+        if isinstance(message, Exception):
+            raise message
+        return message
 
     def _processor_seconds(self) -> float:
         """User and system time of the process, seconds (proc_pid_stat(5)); 0 if it has ended."""

@@ -12,47 +12,47 @@ import mmap
 import os
 import signal
 import sys
-import threading
 import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.engine.process import Failure, Inputs, Loaded, LoadRequest
+from serving.engine.process import Inputs, LoadRequest
 from serving.errors import ServeError
 from voc_cls.console import import_tensorflow
 
 if TYPE_CHECKING:
     from serving.engine.tensorflow import TensorFlowNetwork
 
-PARENT_INTERVAL = 1.0
-"""Seconds between two checks that the server still exists."""
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal with which a process ends when the one that started it has ended."""
 
 
 def main(connection: Connection, memory: int) -> None:
     """Loads a version, then computes batches until the server closes the connection.
 
     Args:
-        connection: receives a LoadRequest, answers Loaded or Failure; then receives numbers of images in the shared
-            memory, answers Scores or Failure, and to 0 None.
+        connection: receives a LoadRequest, answers with the network's description and the seconds of the first batch
+            of each size; then receives numbers of images in the shared memory, answers Scores, and to 0 None. An
+            exception is an answer too.
         memory: file descriptor of the shared memory.
     """
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides what to do
-    threading.Thread(target=_end_with_server, args=(os.getppid(),), daemon=True).start()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # even in the middle of a batch
     request: LoadRequest = connection.recv()
     try:
         shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
-        network, loaded = _load(request, shared)
+        network, seconds = _load(request, shared)
     except ServeError as error:
-        connection.send(Failure(str(error)))
+        connection.send(error)
         return
     except MemoryError:
-        connection.send(Failure(f"{request.version_folder} does not fit into memory"))
+        connection.send(ServeError(f"{request.version_folder} does not fit into memory"))
         return
-    connection.send(loaded)
+    connection.send((network.description, seconds))
     while True:
         try:
             images = connection.recv()
@@ -61,11 +61,11 @@ def main(connection: Connection, memory: int) -> None:
         try:
             connection.send(network.predict(shared[:images]) if images else None)
         except Exception as error:
-            connection.send(Failure(f"{type(error).__name__}: {error}"))
+            connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, Loaded]:
-    """The network, after one batch of each size: TensorFlow optimises its graph for every size."""
+def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, tuple[float, ...]]:
+    """The network, and how long the first batch of each size took: TensorFlow optimises its graph for every size."""
     import_tensorflow()
     from serving.engine.tensorflow import TensorFlowNetwork, start_threads
 
@@ -86,20 +86,13 @@ def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, Load
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it: returns freed memory to the system
     if trim is not None:
         trim(0)
-    return network, Loaded(network.description, tuple(seconds))
+    return network, tuple(seconds)
 
 
 def _use_cores(cores: set[int]) -> None:
     """Lets every thread of this process run on all of `cores`; threads keep the affinity they were started with."""
     for thread in os.listdir("/proc/self/task"):
         os.sched_setaffinity(int(thread), cores)
-
-
-def _end_with_server(parent: int) -> None:
-    """Ends this process when the server has been killed, even in the middle of a batch."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_INTERVAL)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from math import inf
 from pathlib import Path
 
 from serving.config.models import ModelSettings
 from serving.engine.process import EngineLost
 from serving.errors import FailedPrecondition, ModelError, NotFound, ServeError, Unavailable
-from serving.models.servable import Servable
+from serving.models.servable import Loader, Servable
 from serving.models.version_folders import VersionFolders, check_versions
 from serving.security.sanitize import printable, without_paths
-from serving.telemetry.metrics import Metrics
+from serving.telemetry.metrics import LossReason
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +37,19 @@ class VersionState(IntEnum):
     END = 50
 
 
-@dataclass
+@dataclass(eq=False)
 class Version:
     """A version that the server has, wants, or could not load."""
 
+    number: int
+    folder: Path
     state: VersionState = VersionState.START
     error: str = ""
     """Why it could not be loaded, or why it is being loaded again."""
-    reason: str = ""
-    """The same for callers, without the server's paths."""
     labels: tuple[str, ...] = ()
     """Names by which callers may ask for it."""
-    folder: Path | None = None
-    """Where it was loaded from."""
+    kept: bool = False
+    """Whether only its labels keep it in memory."""
     servable: Servable | None = None
     """While it is AVAILABLE or UNLOADING, and until one whose engine has ended is closed."""
     users: int = 0
@@ -67,36 +68,40 @@ class Version:
         return self.state is VersionState.END and bool(self.error)
 
     @property
+    def reason(self) -> str:
+        """`error` for callers, without the server's paths."""
+        return without_paths(self.error, self.folder, f"version {self.number}")
+
+    @property
     def status(self) -> dict[str, str]:
         """StatusProto of TensorFlow Serving: UNKNOWN, with the error, for a version that could not be loaded."""
         return {"error_code": "UNKNOWN" if self.failed else "OK", "error_message": self.reason if self.failed else ""}
 
 
-Load = Callable[[str, int, Path, Servable | None], Awaitable[Servable]]
-"""(model, version, its folder, the version if only its engine has ended) → servable; ServeError."""
-
-
 class Model:
     """A model by its name. ModelRegistry runs only one method that changes versions at a time."""
 
-    def __init__(self, settings: ModelSettings, load: Load, on_change: Callable[[], None],
-                 metrics: Metrics) -> None:
+    def __init__(self, settings: ModelSettings, loader: Loader, answering: Callable[[], bool],
+                 on_change: Callable[[], None], before: Model | None = None) -> None:
+        """
+        Args:
+            settings: its name, and which of its versions are served.
+            loader: loads them.
+            answering: whether any model of the server has a version that answers calls.
+            on_change: called whenever a version has changed its state.
+            before: what this model is to replace. Until it does, both have the versions that are loaded already.
+        """
         self.settings = settings
         self.versions: dict[int, Version] = {}
+        if before is not None and before.settings.folder.resolve() == settings.folder.resolve():
+            self.versions = {number: version for number, version in before.versions.items()
+                             if version.servable is not None}
         self._folders = VersionFolders(settings.folder)
-        self._load = load
-        self._on_change = on_change
-        self._metrics = metrics
+        self._loader, self._answering, self._on_change = loader, answering, on_change
         self.unloaded = False
         """Whether a caller has taken it out of service, until it is loaded again."""
-        self.problem = ""
+        self._problem = ""
         """Why its folder could not be read at the last look; else empty."""
-        self._coming: ModelSettings | None = None
-        """What `prepare` loads versions for."""
-        self._unseen: frozenset[int] = frozenset()
-        """Versions that `prepare` loads: a call that names none does not get them yet."""
-        self._told: set[int] = set()
-        """Versions of which the log says that only their label keeps them."""
 
     @property
     def available(self) -> list[int]:
@@ -146,137 +151,167 @@ class Model:
                 raise NotFound(f"model '{name}' has no version with the label '{printable(label)}'; its labels: "
                                f"{labels}")
             version = self.settings.labels[label]
-            if version not in self.versions:
-                raise NotFound(f"model '{name}' has no version {version}, which the label '{label}' stands for; this "
-                               f"server has {existing}")
-            return version
-        if version is None:
+        elif version is None:
             # the highest that answers; else one that will, so that its caller learns when; else one that failed
             best = max(self.versions, default=None, key=lambda number: (
-                number in self.available and number not in self._unseen, not self.versions[number].failed, number))
+                number in self.available, not self.versions[number].failed, number))
             if best is None:
                 raise Unavailable(f"model '{name}' is not ready yet: try again in a moment", 1)
             return best
         if version not in self.versions:
-            raise NotFound(f"model '{name}' has no version {version}; this server has {existing}")
+            meaning = f", which the label '{label}' stands for" if label else ""
+            raise NotFound(f"model '{name}' has no version {version}{meaning}; this server has {existing}")
         return version
 
-    async def prepare(self, settings: ModelSettings) -> None:
-        """Loads what other settings want, beside what is served; then `adopt` or `abandon` follows.
+    async def prepare(self) -> None:
+        """Loads what its settings want, and unloads nothing: `load_wanted` follows, or `unload`.
 
-        Raises ModelError if these settings name what is not there, or could not be loaded.
+        Folders count as complete. Raises ModelError if the settings name what is not there or cannot be loaded, or
+        none of the versions that they want can be.
         """
-        self._coming = settings
-        await self._look(settled=True)
-        if self.problem:
-            raise ModelError(self.problem, without_paths(self.problem, settings.folder, f"of model '{settings.name}'"))
-        check_versions(settings, self._folders.on_disk)
-        self._unseen = frozenset(self._folders.loadable).difference(self.available)
-        await self.load_wanted()
-        self.check(settings)
+        name, labels, policy = self.settings.name, self.settings.labels, self.settings.policy
+        try:
+            await self._folders.look(settled=True)
+        except (ServeError, OSError) as error:
+            reason = without_paths(str(error), self.settings.folder, f"of model '{name}'")
+            raise ModelError(str(error), reason) from error
+        check_versions(self.settings, self._folders.versions)
+        await self._load_missing()
+        for label, number in labels.items():
+            if number not in self.available:
+                which = f"model '{name}': the label '{label}' is version {number}, which is not available: "
+                raise ModelError(which + self.versions[number].error, which + self.versions[number].reason)
+        if not policy.wanted(self.available):
+            newest = self.versions[max(policy.wanted(self._folders.versions))]
+            raise ModelError(newest.error, f"model '{name}': {newest.reason}")
 
-    def adopt(self) -> None:
-        """The prepared settings are those of the model from now on; `load_wanted` unloads what they do not want."""
-        if self._coming is not None:
-            self.settings, self.unloaded = self._coming, False
-        self.abandon()
-        self._told.clear()
-
-    def abandon(self) -> None:
-        """The prepared settings are forgotten; `load_wanted` unloads what only they wanted."""
-        self._coming, self._unseen = None, frozenset()
-
-    def check(self, settings: ModelSettings) -> None:
-        """ModelError unless a version that the settings want answers, and those of all labels."""
-        for label, number in settings.labels.items():
-            version = self.versions.get(number, Version())
-            if version.state is not VersionState.AVAILABLE:
-                which = f"model '{settings.name}': the label '{label}' is version {number}, which is not available: "
-                raise ModelError(which + (version.error or "not on disk"), which + (version.reason or "not on disk"))
-        if not settings.policy.wanted(self.available):
-            errors = [version for number, version in sorted(self.versions.items(), reverse=True)
-                      if version.error and settings.policy.wanted([number])]
-            if errors:
-                raise ModelError(errors[0].error, f"model '{settings.name}': {errors[0].reason}")
-            raise ModelError(self.problem or f"model '{settings.name}': none of its versions on disk is wanted "
-                                             f"({settings.policy}): see `versions`")
-
-    async def follow(self, settled: bool) -> None:
+    async def follow(self) -> None:
         """Loads and unloads versions until those in memory are the ones on disk that the policy wants.
 
         A new version is loaded before the one that it replaces is unloaded, and one that cannot be loaded replaces
-        none. `settled`: folders that were not there before count as complete; else a folder must be unchanged since
-        the last look, as it may still be being copied.
+        none. A folder must be unchanged since the last look, as it may still be being copied.
         """
-        await self._look(settled)
-        if not self.problem:
-            await self.load_wanted()
-
-    async def _look(self, settled: bool) -> None:
         problem = ""
         try:
-            await self._folders.look(settled)
+            await self._folders.look(settled=False)
         except (ServeError, OSError) as error:
             problem = str(error)
-            if problem != self.problem:  # once, not at every look
+            if problem != self._problem:  # once, not at every look
                 log.error("model %s: %s; its versions in memory stay", self.settings.name, problem)
-        self.problem = problem
+        self._problem = problem
+        if not problem:
+            await self.load_wanted()
 
     async def load_wanted(self) -> None:
         """What `follow` does, by the folders as they were at the last look."""
+        wanted = await self._load_missing()
+        replaced = bool(wanted) and all(version.state is VersionState.AVAILABLE for version in wanted)
+        by_policy = self.settings.policy.wanted(self._folders.loadable)
+        for number, version in list(self.versions.items()):
+            version.labels = tuple(label for label, labelled in self.settings.labels.items() if labelled == number)
+            kept = bool(version.labels) and number not in by_policy and version.state is VersionState.AVAILABLE
+            if kept and not version.kept:
+                log.warning("model %s, version %d: %s, but stays in memory, as it has a label; a start would refuse "
+                            "that: move the label", self.settings.name, number, "`versions` no longer wants it"
+                            if number in self._folders.versions else "it is no longer on disk")
+            version.kept = kept
+            if version in wanted or kept:
+                continue
+            if version.servable is None:
+                if number in self._folders.loadable or number not in self._folders.versions:
+                    del self.versions[number]
+            elif replaced or version.state is VersionState.START:  # whose engine has ended
+                await self._unload(version)
+
+    async def unload(self, needed: Collection[Version] = ()) -> None:
+        """Unloads all versions but those that another model needs."""
+        for version in list(self.versions.values()):
+            if version not in needed:
+                await self._unload(version)
+
+    async def _load_missing(self) -> list[Version]:
+        """Loads those wanted versions that may be loaded now; returns all that are wanted."""
         while True:
             wanted = self._wanted()
-            for number, version in list(self.versions.items()):
-                if version.state is VersionState.START and number not in wanted:  # its engine has ended
-                    await self._close(version)
-            missing = [number for number in reversed(wanted)
-                       if self.versions[number].state is not VersionState.AVAILABLE]
-            due = [number for number in missing if self._due(number)]
+            due = [version for version in wanted if version.state is not VersionState.AVAILABLE
+                   and (version.servable is not None or self._folders.versions[version.number].settled)
+                   and time.monotonic() >= version.not_before]
             if not due:
-                break
-            await self._load_version(due[0])
-        labelled = set(self.settings.labels.values())
-        for number in labelled.intersection(self.available) - set(self._policy_wants(self.settings)) - self._told:
-            self._told.add(number)
-            log.warning("model %s, version %d: %s, but stays in memory, as it has a label; a start would refuse that: "
-                        "move the label", self.settings.name, number, "`versions` no longer wants it"
-                        if number in self._folders.on_disk else "it is no longer on disk")
-        if wanted and not missing:
-            for number in self.available:
-                if number not in wanted and (number not in labelled or self.unloaded):
-                    await self.unload(number)
-            self._wanted()  # forgets those
+                return wanted
+            await self._load_version(due[-1])
 
-    async def unload(self, number: int) -> None:
+    def _wanted(self) -> list[Version]:
+        """The versions that are to be in memory, ascending; `versions` has them then."""
+        if self.unloaded:
+            return []
+        loadable = self._folders.loadable
+        numbers = {*self.settings.policy.wanted(loadable), *self.settings.labels.values()}.intersection(loadable)
+        wanted = []
+        for number in sorted(numbers):
+            version = self.versions.setdefault(number, Version(number, self._folders.versions[number].path))
+            if version.state is VersionState.END:  # its folder has changed since loading failed
+                version.state, version.error = VersionState.START, ""
+            wanted.append(version)
+        return wanted
+
+    async def _load_version(self, version: Version) -> None:
+        """Loads a version; it then says why if it could not be loaded."""
+        name, number = self.settings.name, version.number
+        version.state, version.folder = VersionState.LOADING, self._folders.versions[number].path
+        self._on_change()
+        try:
+            version.servable = await self._loader.load(name, number, version.folder, self._answering(),
+                                                       version.servable)
+        except asyncio.CancelledError:
+            version.state = VersionState.START
+            raise
+        except Exception as error:
+            await self._close(version)  # those who wait for it learn that it does not come
+            if version.losses and isinstance(error.__cause__, EngineLost):
+                log.error("model %s, version %d: its engine does not start: %s", name, number, error)
+                self._start_again(version, "its engine does not start")
+            else:
+                version.state, version.error = VersionState.END, str(error) or type(error).__name__
+                self._folders.versions[number].failed = True
+                log.error("model %s, version %d: cannot be loaded: %s", name, number, version.error,
+                          exc_info=not isinstance(error, ServeError))
+        else:
+            version.servable.batcher.on_lost = partial(self._engine_ended, version)
+            version.servable.batcher.resume()
+            version.state, version.available_since, version.error = VersionState.AVAILABLE, time.monotonic(), ""
+        self._on_change()
+
+    def _engine_ended(self, version: Version) -> None:
+        """Takes a version out of service whose engine has ended, unless it is being unloaded."""
+        if version.state is not VersionState.AVAILABLE or version.servable is None:
+            return
+        what: LossReason = "hung" if version.servable.engine.hung else "ended"
+        log.error("model %s, version %d: its engine has ended, it is started again", self.settings.name, version.number)
+        self._loader.metrics.engine_lost(self.settings.name, what)
+        if time.monotonic() - version.available_since >= LONGEST_BACKOFF:
+            version.losses = 0
+        self._start_again(version, f"its engine has {what}")
+        self._on_change()
+
+    def _start_again(self, version: Version, why: str) -> None:
+        """At once the first time, then later and later."""
+        version.state, version.error = VersionState.START, why
+        version.losses += 1
+        wait = min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
+        version.not_before = time.monotonic() + wait
+
+    async def _unload(self, version: Version) -> None:
         """Takes a version out of service, waits for its calls, and frees its memory."""
-        version = self.versions[number]
         if version.servable is None:
             return
         version.state = VersionState.UNLOADING
         self._on_change()
         await self._close(version)
         version.state = VersionState.END
-        self._metrics.forget(self.settings.name, number, str(version.folder))
-        log.info("model %s, version %d: unloaded", self.settings.name, number)
+        del self.versions[version.number]
+        self._loader.metrics.forget(self.settings.name, version.number, str(version.folder))
+        log.info("model %s, version %d: unloaded", self.settings.name, version.number)
         self._on_change()
-
-    def engine_ended(self, number: int, servable: Servable) -> None:
-        """Takes a version out of service whose engine has ended, unless it was being unloaded."""
-        version = self.versions.get(number)
-        if version is None or version.servable is not servable or version.state is not VersionState.AVAILABLE:
-            return
-        log.error("model %s, version %d: its engine has ended, it is started again", self.settings.name, number)
-        self._metrics.engine_lost(self.settings.name, "hung" if servable.engine.hung else "ended")
-        if time.monotonic() - version.available_since >= LONGEST_BACKOFF:
-            version.losses = 0
-        self._start_again(version, "its engine has hung" if servable.engine.hung else "its engine has ended")
-
-    def _start_again(self, version: Version, why: str) -> None:
-        """At once the first time, then later and later."""
-        version.state, version.error, version.reason = VersionState.START, why, why
-        version.losses += 1
-        wait = min(LONGEST_BACKOFF, 2.0**version.losses) if version.losses > 1 else 0
-        version.not_before = time.monotonic() + wait
 
     async def _close(self, version: Version) -> None:
         servable = version.servable
@@ -288,55 +323,3 @@ class Model:
             await version.unused.wait()
         await servable.close()
         version.servable = None
-
-    def _policy_wants(self, settings: ModelSettings) -> tuple[int, ...]:
-        return settings.policy.wanted(self._folders.loadable)
-
-    def _wanted(self) -> list[int]:
-        """The versions that are to be in memory, ascending; updates `versions` by them."""
-        served = () if self.unloaded else (self.settings,)
-        wanted = sorted({number for settings in (*served, self._coming) if settings is not None
-                         for number in (*self._policy_wants(settings), *settings.labels.values())
-                         if number in self._folders.loadable})
-        for number in wanted:
-            version = self.versions.setdefault(number, Version())
-            if version.state is VersionState.END:  # unloaded, or its folder has changed since loading failed
-                version.state, version.error, version.reason = VersionState.START, "", ""
-        for number, version in list(self.versions.items()):
-            version.labels = tuple(label for label, labelled in self.settings.labels.items()
-                                   if labelled == number)
-            if version.servable is None and number not in wanted and not self._folders.failed(number):
-                del self.versions[number]
-        return wanted
-
-    def _due(self, number: int) -> bool:
-        version = self.versions[number]
-        ready = version.servable is not None or self._folders.settled(number)
-        return version.state is not VersionState.AVAILABLE and ready and time.monotonic() >= version.not_before
-
-    async def _load_version(self, number: int) -> None:
-        """Loads a version; `versions` then has it, or why it could not be loaded."""
-        version = self.versions[number]
-        version.state, version.folder = VersionState.LOADING, self._folders.version(number)
-        self._on_change()
-        try:
-            version.servable = await self._load(self.settings.name, number, version.folder, version.servable)
-        except asyncio.CancelledError:
-            version.state = VersionState.START
-            raise
-        except Exception as error:
-            await self._close(version)  # those who wait for it learn that it does not come
-            if version.losses and isinstance(error.__cause__, EngineLost):
-                log.error("model %s, version %d: its engine does not start: %s", self.settings.name, number, error)
-                self._start_again(version, "its engine does not start")
-                self._on_change()
-                return
-            version.state, version.error = VersionState.END, str(error) or type(error).__name__
-            version.reason = without_paths(version.error, version.folder, f"version {number}")
-            self._folders.fail(number)
-            log.error("model %s, version %d: cannot be loaded: %s", self.settings.name, number, version.error,
-                      exc_info=not isinstance(error, ServeError))
-        else:
-            version.state, version.available_since = VersionState.AVAILABLE, time.monotonic()
-            version.error = version.reason = ""
-        self._on_change()

@@ -29,11 +29,10 @@ class ModelRegistry:
         self._root = root
         self._models = {model.name: self._model(model) for model in settings}
         self._open = False
-        self._adding: set[str] = set()
-        """Names of models that a reload is adding: the server counts as ready without them."""
         self._changing = asyncio.Lock()
-        self._reloads: set[asyncio.Task[None]] = set()
-        self._engine_ended = asyncio.Event()
+        self._reloads: set[asyncio.Task[StatusError | None]] = set()
+        self._wake = asyncio.Event()
+        """Set when a version has changed its state: its engine may have ended."""
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -48,7 +47,7 @@ class ModelRegistry:
     @property
     def ready(self) -> bool:
         """Whether the server answers calls and every model has a version for them."""
-        models = [model for name, model in self._models.items() if name not in self._adding and not model.unloaded]
+        models = [model for model in self._models.values() if not model.unloaded]
         return self._open and bool(models) and all(model.available for model in models)
 
     def ready_model(self, name: str) -> bool:
@@ -95,8 +94,8 @@ class ModelRegistry:
         """Loads the wanted versions; ServeError if a model then has none that answers."""
         async with self._changing:
             for model in self._models.values():
-                await model.follow(settled=True)
-                model.check(model.settings)
+                await model.prepare()
+                await model.load_wanted()
 
     async def watch(self, seconds: float) -> None:
         """Looks for new and removed versions every `seconds` (0: never) and restarts engines; runs until it is
@@ -107,14 +106,14 @@ class ModelRegistry:
             while True:
                 wake = min(next_look, *(model.next_restart for model in self._models.values()))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._engine_ended.wait(),
+                    await asyncio.wait_for(self._wake.wait(),
                                            None if wake == inf else max(0.0, wake - time.monotonic()))
-                self._engine_ended.clear()
+                self._wake.clear()
                 look = time.monotonic() >= next_look
                 async with self._changing:
                     for name, model in list(self._models.items()):
                         try:
-                            await (model.follow(settled=False) if look else model.load_wanted())
+                            await (model.follow() if look else model.load_wanted())
                         except Exception:  # or no version would ever be loaded again
                             log.exception("model %s: its versions could not be brought up to date", name)
                 if look:
@@ -135,10 +134,11 @@ class ModelRegistry:
         """Runs it to its end even if the caller has gone, and logs what has come of it."""
         task = asyncio.create_task(self._logged(what, change))
         self._reloads.add(task)
-        task.add_done_callback(self._reloaded)
-        await asyncio.shield(task)
+        task.add_done_callback(self._reloads.discard)
+        if refusal := await asyncio.shield(task):
+            raise refusal
 
-    async def _logged(self, what: str, change: Callable[[], Awaitable[None]]) -> None:
+    async def _logged(self, what: str, change: Callable[[], Awaitable[None]]) -> StatusError | None:
         request = current_request.get(None)
         who = f"{request.client} by {request.method}" if request is not None else "SIGHUP"
         async with self._changing:
@@ -147,11 +147,12 @@ class ModelRegistry:
                 await change()
             except (StatusError, ModelError) as error:
                 log.warning("%s for %s refused, nothing has changed: %s", what, who, error)
-                raise error if isinstance(error, StatusError) else FailedPrecondition(error.reason) from error
+                return error if isinstance(error, StatusError) else FailedPrecondition(error.reason)
             after = self._descriptions()
             changes = [f"model {name}: {before.get(name, 'not served')} → {after.get(name, 'not served')}"
                        for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
             log.info("%s for %s: %s", what, who, "; ".join(changes) or "the same models")
+            return None
 
     def _descriptions(self) -> dict[str, str]:
         """What is served, by the name of the model."""
@@ -181,17 +182,12 @@ class ModelRegistry:
             task.cancel()
         async with self._changing:
             for model in self._models.values():
-                await _unload_all(model)
+                await model.unload()
 
     async def _unload(self, model: Model) -> None:
         model.unloaded = True
-        await _unload_all(model)
+        await model.unload()
         self._changed()
-
-    def _reloaded(self, task: asyncio.Task[None]) -> None:
-        self._reloads.discard(task)
-        if not task.cancelled():
-            task.exception()  # logged; its caller, who would read it, may have gone
 
     async def _serve(self, settings: Sequence[ModelSettings], only: bool, anywhere: bool = False) -> None:
         """Serves these models, and, if `only`, no others.
@@ -200,36 +196,24 @@ class ModelRegistry:
         """
         if not anywhere:
             self._check(settings)
-        before, prepared = dict(self._models), list[Model]()
+        coming: dict[str, Model] = {}
         try:
             for wanted in settings:
-                model = before.get(wanted.name)
-                if model is None or model.settings.folder.resolve() != wanted.folder.resolve():
-                    model = self._model(wanted)
-                    if wanted.name not in before:
-                        self._adding.add(wanted.name)
-                        self._models[wanted.name] = model
-                prepared.append(model)
-                await model.prepare(wanted)
+                coming[wanted.name] = self._model(wanted, self._models.get(wanted.name))
+                await coming[wanted.name].prepare()
         except BaseException:
-            self._models = before
-            for model in prepared:
-                model.abandon()
-                await (model.load_wanted() if model in before.values() else _unload_all(model))
-            self._changed()
+            gone = coming
             raise
+        else:
+            gone, self._models = self._models, {**({} if only else self._models), **coming}
+            self._changed()
+            for model in coming.values():
+                await model.load_wanted()
         finally:
-            self._adding.clear()
-        self._models = {**({} if only else before), **{model.settings.name: model for model in prepared}}
-        for model in prepared:
-            model.adopt()
-        self._changed()
-        for model in prepared:
-            await model.load_wanted()
-        for model in before.values():
-            if model not in self._models.values():
-                await _unload_all(model)
-        self._changed()
+            needed = [version for model in self._models.values() for version in model.versions.values()]
+            for model in gone.values():
+                await model.unload(needed)
+            self._changed()
 
     def _check(self, settings: Sequence[ModelSettings]) -> None:
         """InvalidArgument unless every model is in a folder that callers may name."""
@@ -255,30 +239,12 @@ class ModelRegistry:
     def _known(self) -> str:
         return ", ".join(f"'{name}'" for name in sorted(self._models))
 
-    def _model(self, settings: ModelSettings) -> Model:
-        async def load(name: str, number: int, folder: Path, ended: Servable | None) -> Servable:
-            answering = any(model.available for model in self._models.values())
-            servable = await self._loader.load(name, number, folder, answering, ended)
-            servable.engine.on_end(lambda: self._on_engine_end(model, number, servable))
-            servable.batcher.resume()
-            return servable
-
-        model = Model(settings, load, self._changed, self._loader.metrics)
-        return model
-
-    def _on_engine_end(self, model: Model, number: int, servable: Servable) -> None:
-        """Takes the version out of service at once; `watch`, which may be busy loading another, restarts it."""
-        model.engine_ended(number, servable)
-        self._engine_ended.set()
-        self._changed()
+    def _model(self, settings: ModelSettings, before: Model | None = None) -> Model:
+        self._loader.metrics.serve([settings.name])
+        return Model(settings, self._loader, lambda: any(model.available for model in self._models.values()),
+                     self._changed, before)
 
     def _changed(self) -> None:
-        self._loader.metrics.serve(self.names)
+        self._wake.set()
         for listener in self._listeners:
             listener()
-
-
-async def _unload_all(model: Model) -> None:
-    for number in list(model.versions):
-        await model.unload(number)
-

@@ -109,7 +109,7 @@ class Loader:
         """Loads a version and warms it up; cancelling ends the engine's process. Raises ServeError.
 
         `background`: use half of the cores only, because another version is answering. `ended`: this version, if it is
-        there but for its engine; then it only gets another, and its batcher is left paused.
+        there but for its engine; then it only gets another, and its batcher waits for `resume`.
         """
         started = time.monotonic()
         try:
@@ -128,7 +128,6 @@ class Loader:
 
     async def _restart(self, servable: Servable, folder: Path, background: bool) -> Servable:
         engine = servable.engine
-        await servable.batcher.pause()
         await asyncio.to_thread(engine.close)
         if read_metadata(folder) != servable.metadata:
             raise ServeError(f"{folder} is another model than when it was loaded: give a changed model a new version")

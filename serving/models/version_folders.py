@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def read_model_folder(path: Path) -> ModelFolder:
                        tuple(name for name, number in numbers.items() if number is not None and names[number] != name))
 
 
-def check_versions(settings: ModelSettings, on_disk: Sequence[int]) -> None:
+def check_versions(settings: ModelSettings, on_disk: Collection[int]) -> None:
     """ModelError unless every version that the settings name is on disk, and every label's is to be served."""
     name, policy, existing = settings.name, settings.policy, ", ".join(map(str, on_disk)) or "none"
     if missing := [number for number in policy.numbers if number not in on_disk]:
@@ -102,7 +102,7 @@ def fingerprint(version_folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @dataclass
-class _VersionFolder:
+class VersionFolder:
     """One version's folder as it was at the last look."""
 
     path: Path
@@ -110,7 +110,7 @@ class _VersionFolder:
     settled: bool
     """Whether it was the same at the last two looks, so it is not being copied."""
     failed: bool = False
-    """Whether it could not be loaded as it is."""
+    """Whether it could not be loaded as it is; then it is not tried again before something in it changes."""
 
 
 class VersionFolders:
@@ -118,7 +118,8 @@ class VersionFolders:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._folders: dict[int, _VersionFolder] = {}
+        self.versions: dict[int, VersionFolder] = {}
+        """Ascending."""
         self._doubles: tuple[str, ...] = ()
         self._unreadable = False
 
@@ -137,36 +138,14 @@ class VersionFolders:
         folders = {}
         for number in on_disk.versions:
             content = await asyncio.to_thread(fingerprint, on_disk.version(number))
-            before = self._folders.get(number)
+            before = self.versions.get(number)
             same = before is not None and before.fingerprint == content
             # after an unreadable folder failed versions are tried again: the disk may have been the reason
             failed = before is not None and before.failed and same and not was_unreadable
-            folders[number] = _VersionFolder(on_disk.version(number), content, settled or same, failed)
-        self._folders, self._unreadable = folders, False
-
-    @property
-    def on_disk(self) -> list[int]:
-        """Ascending."""
-        return sorted(self._folders)
+            folders[number] = VersionFolder(on_disk.version(number), content, settled or same, failed)
+        self.versions, self._unreadable = folders, False
 
     @property
     def loadable(self) -> list[int]:
         """Versions that exist and have not failed as they are, ascending."""
-        return [number for number, folder in sorted(self._folders.items()) if not folder.failed]
-
-    def version(self, number: int) -> Path:
-        """The folder of a version, one of `loadable`."""
-        return self._folders[number].path
-
-    def settled(self, number: int) -> bool:
-        """Whether a version is complete, as far as can be known."""
-        return number in self._folders and self._folders[number].settled
-
-    def failed(self, number: int) -> bool:
-        """Whether a version exists and could not be loaded as it is."""
-        return number in self._folders and self._folders[number].failed
-
-    def fail(self, number: int) -> None:
-        """Marks a version that could not be loaded; it is not tried again before its folder changes."""
-        if number in self._folders:
-            self._folders[number].failed = True
+        return [number for number, folder in self.versions.items() if not folder.failed]

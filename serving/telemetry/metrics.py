@@ -140,12 +140,12 @@ class Metrics:
         self.serve(models)
 
     def serve(self, models: Collection[str]) -> None:
-        """Sets the server's models.
+        """Adds models of the server.
 
         Their counters begin at 0: Prometheus does not see the increase of a counter that begins at 1.
         """
-        self._models = frozenset(models)
-        for model in self._models:
+        self._models |= frozenset(models)
+        for model in models:
             for status in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL):
                 self._requests.labels(model, status.name)
             for metric in (self._answered, *self._stages.values()):

@@ -77,8 +77,8 @@ def test_an_engine_that_loads_beside_another_computes_with_as_many_threads_and_c
 def test_batches_of_every_size_are_what_the_saved_model_computes_and_a_killed_engine_says_so(
         model: Path, saved_model: Any, start_engine: Callable[[Path], EngineProcess]) -> None:
     engine = start_engine(model / "10")
-    ready = engine.wait_until_loaded()
-    assert len(ready.warm_up_seconds) == len(SIZES)
+    engine.wait_until_loaded()
+    assert len(engine.warm_up_seconds) == len(SIZES)
     assert engine.description.startswith(f"TensorFlow {tf.__version__}, ")
     for size in (*SIZES, 1):
         inputs = np.random.default_rng(size).normal(0, 50, (size, SIZE, SIZE, 3)).astype(np.float32)

@@ -224,16 +224,18 @@ def test_a_batch_lost_with_its_engine_is_computed_by_the_next_and_an_image_that_
         poison, good = ask(batcher, caller(2), -2), ask(batcher, caller(3), 2)
         waiting = ask(batcher, caller(4), 3, 4, 5)
         gone = ask(batcher, caller(5, deadline=asyncio.get_running_loop().time()), 6)
+        lost = asyncio.Event()
+        batcher.on_lost = lost.set
         await settle()
         engine.release(100)
         assert await first == [1]
-        await engine.busy()
-        await batcher.pause()
+        await lost.wait()
         assert not any(call.done() for call in (poison, good, waiting))
+        lost.clear()
         batcher.resume()
         with pytest.raises(Internal, match="ended twice while it computed this picture"):
             await poison
-        await batcher.pause()
+        await lost.wait()
         assert not any(call.done() for call in (good, waiting))
         batcher.resume()
         assert (await good, await waiting) == ([2], [3, 4, 5])
@@ -248,11 +250,12 @@ def test_a_batch_lost_with_its_engine_is_computed_by_the_next_and_an_image_that_
 def test_images_that_wait_for_an_engine_that_will_not_come_are_told() -> None:
     async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         engine.release(100)
-        lost = ask(batcher, caller(1), -2)
-        await engine.busy()
-        await batcher.pause()
+        lost = asyncio.Event()
+        batcher.on_lost = lost.set
+        waiting = ask(batcher, caller(1), -2)
+        await lost.wait()
         batcher.expect_no_other()
-        for call in (lost, ask(batcher, caller(2), 1)):
+        for call in (waiting, ask(batcher, caller(2), 1)):
             with pytest.raises(Unavailable):
                 await call
 
