@@ -244,7 +244,7 @@ def test_a_version_with_a_label_stays_while_it_has_one_and_the_log_says_that_a_s
     assert models.server.errors.read_text().count("model kept, version 1: ") == 2  # loaded, and that warning
     models.serve("kept", labels={"stable": 2})
     models.until("kept", {2: "AVAILABLE"})
-    assert "versions latest stable=1 → " in models.server.errors.read_text()
+    until(lambda: "versions latest stable=1 → " in models.server.errors.read_text())
     assert models.classify("kept", version_label="stable") == 2
 
 
