@@ -125,8 +125,8 @@ class Batcher:
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            if not (self._queue or self._suspects or self._closing):
+        while not self._closing:
+            if not self._queue and not self._suspects:
                 self._arrived.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), PING_SECONDS)

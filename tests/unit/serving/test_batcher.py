@@ -262,6 +262,20 @@ def test_images_that_wait_for_an_engine_that_will_not_come_are_told() -> None:
     scenario(play)
 
 
+def test_closing_does_not_wait_for_the_engine_that_is_lost_meanwhile() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
+        lost = ask(batcher, caller(1), -2)
+        await engine.busy()
+        closing: asyncio.Task[Any] = asyncio.create_task(batcher.close())
+        await settle()
+        engine.release()
+        await closing
+        with pytest.raises(Unavailable):
+            await lost
+
+    scenario(play)
+
+
 def test_closing_finishes_the_batch_that_runs_and_refuses_those_that_wait_and_those_that_come() -> None:
     async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
         first = ask(batcher, caller(1), 1)
