@@ -91,7 +91,7 @@ class EngineProcess:
         self.start(request)
 
     def start(self, request: LoadRequest) -> None:
-        """Starts the process again, after `close`."""
+        """Starts the process again, after `close`. It ends with the thread that calls this (PR_SET_PDEATHSIG)."""
         self.request = request
         self.hung = False
         """Whether it was killed because it did not answer."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from serving.engine.tensorflow import TensorFlowNetwork
 
 PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal with which a process ends when the one that started it has ended."""
+"""prctl(2): the signal with which a process ends when the thread that started it has ended: the event loop's."""
 
 
 def main(connection: Connection, memory: int) -> None:
