@@ -54,13 +54,13 @@ def _check_model(settings: ModelSettings) -> tuple[str, ...]:
     folder, name = read_model_folder(settings.folder), settings.name
     check_versions(settings, folder.versions)
     for double in folder.doubles:
-        raise ServeError(f"{folder.path / double} and {folder.version(int(double))} are the same version: remove one")
+        raise ServeError(f"{folder.path / double} and {folder.versions[int(double)]} are the same version: remove one")
     wanted = settings.policy.wanted(folder.versions)
     for number in wanted:
         for file in FILES:
-            if not (folder.version(number) / file).is_file():
-                raise ServeError(f"{folder.version(number)} has no {file}: export the model again with voc-export")
-    *_, newest = [read_metadata(folder.version(number)) for number in wanted]
+            if not (folder.versions[number] / file).is_file():
+                raise ServeError(f"{folder.versions[number]} has no {file}: export the model again with voc-export")
+    *_, newest = [read_metadata(folder.versions[number]) for number in wanted]
     labels = " ".join(f"{label}={number}" for label, number in settings.labels.items())
     return (name, " ".join(map(str, wanted)), labels or "-", f"{newest.net} {newest.size} px",
             str(len(newest.labels)), "yes" if newest.thresholds else "no", str(settings.folder))

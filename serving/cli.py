@@ -1,21 +1,59 @@
-"""voc-serve: from the command line to a server, and how the process ends."""
+"""voc-serve: from the command line to a server or to what --print-config prints, and how the process ends."""
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
+import math
 import os
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
+from serving.config.config import ServeConfig
+from serving.config.models import ModelSettings, model_settings, replaced_models
 from serving.telemetry.foreign_lines import ForeignLines
-from voc_cls.config import flag_value
+from voc_cls.config import FlagOnly, Program, Settings, YamlOnly, flag_value, settings_of
 from voc_cls.console import run
+
+DESCRIPTION = """Serve exported models over gRPC and HTTP until SIGTERM or SIGINT.
+
+One model, its highest version:
+  voc-serve --model-dir models/voc
+
+Two versions, with the labels stable and canary:
+  voc-serve --model-dir models/voc --versions 3,4 \\
+            --version-labels stable=3 canary=4
+
+Every flag is also an environment variable and a key of a YAML file:
+  VOC_SERVE_MAX_BATCH_SIZE=8 voc-serve --model-dir models/voc
+  voc-serve --model-dir models/voc --print-config > serve.yaml
+  voc-serve --config serve.yaml --check
+
+Flags win over variables, variables over the file."""
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """What to do, and where the configuration is."""
+
+    config: Annotated[Path | None, FlagOnly()] = None
+    """YAML file with values for any flag, by group, as --print-config writes it; paths in it are relative to it. Or
+    $VOC_SERVE_CONFIG."""
+    check: Annotated[bool, FlagOnly()] = False
+    """Check everything that can be checked without serving: configuration, model folders, keys, certificates, ports.
+    Prints what would be served; exits 0, or with what is wrong."""
+    print_config: Annotated[bool, FlagOnly()] = False
+    """Print the configuration in effect as YAML for --config, with where each value comes from, and exit."""
+
+
+PROGRAM = Program("voc-serve", DESCRIPTION, {"start": StartConfig, **get_type_hints(ServeConfig)},
+                  relative_to_file=True, replaced=replaced_models)
 
 
 def main() -> None:
@@ -31,9 +69,6 @@ def main() -> None:
         code = 1
     finally:
         foreign_lines.close()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # a full disk
-            stream.flush()
     # A thread may still be inside TensorFlow, loading or computing a result that is no longer needed; the
     # interpreter's own exit would wait for it.
     os._exit(code)
@@ -48,10 +83,7 @@ def hold_standard_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so most often the very one
-            if null != fd:
-                os.dup2(null, fd)
-                os.close(null)
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, so this one
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # as Python has it where the stream was closed
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -69,10 +101,6 @@ def _says_json(args: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 
 def _main(foreign_lines: ForeignLines) -> None:
-    from serving.config.cli import PROGRAM, to_yaml
-    from serving.config.config import ServeConfig
-    from serving.config.models import model_settings
-
     def read_again() -> ServeConfig:
         again = PROGRAM.read(sys.argv[1:], os.environ)
         with again.explaining():
@@ -99,3 +127,38 @@ def _main(foreign_lines: ForeignLines) -> None:
 
             foreign_lines.take_stdout()
             asyncio.run(serve(config, read_again, *foreign_lines.streams))
+
+
+def to_yaml(settings: Settings) -> str:
+    """A file for --config with the same settings, wherever it lies: every field, with where its value was set."""
+    lines = []
+    for group, kind in get_type_hints(ServeConfig).items():
+        lines.append(f"{group}:")
+        for setting in settings_of(kind):
+            value = settings.values.get(setting.name, setting.default)
+            source = settings.sources.get(setting.name, "given as a flag" if value != setting.default else "")
+            if not setting.mark(YamlOnly):
+                lines.append(f"  {setting.name}: {_flow(value)}{f'  # {source}' if source else ''}")
+            elif value:
+                lines += [f"  {setting.name}:  # {source}", *(f"    - {_flow(entry)}" for entry in value)]
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    import yaml
+
+    text: str = yaml.safe_dump(_plain(value), default_flow_style=True, width=math.inf, sort_keys=False,
+                               allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, ModelSettings):
+        return {"name": value.name, "path": str(value.folder.absolute()), "versions": str(value.policy),
+                "labels": dict(value.labels)}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value

@@ -16,13 +16,12 @@ import grpc
 
 from serving.arrivals import Arrivals
 from serving.errors import Internal, ResourceExhausted, StatusError, Unavailable
-from serving.request_context import FAILED, REQUEST_ID, Headers, RequestContext, Stage, current_request
+from serving.request_context import FAILED, REQUEST_ID, Headers, RequestContext, Stage, StageTimes, current_request
 from serving.security.auth import Authenticator, group_of, identity
 from serving.security.limits import ClientLimits
 from serving.security.sanitize import printable
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Entrypoint, Metrics
-from serving.telemetry.stage_times import StageTimes
 
 if TYPE_CHECKING:
     from serving.telemetry.tracing import Tracer
@@ -85,13 +84,10 @@ class RequestMiddleware:
         request.counted = not is_poll
         self.in_flight += not is_poll
         status = grpc.StatusCode.OK
-        trace = None if self._tracer is None else self._tracer.begin(request, incoming.headers)
 
         def on_stage(stage: Stage, since: float, until: float) -> None:
             self._metrics.stage(request.model, stage, until - since)
             times.add(stage, since, until)
-            if trace is not None:
-                trace.stage(stage, since, until)
 
         request.on_stage = on_stage
         current_request.set(request)
@@ -123,8 +119,8 @@ class RequestMiddleware:
                 self.arrivals.release(request, request.held)
                 if not is_poll:
                     self._count(request, incoming.entrypoint, status, end - begin, times)
-                if trace is not None:
-                    trace.end(request, status)
+                if self._tracer is not None:
+                    self._tracer.record(request, incoming.headers, status, begin, end, times)
                 self._logs.access(request, status, end - begin, times.until(end, status is not grpc.StatusCode.OK),
                                   times.images, is_poll)
                 request.ended = True

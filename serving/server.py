@@ -10,8 +10,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from serving.arrivals import Arrivals
 from serving.config.config import SecurityConfig, ServeConfig
@@ -30,7 +34,7 @@ from serving.security.limits import Capacity, ClientLimits
 from serving.security.tls import Certificates
 from serving.shutdown import Signals, StopEvent, wait_first
 from serving.telemetry.logs import STDERR, STDOUT, Logs
-from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot
+from serving.telemetry.metrics import Metrics, process_usage
 from voc_cls.console import import_tensorflow, with_flags
 from voc_cls.errors import VocError
 from voc_cls.files import write_text
@@ -126,7 +130,7 @@ class Server:
         from serving.rest.routes import RestApi
 
         rest = RestApi(self._models, self._config.max_message_bytes, self._metrics, self._config.security.cors_origin)
-        self._metrics.watch(self._snapshot)
+        self._metrics.watch(ServerCollector(self._models, self._capacity, self._logs))
         http = await open_http(self._config, rest.application(
             http_middleware(self._middleware, self._config.ports.http_timeout)),
                                self._certificates.http_context() if self._certificates else None)
@@ -213,14 +217,6 @@ class Server:
             self._logs.say(f"voc-serve: model {servable.name}, version {servable.version}: {computed.images} pictures "
                            f"in {computed.batches} batches, largest {computed.largest}; {computed.dropped} dropped")
 
-    def _snapshot(self) -> ServerSnapshot:
-        """What the gauges show."""
-        models, capacity = self._models, self._capacity
-        versions = {(name, number): VersionSnapshot(version.state.name, version.failed,
-                                                    version.servable.engine.pid if version.servable else None)
-                    for name in models.names for number, version in models.versions(name).items()}
-        return ServerSnapshot(models.ready, capacity.taken, capacity.number, self._logs.lost, versions)
-
     def _listens(self, http_address: str | None) -> str:
         return f"{self._grpc_address} (gRPC){f' and {http_address} (HTTP)' if http_address else ''}"
 
@@ -237,6 +233,42 @@ class Server:
             f"batch sizes {' '.join(map(str, servable.batcher.sizes))}", reach(self._config.ports.host),
             _security(self._config.security),
             f"{_memory(self._models, self._decoders) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
+
+
+@dataclass(frozen=True)
+class ServerCollector(Collector):
+    """Gauges of a server, and memory and CPU time of its engine processes, which ProcessCollector does not cover."""
+
+    models: ModelRegistry
+    capacity: Capacity
+    logs: Logs
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("voc_serve_ready", "1 while health says SERVING.", float(self.models.ready))
+        yield GaugeMetricFamily("voc_serve_pictures_in_server", "Pictures being decoded, waiting, in the engines.",
+                                self.capacity.taken)
+        yield GaugeMetricFamily("voc_serve_queue_capacity", "Pictures that may be in the server at a time "
+                                "(queue_size).", self.capacity.number)
+        yield CounterMetricFamily("voc_serve_log_lines_lost", "Log lines that could not be written, as the disk was "
+                                  "full or nobody read them.", self.logs.lost)
+        names = ("model", "version")
+        states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
+                                   labels=(*names, "state"))
+        failed = GaugeMetricFamily("voc_serve_version_failed", "1 for versions that could not be loaded.", labels=names)
+        memory = GaugeMetricFamily("voc_serve_engine_resident_memory_bytes", "Resident memory of the process that "
+                                   "computes a version.", labels=names)
+        cpu = CounterMetricFamily("voc_serve_engine_cpu_seconds", "User and system time of the process that computes "
+                                  "a version.", labels=names)
+        for name in self.models.names:
+            for number, version in self.models.versions(name).items():
+                labels = (name, str(number))
+                states.add_metric((*labels, version.state.name), 1)
+                failed.add_metric(labels, float(version.failed))
+                usage = process_usage(version.servable.engine.pid) if version.servable else {}
+                if usage:
+                    memory.add_metric(labels, usage["process_resident_memory_bytes"])
+                    cpu.add_metric(labels, usage["process_cpu_seconds_total"])
+        yield from (states, failed, memory, cpu)
 
 
 @contextlib.contextmanager

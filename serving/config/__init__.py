@@ -1,1 +1,1 @@
-"""The configuration of a server: fields, command line, models, and --check."""
+"""The configuration of a server, and its models."""

@@ -185,7 +185,6 @@ class ServeConfig:
         for given, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("client_ca", "tls_cert")):
             if getattr(security, given) is not None and getattr(security, needed) is None:
                 raise UsageError(f"`{given}` needs `{needed}` too: give both or neither")
-
         for origin in security.cors_origin:
             if origin != ANY_ORIGIN and not ORIGIN.fullmatch(origin):
                 raise UsageError(f"`cors_origin` {origin!r} is not an origin: write scheme and host as browsers do, in "

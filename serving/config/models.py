@@ -12,8 +12,6 @@ from serving.security.sanitize import LARGEST_VERSION, RULE, check_model_name, i
 from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
 from voc_cls.errors import UsageError
 
-ENTRY_KEYS = ("name", "path", "versions", "labels")
-"""Of a model in a models file; `path` must be there."""
 EXAMPLE = "- {name: voc, path: models/voc, versions: latest, labels: {stable: 3}}"
 
 
@@ -131,7 +129,7 @@ def check_names(models: Iterable[ModelSettings], where: str) -> None:
 
 
 def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
-    check_keys(entry, dict.fromkeys(ENTRY_KEYS), where)
+    check_keys(entry, ("name", "path", "versions", "labels"), where)
     path = entry.get("path")
     if not isinstance(path, str) or not path:
         raise UsageError(f"{where}.path: must be the folder of a model's versions, such as models/voc, found {path!r}")
@@ -156,10 +154,8 @@ def parse_policy(value: Any, where: str = "`versions`") -> VersionPolicy:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if text == "all":
         return VersionPolicy("all")
-    if match := re.fullmatch(r"latest(?::(\d{1,9}))?", text, re.ASCII):
-        latest = 1 if match[1] is None else int(match[1])
-        if latest:
-            return VersionPolicy("latest", latest=latest)
+    if match := re.fullmatch(r"latest(?::(0*[1-9][0-9]{,8}))?", text):
+        return VersionPolicy("latest", latest=int(match[1] or 1))
     numbers = [version_number(number.strip()) for number in text.split(",")]
     if None not in numbers:
         return VersionPolicy("specific", numbers=tuple(sorted({number for number in numbers if number is not None})))

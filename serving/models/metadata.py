@@ -47,6 +47,14 @@ class ModelMetadata:
     """SHA-256 over the exported weights."""
 
 
+Check = tuple[str, Callable[[Any], bool]]
+"""What a value must do, for messages, and whether it does."""
+TEXT: Check = ("be text", lambda value: isinstance(value, str))
+FRACTION: Check = ("be from 0 to 1", lambda value: value is None or (_is_number(value) and 0 <= value <= 1))
+GREY_LEVELS: Check = ("be a list of grey levels",
+                      lambda value: isinstance(value, list) and all(map(_is_number, value)))
+
+
 def read_metadata(version_folder: Path) -> ModelMetadata:
     """Reads assets/voc_cls.json of an exported version; ServeError if it is missing, too new or damaged."""
     path = version_folder / "assets" / "voc_cls.json"
@@ -85,20 +93,6 @@ class _Section:
         value = self.get(key, "have keys and values", lambda value: value is None or isinstance(value, dict))
         return _Section(self.path, f"{self.prefix}{key}.", value or {})
 
-    def text(self, key: str, default: str = "") -> str:
-        return str(self.get(key, "be text", lambda value: isinstance(value, str), default))
-
-    def fraction(self, key: str) -> float | None:
-        """The number from 0 to 1 under `key`; None if it is absent or null."""
-        fraction: float | None = self.get(
-            key, "be from 0 to 1", lambda value: value is None or (_is_number(value) and 0 <= value <= 1))
-        return fraction
-
-    def grey_levels(self, key: str) -> tuple[float, ...]:
-        levels = self.get(key, "be a list of grey levels",
-                          lambda value: isinstance(value, list) and all(map(_is_number, value)), [])
-        return tuple(map(float, levels))
-
 
 def _metadata(content: _Section) -> ModelMetadata:
     labels = tuple(content.get("labels", "be a list of names", _are_names))
@@ -111,17 +105,17 @@ def _metadata(content: _Section) -> ModelMetadata:
     classes = metrics.section("classes")
     return ModelMetadata(
         labels=labels,
-        net=content.text("net", "?"),
+        net=content.get("net", *TEXT, "?"),
         size=preprocessing.values["size"],
-        activation=content.text("activation", "sigmoid"),
-        thresholds=_present({label: thresholds.fraction(label) for label in labels}),
-        mean=preprocessing.grey_levels("mean"),
-        std=preprocessing.grey_levels("std"),
-        channels=preprocessing.text("channels"),
-        resize=preprocessing.text("resize"),
+        activation=content.get("activation", *TEXT, "sigmoid"),
+        thresholds=_present({label: thresholds.get(label, *FRACTION) for label in labels}),
+        mean=tuple(map(float, preprocessing.get("mean", *GREY_LEVELS, []))),
+        std=tuple(map(float, preprocessing.get("std", *GREY_LEVELS, []))),
+        channels=preprocessing.get("channels", *TEXT, ""),
+        resize=preprocessing.get("resize", *TEXT, ""),
         metrics={name: float(value) for name, value in metrics.values.items() if _is_number(value)},
-        average_precisions=_present({label: classes.section(label).fraction("ap") for label in labels}),
-        weights_digest=content.text("weights_digest"),
+        average_precisions=_present({label: classes.section(label).get("ap", *FRACTION) for label in labels}),
+        weights_digest=content.get("weights_digest", *TEXT, ""),
     )
 
 

@@ -24,19 +24,12 @@ class ModelFolder:
     """The contents of a model's folder at one moment."""
 
     path: Path
-    names: Mapping[int, str]
-    """Version → name of its folder, such as 7 or 007; versions ascending."""
+    versions: Mapping[int, Path]
+    """Version → its folder, of a name such as 7 or 007; ascending."""
     others: tuple[str, ...]
     """Names that are not version numbers, so never served, such as voc-export's unfinished folders."""
     doubles: tuple[str, ...] = ()
     """Folders that are not served, as another is the same version; such as 007 beside 7."""
-
-    @property
-    def versions(self) -> tuple[int, ...]:
-        return tuple(self.names)
-
-    def version(self, number: int) -> Path:
-        return self.path / self.names[number]
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -45,14 +38,19 @@ def read_model_folder(path: Path) -> ModelFolder:
         raise ServeError(f"`model_dir` {path} is {'a file' if path.exists() else 'not there'}: pass the folder that "
                          "voc-export wrote, such as models/voc")
     if (path / SAVED_MODEL).exists():
-        raise ServeError(_is_a_saved_model(path.resolve()))
+        found = path.resolve()
+        if version_number(found.name) is not None:
+            raise ServeError(f"`model_dir` {found} is one version of a model: pass the folder above it, "
+                             f"{found.parent}, and its highest version is served")
+        raise ServeError(f"`model_dir` {found} is a SavedModel, not a folder of versions: move it to {found / '1'} (as "
+                         f"voc-export does) and pass {found}")
     children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
     numbers = {child.name: version_number(child.name) for child in children if child.is_dir()}
     # of several names the last one, which is the shortest: as TensorFlow Serving chooses
     names = {number: name for name, number in numbers.items() if number is not None}
     if not names:
         raise ServeError(_has_no_versions(path, children))
-    return ModelFolder(path, dict(sorted(names.items())),
+    return ModelFolder(path, {number: path / names[number] for number in sorted(names)},
                        tuple(child.name for child in children if numbers.get(child.name) is None),
                        tuple(name for name, number in numbers.items() if number is not None and names[number] != name))
 
@@ -67,14 +65,6 @@ def check_versions(settings: ModelSettings, on_disk: Collection[int]) -> None:
         if number not in policy.wanted(on_disk):
             raise ModelError(f"model '{name}': the label '{label}' is version {number}, which is not served (on disk: "
                              f"{existing}; `versions` {policy}): export it, or change `version_labels`")
-
-
-def _is_a_saved_model(path: Path) -> str:
-    if version_number(path.name) is not None:
-        return (f"`model_dir` {path} is one version of a model: pass the folder above it, {path.parent}, "
-                "and its highest version is served")
-    return (f"`model_dir` {path} is a SavedModel, not a folder of versions: move it to {path / '1'} "
-            f"(as voc-export does) and pass {path}")
 
 
 def _has_no_versions(path: Path, children: list[Path]) -> str:
@@ -134,15 +124,15 @@ class VersionFolders:
             self._doubles = on_disk.doubles
             for name in on_disk.doubles:
                 log.warning("%s is ignored, as %s is the same version: remove one of them", on_disk.path / name,
-                            on_disk.version(int(name)))
+                            on_disk.versions[int(name)])
         folders = {}
-        for number in on_disk.versions:
-            content = await asyncio.to_thread(fingerprint, on_disk.version(number))
+        for number, path in on_disk.versions.items():
+            content = await asyncio.to_thread(fingerprint, path)
             before = self.versions.get(number)
             same = before is not None and before.fingerprint == content
             # after an unreadable folder failed versions are tried again: the disk may have been the reason
             failed = before is not None and before.failed and same and not was_unreadable
-            folders[number] = VersionFolder(on_disk.version(number), content, settled or same, failed)
+            folders[number] = VersionFolder(path, content, settled or same, failed)
         self.versions, self._unreadable = folders, False
 
     @property

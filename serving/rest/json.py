@@ -14,10 +14,9 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import grpc
 import numpy as np
@@ -26,13 +25,13 @@ from aiohttp import web
 
 from serving.arrivals import HTTP_COST, VALUE_COST
 from serving.errors import InvalidArgument, StatusError
-from serving.models.signatures import IMAGE_FEATURE, SIGNATURES, Signature, check_input
+from serving.models.signatures import IMAGE_FEATURE, SIGNATURES, Signature, check_input, signature_name
 from serving.request_context import current_request
 from serving.request_middleware import MIDDLEWARE, RequestMiddleware
 from serving.security.sanitize import printable
 
 BASE64 = "b64"
-"""{"b64": "…"} stands for bytes, in requests and in answers."""
+"""{"b64": "…"} stands for bytes."""
 MOST_VALUES = 2**22
 """Values in one body: 27 pictures of 224 × 224 pixels as lists of numbers; half a second on one core, up to 400 MB."""
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -41,14 +40,11 @@ DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
 """What a browser's FileReader writes before the base64 of a file (RFC 2397)."""
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 """The alphabet of RFC 4648, section 5, to that of section 4."""
+Form = Literal["instances", "inputs"]
 RESPONSE_KEYS = {"instances": "predictions", "inputs": "outputs"}
-BINARY = "_bytes"
-"""An output whose name ends so holds bytes, not text: TensorFlow has one type for both."""
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 AS_GZIP = 47
 """zlib's `wbits` for the largest window, in the format of gzip or of zlib, which HTTP calls deflate."""
-
-Content = TypeVar("Content")
 
 
 class PayloadTooLarge(StatusError):
@@ -57,19 +53,22 @@ class PayloadTooLarge(StatusError):
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
     http = 413
 
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the body is larger than the {max_bytes} bytes that this server takes (`max_message_mb`): "
+                         "send fewer pictures in one call")
 
-async def read_body(request: web.Request, max_bytes: int, read: Callable[[bytes | bytearray], Content],
-                    ) -> Callable[[], Content]:
-    """Reads up to `max_bytes`; refuses more, by Content-Length before anything is read.
 
-    Returns what unpacks them and calls `read` on them, for a thread: it may raise InvalidArgument or PayloadTooLarge.
+async def read_body(request: web.Request, max_bytes: int) -> bytes | bytearray:
+    """A body of up to `max_bytes`, unpacked; refuses more, by Content-Length before anything is read.
+
+    Raises InvalidArgument or PayloadTooLarge.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "deflate"):
         raise InvalidArgument(f"Content-Encoding '{printable(encoding)}' is not supported: send gzip, deflate or none",
                               http=415)
     if (request.content_length or 0) > max_bytes:
-        raise _too_large(max_bytes)
+        raise PayloadTooLarge(max_bytes)
     middleware: RequestMiddleware = request[MIDDLEWARE]
     call = current_request.get(None)  # health checks have none
     arrivals = middleware.arrivals
@@ -80,32 +79,23 @@ async def read_body(request: web.Request, max_bytes: int, read: Callable[[bytes 
             async for chunk in request.content.iter_any():
                 content += chunk
                 if len(content) > max_bytes:
-                    raise _too_large(max_bytes)
+                    raise PayloadTooLarge(max_bytes)
                 arrivals.count(arrival, _memory(chunk))
         except web.RequestPayloadError as error:
             raise InvalidArgument(f"the body could not be read: {error}") from None
         if encoding != "identity":
             async with arrivals.unpacking:
-                content, memory = await asyncio.to_thread(_unpack, content, max_bytes)
+                content = await asyncio.to_thread(unzip, content, max_bytes)
+                memory = await asyncio.to_thread(_memory, content)
             arrivals.count(arrival, memory)
     if call is not None:
         middleware.arrived(call, arrival.counted)
-    return lambda: read(content)
+    return content
 
 
 def _memory(content: bytes | bytearray) -> int:
     """Bytes of memory that part of a body takes until it is answered."""
     return HTTP_COST * len(content) + VALUE_COST * content.count(b",")
-
-
-def _unpack(content: bytes | bytearray, max_bytes: int) -> tuple[bytes, int]:
-    unpacked = unzip(content, max_bytes)
-    return unpacked, _memory(unpacked)
-
-
-def _too_large(max_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that this server takes "
-                           "(`max_message_mb`): send fewer pictures in one call")
 
 
 def unzip(body: bytes | bytearray, max_bytes: int) -> bytes:
@@ -119,7 +109,7 @@ def unzip(body: bytes | bytearray, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise InvalidArgument(f"the body is not packed as Content-Encoding says: {error}") from None
     if len(unpacked) > max_bytes:
-        raise _too_large(max_bytes)
+        raise PayloadTooLarge(max_bytes)
     if not unpacking.eof or unpacking.unused_data:
         raise InvalidArgument("the packed body ends too early" if not unpacking.eof
                               else "the packed body has more bytes after its end")
@@ -189,15 +179,6 @@ def read_bytes(value: Any, where: str) -> bytes:
         raise InvalidArgument(f"{where} is not base64: {why}") from None
 
 
-@dataclass(frozen=True)
-class PredictInput:
-    """The input of a Predict call, checked."""
-
-    signature: str
-    array: npt.NDArray[Any]
-    form: Literal["instances", "inputs"]
-
-
 def read_signature_name(content: Mapping[str, Any]) -> str:
     """"signature_name", "" if there is none."""
     name = content.get("signature_name", "")
@@ -206,22 +187,26 @@ def read_signature_name(content: Mapping[str, Any]) -> str:
     return name
 
 
-def read_predict_input(content: Mapping[str, Any], name: str, image_size: int) -> PredictInput:
-    """"instances" or "inputs" of a body as the input of signature `name`; `image_size` in pixels. InvalidArgument."""
+def read_predict_input(content: Mapping[str, Any], model: str, image_size: int) -> tuple[str, npt.NDArray[Any], Form]:
+    """The signature of a body, its input, checked, and where that was. Raises InvalidArgument, NotFound.
+
+    `model`: its name, for messages; `image_size`: of the network's input, pixels.
+    """
+    name = signature_name(model, read_signature_name(content))
     signature = SIGNATURES[name]
     if len(content.keys() & RESPONSE_KEYS.keys()) != 1:
         raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "
                               f"tensor for all), found {'both' if 'inputs' in content else 'neither'}")
-    form: Literal["instances", "inputs"] = "instances" if "instances" in content else "inputs"
+    form: Form = "instances" if "instances" in content else "inputs"
     value = _instances(content[form], signature) if form == "instances" else content[form]
     if form == "inputs" and isinstance(value, dict) and not is_bytes(value):
         value = _named(value, signature, form)
     if signature.dtype == "string":
-        array = _read_strings(value, form)
+        array = read_strings(value, form)
     else:
         array = read_numbers(value, signature.dtype, len(signature.shape), form)
     check_input(name, signature.dtype, array.shape, image_size)
-    return PredictInput(name, array, form)
+    return name, array, form
 
 
 def _instances(value: Any, signature: Signature) -> list[Any]:
@@ -245,16 +230,11 @@ def _named(value: dict[str, Any], signature: Signature, where: str) -> Any:
     return next(iter(value.values()))
 
 
-def _read_strings(value: Any, where: str) -> npt.NDArray[np.object_]:
+def read_strings(value: Any, where: str) -> npt.NDArray[np.object_]:
     """A list of pictures, or one without a list around it, which TensorFlow Serving's column format allows."""
     if not isinstance(value, list):
-        array = np.empty(1, dtype=object)
-        array[0] = read_bytes(value, where)
-        return array
-    array = np.empty(len(value), dtype=object)
-    for index, item in enumerate(value):
-        array[index] = read_bytes(item, f"{where}[{index}]")
-    return array
+        return np.array([read_bytes(value, where)], dtype=object)
+    return np.array([read_bytes(item, f"{where}[{index}]") for index, item in enumerate(value)], dtype=object)
 
 
 def read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, where: str) -> npt.NDArray[Any]:
@@ -279,22 +259,17 @@ def read_numbers(value: Any, dtype: Literal["uint8", "float32"], rank: int, wher
     if not types <= {int, float}:
         wrong = next(item for item in level if type(item) not in (int, float))
         raise InvalidArgument(f"{where} {wanted}, found {kind(wrong)}")
-    array = _in_range(level, dtype, where)
-    if dtype == "uint8" and float in types and (fractions := array[array != np.trunc(array)]).size:
-        raise InvalidArgument(f"{where} {wanted}, found the number {fractions[0]}")
-    return array.astype(dtype).reshape(shape)
-
-
-def _in_range(numbers: Sequence[float], dtype: Literal["uint8", "float32"], where: str) -> npt.NDArray[Any]:
     try:
-        array = np.array(numbers, dtype=np.float64)
+        array = np.array(level, dtype=np.float64)
     except OverflowError:  # a whole number beyond float64's
         array = np.array([np.inf])
     low, high = (0.0, 255.0) if dtype == "uint8" else (-LARGEST_FLOAT32, LARGEST_FLOAT32)
     if array.size and not (low <= array.min() and array.max() <= high):
-        wrong = array.min() if array.min() < low else array.max()
-        raise InvalidArgument(f"{where} has {wrong:g}, but {dtype} is from {low:g} to {high:g}")
-    return array
+        extreme = array.min() if array.min() < low else array.max()
+        raise InvalidArgument(f"{where} has {extreme:g}, but {dtype} is from {low:g} to {high:g}")
+    if dtype == "uint8" and float in types and (fractions := array[array != np.trunc(array)]).size:
+        raise InvalidArgument(f"{where} {wanted}, found the number {fractions[0]}")
+    return array.astype(dtype).reshape(shape)
 
 
 def read_images(content: Mapping[str, Any]) -> list[bytes]:
@@ -320,31 +295,23 @@ def _image(example: Any, context: dict[str, Any], where: str) -> bytes:
     return read_bytes(value, f"{where}['{IMAGE_FEATURE}']")
 
 
-def to_lists(array: npt.NDArray[Any], as_bytes: bool = False) -> list[Any]:
-    """A float32 array, or one of bytes objects, as nested lists for JSON.
+def to_lists(array: npt.NDArray[Any]) -> list[Any]:
+    """A float32 array, or one of bytes objects, which become text, as nested lists for JSON.
 
-    Numbers have the fewest digits that give the same float32 again. `as_bytes`: bytes as {"b64": …}, else as text.
+    Numbers have the fewest digits that give the same float32 again.
     """
     if array.ndim > 2:  # in parts, so that other threads get their turn
-        return [to_lists(part, as_bytes) for part in array]
+        return [to_lists(part) for part in array]
     if array.dtype == object:
-        array = np.frompyfunc(_base64 if as_bytes else _text, 1, 1)(array)
+        array = np.frompyfunc(lambda value: value.decode("utf-8", "replace"), 1, 1)(array)
     else:
         array = array.astype(np.str_).astype(np.float64)
     return list(array.tolist())
 
 
-def _base64(value: bytes) -> dict[str, str]:
-    return {BASE64: binascii.b2a_base64(value, newline=False).decode()}
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
-
-
-def write_outputs(outputs: Mapping[str, npt.NDArray[Any]], form: Literal["instances", "inputs"]) -> bytes:
+def write_outputs(outputs: Mapping[str, npt.NDArray[Any]], form: Form) -> bytes:
     """The response in the form of the request; a single output is written without its name."""
-    columns = {name: to_lists(array, name.endswith(BINARY)) for name, array in outputs.items()}
+    columns = {name: to_lists(array) for name, array in outputs.items()}
     content: Any = columns
     if len(columns) == 1:
         (content,) = columns.values()

@@ -7,7 +7,6 @@ that have a `binary_data_size`, one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -54,10 +53,10 @@ def add_routes(get: Callable[..., Any], post: Callable[..., Any], models: ModelR
 
     async def infer(request: web.Request) -> web.Response:
         """Images in, probabilities and logits out."""
-        read = await read_body(request, max_bytes, partial(_read, request.headers.get(JSON_LENGTH)))
+        body = await read_body(request, max_bytes)
         name, version = request.match_info["name"], request.match_info.get("version", "")
         with models.use(name, *version_of(version)) as servable:
-            given = await servable.on_thread(read)
+            given = await servable.on_thread(_read, request.headers.get(JSON_LENGTH), body)
             given.model_name, given.model_version = name, version
             content, length = await servable.on_thread(_write, given, await service.ModelInfer(given))
         if length == len(content):
@@ -68,7 +67,7 @@ def add_routes(get: Callable[..., Any], post: Callable[..., Any], models: ModelR
         async def handle(request: web.Request) -> web.Response:
             content: dict[str, Any] = {}
             if request.method == "POST":
-                content = (await read_body(request, SMALL_BODY, lambda body: parse(body or b"{}")))()
+                content = parse(await read_body(request, SMALL_BODY) or b"{}")
             given = _message(f"{method}Request", {**content, **request.match_info})
             content = _plain(await getattr(service, method)(given))
             if method in ("ModelConfig", "RepositoryIndex"):  # over HTTP, what is in their only field

@@ -6,7 +6,7 @@ as received, so its runner needs auto_decompress=False: gzip is unpacked here, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,8 @@ from serving.http_middleware import answer_expectation, compress, errors_as_json
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
-from serving.models.signatures import signature_name
 from serving.rest.cors import cors
 from serving.rest.json import (
-    PredictInput,
     parse,
     read_body,
     read_images,
@@ -84,18 +82,23 @@ class RestApi:
 
     async def _predict(self, request: web.Request) -> web.Response:
         """Images in, one or two tensors out, as TensorFlow Serving's Predict."""
-        version, read = _requested_version(request), await read_body(request, self._max_bytes, parse)
+        version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
-            given = await servable.on_thread(_predict_input, read, servable)
-            outputs = await predict(servable, given.signature, given.array, (), given.form)
-            return _json(await servable.on_thread(write_outputs, outputs, given.form))
+            signature, array, form = await servable.on_thread(
+                lambda: read_predict_input(parse(body), servable.name, servable.metadata.size))
+            outputs = await predict(servable, signature, array, (), form)
+            answer = await servable.on_thread(write_outputs, outputs, form)
+            return web.Response(body=answer, content_type="application/json")
 
     async def _classify(self, request: web.Request) -> web.Response:
         """tf.Examples in, every label with its score out."""
-        version, read = _requested_version(request), await read_body(request, self._max_bytes, parse)
+        version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
-            scores = await classify_examples(servable, await servable.on_thread(_images, read, servable))
-            return _json(await servable.on_thread(write_classifications, servable.metadata.labels, scores))
+            content = await servable.on_thread(parse, body)
+            check_classification(servable.name, read_signature_name(content))
+            scores = await classify_examples(servable, await servable.on_thread(read_images, content))
+            answer = await servable.on_thread(write_classifications, servable.metadata.labels, scores)
+            return web.Response(body=answer, content_type="application/json")
 
     async def _regress(self, request: web.Request) -> web.Response:
         """Refused: no model has a regression."""
@@ -135,19 +138,3 @@ def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
         raise InvalidArgument(f"'{printable(text)}' in the URL is not a version: write its number, or /labels/ for a "
                               "label")
     return name, number or None, label  # ovmsclient asks for the latest version by 0, which voc-export never writes
-
-
-def _predict_input(read: Callable[[], dict[str, Any]], servable: Servable) -> PredictInput:
-    content = read()
-    name = signature_name(servable.name, read_signature_name(content))
-    return read_predict_input(content, name, servable.metadata.size)
-
-
-def _images(read: Callable[[], dict[str, Any]], servable: Servable) -> list[bytes]:
-    content = read()
-    check_classification(servable.name, read_signature_name(content))
-    return read_images(content)
-
-
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")

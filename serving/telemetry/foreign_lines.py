@@ -40,7 +40,7 @@ class ForeignLines:
     def __init__(self) -> None:
         self.streams = (1, 2)
         """The file descriptors of the real stdout and stderr."""
-        self._pipes: list[int] = []
+        self._out_pipe = -1
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -56,24 +56,23 @@ class ForeignLines:
         os.dup2(err_pipe, 2)
         for descriptor in (out, err, err_pipe):
             os.close(descriptor)
-        self._pipes = [out_pipe]
+        self._out_pipe = out_pipe
 
     def take_stdout(self) -> None:
         """What is printed on stdout becomes JSON too, if what is printed on stderr does."""
         if self._process is not None:
-            os.dup2(self._pipes[0], 1)
+            os.dup2(self._out_pipe, 1)
 
     def close(self) -> None:
         """Waits until what was printed is written, though not for ever."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # a full disk
+                stream.flush()
         if self._process is None or self._process.stdin is None:
             return
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
         for number, descriptor in enumerate(self.streams, 1):
             os.dup2(descriptor, number)
-        for descriptor in self._pipes:
-            os.close(descriptor)
+        os.close(self._out_pipe)
         self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
@@ -91,7 +90,7 @@ def main(pipes: Sequence[int]) -> None:
     os.read(0, 1)
     for thread, handler in zip(threads, handlers, strict=True):
         thread.join(END_SECONDS / 4)  # longer only where a process lives on that has the pipe too
-        handler.listener.stop(END_SECONDS / 4)
+        handler.stop(END_SECONDS / 4)
 
 
 def _pass_on(pipe: int, name: str, handler: LineHandler) -> None:

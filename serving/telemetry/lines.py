@@ -1,8 +1,7 @@
 """Writing lines to a file descriptor, as text or JSON, without ever blocking or ending who logs them.
 
-Lines go through a bounded queue to a daemon thread (logging.handlers). A line that cannot be written - the disk is
-full, the reader of the pipe has gone or is stuck - is lost and counted; once writing works again the log says how many
-were lost.
+Lines go through a bounded queue to a thread. A line that cannot be written - the disk is full, the reader of the pipe
+has gone or is stuck - is lost and counted; once writing works again the log says how many were lost.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import os
 import queue
 import select
 import textwrap
+import threading
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter as AnyJsonFormatter
@@ -25,62 +24,53 @@ STUCK_SECONDS = 5
 """How long a line waits for a non-blocking pipe that is full."""
 
 
-class LineHandler(QueueHandler):
-    """Formats records where they are logged and leaves the lines to a thread that writes them to a file descriptor."""
-
-    def __init__(self, fd: int, formatter: logging.Formatter, report_lost: bool = False,
-                 waiting: int = LINES_WAITING) -> None:
-        """Starts the thread, which writes to a copy of `fd`: later changes to that do not matter.
-
-        `report_lost`: write how many lines were lost, once writing works again; `waiting`: the most lines in memory.
-        """
-        self.lines: queue.Queue[logging.LogRecord | None] = queue.Queue(waiting)
-        super().__init__(self.lines)
-        self.setFormatter(formatter)
-        self.dropped = 0
-        self.listener: LineListener = LineListener(self, os.dup(fd), report_lost)
-        self.listener.start()
-
-    @property
-    def lost(self) -> int:
-        return self.dropped + self.listener.failed
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002
-        """Counts a line that the full queue does not take, or whose arguments do not fit its message."""
-        self.dropped += 1
-
-
-class LineListener(QueueListener):
-    """Writes the lines of a LineHandler in a daemon thread.
+class LineHandler(logging.Handler):
+    """Formats records where they are logged and leaves the lines to a daemon thread that writes them.
 
     Without a StreamHandler, whose buffer keeps what a full disk refused and fails with it again and again.
     """
 
-    def __init__(self, handler: LineHandler, fd: int, report_lost: bool) -> None:
-        super().__init__(handler.lines)
-        self.failed = 0
-        self._handler, self._fd, self._report_lost = handler, fd, report_lost
-        self._reported = 0
-        self._torn = False
+    def __init__(self, fd: int, formatter: logging.Formatter, report_lost: bool = False) -> None:
+        """Starts the thread, which writes to a copy of `fd`: later changes to that do not matter.
 
-    def handle(self, record: logging.LogRecord) -> None:
-        """Writes the line of a record that LineHandler has formatted."""
-        if self._write(record.getMessage()) and self._report_lost and (lost := self._handler.lost) > self._reported:
-            report = logging.LogRecord(__name__, logging.WARNING, __file__, 0,
-                                       "%d lines of the log could not be written", (lost - self._reported,), None)
-            if self._write(self._handler.format(report)):
-                self._reported = lost
+        `report_lost`: write how many lines were lost, once writing works again.
+        """
+        super().__init__()
+        self.setFormatter(formatter)
+        self._lines: queue.Queue[str | None] = queue.Queue(LINES_WAITING)
+        self._fd, self._report_lost = os.dup(fd), report_lost
+        self._dropped = self._failed = self._reported = 0
+        self._torn = False
+        self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        return self._dropped + self._failed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.put_nowait(self.format(record))
+        except Exception:  # the queue is full, or the arguments do not fit the message
+            self._dropped += 1
 
     def stop(self, seconds: float = 2) -> None:
-        """Writes what waits, for at most `seconds`: the base class waits for a stuck reader for ever."""
+        """Writes what waits, for at most `seconds`; then the thread ends with the process."""
         try:
-            self._handler.lines.put(None, timeout=seconds)  # None ends the thread, as in enqueue_sentinel
+            self._lines.put(None, timeout=seconds)
         except queue.Full:
-            return  # the thread is a daemon and ends with the process
-        if self._thread is not None:  # of the base class, which has no other way to wait for it
-            self._thread.join(seconds)
-            if not self._thread.is_alive():
-                os.close(self._fd)
+            return
+        self._thread.join(seconds)
+        if not self._thread.is_alive():
+            os.close(self._fd)
+
+    def _write_lines(self) -> None:
+        while (line := self._lines.get()) is not None:
+            if self._write(line) and self._report_lost and (lost := self.lost) > self._reported:
+                report = logging.LogRecord(__name__, logging.WARNING, __file__, 0,
+                                           "%d lines of the log could not be written", (lost - self._reported,), None)
+                if self._write(self.format(report)):
+                    self._reported = lost
 
     def _write(self, line: str) -> bool:
         data = (b"\n" if self._torn else b"") + f"{line}\n".encode(errors="backslashreplace")
@@ -89,7 +79,7 @@ class LineListener(QueueListener):
             while written < len(data):
                 written += self._write_some(data[written:])
         except OSError:
-            self.failed += 1
+            self._failed += 1
             return False
         finally:
             if written:

@@ -68,7 +68,7 @@ class Logs:
         root.removeHandler(self._err)
         root.setLevel(self._level_before)
         for handler in (self._err, self._out):
-            handler.listener.stop(seconds)
+            handler.stop(seconds)
 
 
 def _add_call(record: logging.LogRecord) -> bool:

@@ -8,16 +8,14 @@ What a caller sends never becomes a label: names of models that the server does 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics import disable_created_metrics
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.errors import ShedReason
@@ -54,33 +52,6 @@ STAGES: dict[Stage, str] = {
     "engine": "How long a picture was in the engine, with those of its batch.",
 }
 LOAD_SECONDS = (.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
-
-
-@dataclass(frozen=True)
-class VersionSnapshot:
-    """A version of a model at the moment of a scrape."""
-
-    state: str
-    """One of tensorflow.serving.ModelVersionStatus.State: START, LOADING, AVAILABLE, UNLOADING, END."""
-    failed: bool = False
-    """Whether it could not be loaded."""
-    engine_pid: int | None = None
-    """The process that computes it; None while there is none."""
-
-
-@dataclass(frozen=True)
-class ServerSnapshot:
-    """What the server is at the moment of a scrape."""
-
-    ready: bool
-    """Whether health says SERVING."""
-    pictures: int
-    """Being decoded, waiting and in the engines."""
-    queue_size: int
-    """How many there may be, `queue_size`."""
-    log_lines_lost: int = 0
-    versions: Mapping[tuple[str, int], VersionSnapshot] = field(default_factory=dict)
-    """(model, version) → its state."""
 
 
 class Metrics:
@@ -155,9 +126,9 @@ class Metrics:
                 for kind in get_args(kinds):
                     metric.labels(model, kind)
 
-    def watch(self, read: Callable[[], ServerSnapshot]) -> None:
-        """Calls `read` at every scrape, in the thread that calls page(). To be called once."""
-        self._registry.register(ServerCollector(read))
+    def watch(self, collector: Collector) -> None:
+        """Adds what it collects at every scrape, in the thread that calls page()."""
+        self._registry.register(collector)
 
     def request(self, model: str, method: str, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,
                 runtime_seconds: float | None = None) -> None:
@@ -233,40 +204,6 @@ class ExactCounter(Gauge):
     """A counter shown by its own name: prometheus_client appends _total, which TensorFlow Serving's names lack."""
 
     _type = "unknown"  # prometheus_client's own metrics set their type so; there is no public way
-
-
-@dataclass(frozen=True)
-class ServerCollector(Collector):
-    """Gauges of a server, and memory and CPU time of its engine processes, which ProcessCollector does not cover."""
-
-    read: Callable[[], ServerSnapshot]
-
-    def collect(self) -> Iterator[Metric]:
-        server = self.read()
-        yield GaugeMetricFamily("voc_serve_ready", "1 while health says SERVING.", float(server.ready))
-        yield GaugeMetricFamily("voc_serve_pictures_in_server", "Pictures being decoded, waiting, in the engines.",
-                                server.pictures)
-        yield GaugeMetricFamily("voc_serve_queue_capacity", "Pictures that may be in the server at a time "
-                                "(queue_size).", server.queue_size)
-        yield CounterMetricFamily("voc_serve_log_lines_lost", "Log lines that could not be written, as the disk was "
-                                  "full or nobody read them.", server.log_lines_lost)
-        names = ("model", "version")
-        states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
-                                   labels=(*names, "state"))
-        failed = GaugeMetricFamily("voc_serve_version_failed", "1 for versions that could not be loaded.", labels=names)
-        memory = GaugeMetricFamily("voc_serve_engine_resident_memory_bytes", "Resident memory of the process that "
-                                   "computes a version.", labels=names)
-        cpu = CounterMetricFamily("voc_serve_engine_cpu_seconds", "User and system time of the process that computes "
-                                  "a version.", labels=names)
-        for (model, number), version in server.versions.items():
-            labels = (model, str(number))
-            states.add_metric((*labels, version.state), 1)
-            failed.add_metric(labels, float(version.failed))
-            usage = {} if version.engine_pid is None else process_usage(version.engine_pid)
-            if usage:
-                memory.add_metric(labels, usage["process_resident_memory_bytes"])
-                cpu.add_metric(labels, usage["process_cpu_seconds_total"])
-        yield from (states, failed, memory, cpu)
 
 
 def process_usage(pid: int) -> dict[str, float]:

@@ -9,8 +9,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import grpc
@@ -20,11 +18,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
-from opentelemetry.trace import Tracer as SpanFactory
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from serving.request_context import Headers, RequestContext, Stage
+from serving.request_context import Headers, RequestContext, StageTimes
 from voc_cls.errors import UsageError
 from voc_cls.version import __version__
 
@@ -33,8 +30,6 @@ EXPORT_SECONDS = 5
 """How long one export may take, with its retries."""
 LOG_SECONDS = 60
 """Least time between two log lines that say that the collector cannot be reached."""
-MOST_CHILDREN = 100
-"""Child spans of a request; the stages of more images are only counted."""
 NOISY_LOGGERS = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal")
 SERVER_FAULTS = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED,
                            grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS})
@@ -63,11 +58,49 @@ class Tracer:
         self._spans = self._provider.get_tracer(SERVICE, __version__)
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, request: RequestContext, headers: Headers) -> RequestTrace:
-        """A request has come in; the parent of its span is the one that W3C's `traceparent` header names."""
+    def record(self, request: RequestContext, headers: Headers, status: grpc.StatusCode, begin: float, end: float,
+               times: StageTimes) -> None:
+        """Makes the spans of a request that has ended, its stages' among them.
+
+        The parent is the span that W3C's `traceparent` header names; names of attributes are those of OpenTelemetry's
+        semantic conventions. `begin`, `end`: seconds of time.monotonic().
+        """
+        wall = time.time_ns() - time.monotonic_ns()
+
+        def nanoseconds(monotonic: float) -> int:
+            return wall + int(monotonic * 1e9)
+
+        attributes: dict[str, str | int] = {
+            "voc_serve.request_id": request.id, "voc_serve.client": request.client, "voc_serve.model": request.model,
+            "voc_serve.status": status.name}
+        error = status.name if status in SERVER_FAULTS else ""
+        if request.method.startswith("/"):
+            service, _, name = request.method[1:].rpartition("/")
+            attributes |= {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name,
+                           "rpc.grpc.status_code": status.value[0]}
+        else:
+            verb, _, route = request.method.partition(" ")
+            attributes |= {"http.request.method": verb, "http.route": route}
+            if request.http_status is not None:
+                attributes["http.response.status_code"] = request.http_status
+                error = str(request.http_status) if request.http_status >= 500 else ""
+        if times.left_out:
+            attributes["voc_serve.stages_left_out"] = times.left_out
+        if error:
+            attributes["error.type"] = error
         carrier = {name.lower(): value for name, value in headers if isinstance(value, str)}
-        parent = self._propagator.extract(carrier, Context())
-        return RequestTrace(self._spans, request, parent)
+        span = self._spans.start_span(request.method.lstrip("/"), self._propagator.extract(carrier, Context()),
+                                      SpanKind.SERVER, attributes, start_time=nanoseconds(begin))
+        if not span.is_recording():
+            return
+        parent = set_span_in_context(span)
+        for (since, until, stage), images in sorted(times.first.items()):
+            child = self._spans.start_span(stage, parent, attributes={"voc_serve.pictures": images},
+                                           start_time=nanoseconds(since))
+            child.end(nanoseconds(until))
+        if error:
+            span.set_status(Status(StatusCode.ERROR, status.name))
+        span.end(nanoseconds(end))
 
     def close(self, seconds: float = 3) -> None:
         """Sends what waits, for at most `seconds`. Blocks."""
@@ -75,62 +108,6 @@ class Tracer:
         closing = threading.Thread(target=self._provider.shutdown, daemon=True, name="close-tracer")
         closing.start()
         closing.join(seconds)
-
-
-class RequestTrace:
-    """The spans of one request; those of its stages are made when it ends."""
-
-    def __init__(self, spans: SpanFactory, request: RequestContext, parent: Context) -> None:
-        self._spans = spans
-        self._wall = time.time_ns() - time.monotonic_ns()
-        self._stages: Counter[tuple[Stage, float, float]] = Counter()
-        self._dropped_stages = 0
-        self._span: Span = spans.start_span(request.method.lstrip("/"), parent, SpanKind.SERVER,
-                                            _method(request.method))
-
-    def stage(self, stage: Stage, begin: float, end: float) -> None:
-        """An image spent `begin` to `end`, seconds of time.monotonic(), in a stage; images of a batch share a span."""
-        if not self._span.is_recording():
-            return
-        if (stage, begin, end) in self._stages or len(self._stages) < MOST_CHILDREN:
-            self._stages[stage, begin, end] += 1
-        else:
-            self._dropped_stages += 1
-
-    def end(self, request: RequestContext, status: grpc.StatusCode) -> None:
-        if not self._span.is_recording():
-            return
-        parent = set_span_in_context(self._span)
-        for (stage, begin, end), images in sorted(self._stages.items(), key=lambda entry: entry[0][1]):
-            child = self._spans.start_span(stage, parent, attributes={"voc_serve.pictures": images},
-                                           start_time=self._nanoseconds(begin))
-            child.end(self._nanoseconds(end))
-        self._span.set_attributes({"voc_serve.request_id": request.id, "voc_serve.client": request.client,
-                                   "voc_serve.model": request.model, "voc_serve.status": status.name})
-        error = status.name if status in SERVER_FAULTS else ""
-        if request.method.startswith("/"):
-            self._span.set_attribute("rpc.grpc.status_code", status.value[0])
-        elif request.http_status is not None:
-            self._span.set_attribute("http.response.status_code", request.http_status)
-            error = str(request.http_status) if request.http_status >= 500 else ""
-        if self._dropped_stages:
-            self._span.set_attribute("voc_serve.stages_left_out", self._dropped_stages)
-        if error:
-            self._span.set_attribute("error.type", error)
-            self._span.set_status(Status(StatusCode.ERROR, status.name))
-        self._span.end()
-
-    def _nanoseconds(self, monotonic: float) -> int:
-        return self._wall + int(monotonic * 1e9)
-
-
-def _method(method: str) -> Mapping[str, str]:
-    """Attributes for /package.Service/Method, or POST /path, by OpenTelemetry's semantic conventions."""
-    if method.startswith("/"):
-        service, _, name = method[1:].rpartition("/")
-        return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
-    verb, _, route = method.partition(" ")
-    return {"http.request.method": verb, "http.route": route}
 
 
 class _OncePerMinute(logging.Filter):

@@ -294,7 +294,7 @@ def test_a_stream_that_does_not_block_is_waited_for():
         handler.handle(logging.makeLogRecord({"msg": f"{number} " + "x" * 1000}))
     os.close(err)
     text = bytearray()
-    thread = threading.Thread(target=handler.listener.stop, args=(30,))
+    thread = threading.Thread(target=handler.stop, args=(30,))
     thread.start()
     while chunk := os.read(reader, 1000):
         text.extend(chunk)
@@ -311,7 +311,7 @@ def test_a_reader_that_has_gone_costs_lines_only():
     handler = LineHandler(err, logging.Formatter())
     handler.handle(logging.makeLogRecord({"msg": "hello"}))
     until(lambda: handler.lost == 1)
-    handler.listener.stop()
+    handler.stop()
     os.close(err)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot, api_of, process_usage
+from serving.models.model import Version, VersionState
+from serving.server import ServerCollector
+from serving.telemetry.metrics import Metrics, api_of, process_usage
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OK = grpc.StatusCode.OK
@@ -24,8 +28,11 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return found[0] if found else None
 
 
-def now(**changes: object) -> ServerSnapshot:
-    return ServerSnapshot(**{"ready": True, "pictures": 0, "queue_size": 128, **changes})  # type: ignore[arg-type]
+def collector(**found: Any) -> Any:
+    """What is collected of a server that has these versions of the model voc, by v and their number."""
+    models = SimpleNamespace(ready=True, names=("voc",), versions=lambda _: {
+        int(name.removeprefix("v")): version for name, version in found.items()})
+    return ServerCollector(models, SimpleNamespace(taken=3, number=128), SimpleNamespace(lost=2))  # type: ignore
 
 
 def test_tensorflow_servings_metrics_have_their_exact_names():
@@ -144,16 +151,14 @@ def test_the_rest_of_what_is_counted():
 
 
 def test_the_state_of_the_server_is_that_of_the_scrape():
-    metrics = Metrics(["voc"])
-    states = iter([now(ready=False, versions={("voc", 7): VersionSnapshot("LOADING")}),
-                   now(pictures=3, log_lines_lost=2, versions={("voc", 7): VersionSnapshot("AVAILABLE"),
-                                                               ("voc", 8): VersionSnapshot("END", failed=True)})])
-    current = next(states)
-    metrics.watch(lambda: current)
-    version = {"model": "voc", "version": "7"}
+    metrics, version = Metrics(["voc"]), {"model": "voc", "version": "7"}
+    seven, eight = Version(VersionState.LOADING), Version(VersionState.END, error="damaged")
+    watched = collector(v7=seven, v8=eight)
+    watched.models.ready = False
+    metrics.watch(watched)
     assert value(metrics, "voc_serve_ready") == 0
     assert value(metrics, "voc_serve_version_state", **version, state="LOADING") == 1
-    current = next(states)
+    watched.models.ready, seven.state = True, VersionState.AVAILABLE
     assert value(metrics, "voc_serve_ready") == 1
     assert value(metrics, "voc_serve_version_state", **version, state="LOADING") is None
     assert value(metrics, "voc_serve_version_state", **version, state="AVAILABLE") == 1
@@ -168,7 +173,8 @@ def test_memory_and_time_of_an_engines_process_are_read_until_it_ends():
     code = "data = bytearray(64 * 2**20)\nwhile True: sum(range(1000))"
     engine = subprocess.Popen([sys.executable, "-c", code])
     metrics = Metrics(["voc"])
-    metrics.watch(lambda: now(versions={("voc", 7): VersionSnapshot("AVAILABLE", engine_pid=engine.pid)}))
+    servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=engine.pid))
+    metrics.watch(collector(v7=Version(VersionState.AVAILABLE, servable=servable)))
     version = {"model": "voc", "version": "7"}
     try:
         end = time.monotonic() + 30

@@ -24,15 +24,15 @@ def models(tmp_path: Path) -> Path:
 
 def test_versions_are_sorted_as_numbers_and_other_names_are_noted(models: Path) -> None:
     folder = read_model_folder(models / "voc")
-    assert folder.versions == (1, 7, 9, 10, 12)
+    assert tuple(folder.versions) == (1, 7, 9, 10, 12)
     assert folder.others == ("README", "tmp-11")
-    assert folder.version(10) == models / "voc" / "10"
-    assert folder.version(12) == models / "voc" / "012"
+    assert folder.versions[10] == models / "voc" / "10"
+    assert folder.versions[12] == models / "voc" / "012"
 
 
 def test_of_two_folders_of_one_version_the_shorter_name_is_taken_and_the_other_told(
         models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert read_model_folder(models / "voc").version(7) == models / "voc" / "07"  # as TensorFlow Serving
+    assert read_model_folder(models / "voc").versions[7] == models / "voc" / "07"  # as TensorFlow Serving
     folders = VersionFolders(models / "voc")
     for _ in range(2):
         asyncio.run(folders.look(settled=True))

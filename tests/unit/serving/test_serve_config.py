@@ -68,7 +68,7 @@ def test_the_limit_of_a_container_is_its_number_of_cores(tmp_path: Path, limit: 
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    code = ("import sys, serving.cli, serving.config.cli, serving.check, serving.server, voc_cls.client\n"
+    code = ("import sys, serving.cli, serving.check, serving.server, voc_cls.client\n"
             "import voc_cls.cli.predict, voc_cls.cli.train\n"
             "print([name for name in ('tensorflow', 'keras', 'matplotlib', 'cv2') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

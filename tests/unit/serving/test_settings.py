@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serving.config.cli import PROGRAM, to_yaml
+from serving.cli import PROGRAM, to_yaml
 from serving.config.config import ServeConfig
 from serving.config.models import ModelSettings, VersionPolicy, model_settings
 from voc_cls.console import with_flags

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serving.telemetry import stage_times
-from serving.telemetry.stage_times import StageTimes
+from serving import request_context
+from serving.request_context import StageTimes
 
 ONE = [("decode_queue", 1, 2), ("decode", 2, 5), ("queue", 5, 6), ("engine", 6, 10)]
 
@@ -48,7 +48,7 @@ def test_images_of_a_batch_count_once_and_the_pauses_of_a_stream_are_its_callers
 @pytest.mark.parametrize("most", [10, 4096])
 def test_the_parts_of_thousands_of_images_add_up_also_where_they_are_summed_up_on_the_way(
         most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_times, "MOST_SPANS", most)
+    monkeypatch.setattr(request_context, "MOST_SPANS", most)
     draw = random.Random(0)
     found, last = StageTimes(100.0), 100.0
     for _ in range(3000):

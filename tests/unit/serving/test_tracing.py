@@ -17,7 +17,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from serving.request_context import RequestContext
+from serving.request_context import Headers, RequestContext, Stage, StageTimes
 from serving.telemetry.tracing import Tracer
 from voc_cls.errors import UsageError
 
@@ -25,6 +25,7 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = ("traceparent", f"00-{TRACE}-{PARENT}-01")
 UNSAMPLED = ("traceparent", f"00-{TRACE}-{PARENT}-00")
 EXPORTER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+OK = grpc.StatusCode.OK
 CLASSIFY = "/voc_cls.v1.Classifier/Classify"
 
 
@@ -67,6 +68,16 @@ def call_of(method: str = CLASSIFY) -> RequestContext:
     return RequestContext("r-1", method, "camera-7")
 
 
+def record(tracer: Tracer, call: RequestContext, headers: Headers = (), status: grpc.StatusCode = OK,
+           *stages: tuple[Stage, float, float], seconds: float = 0) -> None:
+    """Traces a call that has begun so many seconds ago and ends now."""
+    end = time.monotonic()
+    times = StageTimes(end - seconds)
+    for stage in stages:
+        times.add(*stage)
+    tracer.record(call, headers, status, end - seconds, end, times)
+
+
 def attributes(span: Any) -> dict[str, Any]:
     return {entry.key: getattr(entry.value, entry.value.WhichOneof("value")) for entry in span.attributes}
 
@@ -74,15 +85,11 @@ def attributes(span: Any) -> dict[str, Any]:
 def test_a_call_is_a_span_with_a_child_for_each_stage(collector: tuple[Collector, str]):
     service, endpoint = collector
     tracer = tracer_to(endpoint)
-    call, before = call_of(), time.time_ns()
-    begin = time.monotonic()
-    trace = tracer.begin(call, [])
+    call, begin, before = call_of(), time.monotonic(), time.time_ns()
     call.model = "voc"
-    trace.stage("decode", begin + 0.001, begin + 0.003)
-    trace.stage("decode", begin + 0.001, begin + 0.004)
-    for _ in range(2):
-        trace.stage("engine", begin + 0.01, begin + 0.25)
-    trace.end(call, grpc.StatusCode.OK)
+    time.sleep(0.26)
+    record(tracer, call, [], OK, ("decode", begin + 0.001, begin + 0.003), ("decode", begin + 0.001, begin + 0.004),
+           *[("engine", begin + 0.01, begin + 0.25)] * 2, seconds=time.monotonic() - begin)
     after = time.time_ns()
     tracer.close()
     *children, root = sorted(service.spans, key=lambda span: span.kind == Span.SPAN_KIND_SERVER)
@@ -111,7 +118,7 @@ def test_the_server_says_who_it_is(collector: tuple[Collector, str], monkeypatch
         if name != "voc-serve":
             monkeypatch.setenv("OTEL_SERVICE_NAME", name)
         tracer = tracer_to(endpoint)
-        tracer.begin(call_of(), []).end(call_of(), grpc.StatusCode.OK)
+        record(tracer, call_of())
         tracer.close()
         assert attributes(service.received[-1].resource_spans[0].resource)["service.name"] == name
 
@@ -120,7 +127,7 @@ def test_the_server_says_who_it_is(collector: tuple[Collector, str], monkeypatch
 def test_a_callers_trace_goes_on_here(collector: tuple[Collector, str], header: tuple[str, str]):
     service, endpoint = collector
     tracer = tracer_to(endpoint, sampling=0)  # the caller has decided
-    tracer.begin(call_of(), [("x-request-id", "r-1"), header]).end(call_of(), grpc.StatusCode.OK)
+    record(tracer, call_of(), [("x-request-id", "r-1"), header])
     tracer.close()
     (span,) = service.spans
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
@@ -129,9 +136,7 @@ def test_a_callers_trace_goes_on_here(collector: tuple[Collector, str], header: 
 def test_what_a_caller_does_not_sample_is_not_traced(collector: tuple[Collector, str]):
     service, endpoint = collector
     tracer = tracer_to(endpoint)
-    trace = tracer.begin(call_of(), [UNSAMPLED])
-    trace.stage("decode", 0, 1)
-    trace.end(call_of(), grpc.StatusCode.OK)
+    record(tracer, call_of(), [UNSAMPLED], OK, ("decode", 0, 1))
     tracer.close()
     assert service.spans == []
 
@@ -140,7 +145,7 @@ def test_what_a_caller_does_not_sample_is_not_traced(collector: tuple[Collector,
 def test_a_traceparent_that_is_none_begins_a_trace_of_its_own(collector: tuple[Collector, str], value: str | bytes):
     service, endpoint = collector
     tracer = tracer_to(endpoint)
-    tracer.begin(call_of(), [("traceparent", value)]).end(call_of(), grpc.StatusCode.OK)
+    record(tracer, call_of(), [("traceparent", value)])
     tracer.close()
     (span,) = service.spans
     assert span.parent_span_id == b""
@@ -150,7 +155,7 @@ def test_a_share_of_the_traces_is_sent(collector: tuple[Collector, str]):
     service, endpoint = collector
     tracer = tracer_to(endpoint, sampling=0.25)
     for _ in range(1000):
-        tracer.begin(call_of(), []).end(call_of(), grpc.StatusCode.OK)
+        record(tracer, call_of())
     tracer.close()
     assert 150 < len(service.spans) < 350
 
@@ -162,7 +167,7 @@ def test_a_fault_of_the_server_makes_the_span_an_error_one_of_the_caller_does_no
         collector: tuple[Collector, str], status: grpc.StatusCode, fault: bool):
     service, endpoint = collector
     tracer = tracer_to(endpoint)
-    tracer.begin(call_of(), []).end(call_of(), status)
+    record(tracer, call_of(), [], status)
     tracer.close()
     (span,) = service.spans
     assert attributes(span)["rpc.grpc.status_code"] == status.value[0]
@@ -178,7 +183,7 @@ def test_over_http_statuses_from_500_on_are_errors(collector: tuple[Collector, s
     service, endpoint = collector
     tracer, call = tracer_to(endpoint), call_of("GET /v2/models/{name}/ready")
     call.http_status = http_status
-    tracer.begin(call, []).end(call, status)
+    record(tracer, call, [], status)
     tracer.close()
     (span,) = service.spans
     assert (span.status.code == Status.STATUS_CODE_ERROR) == (error is not None)
@@ -191,7 +196,7 @@ def test_http_requests_are_described_as_such(collector: tuple[Collector, str]):
     tracer = tracer_to(endpoint)
     call = call_of("POST /v1/models/{name}:predict")
     call.http_status = 404
-    tracer.begin(call, []).end(call, grpc.StatusCode.NOT_FOUND)
+    record(tracer, call, [], grpc.StatusCode.NOT_FOUND)
     tracer.close()
     (span,) = service.spans
     assert span.name == "POST /v1/models/{name}:predict"
@@ -204,10 +209,7 @@ def test_http_requests_are_described_as_such(collector: tuple[Collector, str]):
 def test_a_call_with_very_many_pictures_has_a_bounded_number_of_spans(collector: tuple[Collector, str]):
     service, endpoint = collector
     tracer = tracer_to(endpoint)
-    trace = tracer.begin(call_of(), [])
-    for number in range(1000):
-        trace.stage("decode", number, number + 1)
-    trace.end(call_of(), grpc.StatusCode.OK)
+    record(tracer, call_of(), [], OK, *[("decode", number, number + 1) for number in range(1000)])
     tracer.close()
     assert len(service.spans) == 101
     root = next(span for span in service.spans if span.kind == Span.SPAN_KIND_SERVER)
@@ -227,7 +229,7 @@ def test_a_collector_that_is_away_delays_no_call_and_no_stop_and_is_told_of_once
     begin = time.monotonic()
     with caplog.at_level(logging.WARNING):
         for _ in range(5000):  # more than the SDK's queue
-            tracer.begin(call_of(), []).end(call_of(), grpc.StatusCode.OK)
+            record(tracer, call_of())
         assert time.monotonic() - begin < 7
         begin = time.monotonic()
         tracer.close(4.5)  # long enough for its second message
@@ -241,7 +243,7 @@ def test_a_collector_that_never_answers_delays_no_stop(collector: tuple[Collecto
     service, endpoint = collector
     service.hold.clear()
     tracer = tracer_to(endpoint)
-    tracer.begin(call_of(), []).end(call_of(), grpc.StatusCode.OK)
+    record(tracer, call_of())
     begin = time.monotonic()
     tracer.close(1)
     assert time.monotonic() - begin < 3
@@ -251,14 +253,14 @@ def test_a_collector_that_comes_later_gets_what_is_traced_from_then_on(monkeypat
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # ms until it is sent for the first time, in vain
     port = unused_port()
     tracer = tracer_to(f"http://127.0.0.1:{port}")
-    tracer.begin(call_of(), []).end(call_of(), grpc.StatusCode.OK)
+    record(tracer, call_of())
     time.sleep(0.5)
     service, server = Collector(), grpc.server(ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(service, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
-        tracer.begin(call_of(), [SAMPLED]).end(call_of(), grpc.StatusCode.OK)
+        record(tracer, call_of(), [SAMPLED])
         tracer.close(20)
         assert TRACE in {span.trace_id.hex() for span in service.spans}
     finally:
