@@ -33,7 +33,7 @@ from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
 from serving.security.tls import Certificates
 from serving.shutdown import Signals, StopEvent, wait_first
-from serving.telemetry.logs import STDERR, STDOUT, Logs
+from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Metrics, process_usage
 from voc_cls.console import import_tensorflow, with_flags
 from voc_cls.errors import VocError
@@ -49,8 +49,7 @@ RELOADED = {"model_dir", "model_name", "versions", "version_labels", "models_fil
 """Fields that SIGHUP applies."""
 
 
-async def serve(config: ServeConfig, read_again: Callable[[], ServeConfig], out: int = STDOUT,
-                err: int = STDERR) -> None:
+async def serve(config: ServeConfig, read_again: Callable[[], ServeConfig], out: int, err: int) -> None:
     """Serves until a stop signal. Raises ServeError if it cannot start or had to cut calls off.
 
     Args:
@@ -235,7 +234,7 @@ class Server:
             f"{_memory(self._models, self._decoders) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ServerCollector(Collector):
     """Gauges of a server, and memory and CPU time of its engine processes, which ProcessCollector does not cover."""
 

@@ -18,7 +18,6 @@ from serving.errors import InvalidArgument
 from serving.http_middleware import answer_expectation, compress, errors_as_json, json_response, unknown_routes
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
-from serving.models.servable import Servable
 from serving.rest.cors import cors
 from serving.rest.json import (
     parse,

@@ -14,7 +14,6 @@ from serving.telemetry.lines import JsonFormatter, LineHandler, TextFormatter
 
 BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 """What a call ends with when the server itself failed."""
-STDOUT, STDERR = 1, 2
 
 access_log = logging.getLogger("serving.access")
 
@@ -22,8 +21,8 @@ access_log = logging.getLogger("serving.access")
 class Logs:
     """The log of the whole process, and its stdout."""
 
-    def __init__(self, config: ObservabilityConfig, out: int = STDOUT, err: int = STDERR) -> None:
-        """Sends the messages of all loggers and all warnings to the file descriptor `err`."""
+    def __init__(self, config: ObservabilityConfig, out: int = 1, err: int = 2) -> None:
+        """Sends the messages of all loggers and all warnings to the file descriptor `err`; `out` is that of stdout."""
         self._share = config.access_log
         as_json = config.log_format == "json"
         self._out = LineHandler(out, JsonFormatter() if as_json else logging.Formatter("%(message)s"))

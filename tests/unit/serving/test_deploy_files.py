@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,7 +17,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.config.config import ServeConfig
-from serving.telemetry.metrics import Metrics, ServerSnapshot, VersionSnapshot
+from serving.models.model import Version, VersionState
+from serving.server import ServerCollector
+from serving.telemetry.metrics import Metrics
 from tests.commands import command
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -36,7 +39,12 @@ needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="pr
 def exposed() -> dict[str, frozenset[str]]:
     """Every sample that a server shows which has done everything once → its labels."""
     metrics = Metrics(["voc"])
-    metrics.watch(lambda: ServerSnapshot(True, 1, 128, 0, {("voc", 7): VersionSnapshot("AVAILABLE", engine_pid=1)}))
+    servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=1))
+    models: Any = SimpleNamespace(ready=True, names=("voc",), versions=lambda _: {
+        7: Version(VersionState.AVAILABLE, servable=servable)})
+    capacity: Any = SimpleNamespace(taken=1, number=128)
+    logs: Any = SimpleNamespace(lost=0)
+    metrics.watch(ServerCollector(models, capacity, logs))
     metrics.request("voc", "/tensorflow.serving.PredictionService/Predict", "GRPC", grpc.StatusCode.OK, 0.1, 0.1)
     metrics.batch("voc", 7, 4, 0.1)
     metrics.stage("voc", "queue", 0.1)

@@ -30,9 +30,11 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def collector(**found: Any) -> Any:
     """What is collected of a server that has these versions of the model voc, by v and their number."""
-    models = SimpleNamespace(ready=True, names=("voc",), versions=lambda _: {
+    models: Any = SimpleNamespace(ready=True, names=("voc",), versions=lambda _: {
         int(name.removeprefix("v")): version for name, version in found.items()})
-    return ServerCollector(models, SimpleNamespace(taken=3, number=128), SimpleNamespace(lost=2))  # type: ignore
+    capacity: Any = SimpleNamespace(taken=3, number=128)
+    logs: Any = SimpleNamespace(lost=2)
+    return ServerCollector(models, capacity, logs)
 
 
 def test_tensorflow_servings_metrics_have_their_exact_names():
