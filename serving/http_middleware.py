@@ -1,4 +1,4 @@
-"""aiohttp's middlewares: the request middleware around HTTP requests, and errors as JSON: {"error": "one sentence"}."""
+"""aiohttp's middlewares: the request middleware around HTTP requests, {"error": "…"} for errors, CORS, packing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
+from serving.config.config import ANY_ORIGIN
 from serving.errors import DeadlineExceeded, InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
 from serving.request_context import REQUEST_ID, current_request
 from serving.request_middleware import MIDDLEWARE, IncomingRequest, RequestMiddleware
@@ -29,6 +30,14 @@ LEAST_PACKED = 1024
 """Bytes of an answer that is packed: below, packing saves nothing."""
 ACCEPTS_GZIP = re.compile(r"\bgzip\s*(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 """In Accept-Encoding; the weight 0 means "not this one" (RFC 9110, section 12.4.2)."""
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding, Inference-Header-Content-Length, "
+                                    "Traceparent, Tracestate, X-Api-Key, X-Request-Id",
+    "Access-Control-Max-Age": "600",
+}
+EXPOSED = "Inference-Header-Content-Length, Retry-After, X-Request-Id"
+"""Headers of answers that a page may read, besides those that it always may."""
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -80,6 +89,28 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
         if ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", "")):
             response.enable_compression(web.ContentCoding.gzip)
     return response
+
+
+def cors(origins: Collection[str]) -> Middleware:
+    """Lets pages of these origins read answers (https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+    A preflight brings no key, so it is answered before keys are asked for.
+    """
+    @web.middleware
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin", "")
+        allowed = origin in origins or (bool(origin) and ANY_ORIGIN in origins)
+        if allowed and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            response: web.StreamResponse = web.Response(status=204, headers=PREFLIGHT)
+        else:
+            response = await handler(request)
+        response.headers.add("Vary", "Origin")
+        if allowed:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED
+        return response
+
+    return handle
 
 
 def _incoming(request: web.Request, deadline: float | None) -> IncomingRequest:

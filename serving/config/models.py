@@ -108,7 +108,8 @@ def _of_folder(config: ModelsConfig, folder: Path) -> ModelSettings:
     check_model_name(name, f"`model_dir` {folder} has no `model_name`, and its name" if config.model_name is None
                      else "`model_name`")
     policy = parse_policy(config.versions)
-    return ModelSettings(name, folder, policy, parse_labels(config.version_labels, policy))
+    labels = check_labels(_parse_labels(config.version_labels), policy, "`version_labels`")
+    return ModelSettings(name, folder, policy, labels)
 
 
 def read_models(content: Any, folder: Path, where: str) -> tuple[ModelSettings, ...]:
@@ -144,9 +145,7 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
     labels = entry.get("labels") or {}
     if not isinstance(labels, dict):
         raise UsageError(f"{where}.labels: {labels!r} are not labels: write them as {{stable: 3, canary: 4}}")
-    for label, version in labels.items():
-        _check_label(label, version, policy, f"{where}.labels")
-    return ModelSettings(name, resolved, policy, dict(labels))
+    return ModelSettings(name, resolved, policy, check_labels(labels, policy, f"{where}.labels"))
 
 
 def parse_policy(value: Any, where: str = "`versions`") -> VersionPolicy:
@@ -154,7 +153,7 @@ def parse_policy(value: Any, where: str = "`versions`") -> VersionPolicy:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if text == "all":
         return VersionPolicy("all")
-    if match := re.fullmatch(r"latest(?::(0*[1-9][0-9]{,8}))?", text):
+    if match := re.fullmatch(r"latest(?::(0{,8}[1-9][0-9]{,8}))?", text):
         return VersionPolicy("latest", latest=int(match[1] or 1))
     numbers = [version_number(number.strip()) for number in text.split(",")]
     if None not in numbers:
@@ -162,30 +161,32 @@ def parse_policy(value: Any, where: str = "`versions`") -> VersionPolicy:
     raise UsageError(f"{where} {text!r} is not latest, latest:2 (the two highest), all, or numbers such as 3,7")
 
 
-def parse_labels(assignments: Iterable[str], policy: VersionPolicy, where: str = "`version_labels`") -> dict[str, int]:
-    """("stable=3", "canary=4") → {"stable": 3, "canary": 4}; UsageError, beginning with `where`."""
+def _parse_labels(assignments: Iterable[str]) -> dict[str, int]:
+    """("stable=3", "canary=4") → {"stable": 3, "canary": 4}."""
     labels: dict[str, int] = {}
     for assignment in assignments:
         label, _, digits = assignment.partition("=")
         number = version_number(digits)
         if number is None:
-            raise UsageError(f"{where} {assignment!r} is not a label of a version: write it as stable=3")
+            raise UsageError(f"`version_labels` {assignment!r} is not a label of a version: write it as stable=3")
         if label in labels:
-            raise UsageError(f"{where} {assignment!r}: the label {label!r} is version {labels[label]} already; a label "
-                             "is one version, a version may have several labels")
-        _check_label(label, number, policy, where)
+            raise UsageError(f"`version_labels` {assignment!r}: the label {label!r} is version {labels[label]} already;"
+                             " a label is one version, a version may have several labels")
         labels[label] = number
     return labels
 
 
-def _check_label(label: Any, version: Any, policy: VersionPolicy, where: str) -> None:
-    if not isinstance(label, str) or label.isdigit():
-        raise UsageError(f"{where}: the label {label!r} is a number, which callers could take for a version: choose a "
-                         "word such as stable")
-    if not is_safe_name(label):
-        raise UsageError(f"{where}: {label!r} cannot be a label: use {RULE}")
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION:
-        raise UsageError(f"{where}: the label {label!r} must be the number of a version, found {version!r}")
-    if policy.kind == "specific" and version not in policy.numbers:
-        raise UsageError(f"{where}: the label {label!r} is version {version}, which is not served, as only "
-                         f"{policy} are: add it, or choose another")
+def check_labels(labels: Mapping[Any, Any], policy: VersionPolicy, where: str) -> dict[str, int]:
+    """The labels, if each is a word for a version that is served; else UsageError, beginning with `where`."""
+    for label, version in labels.items():
+        if not isinstance(label, str) or label.isdigit():
+            raise UsageError(f"{where}: the label {label!r} is a number, which callers could take for a version: "
+                             "choose a word such as stable")
+        if not is_safe_name(label):
+            raise UsageError(f"{where}: {label!r} cannot be a label: use {RULE}")
+        if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION:
+            raise UsageError(f"{where}: the label {label!r} must be the number of a version, found {version!r}")
+        if policy.kind == "specific" and version not in policy.numbers:
+            raise UsageError(f"{where}: the label {label!r} is version {version}, which is not served, as only "
+                             f"{policy} are: add it, or choose another")
+    return dict(labels)

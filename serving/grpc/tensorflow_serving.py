@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.config.models import ModelSettings, VersionPolicy, check_names, parse_labels
+from serving.config.models import ModelSettings, VersionPolicy, check_labels, check_names
 from serving.errors import InvalidArgument, Unimplemented
 from serving.grpc.tensor_proto import read_example_input, read_input, write_tensor
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
@@ -200,8 +200,8 @@ def _model_settings(entry: model_server_config_pb2.ModelConfig, where: str) -> M
     if entry.HasField("logging_config"):
         raise InvalidArgument(f"{where}.logging_config is not supported: omit it")
     policy = _version_policy(entry.model_version_policy, f"{where}.model_version_policy")
-    labels = parse_labels([f"{label}={version}" for label, version in sorted(entry.version_labels.items())],
-                          VersionPolicy("all"), f"{where}.version_labels")  # whether they are served, the disk decides
+    # all: whether a label's version is served, the disk decides
+    labels = check_labels(dict(sorted(entry.version_labels.items())), VersionPolicy("all"), f"{where}.version_labels")
     check_model_name(entry.name, f"{where}.name")
     return ModelSettings(entry.name, Path(entry.base_path), policy, labels)
 

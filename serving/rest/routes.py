@@ -1,4 +1,4 @@
-"""The HTTP port: TensorFlow Serving's REST API, /healthz for probes and /metrics for Prometheus.
+"""The HTTP port: TensorFlow Serving's REST API, /healthz for probes, /metrics for Prometheus, /openapi.json.
 
 On aiohttp because its server is made to be embedded in an event loop that is not its own. The application reads bodies
 as received, so its runner needs auto_decompress=False: gzip is unpacked here, on a thread and within the limit.
@@ -6,6 +6,8 @@ as received, so its runner needs auto_decompress=False: gzip is unpacked here, o
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Collection
 from functools import partial
 from typing import Any
@@ -15,10 +17,17 @@ from aiohttp.typedefs import Middleware
 from google.protobuf.json_format import MessageToDict
 
 from serving.errors import InvalidArgument
-from serving.http_middleware import answer_expectation, compress, errors_as_json, json_response, unknown_routes
+from serving.http_middleware import (
+    PATTERN,
+    answer_expectation,
+    compress,
+    cors,
+    errors_as_json,
+    json_response,
+    unknown_routes,
+)
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
-from serving.rest.cors import cors
 from serving.rest.json import (
     parse,
     read_body,
@@ -29,13 +38,19 @@ from serving.rest.json import (
     write_outputs,
 )
 from serving.rest.open_inference import add_routes
-from serving.rest.openapi import describe
 from serving.security.sanitize import printable, version_number
 from serving.telemetry.metrics import Metrics
+from voc_cls.version import __version__
 
 MODEL = "/v1/models/{name:[^/:]+}"
 VERSIONS = (MODEL, MODEL + "/versions/{version:[^/:]+}", MODEL + "/labels/{label:[^/:]+}")
 """How a URL names a model, and a version of it by number or label."""
+ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+ANSWERS = {"200": {"description": "The answer."},
+           "default": {"description": "Why there is none.", "content": {"application/json": {"schema": ERROR}}}}
+BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+SECURITY = {"bearer": {"type": "http", "scheme": "bearer"},
+            "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"}}
 
 
 class RestApi:
@@ -67,7 +82,7 @@ class RestApi:
 
     async def _openapi(self, request: web.Request) -> web.Response:
         """This description."""
-        return json_response(describe(request.app))
+        return json_response(_describe(request.app))
 
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """Whether every model has a version that answers: 200 or 503."""
@@ -137,3 +152,21 @@ def _requested_version(request: web.Request) -> tuple[str, int | None, str]:
         raise InvalidArgument(f"'{printable(text)}' in the URL is not a version: write its number, or /labels/ for a "
                               "label")
     return name, number or None, label  # ovmsclient asks for the latest version by 0, which voc-export never writes
+
+
+def _describe(application: web.Application) -> dict[str, Any]:
+    """An OpenAPI 3.1 document of the routes, by their paths and the first lines of their handlers' docstrings.
+
+    Bodies are only said to be objects: docs/serving.md describes them.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for route in application.router.routes():
+        if route.resource is not None and route.method != "HEAD":
+            path = PATTERN.sub("", route.resource.canonical)
+            paths.setdefault(path, {})[route.method.lower()] = {
+                "summary": (inspect.getdoc(route.handler) or "").partition("\n")[0],
+                "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                               for name in re.findall(r"{(\w+)}", path)],
+                **(BODY if route.method == "POST" else {}), "responses": ANSWERS}
+    return {"openapi": "3.1.0", "info": {"title": "voc-serve", "version": __version__}, "paths": paths,
+            "security": [{}, *({scheme: []} for scheme in SECURITY)], "components": {"securitySchemes": SECURITY}}
