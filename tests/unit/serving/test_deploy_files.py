@@ -41,7 +41,7 @@ def exposed() -> dict[str, frozenset[str]]:
     metrics = Metrics(["voc"])
     servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=1))
     models: Any = SimpleNamespace(ready=True, names=("voc",), versions=lambda _: {
-        7: Version(VersionState.AVAILABLE, servable=servable)})
+        7: Version(7, Path(), VersionState.AVAILABLE, servable=servable)})
     capacity: Any = SimpleNamespace(taken=1, number=128)
     logs: Any = SimpleNamespace(lost=0)
     metrics.watch(ServerCollector(models, capacity, logs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,10 +29,10 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return found[0] if found else None
 
 
-def collector(**found: Any) -> Any:
-    """What is collected of a server that has these versions of the model voc, by v and their number."""
-    models: Any = SimpleNamespace(ready=True, names=("voc",), versions=lambda _: {
-        int(name.removeprefix("v")): version for name, version in found.items()})
+def collector(*found: Version) -> Any:
+    """What is collected of a server that has these versions of the model voc."""
+    models: Any = SimpleNamespace(ready=True, names=("voc",),
+                                  versions=lambda _: {version.number: version for version in found})
     capacity: Any = SimpleNamespace(taken=3, number=128)
     logs: Any = SimpleNamespace(lost=2)
     return ServerCollector(models, capacity, logs)
@@ -154,8 +155,9 @@ def test_the_rest_of_what_is_counted():
 
 def test_the_state_of_the_server_is_that_of_the_scrape():
     metrics, version = Metrics(["voc"]), {"model": "voc", "version": "7"}
-    seven, eight = Version(VersionState.LOADING), Version(VersionState.END, error="damaged")
-    watched = collector(v7=seven, v8=eight)
+    seven = Version(7, Path(), VersionState.LOADING)
+    eight = Version(8, Path(), VersionState.END, error="damaged")
+    watched = collector(seven, eight)
     watched.models.ready = False
     metrics.watch(watched)
     assert value(metrics, "voc_serve_ready") == 0
@@ -176,7 +178,7 @@ def test_memory_and_time_of_an_engines_process_are_read_until_it_ends():
     engine = subprocess.Popen([sys.executable, "-c", code])
     metrics = Metrics(["voc"])
     servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=engine.pid))
-    metrics.watch(collector(v7=Version(VersionState.AVAILABLE, servable=servable)))
+    metrics.watch(collector(Version(7, Path(), VersionState.AVAILABLE, servable=servable)))
     version = {"model": "voc", "version": "7"}
     try:
         end = time.monotonic() + 30
