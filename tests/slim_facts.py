@@ -84,7 +84,7 @@ def check_live(net: str, size: int) -> None:
 
 def _filled(spec: Any) -> dict[str, Array]:
     """A value for every variable, for five classes."""
-    from voc_cls.nets.shapes import slim_shapes
+    from voc_cls.weights.naming.slim import slim_shapes
     from voc_cls.weights.verify import filler
 
     return {name: filler(name, shape) for name, shape in slim_shapes(spec, 5).items() if "/AuxLogits/" not in name}
@@ -124,7 +124,7 @@ def _check_logits(net: str, values: Callable[[str, tuple[int, ...]], Array], fac
 
     from voc_cls.nets.network import build
     from voc_cls.nets.registry import net_spec
-    from voc_cls.nets.shapes import slim_shapes
+    from voc_cls.weights.naming.slim import slim_shapes
 
     spec = net_spec(net)
     network, shapes = build(spec, "fc", spec.imagenet_classes), slim_shapes(spec)

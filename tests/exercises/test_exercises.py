@@ -70,8 +70,8 @@ def prepare(config: Path, root: Path) -> None:
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory: pytest.TempPathFactory):
     """name → a TF-Slim checkpoint of this network with random values, as `voc-weights fetch name` would bring it."""
-    from voc_cls.nets.shapes import slim_shapes
-    from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+    from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
+    from voc_cls.weights.naming.slim import slim_shapes
     from voc_cls.weights.verify import filler
 
     folder, made = tmp_path_factory.mktemp("weights"), {}

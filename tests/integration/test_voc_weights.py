@@ -12,9 +12,9 @@ import pytest
 
 from voc_cls.cli.weights import main
 from voc_cls.nets.registry import NETS
-from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.formats import tf_checkpoint
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
+from voc_cls.weights.naming.slim import slim_shapes
 from voc_cls.weights.verify import filler
 
 COMMANDS = ("fetch", "inspect", "diff", "convert", "verify", "list")

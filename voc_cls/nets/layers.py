@@ -95,7 +95,6 @@ def rectified(x: Tensor, path: str, dtype: str, ceiling: float | None = None) ->
 
 
 def max_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding: Padding = "same") -> Tensor:
-    """The maximum over size × size places."""
     return keras.layers.MaxPooling2D(size, stride, padding, **_named(path, dtype))(x)
 
 

@@ -206,7 +206,13 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
     end points do; `build` knows whether it exists, and whether the image is large enough for what is left. UsageError
     for an unknown name, with the known ones, and for a size that the network cannot take.
     """
-    spec = NETS.get(name) or _mobilenet_called(name)
+    spec, mobilenet = NETS.get(name), MOBILENET_V1_NAME.fullmatch(name)
+    if spec is None and mobilenet is not None:
+        width = float(mobilenet[1])
+        if not 0 < width <= WIDEST:
+            raise UsageError(f"`net` {name}: the width {mobilenet[1]} of MobileNet-v1 must be above 0 and at most "
+                             f"{WIDEST:g}")
+        spec = mobilenet_v1(width, int(mobilenet[2]))
     if spec is None:
         raise UsageError(f"`net` {name}: no such network; known are {', '.join(NETS)}, and mobilenet_v1_WIDTH_SIZE "
                          "with other numbers")
@@ -218,16 +224,6 @@ def net_spec(name: str, image_size: int | None = None, normalisation: Normalisat
         mean, std = NORMALISATIONS[normalisation]
         preprocessing = replace(preprocessing, mean=mean, std=std)
     return replace(spec, preprocessing=preprocessing, cut=cut and cut.removeprefix(f"{spec.scope}/"))
-
-
-def _mobilenet_called(name: str) -> NetSpec | None:
-    match = MOBILENET_V1_NAME.fullmatch(name)
-    if match is None:
-        return None
-    width, size = float(match[1]), int(match[2])
-    if not 0 < width <= WIDEST:
-        raise UsageError(f"`net` {name}: the width {match[1]} of MobileNet-v1 must be above 0 and at most {WIDEST:g}")
-    return mobilenet_v1(width, size)
 
 
 COLUMNS = {"net": "net", "parameters": "parameters", "pixels": "size", "values": "normalisation", "order": "channels",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
-from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.diff import Diff, Entry, Status, is_training_state, shortened
 from voc_cls.weights.formats import TF_CHECKPOINT, Format, format_to_write
 from voc_cls.weights.formats.tf_checkpoint import checkpoint_files
 from voc_cls.weights.load import SCHEMES, NamedWeights, load_weights_file
 from voc_cls.weights.naming import Layout, NamingScheme, TensorMapping
+from voc_cls.weights.naming.slim import slim_shapes
 from voc_cls.weights.tensors import Array, Shape, TensorInfo
 
 
@@ -38,7 +38,6 @@ class Conversion:
 
     @property
     def nbytes(self) -> int:
-        """Of all values that will be written."""
         return sum(info.nbytes for info in self.tensors.values())
 
     def check(self, partial: bool = False) -> None:
@@ -77,12 +76,11 @@ class Conversion:
 
 def plan_conversion(sources: Sequence[Path], target: Path, net: str | None = None, to: str | None = None,
                     overwrite: bool = False, entry: str | None = None) -> Conversion:
-    """Opens the sources, which have the tensors between them, and names these for the target.
+    """Opens the sources, which have the tensors between them, and names these for the target, whose format `to` says
+    where its suffix does not.
 
-    `net` and `entry` are as in `load_weights_file`; `to` is the target's format, such as npz, where its suffix does not
-    say it; `overwrite` lets it replace an existing file. WeightsError for a source that cannot be read, for sources of
-    several networks or with the same tensor, and for a target that exists; UsageError for a format that is not known or
-    not written.
+    WeightsError for sources of several networks or with the same tensor, and for a target that exists, unless
+    `overwrite`; the rest is as of `load_weights_file` and `format_to_write`.
     """
     format_ = format_to_write(target, to)
     existing = checkpoint_files(target)  # the one file of another format too
@@ -133,7 +131,7 @@ def _note(scheme: NamingScheme | None, spec: NetSpec | None, mappings: Mapping[s
         return ""
     if mappings and all(mapping.foreign == name for name, mapping in mappings.items()):
         return f"{scheme.name} has no names for {spec.name}: TF-Slim's are written, and its layout"
-    return scheme.note(spec)
+    return scheme.notes.get(spec.family, "")
 
 
 def _compared(file: str, target: str, spec: NetSpec | None, shapes: Mapping[str, Shape],

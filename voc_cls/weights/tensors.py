@@ -61,7 +61,6 @@ class WeightFile:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Name → shape."""
         return {name: info.shape for name, info in self.tensors.items()}
 
     def read(self, name: str) -> Array:
@@ -84,7 +83,6 @@ class WeightFile:
         return weights
 
     def digest(self) -> str:
-        """`tensors_digest` of `tensors`."""
         return tensors_digest((name, self.read(name)) for name in self.tensors)
 
 

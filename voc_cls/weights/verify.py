@@ -23,9 +23,9 @@ from rich.text import Text
 from voc_cls.console import quiet_stderr
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NetSpec, net_spec
-from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.diff import shortened
 from voc_cls.weights.load import NamedWeights, load_weights_file
+from voc_cls.weights.naming.slim import slim_shapes
 
 Array = npt.NDArray[np.float32]
 Outputs = Mapping[str, Array]
@@ -87,10 +87,8 @@ class Verification:
     """Layers that the file lacks; both sides got the same seeded values there."""
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
-    """As of NamedWeights."""
 
     def check(self) -> None:
-        """Raises WeightsError when an output differs."""
         for comparison in self.comparisons:
             if not comparison.equal:
                 raise WeightsError(f"{self.file}: {comparison.output} of voc-cls' {self.net} differs from TF-Slim's by "
@@ -118,13 +116,11 @@ def verify(path: Path | None, net: str = "vgg_16", image_size: int | None = None
            entry: str | None = None) -> Verification:
     """Runs both networks, with the paper's head, on the same images and compares the last grid and the logits.
 
-    With batch normalisation also the logits of training mode (without dropout), and what that step adds to the moving
-    means and variances. The classifier is the file's, TF-Slim's or our new one; it has the ImageNet classes where there
-    is none. Both run on the CPU, so that only the code differs. VGG takes about 3 GB of memory.
+    The classifier is the file's, TF-Slim's or our new one; it has the ImageNet classes where there is none. Both run on
+    the CPU, so that only the code differs. VGG takes about 3 GB of memory.
 
-    `path` is a weight file of any format, which may lack layers of `net`; None compares on random values. `entry` is as
-    of `load_weights_file`. WeightsError for a file that cannot be read or that has a layer in another shape; UsageError
-    for a network that the package tf_slim does not have.
+    `path` is a weight file of any format, which may lack layers of `net`; None compares on random values. WeightsError
+    for a layer in another shape; UsageError for a network that the package tf_slim does not have.
     """
     spec = net_spec(net, image_size)
     if net not in GRIDS:

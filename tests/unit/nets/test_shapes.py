@@ -12,7 +12,7 @@ import tf_slim
 from tests.slim_facts import FACTS
 from voc_cls.nets.layers import STATISTICS
 from voc_cls.nets.registry import NETS, net_spec
-from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.naming.slim import slim_shapes
 from voc_cls.weights.verify import GRIDS, lend_batch_norm, quick_graphs
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out

@@ -6,7 +6,7 @@ import pytest
 
 from tests.slim_facts import FACTS, check_seeded, variables_digest
 from voc_cls.nets.registry import NETS, net_spec
-from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.naming.slim import slim_shapes
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
 

@@ -11,7 +11,7 @@ import pytest
 
 from voc_cls.nets.network import Network
 from voc_cls.nets.registry import NETS
-from voc_cls.nets.shapes import slim_shapes
+from voc_cls.weights.naming.slim import slim_shapes
 
 
 @pytest.fixture

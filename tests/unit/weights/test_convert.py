@@ -9,7 +9,7 @@ from voc_cls.errors import WeightsError
 from voc_cls.weights.convert import plan_conversion
 from voc_cls.weights.diff import Status
 from voc_cls.weights.formats import tf_checkpoint
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
 from voc_cls.weights.load import load_weights_file
 
 FORMATS = ("a.npz", "a.npy", "a.h5", "a.weights.h5", "a.safetensors", "a.onnx")

@@ -13,7 +13,7 @@ from tests.archives import packed
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.weights.fetch import Archive, FetchSource, Package, check_digest, fetch, fetch_source
 from voc_cls.weights.formats import tf_checkpoint
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
 from voc_cls.weights.load import load_weights_file
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
-from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.fetch import check_imagenet, projection
 from voc_cls.weights.formats import tf_checkpoint
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
+from voc_cls.weights.naming.slim import slim_shapes
 
 
 def rewritten(source, target, **changes):

@@ -146,7 +146,7 @@ def test_what_is_written_keras_loads_into_its_own_network(
 
 
 def test_tf_slims_resnet_50_becomes_a_keras_file_that_keras_loads_whole_and_comes_back_bit_for_bit(tmp_path: Path):
-    from voc_cls.nets.shapes import slim_shapes
+    from voc_cls.weights.naming.slim import slim_shapes
 
     random = np.random.default_rng(0)
     slim = {name: random.standard_normal(shape, np.float32) + 2 * name.endswith("variance")

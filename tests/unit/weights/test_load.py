@@ -11,7 +11,7 @@ from tests.torch_files import save_state_dict
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.weights.convert import plan_conversion
 from voc_cls.weights.formats import format_to_write, safetensors
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
 from voc_cls.weights.load import load_weights_file
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out

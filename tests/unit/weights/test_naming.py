@@ -11,9 +11,9 @@ import pytest
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NETS
-from voc_cls.nets.shapes import slim_shapes
 from voc_cls.weights.load import SCHEMES
 from voc_cls.weights.naming import KERNEL, OIHW, Layout, NamingScheme, keras, torchvision
+from voc_cls.weights.naming.slim import slim_shapes
 from voc_cls.weights.tensors import TensorInfo, WeightFile, arrays_file
 
 pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
@@ -196,9 +196,9 @@ def test_initialisers_that_tf2onnx_made_of_keras_vgg_16_are_read_as_its_kernels(
 
 
 def test_a_note_says_where_the_same_values_make_another_function():
-    assert "last unit" in torchvision.SCHEME.note(NETS["resnet_v1_50"])
-    assert "224 pixels" in keras.SCHEME.note(NETS["resnet_v1_50"])
-    assert keras.SCHEME.note(NETS["vgg_16"]) == torchvision.SCHEME.note(NETS["vgg_16"]) == ""
+    assert "last unit" in torchvision.SCHEME.notes["resnet_v1"]
+    assert "224 pixels" in keras.SCHEME.notes["resnet_v1"]
+    assert "vgg" not in keras.SCHEME.notes.keys() | torchvision.SCHEME.notes.keys()
 
 
 FUNCTION = {"vgg_16": ("vgg16", 32, "block5_conv3"), "resnet_v1_50": ("resnet", 65, "conv5_block3_out"),

@@ -7,7 +7,7 @@ import pytest
 from voc_cls.errors import WeightsError
 from voc_cls.weights.convert import plan_conversion
 from voc_cls.weights.formats import tf_checkpoint
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
 from voc_cls.weights.load import load_weights_file, network_digest, restore
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out

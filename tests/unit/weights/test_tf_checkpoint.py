@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from voc_cls.errors import WeightsError
 from voc_cls.weights.formats import tf_checkpoint
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.tensors import TensorInfo
 

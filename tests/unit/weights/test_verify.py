@@ -10,8 +10,8 @@ import pytest
 from tests.slim_facts import FACTS, OUTPUTS, check_live, check_outputs
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.registry import NETS, net_spec
-from voc_cls.nets.shapes import slim_shapes
-from voc_cls.weights.formats.tf_checkpoint import write_checkpoint
+from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
+from voc_cls.weights.naming.slim import slim_shapes
 from voc_cls.weights.verify import (
     GRIDS,
     Outputs,

@@ -228,6 +228,5 @@ def _write_model(path: Path, tensors: Mapping[str, Array]) -> None:
 
 
 def _numbered(kind: str, counts: dict[str, int]) -> str:
-    """conv2d, then conv2d_1 and so on."""
     number = counts[kind] = counts.get(kind, -1) + 1
     return f"{kind}_{number}" if number else kind

@@ -59,7 +59,6 @@ def read_npy(path: Path) -> WeightFile:
 
 
 def write_npz(path: Path, tensors: Mapping[str, Array]) -> None:
-    """Writes an uncompressed .npz."""
     arrays: dict[str, Any] = dict(tensors)
     np.savez(path, **arrays)
 

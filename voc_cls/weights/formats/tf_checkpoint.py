@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,14 +56,6 @@ def write(prefix: Path, tensors: Mapping[str, Array]) -> None:
     with tf.device("CPU"):
         values = [tf.raw_ops.Identity(input=tensors[name]) for name in names]  # tf.constant copies twice
         tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
-
-
-def write_checkpoint(prefix: Path, tensors: Mapping[str, Array]) -> None:
-    """Writes `tensors` as a v2 checkpoint, aside first; a kill leaves the old one, none, or the new one whole."""
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=f".{prefix.name}-") as aside:
-        write(Path(aside) / "new", tensors)
-        move_checkpoint(Path(aside) / "new", prefix)
 
 
 def move_checkpoint(old: Path, new: Path) -> None:

@@ -46,7 +46,6 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
-        """Its length."""
         return self.elements * numpy_dtype(self.dtype).itemsize
 
 

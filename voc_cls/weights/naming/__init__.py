@@ -44,7 +44,6 @@ class Layout:
     """Whether the other format's input channels are blue, green, red."""
 
     def from_slim(self, array: Array) -> Array:
-        """The other format's array."""
         if array.ndim != len(self.axes or array.shape):
             return array
         array = array[:, :, ::-1] if self.bgr else array
@@ -128,10 +127,6 @@ class NamingScheme:
     """Family → one sentence where the same values do not make the same function."""
     marks: Collection[str] = ()
     """Tensors that a network is known by also where all its names have a prefix."""
-
-    def note(self, spec: NetSpec) -> str:
-        """Where this library's network differs from TF-Slim's with the same values; empty if it does not."""
-        return self.notes.get(spec.family, "")
 
 
 @dataclass(frozen=True)
