@@ -60,7 +60,7 @@ def main(pictures: int, net: str = "vgg_16", asked: Any = "auto") -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         # two thirds of a demo devkit are its trainval split
-        root = write_demo(Path(folder), 3 * pictures // 2 + 2, seed=0).root
+        root = write_demo(Path(folder), 3 * pictures // 2 + 2, seed=0)[0]
         paths = read_dataset("voc", root, "trainval").paths[:pictures]
 
         def ours() -> None:

@@ -75,7 +75,7 @@ def make_sets(folder: Path, source: Path | None) -> tuple[Path, Path]:
     """(a tree of two classes, a VOC devkit) of the same 10,000 different files."""
     from voc_cls.demo.devkit import write_demo
 
-    demo = write_demo(folder / "demo", 300, seed=0).root
+    demo = write_demo(folder / "demo", 300, seed=0)[0]
     originals = sorted((source or demo / "JPEGImages").glob("*.jpg"))
     xml = (demo / "Annotations/000001.xml").read_text()
     tree, devkit = folder / "tree", folder / "VOC2007"

@@ -30,7 +30,7 @@ def main(root: Path | None) -> None:
     from voc_cls.demo.devkit import write_demo
 
     with tempfile.TemporaryDirectory() as folder:
-        devkit = root or write_demo(Path(folder), 3 * PICTURES // 2 + 6, seed=0).root
+        devkit = root or write_demo(Path(folder), 3 * PICTURES // 2 + 6, seed=0)[0]
         dataset = read_dataset("voc", devkit, "trainval", DifficultPolicy.IGNORE)
         kinds = pipelines(dataset.paths[:PICTURES], dataset.targets[:PICTURES], Path(folder))
         best = {name: (float("inf"), float("inf")) for name in kinds}

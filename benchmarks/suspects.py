@@ -48,8 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     import_tensorflow()
     from voc_cls.evaluation.suspects import find_suspects
-    from voc_cls.training.suspects import run_features, run_images
-    from voc_cls.training.trained_run import open_run
+    from voc_cls.training.trained_run import open_run, run_features, run_images
 
     trained = open_run(args.run)
     dataset = run_images(trained)

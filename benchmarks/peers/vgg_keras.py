@@ -46,7 +46,7 @@ def main(precision: str, batch: int, kind: str) -> None:
     network = build_network("vgg_16", "fc", 20, policy(precision))
     rounds = (int(line) for line in sys.stdin)
     with tempfile.TemporaryDirectory() as folder:
-        train = read_dataset("voc", write_demo(Path(folder) / "demo", 3 * PICTURES // 2 + 3, seed=0).root, "trainval")
+        train = read_dataset("voc", write_demo(Path(folder) / "demo", 3 * PICTURES // 2 + 3, seed=0)[0], "trainval")
 
         def fit(steps: int, run: Path) -> Fit:
             config = ResolvedTraining(steps=steps, interval=steps, lr=1e-5, l2=0.0, eval_weights="raw")

@@ -118,7 +118,7 @@ class Stats(DataConfig):
 
         scan = scan_dataset(self.data, self.root, self.split, self.classes)
         if not scan.requested:
-            raise DataError(f"{scan.where}: has no split to count")
+            raise DataError(f"{scan.reader.where}: has no split to count")
         splits = statistics(scan)
         warn(warning for split in scan.splits for warning in split.warnings)
         if self.plot is not None:
@@ -294,8 +294,7 @@ class Suspects:
         import_tensorflow()
         from rich.console import Console
 
-        from voc_cls.training.suspects import run_suspects
-        from voc_cls.training.trained_run import open_run
+        from voc_cls.training.trained_run import open_run, run_suspects
 
         def note(line: str) -> None:
             print(line, file=sys.stderr if self.json else sys.stdout)
@@ -407,9 +406,9 @@ class Demo:
                              f"{', '.join(SPLITS)}")
         with picture_bar("draw") as (start, done):
             start(self.pictures)
-            demo = write_demo(self.folder, self.pictures, self.seed, done=done)
-        print(f"{'already there' if demo.already_there else 'drawn'}: {self.pictures:,} pictures; use them with "
-              f"--data voc --root {shlex.quote(str(demo.root))}")
+            root, already_there = write_demo(self.folder, self.pictures, self.seed, done=done)
+        print(f"{'already there' if already_there else 'drawn'}: {self.pictures:,} pictures; use them with "
+              f"--data voc --root {shlex.quote(str(root))}")
 
 
 @contextmanager

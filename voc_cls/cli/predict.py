@@ -105,7 +105,6 @@ class Server:
 
     @property
     def address(self) -> str:
-        """HOST:PORT."""
         return self.server or DEFAULT_SERVER
 
     @property

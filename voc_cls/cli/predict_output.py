@@ -69,7 +69,11 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
     """Writes `total` predictions as they arrive; files and JSON on stdout appear when they are complete."""
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # file names need not be UTF-8
     console = Console() if sys.stdout.isatty() else Console(stderr=True)
-    with contextlib.closing(predictions), _progress(console, predictions, total) as counted:  # type: ignore[type-var]
+    progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(compact=True),
+                        console=console, transient=True, redirect_stdout=sys.stdout.isatty(),
+                        disable=total < MIN_FOR_PROGRESS or not sys.stderr.isatty())
+    with contextlib.closing(predictions), progress:  # type: ignore[type-var]
+        counted = progress.track(predictions, total=total)
         if output.file is not None:
             if output.csv is not None:
                 write_csv(output.csv, COLUMNS, _rows(counted), "\n")
@@ -85,18 +89,6 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
                     print(f"{file}\t{scored.label}\t{scored.probability:.4f}")
     if output.file is not None:
         print(f"{output.file}: {total} pictures", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _progress(console: Console, predictions: Iterator[FilePrediction],
-              total: int) -> Iterator[Iterator[FilePrediction]]:
-    """The predictions, with a progress bar if stderr is a terminal."""
-    if total < MIN_FOR_PROGRESS or not sys.stderr.isatty():
-        yield predictions
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        yield iter(progress.track(predictions, total=total))
 
 
 def _as_json(predictions: Iterable[FilePrediction]) -> str:

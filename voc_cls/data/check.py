@@ -22,7 +22,7 @@ from unicodedata import normalize
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.duplicates import Bits, apart, find_duplicates, find_near_duplicates, perceptual_hash
 from voc_cls.data.files import ADVICE
-from voc_cls.data.load import NO_CLASSES, DatasetScan, open_reader
+from voc_cls.data.load import NO_CLASSES, DatasetScan
 from voc_cls.data.preprocessing import Preprocessing, decode
 from voc_cls.data.readers.split_scan import shown_classes
 from voc_cls.errors import DataError
@@ -60,10 +60,9 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
 
     `start` is called with the number of images to decode, `done` after each of them.
     """
-    problems = list(scan.problems)
+    problems, reader = list(scan.problems), scan.reader
     if not scan.requested:
-        problems.append(f"{scan.where}: {NO_CLASSES}")
-    reader = open_reader(scan.kind, scan.roots)
+        problems.append(f"{reader.where}: {NO_CLASSES}")
     if scan.whole:
         problems += reader.unpaired()
     paths = tuple(dict.fromkeys(path for split in scan.splits for path in split.dataset.paths))
@@ -84,9 +83,9 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
     missing, rare = _odd_classes(scan)
     notes = [warning for split in scan.splits for warning in split.warnings]
     if scan.whole:
-        rare += [f"{scan.where}: the classes of {split} are unknown; it was not checked"
+        rare += [f"{reader.where}: the classes of {split} are unknown; it was not checked"
                  for split in reader.splits if split not in scan.requested]
-    return Check(scan.kind, scan.name, scan.requested, len(paths),
+    return Check(reader.kind, "+".join(root.resolve().name for root in reader.roots), scan.requested, len(paths),
                  tuple(dict.fromkeys([*problems, *leaks, *missing])),
                  tuple(dict.fromkeys([*notes, *copies, *alike, *rare])))
 
@@ -96,24 +95,24 @@ def _odd_classes(scan: DatasetScan) -> tuple[list[str], list[str]]:
 
     VOC's classes are fixed, and a devkit may have been shortened; elsewhere the data set has its own list of classes.
     """
-    problems, warnings = [], []
+    problems, warnings, where = [], [], scan.reader.where
     counts = {split.split: split.dataset.positives for split in scan.splits}
     classes = tuple(dict.fromkeys(name for positives in counts.values() for name in positives))
     if len(classes) == 1 and scan.splits[0].dataset.single_label:
-        problems.append(f"{scan.where}: has the class {classes[0]!r} alone, so there is nothing to distinguish; add "
+        problems.append(f"{where}: has the class {classes[0]!r} alone, so there is nothing to distinguish; add "
                         "pictures of another class")
     else:
-        warnings += [f"{scan.where}: {warning}" for warning in class_warnings(split.dataset for split in scan.splits)]
+        warnings += [f"{where}: {warning}" for warning in class_warnings(split.dataset for split in scan.splits)]
     for name in classes:
         lacking = [split for split, positives in counts.items() if not positives.get(name, 1)]
         if len(lacking) == sum(name in positives for positives in counts.values()):
-            sentence = f"{scan.where}: no picture shows the class {name!r}"
-            if scan.kind == "voc" or not scan.whole:
+            sentence = f"{where}: no picture shows the class {name!r}"
+            if scan.reader.kind == "voc" or not scan.whole:
                 warnings.append(f"{sentence} in {', '.join(lacking)}; it cannot be learned or measured there")
             else:
                 problems.append(f"{sentence}; add one, or remove the class from the list of classes")
         elif lacking:
-            warnings.append(f"{scan.where}: the class {name!r} has no picture in {', '.join(lacking)}; it cannot be "
+            warnings.append(f"{where}: the class {name!r} has no picture in {', '.join(lacking)}; it cannot be "
                             f"learned or measured there")
     return problems, warnings
 

@@ -141,27 +141,18 @@ def perceptual_hash(pixels: npt.NDArray[np.uint8]) -> Bits | None:
 def find_near_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str], hashes: Mapping[Path, Bits]
                          ) -> list[str]:
     """A sentence for each pair of images in two splits meant to be apart that look alike, at most SHOWN_PAIRS, and one
-    more for the number of the others.
-
-    Args:
-        splits: all that are compared.
-        digests: of the files' content; equal ones are left to `find_duplicates`.
-        hashes: of the images that have one.
-    """
-    return [*_variants(splits), *_alike(splits, digests, hashes)]
-
-
-def _alike(splits: Sequence[SplitScan], digests: Mapping[Path, str], hashes: Mapping[Path, Bits]) -> Iterator[str]:
+    more for the number of the others. Files with equal `digests` are left to `find_duplicates`."""
     from scipy.sparse import triu
     from sklearn.neighbors import radius_neighbors_graph
 
+    sentences = _variants(splits)
     paths = list(hashes)
     number, members = {path: row for row, path in enumerate(paths)}, np.zeros((len(paths), len(splits)), np.float32)
     for column, split in enumerate(splits):
         members[[number[path] for path in split.dataset.paths if path in number], column] = 1
     between = np.array([[apart(first.split, second.split) for second in splits] for first in splits], np.float32)
     if not paths:
-        return
+        return sentences
     contents = np.unique([digests[path] for path in paths], return_inverse=True)[1]
     bits = np.array([hashes[path] for path in paths], np.float32)  # whose squared distance is the number of bits
     graph = triu(radius_neighbors_graph(bits, (THRESHOLD + 0.5) ** 0.5, mode="distance"), format="coo")  # a pair once
@@ -173,19 +164,23 @@ def _alike(splits: Sequence[SplitScan], digests: Mapping[Path, str], hashes: Map
         distance, (one, other) = apart_by[row], pairs[row]
         places = [[split.split for column, split in enumerate(splits) if members[row, column]] for row in (one, other)]
         first, second = next((first, second) for first in places[0] for second in places[1] if apart(first, second))
-        yield (f"{paths[one]}: in {first}, looks like {paths[other]} in {second} ({distance} of the 64 bits of their "
-               "perceptual hashes differ); if one is made from the other, keep both in one split")
+        sentences.append(f"{paths[one]}: in {first}, looks like {paths[other]} in {second} ({distance} of the 64 bits "
+                         "of their perceptual hashes differ); if one is made from the other, keep both in one split")
     if len(order) > SHOWN_PAIRS:
-        yield f"{len(order) - SHOWN_PAIRS:,} more pairs of pictures in different splits look alike"
+        sentences.append(f"{len(order) - SHOWN_PAIRS:,} more pairs of pictures in different splits look alike")
+    return sentences
 
 
-def _variants(splits: Sequence[SplitScan]) -> Iterator[str]:
+def _variants(splits: Sequence[SplitScan]) -> list[str]:
     """Variants of one image, according to Roboflow's names, in two splits."""
+    sentences = []
     sources = [{match[1]: path for path in split.dataset.paths if (match := ROBOFLOW.match(path.name))}
                for split in splits]
     for (first, names), (second, others) in itertools.combinations(zip(splits, sources, strict=True), 2):
         shared = sorted(names.keys() & others.keys())
         if shared and apart(first.split, second.split):
-            yield (f"{names[shared[0]]}: in {first.split}, is by its name (.rf.) a variant of the same picture as "
-                   f"{others[shared[0]]} in {second.split}; {len(shared):,} pictures are in both splits so, and "
-                   "results on them mean little: `voc-data split` keeps variants together")
+            sentences.append(
+                f"{names[shared[0]]}: in {first.split}, is by its name (.rf.) a variant of the same picture as "
+                f"{others[shared[0]]} in {second.split}; {len(shared):,} pictures are in both splits so, and results "
+                "on them mean little: `voc-data split` keeps variants together")
+    return sentences

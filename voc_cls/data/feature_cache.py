@@ -48,7 +48,6 @@ class CachedRows:
     positions: npt.NDArray[np.int64]
     """[N, 2]: the block of each row, and its place there."""
     shape: tuple[int, ...]
-    """(N, …)."""
     dtype: np.dtype[Any]
 
     def __len__(self) -> int:
@@ -80,19 +79,11 @@ class FeatureCache:
              compute: Callable[[list[int]], Iterable[Array]], title: str) -> CachedRows:
         """The rows called `names`, each [*shape] of `dtype`, from the cache as far as they are in it.
 
-        Where another process computes rows for the same key, this one waits and takes them.
-
-        Args:
-            key: JSON values: everything that a row depends on but what its name says.
-            names: what each row is made of, such as the digest of an image; equal names are computed once.
-            shape: of one row.
-            dtype: of the numbers; bfloat16 too.
-            compute: gets the indices into `names` of the rows that are missing, and yields these rows in that order in
-                batches of any size. What it has yielded when it raises is kept.
-            title: what the rows are, for messages.
-
-        Raises:
-            DataError: names the folder when the disk is full, the limit too low or the folder not writable.
+        A name says what its row is made of, such as the digest of an image; `key`, JSON values, everything else that
+        rows depend on; `title`, for messages, what they are. `compute` gets the indices of the names whose rows are
+        missing, and yields these in batches of any size; what it has yielded when it raises is kept. Where another
+        process computes rows for the same key, this one waits and takes them. DataError names the folder when the disk
+        is full, the limit too low or the folder not writable.
         """
         kind = json.dumps({"format": FORMAT, "byteorder": sys.byteorder, "key": key, "shape": shape,
                            "dtype": np.dtype(dtype).name}, sort_keys=True)
@@ -115,7 +106,6 @@ class FeatureCache:
 
     def _compute(self, store: _Store, digests: Sequence[str], compute: Callable[[list[int]], Iterable[Array]],
                  title: str) -> None:
-        """Makes room for the rows that are missing, and computes them."""
         whole = len(set(digests)) * store.row_bytes
         if whole > self.limit_gb * 1e9:
             raise DataError(f"{self.folder}: {title} need {whole / 1e9:.2f} GB, more than the limit of "
@@ -205,7 +195,6 @@ class _Store:
         self.paths.append(path)
 
     def write(self, names: list[str], batches: list[Array]) -> None:
-        """Writes rows as the next block."""
         if not batches:
             return
         rows = np.concatenate(batches)
@@ -233,7 +222,6 @@ class _Store:
         return sorted(number for digest, number in first.items() if digest not in self.positions)
 
     def clear(self) -> None:
-        """Deletes all blocks."""
         for path in self.paths:
             path.unlink(missing_ok=True)
         self.positions, self.blocks, self.paths = {}, [], []

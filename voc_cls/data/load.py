@@ -45,7 +45,8 @@ class DatasetDict(Mapping[str, Dataset]):
     def __getitem__(self, split: str) -> Dataset:
         """Reads a split; KeyError where it does not exist, DataError with the first problem of one that is wrong."""
         if split not in self._datasets:
-            raise KeyError(f"{split!r} is not a split of {self._where}; it has {', '.join(self._datasets) or 'none'}")
+            raise KeyError(f"{split!r} is not a split of {self._reader.where}; it has "
+                           f"{', '.join(self._datasets) or 'none'}")
         dataset = self._datasets[split] or self._reader.scan(split, self.difficult, self.chosen).checked()
         self._datasets[split] = dataset
         return dataset
@@ -66,15 +67,11 @@ class DatasetDict(Mapping[str, Dataset]):
         """Whether an image belongs to one class or to any number of them."""
         return self._any().task
 
-    @property
-    def _where(self) -> str:
-        return ", ".join(map(str, self.roots))
-
     def _any(self) -> Dataset:
         """A split that has been read already, else the one to train on, else the first."""
         read = next((dataset for dataset in self._datasets.values() if dataset is not None), None)
         if not self._datasets:
-            raise DataError(f"{self._where}: {NO_CLASSES}")
+            raise DataError(f"{self._reader.where}: {NO_CLASSES}")
         train = default_splits(self.kind, self.roots)[0]
         return read or self[train if train in self else next(iter(self))]
 
@@ -90,11 +87,11 @@ class DatasetDict(Mapping[str, Dataset]):
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split}: {count}" for split, count in self._counts().items())
-        return f"DatasetDict({self.kind}, {self._where!r}: {{{splits}}})"
+        return f"DatasetDict({self.kind}, {self._reader.where!r}: {{{splits}}})"
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: a table of the splits."""
-        return html_table(f"{self._where} ({self.kind})", ("split", "images"), tuple(self._counts().items()))
+        return html_table(f"{self._reader.where} ({self.kind})", ("split", "images"), tuple(self._counts().items()))
 
 
 def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], kind: DataKind | None = None,
@@ -183,24 +180,13 @@ def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
 class DatasetScan:
     """All splits that were read, and `problems`: one sentence each, with file and, in lists and annotations, line."""
 
-    kind: DataKind
-    roots: tuple[Path, ...]
+    reader: Reader
     whole: bool
     """Whether all splits were requested."""
     requested: tuple[str, ...]
     """The splits that were requested; one that cannot be read is among the problems and not in `splits`."""
     splits: tuple[SplitScan, ...]
     problems: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The last part of each root, such as "VOC2007"."""
-        return "+".join(root.resolve().name for root in self.roots)
-
-    @property
-    def where(self) -> str:
-        """The roots, for the beginning of a sentence."""
-        return ", ".join(map(str, self.roots))
 
 
 def scan_dataset(kind: DataKind, root: Roots, split: str | None = None, classes: tuple[str, ...] = ()) -> DatasetScan:
@@ -220,4 +206,4 @@ def scan_dataset(kind: DataKind, root: Roots, split: str | None = None, classes:
         else:
             scans.append(scan)
             problems += scan.problems
-    return DatasetScan(kind, reader.roots, split is None, requested, tuple(scans), tuple(dict.fromkeys(problems)))
+    return DatasetScan(reader, split is None, requested, tuple(scans), tuple(dict.fromkeys(problems)))

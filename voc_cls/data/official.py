@@ -42,7 +42,6 @@ class OfficialArchive:
 
     @property
     def name(self) -> str:
-        """Its file name."""
         return self.url.rpartition("/")[2]
 
 

@@ -44,7 +44,6 @@ class Order:
 
     @property
     def steps(self) -> int:
-        """Number of training steps."""
         return len(self.index)
 
     def steps_between(self, first: int, last: int) -> Order:
@@ -81,21 +80,13 @@ def shuffled_order(images: int, steps: int, batch_size: int, seed: int) -> Order
     return Order(batches(index), batches(draws))
 
 
-def decoded(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Path of an image (string scalar) → float32 [size, size, 3], resized, 0-255."""
-    return resize(decode_file(path, preprocessing), preprocessing)
-
-
 def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], order: Order,
                      preprocessing: Preprocessing, augmentation: Augmentation, cached: Any = None
                      ) -> tf.data.Dataset:
-    """Batches of (float32 [B, size, size, 3], float32 [B, classes]), made on all cores and prefetched.
+    """Batches of (float32 [B, size, size, 3], float32 [B, classes]) in `order`, made on all cores and prefetched.
 
-    Args:
-        targets: float32 [N, classes]; with mixup or CutMix, those of a batch become weights.
-        order: which image comes when, and its draws.
-        cached: `cached[i]` is used instead of reading paths[i]: float32 [size, size, 3], resized, 0-255, as from
-            `cached_images`; the batches are the same, bit for bit.
+    With mixup or CutMix the targets of a batch become weights. cached: `cached[i]` is used instead of reading paths[i]:
+    float32 [size, size, 3], resized, 0-255, as from `cached_images`; the batches are the same, bit for bit.
     """
     import tensorflow as tf
 
@@ -107,7 +98,7 @@ def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], or
         return tf.ensure_shape(row, [preprocessing.size, preprocessing.size, 3])
 
     def example(index: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = decoded(names[index], preprocessing) if cached is None else from_cache(index)
+        image = resize(decode_file(names[index], preprocessing), preprocessing) if cached is None else from_cache(index)
         return vary(image, draw), labels[index], draw
 
     flat = tf.data.Dataset.from_tensor_slices((order.index.ravel(), order.draw.ravel()))
@@ -135,7 +126,7 @@ def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_si
     shape = tf.TensorSpec([preprocessing.size, preprocessing.size, 3], tf.float32)
 
     def views(path: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        image = decoded(path, preprocessing)
+        image = resize(decode_file(path, preprocessing), preprocessing)
         return tf.map_fn(lambda draw: vary(image, draw), draws, fn_output_signature=shape)
 
     names = [str(path) for path in paths]
@@ -159,19 +150,10 @@ def image_batches(paths: Sequence[Path], batch_size: int, preprocessing: Preproc
 def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Literal["none", "memory", "disk"],
                   folder: Path, limit_bytes: float, say: Callable[[str], object]
                   ) -> npt.NDArray[np.float32] | CachedRows | None:
-    """float32 [N, size, size, 3], 0-255, of the images at `paths`, for `training_batches`; None for cache "none".
+    """float32 [N, size, size, 3], 0-255, of the images at `paths`, for machines that train faster than they decode.
 
-    For machines that train faster than they decode.
-
-    Args:
-        preprocessing: of the network; only how images are decoded and resized matters.
-        cache: memory: decoded now. disk: in a cache that later runs use too.
-        limit_bytes: of everything in that cache's folder.
-        say: is called with sentences for people.
-
-    Raises:
-        UsageError: the machine has too little memory.
-        DataError: the disk has too little space.
+    None for cache "none". memory: decoded now, UsageError where the machine has too little. disk: in a cache that later
+    runs use too, of at most `limit_bytes`; DataError where there is no space. say: is called with sentences for people.
     """
     if cache == "none":
         return None
@@ -198,7 +180,7 @@ def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Li
 
 
 def _decode(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
-    """The images in their order, in batches, as `decoded`."""
+    """The images in their order, in batches, resized, 0-255."""
     unchanged = replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     yield from image_batches(paths, CACHE_BATCH, unchanged).as_numpy_iterator()
 

@@ -52,17 +52,9 @@ class Lists:
 def draw_lists(dataset: Dataset, val: float, test: float, folds: int | None, seed: int, group: str = AUTO) -> Lists:
     """Draws train, val and test from `dataset`, or with `folds` train_1, val_1 and so on, and test.
 
-    Every class is divided alike, and images with the same bytes go to the same list.
-
-    Args:
-        val: fraction of all images; 0: none. Ignored with `folds`.
-        test: fraction of all images; 0: none.
-        folds: number of pairs of lists; None: one train and one val.
-        group: as for `Dataset.split`: images that go to the same list.
-
-    Raises:
-        UsageError: nothing is to be drawn, nothing would be left, a list cannot be near its fraction, or a class is too
-            small.
+    Every class is divided alike, and images with the same bytes go to the same list, as those of a `group` do (see
+    `Dataset.split`). `val` (without `folds`) and `test` are fractions of all images; 0: no such list. UsageError where
+    nothing would be drawn or left, a list cannot be near its fraction, or a class is too small.
     """
     if not val + test + (folds or 0) > 0:
         raise UsageError("`val` 0 and `test` 0: leave one list of everything; give a fraction, or `folds`")

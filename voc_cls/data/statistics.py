@@ -270,7 +270,6 @@ def _heat_map(axes: Axes, names: Sequence[str], counts: npt.NDArray[np.int64], w
 
 
 def _size_bubbles(axes: Axes, sizes: npt.NDArray[np.int64]) -> None:
-    """A bubble for each size."""
     every, counts = np.unique(sizes, axis=0, return_counts=True)
     width, height = every[counts.argmax()]
     areas = 10 + 900 * counts / counts.sum()

@@ -124,18 +124,13 @@ class Stratified:
 
     @property
     def unit(self) -> str:
-        """What is drawn."""
         return "pictures" if len(self.counts) == len(self.labels) else "groups of pictures"
 
     def part(self, fraction: float, seed: int, what: str) -> tuple[Numbers, Numbers]:
-        """Returns (rows that stay, rows that are drawn), both in the order of the list.
+        """(rows that stay, rows that are drawn: a `fraction` of all), both in the order of the list.
 
-        Args:
-            fraction: share of all images to draw, between 0 and 1.
-            what: the beginning of an error, such as "`val` 0.1".
-
-        Raises:
-            UsageError: no part is near the fraction, or a class of a single-label data set cannot be on both sides.
+        UsageError, beginning with `what`, where no part is near the fraction, or a class of a single-label data set
+        cannot be on both sides.
         """
         images = len(self.labels)
         taken = round(images * fraction) if 0 < fraction < 1 else 0

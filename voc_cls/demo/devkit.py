@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -31,33 +31,20 @@ JPEG_QUALITY = 90
 """As encoded by OpenCV; VOC's own pictures have about the same."""
 
 
-@dataclass(frozen=True)
-class Demo:
-    """A written demo devkit. `root` is what `--root` takes; `already_there`: the same bytes existed already."""
+def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] = lambda: None) -> tuple[Path, bool]:
+    """Draws images on all cores and writes `folder`/VOCdevkit/VOC2007, atomically; `done` is called after each image.
 
-    root: Path
-    already_there: bool
-
-
-def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] = lambda: None) -> Demo:
-    """Draws images on all cores and writes `folder`/VOCdevkit/VOC2007, atomically.
-
-    Args:
-        folder: empty or new; it may also hold the same demo.
-        pictures: number of images; a larger number begins with the same ones.
-        seed: the same seed gives the same bytes, whatever the number of cores.
-        done: is called after each image.
-
-    Raises:
-        DataError: `folder` holds anything else, or cannot be written.
+    Returns (what `--root` takes, whether the same bytes were there already).
+    The same seed gives the same bytes, whatever the number of cores, and more pictures begin with the same ones.
+    DataError where `folder` holds anything but the same demo, or cannot be written.
     """
     devkit = folder / "VOCdevkit"
-    demo = Demo(devkit / YEAR, already_there=devkit.exists())
+    already_there = devkit.exists()
     _check_target(folder, devkit)
     aside = folder / f"{PARTIAL}{os.getpid()}"
     try:
         _write(aside / YEAR, pictures, seed, done)
-        if not demo.already_there:
+        if not already_there:
             aside.rename(devkit)
         elif not _same_files(aside, devkit):
             raise DataError(f"{devkit}: is not the demo of {pictures:,} pictures and seed {seed}; remove it or name "
@@ -66,7 +53,7 @@ def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] 
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return demo
+    return devkit / YEAR, already_there
 
 
 def _check_target(folder: Path, devkit: Path) -> None:

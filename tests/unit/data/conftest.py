@@ -22,7 +22,7 @@ VOC_LABELS_DIR = Path(os.environ.get("VOC_LABELS_DIR", SHARED / "voc2007/labels"
 @pytest.fixture(scope="session")
 def drawn_devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo devkit of 30 pictures, not to be changed."""
-    return write_demo(tmp_path_factory.mktemp("demo"), pictures=30, seed=1).root
+    return write_demo(tmp_path_factory.mktemp("demo"), pictures=30, seed=1)[0]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from voc_cls.data.load import read_dataset
 from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.data.readers.voc_annotation import read_annotation
-from voc_cls.demo.devkit import Demo, write_demo
+from voc_cls.demo.devkit import write_demo
 from voc_cls.demo.drawings import DRAWINGS, draw
 from voc_cls.demo.scenes import (
     DIFFICULT_BELOW,
@@ -83,13 +83,13 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_with_other_th
 
 
 def test_another_seed_gives_other_pictures(drawn_devkit: Path, tmp_path: Path) -> None:
-    other = write_demo(tmp_path / "other", pictures=3, seed=2).root
+    other = write_demo(tmp_path / "other", pictures=3, seed=2)[0]
     for name in ("000001.jpg", "000002.jpg", "000003.jpg"):
         assert (other / "JPEGImages" / name).read_bytes() != (drawn_devkit / "JPEGImages" / name).read_bytes()
 
 
 def test_more_pictures_begin_with_the_same_ones(drawn_devkit: Path, tmp_path: Path) -> None:
-    few = write_demo(tmp_path / "few", pictures=7, seed=1).root
+    few = write_demo(tmp_path / "few", pictures=7, seed=1)[0]
     pairs = [path for path in few.rglob("*") if path.suffix in (".jpg", ".xml")]
     assert len(pairs) == 14
     assert all(path.read_bytes() == (drawn_devkit / path.relative_to(few)).read_bytes() for path in pairs)
@@ -107,7 +107,7 @@ def test_the_splits_divide_the_pictures_as_in_a_real_devkit(drawn_devkit: Path) 
 
 
 def test_from_thirty_pictures_on_every_split_shows_every_class(drawn_devkit: Path, tmp_path: Path) -> None:
-    for root in (drawn_devkit, write_demo(tmp_path, pictures=30, seed=0).root):
+    for root in (drawn_devkit, write_demo(tmp_path, pictures=30, seed=0)[0]):
         for split in ("train", "val", "test"):
             assert read_dataset("voc", root, split).labels.sum(axis=0).min() >= 1, split
 
@@ -173,8 +173,8 @@ def test_a_demo_that_is_already_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     again = write_demo(tmp_path, pictures=4, seed=0)
-    assert first == Demo(tmp_path / "VOCdevkit/VOC2007", already_there=False)
-    assert again == Demo(tmp_path / "VOCdevkit/VOC2007", already_there=True)
+    assert first == (tmp_path / "VOCdevkit/VOC2007", False)
+    assert again == (tmp_path / "VOCdevkit/VOC2007", True)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -195,7 +195,7 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_damaged_demo_is_not_taken_for_the_same(tmp_path: Path) -> None:
-    root = write_demo(tmp_path, pictures=4, seed=0).root
+    root = write_demo(tmp_path, pictures=4, seed=0)[0]
     with (root / "ImageSets/Main/test.txt").open("a") as file:
         file.write("000001\n")
     with pytest.raises(DataError, match="is not the demo of"):
@@ -209,4 +209,4 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "demo", pictures=30, seed=0, done=interrupt)
     assert list((tmp_path / "demo").iterdir()) == []
-    assert write_demo(tmp_path / "demo", pictures=3, seed=0).already_there is False
+    assert write_demo(tmp_path / "demo", pictures=3, seed=0)[1] is False

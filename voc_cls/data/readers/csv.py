@@ -60,7 +60,6 @@ class ListFile:
 
     @property
     def order(self) -> tuple[int, str]:
-        """What sorts the classes."""
         return int(self.code) if self.code.isdecimal() else 0, self.code
 
 

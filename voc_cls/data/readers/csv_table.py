@@ -72,7 +72,6 @@ class Columns:
 
     @property
     def task(self) -> Task:
-        """What an image may belong to."""
         return Task.SINGLE_LABEL if self.form == "class" else Task.MULTI_LABEL
 
 

@@ -86,6 +86,11 @@ class Reader(ABC):
     def __init__(self, roots: tuple[Path, ...]) -> None:
         self.roots, self.root = roots, roots[0]
 
+    @property
+    def where(self) -> str:
+        """The roots, for the beginning of a sentence."""
+        return ", ".join(map(str, self.roots))
+
     @staticmethod
     @abstractmethod
     def matches(root: Path) -> bool:

@@ -115,7 +115,8 @@ class VocReader(Reader):
             names = _listed_classes(devkit)
             if names is None:
                 found = {name for paths in devkit.annotations.by_id.values() for name in object_names(paths[0])}
-                names = VOC if found <= set(CLASSES) and (devkit.lists or _is_of_voc(devkit)) else None
+                first = next(iter(devkit.annotations.by_id.values()))[0]
+                names = VOC if found <= set(CLASSES) and (devkit.lists or SOURCE.search(_start(first))) else None
                 occurring |= found
             if names is not None:
                 known[devkit] = names
@@ -235,11 +236,6 @@ def _labelmap(path: Path) -> tuple[str, ...]:
     """The classes of CVAT's labelmap.txt (label:color_rgb:parts:actions) or labelme's class_names.txt."""
     names = (text.partition(":")[0].strip() for _, text in read_lines(path) if not text.startswith("#"))
     return tuple(dict.fromkeys(name for name in names if name not in BACKGROUND and class_problem(name) is None))
-
-
-def _is_of_voc(devkit: Devkit) -> bool:
-    """Whether the first annotation says that it is VOC's."""
-    return SOURCE.search(_start(next(iter(devkit.annotations.by_id.values()))[0])) is not None
 
 
 def _start(file: str | Path) -> bytes:

@@ -104,12 +104,10 @@ class Devkit:
 
     @property
     def name(self) -> str:
-        """Its last part, such as "VOC2007"."""
         return self.root.resolve().name
 
     @cached_property
     def annotations(self) -> Files:
-        """The XML files."""
         return Files(_below(self.root, "Annotations"), (".xml",))
 
     @cached_property
@@ -189,29 +187,26 @@ def open_devkits(root: Path) -> list[Devkit]:
     if not os.path.isdir(root):
         raise DataError(f"{root}: {'is a file' if os.path.exists(root) else 'no such folder'}; {USAGE}")
     devkits = [Devkit(root, _lists(root))]
-    if devkits[0].lists is None and (years := _years(root)):
-        devkits = [Devkit(year, _lists(year)) for year in years]
+    years = [Devkit(path, _lists(path)) for path in sorted(root.iterdir()) if _is_year(path)]
+    if devkits[0].lists is None and any(year.lists for year in years):  # VOCdevkit with all of them
+        devkits = years
     for devkit in devkits:
         missing = [name for name, files in (("annotations (.xml)", devkit.annotations), ("pictures", devkit.images))
                    if not files.by_id]
         near = [] if devkit.lists else [path.parents[1] for path in sorted(root.glob("*/*/ImageSets/Main"))]
         if missing or near:
-            near += [path for path in root.resolve().parents[:2] if _lists(path) or (path / "Annotations").is_dir()]
+            near += filter(_is_year, root.resolve().parents[:2])
             found = ", ".join(sorted(os.listdir(devkit.root))[:8]) or "nothing"
             raise DataError(f"{devkit.root}: is not a VOC devkit, it has no {' and no '.join(missing) or 'ImageSets'} "
                             f"(found: {found}); {f'pass `root` {near[0]}' if near else USAGE}")
     return devkits
 
 
-def _years(root: Path) -> list[Path]:
-    """The devkits in VOCdevkit, at least one with lists."""
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    years = [path for path in folders if _lists(path) or (path / "Annotations").is_dir()]
-    return years if any(map(_lists, years)) else []
+def _is_year(path: Path) -> bool:
+    return path.is_dir() and (_lists(path) is not None or (path / "Annotations").is_dir())
 
 
 def _lists(root: Path) -> Path | None:
-    """The folder of the lists."""
     return next((root / name for name in LISTS if any((root / name).glob("*.txt"))), None)
 
 
