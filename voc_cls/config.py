@@ -72,12 +72,10 @@ class Setting:
     """dataclasses.MISSING where there is none."""
 
     def mark(self, kind: type[Config]) -> Config | None:
-        """The mark of this kind, if the field has one."""
         return next((mark for mark in self.marks if isinstance(mark, kind)), None)
 
 
 def settings_of(group: type) -> tuple[Setting, ...]:
-    """The fields of a dataclass."""
     hints, marked = get_type_hints(group), get_type_hints(group, include_extras=True)
     return tuple(Setting(entry.name, hints[entry.name], getattr(marked[entry.name], "__metadata__", ()), entry.default)
                  for entry in fields(group))
@@ -134,7 +132,6 @@ class Program:
     name: str
     """As in voc-serve; its variables begin with VOC_SERVE_."""
     description: str
-    """For --help."""
     groups: Mapping[str, type]
     """Name of a group → its dataclass. VOC_SERVE_CONFIG and the field `config` name the YAML file."""
     ignored: tuple[str, ...] = ()
@@ -157,7 +154,10 @@ class Program:
             below = Settings(self)  # help is shown whatever is wrong
         given = {argument[2:].partition("=")[0].replace("-", "_") for argument in args if argument.startswith("--")}
         below = below.without(self.replaced(given))
-        flags = self._parse_flags(args, below.values)
+        groups = [(name, kind, field(default_factory=kind)) for name, kind in (
+            (name, _flags(kind, below.values)) for name, kind in self.groups.items())]
+        parsed = parse(make_dataclass("Flags", groups), self.name, self.description, args)
+        flags = {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
         return Settings(self, {**below.values, **flags}, {
             name: source for name, source in below.sources.items() if flags.get(name, below.values[name]) ==
             below.values[name]})
@@ -220,13 +220,6 @@ class Program:
         elif file is not None:
             below = self.read_file(file, str(file))
         return below.overridden_by(self.read_environment(environment))
-
-    def _parse_flags(self, args: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
-        """The command line, with `values` for defaults."""
-        groups = [(name, kind, field(default_factory=kind)) for name, kind in (
-            (name, _flags(kind, values)) for name, kind in self.groups.items())]
-        parsed = parse(make_dataclass("Flags", groups), self.name, self.description, args)
-        return {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
 
     def _hint(self, key: str, groups: Iterable[str]) -> str:
         """A suggestion for a key that is not a group."""

@@ -40,15 +40,11 @@ class _BrokenOffError(Exception):
 @contextlib.contextmanager
 def fetched(url: str, to: Path, local: Path | None = None, magic: bytes = b"", size: int | None = None,
             sha256: str | None = None, console: Console | None = None) -> Iterator[Path]:
-    """A checked file, downloaded or brought by hand, for the time of a `with` block.
+    """A checked file, downloaded as by `download` or brought by hand (`local`), for the time of a `with` block.
 
-    A download is removed after the block, also where it turns out to be wrong (DownloadError in the block), so that the
-    next call fetches it again. Other errors, such as a full disk, leave it.
-
-    Args: those of `download`, and
-        to: Where a download is put; what is there already is not downloaded again.
-        local: The file, where it has been brought by hand; it stays.
-        sha256: Digest that it must have, if known.
+    What is at `to` already is not downloaded again. A download is removed after the block, also where it turns out to
+    be wrong (DownloadError in the block), so that the next call fetches it again. Other errors, such as a full disk,
+    leave it.
     """
     file = local or to
     if local is None and not to.exists():
@@ -67,22 +63,15 @@ def fetched(url: str, to: Path, local: Path | None = None, magic: bytes = b"", s
 
 def download(url: str, to: Path, magic: bytes = b"", size: int | None = None, pause_s: float = 1.0,
              console: Console | None = None) -> None:
-    """Downloads `url` to the file `to`.
+    """Downloads `url` to the file `to`, whole or not at all; its folder is made.
 
     What has arrived lies in `to`.part, and beside it what identifies the version it belongs to (ETag or
     Last-Modified). A later call asks for the rest on condition that the file is still that one (RFC 9110, If-Range);
     a server that cannot do that sends it whole.
 
-    Args:
-        url: Address of the file.
-        to: Where it is put, whole or not at all; its folder is made.
-        magic: Bytes that the file must begin with, so that an HTML page is refused at once.
-        size: Bytes that it must have, if known.
-        pause_s: Seconds before a broken download is taken up again, doubled each time.
-        console: For a progress bar, if it is a terminal.
-
-    Raises:
-        DownloadError: It does not come, or is another file.
+    magic: bytes that the file must begin with, so that an HTML page is refused at once. size: bytes that it must have,
+    if known. pause_s: seconds before a broken download is taken up again, doubled each time. console: for a progress
+    bar, if it is a terminal. DownloadError where it does not come, or is another file.
     """
     to.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(BREAKS + 1):
@@ -112,18 +101,10 @@ def unpack(archive: Path, folder: Path, limit: int, advance: Callable[[int], obj
            only: str | None = None) -> None:
     """Unpacks a `.tar` or `.tar.gz` from a stranger by Python's own extraction filter (PEP 706).
 
-    Where it fails, files may stay in `folder`: take an empty one, and remove it.
-
-    Args:
-        archive: The file.
-        folder: Where its files and folders are put; made if it is missing.
-        limit: Bytes that the files may have together, against bombs.
-        advance: Takes the bytes of each file.
-        only: Name of what is wanted alone: a file by its path in the archive, or a checkpoint of several files.
-
-    Raises:
-        DownloadError: It is damaged, too large, has a link or a device in it, a name that leads out of the folder, or
-            not the wanted file.
+    Where it fails, files may stay in `folder`: take an empty one, and remove it. limit: bytes that the files may have
+    together, against bombs. advance: takes the bytes of each file. only: what is wanted alone: a file by its path in
+    the archive, or a checkpoint of several files. DownloadError for an archive that is damaged, too large, has a link
+    or a device in it, a name that leads out of the folder, or not the wanted file.
     """
     names, size, wanted = [], 0, 0
     try:
@@ -196,7 +177,8 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
             raise _BrokenOffError("the server sent another part than the requested one")
         have = have if resumed else 0
         if not resumed:
-            version.write_text(_strong_validator(response.headers))
+            etag = str(response.headers.get("ETag", ""))  # If-Range may name a strong one only (RFC 9110, 13.1.5)
+            version.write_text(etag if etag.startswith('"') else str(response.headers.get("Last-Modified", "")))
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
         most = size or sys.maxsize
@@ -242,12 +224,6 @@ def _pieces(response: Any) -> Iterator[bytes]:
         yield from response.raw.stream(PIECE, decode_content=False)
     except (HTTPError, OSError) as error:
         raise _BrokenOffError(str(error)) from error
-
-
-def _strong_validator(headers: Any) -> str:
-    """What If-Range may name (RFC 9110, 13.1.5): a strong ETag, else the date of the last change, else nothing."""
-    etag = str(headers.get("ETag", ""))
-    return etag if etag.startswith('"') else str(headers.get("Last-Modified", ""))
 
 
 @contextlib.contextmanager

@@ -32,18 +32,13 @@ def load_pickle(stream: IO[bytes], what: str, allowed: Allowed | None = None,
                 persistent_load: Callable[[Any], Any] | None = None,
                 encoding: Literal["latin1", "bytes"] = "latin1", error: type[VocError] = WeightsError,
                 other_objects: bool = False) -> Any:
-    """The object at the position of `stream`, which holds arrays and builtin containers alone.
+    """The object at the position of `stream`, which holds arrays and builtin containers alone; the stream is left
+    behind its end. `error` is raised for damaged bytes and all other content; `what` names the file in it.
 
-    Args:
-        stream: where the pickle starts; it is left behind its end.
-        what: names the file in messages.
-        allowed: (module, name) as in the pickle → what stands for it here: a function that is called with the pickle's
-            arguments, or a value such as a str.
-        persistent_load: as in `pickle.Unpickler`.
-        encoding: how strings of Python 2 are read.
-        error: what is raised for damaged bytes and for all other content.
-        other_objects: objects of any class become an `InertObject`, such as the settings of a training beside its
-            weights. What could run a command is refused nevertheless.
+    allowed: (module, name) as in the pickle → what stands for it here: a function that is called with the pickle's
+    arguments, or a value such as a str. encoding: how strings of Python 2 are read. other_objects: objects of any class
+    become an `InertObject`, such as the settings of a training beside its weights; what could run a command is refused
+    nevertheless.
     """
     names = {**NAMES, **(allowed or {})}
     try:

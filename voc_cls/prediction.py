@@ -41,15 +41,8 @@ class Prediction:
     @classmethod
     def from_probabilities(cls, probabilities: np.ndarray[tuple[int], np.dtype[np.floating]], classes: Sequence[str],
                            model: str, activation: str, top_k: int = 0) -> Prediction:
-        """The prediction that a network's output for one image means.
-
-        Args:
-            probabilities: float [classes], 0 to 1.
-            classes: Their labels.
-            model: Name of the model or run.
-            activation: sigmoid or softmax.
-            top_k: How many labels to keep; 0 for all.
-        """
+        """The prediction that a network's output for one image means: float [classes], 0 to 1. top_k: how many labels
+        to keep; 0 for all."""
         order = (-probabilities).argsort(kind="stable")[:top_k or None]
         labels = tuple(ScoredLabel(classes[column], float(probabilities[column])) for column in order)
         return cls(labels, model, activation=activation)

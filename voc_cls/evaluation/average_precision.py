@@ -52,7 +52,6 @@ class AveragePrecisions:
         return float(defined_mean(np.array([result.ap_11pt for result in self.classes])))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; NaN where a number is not defined."""
         return {
             "split": self.split,
             "pictures": self.pictures,

@@ -39,7 +39,6 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """For a "±": half of the distance between the ends."""
         return (self.high - self.low) / 2
 
 
@@ -55,7 +54,6 @@ class Intervals:
     classes: dict[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; NaN where a number is not defined."""
         return {"level": LEVEL, "resamples": self.resamples, "seed": SEED,
                 **{name: list(astuple(interval)) for name, interval in self.metrics.items()},
                 "classes": {name: list(astuple(interval)) for name, interval in self.classes.items()}}

@@ -78,7 +78,6 @@ class Calibration:
         return rescaled
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
         return {name: value for name, value in asdict(self).items() if value}  # without empty `classes`
 
 
@@ -136,7 +135,6 @@ class Reliability:
         return float(defined_mean(np.array(list(self.classes.values()))))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; NaN where a number is not defined."""
         return {"ece": self.ece, "class_ece": self.class_ece, "bins": [asdict(bar) for bar in self.bins]}
 
 
@@ -149,7 +147,6 @@ class Calibrated:
     platt: Reliability | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; NaN where a number is not defined."""
         return {name: None if value is None else value.to_dict() for name, value in vars(self).items()}
 
 

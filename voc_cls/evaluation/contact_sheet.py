@@ -37,11 +37,9 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
                truths: Sequence[frozenset[str]] | None = None) -> int:
     """Draws the first MOST_PICTURES of `files` with their first MOST_LABELS labels; returns how many were drawn.
 
-    The PNG file `path` appears whole. DataError if it cannot be written or a picture not be read.
-
-    Args:
-        threshold: As for Prediction.seen; labels that count as seen stand out.
-        truths: The labels of each picture, if they are known: they stand above it, and wrong predictions are red.
+    The PNG file `path` appears whole. DataError if it cannot be written or a picture not be read. threshold: as for
+    Prediction.seen; labels that count as seen stand out. truths: the labels of each picture, if they are known: they
+    stand above it, and wrong predictions are red.
     """
     from matplotlib.figure import Figure
 

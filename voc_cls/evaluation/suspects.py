@@ -90,12 +90,9 @@ class Suspects:
 def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int = 0, group: str = AUTO) -> Suspects:
     """Ranks the images of a data set by how little their labels fit what the others say; ignored labels are not judged.
 
-    UsageError where there are fewer images or groups than folds.
-
-    Args:
-        features: float [N, D] of a network, one row an image.
-        folds: number of parts, divided by `seed`; each is judged by a classifier of the others.
-        group: as for `Dataset.split`: images that must not judge each other.
+    features: float [N, D] of a network. folds: number of parts, divided by `seed`; each is judged by a classifier of
+    the others. group: as for `Dataset.split`: images that must not judge each other. UsageError where there are fewer
+    images or groups than folds.
     """
     judged = dataset.labels.sum(axis=0) >= folds
     rare = ", ".join(name for name, enough in zip(dataset.classes, judged, strict=True) if not enough)

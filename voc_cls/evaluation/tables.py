@@ -25,7 +25,6 @@ NAME_WIDTH, CELL_WIDTH = 14, 4
 
 
 def report_tables(report: Report) -> Group:
-    """All that a terminal shows of a report."""
     if isinstance(report, MultilabelReport):
         tables = [average_precision_table(report), decisions_table(report)]
     else:
@@ -101,7 +100,6 @@ def _calibration(report: MultilabelReport) -> str:
 
 
 def summary_table(report: SinglelabelReport) -> Table:
-    """The numbers about all pictures."""
     ranking, scores, intervals = report.average_precisions, report.scores, report.intervals.metrics
     table = Table("", *_numbers(""), Column("", min_width=2), show_header=False,
                   title=f"Accuracy, {escape(ranking.split)} ({ranking.pictures:,} pictures), in percent",

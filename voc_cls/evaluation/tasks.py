@@ -89,12 +89,9 @@ def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classe
              resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None) -> Report:
     """Evaluates a model's logits [N, classes] on a labelled split, by the task of the data set.
 
-    Args:
-        fitted: What was fitted to the validation split; by default thresholds are 0.5 and nothing is calibrated.
-        classes: The classes to report and to average over; empty: all. Single-label: accuracy, log loss, confusion and
-            calibration are of all classes in any case.
-        resamples: Of the bootstrap for the 95 % intervals.
-        run, heat_maps: How the model was made, and Grad-CAM of the network, for the HTML page.
+    By default thresholds are 0.5 and nothing is calibrated. classes: those to report and to average over; empty: all.
+    Single-label: accuracy, log loss, confusion and calibration are of all classes in any case. resamples: of the
+    bootstrap for the 95 % intervals. run, heat_maps: how the model was made, and Grad-CAM, for the HTML page.
     """
     if dataset.task is Task.MULTI_LABEL:
         return multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples, run,

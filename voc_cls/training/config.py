@@ -85,7 +85,6 @@ class DatasetConfig(DataConfig):
         return self.val_fraction if self.val_split == AUTO else fraction_of(self.val_split)
 
     def _fold_splits(self, fold: int) -> tuple[str, str]:
-        """The names of the training and the validation split."""
         train, val = f"train_{fold}", f"val_{fold}"
         if self.data != "csv":
             raise UsageError(f"`fold` {fold}: not for `data` {self.data}; make lists with `voc-data split --folds 5`, "

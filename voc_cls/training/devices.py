@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from voc_cls.errors import UsageError
+from voc_cls.version import __version__
 
 ROOT = Path("/")
 NVIDIA, DISPLAY = "^(0x10de)", "^(0x03)"
@@ -51,7 +52,6 @@ def driver_version(root: Path = ROOT) -> str | None:
 
 
 def processor(root: Path = ROOT) -> str:
-    """The processor's name."""
     return _search(r"^model name\s*:\s*(.+?)\s*$", root / "proc/cpuinfo") or "unknown processor"
 
 
@@ -101,18 +101,13 @@ def accelerators() -> tuple[str, ...]:
     return tuple(details(gpu).get("device_name", gpu.name) for gpu in tf.config.list_physical_devices("GPU"))
 
 
-def on_accelerator() -> bool:
-    """Whether something faster than the processor computes."""
-    return bool(accelerators())
-
-
 def compiles(replicas: int = 1) -> bool:
     """What `compile(jit_compile=…)` is to be: whether XLA compiles the training step.
 
     On a CPU TensorFlow trains VGG-16 3.5 × slower with XLA than with oneDNN; a tf.distribute.Strategy of several
     replicas updates variables in a way that XLA cannot compile; JAX always compiles with it.
     """
-    return backend() == "jax" or (replicas == 1 and on_accelerator())
+    return backend() == "jax" or (replicas == 1 and bool(accelerators()))
 
 
 def device() -> str:
@@ -179,7 +174,7 @@ def installed(package: str) -> str | None:
 
 def has_bfloat16() -> bool:
     """Whether the device multiplies bfloat16 natively; on other processors oneDNN emulates it, slower than float32."""
-    return on_accelerator() or not processor_flags().isdisjoint(CPU_FLAGS)
+    return bool(accelerators()) or not processor_flags().isdisjoint(CPU_FLAGS)
 
 
 def inference_precision(chosen: str) -> str:
@@ -198,6 +193,4 @@ def policy(precision: str) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what computes."""
-    from voc_cls.version import __version__
-
     return {"voc-cls": __version__, **{package: number for package in PACKAGES if (number := installed(package))}}

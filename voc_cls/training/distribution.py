@@ -214,12 +214,8 @@ def data_parallel(rank: int, hosts: int) -> Distribution:
 
 @contextmanager
 def joined(hosts: int = 1, rank: int | None = None, coordinator: str | None = None) -> Iterator[Distribution]:
-    """Finds the others; around a whole run, and before anything computes.
-
-    rank and coordinator: by default from $VOC_RANK, $SLURM_PROCID or $JOB_COMPLETION_INDEX and from $VOC_COORDINATOR.
-    With hosts = 1 all devices of this machine train. UsageError for what is missing; RunError where the others do not
-    come within 5 minutes, or are lost later.
-    """
+    """Finds the others; around a whole run, and before anything computes. With hosts = 1 all devices of this machine
+    train. UsageError for what is missing; RunError where the others do not come in time, or are lost later."""
     backend = keras.backend.backend()
     if hosts == 1:
         import tensorflow as tf

@@ -26,11 +26,8 @@ LEAST_FREE_GIB = 5.0
 """Free disk below which a cache of features or images hardly fits."""
 
 
-def doctor(console: Console, cache: Path | None = None) -> bool:
-    """Prints the report, at most 80 columns; returns whether training can work.
-
-    cache: the folder of caches, whose free space is shown.
-    """
+def doctor(console: Console, cache: Path) -> bool:
+    """Prints the report, at most 80 columns; returns whether training can work. cache: the folder of caches."""
     for title, rows in (("versions", versions()), ("devices", hardware()), ("storage", storage(cache))):
         show(console, title, rows)
     results = {precision: trial(precision) for precision in POLICIES}
@@ -46,7 +43,6 @@ def doctor(console: Console, cache: Path | None = None) -> bool:
 
 
 def show(console: Console, title: str, rows: dict[str, str]) -> None:
-    """One block of the report."""
     table = Table(show_header=False, box=None, title=title, title_justify="left", title_style="bold", width=80)
     table.add_column(min_width=14, no_wrap=True)
     table.add_column(ratio=1)
@@ -57,7 +53,6 @@ def show(console: Console, title: str, rows: dict[str, str]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What is installed, by name."""
     import tensorflow as tf
 
     system = f"{platform.system()} {platform.machine()}"
@@ -81,10 +76,9 @@ def hardware() -> dict[str, str]:
     }
 
 
-def storage(cache: Path | None) -> dict[str, str]:
+def storage(cache: Path) -> dict[str, str]:
     """Free space where caches and temporary files go."""
-    folders = {} if cache is None else {"caches": cache}
-    folders |= {"temporary": Path(os.environ.get("TMPDIR", "/tmp")), "run folders": Path.cwd()}
+    folders = {"caches": cache, "temporary": Path(os.environ.get("TMPDIR", "/tmp")), "run folders": Path.cwd()}
     return {name: f"{free_gib(folder):.1f} GiB free, {folder}" for name, folder in folders.items()}
 
 
@@ -96,15 +90,15 @@ def free_gib(folder: Path) -> float:
     return shutil.disk_usage(folder).free / devices.GIB
 
 
-def advices(cache: Path | None) -> list[str]:
+def advices(cache: Path) -> list[str]:
     """What to improve, with the command that does it."""
     advice = []
     cards = devices.nvidia_cards()
-    if cards and not devices.on_accelerator():
+    if cards and not devices.accelerators():
         advice.append(devices.why_unused(cards, devices.backend(), devices.driver_version(), os.environ))
     if devices.backend() == "tensorflow" and devices.installed("jax") is None:
         advice.append('training on several hosts needs JAX: pip install "voc-cls[jax]"')
-    if cache is not None and free_gib(cache) < LEAST_FREE_GIB:
+    if free_gib(cache) < LEAST_FREE_GIB:
         advice.append(f"{cache} has less than {LEAST_FREE_GIB:.0f} GiB free: give another `cache_dir`, or `cache_gb` 0")
     return advice
 

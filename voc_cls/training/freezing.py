@@ -26,8 +26,6 @@ MOST_NAMES = 6
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer of the network."""
-
     path: str
     """Below the net's scope, such as conv5/conv5_1 or conv1/BatchNorm."""
     parameters: int

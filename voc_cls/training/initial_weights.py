@@ -23,7 +23,6 @@ from voc_cls.training.trained_run import load_weights
 from voc_cls.weights.load import NamedWeights, load_weights_file, network_digest, restore
 
 RANDOM = "none"
-"""The `weights` that are random."""
 
 
 @dataclass(frozen=True)

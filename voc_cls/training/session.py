@@ -112,10 +112,11 @@ def train(config: TrainConfig, console: Console, command: Sequence[str] = (), ha
     if config.run.resume and folder.config.is_file():
         folder.check_repeatable()
     config = config.checked()
-    network = config.network
-    weights = WeightsSource.open(network.weights, network.net, network.weights_entry)
-    if network.normalisation == "auto":
-        config = replace(config, network=replace(network, normalisation=weights.normalisation(network.net)))
+    chosen = config.network
+    weights = WeightsSource.open(chosen.weights, chosen.net, chosen.weights_entry)
+    if chosen.normalisation == "auto":
+        chosen = replace(chosen, normalisation=weights.normalisation(chosen.net))
+        config = replace(config, network=chosen)
     with joined(config.run.hosts, config.run.rank, config.run.coordinator) as distribution:
         if not distribution.is_chief:
             console.quiet = True
@@ -123,27 +124,20 @@ def train(config: TrainConfig, console: Console, command: Sequence[str] = (), ha
         distribution.check_same(flags=[config.network, config.augmentation, config.training, config.loss,
                                        config.compute])
         distribution.broadcast(lambda: check_folder(folder, config))
-        return train_distributed(config, weights, distribution, console, command, handle_signals)
-
-
-def train_distributed(config: TrainConfig, weights: WeightsSource, distribution: Distribution, console: Console,
-                      command: Sequence[str] = (), handle_signals: bool = False) -> TrainedRun:
-    """`train` from a checked config, when all processes are there."""
-    chosen, preemption = config.network, Preemption(distribution)
-    with preemption.watching(handle_signals):
-        splits = read_splits(config.dataset, config.training.seed)
-        resolved = config.resolved(splits.train)  # a loss that does not fit is refused here
-        distribution.check_same(pictures=[images_digest(split) for split in splits.all])
-        with seeded(config.training.seed), distribution.scope():
-            network = build_network(chosen.net, chosen.head, len(splits.train.classes),
-                                    policy(config.compute.precision), chosen.image_size, chosen.normalisation,
-                                    chosen.cut, chosen.resize)
-        trained = freeze(network, chosen.trainable, resolved.training, chosen.exclude)
-        digest = weights.restore(network, chosen.exclude, splits.train.classes, splits.task, console)
-        distribution.check_same(weights=digest)
-        session = Session(resolved, RunFolder(config.run.out), splits, network, trained, console, console, distribution,
-                          preemption)
-        return session.run(command, digest, not_repeatable={})
+        preemption = Preemption(distribution)
+        with preemption.watching(handle_signals):
+            splits = read_splits(config.dataset, config.training.seed)
+            resolved = config.resolved(splits.train)  # a loss that does not fit is refused here
+            distribution.check_same(pictures=[images_digest(split) for split in splits.all])
+            with seeded(config.training.seed), distribution.scope():
+                network = build_network(chosen.net, chosen.head, len(splits.train.classes),
+                                        policy(config.compute.precision), chosen.image_size, chosen.normalisation,
+                                        chosen.cut, chosen.resize)
+            trained = freeze(network, chosen.trainable, resolved.training, chosen.exclude)
+            digest = weights.restore(network, chosen.exclude, splits.train.classes, splits.task, console)
+            distribution.check_same(weights=digest)
+            session = Session(resolved, folder, splits, network, trained, console, console, distribution, preemption)
+            return session.run(command, digest, not_repeatable={})
 
 
 def train_network(network: Network, splits: Splits, out: Path | str, *, trainable: str = "all", resume: bool = False,

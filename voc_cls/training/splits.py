@@ -15,8 +15,6 @@ from voc_cls.training.config import PART_SEED, UNKNOWN, DatasetConfig, fraction_
 
 @dataclass(frozen=True)
 class Splits:
-    """The images of a run."""
-
     train: Dataset
     val: Dataset | None = None
     eval: Dataset | None = None
@@ -25,17 +23,14 @@ class Splits:
 
     @property
     def all(self) -> tuple[Dataset, ...]:
-        """Those that are not None."""
         return tuple(split for split in (self.train, self.val, self.eval) if split is not None)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """All of them."""
         return tuple(path for split in self.all for path in split.paths)
 
     @property
     def task(self) -> Task:
-        """That of all of them."""
         return self.train.task
 
 

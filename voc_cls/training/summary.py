@@ -80,7 +80,6 @@ def optimiser(training: ResolvedTraining) -> str:
 
 
 def loss(chosen: LossConfig, precision: str) -> str:
-    """The loss and the number format in which it is computed."""
     parts = [{"sigmoid": "sigmoid cross-entropy", "softmax": "softmax cross-entropy",
               "focal": f"focal, gamma {chosen.focal_gamma:g}", "asymmetric": "asymmetric"}[chosen.loss]]
     parts += [f"labels smoothed by {chosen.label_smoothing:g}"] if chosen.label_smoothing else []
@@ -89,7 +88,6 @@ def loss(chosen: LossConfig, precision: str) -> str:
 
 
 def augmentation(chosen: Augmentation) -> str:
-    """How training pictures are varied."""
     parts = [name for name, given in (("mirrored", chosen.horizontal), ("upside down", chosen.vertical)) if given]
     parts += [f"zoomed by up to {100 * chosen.zoom:g} %"] if chosen.zoom else []
     parts += [f"shifted by up to {100 * chosen.shift:g} %"] if chosen.shift else []

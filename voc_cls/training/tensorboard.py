@@ -28,12 +28,9 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
     """Writes event files into `folder`, new ones for every `fit`, which hide what an earlier one wrote beyond the steps
     that are done when it begins.
 
-    Args:
-        step: number of training steps done so far.
-        network: the model whose graph is shown.
-        latest: the newest score of `val` with its logits [N, classes]; None before the first validation.
-        images: a training batch as the network sees it, float32 [N, H, W, 3] RGB in 0-255, evaluated once; None where
-            the steps see no images.
+    step: number of training steps done so far. latest: the newest score of `val` with its logits [N, classes]; None
+    before the first validation. images: a training batch as the network sees it, float32 [N, H, W, 3] RGB in 0-255,
+    evaluated once; None where the steps see no images.
     """
 
     def __init__(self, folder: Path, step: Callable[[], int], network: keras.Model,

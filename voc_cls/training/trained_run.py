@@ -1,9 +1,10 @@
-"""A finished run, opened again: its network with its weights, its labels, its config; and the results it writes."""
+"""A finished run, opened again: its network with its weights, its labels, its config; the results it writes, and the
+probable label errors among its images, judged on the features that its network has before the head."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task, html_table
+from voc_cls.data.feature_cache import FeatureCache
+from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import preprocess
+from voc_cls.data.stratify import AUTO
 from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation import predictions
 from voc_cls.evaluation.bootstrap import RESAMPLES
@@ -22,12 +26,15 @@ from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
 from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
+from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.evaluation.tasks import evaluate, read_fitted
-from voc_cls.files import write_json
+from voc_cls.files import file_digests, write_json
 from voc_cls.nets.network import Network, build_network
-from voc_cls.training.backbone import BATCH_SIZE
+from voc_cls.paths import cache_folder
+from voc_cls.training.backbone import BATCH_SIZE, View, frozen_backbone
 from voc_cls.training.callbacks import PredictionProgress
-from voc_cls.training.devices import policy
+from voc_cls.training.config import recorded_dataset
+from voc_cls.training.devices import inference_precision, policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 from voc_cls.training.trainable_part import finite
 
@@ -201,3 +208,43 @@ def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str
     for name in classes:
         if name not in trained.labels:
             raise UsageError(f"`classes` {name}: not a class of the run; choose from {', '.join(trained.labels)}")
+
+
+def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, group: str | None = None,
+                 cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> Suspects:
+    """Ranks the images of a run by how probably they are labelled wrongly; as `find_suspects`, `run_images` and
+    `run_features`. group: by default the run's."""
+    dataset, group = run_images(trained, split), group or trained.config["dataset"].get("group", AUTO)
+    dataset.grouping(group)  # an error comes before the features are computed
+    features = run_features(trained, dataset, cache_dir, report)
+    suspects = find_suspects(dataset, features, folds, trained.config["training"]["seed"], group)
+    trainable = trained.config["network"]["trainable"]
+    note = f"the run trained {trainable}, so its features may have seen these labels and hide errors"
+    return suspects if trainable == "head" else replace(suspects, notes=(*suspects.notes, note))
+
+
+def run_images(trained: TrainedRun, split: str | None = None) -> Dataset:
+    """A split of the run's data set, by default all that it trained and, with `val_split` auto, validated on."""
+    recorded = recorded_dataset(trained.config["dataset"])
+    reasons = trained.config["provenance"].get("not_repeatable", {})
+    if "dataset" in reasons:
+        raise UsageError(f"{trained.folder.path}: {reasons['dataset']}, so its labels cannot be judged")
+    dataset = read_dataset(recorded.data, recorded.root, split or recorded.train_split or "", recorded.difficult,
+                           recorded.classes)
+    check_dataset(trained, dataset)
+    return dataset
+
+
+def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, report: Callable[[str], object]
+                 ) -> Floats:
+    """float32 [N, D]: what enters the head of the run's network, from the cache as far as it is there.
+
+    cache_dir: folder for caches; None: the user's. report: is told where the features come from.
+    """
+    precision = inference_precision(trained.config["compute"]["inference_precision"])
+    backbone = frozen_backbone(trained.network, trained.network.scopes[-1], precision)
+    limit_gb = trained.config["compute"]["cache_gb"] or np.inf  # a run that kept no features may keep these
+    views = [View(path, digest) for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
+    with naming_broken_images(dataset.paths):
+        rows = backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report))
+    return np.asarray(rows[:], np.float32).reshape(len(dataset), -1)

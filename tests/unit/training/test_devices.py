@@ -113,10 +113,10 @@ def test_the_line_at_the_start_names_the_device_and_the_backend():
     line = devices.device()
     assert "TensorFlow" in line
     assert "\n" not in line
-    if not devices.on_accelerator():
+    if not devices.accelerators():
         assert line.startswith(f"CPU: {processor()}, {devices.cores()} cores")
 
 
 def test_xla_is_off_on_a_processor_and_for_replicas():
-    assert devices.compiles() is devices.on_accelerator()
+    assert devices.compiles() is bool(devices.accelerators())
     assert devices.compiles(replicas=2) is False

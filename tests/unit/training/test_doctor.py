@@ -46,22 +46,22 @@ def test_a_device_that_computes_wrongly_is_noticed(monkeypatch: pytest.MonkeyPat
     assert not works, text
 
 
-def test_a_device_that_fails_is_told_and_does_not_end_the_report(monkeypatch: pytest.MonkeyPatch):
+def test_a_device_that_fails_is_told_and_does_not_end_the_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def broken(self: keras.layers.Layer, inputs: object) -> np.ndarray:  # noqa: ARG001
         raise RuntimeError("DNN library is not found")
 
     monkeypatch.setattr(keras.layers.Conv2D, "call", broken)
     text = io.StringIO()
-    assert not doctor(Console(file=text, width=200))
+    assert not doctor(Console(file=text, width=200), tmp_path)
     assert "DNN library is not found" in text.getvalue()
     assert "training cannot work here" in text.getvalue()
 
 
-def test_a_card_that_is_not_used_comes_with_advice(monkeypatch: pytest.MonkeyPatch):
+def test_a_card_that_is_not_used_comes_with_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(devices, "nvidia_cards", lambda: ("NVIDIA A100 (80 GiB)",))
-    if devices.on_accelerator():
+    if devices.accelerators():
         pytest.skip("a GPU is used here")
-    assert any("NVIDIA A100 (80 GiB) is not used" in advice for advice in advices(None))
+    assert any("NVIDIA A100 (80 GiB) is not used" in advice for advice in advices(tmp_path))
 
 
 def test_free_space_is_that_of_the_folder_that_will_hold_a_new_one(tmp_path: Path):

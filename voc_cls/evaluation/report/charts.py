@@ -86,7 +86,11 @@ def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[fl
                            ) -> Chart:
     """The precision/recall curve of the class `name`, with the area that is its average precision; `truth` [N] needs a
     positive. `at` is (recall, precision) at the threshold, NaN: not shown."""
-    precision, recall = precision_recall(truth, scores)
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    # scikit-learn runs from the lowest threshold up and adds the point (recall 0, precision 1), which no score gave
+    precision, recall = precision[-2::-1], recall[-2::-1]
     monotone = np.maximum.accumulate(precision[::-1])[::-1]
     area = np.concatenate([[0, 0], recall, recall[-1:]]), np.concatenate([[0], monotone[:1], monotone, [0]])
     dots = () if np.isnan(at).any() else (
@@ -95,15 +99,6 @@ def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[fl
     line = np.append(0.0, recall), np.append(precision[0], precision)
     return Chart(name, f"precision over recall of {name}", 30, 192, 6, 150, "recall", ticks, ticks,
                  {"area": area, "line": line}, dots=dots)
-
-
-def precision_recall(truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
-    """(precision, recall), highest score first, a point for every distinct score; `truth` needs a positive."""
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(truth, scores)
-    # scikit-learn runs from the lowest threshold up and adds the point (recall 0, precision 1), which no score gave
-    return precision[-2::-1], recall[-2::-1]
 
 
 def learning_charts(metrics: Sequence[dict[str, Any]]) -> tuple[Chart, ...]:

@@ -31,7 +31,6 @@ class MultilabelReport(Report):
 
     @property
     def headline(self) -> dict[str, float]:
-        """mAP of both kinds, CF1 and OF1."""
         overall = self.scores.overall
         return {"mAP": self.map, "11-point mAP": self.average_precisions.map_11pt, "CF1": overall.cf1,
                 "OF1": overall.of1}

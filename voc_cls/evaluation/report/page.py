@@ -110,10 +110,16 @@ class Report(ABC):
             path: Where to write the page too, whole or not at all; None: nowhere.
         """
         sections = self._page()
+        training: dict[str, Any] = {"learning": ()}
+        if self.run is not None:
+            groups = {group: {key: _config_text(value) for key, value in values.items()}
+                      for group, values in self.run.config.items() if group != "provenance"}
+            training = {"learning": learning_charts(self.run.metrics), "config": groups,
+                        "command": shlex.join(map(str, self.run.config["provenance"]["command"]))}
         page = render(sections["template"], {
             "report": self, "run": self.run, "dataset": self.dataset,
             "numbered": len(self.dataset.classes) <= MOST_NUMBERED, "open_mistakes": OPEN_MISTAKES,
-            **(run_sections(self.run) if self.run is not None else {"learning": ()}), **sections})
+            **training, **sections})
         if path is not None:
             write_text(Path(path), page)
         return page
@@ -234,14 +240,6 @@ def reliability_charts(report: Report, unit: str) -> list[tuple[Chart, float]]:
     if errors.platt is not None:
         stages["Platt scaling, class by class"] = errors.platt
     return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages.items()]
-
-
-def run_sections(run: RunDetails) -> dict[str, Any]:
-    """What the page says about the training."""
-    groups = {group: {key: _config_text(value) for key, value in values.items()}
-              for group, values in run.config.items() if group != "provenance"}
-    return {"learning": learning_charts(run.metrics), "config": groups,
-            "command": shlex.join(map(str, run.config["provenance"]["command"]))}
 
 
 def render(template: str, values: dict[str, Any]) -> str:

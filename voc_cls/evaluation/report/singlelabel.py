@@ -41,7 +41,6 @@ class SinglelabelReport(Report):
 
     @property
     def headline(self) -> dict[str, float]:
-        """Accuracy, top-k accuracy, the macro mean of F1, and mAP."""
         top_k = self.scores.top_k
         return {"accuracy": self.accuracy, **({} if top_k is None else {f"top-{top_k.k} accuracy": top_k.accuracy}),
                 "macro F1": self.scores.macro.f1, "mAP": self.map}
