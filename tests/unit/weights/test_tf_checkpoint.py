@@ -206,6 +206,7 @@ def test_a_flipped_byte_gives_the_right_values_or_a_sentence(version, place, tmp
 
 def test_a_checkpoint_of_version_2_takes_the_place_of_one_of_version_1(tmp_path, save_slim, arrays):
     save_slim(tmp_path / "a.ckpt", arrays, 1)
-    write_checkpoint(tmp_path / "a.ckpt", {"other": np.ones(3, np.float32)})
+    write_checkpoint(tmp_path / "new", {"other": np.ones(3, np.float32)})
+    tf_checkpoint.move_checkpoint(tmp_path / "new", tmp_path / "a.ckpt")
     assert sorted(file.name for file in tmp_path.iterdir() if not file.name.endswith(".meta")) == [
         "a.ckpt.data-00000-of-00001", "a.ckpt.index"]
