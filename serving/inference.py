@@ -1,6 +1,6 @@
 """Predict and Classify, whichever way a request came: what each signature does with its input.
 
-Nothing here depends on protobuf or JSON, and importing it does not import TensorFlow.
+Nothing here depends on the messages or JSON of a protocol, and importing it does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from serving.errors import InvalidArgument, Unimplemented
 from serving.models.servable import Servable
-from serving.models.signatures import CLASSIFY_SIGNATURE, SIGNATURES, signature_name
+from serving.models.signatures import (
+    CLASSIFY_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    SIGNATURES,
+    read_examples,
+    signature_name,
+)
 from serving.request_context import current_request
 from serving.security.sanitize import printable
 
@@ -34,39 +40,31 @@ def refuse_regression() -> NoReturn:
 
 
 async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], output_filter: Sequence[str],
-                  field: str = "") -> Outputs:
-    """Runs one of SIGNATURES.
+                  field: str) -> Outputs:
+    """Runs a signature on an input that check_input has accepted.
 
-    Args:
-        servable: the version that answers.
-        signature: name of the signature.
-        array: the input, which models.signatures.check_input has accepted.
-        output_filter: names of the outputs to return; all if empty.
-        field: what the caller calls the input, for messages; default: the input's name.
+    `output_filter`: names of the outputs to return; all if empty. `field`: what the caller calls the input, for
+    messages.
     """
     known = SIGNATURES[signature].outputs
     if unknown := sorted(set(output_filter) - set(known)):
         raise InvalidArgument(f"output_filter has {', '.join(map(printable, unknown[:5]))}, but signature "
                               f"'{signature}' gives {', '.join(known)}")
-    outputs = await compute(servable, signature, array, field or SIGNATURES[signature].input)
+    outputs = await compute(servable, signature, array, field)
     return {name: outputs[name] for name in known if not output_filter or name in output_filter}
 
 
-async def compute(servable: Servable, signature: str, array: npt.NDArray[Any], field: str) -> Outputs:
+async def compute(servable: Servable, signature: str, array: Sequence[Any] | npt.NDArray[Any], field: str) -> Outputs:
     """All that is known of the images in the input of a signature; `field`: what the caller calls it, for messages."""
     request, outputs = current_request.get(), Outputs()
     with servable.capacity.reserve(len(array)):
-        if signature == "predict_tensors":
-            inputs = list(array)
-        else:
-            images = list(array)
-            if signature == CLASSIFY_SIGNATURE:
-                from serving.grpc.tensor_proto import read_examples  # imports TensorFlow, for the message tf.Example
-
-                images = await servable.on_thread(read_examples, images, field)
-                labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
-                outputs["classes"] = np.tile(labels, (len(array), 1))
-            inputs = await servable.decode(images, field, request)
+        inputs = list(array)
+        if signature == CLASSIFY_SIGNATURE:
+            inputs = await servable.on_thread(read_examples, inputs, field)
+            labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
+            outputs["classes"] = np.tile(labels, (len(array), 1))
+        if signature != "predict_tensors":
+            inputs = await servable.decode(inputs, field, request)
         if signature == "preprocess":
             outputs["inputs"] = np.stack(inputs)
         else:
@@ -79,6 +77,4 @@ async def classify_examples(servable: Servable, images: Sequence[bytes]) -> npt.
     """The images of tf.Examples → scores [N, labels], columns in the order of the model's labels."""
     if not images:
         raise InvalidArgument("examples is empty: send at least one")
-    request = current_request.get()
-    with servable.capacity.reserve(len(images)):
-        return (await servable.scores(await servable.decode(images, "examples", request), request)).probabilities
+    return (await compute(servable, DEFAULT_SIGNATURE, images, "examples"))["probabilities"]

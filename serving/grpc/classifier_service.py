@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -18,10 +18,8 @@ import numpy.typing as npt
 from serving.config.config import ServeConfig
 from serving.errors import InvalidArgument, ResourceExhausted, StatusError, Unavailable
 from serving.models.metadata import ModelMetadata
-from serving.models.model import Version
 from serving.models.registry import ModelRegistry
-from serving.models.servable import Servable
-from serving.request_context import FAILED, RequestContext, current_request
+from serving.request_context import FAILED, current_request
 from serving.shutdown import StopEvent
 from voc_cls.image_header import ImageError
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
@@ -47,50 +45,59 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
         self._read_ahead = min(READ_AHEAD * config.batching.max_batch_size, config.batching.queue_size)
 
     async def Classify(self, request: classifier_pb2.ClassifyRequest, context: Any) -> classifier_pb2.ClassifyResponse:  # noqa: ARG002
-        return await self._classify(request, current_request.get())
-
-    async def ClassifyStream(self, request_iterator: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
-                             context: Any) -> AsyncIterator[classifier_pb2.ClassifyStreamResponse]:
-        call = current_request.get()
-        stream = ClassifyStream(lambda request: self._classify(request, call), call.deadline, self._read_ahead)
-        context.add_done_callback(lambda _: stream.cancel())
-        async for response in stream.responses(request_iterator, self._stop_event):
-            yield response
-
-    async def GetModel(self, request: classifier_pb2.GetModelRequest, context: Any) -> classifier_pb2.GetModelResponse:  # noqa: ARG002
-        with self._models.use(*_requested_version(request)) as servable:
-            return _description(servable, self._models.versions(servable.name))
-
-    async def _classify(self, request: classifier_pb2.ClassifyRequest,
-                        call: RequestContext) -> classifier_pb2.ClassifyResponse:
         if not request.pictures:
             raise InvalidArgument("pictures is empty: send at least one")
         with self._models.use(*_requested_version(request)) as servable:
-            thresholds = _thresholds(request, servable.metadata)
-            results = await servable.classify_each([picture.content for picture in request.pictures], call)
-            metadata = servable.metadata
+            metadata, thresholds = servable.metadata, _thresholds(request, servable.metadata)
+            images = [picture.content for picture in request.pictures]
+            results = await servable.classify_each(images, current_request.get())
             return classifier_pb2.ClassifyResponse(
                 model=servable.name, version=servable.version, activation=metadata.activation, classifications=[
                     _error(index, result) if isinstance(result, ImageError)
                     else _classification(result.probabilities[0], metadata.labels, thresholds, request.top_k)
                     for index, result in enumerate(results)])
 
+    async def ClassifyStream(self, request_iterator: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
+                             context: Any) -> AsyncIterator[classifier_pb2.ClassifyStreamResponse]:
+        stream = ClassifyStream(lambda request: self.Classify(request, context), self._read_ahead)
+        context.add_done_callback(lambda _: stream.cancel())
+        async for response in stream.responses(request_iterator, self._stop_event):
+            yield response
+
+    async def GetModel(self, request: classifier_pb2.GetModelRequest, context: Any) -> classifier_pb2.GetModelResponse:  # noqa: ARG002
+        """The metadata of a loaded version, and all versions that the server knows, the newest first."""
+        with self._models.use(*_requested_version(request)) as servable:
+            metadata, versions = servable.metadata, self._models.versions(servable.name)
+            return classifier_pb2.GetModelResponse(
+                model=servable.name,
+                version=servable.version,
+                net=metadata.net,
+                activation=metadata.activation,
+                labels=[classifier_pb2.Label(name=label, threshold=metadata.thresholds.get(label),
+                                             average_precision=metadata.average_precisions.get(label))
+                        for label in metadata.labels],
+                preprocessing=classifier_pb2.Preprocessing(
+                    size=metadata.size, mean=metadata.mean, channels=metadata.channels, resize=metadata.resize,
+                    std=metadata.std),
+                metrics=metadata.metrics,
+                weights_digest=metadata.weights_digest,
+                versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
+                                                      labels=version.labels, error=version.reason)
+                          for number, version in sorted(versions.items(), reverse=True)])
+
 
 def _thresholds(request: classifier_pb2.ClassifyRequest, metadata: ModelMetadata) -> npt.NDArray[np.float32] | float:
-    """Least probability of the labels to answer, of all or of each column; InvalidArgument if it is not possible."""
+    """Least probability of the labels to answer, of all or of each column; InvalidArgument if it is not possible.
+
+    A softmax model has no exported thresholds: its answer is the most probable label.
+    """
     if request.HasField("threshold"):
         if not 0 <= request.threshold <= 1:  # NaN too
             raise InvalidArgument(f"threshold {request.threshold:g} is not a probability: send one from 0 to 1, or "
                                   "none for all labels")
         return float(request.threshold)
-    return _exported_thresholds(metadata) if request.exported_thresholds else 0.0
-
-
-def _exported_thresholds(metadata: ModelMetadata) -> npt.NDArray[np.float32]:
-    """The thresholds exported with the model, by column; InvalidArgument if a label has none.
-
-    A softmax model has none: its answer is the most probable label.
-    """
+    if not request.exported_thresholds:
+        return 0.0
     if metadata.activation == SOFTMAX and not metadata.thresholds:
         raise InvalidArgument("exported_thresholds: this model answers one label per picture (softmax) and has no "
                               "thresholds: send top_k 1 for that label, or a threshold")
@@ -121,34 +128,12 @@ def _error(index: int, reason: ImageError) -> classifier_pb2.Classification:
         code=InvalidArgument.status.value[0], message=f"pictures[{index}] is {reason}"))
 
 
-def _description(servable: Servable, versions: Mapping[int, Version]) -> classifier_pb2.GetModelResponse:
-    """The metadata of a loaded version, and all versions that the server knows, the newest first."""
-    metadata = servable.metadata
-    return classifier_pb2.GetModelResponse(
-        model=servable.name,
-        version=servable.version,
-        net=metadata.net,
-        activation=metadata.activation,
-        labels=[classifier_pb2.Label(name=label, threshold=metadata.thresholds.get(label),
-                                     average_precision=metadata.average_precisions.get(label))
-                for label in metadata.labels],
-        preprocessing=classifier_pb2.Preprocessing(size=metadata.size, mean=metadata.mean, channels=metadata.channels,
-                                                   resize=metadata.resize, std=metadata.std),
-        metrics=metadata.metrics,
-        weights_digest=metadata.weights_digest,
-        versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
-                                              labels=version.labels, error=version.reason)
-                  for number, version in sorted(versions.items(), reverse=True)],
-    )
-
-
 class ClassifyStream:
     """One stream. A request that fails is answered with its error; the others are not affected."""
 
-    def __init__(self, classify: Classify, deadline: float | None, read_ahead: int) -> None:
-        """`deadline`: in the event loop's time, seconds; `read_ahead`: images read and not yet answered."""
+    def __init__(self, classify: Classify, read_ahead: int) -> None:
+        """`read_ahead`: images read and not yet answered."""
         self._classify = classify
-        self._deadline = deadline
         self._read_ahead, self._in_flight = read_ahead, 0
         self._room = asyncio.Event()
         self._retrying = asyncio.Lock()
@@ -180,32 +165,25 @@ class ClassifyStream:
 
     async def _read(self, requests: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
                     stop_event: StopEvent) -> None:
-        complete, unreadable = False, None
-
-        async def watched() -> AsyncIterator[classifier_pb2.ClassifyStreamRequest]:
-            nonlocal complete, unreadable
-            try:
-                async for request in requests:
-                    yield request
-                complete = True
-            except StatusError as error:  # of a message; those before it are answered first
-                unreadable = error
-
+        failure: StatusError | None = None  # raised when what was read before it is answered
         try:
             async with asyncio.TaskGroup() as tasks:
-                async for request in stop_event.until(watched()):
-                    images = max(1, len(request.request.pictures))
-                    while self._in_flight and self._in_flight + images > self._read_ahead:  # a large one goes alone
-                        self._room.clear()
-                        await self._room.wait()
-                    self._in_flight += images
-                    tasks.create_task(self._answer(request, images))
+                try:
+                    async for request in stop_event.until(requests):
+                        images = max(1, len(request.request.pictures))
+                        while self._in_flight and self._in_flight + images > self._read_ahead:  # a large one goes alone
+                            self._room.clear()
+                            await self._room.wait()
+                        self._in_flight += images
+                        tasks.create_task(self._answer(request, images))
+                    if stop_event.is_set():
+                        failure = Unavailable("the server is stopping: send again, to another one, what has no answer")
+                except StatusError as error:  # of a message
+                    failure = error
         finally:
             self._ready.put_nowait(None)
-        if unreadable is not None:
-            raise unreadable
-        if not complete:
-            raise Unavailable("the server is stopping: send again, to another one, what has no answer")
+        if failure is not None:
+            raise failure
 
     async def _answer(self, request: classifier_pb2.ClassifyStreamRequest, images: int) -> None:
         response = classifier_pb2.ClassifyStreamResponse(id=request.id)
@@ -227,12 +205,12 @@ class ClassifyStream:
         except ResourceExhausted:
             pass
         async with self._retrying:
-            pause = SHORTEST_PAUSE
+            pause, deadline = SHORTEST_PAUSE, current_request.get().deadline
             while True:
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
                 pause = min(2 * pause, LONGEST_PAUSE)
                 try:
                     return await self._classify(request)
                 except ResourceExhausted:
-                    if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
+                    if deadline is not None and asyncio.get_running_loop().time() >= deadline:
                         raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -153,7 +153,7 @@ def _elements(tensor: Any, dtype: str) -> npt.NDArray[Any]:
     """The elements of a typed field."""
     elements = getattr(tensor.contents, CONTENTS[tensor.datatype])
     if dtype == "string":
-        return to_objects(elements)
+        return np.array(list(elements), object)
     if len(elements) > MOST_ELEMENTS:
         raise InvalidArgument(f"input '{tensor.name}' has more than {MOST_ELEMENTS} elements: send raw_input_contents")
     array = np.array(elements, np.uint32 if dtype == "uint8" else dtype)
@@ -170,8 +170,8 @@ def _response(request: Any, scores: Outputs, servable: Servable) -> Any:
         array, datatype = scores[name], "FP32"
         if "classification" in parameters:  # "VALUE:INDEX:LABEL", as Triton writes it
             best = np.argsort(-array, axis=1, kind="stable")[:, :max(1, parameters["classification"].int64_param)]
-            array = to_objects([f"{array[row, column]:f}:{column}:{servable.metadata.labels[column]}".encode()
-                                for row, columns in enumerate(best) for column in columns]).reshape(best.shape)
+            array = np.array([[f"{array[row, column]:f}:{column}:{servable.metadata.labels[column]}".encode()
+                               for column in columns] for row, columns in enumerate(best)], object)
             datatype = "BYTES"
         tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
         if request.raw_input_contents:
@@ -179,13 +179,6 @@ def _response(request: Any, scores: Outputs, servable: Servable) -> Any:
         else:
             getattr(tensor.contents, CONTENTS[datatype]).extend(array.ravel().tolist())
     return response
-
-
-def to_objects(strings: Sequence[bytes]) -> npt.NDArray[np.object_]:
-    """An array of bytes objects; NumPy's own strings lose zeros at their end."""
-    array = np.empty(len(strings), object)
-    array[:] = strings
-    return array
 
 
 def pack(array: npt.NDArray[Any]) -> bytes:
@@ -211,4 +204,4 @@ def unpack(content: bytes, dtype: str, most: int) -> npt.NDArray[Any]:
     if position != len(content) and len(strings) <= most:
         raise InvalidArgument("the binary form of BYTES is cut off: each string follows its length, 4 bytes, the "
                               "lowest first")
-    return to_objects(strings)
+    return np.array(strings, object)

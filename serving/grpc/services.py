@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListResponse
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio as reflection
-from tensorflow_serving.apis import (
-    model_service_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving.config.config import ServeConfig
 from serving.errors import NotFound
@@ -26,12 +21,8 @@ from serving.grpc.tensorflow_serving import ModelService, PredictionService
 from serving.models.registry import ModelRegistry
 from serving.security.sanitize import printable
 from serving.shutdown import StopEvent
-from serving.v2 import open_inference_pb2, open_inference_pb2_grpc
-from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
-
-
-def _name(module: Any, service: str) -> str:
-    return str(module.DESCRIPTOR.services_by_name[service].full_name)
+from serving.v2 import open_inference_pb2_grpc
+from voc_cls.v1 import classifier_pb2_grpc
 
 
 def _reflection_v1() -> str:
@@ -42,14 +33,10 @@ def _reflection_v1() -> str:
     return "grpc.reflection.v1.ServerReflection"
 
 
-PREDICTORS = (_name(classifier_pb2, "Classifier"), _name(prediction_service_pb2, "PredictionService"),
-              _name(open_inference_pb2, "GRPCInferenceService"))
+PREDICTORS = ("voc_cls.v1.Classifier", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService")
 """The services that need a model, so health reports each of them."""
-REFLECTION = (_name(reflection_pb2, "ServerReflection"), _reflection_v1())
-ALL = (*PREDICTORS, _name(model_service_pb2, "ModelService"), _name(health_pb2, "Health"), *REFLECTION)
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+REFLECTION = ("grpc.reflection.v1alpha.ServerReflection", _reflection_v1())
+ALL = (*PREDICTORS, "tensorflow.serving.ModelService", "grpc.health.v1.Health", *REFLECTION)
 
 
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -62,8 +49,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     Before the registry is opened, and after, everything is NOT_SERVING.
     """
 
-    def __init__(self, services: Sequence[str], models: ModelRegistry, stop_event: StopEvent) -> None:
-        self._services = ("", *services)
+    def __init__(self, models: ModelRegistry, stop_event: StopEvent) -> None:
         self._models = models
         self._stop_event = stop_event
         self._statuses: dict[str, int] = {}
@@ -73,8 +59,9 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def refresh(self) -> None:
         """Reads the state of the models, and wakes the streams."""
         ready = {name: self._models.ready_model(name) for name in self._models.names}
-        ready |= dict.fromkeys(self._services, self._models.ready)
-        self._statuses = {name: SERVING if able else NOT_SERVING for name, able in ready.items()}
+        ready |= dict.fromkeys(("", *PREDICTORS), self._models.ready)
+        self._statuses = {name: HealthCheckResponse.SERVING if able else HealthCheckResponse.NOT_SERVING
+                          for name, able in ready.items()}
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -82,41 +69,29 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if request.service not in self._statuses:
             raise NotFound(f"no service or model is called '{printable(request.service)}'; ask for "
                            f"{', '.join(repr(name) for name in self._statuses)}")
-        return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
+        return HealthCheckResponse(status=self._statuses[request.service])
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        return health_pb2.HealthListResponse(statuses={
-            name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()})
+        return HealthListResponse(statuses={
+            name: HealthCheckResponse(status=status) for name, status in self._statuses.items()})
 
     async def Watch(self, request: Any, context: Any) -> None:
         """Status of one service, now and whenever it changes, until the server stops."""
         sent = None
         while True:
-            changed, status = self._changed, self._statuses.get(request.service, SERVICE_UNKNOWN)
+            changed, status = self._changed, self._statuses.get(request.service, HealthCheckResponse.SERVICE_UNKNOWN)
             if status != sent:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
+                await context.write(HealthCheckResponse(status=status))
             sent = status
             if self._stop_event.is_set():
                 return
             await changed.wait()
 
 
-class ReflectionService(reflection.ReflectionServicer):  # type: ignore[misc]
-    """grpc.reflection.v1 and v1alpha, by which grpcurl and similar tools list the services; a stop ends its streams."""
-
-    def __init__(self, services: Sequence[str], stop_event: StopEvent) -> None:
-        super().__init__(services)
-        self._stop_event = stop_event
-
-    async def ServerReflectionInfo(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        async for response in super().ServerReflectionInfo(self._stop_event.until(request_iterator), context):
-            yield response
-
-
 def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeConfig,
                  stop_event: StopEvent) -> HealthService:
     """Adds all services to `server`; returns the one of health."""
-    health = HealthService(PREDICTORS, models, stop_event)
+    health = HealthService(models, stop_event)
     models.on_change(health.refresh)
     classifier_pb2_grpc.add_ClassifierServicer_to_server(  # type: ignore[no-untyped-call]
         ClassifierService(models, stop_event, config), server)
@@ -126,9 +101,11 @@ def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeCo
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
         InferenceService(models), server)
-    if config.security.has_reflection:
+    if config.security.has_reflection:  # by which grpcurl and similar tools list the services; a stop ends its streams
+        servicer = reflection.ReflectionServicer(ALL)
         methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-            ReflectionService(ALL, stop_event).ServerReflectionInfo, reflection_pb2.ServerReflectionRequest.FromString,
+            lambda requests, context: servicer.ServerReflectionInfo(stop_event.until(requests), context),
+            reflection_pb2.ServerReflectionRequest.FromString,
             reflection_pb2.ServerReflectionResponse.SerializeToString)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, methods)
                                          for service in REFLECTION])

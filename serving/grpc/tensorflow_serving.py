@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -15,19 +21,23 @@ from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
-    regression_pb2,
 )
-from tensorflow_serving.config import model_server_config_pb2
 
 from serving.config.models import ModelSettings, VersionPolicy, check_labels, check_names
 from serving.errors import InvalidArgument, Unimplemented
-from serving.grpc.tensor_proto import read_example_input, read_input, write_tensor
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
-from serving.models.signatures import CLASSIFY_SIGNATURE, signature_name
+from serving.models.signatures import (
+    CLASSIFY_SIGNATURE,
+    SIGNATURES,
+    check_input,
+    dtype_name,
+    example_image,
+    signature_name,
+)
 from serving.security.sanitize import check_model_name, printable
-from voc_cls.errors import VocError
+from voc_cls.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -46,53 +56,46 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         self._models = models
         self._max_message_bytes = max_message_bytes
 
-    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002
+    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """Tensors in, tensors out, by the name of a signature."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             name = signature_name(servable.name, request.model_spec.signature_name)
-            array = await servable.on_thread(read_input, name, request.inputs, servable.metadata.size,
+            array = await servable.on_thread(_read_input, name, request.inputs, servable.metadata.size,
                                              self._max_message_bytes)
             outputs = await predict(servable, name, array, request.output_filter, next(iter(request.inputs)))
             tensors = await servable.on_thread(
-                lambda: {output: write_tensor(array) for output, array in outputs.items()})
-            response = predict_pb2.PredictResponse(outputs=tensors)
-            _fill_model_spec(response.model_spec, servable, name)
-            return response
+                lambda: {output: _write_tensor(array) for output, array in outputs.items()})
+            return predict_pb2.PredictResponse(outputs=tensors, model_spec=_model_spec(servable, name))
 
-    async def Classify(self, request: classification_pb2.ClassificationRequest,
-                       context: Any) -> classification_pb2.ClassificationResponse:  # noqa: ARG002
+    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """tf.Examples in, every label with its score out, in the order of the model's labels."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             check_classification(servable.name, request.model_spec.signature_name)
-            response = classification_pb2.ClassificationResponse(result=await _classify(servable, request.input))
-            _fill_model_spec(response.model_spec, servable, CLASSIFY_SIGNATURE)
-            return response
+            return classification_pb2.ClassificationResponse(result=await _classify(servable, request.input),
+                                                             model_spec=_model_spec(servable, CLASSIFY_SIGNATURE))
 
-    async def Regress(self, request: regression_pb2.RegressionRequest, context: Any) -> None:  # noqa: ARG002
+    async def Regress(self, request: Any, context: Any) -> None:  # noqa: ARG002
         with self._models.use(*_requested_version(request.model_spec)):
             refuse_regression()
 
-    async def MultiInference(self, request: inference_pb2.MultiInferenceRequest,
-                             context: Any) -> inference_pb2.MultiInferenceResponse:  # noqa: ARG002
+    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """Several tasks on the same tf.Examples; these models have one: classify."""
-        _check_tasks(request.tasks)
-        response = inference_pb2.MultiInferenceResponse()
+        if not request.tasks:
+            raise InvalidArgument(f"tasks is empty: send one with the method_name '{CLASSIFY_METHOD}'")
         with self._models.use(*_requested_version(request.tasks[0].model_spec)) as servable:
-            _check_signatures(servable, request.tasks)
-            result = response.results.add(classification_result=await _classify(servable, request.input))
-            _fill_model_spec(result.model_spec, servable, CLASSIFY_SIGNATURE)
-            return response
+            _check_tasks(servable, request.tasks)
+            return inference_pb2.MultiInferenceResponse(results=[
+                {"classification_result": await _classify(servable, request.input),
+                 "model_spec": _model_spec(servable, CLASSIFY_SIGNATURE)}])
 
-    async def GetModelMetadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest,
-                               context: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:  # noqa: ARG002
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             if not request.metadata_field:
                 raise InvalidArgument(f"metadata_field is empty; this server knows '{SIGNATURE_DEF}'")
             if unknown := sorted(set(request.metadata_field) - {SIGNATURE_DEF}):
                 raise InvalidArgument(f"metadata_field {', '.join(map(printable, unknown[:5]))} is unknown; this "
                                       f"server knows '{SIGNATURE_DEF}'")
-            response = get_model_metadata_pb2.GetModelMetadataResponse()
-            _fill_model_spec(response.model_spec, servable)
+            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_model_spec(servable))
             signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
             response.metadata[SIGNATURE_DEF].Pack(signatures)
             return response
@@ -100,31 +103,24 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
 async def _classify(servable: Servable, example_input: Any) -> classification_pb2.ClassificationResult:
     """Every label with its score, for each tf.Example; these are copied on a thread, as they may be many megabytes."""
-    scores = await classify_examples(servable, await servable.on_thread(read_example_input, example_input))
+    scores = await classify_examples(servable, await servable.on_thread(_read_examples, example_input))
     return classification_pb2.ClassificationResult(classifications=[
         {"classes": [{"label": label, "score": score}
                      for label, score in zip(servable.metadata.labels, row, strict=True)]}
         for row in scores.tolist()])
 
 
-def _check_tasks(tasks: Any) -> None:
-    """As in TensorFlow Serving: there must be tasks, all of one model, each a classification."""
-    if not tasks:
-        raise InvalidArgument(f"tasks is empty: send one with the method_name '{CLASSIFY_METHOD}'")
-    first = tasks[0].model_spec
+def _check_tasks(servable: Servable, tasks: Any) -> None:
+    """As in TensorFlow Serving: tasks are of one model, each a classification by another signature. Here is one."""
     for index, task in enumerate(tasks):
         if task.method_name == REGRESS_METHOD:
             refuse_regression()
         if task.method_name != CLASSIFY_METHOD:
             raise Unimplemented(f"tasks[{index}].method_name is '{printable(task.method_name)}': this server knows "
                                 f"'{CLASSIFY_METHOD}'")
-        if _requested_version(task.model_spec) != _requested_version(first):
+        if _requested_version(task.model_spec) != _requested_version(tasks[0].model_spec):
             raise InvalidArgument(f"tasks[{index}] has another model or version than tasks[0]: all tasks of a "
                                   "call must be for the same")
-
-
-def _check_signatures(servable: Servable, tasks: Any) -> None:
-    for index, task in enumerate(tasks):
         check_classification(servable.name, task.model_spec.signature_name)
         if index:
             raise InvalidArgument(f"tasks[{index}] has the signature '{CLASSIFY_SIGNATURE}' again: once is enough")
@@ -138,11 +134,54 @@ def _requested_version(spec: Any) -> tuple[str, int | None, str]:
     return spec.name, spec.version.value or None, spec.version_label
 
 
-def _fill_model_spec(spec: Any, servable: Servable, signature: str = "") -> None:
+def _model_spec(servable: Servable, signature: str = "") -> dict[str, Any]:
     """Says in a response which version has answered."""
-    spec.name = servable.name
-    spec.version.value = servable.version
-    spec.signature_name = signature
+    return {"name": servable.name, "version": {"value": servable.version}, "signature_name": signature}
+
+
+def _read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_size: int,
+               max_bytes: int) -> npt.NDArray[Any]:
+    """The one input tensor of a call to signature `name`, as an array (bytes objects for strings); InvalidArgument.
+
+    `max_bytes`: memory that it may take, as TensorProto may state a shape of any size and give a single value to fill
+    it with.
+    """
+    signature = SIGNATURES[name]
+    if not (len(inputs) == 1 and inputs.keys() <= {signature.input, *signature.other_names}):
+        raise InvalidArgument(f"signature '{name}' takes one input, '{signature.input}'; the call has "
+                              f"{', '.join(repr(printable(key)) for key in sorted(inputs)[:5]) or 'none'}")
+    (tensor,) = inputs.values()
+    shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim)
+    check_input(name, dtype_name(tensor.dtype), shape, image_size)
+    item_bytes = 8 if signature.dtype == "string" else np.dtype(signature.dtype).itemsize  # a pointer to each string
+    if (filled := math.prod(shape) * item_bytes) > max_bytes:
+        raise InvalidArgument(f"input '{signature.input}' would fill {filled} bytes, more than the {max_bytes} that a "
+                              "message may have (`max_message_mb`)")
+    if signature.dtype == "string" and not tensor.string_val:  # TensorFlow would make empty text of them, not bytes
+        raise InvalidArgument(f"input '{signature.input}' states {shape[0]} strings and has none in string_val")
+    try:
+        return np.asarray(tf.make_ndarray(tensor)).reshape(shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidArgument(f"input '{signature.input}' is not a tensor of the shape it states: {error}") from None
+
+
+def _write_tensor(array: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
+    """An array as TensorFlow Serving answers it: in the typed field (float_val, string_val), not as tensor_content.
+
+    Clients without TensorFlow read those fields directly.
+    """
+    shape = {"dim": [{"size": size} for size in array.shape]}
+    if array.dtype == object:
+        return tensor_pb2.TensorProto(dtype=tf.string.as_datatype_enum, tensor_shape=shape, string_val=array.ravel())
+    return tensor_pb2.TensorProto(dtype=tf.float32.as_datatype_enum, tensor_shape=shape,
+                                  float_val=array.ravel().tolist())
+
+
+def _read_examples(example_input: Any) -> list[bytes]:
+    """tensorflow.serving.Input → the bytes of its images; what an example lacks is taken from the context."""
+    with_context = example_input.example_list_with_context  # empty if the call has an example_list
+    return [example_image(f"examples[{index}]", example, with_context.context)
+            for index, example in enumerate(example_input.example_list.examples or with_context.examples)]
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
@@ -151,52 +190,46 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
     def __init__(self, models: ModelRegistry) -> None:
         self._models = models
 
-    async def GetModelStatus(self, request: get_model_status_pb2.GetModelStatusRequest,
-                             context: Any) -> get_model_status_pb2.GetModelStatusResponse:  # noqa: ARG002
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """The states of all versions of a model, or of the one that model_spec has the number or label of."""
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=[
             {"version": number, "state": version.state.value, "status": version.status}
             for number, version in self._models.versions(*_requested_version(request.model_spec)).items()])
 
-    async def HandleReloadConfigRequest(self, request: model_management_pb2.ReloadConfigRequest,
-                                        context: Any) -> model_management_pb2.ReloadConfigResponse:  # noqa: ARG002
+    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """Serves the models of model_config_list instead of the present ones.
 
         As with TensorFlow Serving, an error is the status of the call; the `status` of a response is OK.
         """
         try:
             settings = _read_models(request)
-        except InvalidArgument as error:
+        except (InvalidArgument, UsageError) as error:  # of the configuration's own, the same sentence
             log.warning("a reload is refused: %s", error)
-            raise
+            raise InvalidArgument(str(error)) from None
         await self._models.reload(settings)
         return model_management_pb2.ReloadConfigResponse(status={"error_code": "OK"})
 
 
 def _read_models(request: model_management_pb2.ReloadConfigRequest) -> tuple[ModelSettings, ...]:
-    """The models of a reload. Raises InvalidArgument naming the entry and the field."""
+    """The models of a reload. Raises InvalidArgument or UsageError naming the entry and the field."""
     if request.config.WhichOneof("config") != "model_config_list":
         raise InvalidArgument("config must be a model_config_list, the only kind that this server knows")
     if request.metric_names:
         raise InvalidArgument("metric_names are not answered: read /metrics on the HTTP port, and omit them")
     where = "config.model_config_list"
-    try:
-        models = tuple(_model_settings(entry, f"{where}.config[{index}]")
-                       for index, entry in enumerate(request.config.model_config_list.config))
-        check_names(models, where)
-    except VocError as error:  # the same sentence as for the configuration
-        raise InvalidArgument(str(error)) from None
+    models = tuple(_model_settings(entry, f"{where}.config[{index}]")
+                   for index, entry in enumerate(request.config.model_config_list.config))
+    check_names(models, where)
     return models
 
 
-def _model_settings(entry: model_server_config_pb2.ModelConfig, where: str) -> ModelSettings:
+def _model_settings(entry: Any, where: str) -> ModelSettings:
     if not entry.base_path:
         raise InvalidArgument(f"{where}.base_path is empty: send the folder of the model's versions")
     if "\0" in entry.base_path:
         raise InvalidArgument(f"{where}.base_path '{printable(entry.base_path)}' is not a folder: it has a zero byte")
-    if entry.model_platform not in ("", PLATFORM) or entry.model_type == model_server_config_pb2.OTHER:
-        platform = f"'{printable(entry.model_platform)}'" if entry.model_platform else "model_type OTHER"
-        raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found {platform}")
+    if entry.model_platform not in ("", PLATFORM):
+        raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found '{printable(entry.model_platform)}'")
     if entry.HasField("logging_config"):
         raise InvalidArgument(f"{where}.logging_config is not supported: omit it")
     policy = _version_policy(entry.model_version_policy, f"{where}.model_version_policy")
@@ -208,13 +241,12 @@ def _model_settings(entry: model_server_config_pb2.ModelConfig, where: str) -> M
 
 def _version_policy(policy: Any, where: str) -> VersionPolicy:
     """Default: the highest version, as latest with num_versions 0 or 1."""
-    kind = policy.WhichOneof("policy_choice") or "latest"
-    if kind == "latest":
-        return VersionPolicy("latest", latest=policy.latest.num_versions or 1)
-    if kind == "specific":
+    if policy.HasField("all"):
+        return VersionPolicy("all")
+    if policy.HasField("specific"):
         numbers = tuple(sorted(set(policy.specific.versions)))
         if not numbers or numbers[0] < 0:
             raise InvalidArgument(f"{where}.specific.versions must be numbers of versions, found "
                                   f"{list(numbers) or 'none'}")
         return VersionPolicy("specific", numbers=numbers)
-    return VersionPolicy("all")
+    return VersionPolicy("latest", latest=policy.latest.num_versions or 1)

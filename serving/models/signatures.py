@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from google.protobuf.message import DecodeError
+
 from serving.errors import InvalidArgument, NotFound, ServeError
 from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
 
 SIZE = "size"
-"""Name of a dimension that must be the network's input size."""
-ANY_SIZE = ("N", "height", "width")
-"""Names of dimensions that may be anything from 1 up."""
+"""Name of a dimension that must be the network's input size; others may be anything from 1 up."""
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY_SIGNATURE = "classify"
 IMAGE_FEATURE = "image/encoded"
@@ -58,7 +58,7 @@ def check_input(name: str, dtype: str, shape: Sequence[int], image_size: int) ->
     signature = SIGNATURES[name]
     expected_shape = [image_size if dimension == SIZE else dimension for dimension in signature.shape]
     fits = len(shape) == len(expected_shape) and all(
-        size == expected or (expected in ANY_SIZE and size >= 1)
+        size == expected or (isinstance(expected, str) and size >= 1)
         for size, expected in zip(shape, expected_shape, strict=True))
     if dtype != signature.dtype or not fits:
         raise InvalidArgument(f"input '{signature.input}' of signature '{name}' must be {signature.dtype} "
@@ -71,7 +71,6 @@ def read_graph(version_folder: Path) -> Any:
 
     Imports TensorFlow. Raises ServeError if the file is damaged or lacks one of SIGNATURES.
     """
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = version_folder / SAVED_MODEL
@@ -92,6 +91,32 @@ def read_graph(version_folder: Path) -> Any:
             raise ServeError(f"{path}: signature '{name}' does not take {signature.dtype} '{signature.input}' (it "
                              f"takes: {taken}): export the model again with voc-export")
     return graph
+
+
+def read_examples(serialized: Sequence[bytes], field: str) -> list[bytes]:
+    """Serialized tf.Examples → the bytes of their images; InvalidArgument names an invalid one as `field`[index].
+
+    Imports TensorFlow.
+    """
+    import tensorflow as tf
+
+    images = []
+    for index, content in enumerate(serialized):
+        try:
+            example = tf.train.Example.FromString(content)
+        except DecodeError:
+            raise InvalidArgument(f"{field}[{index}] is not a serialized tf.Example") from None
+        images.append(example_image(f"{field}[{index}]", example))
+    return images
+
+
+def example_image(where: str, *examples: Any) -> bytes:
+    """The one bytes value of the image's feature in the first tf.Example that has the feature."""
+    values: Sequence[bytes] = next((example.features.feature[IMAGE_FEATURE].bytes_list.value for example in examples
+                                    if IMAGE_FEATURE in example.features.feature), ())
+    if len(values) != 1:
+        raise InvalidArgument(f"{where} must have one bytes value as '{IMAGE_FEATURE}', found {len(values)}")
+    return bytes(values[0])
 
 
 def dtype_name(dtype: int) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from aiohttp import web
 from google.protobuf.json_format import ParseDict, ParseError
 
 from serving.errors import InvalidArgument
-from serving.grpc.open_inference import DATATYPES, InferenceService, pack, to_objects, unpack, version_of
+from serving.grpc.open_inference import DATATYPES, InferenceService, pack, unpack, version_of
 from serving.http_middleware import json_response
 from serving.models.registry import ModelRegistry
 from serving.rest.json import BASE64, encode, kind, parse, read_body, read_bytes, read_numbers, to_lists
@@ -41,14 +42,7 @@ MOST_ENTRIES = 100
 
 
 def add_routes(get: Callable[..., Any], post: Callable[..., Any], models: ModelRegistry, max_bytes: int) -> None:
-    """Adds the routes below /v2.
-
-    Args:
-        get: adds a route, by a path and a handler.
-        post: the same.
-        models: whose models answer.
-        max_bytes: largest body.
-    """
+    """Adds the routes below /v2 by `get` and `post`, which take a path and a handler; `max_bytes`: largest body."""
     service = InferenceService(models)
 
     async def infer(request: web.Request) -> web.Response:
@@ -84,7 +78,7 @@ def add_routes(get: Callable[..., Any], post: Callable[..., Any], models: ModelR
 
 
 def _message(name: str, content: dict[str, Any]) -> Any:
-    """A JSON object as a message, without what that does not know. Raises InvalidArgument."""
+    """A JSON object as a message, without its data and what that does not know. Raises InvalidArgument."""
     def typed(value: Any) -> Any:
         if isinstance(value, (dict, list)) and len(value) > MOST_ENTRIES:
             raise InvalidArgument(f"the body has more than {MOST_ENTRIES} entries in a list or object beside the data")
@@ -93,7 +87,8 @@ def _message(name: str, content: dict[str, Any]) -> Any:
         if not isinstance(value, dict):
             return value
         return {key: {name: {KINDS.get(type(parameter), ""): parameter} for name, parameter in typed(entry).items()}
-                if key == "parameters" and isinstance(entry, dict) else typed(entry) for key, entry in value.items()}
+                if key == "parameters" and isinstance(entry, dict) else typed(entry)
+                for key, entry in value.items() if key != "data"}
 
     try:
         return ParseDict(typed(content), getattr(messages, name)(), ignore_unknown_fields=True)
@@ -121,18 +116,16 @@ def _read(json_length: str | None, body: bytes | bytearray) -> Any:
                                   f"{length}")
         length = int(json_length)
     content, binary = parse(body[:length]), memoryview(body)[length:]
-    entries = content.get("inputs")
-    data = [entry.pop("data", None) if isinstance(entry, dict) else None for entry in entries or ()] \
-        if isinstance(entries, list) else []
     request = _message("ModelInferRequest", content)
-    for tensor, elements in zip(request.inputs, data, strict=True):
+    for tensor, entry in zip(request.inputs, content.get("inputs") or (), strict=True):
         if "binary_data_size" in tensor.parameters:
             size = tensor.parameters["binary_data_size"].int64_param
             request.raw_input_contents.append(bytes(binary[:max(0, size)]))
             binary = binary[max(0, size):]
         else:
+            data = entry.get("data") if isinstance(entry, dict) else None  # protobuf takes "" for an empty message
             dtype = DATATYPES.get(tensor.datatype, "string")
-            request.raw_input_contents.append(pack(_elements(elements, dtype, len(tensor.shape), tensor.name)))
+            request.raw_input_contents.append(pack(_elements(data, dtype, len(tensor.shape), tensor.name)))
     if binary:
         raise InvalidArgument(f"the body has {len(binary)} bytes that belong to no input: send {JSON_LENGTH}, and "
                               "binary_data_size with each input")
@@ -147,8 +140,8 @@ def _elements(data: Any, dtype: Any, rank: int, name: str) -> Any:
     if dtype != "string":
         return read_numbers(data, dtype, rank if any(isinstance(item, list) for item in data) else 1, where)
     strings = [string for item in data for string in (item if isinstance(item, list) else [item])]
-    return to_objects([read_bytes({BASE64: string} if isinstance(string, str) else string, f"{where}[{index}]")
-                       for index, string in enumerate(strings)])
+    return np.array([read_bytes({BASE64: string} if isinstance(string, str) else string, f"{where}[{index}]")
+                     for index, string in enumerate(strings)], object)
 
 
 def _write(request: Any, response: Any) -> tuple[bytes, int]:
