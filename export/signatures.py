@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
-from voc_cls.nets.network import Network
+from voc_cls.training.trained_run import TrainedRun
 
 ACTIVATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
 """By Task.activation: logits [N, C] → probabilities [N, C]."""
@@ -33,28 +33,25 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
     the graph, and loaders that go by the graph (TensorFlow Serving's) would restore the one that no signature reads.
     """
 
-    def __init__(self, network: Network, labels: tuple[str, ...], activation: str, labels_file: Path,
-                 metadata_file: Path) -> None:
+    def __init__(self, trained: TrainedRun, *assets: Path) -> None:
         super().__init__(name="voc_cls")
+        network = trained.network
         self.variables_by_name = {variable.path: variable.value for variable in network.model.variables}
         self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda inputs: network.model(inputs, training=False)
-        self.assets = [tf.saved_model.Asset(str(labels_file)), tf.saved_model.Asset(str(metadata_file))]
-        self.labels = tf.constant(labels)
-        self._activation = ACTIVATIONS[activation]
+        self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
+        self.labels = tf.constant(trained.labels)
+        self._activation = ACTIVATIONS[trained.task.activation]
         self._preprocessing = network.spec.preprocessing
 
     def signatures(self) -> dict[str, Any]:
         """Name → concrete function; their inputs and outputs are those of SIGNATURES."""
         size = self._preprocessing.size
-        encoded = tf.TensorSpec([None], tf.string, "image_bytes")
-        return {
-            "serving_default": _traced(self.serving_default, encoded),
-            "predict_images": _traced(self.predict_images, tf.TensorSpec([None, None, None, 3], tf.uint8, "images")),
-            "predict_tensors": _traced(self.predict_tensors,
-                                       tf.TensorSpec([None, size, size, 3], tf.float32, "inputs")),
-            "preprocess": _traced(self.preprocess, encoded),
-            "classify": _traced(self.classify, tf.TensorSpec([None], tf.string, "inputs")),
-        }
+        functions: dict[str, Any] = {}
+        shapes = {"predict_images": [None, None, None, 3], "predict_tensors": [None, size, size, 3]}
+        for name, (inputs, _) in SIGNATURES.items():
+            specs = [tf.TensorSpec(shapes.get(name, [None]), dtype, key) for key, dtype in inputs.items()]
+            functions[name] = tf.function(getattr(self, name), jit_compile=False).get_concrete_function(*specs)
+        return functions
 
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """JPEG, PNG, BMP or GIF bytes [N] → probabilities [N, C]."""
@@ -86,7 +83,3 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         settings: Preprocessing = self._preprocessing
         return tf.map_fn(lambda encoded: preprocess(decode(encoded, settings), settings), image_bytes,
                          fn_output_signature=tf.TensorSpec([settings.size, settings.size, 3], tf.float32))
-
-
-def _traced(function: Any, spec: tf.TensorSpec) -> Any:
-    return tf.function(function, jit_compile=False).get_concrete_function(spec)

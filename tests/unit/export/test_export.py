@@ -13,8 +13,7 @@ import yaml
 from rich.console import Console
 from tensorflow.core.protobuf import saved_model_pb2
 
-from export.metadata import Metadata, model_card
-from export.savedmodel import export_run, next_version
+from export.savedmodel import export_run, model_card
 from export.signatures import SIGNATURES
 from export.verify import encoded_images
 from voc_cls.data.dataset import Dataset, Task
@@ -23,7 +22,6 @@ from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.files import write_json
 from voc_cls.nets.network import build_network
-from voc_cls.nets.registry import net_spec
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import open_run
@@ -121,9 +119,8 @@ def test_an_export_whose_graph_has_the_other_activation_is_refused(single: Path,
 
 @pytest.mark.parametrize(("net", "said"), [("vgg_19", "Simonyan & Zisserman, CC BY 4.0"),
                                            ("resnet_v1_50", "licence of its publisher")])
-def test_the_card_claims_no_licence_that_it_does_not_know(net: str, said: str):
-    metadata = Metadata(net, "fc", LABELS, "softmax", {}, net_spec(net).preprocessing, "1", "2",
-                        {"data": "cifar10", "train_split": "train", "difficult": "ignore", "pictures": 7}, None, "0")
+def test_the_card_claims_no_licence_that_it_does_not_know(exported: Path, net: str, said: str):
+    metadata = json.loads((exported / "assets/voc_cls.json").read_text()) | {"net": net, "pretrained_digest": "2"}
     assert said in model_card("pets", 1, metadata)
     assert ("Simonyan" in model_card("pets", 1, metadata)) == (net == "vgg_19")
 
@@ -192,11 +189,10 @@ def test_a_version_whose_folder_has_zeros_in_front_exists_too(run: Path, tmp_pat
         export_run(run, tmp_path, version=7)
 
 
-def test_the_next_version_is_one_above_the_highest(tmp_path: Path):
-    assert next_version(tmp_path / "new") == 1
+def test_the_next_version_is_one_above_the_highest(run: Path, tmp_path: Path):
     for name in ("3", "012", "notes", ".aside-1"):
         (tmp_path / name).mkdir()
-    assert next_version(tmp_path) == 13
+    assert export_run(run, tmp_path) == tmp_path / "13"
 
 
 def test_an_export_that_differs_from_the_trained_network_is_refused_and_leaves_nothing(
