@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from voc_cls.nets.network import Network
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently
 
 Array = npt.NDArray[Any]
-Caller = Callable[[str, Array], dict[str, Array]]
-"""Runs a signature by name on its one input, and returns its outputs."""
 Expectation = tuple[str, Array, str, Array]
 """A signature, its input, the name of an output, and that output's right value."""
 EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
@@ -46,9 +43,18 @@ def verify(version: Path, network: Network, task: Task) -> float:
     if signatures != SIGNATURES:
         raise ExportError(f"{version}: has the signatures {signatures} after reloading, expected {SIGNATURES}")
     expected = _expected(network, task)
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # it warns that sessions are deprecated
     try:
-        difference = _largest_difference(_by_objects(loaded), expected)
-        with _by_graph(version) as by_graph:
+        difference = _largest_difference(lambda name, value: loaded.signatures[name](tf.constant(value)), expected)
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            graph = tf.compat.v1.saved_model.load(session, ["serve"], str(version)).signature_def
+
+            def by_graph(name: str, value: Array) -> Mapping[str, Array]:
+                (given,) = graph[name].inputs.values()
+                outputs = {output: tensor.name for output, tensor in graph[name].outputs.items()}
+                values: dict[str, Array] = session.run(outputs, {given.name: value})
+                return values
+
             difference = max(difference, _largest_difference(by_graph, expected))
     except tf.errors.OpError as error:
         reason = error.message.strip().splitlines()[-1]
@@ -80,30 +86,6 @@ def encoded_images() -> list[bytes]:
     ]
 
 
-def _by_objects(loaded: Any) -> Caller:
-    def call(name: str, value: Array) -> dict[str, Array]:
-        (key,) = SIGNATURES[name][0]
-        outputs = loaded.signatures[name](**{key: tf.constant(value)})
-        return {output: tensor.numpy() for output, tensor in outputs.items()}
-
-    return call
-
-
-@contextmanager
-def _by_graph(version: Path) -> Iterator[Caller]:
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # it warns that sessions are deprecated
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(version)).signature_def
-
-        def call(name: str, value: Array) -> dict[str, Array]:
-            (key,) = SIGNATURES[name][0]
-            outputs = {output: info.name for output, info in signatures[name].outputs.items()}
-            values: dict[str, Array] = session.run(outputs, {signatures[name].inputs[key].name: value})
-            return values
-
-        yield call
-
-
 def _expected(network: Network, task: Task) -> list[Expectation]:
     """The trained network's outputs, computed with the functions of the training pipeline."""
     settings = network.spec.preprocessing
@@ -128,6 +110,7 @@ def _expected(network: Network, task: Task) -> list[Expectation]:
     ]
 
 
-def _largest_difference(call: Caller, expected: list[Expectation]) -> float:
+def _largest_difference(call: Callable[[str, Array], Mapping[str, Any]], expected: list[Expectation]) -> float:
+    """`call` runs a signature by name on its one input, and returns its outputs."""
     return max(float(np.abs(call(signature, value)[output] - right).max())
                for signature, value, output, right in expected)

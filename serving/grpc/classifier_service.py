@@ -53,7 +53,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
             results = await servable.classify_each(images, current_request.get())
             return classifier_pb2.ClassifyResponse(
                 model=servable.name, version=servable.version, activation=metadata.activation, classifications=[
-                    _error(index, result) if isinstance(result, ImageError)
+                    classifier_pb2.Classification(error=classifier_pb2.Error(
+                        code=InvalidArgument.status.value[0], message=f"pictures[{index}] is {result}"))
+                    if isinstance(result, ImageError)
                     else _classification(result.probabilities[0], metadata.labels, thresholds, request.top_k)
                     for index, result in enumerate(results)])
 
@@ -121,11 +123,6 @@ def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, .
     return classifier_pb2.Classification(labels=[
         classifier_pb2.ScoredLabel(label=labels[column], probability=probabilities[column])
         for column in order[passing[order]][:top_k or None]])
-
-
-def _error(index: int, reason: ImageError) -> classifier_pb2.Classification:
-    return classifier_pb2.Classification(error=classifier_pb2.Error(
-        code=InvalidArgument.status.value[0], message=f"pictures[{index}] is {reason}"))
 
 
 class ClassifyStream:

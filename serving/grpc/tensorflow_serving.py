@@ -33,7 +33,7 @@ from serving.models.signatures import (
     SIGNATURES,
     check_input,
     dtype_name,
-    example_image,
+    read_examples,
     signature_name,
 )
 from serving.security.sanitize import check_model_name, printable
@@ -103,7 +103,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
 async def _classify(servable: Servable, example_input: Any) -> classification_pb2.ClassificationResult:
     """Every label with its score, for each tf.Example; these are copied on a thread, as they may be many megabytes."""
-    scores = await classify_examples(servable, await servable.on_thread(_read_examples, example_input))
+    with_context = example_input.example_list_with_context  # empty if the call has an example_list
+    images = await servable.on_thread(read_examples, example_input.example_list.examples or with_context.examples,
+                                      "examples", with_context.context)
+    scores = await classify_examples(servable, images)
     return classification_pb2.ClassificationResult(classifications=[
         {"classes": [{"label": label, "score": score}
                      for label, score in zip(servable.metadata.labels, row, strict=True)]}
@@ -175,13 +178,6 @@ def _write_tensor(array: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
         return tensor_pb2.TensorProto(dtype=tf.string.as_datatype_enum, tensor_shape=shape, string_val=array.ravel())
     return tensor_pb2.TensorProto(dtype=tf.float32.as_datatype_enum, tensor_shape=shape,
                                   float_val=array.ravel().tolist())
-
-
-def _read_examples(example_input: Any) -> list[bytes]:
-    """tensorflow.serving.Input → the bytes of its images; what an example lacks is taken from the context."""
-    with_context = example_input.example_list_with_context  # empty if the call has an example_list
-    return [example_image(f"examples[{index}]", example, with_context.context)
-            for index, example in enumerate(example_input.example_list.examples or with_context.examples)]
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]

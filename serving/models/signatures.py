@@ -93,30 +93,26 @@ def read_graph(version_folder: Path) -> Any:
     return graph
 
 
-def read_examples(serialized: Sequence[bytes], field: str) -> list[bytes]:
-    """Serialized tf.Examples → the bytes of their images; InvalidArgument names an invalid one as `field`[index].
+def read_examples(examples: Sequence[Any], field: str, *context: Any) -> list[bytes]:
+    """tf.Examples, serialized or not → the bytes of their images; what an example lacks is taken from the context's.
 
-    Imports TensorFlow.
+    Imports TensorFlow. InvalidArgument names an invalid one as `field`[index].
     """
     import tensorflow as tf
 
     images = []
-    for index, content in enumerate(serialized):
+    for index, example in enumerate(examples):
         try:
-            example = tf.train.Example.FromString(content)
+            message = tf.train.Example.FromString(example) if isinstance(example, bytes) else example
         except DecodeError:
             raise InvalidArgument(f"{field}[{index}] is not a serialized tf.Example") from None
-        images.append(example_image(f"{field}[{index}]", example))
+        features = [given.features.feature for given in (message, *context) if IMAGE_FEATURE in given.features.feature]
+        values: Sequence[bytes] = features[0][IMAGE_FEATURE].bytes_list.value if features else ()
+        if len(values) != 1:
+            raise InvalidArgument(f"{field}[{index}] must have one bytes value as '{IMAGE_FEATURE}', found "
+                                  f"{len(values)}")
+        images.append(bytes(values[0]))
     return images
-
-
-def example_image(where: str, *examples: Any) -> bytes:
-    """The one bytes value of the image's feature in the first tf.Example that has the feature."""
-    values: Sequence[bytes] = next((example.features.feature[IMAGE_FEATURE].bytes_list.value for example in examples
-                                    if IMAGE_FEATURE in example.features.feature), ())
-    if len(values) != 1:
-        raise InvalidArgument(f"{where} must have one bytes value as '{IMAGE_FEATURE}', found {len(values)}")
-    return bytes(values[0])
 
 
 def dtype_name(dtype: int) -> str:

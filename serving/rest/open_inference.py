@@ -22,12 +22,12 @@ from serving.security.sanitize import printable
 from serving.v2 import open_inference_pb2 as messages
 
 JSON_LENGTH = "Inference-Header-Content-Length"
-MODEL = "/v2/models/{name:[^/:]+}"
+MODELS = ("/v2/models/{name:[^/:]+}", "/v2/models/{name:[^/:]+}/versions/{version:[^/:]+}")
 METHODS = {
     "/v2": "ServerMetadata",
     "/v2/health/live": "ServerLive",
     "/v2/health/ready": "ServerReady",
-    **{model + path: method for model in (MODEL, MODEL + "/versions/{version:[^/:]+}")
+    **{model + path: method for model in MODELS
        for path, method in (("", "ModelMetadata"), ("/ready", "ModelReady"), ("/config", "ModelConfig"))},
     "/v2/repository/index": "RepositoryIndex",
     "/v2/repository/models/{model_name:[^/:]+}/load": "RepositoryModelLoad",
@@ -73,7 +73,7 @@ def add_routes(get: Callable[..., Any], post: Callable[..., Any], models: ModelR
 
     for path, method in METHODS.items():
         (post if method.startswith("Repository") else get)(path, handler(method))
-    for model in (MODEL, MODEL + "/versions/{version:[^/:]+}"):
+    for model in MODELS:
         post(f"{model}/infer", infer)
 
 

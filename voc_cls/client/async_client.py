@@ -76,15 +76,14 @@ async def _predictions(stream: Stream, sources: Iterable[ImageSource] | AsyncIte
     loop, changed, awaited = asyncio.get_running_loop(), asyncio.Event(), list[Future[ImageSource]]()
     stream.start(_in_thread(sources, loop, awaited) if isinstance(sources, AsyncIterable) else sources,
                  lambda: loop.call_soon_threadsafe(changed.set))
+    taken = None
     try:
-        while True:
+        while taken != []:
             changed.clear()
             taken, time_left = stream.take()
             if taken is None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), time_left)
-            elif not taken:
-                break
             for answer in taken or ():
                 yield answer
     finally:

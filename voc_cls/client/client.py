@@ -13,15 +13,13 @@ from typing import Any, Unpack
 import grpc
 
 from voc_cls.client import types
-from voc_cls.client.errors import ErrorTranslator, Retries, url_problem
+from voc_cls.client.errors import Retries, url_problem
 from voc_cls.client.options import (
     MAX_MESSAGE_MB,
     ClassifyOptions,
-    Metadata,
     Token,
     channel_options,
     classify_request,
-    key_metadata,
     model_request,
     plain_text_risk,
     tls_credentials,
@@ -46,9 +44,14 @@ class Stream:
     def predictions(self, sources: Iterable[ImageSource]) -> Iterator[tuple[int, Prediction]]:
         """(position, prediction); ends the threads when it ends."""
         self.start(sources)
+        taken = None
         try:
-            while taken := self._next():
-                yield from taken
+            while taken != []:
+                with self._changed:
+                    taken, time_left = self.take()
+                    if taken is None:
+                        self._changed.wait(time_left)
+                yield from taken or ()
         finally:
             self.close()
 
@@ -75,14 +78,6 @@ class Stream:
         if self._call is not None:
             self._call.cancel()
         self._talker.join()
-
-    def _next(self) -> list[tuple[int, Prediction]]:
-        """Waits for predictions; empty when all are taken."""
-        with self._changed:
-            while (taken := self._state.take()) is None:
-                self._changed.wait(self._state.time_left)
-            self._notify()
-            return taken
 
     def _notify(self) -> None:
         self._changed.notify_all()
@@ -197,13 +192,15 @@ class BaseClient:
 
     def _retries(self, request_id: str | None) -> Retries:
         """For a new call."""
-        errors = ErrorTranslator(self._address, self._timeout, self._max_bytes, self._encrypted,
-                                 request_id or uuid.uuid4().hex)
-        return Retries(errors, self._wait, self._on_wait)
+        return Retries(self._address, self._timeout, self._max_bytes, self._encrypted, request_id or uuid.uuid4().hex,
+                       self._wait, self._on_wait)
 
-    def _metadata(self, retries: Retries) -> Metadata:
-        """The metadata of a call."""
-        return ("x-request-id", retries.errors.request_id), *key_metadata(self._token, self._api_key)
+    def _metadata(self, retries: Retries) -> tuple[tuple[str, str], ...]:
+        """The metadata of a call: its id, and the token or API key if there is one."""
+        token = self._token() if callable(self._token) else self._token
+        pairs = (("x-request-id", retries.request_id), ("authorization", token and f"Bearer {token}"),
+                 ("x-api-key", self._api_key))
+        return tuple((name, value) for name, value in pairs if value)
 
     def _batches(self, sources: Sequence[ImageSource], options: ClassifyOptions,
                  raise_errors: bool) -> Iterator[tuple[classifier_pb2.ClassifyRequest, list[Image | Prediction]]]:

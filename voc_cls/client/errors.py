@@ -55,9 +55,9 @@ class CallError(ClientError):
         """The call's x-request-id, which is also in the server's log."""
 
 
-@dataclass(frozen=True)
-class ErrorTranslator:
-    """Turns the status of a call into a CallError, with the server's address and this client's limits."""
+@dataclass
+class Retries:
+    """What the status of one call means, and whether it is repeated: while the server is not ready."""
 
     address: str
     timeout: float
@@ -66,6 +66,35 @@ class ErrorTranslator:
     """Largest message that this client sends."""
     encrypted: bool
     request_id: str
+    wait: float
+    """Seconds, counted from the server's last answer."""
+    on_wait: Callable[[], object]
+    """Called when the waiting begins."""
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """The server has answered: the time counts from now."""
+        self._waiting = False
+        self._deadline = time.monotonic() + self.wait
+
+    def pause(self, code: grpc.StatusCode, details: str) -> float:
+        """Seconds before the call that ended with this status is repeated; CallError if it should not be."""
+        if code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > self._deadline:
+            raise self.error(code, details) from None
+        if not self._waiting:
+            self._waiting = True
+            self.on_wait()
+        return POLL_INTERVAL
+
+    def image_pause(self, code: grpc.StatusCode, error: classifier_pb2.Error, refusals: int) -> float:
+        """Seconds before a picture of a stream, refused `refusals` times, is sent again; CallError if it is not."""
+        if code not in RETRIED_STATUSES or refusals >= ATTEMPTS:
+            return self.pause(code, error.message)
+        if error.HasField("retry_after_ms"):
+            return float(error.retry_after_ms) / 1000
+        return BACKOFF * 2.0 ** (refusals - 1)
 
     def error(self, code: grpc.StatusCode, details: str) -> CallError:
         """The exception for a call that ended with this status."""
@@ -107,36 +136,6 @@ class ErrorTranslator:
         return (f"{server} rejects messages of this size ({details}; this client sends up to "
                 f"{self.max_bytes / 2**20:g} MiB): send fewer or smaller pictures, or raise the server's "
                 "`max_message_mb`")
-
-
-class Retries:
-    """Repeats one call while the server is not ready, for `wait` seconds counted from the server's last answer."""
-
-    def __init__(self, errors: ErrorTranslator, wait: float, on_wait: Callable[[], object]) -> None:
-        self.errors, self._wait, self._on_wait = errors, wait, on_wait
-        self.restart()
-
-    def restart(self) -> None:
-        """The server has answered: the time counts from now."""
-        self._waiting = False
-        self._deadline = time.monotonic() + self._wait
-
-    def pause(self, code: grpc.StatusCode, details: str) -> float:
-        """Seconds before the call that ended with this status is repeated; CallError if it should not be."""
-        if code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > self._deadline:
-            raise self.errors.error(code, details) from None
-        if not self._waiting:
-            self._waiting = True
-            self._on_wait()
-        return POLL_INTERVAL
-
-    def image_pause(self, code: grpc.StatusCode, error: classifier_pb2.Error, refusals: int) -> float:
-        """Seconds before a picture of a stream, refused `refusals` times, is sent again; CallError if it is not."""
-        if code not in RETRIED_STATUSES or refusals >= ATTEMPTS:
-            return self.pause(code, error.message)
-        if error.HasField("retry_after_ms"):
-            return float(error.retry_after_ms) / 1000
-        return BACKOFF * 2.0 ** (refusals - 1)
 
 
 def url_problem(address: str, parameter: str = "address") -> str | None:

@@ -18,7 +18,6 @@ from voc_cls.version import __version__
 MAX_MESSAGE_MB = 2047
 """The largest message of gRPC, MiB."""
 Token = str | Callable[[], str]
-Metadata = tuple[tuple[str, str], ...]
 
 
 class ClassifyOptions(TypedDict, total=False):
@@ -84,13 +83,6 @@ def plain_text_risk(address: str, token: Token | None, api_key: str | None) -> s
     if key is None or LOOPBACK.fullmatch(address):
         return None
     return f"the {key} is sent to {address} unencrypted: anyone on the network can read it"
-
-
-def key_metadata(token: Token | None, api_key: str | None) -> Metadata:
-    """Token or API key, as the metadata of a call; empty if there is none."""
-    bearer = token() if callable(token) else token
-    pairs = (("authorization", bearer and f"Bearer {bearer}"), ("x-api-key", api_key))
-    return tuple((name, value) for name, value in pairs if value)
 
 
 def tls_credentials(tls: bool | Path, client_cert: Path | None, client_key: Path | None

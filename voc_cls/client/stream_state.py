@@ -6,8 +6,7 @@ No I/O and no waiting: client.Stream does both around it.
 from __future__ import annotations
 
 import time
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter
 
 import grpc
 
@@ -27,19 +26,6 @@ ENDED_EARLY = (grpc.StatusCode.UNAVAILABLE, "the stream ended before all picture
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-@dataclass
-class _Pending:
-    """An image without an answer."""
-
-    image: Image
-    refusals: int = 0
-    """Since the last answer to any image."""
-    answers_at_refusal: int = 0
-    """How many answers there were at the last refusal."""
-    due: float = 0
-    """Not to be sent before, time.monotonic()."""
-
-
 class StreamState:
     """Holds at most `window` images, and about one message's bytes: to be sent, sent, or answered but not taken.
 
@@ -51,13 +37,16 @@ class StreamState:
             raise ClientError(f"`window` {window} is below 1")
         classify_request(options)  # so that wrong options are reported before anything is sent
         self._options, self._window, self._ordered = options, window, ordered
-        self._retries, self._errors = retries, retries.errors
-        self._server_max_bytes = self._errors.max_bytes
-        self._pending: dict[int, _Pending] = {}
-        self._to_send: deque[int] = deque()
+        self._retries, self._server_max_bytes = retries, retries.max_bytes
+        self._pending: dict[int, Image] = {}
+        """Images without an answer, by position."""
+        self._to_send: list[int] = []
+        self._due: dict[int, float] = {}
+        """Those that were refused are not to be sent before, time.monotonic()."""
+        self._refusals: Counter[int] = Counter()
+        """Of each image, since the last answer to any."""
         self._predictions: dict[int, Prediction] = {}
         self._next_position = 0
-        self._answers = 0
         self._pending_bytes = 0
         self._last_response = time.monotonic()
         self._call_responded = False
@@ -72,7 +61,7 @@ class StreamState:
     def has_room(self) -> bool:
         """Whether another image may be added."""
         held = len(self._pending) + len(self._predictions)
-        return held < self._window and self._pending_bytes < self._errors.max_bytes
+        return held < self._window and self._pending_bytes < self._retries.max_bytes
 
     @property
     def finished(self) -> bool:
@@ -91,46 +80,43 @@ class StreamState:
             return
         if not self._pending:
             self._last_response = time.monotonic()
-        self._pending[position] = _Pending(image)
+        self._pending[position] = image
         self._pending_bytes += image.size
         self._to_send.append(position)
 
     def next_request(self) -> classifier_pb2.ClassifyStreamRequest | None:
         """What to send now; None if there is nothing, or not yet."""
         now = time.monotonic()
-        for position in self._to_send:
-            pending = self._pending[position]
-            if pending.due <= now:
-                break
-        else:
+        position = next((position for position in self._to_send if self._due.get(position, 0) <= now), None)
+        if position is None:
             return None
         self._to_send.remove(position)
-        if pending.image.size > self._server_max_bytes:
+        image = self._pending[position]
+        if image.size > self._server_max_bytes:
             limit = f"the {self._server_max_bytes / 2**20:g} MiB that the server accepts"
-            self._answer(pending.image, failed(pending.image.too_large(limit, "raise the server's `max_message_mb`")))
+            self._answer(image, failed(image.too_large(limit, "raise the server's `max_message_mb`")))
             return self.next_request()
-        return classifier_pb2.ClassifyStreamRequest(
-            id=position, request=classify_request(self._options, [pending.image]))
+        return classifier_pb2.ClassifyStreamRequest(id=position, request=classify_request(self._options, [image]))
 
     @property
     def send_delay(self) -> float | None:
         """Seconds until there is something to send; None if that is not known."""
-        due = [self._pending[position].due for position in self._to_send]
+        due = [self._due.get(position, 0) for position in self._to_send]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def receive(self, response: classifier_pb2.ClassifyStreamResponse) -> None:
         """Takes a response of the server; CallError for a refusal that would apply to every other image too."""
-        pending = self._pending.get(response.id)
-        if pending is None:
+        image = self._pending.get(response.id)
+        if image is None:
             return
         self._last_response, self._call_responded = time.monotonic(), True
         if response.HasField("error"):
-            self._refused(pending, response.error)
+            self._refused(image, response.error)
             return
         self._retries.restart()
-        self._answers += 1
-        (prediction,) = predictions(response.response, [pending.image])
-        self._answer(pending.image, prediction)
+        self._refusals.clear()
+        (prediction,) = predictions(response.response, [image])
+        self._answer(image, prediction)
 
     def call_ended(self, code: grpc.StatusCode, details: str) -> float:
         """Prepares for another call, as this one has ended with images unanswered.
@@ -140,7 +126,7 @@ class StreamState:
         too_large = MESSAGE_TOO_LARGE.search(details)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and too_large and not CLIENT_LIMIT.search(details):
             if int(too_large[2]) >= self._server_max_bytes:
-                raise self._errors.error(code, details)
+                raise self._retries.error(code, details)
             self._server_max_bytes = int(too_large[2])
             pause = 0.0
         elif self._call_responded and code is grpc.StatusCode.UNAVAILABLE:
@@ -149,7 +135,7 @@ class StreamState:
             pause = self._retries.pause(code, details)
         self._call_responded = False
         self._last_response = time.monotonic() + pause
-        self._to_send = deque(sorted(self._pending))
+        self._to_send = sorted(self._pending)
         return pause
 
     @property
@@ -157,8 +143,7 @@ class StreamState:
         """Seconds until the server has been silent for too long; None while it has nothing to answer."""
         if not self._pending:
             return None
-        due = max(pending.due for pending in self._pending.values())
-        return max(self._last_response, due) + self._errors.timeout - time.monotonic()
+        return max([self._last_response, *self._due.values()]) + self._retries.timeout - time.monotonic()
 
     def take(self) -> list[tuple[int, Prediction]] | None:
         """Hands over what is ready, as (position, prediction), and makes room for more images.
@@ -169,7 +154,7 @@ class StreamState:
         if taken := self._ready():
             return taken
         if self.failure is None and self.time_left is not None and self.time_left <= 0:
-            self.failure = self._errors.error(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+            self.failure = self._retries.error(grpc.StatusCode.DEADLINE_EXCEEDED, "")
         if self.failure is not None:
             raise self.failure
         return [] if self.all_answered else None
@@ -184,17 +169,18 @@ class StreamState:
             self._next_position += 1
         return ready
 
-    def _refused(self, pending: _Pending, error: classifier_pb2.Error) -> None:
-        image, code = pending.image, CODES.get(error.code, grpc.StatusCode.UNKNOWN)
+    def _refused(self, image: Image, error: classifier_pb2.Error) -> None:
+        code = CODES.get(error.code, grpc.StatusCode.UNKNOWN)
         if code in SINGLE_IMAGE_STATUSES:
-            self._answer(image, failed(f"{image.name}: {self._errors.error(code, error.message)}"))
+            self._answer(image, failed(f"{image.name}: {self._retries.error(code, error.message)}"))
             return
-        pending.refusals = pending.refusals + 1 if pending.answers_at_refusal == self._answers else 1
-        pending.answers_at_refusal = self._answers
-        pending.due = time.monotonic() + self._retries.image_pause(code, error, pending.refusals)
+        self._refusals[image.position] += 1
+        pause = self._retries.image_pause(code, error, self._refusals[image.position])
+        self._due[image.position] = time.monotonic() + pause
         self._to_send.append(image.position)
 
     def _answer(self, image: Image, prediction: Prediction) -> None:
         del self._pending[image.position]
+        self._due.pop(image.position, None)
         self._pending_bytes -= image.size
         self._predictions[image.position] = prediction

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import grpc
 import pytest
 
-from voc_cls.client.errors import CallError, ErrorTranslator, Retries
+from voc_cls.client.errors import CallError, Retries
 
 S = grpc.StatusCode
 TOO_LARGE = "Received message larger than max (70000000 vs. 67108864)"
 
 
-def translator(encrypted: bool = False) -> ErrorTranslator:
-    return ErrorTranslator("box:1", 2.5, 64 * 2**20, encrypted, "r7")
+def retries_of(encrypted: bool, wait: float, on_wait: Callable[[], object] = lambda: None) -> Retries:
+    return Retries("box:1", 2.5, 64 * 2**20, encrypted, "r7", wait, on_wait)
 
 
 @pytest.mark.parametrize(("code", "details", "encrypted", "message"), [
@@ -41,13 +42,13 @@ def translator(encrypted: bool = False) -> ErrorTranslator:
     (S.INTERNAL, "oops", False, "the server at box:1 failed (oops): its log has this call under the request id r7"),
 ])
 def test_every_status_has_its_sentence(code: S, details: str, encrypted: bool, message: str) -> None:
-    error = translator(encrypted).error(code, details)
+    error = retries_of(encrypted, 0).error(code, details)
     assert (str(error), error.code, error.request_id) == (message, code, "r7")
 
 
 def test_a_call_is_repeated_while_the_server_is_not_ready_and_the_waiting_is_reported_once() -> None:
     reports: list[int] = []
-    retries = Retries(translator(), 0.2, lambda: reports.append(1))
+    retries = retries_of(False, 0.2, lambda: reports.append(1))
     with pytest.raises(CallError, match="NOT_FOUND"):
         retries.pause(S.NOT_FOUND, "no")
     assert reports == []

@@ -10,7 +10,7 @@ import pytest
 from grpc import StatusCode
 
 from voc_cls.client import Client
-from voc_cls.client.errors import ErrorTranslator
+from voc_cls.client.errors import Retries
 from voc_cls.client.options import plain_text_risk
 from voc_cls.errors import ClientError
 
@@ -53,7 +53,7 @@ def test_targets_of_grpc_are_not_taken_for_urls() -> None:
 
 def test_a_proxy_that_may_be_in_the_way_is_named_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(address: str) -> str:
-        return str(ErrorTranslator(address, 1, 1, False, "id").error(StatusCode.UNAVAILABLE, "refused"))
+        return str(Retries(address, 1, 1, False, "id", 0, lambda: None).error(StatusCode.UNAVAILABLE, "refused"))
 
     assert "proxy" not in unreachable("box:8500")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import grpc
 import pytest
 
-from voc_cls.client.errors import ATTEMPTS, CallError, ErrorTranslator, Retries
+from voc_cls.client.errors import ATTEMPTS, CallError, Retries
 from voc_cls.client.options import ClassifyOptions
 from voc_cls.client.stream_state import ENDED_EARLY, StreamState
 from voc_cls.client.types import Image, failed
@@ -21,9 +21,8 @@ UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection refused")
 
 def new_stream(*images: Image | Prediction, window: int = 4, ordered: bool = False, wait: float = 0,
                timeout: float = 60) -> StreamState:
-    errors = ErrorTranslator("box:1", timeout, 8 * MIB, encrypted=False, request_id="r1")
-    stream = StreamState(ClassifyOptions(top_k=2), window=window, ordered=ordered,
-                         retries=Retries(errors, wait, lambda: None))
+    retries = Retries("box:1", timeout, 8 * MIB, False, "r1", wait, lambda: None)
+    stream = StreamState(ClassifyOptions(top_k=2), window=window, ordered=ordered, retries=retries)
     for position, image in enumerate(images):
         stream.add(position, image)
     return stream
