@@ -74,9 +74,9 @@ def check_dataset(scan: DatasetScan, start: Callable[[int], None] = lambda _: No
         if isinstance(outcome, DataError):
             problems.append(str(outcome))
         else:
-            digests[path] = outcome.digest
-            if outcome.bits is not None:
-                hashes[path] = outcome.bits
+            digests[path], bits = outcome
+            if bits is not None:
+                hashes[path] = bits
         done()
     leaks, copies = find_duplicates(scan.splits, digests)
     alike = find_near_duplicates(scan.splits, digests, hashes)
@@ -141,27 +141,20 @@ def never_shown(split: Dataset) -> list[str]:
     return [f"no picture shows {shown_classes(names)}; it cannot be learned or measured"] if names else []
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """An image that can be decoded: the SHA-256 of its file, and its perceptual hash if it has one."""
-
-    digest: str
-    bits: Bits | None = None
-
-
-def decode_all(paths: Iterable[Path], hashing: bool = False) -> Iterator[Decoded | DataError]:
-    """Decodes each of `paths`; yields in their order its hashes, the perceptual one if `hashing`, or what is wrong."""
+def decode_all(paths: Iterable[Path], hashing: bool = False) -> Iterator[tuple[str, Bits | None] | DataError]:
+    """Decodes each of `paths`; yields in their order (SHA-256 of the file, if `hashing` the perceptual hash of an image
+    that has one), or what is wrong."""
     import tensorflow as tf
 
     one_at_a_time = Lock()
 
-    def outcome(path: Path) -> Decoded | DataError:
+    def outcome(path: Path) -> tuple[str, Bits | None] | DataError:
         try:
             content = path.read_bytes()
             header = image_header(content)
             with one_at_a_time if header.width * header.height > LARGE else nullcontext(), tf.device("CPU"):
                 image = decode(tf.constant(decodable(content)), DECODING)
-                return Decoded(hashlib.sha256(content).hexdigest(), perceptual_hash(image.numpy()) if hashing else None)
+                return hashlib.sha256(content).hexdigest(), perceptual_hash(image.numpy()) if hashing else None
         except OSError as error:
             reason = str(error.strerror)
         except ImageError as error:

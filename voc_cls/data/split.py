@@ -95,7 +95,6 @@ def write_lists(lists: Lists, out: Path, per_class: bool = False) -> None:
     The paths are relative to `out`. per_class: a CSV for every list and class, with the number of the class; the folds
     count from 0. DataError where `out` exists or cannot be written.
     """
-    check_free(out)
     aside = out.absolute().with_name(f".aside-{os.getpid()}-{out.absolute().name}")
     try:
         aside.mkdir(parents=True)

@@ -135,7 +135,7 @@ def verify(path: Path | None, net: str = "vgg_16", image_size: int | None = None
     port = port_outputs(values, spec, images)
     with quiet_stderr():  # TF-Slim calls what TensorFlow warns of
         slim = reference(values, spec, images)
-    layers = {name: _layer(_name_in_file(name, spec, head)) for name in values}
+    layers = {name: _name_in_file(name, spec, head).partition("/")[2].rpartition("/")[0] for name in values}
     random = dict.fromkeys(layers[name] for name in filled)
     given = dict.fromkeys(layer for layer in layers.values() if layer not in random)
     return Verification(file.path.name, net, classes, spec.preprocessing.size, tuple(given), tuple(random),
@@ -187,11 +187,6 @@ def filler(name: str, shape: tuple[int, ...]) -> Array:
 
 def _name_in_file(name: str, spec: NetSpec, head: str) -> str:
     return name.replace(f"/{spec.slim_head}/", f"/{head}/")
-
-
-def _layer(name: str) -> str:
-    """vgg_16/conv1/conv1_1/weights → conv1/conv1_1."""
-    return name.partition("/")[2].rpartition("/")[0]
 
 
 def random_images(spec: NetSpec) -> Array:

@@ -41,12 +41,11 @@ def write(path: Path, tensors: Mapping[str, Array]) -> None:
 
     model = onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], []), producer_name="voc-cls",
                                    ir_version=IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
-    size = 0
+    size = sum(array.nbytes for array in tensors.values())
+    if size >= onnx.checker.MAXIMUM_PROTOBUF:
+        raise WeightsError(f"{path.name} would have more than {size:,} bytes, which an ONNX file cannot hold: write "
+                           ".safetensors")
     for name, array in tensors.items():
-        size += array.nbytes
-        if size >= onnx.checker.MAXIMUM_PROTOBUF:
-            raise WeightsError(f"{path.name} would have more than {size:,} bytes, which an ONNX file cannot hold: "
-                               "write .safetensors")
         # make_graph and make_model would copy it once more each
         model.graph.initializer.add().CopyFrom(
             onnx.numpy_helper.from_array(np.require(array, requirements="C"), name))
