@@ -73,7 +73,6 @@ def with_flags(message: str) -> str:
 
 
 def warn(sentences: Iterable[str]) -> None:
-    """Prints each sentence on stderr, once."""
     for sentence in dict.fromkeys(sentences):
         print(f"warning: {with_flags(sentence)}", file=sys.stderr)
 

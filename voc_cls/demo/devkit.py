@@ -79,7 +79,6 @@ def _write(root: Path, pictures: int, seed: int, done: Callable[[], None]) -> No
 
 
 def _random(seed: int, *key: int) -> np.random.Generator:
-    """An independent generator for each `key`."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -147,7 +146,6 @@ def _element(tag: str, content: dict[str, Any] | str | int) -> ElementTree.Eleme
 
 
 def _same_files(one: Path, other: Path) -> bool:
-    """Whether both folders hold the same files with the same bytes."""
     names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
              for folder in (one, other)]
     return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])

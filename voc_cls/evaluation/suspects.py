@@ -55,14 +55,12 @@ class Suspects:
         return sum(bool(suspect.changes) for suspect in self.images)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
         images = [{"file": str(suspect.file), "score": round(suspect.score, 6), "given": list(suspect.given),
                    "suggested": list(suspect.suggested)} for suspect in self.images]
         return {"split": self.name, "pictures": len(images), "doubted": self.doubted, "notes": list(self.notes),
                 "suspects": images}
 
     def table(self, most: int) -> Table:
-        """For a terminal: the first `most` images."""
         from rich.table import Column, Table
         from rich.text import Text
 

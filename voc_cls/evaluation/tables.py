@@ -174,7 +174,6 @@ def with_interval(value: float, interval: Interval | None) -> str:
 
 
 def bar(value: float) -> Text:
-    """A number in 0-1 as a bar."""
     return Text("" if isnan(value) else "█" * round(value * BAR_WIDTH), style="cyan")
 
 

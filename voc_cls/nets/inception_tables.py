@@ -30,7 +30,6 @@ class Step:
 
     @property
     def size(self) -> Kernel:
-        """Height and width of the kernel."""
         if self.kernel is not None:
             return self.kernel
         height, width = re.findall(r"\d+", self.name.rpartition("_")[2])

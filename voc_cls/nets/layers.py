@@ -84,7 +84,6 @@ def conv(x: Tensor, path: str, filters: int, kernel: Kernel, stride: int = 1, pa
 
 
 def batch_norm(x: Tensor, path: str, norm: Norm, dtype: str, relu: bool = True) -> Tensor:
-    """Batch normalisation, and a ReLU."""
     x = BatchNorm(norm, **_named(path, dtype))(x)
     return rectified(x, path, dtype, norm.ceiling) if relu else x
 
@@ -112,7 +111,6 @@ def add(shortcut: Tensor, residual: Tensor, path: str, dtype: str, relu: bool, s
 
 
 def concatenate(branches: list[Tensor], path: str, dtype: str) -> Tensor:
-    """The channels of all branches, one after the other."""
     return keras.layers.Concatenate(**_named(f"{path}/concat", dtype))(branches)
 
 

@@ -66,12 +66,10 @@ class Chart:
     y_range: tuple[float, float] = (0, 1)
 
     def x(self, value: Any) -> Any:
-        """Positions of values of the x axis; numbers or arrays."""
         low, high = self.x_range
         return self.left + (value - low) / (high - low) * (self.right - self.left)
 
     def y(self, value: Any) -> Any:
-        """Positions of values of the y axis; numbers or arrays."""
         low, high = self.y_range
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
