@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from aiohttp import web
 from google.protobuf.json_format import ParseDict, ParseError
 
@@ -17,7 +16,7 @@ from serving.errors import InvalidArgument
 from serving.grpc.open_inference import DATATYPES, InferenceService, pack, unpack, version_of
 from serving.http_middleware import json_response
 from serving.models.registry import ModelRegistry
-from serving.rest.json import BASE64, encode, kind, parse, read_body, read_bytes, read_numbers, to_lists
+from serving.rest.json import BASE64, encode, kind, parse, read_body, read_numbers, read_strings, to_lists
 from serving.security.sanitize import printable
 from serving.v2 import open_inference_pb2 as messages
 
@@ -140,8 +139,7 @@ def _elements(data: Any, dtype: Any, rank: int, name: str) -> Any:
     if dtype != "string":
         return read_numbers(data, dtype, rank if any(isinstance(item, list) for item in data) else 1, where)
     strings = [string for item in data for string in (item if isinstance(item, list) else [item])]
-    return np.array([read_bytes({BASE64: string} if isinstance(string, str) else string, f"{where}[{index}]")
-                     for index, string in enumerate(strings)], object)
+    return read_strings([{BASE64: string} if isinstance(string, str) else string for string in strings], where)
 
 
 def _write(request: Any, response: Any) -> tuple[bytes, int]:
