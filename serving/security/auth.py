@@ -1,14 +1,9 @@
-"""Authentication: who a caller is, and which methods they may call, the same for gRPC and HTTP; by a YAML file of keys.
+"""Authentication: who a caller is, and which methods they may call, the same for gRPC and HTTP.
 
-    keys:
-      - name: photo-app         # in logs, metrics and limits
-        sha256: 9f86d081884c…   # SHA-256 of the token, hexadecimal; or `token:` with the token itself
-        methods: [predict]      # optional
-
-`methods` holds groups (predict, status, metrics, reflection, admin), full methods (/voc_cls.v1.Classifier/Classify,
-GET /metrics) and patterns with * of them. Without `methods`, and for `*`, everything but administration, which only
-`admin` or the full name of a method gives. A name may have several keys, so that a new token can be handed out before
-the old one is removed. No message of this module contains a token.
+By a YAML file of keys, described in docs/security.md. The `methods` of a key are groups (predict, status, …), full
+methods (/voc_cls.v1.Classifier/Classify, GET /metrics) and patterns with * of them. Without `methods`, and for `*`,
+everything but administration, which only `admin` or the full name of a method gives. No message of this module contains
+a token.
 """
 
 from __future__ import annotations
@@ -189,17 +184,6 @@ def _read_keys(path: Path) -> tuple[ApiKey, ...]:
     except OSError as error:
         raise ServeError(f"{source} cannot be read ({error.strerror}): pass a YAML file of keys that this user may "
                          "read") from None
-    keys: dict[bytes, ApiKey] = {}
-    for number, entry in enumerate(_entries(content, source), 1):
-        key = _key(entry, f"{source}: key {number}")
-        if key.digest in keys:
-            raise ServeError(f"{source}: key {number}, '{key.name}', has the token of '{keys[key.digest].name}': give "
-                             "each its own")
-        keys[key.digest] = key
-    return tuple(keys.values())
-
-
-def _entries(content: bytes, source: str) -> list[Any]:
     try:
         # BaseLoader leaves 00123456789012345 and 1e9 the text that they are
         document = yaml.load(content, Loader=yaml.BaseLoader)
@@ -213,7 +197,14 @@ def _entries(content: bytes, source: str) -> list[Any]:
     entries = document["keys"]
     if not isinstance(entries, list):
         raise ServeError(f"{source}: keys is not a list: start each key with a line - name: …; keys: [] is none")
-    return entries
+    keys: dict[bytes, ApiKey] = {}
+    for number, entry in enumerate(entries, 1):
+        key = _key(entry, f"{source}: key {number}")
+        if key.digest in keys:
+            raise ServeError(f"{source}: key {number}, '{key.name}', has the token of '{keys[key.digest].name}': give "
+                             "each its own")
+        keys[key.digest] = key
+    return tuple(keys.values())
 
 
 def _key(entry: Any, where: str) -> ApiKey:

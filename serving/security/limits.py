@@ -11,7 +11,6 @@ import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from serving.errors import InvalidArgument, ResourceExhausted
@@ -20,6 +19,8 @@ SMOOTHING = 0.1
 """Weight of the newest image in the average time between two that leave."""
 LONGEST_RETRY = 30.0
 """Longest `retry_after`, seconds."""
+ROUNDING = 1e-6
+"""Seconds that a call may come too early: times are rounded."""
 MOST_CLIENTS = 10_000
 """Clients remembered at a time, a few hundred bytes each. Of more, the one that was silent longest is forgotten."""
 
@@ -71,30 +72,20 @@ class Capacity:
         self._last_release = now
 
 
-@dataclass(slots=True)
-class Bucket:
-    """Calls that a client may make now, as of a moment of the clock."""
-
-    calls: float
-    moment: float
-
-
 class ClientLimits:
     """The limits of every client; a limit of 0 is none."""
 
     def __init__(self, rate: float, burst: int, concurrency: int, most_clients: int = MOST_CLIENTS,
                  clock: Callable[[], float] = time.monotonic, streams: int = 0) -> None:
         """`rate`, `burst`, `concurrency`, `streams`: as in SecurityConfig; `most_clients`: how many to remember."""
-        self._rate, self._burst, self._concurrency = rate, burst, concurrency
-        self._most_clients = most_clients
-        self._clock = clock
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()  # least recently used first
-        self._streams = streams
+        self._rate, self._burst, self._concurrency, self._streams = rate, burst, concurrency, streams
+        self._most_clients, self._clock = most_clients, clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()  # least recently used first
         self._running: Counter[str] = Counter()  # only clients with calls, so no longer than the calls there are
         self._open_streams: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._buckets.keys() | self._running.keys())
+        return len(self._full_at.keys() | self._running.keys())
 
     @contextlib.contextmanager
     def admitted(self, client: str, is_stream: bool = False) -> Iterator[None]:
@@ -119,32 +110,26 @@ class ClientLimits:
                     del counter[counted]
 
     def take(self, client: str) -> None:
-        """Counts a call, or a message of a stream after the first. Raises ResourceExhausted."""
+        """Counts a call, or a message of a stream after the first. Raises ResourceExhausted.
+
+        A token bucket kept as one time for each client, when it would be full again (GCRA, ITU-T I.371).
+        """
         if not self._rate:
             return
-        bucket = self._bucket(counted_as(client))
-        if bucket.calls < 1:
-            wait = (1 - bucket.calls) / self._rate
-            raise ResourceExhausted(f"client '{client}' makes more than the {self._rate:g} calls per second (after "
-                             f"{self._burst} at once) that this server allows one client: wait {wait:.3g} s", wait,
-                                    "rate")
-        bucket.calls -= 1
-
-    def _bucket(self, counted: str) -> Bucket:
-        """The client's bucket as it is now; makes room by forgetting the clients that would be full again anyway."""
-        now = self._clock()
-        bucket = self._buckets.setdefault(counted, Bucket(self._burst, now))
-        bucket.calls, bucket.moment = self._calls(bucket, now), now
-        self._buckets.move_to_end(counted)
+        counted, now = counted_as(client), self._clock()
+        full_at = max(now, self._full_at.get(counted, now))
+        wait = full_at - now - (self._burst - 1) / self._rate
+        is_allowed = wait < ROUNDING
+        self._full_at[counted] = full_at + is_allowed / self._rate
+        self._full_at.move_to_end(counted)
         for _ in range(2):  # more than can be added, so that the oldest idle ones never pile up
-            oldest = next(iter(self._buckets))
-            idle = oldest != counted and self._calls(self._buckets[oldest], now) >= self._burst
-            if idle or len(self._buckets) > self._most_clients:
-                del self._buckets[oldest]
-        return bucket
-
-    def _calls(self, bucket: Bucket, now: float) -> float:
-        return min(self._burst, bucket.calls + (now - bucket.moment) * self._rate)
+            oldest = next(iter(self._full_at))
+            if self._full_at[oldest] <= now or len(self._full_at) > self._most_clients:
+                del self._full_at[oldest]
+        if not is_allowed:
+            raise ResourceExhausted(f"client '{client}' makes more than the {self._rate:g} calls per second (after "
+                                    f"{self._burst} at once) that this server allows one client: wait {wait:.3g} s",
+                                    wait, "rate")
 
 
 def counted_as(client: str) -> str:

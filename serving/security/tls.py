@@ -140,20 +140,16 @@ def _context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLCon
     except OSError as error:
         raise ServeError(f"`tls_cert` {certificate} or `tls_key` {key} cannot be read ({error.strerror})") from None
     if client_ca is not None:
-        _require_clients(context, client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would not be checked against a `client_ca` that has changed since.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        try:
+            context.load_verify_locations(client_ca)
+        except OSError as error:  # SSLError is one
+            raise ServeError(f"`client_ca` {client_ca} cannot be used ({_reason(error)}): pass the certificates, PEM, "
+                             "of those who sign clients'") from None
     return context
-
-
-def _require_clients(context: ssl.SSLContext, client_ca: Path) -> None:
-    context.verify_mode = ssl.CERT_REQUIRED
-    # A resumed session would not be checked against a `client_ca` that has changed since.
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
-    try:
-        context.load_verify_locations(client_ca)
-    except OSError as error:  # SSLError is one
-        raise ServeError(f"`client_ca` {client_ca} cannot be used ({_reason(error)}): pass the certificates, PEM, of "
-                         "those who sign clients'") from None
 
 
 def _expires(certificate: Path, key: Path) -> float | None:
