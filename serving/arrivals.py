@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import random
+import socket
+import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import Context
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from serving.errors import DeadlineExceeded, ResourceExhausted, StatusError, Unavailable
 from serving.request_context import RECEIVE_SECONDS, RequestContext
 from serving.security.limits import counted_as
-from serving.tcp import Peer, bytes_received, connections, peer_of
 
 TICK, SHORT_TICK = 0.1, 0.02
 """Seconds between two looks; the shorter one while something has just begun or a quarter of the budget is taken. What
@@ -35,47 +38,36 @@ GRPC_COST, HTTP_COST, VALUE_COST = 2, 4, 90
 base64 and images), and for each value of a JSON list (an object, its place in the list and in arrays)."""
 FRAMING = 100
 """Bytes of headers and frames that come with a message, and a thousandth of it; a generous estimate."""
-UNKNOWN = -1
-"""The file descriptor of a connection that cannot be found."""
+BYTES_RECEIVED = struct.Struct("=128xQ")
+"""tcpi_bytes_received in Linux' struct tcp_info (tcp(7), linux/tcp.h)."""
 
 
 @dataclass(eq=False)
 class Connection:
     """A connection of gRPC's on which messages may be arriving."""
 
-    peer: Peer
+    peer: str
+    """Host and port at the other end."""
     descriptor: int | None = None
-    """None until it was looked for."""
+    """Of the file; None until it is found."""
     received: int = 0
     """Bytes at the last look, since the connection began."""
-    base: int | None = 0
-    """Bytes that do not count, as their messages are whole or refused; None: all until the next look."""
+    base: int = 0
+    """Bytes that do not count, as their messages are whole or refused."""
     arrivals: int = 0
     """Calls and streams on it that wait for a message."""
 
-    @property
-    def pending(self) -> int:
-        """Bytes of messages that are not whole."""
-        return 0 if self.base is None else max(0, self.received - self.base)
-
     def look(self) -> None:
-        """Asks the kernel."""
-        received = None if self.descriptor in (None, UNKNOWN) else bytes_received(self.descriptor, self.peer)
-        if received is None:
-            self.descriptor = UNKNOWN
+        """Asks the kernel; the descriptor may have become another's."""
+        if self.descriptor is None:
             return
-        self.received = received
-        self.base = received if self.base is None else min(self.base, received)
-
-    def begin(self) -> None:
-        """Another call or stream waits for a message: if it is the first, what came before does not count."""
-        if not self.arrivals and self.descriptor == UNKNOWN:
-            self.descriptor = None  # the connection may be another one by now, from the same port
-        if not self.arrivals and self.received + (self.base or 0):
-            self.base = None
-            if self.descriptor is not None:
-                self.look()
-        self.arrivals += 1
+        with contextlib.suppress(OSError, struct.error), _borrowed(self.descriptor) as borrowed:
+            if _peer_of(borrowed) == self.peer:
+                info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED.size)
+                self.received = BYTES_RECEIVED.unpack(info)[0]
+                self.base = min(self.base, self.received)
+                return
+        self.descriptor, self.received, self.base = None, 0, 0
 
 
 @dataclass(eq=False)
@@ -96,24 +88,31 @@ class Arrival:
     """Whether it is the caller's turn: not while a stream has requests that are being answered."""
     why: Callable[[], StatusError] | None = None
     """Makes the error with which it was ended; an error kept here would keep what its stack trace refers to."""
-    looked: float = 0
     progress: int = 0
-    """Bytes that had arrived at `looked`."""
+    """Bytes that had arrived when it was last looked at for being slow."""
 
     @property
     def size(self) -> int:
         """Bytes of memory that it takes; of several on one connection, each has its share."""
-        return self.counted if self.connection is None else self.connection.pending // max(1, self.connection.arrivals)
+        if (connection := self.connection) is None:
+            return self.counted
+        return max(0, connection.received - connection.base) // connection.arrivals
+
+    def whole(self, size: int) -> None:
+        """The message has arrived: `size` bytes."""
+        if self.connection is not None:
+            self.connection.base += size + size // 1000 + FRAMING
+
+    def turn(self, seconds: float | None) -> None:
+        """The caller may be silent for `seconds` from now on; None: it is the server's turn."""
+        self.idle = seconds is not None
+        if self.why is None and not self.timer.expired():  # else its end is on the way
+            self.timer.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
     def end(self, why: Callable[[], StatusError]) -> None:
         """Has an error raised where it is waited for."""
+        self.turn(0)
         self.why = why
-        self.expire(asyncio.get_running_loop().time())
-
-    def expire(self, moment: float | None) -> None:
-        """Sets when it has waited too long, unless it has: its end is on the way then."""
-        if not self.timer.expired():
-            self.timer.reschedule(moment)
 
 
 @dataclass
@@ -124,21 +123,24 @@ class Arrivals:
     """Bytes."""
     held: int = 0
     """Bytes that requests take which have arrived."""
-    idle: int = 0
-    """Calls in flight that wait for their caller."""
     unpacking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a packed body is unpacked, one at a time, as its size is not known before."""
-    _counted: int = 0
     _open: dict[Arrival, None] = field(default_factory=dict)
     """In the order in which they began."""
-    _connections: dict[Peer, Connection] = field(default_factory=dict)
+    _connections: dict[str, Connection] = field(default_factory=dict)
+    """By their peers."""
     _watching: asyncio.Task[None] | None = None
     _to_trim: bool = False
 
     @property
-    def arriving(self) -> int:
-        """Bytes that are arriving."""
-        return self._counted + sum(one.pending for one in self._connections.values() if one.arrivals)
+    def taken(self) -> int:
+        """Bytes that requests take which have arrived or are arriving; what was ended is about to go."""
+        return self.held + sum(arrival.size for arrival in self._open if arrival.why is None)
+
+    @property
+    def idle(self) -> int:
+        """Calls in flight that wait for their caller."""
+        return sum(arrival.in_flight and arrival.idle for arrival in self._open)
 
     @contextlib.asynccontextmanager
     async def wait(self, client: str, peer: str = "", seconds: float | None = RECEIVE_SECONDS, *,
@@ -159,19 +161,20 @@ class Arrivals:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds) as timer:
-                arrival = Arrival(counted_as(client), loop.time(), timer, in_flight, is_stream, self._connection(peer),
-                                  looked=loop.time())
+                connection = self._connection(peer)
+                arrival = Arrival(counted_as(client), loop.time(), timer, in_flight, is_stream, connection)
                 self._open[arrival] = None
-                self.idle += in_flight
-                if arrival.connection is not None:
-                    arrival.connection.begin()
                 try:
                     self._make_room()
                     if self._watching is None or self._watching.done():
                         self._watching = loop.create_task(self._watch(), context=Context())
                     yield arrival
                 finally:
-                    self._close(arrival)
+                    del self._open[arrival]
+                    if connection is not None:
+                        if arrival.why is not None:
+                            connection.base += arrival.size  # the core drops what it has of a call that is refused
+                        connection.arrivals -= 1
         except TimeoutError:
             if arrival.why is not None:
                 raise arrival.why() from None
@@ -183,24 +186,7 @@ class Arrivals:
     def count(self, arrival: Arrival, size: int) -> None:
         """More of a body has arrived, of `size` bytes of memory."""
         arrival.counted += size
-        self._counted += size
         self._relieve()
-
-    def whole(self, arrival: Arrival, size: int) -> None:
-        """The message has arrived: `size` bytes."""
-        if arrival.connection is not None and arrival.connection.base is not None:
-            arrival.connection.base += size + size // 1000 + FRAMING
-
-    def turn(self, arrival: Arrival, seconds: float | None) -> None:
-        """The caller of a stream may be silent for `seconds` from now on; None: it is the server's turn."""
-        arrival.expire(None if seconds is None else asyncio.get_running_loop().time() + seconds)
-        self.idle += (seconds is not None) - arrival.idle
-        arrival.idle = seconds is not None
-
-    @property
-    def full(self) -> bool:
-        """Whether what has arrived takes all of the memory."""
-        return self.held >= self.budget
 
     def hold(self, request: RequestContext, size: int, force: bool = False) -> None:
         """A request has arrived and takes `size` bytes until it is answered. ResourceExhausted unless `force`."""
@@ -216,85 +202,82 @@ class Arrivals:
         request.held -= size
 
     def _connection(self, peer: str) -> Connection | None:
-        address = peer_of(peer)
-        return None if address is None else self._connections.setdefault(address, Connection(address))
-
-    def _close(self, arrival: Arrival) -> None:
-        del self._open[arrival]
-        self.idle -= arrival.in_flight and arrival.idle
-        self._counted -= arrival.counted
-        if (connection := arrival.connection) is not None:
-            if arrival.why is not None and connection.base is not None:
-                connection.base += arrival.size  # the core drops what it has of a call that is refused
-            connection.arrivals -= 1
-
-    def _make_room(self) -> None:
-        """Ends one of those that wait if they are too many: the client that has most loses its oldest."""
-        if len(self._open) <= MOST_WAITING:
-            return
-        waiting = [arrival for arrival in self._open if arrival.idle and arrival.why is None]
-        clients = Counter(arrival.client for arrival in waiting)
-        if waiting:
-            most = max(clients, key=lambda client: clients[client])
-            oldest = next(arrival for arrival in waiting if arrival.client == most)
-            oldest.end(_too_many)
+        """gRPC's ipv4:1.2.3.4:5 or ipv6:%5B::1%5D:5, on which one more message arrives."""
+        if not peer:
+            return None
+        address = unquote(peer).partition(":")[2].replace("[", "").replace("]", "")
+        connection = self._connections.setdefault(address, Connection(address))
+        if not connection.arrivals and connection.descriptor is not None:
+            connection.look()
+            connection.base = connection.received  # what came before does not count
+        connection.arrivals += 1
+        return connection
 
     async def _watch(self) -> None:
         """Looks at what is arriving on gRPC's connections for as long as there is something."""
-        most = 0
         loop = asyncio.get_running_loop()
-        while self._open or most:
+        peak, rate_check = 0, loop.time() + RATE_SECONDS
+        while self._open or peak or self._to_trim:
+            taken = self.taken
+            is_much = taken > self.budget // 4
             is_quiet = not self._open or loop.time() - next(reversed(self._open)).begin > 1
-            await asyncio.sleep(TICK if is_quiet and self.held + self.arriving < self.budget // 4 else SHORT_TICK)
-            if most and (self._to_trim or self.held + self.arriving < most // 2):
-                self._to_trim, most = False, 0
+            await asyncio.sleep(TICK if is_quiet and not is_much else SHORT_TICK)
+            if self._to_trim or taken < peak // 2:
+                self._to_trim, peak = False, 0
                 await asyncio.to_thread(_return_memory)
+            elif is_much:
+                peak = max(peak, taken)
             self._look()
-            self._end_slow(loop.time())
+            if loop.time() >= rate_check:
+                rate_check = loop.time() + RATE_SECONDS
+                self._end_slow(loop.time())
             self._relieve()
-            taken = self.held + self.arriving
-            most = max(most, taken) if taken > self.budget // 4 else most
 
     def _look(self) -> None:
         busy = [connection for connection in self._connections.values() if connection.arrivals]
-        if any(one.descriptor is None for one in busy) or len(self._connections) > MOST_CONNECTIONS:
-            descriptors = connections()
-            self._connections = {peer: one for peer, one in self._connections.items()
-                                 if one.arrivals or peer in descriptors}
+        if any(connection.descriptor is None for connection in busy) or len(self._connections) > MOST_CONNECTIONS:
+            descriptors = _descriptors()
+            self._connections = {peer: connection for peer, connection in self._connections.items()
+                                 if connection.arrivals or peer in descriptors}
             for peer, connection in self._connections.items():
-                if connection.descriptor is None:
-                    connection.descriptor = descriptors.get(peer, UNKNOWN)
+                connection.descriptor = descriptors.get(peer)
         for connection in busy:
             connection.look()
 
     def _end_slow(self, now: float) -> None:
+        """Ends those of which too little has come since the last time, RATE_SECONDS ago."""
         for arrival in self._open:
-            if arrival.why is not None or now - arrival.looked < RATE_SECONDS:
-                continue
             connection = arrival.connection
             progress = arrival.counted if connection is None else connection.received
-            slow = progress - arrival.progress < LEAST_BYTES and now - arrival.begin >= FIRST_SECONDS
-            unknown = connection is not None and connection.descriptor == UNKNOWN
-            if slow and not unknown and (not arrival.is_stream or arrival.size >= LEAST_BYTES):
+            is_slow = progress - arrival.progress < LEAST_BYTES and now - arrival.begin >= FIRST_SECONDS
+            is_known = connection is None or connection.descriptor is not None
+            if is_slow and is_known and arrival.why is None and (not arrival.is_stream or arrival.size >= LEAST_BYTES):
                 arrival.end(_too_slow)
-            arrival.looked, arrival.progress = now, progress
+            arrival.progress = progress
+
+    def _make_room(self) -> None:
+        """Ends one of those that wait if they are too many: the client that has most loses its oldest."""
+        if len(self._open) > MOST_WAITING:
+            oldest = self._largest(lambda arrival: arrival.idle)
+            if oldest is not None and oldest.idle:
+                oldest.end(_too_many)
 
     def _relieve(self) -> None:
         """Ends the largest of what is arriving until all is within the budget."""
-        excess = self.held + self.arriving - self.budget
-        if excess > 0:  # what was ended a moment ago is about to go
-            excess -= sum(arrival.size for arrival in self._open if arrival.why is not None)
-        while excess > 0:
-            left = [arrival for arrival in self._open if arrival.why is None]
-            sizes: Counter[str] = Counter()
-            for arrival in left:
-                sizes[arrival.client] += arrival.size
-            largest = max(left, key=lambda arrival: (sizes[arrival.client], arrival.size), default=None)
+        while self.taken > self.budget:
+            largest = self._largest(lambda arrival: arrival.size)
             if largest is None or largest.size < LEAST_BYTES:
                 return
-            excess -= largest.size
             largest.end(self._exhausted)
             self._to_trim = True
+
+    def _largest(self, size: Callable[[Arrival], int]) -> Arrival | None:
+        """Of the client that has most in all, the largest; of several, the oldest."""
+        left = [arrival for arrival in self._open if arrival.why is None]
+        sizes: Counter[str] = Counter()
+        for arrival in left:
+            sizes[arrival.client] += size(arrival)
+        return max(left, key=lambda arrival: (sizes[arrival.client], size(arrival)), default=None)
 
     def _exhausted(self) -> ResourceExhausted:
         return ResourceExhausted(f"requests take the {self.budget // 2**20} MiB of memory that this server has for "
@@ -315,3 +298,28 @@ def _return_memory() -> None:
     """Has the C library give back to the system what was freed: it keeps pages that gRPC filled (malloc_trim(3))."""
     with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _descriptors() -> dict[str, int]:
+    """The file descriptor of every connection, by its peer (proc_pid_fd(5)); none with another system than Linux."""
+    found, folder = {}, "/proc/self/fd"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with contextlib.suppress(OSError), _borrowed(int(name)) as connection:
+            found[_peer_of(connection)] = int(name)
+    return found
+
+
+def _peer_of(connection: socket.socket) -> str:
+    """Host and port, "" where there are none; an IPv4 address is written as such on IPv6 sockets too."""
+    address = connection.getpeername()
+    return f"{address[0]}:{address[1]}".removeprefix("::ffff:") if isinstance(address, tuple) else ""
+
+
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A socket object for a descriptor that somebody else owns and closes."""
+    borrowed = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()

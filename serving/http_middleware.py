@@ -26,8 +26,6 @@ ROUTES = ("POST /v1/models/NAME[/versions/NUMBER|/labels/LABEL]:predict, :classi
 PATTERN = re.compile(r":\[[^]]*\][+*]?")
 """The regular expressions in aiohttp's routes: {name:[^/:]+} is shown as {name}."""
 
-LEAST_PACKED = 1024
-"""Bytes of an answer that is packed: below, packing saves nothing."""
 ACCEPTS_GZIP = re.compile(r"\bgzip\s*(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 """In Accept-Encoding; the weight 0 means "not this one" (RFC 9110, section 12.4.2)."""
 PREFLIGHT = {
@@ -54,7 +52,11 @@ def http_middleware(middleware: RequestMiddleware, seconds: float) -> Middleware
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[MIDDLEWARE] = middleware
-        incoming = _incoming(request, asyncio.get_running_loop().time() + seconds if seconds else None)
+        resource = request.match_info.route.resource
+        route = PATTERN.sub("", resource.canonical) if resource is not None else printable(request.path)
+        incoming = IncomingRequest(f"{request.method} {route}", "REST", tuple(request.headers.items()),
+                                   request.remote or "", http_certificate_name(request.transport),
+                                   asyncio.get_running_loop().time() + seconds if seconds else None)
         group = group_of(incoming.method)
         if group == "health":
             return await handler(request)
@@ -82,9 +84,9 @@ def http_middleware(middleware: RequestMiddleware, seconds: float) -> Middleware
 
 @web.middleware
 async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Packs large answers for those who accept gzip, on a thread (aiohttp does so above 1 kB)."""
+    """Packs answers of more than 1 kB for those who accept gzip; aiohttp does so on a thread."""
     response = await handler(request)
-    if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > LEAST_PACKED:
+    if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > 1024:
         response.headers.add("Vary", "Accept-Encoding")
         if ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", "")):
             response.enable_compression(web.ContentCoding.gzip)
@@ -111,13 +113,6 @@ def cors(origins: Collection[str]) -> Middleware:
         return response
 
     return handle
-
-
-def _incoming(request: web.Request, deadline: float | None) -> IncomingRequest:
-    resource = request.match_info.route.resource
-    route = PATTERN.sub("", resource.canonical) if resource is not None else printable(request.path)
-    return IncomingRequest(f"{request.method} {route}", "REST", tuple(request.headers.items()), request.remote or "",
-                           http_certificate_name(request.transport), deadline)
 
 
 @web.middleware

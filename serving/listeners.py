@@ -21,33 +21,25 @@ from serving.errors import ServeError
 from serving.grpc_interceptor import GrpcInterceptor
 from voc_cls.console import quiet_stderr
 
-KEEPALIVE_MS = 60_000
-"""A connection that is silent for so long gets a ping, and is closed if no answer comes within 20 s."""
-PENDING_CALLS = 5_000
-"""Calls that have arrived and are not handled yet, some 15 kB each. gRPC ends more of them as CANCELLED, which no
-client retries; its default is 1,000, which one client's burst can exceed. Refusing as many takes seconds."""
-WINDOW_BYTES = 65_535
-"""What a call may send before its message is read; then gRPC gives room for the message as far as it is announced."""
-CONNECTION_CALLS = 256
-"""Calls and streams on one connection at a time; clients keep further ones until there is room. So a flood of calls
-that are reset at once (CVE-2023-44487) is not a long queue ahead of others."""
-HANDSHAKE_MS = 20_000
-"""How long a connection may take to become one of HTTP/2, TLS included."""
-GRPC_IDLE_MS = 600_000
-"""How long a connection may have no call; clients open another when they need one."""
-LINGER_SECONDS = 2.0
-"""How long the rest of a refused body is read, so that its sender gets to see why; aiohttp's default is 10."""
-HTTP_IDLE_SECONDS = 75.0
-"""How long an HTTP connection may be idle; aiohttp's own default is an hour."""
-LEAST_PING_MS = 10_000
-"""Clients may ping this often; gRPC's default of 5 minutes disconnects those that follow its keepalive guide."""
-
-DRAIN_INTERVAL = 0.05
-"""Seconds between two checks whether requests are in flight."""
-LATE_REQUEST_SECONDS = 1.0
-"""What a request gets that begins to arrive just when no other is in flight any more; then its connection is closed."""
-IMMEDIATELY = 0.001
-"""Seconds; to aiohttp 0 means no limit."""
+GRPC_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # or a second server on the same port would silently take half of the calls
+    ("grpc.http2.bdp_probe", 0),  # gRPC would let its window grow to megabytes for each call that nobody reads yet
+    # what a call may send before its message is read; then gRPC gives room for the message as far as it is announced
+    ("grpc.http2.lookahead_bytes", 65_535),
+    ("grpc.server_handshake_timeout_ms", 20_000),  # for a connection to become one of HTTP/2, TLS included
+    # calls and streams on one connection at a time; clients keep further ones until there is room. So a flood of calls
+    # that are reset at once (CVE-2023-44487) is not a long queue ahead of others
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_connection_idle_ms", 600_000),  # without a call; clients open another connection when they need one
+    ("grpc.keepalive_time_ms", 60_000),  # a silent connection gets a ping, and is closed without an answer for 20 s
+    ("grpc.keepalive_permit_without_calls", 1),
+    # clients may ping so often; gRPC's default of 5 minutes disconnects those that follow its keepalive guide
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # calls that have arrived and are not handled yet, some 15 kB each. gRPC ends more of them as CANCELLED, which no
+    # client retries; its default is 1,000, which one client's burst can exceed. Refusing as many takes seconds
+    ("grpc.server.max_pending_requests", 5_000),
+    ("grpc.server.max_pending_requests_hard_limit", 5_000),
+)
 
 http_log = logging.getLogger("serving.http")
 
@@ -76,10 +68,10 @@ class HttpListener:
         for site in list(self.runner.sites):
             await site.stop()
         while in_flight():
-            await asyncio.sleep(DRAIN_INTERVAL)
-        await self.close(LATE_REQUEST_SECONDS)
+            await asyncio.sleep(0.05)
+        await self.close(1.0)  # for a request that begins to arrive just now; then its connection is closed
 
-    async def close(self, seconds: float = IMMEDIATELY) -> None:
+    async def close(self, seconds: float = 0.001) -> None:  # to aiohttp 0 means no limit
         """Closes the port and, after some seconds, cancels the requests that are still in flight."""
         if self.runner.server is not None:
             await self.runner.server.shutdown(seconds)
@@ -110,18 +102,8 @@ def open_grpc(config: ServeConfig, interceptor: GrpcInterceptor, credentials: gr
     options: list[tuple[str, int]] = [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
-        ("grpc.so_reuseport", 0),  # or a second server on the same port would silently take half of the calls
-        ("grpc.http2.bdp_probe", 0),  # gRPC would let its window grow to megabytes for each call that nobody reads yet
-        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
-        ("grpc.max_concurrent_streams", CONNECTION_CALLS),
         ("grpc.max_allowed_incoming_connections", min(2**30, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) // 2),
-        ("grpc.max_connection_idle_ms", GRPC_IDLE_MS),
-        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
-        ("grpc.server.max_pending_requests", PENDING_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
+        *GRPC_OPTIONS,
     ]
     if ports.max_connection_age:
         options += [("grpc.max_connection_age_ms", int(1000 * ports.max_connection_age)),
@@ -145,8 +127,9 @@ async def open_http(config: ServeConfig, application: web.Application, context: 
     ports, grace = config.ports, config.life_cycle.grace_seconds
     http_log.addFilter(_shorten_client_errors)
     runner = web.AppRunner(application, access_log=None, logger=http_log, handle_signals=False,
-                           handler_cancellation=True, keepalive_timeout=HTTP_IDLE_SECONDS,
-                           lingering_time=LINGER_SECONDS,
+                           handler_cancellation=True,
+                           keepalive_timeout=75.0,  # seconds; aiohttp's own default is an hour
+                           lingering_time=2.0,  # to read a refused body, so that its sender gets to see why; else 10
                            auto_decompress=False,  # rest.json does, within its limit
                            shutdown_timeout=grace + 60)  # the grace ends where the calls are counted
     await runner.setup()

@@ -60,9 +60,8 @@ class RequestMiddleware:
                  metrics: Metrics, logs: Logs, tracer: Tracer | None, max_calls: int) -> None:
         """`max_calls`: requests being worked on at a time; grpc.aio's own limit can be exceeded (grpc#41531)."""
         self.authenticator, self.limits, self.arrivals = authenticator, limits, arrivals
-        self.in_flight = self.answered = 0
-        self.failed = 0
-        """Refused, cancelled, or failed by an internal error."""
+        self.in_flight = self.answered = self.failed = 0
+        """`failed`: refused, cancelled, or ended by an internal error."""
         self._metrics, self._logs, self._tracer = metrics, logs, tracer
         self._max_calls = max_calls
         self.closed = False

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 RELOADED = {"model_dir", "model_name", "versions", "version_labels", "models_file", "served"}
 """Fields that SIGHUP applies."""
 
@@ -81,9 +80,7 @@ class Server:
                  tracer: Tracer | None) -> None:
         """Finds everything that can be known to be wrong before TensorFlow is imported."""
         raise_file_limit()
-        if config.ports.port_file is not None:
-            with contextlib.suppress(OSError):
-                config.ports.port_file.unlink()  # left by a server that was killed; it would say that this one is ready
+        _remove(config.ports.port_file)  # left by a server that was killed; it would say that this one is ready
         settings = model_settings(config.models)
         for model in settings:
             folder = read_model_folder(model.folder)
@@ -152,13 +149,19 @@ class Server:
 
     async def _answer(self, http: HttpListener, started: float) -> None:
         """From readiness until a stop signal."""
+        port_file = self._config.ports.port_file
         watching = asyncio.gather(self._models.watch(self._config.models.poll_seconds), self._reload_on_signal())
         try:
             self._models.open(True)
             self._logs.say(self._ready_line(http.address, time.monotonic() - started))
-            with _port_file(self._config.ports.port_file, self._grpc_address):
-                await self._signals.stop.wait()
+            if port_file is not None:
+                try:
+                    write_text(port_file, f"{self._grpc_address.rpartition(':')[2]}\n")
+                except OSError as error:
+                    raise ServeError(f"`port_file` {port_file} cannot be written: {error.strerror}") from None
+            await self._signals.stop.wait()
         finally:
+            _remove(port_file)
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
@@ -270,20 +273,10 @@ class ServerCollector(Collector):
         yield from (states, failed, memory, cpu)
 
 
-@contextlib.contextmanager
-def _port_file(path: Path | None, address: str) -> Iterator[None]:
-    """Keeps the file while the server is ready; it is written atomically."""
-    if path is None:
-        yield
-        return
-    try:
-        write_text(path, f"{address.rpartition(':')[2]}\n")
-    except OSError as error:
-        raise ServeError(f"`port_file` {path} cannot be written: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+def _remove(file: Path | None) -> None:
+    with contextlib.suppress(OSError):
+        if file is not None:
+            file.unlink()
 
 
 def _security(config: SecurityConfig) -> str:

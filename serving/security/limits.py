@@ -12,6 +12,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
+from itertools import islice
 
 from serving.errors import InvalidArgument, ResourceExhausted
 
@@ -122,8 +123,7 @@ class ClientLimits:
         is_allowed = wait < ROUNDING
         self._full_at[counted] = full_at + is_allowed / self._rate
         self._full_at.move_to_end(counted)
-        for _ in range(2):  # more than can be added, so that the oldest idle ones never pile up
-            oldest = next(iter(self._full_at))
+        for oldest in list(islice(self._full_at, 2)):  # more than can be added, so that the idle ones never pile up
             if self._full_at[oldest] <= now or len(self._full_at) > self._most_clients:
                 del self._full_at[oldest]
         if not is_allowed:

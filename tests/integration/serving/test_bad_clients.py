@@ -239,7 +239,6 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.usefixtures("many_files")
 def settled(server: Server) -> Condition:
     """The server's condition when the connections of earlier calls are closed, or they would be missed later."""
     gc.collect()  # channels of earlier tests
@@ -253,6 +252,7 @@ def settled(server: Server) -> Condition:
     raise AssertionError(f"the server still closes connections: {before}")
 
 
+@pytest.mark.usefixtures("many_files")
 def test_thousands_of_idle_connections_cost_the_others_nothing(server: Server) -> None:
     assert_answers(server)
     before = settled(server)

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from serving import arrivals as module
-from serving.arrivals import UNKNOWN, Arrivals, Connection
+from serving.arrivals import Arrivals, Connection
 from serving.errors import DeadlineExceeded, ResourceExhausted, StatusError, Unavailable
 from serving.request_context import RequestContext
-from serving.tcp import bytes_received, connections
 
 MEBIBYTE = 2**20
 Ended = dict[str, StatusError]
@@ -41,7 +40,7 @@ def outcome(budget: int, *waits: tuple[str, str, int],
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert (arrivals.arriving, arrivals.idle) == (0, 0)
+        assert (arrivals.taken, arrivals.idle) == (0, 0)
         return ended
 
     return asyncio.run(run())
@@ -107,11 +106,11 @@ def test_what_arrives_too_slowly_is_ended(monkeypatch: pytest.MonkeyPatch, sizes
 def test_an_idle_stream_is_ended_and_its_turn_begins_anew_with_an_answer() -> None:
     async def answer(arrivals: Arrivals) -> None:
         (arrival,) = arrivals._open
-        arrivals.turn(arrival, None)
+        arrival.turn(None)
         assert arrivals.idle == 0
         await asyncio.sleep(0.2)
         assert arrival.why is None
-        arrivals.turn(arrival, 0.05)
+        arrival.turn(0.05)
         assert arrivals.idle == 1
         await asyncio.sleep(0.1)
 
@@ -119,12 +118,14 @@ def test_an_idle_stream_is_ended_and_its_turn_begins_anew_with_an_answer() -> No
     assert "idle for 0.1 s (`stream_idle_seconds`)" in str(ended["one"])
 
 
-def test_an_answer_at_the_very_moment_of_the_end_does_not_hinder_it() -> None:
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_an_answer_at_the_very_moment_of_the_end_does_not_hinder_it(rounds: int) -> None:
     async def end(arrivals: Arrivals) -> None:
         (arrival,) = arrivals._open
         arrival.end(lambda: Unavailable("others need the place"))
-        await asyncio.sleep(0)
-        arrivals.turn(arrival, 60)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        arrival.turn(60)
         await asyncio.sleep(0.01)
 
     assert list(outcome(MEBIBYTE, ("one", "a", 0), then=end, is_stream=True)) == ["one"]
@@ -132,16 +133,22 @@ def test_an_answer_at_the_very_moment_of_the_end_does_not_hinder_it() -> None:
 
 def test_a_connection_from_the_port_of_one_that_has_ended_is_looked_for_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
-        ours, peer = listener.accept()
+        ours, (host, port) = listener.accept()
         with ours:
-            connection = Connection(peer, descriptor=UNKNOWN)
-            connection.begin()
-            assert connection.descriptor is None
+            arrivals = Arrivals(MEBIBYTE)
+            connection = arrivals._connection(f"ipv4:{host}:{port}")
+            assert connection is not None
+            connection.descriptor, connection.received = listener.fileno(), 99  # as of the one that has ended
             client.sendall(b"1234")
-            assert (connections()[peer], bytes_received(ours.fileno(), peer)) == (ours.fileno(), 4)
+            arrivals._look()
+            assert (connection.descriptor, connection.received) == (None, 0)
+            arrivals._look()
+            assert (connection.descriptor, connection.received) == (ours.fileno(), 4)
 
 
 def test_a_descriptor_that_is_another_socket_by_now_is_no_connection() -> None:
     one, other = socket.socketpair()
     with one, other:
-        assert bytes_received(one.fileno(), ("127.0.0.1", 1)) is None
+        connection = Connection("127.0.0.1:1", descriptor=one.fileno())
+        connection.look()
+        assert connection.descriptor is None
