@@ -221,13 +221,14 @@ class _Worker:
         self._connection = connection
         self._result = np.frombuffer(mmap.mmap(memory, RESULT_BYTES, access=mmap.ACCESS_READ), np.float32)
         self._process: int | None = None
+        self._killed = False
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended by itself: it says nothing unasked."""
-        return bool(self._poll.poll(0))
+        """Whether the process has ended, which says nothing unasked, or is about to: it may have answered before."""
+        return self._killed or bool(self._poll.poll(0))
 
     async def start(self) -> None:
         pid = int(await self._receive())
@@ -246,6 +247,7 @@ class _Worker:
 
     def kill(self) -> None:
         """Ends it, and with it the job that it does."""
+        self._killed = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._process, signal.SIGKILL)
