@@ -35,9 +35,10 @@ class Launcher:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # programs that JAX has compiled, and features, serve all the processes here
+        # programs that JAX has compiled, and features, serve all the processes here; compiled quickly, for few steps
         self._environment = {**os.environ, "KERAS_BACKEND": "jax", "VOC_CACHE_DIR": str(folder / "voc"),
                              "COLUMNS": "100", "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+                             "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
                              "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         self._server = subprocess.Popen([sys.executable, "-m", "tests.integration.preloaded_ranks"],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,

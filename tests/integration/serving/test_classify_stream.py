@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from tests.integration.serving.both_clients import Connect
-from tests.integration.serving.conftest import Server, Start, jpeg
+from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.tiny_model import LABELS, export_tiny_model
 from voc_cls.v1 import classifier_pb2
 
@@ -141,11 +141,10 @@ def test_a_full_server_slows_streams_down_instead_of_refusing_them(slow: Server)
     threads = [threading.Thread(target=stream) for _ in range(3)]
     for thread in threads:
         thread.start()
-    statuses, stub = set(), slow.classifier()
-    while any(thread.is_alive() for thread in threads):
-        statuses.add(stub.Classify.future(asked(0, *[jpeg(0)] * QUEUE).request, timeout=10).code())
-        time.sleep(0.05)
-    assert grpc.StatusCode.RESOURCE_EXHAUSTED in statuses
+    call, stub = asked(0, *[jpeg(0)] * QUEUE).request, slow.classifier()
+    until(lambda: stub.Classify.future(call, timeout=10).code() is grpc.StatusCode.RESOURCE_EXHAUSTED)
+    for thread in threads:
+        thread.join()
     assert len(finished) == 3
     for answers in finished:
         assert sorted(answer.id for answer in answers) == list(range(8))
