@@ -101,7 +101,10 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 metadata.append(("grpc-retry-pushback-ms", str(error.retry_after_ms)))  # for gRPC's retries (gRFC A6)
             for raised in filter(None, (error, error.__context__)):  # gRPC keeps it, and its frames the message
                 traceback.clear_frames(raised.__traceback__)
-            await context.abort(error.status, str(error), tuple(metadata))
+            try:
+                await context.abort(error.status, str(error), tuple(metadata))
+            except grpc.aio.InternalError:  # gRPC itself has ended the call, as of a message that unpacks to too much
+                raise asyncio.CancelledError from None
 
 
 class OpenStream:

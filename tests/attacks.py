@@ -82,11 +82,26 @@ def exif(entries: int, claimed: int) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, entries) + table + bytes(4)
 
 
-def tiff(side: int = 8, strips: int = 1, claimed: int = 0, entries: int = 0) -> bytes:
-    """A TIFF of many strips, or whose directory claims the file many times."""
+def one_pixel_rows(side: int) -> bytes:
+    """A BMP with run lengths of which each row says one pixel only: Pillow fills it up in Python."""
+    content = run_lengths(1)
+    return content[:18] + struct.pack("<ii", side, side) + content[26:1078] + b"\1\7\0\0" * side + b"\0\1"
+
+
+def webp_chunks(number: int) -> bytes:
+    """A WebP with empty chunks where EXIF is looked for."""
+    pixels = saved(flat(64, "RGB"), "WEBP", lossless=True)[12:]
+    body = b"WEBPVP8X\n\0\0\0\x08\0\0\0" + (63).to_bytes(3, "little") * 2 + pixels + b"JUNK\0\0\0\0" * number
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def tiff(side: int = 8, strips: int = 1, claimed: int = 0, entries: int = 0, tile: int = 0,
+         compression: int = 1) -> bytes:
+    """A TIFF of many strips, whose directory claims the file many times, or of tiles 16 pixels wide."""
     pixels = bytes(side * side)
-    tags = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+    tags = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1),
             (273, 4, strips, 8), (277, 3, 1, 1), (278, 4, 1, max(1, side // strips)), (279, 4, strips, 8)]
+    tags += [(322, 4, 1, 16), (323, 4, 1, tile)] if tile else []
     tags += [(1_000 + entry, 7, claimed, 8) for entry in range(entries)]
     table = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     start = 8 + max(len(pixels), 4 * strips)
@@ -118,9 +133,16 @@ REFUSED: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "GIF, frames beyond the canvas": (lambda: gif(1, 9000, canvas=8), "megapixels"),
     "GIF, many frames": (lambda: gif(20_000, 1), "more frames"),
     "GIF, tiny blocks": (lambda: gif(1, 1)[:-2] + b"\1\0" * (1 << 20) + b"\0;", "more blocks"),
+    "GIF, empty extensions": (lambda: (one := gif(1, 1))[:-1] + b"\x21\xfe\0" * (1 << 20) + one[-1:],
+                              "more frames and extensions"),
     "BMP, run lengths": (lambda: run_lengths(4000), "too much work"),
+    "BMP, rows of one pixel": (lambda: one_pixel_rows(7900), "too much work"),
+    "WebP, many chunks": (lambda: webp_chunks(1 << 20), "more chunks"),
     "TIFF, many strips": (lambda: tiff(64, strips=1 << 20), "more strips"),
     "TIFF, the file claimed many times": (lambda: tiff(64, claimed=4096, entries=30_000), "claims"),
+    "TIFF, many entries": (lambda: tiff(64, entries=60_000), "more entries"),
+    "TIFF, tiles beyond the image": (lambda: tiff(128, tile=1 << 20), "too much work"),
+    "TIFF, progressive JPEG": (lambda: tiff(3000, compression=7) + b"\xff\xc2", "too much work"),
     "TIFF, huge page": (lambda: tiff(8).replace(struct.pack("<HII", 4, 1, 8), struct.pack("<HII", 4, 1, 1 << 30)),
                         "megapixels"),
 }

@@ -46,13 +46,15 @@ ORIENTATION, SHORT = 0x0112, 3
 """The tag, and its type (EXIF 2.32, 4.6.4 A)."""
 PROGRESSIVE = 2
 """SOF2. libjpeg decodes SOF0 to SOF2 at 8 bits a sample: baseline, extended and progressive Huffman coding."""
-TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 262: "photometric", 322: "tile_width", 323: "tile_height",
-             339: "sample_format"}
+TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 259: "compression", 262: "photometric", 322: "tile_width",
+             323: "tile_height", 339: "sample_format"}
 TIFF_BITS = (1, 2, 4, 8, 16)
 TIFF_SAMPLES = {2: "signed", 3: "floating-point"}
 """SampleFormat (TIFF 6.0, section 19) of numbers that Pillow takes for unsigned ones, or not at all."""
 TIFF_TYPES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 """Bytes of one number of each type (TIFF 6.0, section 2)."""
+TIFF_JPEG, PROGRESSIVE_HEADER = (6, 7), b"\xff\xc2"
+"""Compressions by JPEG (TIFF 6.0, section 22, and its technical note 2), and the marker SOF2."""
 TIFF_STRIPS = (273, 324)
 """Tags: where the strips, or the tiles, are."""
 LARGEST_TILE = 1 << 24
@@ -61,18 +63,21 @@ LAST_MARKER = 0xFFDB
 """From here down, a JPEG's segments (tables, frame headers) have no EXIF behind them; or it is no marker at all."""
 MOST_PARTS = 1 << 14
 """Segments, chunks or frames of a file. A PNG of 32 MiB in chunks of 8 KiB has 4,096."""
-MOST_SEGMENTS, MOST_ENTRIES = 64, 256
-"""Segments or chunks before the pixels, and entries of a directory, in which EXIF's orientation is looked for."""
+MOST_SEGMENTS, MOST_ENTRIES, MOST_TAGS = 64, 256, 4_096
+"""Segments or chunks before the pixels, and entries of a directory, in which EXIF's orientation is looked for; entries
+of a TIFF's directory, each of which Pillow reads in Python."""
 MOST_SCANS = 100
 """Of a JPEG, however small: libtiff's own limit, too."""
 MOST_BLOCKS, MOST_STRIPS = 1 << 18, 1 << 16
-"""Blocks of a GIF's data, 255 bytes each: 64 MiB. Strips or tiles of a TIFF, which may be one for each row."""
+"""Blocks of a GIF's data, 255 bytes each: 64 MiB. Strips or tiles of a TIFF, which may be one for each row; frames and
+extensions of a GIF."""
 WORK_PER_PIXEL = 12
 """Passes over the largest image allowed; libjpeg's own progressive scripts have 10 scans, mozjpeg's up to 12."""
 UNPACKED_AT_ONCE, UNPACKED_TOO_MUCH = 1 << 20, 1 << 16
 """Bytes of a PNG that are unpacked at a time, and that may follow its pixels: some writers add rows."""
 PILLOW_WORK, RUN_LENGTH_WORK = 8, 64
-"""Passes for each pixel of what Pillow decodes, and for each byte of a BMP with run lengths: that is done in Python."""
+"""Passes for each pixel of what Pillow decodes, and for each byte and pixel of a BMP with run lengths: that is done in
+Python."""
 
 
 class ImageError(ValueError):
@@ -99,6 +104,8 @@ class ImageHeader:
     """JPEG, PNG: bytes from the start of the file to the end of the size."""
     components: int = field(default=3, compare=False)
     """JPEG: 1 is grey, 3 colours, 4 CMYK."""
+    passes: int = field(default=0, compare=False)
+    """TIFF: pixels that decoding its tiles passes over, which may be far larger than the image."""
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -280,8 +287,10 @@ def _webp(content: bytes) -> ImageHeader:
 
 
 def _webp_orientation(content: bytes) -> int:
-    at, end = 12, 8 + struct.unpack_from("<I", content, 4)[0]
+    at, chunks, end = 12, 0, 8 + struct.unpack_from("<I", content, 4)[0]
     while at < end:
+        chunks += 1
+        _most(chunks, MOST_PARTS, "WebP of more chunks")
         kind, length = struct.unpack_from("<4sI", content, at)
         if kind == b"EXIF":
             return _orientation(content[at + 8:at + 8 + length].removeprefix(EXIF))
@@ -314,11 +323,16 @@ def _tiff(content: bytes) -> ImageHeader:
         raise ImageError(f"a TIFF of {TIFF_SAMPLES[sample_format]} numbers; unsigned whole ones are decoded")
     if photometric == 0 and values["bits"] == 16:
         raise ImageError("a TIFF of 16 bits a sample in which 0 is white; save it with 0 as black")
-    if values.pop("tile_width", 0) * values.pop("tile_height", 0) > LARGEST_TILE:
+    _most(entries, MOST_TAGS, "TIFF of more entries")
+    tile_width, tile_height = (max(1, values.pop(name, 1)) for name in ("tile_width", "tile_height"))
+    if tile_width * tile_height > LARGEST_TILE:
         raise IndexError("no tile")
     if not {"width", "height"} <= values.keys():
         raise IndexError("no size")
-    return ImageHeader("TIFF", **values, orientation=_orientation(content))
+    tiles = -(-values["width"] // tile_width) * -(-values["height"] // tile_height)
+    scans = values.pop("compression", 1) in TIFF_JPEG and PROGRESSIVE_HEADER in content
+    passes = tiles * tile_width * tile_height * (MOST_SCANS if scans else PILLOW_WORK)
+    return ImageHeader("TIFF", **values, orientation=_orientation(content), passes=passes)
 
 
 def _jpeg_work(content: bytes, header: ImageHeader) -> ImageWork:
@@ -376,7 +390,7 @@ def _unpack(pieces: Iterable[bytes], most: int) -> None:
 def _bmp_work(content: bytes, header: ImageHeader) -> ImageWork:
     if not is_plain_bmp(content):
         pixels, runs = header.width * header.height, content[14] >= 40 and content[30] in (1, 2)
-        return ImageWork(header, content, pixels, pixels + runs * RUN_LENGTH_WORK * len(content))
+        return ImageWork(header, content, pixels, pixels + runs * RUN_LENGTH_WORK * (pixels + len(content)))
     start, = struct.unpack_from("<I", content, 10)
     length = start + (header.width * header.bits + 31) // 32 * 4 * header.height
     if length != len(content):
@@ -405,8 +419,10 @@ def _gif_work(content: bytes, header: ImageHeader) -> ImageWork:
 
 def _gif_frames(content: bytes) -> Iterator[tuple[int, tuple[int, int, int, int], int, int]]:
     """Of a GIF: begin, (left, top, width, height), end and transparent colour (-1: none) of each frame."""
-    at, blocks, frames, transparent = 13 + _gif_colours(content[10]), 0, 0, -1
+    at, blocks, frames, parts, transparent = 13 + _gif_colours(content[10]), 0, 0, 0, -1
     while at < len(content) and content[at] in (GIF_IMAGE, GIF_EXTENSION):
+        parts += 1
+        _most(parts, MOST_STRIPS, "GIF of more frames and extensions")
         begin, is_frame = at, content[at] == GIF_IMAGE
         place = struct.unpack_from("<HHHH", content, at + 1) if is_frame else (0, 0, 0, 0)
         if content[at:at + 3] == GIF_CONTROL:
@@ -431,7 +447,7 @@ def _gif_colours(flags: int) -> int:
 
 def _work(content: bytes, header: ImageHeader, passes: int = PILLOW_WORK) -> ImageWork:
     pixels = header.width * header.height
-    return ImageWork(header, content, pixels, pixels * passes)
+    return ImageWork(header, content, pixels, header.passes or pixels * passes)
 
 
 HEADERS = {"JPEG": _jpeg, "PNG": _png, "BMP": _bmp, "GIF": _gif, "WebP": _webp, "TIFF": _tiff}

@@ -47,6 +47,9 @@ CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 PLATFORM = "tensorflow"
 """The model_platform of a SavedModel."""
+FILLED_BYTES, FILLED_TIMES = 1 << 16, 8
+"""How many bytes a tensor may fill with fewer values than its shape has, whatever it was sent in, or for each byte of
+that: only what was sent counts as memory."""
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
@@ -147,7 +150,7 @@ def _read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_s
     """The one input tensor of a call to signature `name`, as an array (bytes objects for strings); InvalidArgument.
 
     `max_bytes`: memory that it may take, as TensorProto may state a shape of any size and give a single value to fill
-    it with.
+    it with; see also FILLED_BYTES.
     """
     signature = SIGNATURES[name]
     if not (len(inputs) == 1 and inputs.keys() <= {signature.input, *signature.other_names}):
@@ -160,6 +163,9 @@ def _read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_s
     if (filled := math.prod(shape) * item_bytes) > max_bytes:
         raise InvalidArgument(f"input '{signature.input}' would fill {filled} bytes, more than the {max_bytes} that a "
                               "message may have (`max_message_mb`)")
+    if filled > max(FILLED_BYTES, FILLED_TIMES * (sent := tensor.ByteSize())):
+        raise InvalidArgument(f"input '{signature.input}' states a shape of {filled} bytes and comes with {sent}: send "
+                              "all of its elements")
     if signature.dtype == "string" and not tensor.string_val:  # TensorFlow would make empty text of them, not bytes
         raise InvalidArgument(f"input '{signature.input}' states {shape[0]} strings and has none in string_val")
     try:

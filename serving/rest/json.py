@@ -129,8 +129,8 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
         raise InvalidArgument(f"the body is not JSON: {error}") from None
     except RecursionError:
         raise InvalidArgument("the body is nested too deeply: a tensor needs 4 levels of lists") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise InvalidArgument(f"the body has a number that cannot be read: {error}") from None
+    except ValueError:
+        raise InvalidArgument("the body has a number that cannot be read: it has thousands of digits") from None
     if not isinstance(content, dict):
         raise InvalidArgument(f"the body must be a JSON object, found {kind(content)}")
     return content

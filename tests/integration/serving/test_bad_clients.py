@@ -152,6 +152,16 @@ def test_garbage_ends_its_own_connection_only(server: Server, garbage: bytes) ->
     assert_answers(server)
 
 
+def test_a_message_that_unpacks_to_more_than_the_limit_is_refused_without_a_stack_trace(server: Server) -> None:
+    said = len(server.errors.read_text())
+    call = server.channel().unary_unary(CLASSIFY)
+    with pytest.raises(grpc.RpcError) as error:
+        call(bytes(5 * 2**20), timeout=20, compression=grpc.Compression.Gzip)
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    until(lambda: running(server) == 0, QUICKLY)
+    assert "Traceback" not in server.errors.read_text()[said:]
+
+
 def test_a_client_that_speaks_tls_to_a_plain_port_is_hung_up_on(server: Server) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

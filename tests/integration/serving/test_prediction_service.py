@@ -107,12 +107,12 @@ def test_what_the_server_does_not_have_is_not_found_and_what_it_has_is_named(
     assert refused(stub.Predict, request(image_bytes=pictures, **asked)) == (grpc.StatusCode.NOT_FOUND, message)
 
 
-def endless() -> tensor_pb2.TensorProto:
-    """A few bytes that claim to be 20 megabytes: one value, to be repeated."""
+def endless(height: int = 10**7) -> tensor_pb2.TensorProto:
+    """A few bytes that claim to be many: one value, to be repeated."""
     tensor = tf.make_tensor_proto(np.zeros((1, 1, 1, 3), np.uint8))
     tensor.ClearField("tensor_content")
     tensor.int_val.append(0)
-    tensor.tensor_shape.dim[1].size = 10**7
+    tensor.tensor_shape.dim[1].size = height
     return tensor
 
 
@@ -136,6 +136,8 @@ def too_short() -> tensor_pb2.TensorProto:
     ("predict_tensors", {"inputs": np.zeros((1, 224, 224, 3), np.float32)},
      "must be float32 [N, 8, 8, 3] with N at least 1, found float32 [1, 224, 224, 3]"),
     ("predict_images", {"images": endless()}, "input 'images' would fill 30000000 bytes, more than the 4194304"),
+    ("predict_images", {"images": endless(10**6)},
+     "input 'images' states a shape of 3000000 bytes and comes with 25: send all of its elements"),
     ("predict_tensors", {"inputs": too_short()}, "input 'inputs' is not a tensor of the shape it states"),
     ("classify", {"examples": [b"\xff"]}, "examples[0] is not a serialized tf.Example"),
     ("classify", {"examples": [b""]}, "examples[0] must have one bytes value as 'image/encoded', found 0"),
