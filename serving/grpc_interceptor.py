@@ -21,6 +21,8 @@ from serving.security.sanitize import host_of
 from serving.security.tls import grpc_certificate_name
 
 Decode = Callable[[bytes], Any]
+MOST_PARTS = 1 << 18
+"""Fields of a message and of the messages in it: an empty one takes two bytes as sent, and up to 90 as decoded."""
 
 
 class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -158,7 +160,41 @@ class OpenStream:
 
 def _decoded(decode: Decode, content: bytes) -> Any:
     """The message. Not decoded by gRPC, which answers a broken one with UNKNOWN, as if the server had failed."""
+    _check_parts(content, getattr(getattr(decode, "__self__", None), "DESCRIPTOR", None))
     try:
         return decode(content)
     except DecodeError as error:
         raise InvalidArgument(f"a message of {len(content)} bytes cannot be read: {error}") from None
+
+
+def _check_parts(content: bytes, descriptor: Any) -> None:
+    """InvalidArgument for a message of more than MOST_PARTS; what is broken is left to its decoder."""
+    parts, open_messages = 0, [] if descriptor is None else [(0, len(content), descriptor)]
+    while open_messages:
+        at, end, descriptor = open_messages.pop()
+        with contextlib.suppress(IndexError):
+            while at < end:
+                parts += 1
+                if parts > MOST_PARTS:
+                    raise InvalidArgument(f"a message of {len(content)} bytes has more than {MOST_PARTS} fields: send "
+                                          "fewer pictures in one call, or numbers packed")
+                key, at = _varint(content, at)
+                size = {1: 8, 5: 4}.get(key & 7, 0)
+                if key & 7 in (0, 2):
+                    number, at = _varint(content, at)
+                    size = number if key & 7 else 0
+                field = descriptor.fields_by_number.get(key >> 3)
+                if key & 7 == 2 and field is not None and field.message_type is not None:
+                    open_messages.append((at, at + size, field.message_type))
+                at += size
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """A number and where it ends (https://protobuf.dev/programming-guides/encoding)."""
+    value = 0
+    for shift in range(0, 70, 7):
+        value |= (content[at] & 0x7F) << shift
+        at += 1
+        if content[at - 1] < 0x80:
+            break
+    return value, at

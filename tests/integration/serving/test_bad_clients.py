@@ -18,6 +18,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tensorflow_serving.apis import predict_pb2
 
 from tests.bombardment import Condition
 from tests.integration.serving.conftest import Server, Start, jpeg, until
@@ -160,6 +161,21 @@ def test_a_message_that_unpacks_to_more_than_the_limit_is_refused_without_a_stac
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     until(lambda: running(server) == 0, QUICKLY)
     assert "Traceback" not in server.errors.read_text()[said:]
+
+
+@pytest.mark.parametrize(("method", "sent"), [
+    (CLASSIFY, request(10**6, b"")), ("/inference.GRPCInferenceService/ModelInfer", b"\x2a\0" * 10**6),
+    ("/tensorflow.serving.PredictionService/Predict",
+     predict_pb2.PredictRequest(inputs={"a": {"tensor_shape": {"dim": [{}] * 10**6}}}).SerializeToString()),
+], ids=["pictures", "inputs", "dimensions"])
+def test_a_message_of_a_million_empty_parts_is_refused_before_it_takes_memory(server: Server, method: str,
+                                                                              sent: bytes) -> None:
+    before = server.condition().memory
+    with pytest.raises(grpc.RpcError) as error:
+        server.channel().unary_unary(method)(sent, timeout=20)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "has more than 262144 fields" in str(error.value.details())
+    assert server.condition().memory < before + 20 * 2**20
 
 
 def test_a_client_that_speaks_tls_to_a_plain_port_is_hung_up_on(server: Server) -> None:
