@@ -160,7 +160,8 @@ class OpenStream:
 
 def _decoded(decode: Decode, content: bytes) -> Any:
     """The message. Not decoded by gRPC, which answers a broken one with UNKNOWN, as if the server had failed."""
-    _check_parts(content, getattr(getattr(decode, "__self__", None), "DESCRIPTOR", None))
+    if len(content) > 2 * MOST_PARTS:
+        _check_parts(content, getattr(getattr(decode, "__self__", None), "DESCRIPTOR", None))
     try:
         return decode(content)
     except DecodeError as error:
