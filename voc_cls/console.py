@@ -7,6 +7,7 @@ that every `--help` stays quick.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -115,6 +116,7 @@ def _joined(args: Sequence[str]) -> list[str]:
     return [*others, *(argument for values in lists.values() for argument in values)]
 
 
+@functools.cache
 def _set_help(config: Any) -> None:
     """Sets the help of all fields of a dataclass, of those within, or of a union of them."""
     import tyro
@@ -137,6 +139,7 @@ def default_hint(default: str) -> str:
     return "" if default in ("None", "False", "", "''") else f"(default: {default})"
 
 
+@functools.cache
 def field_docs(group: type) -> dict[str, str]:
     """The docstring of each field, on one line: tyro would keep the line breaks of the source."""
     from docstring_parser import parse_from_object

@@ -21,7 +21,7 @@ from tests.integration.serving.tiny_model import LABELS
 from tests.pictures import encoded, lying, smooth
 from voc_cls.v1 import classifier_pb2
 
-LIMIT = 0.5
+LIMIT = 1.0
 """Seconds that an image may take on the server of these tests."""
 
 
