@@ -11,7 +11,7 @@ import importlib.util
 import socket
 from collections.abc import Sequence
 
-from serving.config.config import SecurityConfig, ServeConfig
+from serving.config.config import PortsConfig, SecurityConfig, ServeConfig
 from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
@@ -20,7 +20,7 @@ from serving.models.version_folders import SAVED_MODEL, check_versions, read_mod
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
 
-FILES = (SAVED_MODEL, "variables/variables.index")
+FILES = (SAVED_MODEL, "variables/variables.index", "variables/variables.data-*")
 """Of every exported version, relative to its folder."""
 MODEL_COLUMNS = ("model", "versions", "labels", "network", "classes", "thresholds", "folder")
 
@@ -31,8 +31,8 @@ def check(config: ServeConfig) -> None:
     _check_folders(config)
     batching = config.batching
     summary = [
-        ("gRPC", _port(config.ports.host, config.ports.port, "port")),
-        ("HTTP", _port(config.ports.host, config.ports.http_port, "http_port")),
+        ("gRPC", _port(config.ports, "port")),
+        ("HTTP", _port(config.ports, "http_port")),
         ("security", _security(config.security)),
         ("batches", f"of {' '.join(map(str, batch_sizes(batching.max_batch_size)))} pictures, which wait "
                     f"{batching.batch_timeout_ms:g} ms for others; at most {batching.queue_size} in the server"),
@@ -58,7 +58,7 @@ def _check_model(settings: ModelSettings) -> tuple[str, ...]:
     wanted = settings.policy.wanted(folder.versions)
     for number in wanted:
         for file in FILES:
-            if not (folder.versions[number] / file).is_file():
+            if not any(found.is_file() and found.stat().st_size for found in folder.versions[number].glob(file)):
                 raise ServeError(f"{folder.versions[number]} has no {file}: export the model again with voc-export")
     *_, newest = [read_metadata(folder.versions[number]) for number in wanted]
     labels = " ".join(f"{label}={number}" for label, number in settings.labels.items())
@@ -92,8 +92,9 @@ def _security(config: SecurityConfig) -> str:
     return ", ".join([*protection, f"reflection {'on' if config.has_reflection else 'off'}"])
 
 
-def _port(host: str, port: int, name: str) -> str:
+def _port(ports: PortsConfig, name: str) -> str:
     """host:port and whether it is free; ServeError if it could never be listened on."""
+    host, port = ports.host, getattr(ports, name)
     if port < 0:
         return "none"
     if port == 0:
@@ -106,7 +107,7 @@ def _port(host: str, port: int, name: str) -> str:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return f"{host}:{port}, which is taken at the moment"
+            return f"{ports.address(port)}, which is taken at the moment"
         raise ServeError(f"`host` {host} `{name}` {port} cannot be listened on ({error.strerror}): pass "
                          "an address of this machine and a port that this user may open") from None
-    return f"{host}:{port}, which is free"
+    return f"{ports.address(port)}, which is free"

@@ -18,6 +18,7 @@ StatusError            a call is answered with a gRPC status and one sentence
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import grpc
@@ -47,6 +48,8 @@ class StatusError(Exception):
     status: ClassVar[grpc.StatusCode]
     http: int
     """The status over HTTP, as google.rpc.Code maps them."""
+    headers: Mapping[str, str] = {}
+    """What RFC 9110 demands beside this status."""
 
     def __init__(self, message: str, retry_after: float | None = None, http: int | None = None) -> None:
         """`retry_after`: seconds after which trying again may help; `http`: a more precise status over HTTP."""
@@ -112,6 +115,7 @@ class Internal(StatusError):
 class Unauthenticated(StatusError):
     status = grpc.StatusCode.UNAUTHENTICATED
     http = 401
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class PermissionDenied(StatusError):

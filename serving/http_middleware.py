@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
 from serving.config.config import ANY_ORIGIN
-from serving.errors import DeadlineExceeded, InvalidArgument, NotFound, StatusError, Unauthenticated, Unimplemented
+from serving.errors import DeadlineExceeded, InvalidArgument, NotFound, StatusError, Unimplemented
 from serving.request_context import REQUEST_ID, current_request
 from serving.request_middleware import MIDDLEWARE, IncomingRequest, RequestMiddleware
 from serving.security.auth import group_of
@@ -57,10 +57,7 @@ def http_middleware(middleware: RequestMiddleware, seconds: float) -> Middleware
         incoming = IncomingRequest(f"{request.method} {route}", "REST", tuple(request.headers.items()),
                                    request.remote or "", http_certificate_name(request.transport),
                                    asyncio.get_running_loop().time() + seconds if seconds else None)
-        group = group_of(incoming.method)
-        if group == "health":
-            return await handler(request)
-        if group == "metrics":
+        if group_of(incoming.method) in ("health", "metrics"):  # of which health needs no key
             middleware.authenticator.client(incoming.method, incoming.headers, incoming.peer, incoming.certificate_name)
             return await handler(request)
         with middleware.around(incoming) as context:
@@ -130,11 +127,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 def error_response(error: StatusError) -> web.Response:
     """The response to a StatusError; Retry-After is in whole seconds, as HTTP has it."""
     request = current_request.get(None)  # by its id it is found in the log; health checks and metrics have none
-    headers = {} if request is None else {REQUEST_ID: request.id}
+    headers = {**error.headers, **({} if request is None else {REQUEST_ID: request.id})}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 demands it of a 401
     return json_response({"error": str(error)}, error.http, headers)
 
 
@@ -147,8 +142,9 @@ async def unknown_routes(request: web.Request, handler: Handler) -> web.StreamRe
         raise NotFound(f"there is no {printable(request.path)} here; there is: {ROUTES}") from None
     except web.HTTPMethodNotAllowed as error:
         allowed = " or ".join(sorted(error.allowed_methods - {"HEAD"}))
-        raise Unimplemented(f"{printable(request.path)} takes {allowed}, not {printable(request.method)}",
-                            http=405) from None
+        refusal = Unimplemented(f"{printable(request.path)} takes {allowed}, not {printable(request.method)}", http=405)
+        refusal.headers = {"Allow": ", ".join(sorted(error.allowed_methods))}
+        raise refusal from None
 
 
 async def answer_expectation(request: web.Request) -> web.StreamResponse | None:

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import resource
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def open_grpc(config: ServeConfig, interceptor: GrpcInterceptor, credentials: gr
         options += [("grpc.max_connection_age_ms", int(1000 * ports.max_connection_age)),
                     ("grpc.max_connection_age_grace_ms", int(1000 * config.life_cycle.grace_seconds))]
     server = grpc.aio.server(interceptors=[interceptor], options=options)
-    address = f"{ports.host}:{ports.port}"
+    address = ports.address(ports.port)
     with quiet_stderr():  # gRPC's C++ side reports the failure in its own words
         try:
             port = (server.add_insecure_port(address) if credentials is None
@@ -119,7 +120,7 @@ def open_grpc(config: ServeConfig, interceptor: GrpcInterceptor, credentials: gr
     if not port:
         raise ServeError(f"cannot listen on {address}, as the port is taken or the address is not this machine's: stop "
                          "what listens there, or choose another `port` or `host`")
-    return server, f"{ports.host}:{port}"
+    return server, ports.address(port)
 
 
 async def open_http(config: ServeConfig, application: web.Application, context: ssl.SSLContext | None) -> HttpListener:
@@ -138,12 +139,15 @@ async def open_http(config: ServeConfig, application: web.Application, context: 
     if ports.http_port < 0:
         return HttpListener(runner, None)
     try:
-        await web.TCPSite(runner, ports.host, ports.http_port, ssl_context=context).start()
+        host, port = ports.host.strip("[]"), ports.http_port
+        await (web.TCPSite(runner, host, port, ssl_context=context) if host != "::" else web.SockSite(  # IPv4 as well
+            runner, socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True),
+            ssl_context=context)).start()
     except OSError as error:
         await runner.cleanup()
-        raise ServeError(f"cannot listen on {ports.host}:{ports.http_port} ({error.strerror}): stop what listens "
+        raise ServeError(f"cannot listen on {ports.address(ports.http_port)} ({error.strerror}): stop what listens "
                          "there, or choose another `http_port`, or -1 to open none") from None
-    return HttpListener(runner, f"{ports.host}:{runner.addresses[0][1]}")
+    return HttpListener(runner, ports.address(runner.addresses[0][1]))
 
 
 def _shorten_client_errors(record: logging.LogRecord) -> bool:

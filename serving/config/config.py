@@ -49,6 +49,11 @@ class PortsConfig:
     """Seconds after which a client must reconnect, so that clients behind a load balancer spread over new
     servers; 0: never. Running calls are finished."""
 
+    def address(self, port: int) -> str:
+        """host:port, an IPv6 address in brackets, whether or not `host` has them."""
+        host = self.host.strip("[]")
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -178,6 +183,9 @@ class ServeConfig:
         if batching.queue_size < batching.max_batch_size:
             raise UsageError(f"`queue_size` {batching.queue_size} is below `max_batch_size` {batching.max_batch_size}: "
                              "no batch of that size could ever form")
+        if self.ports.port == self.ports.http_port > 0:
+            raise UsageError(f"`port` and `http_port` are both {self.ports.port}: give each its own, or -1 as "
+                             "`http_port` for none")
         if 0 < self.ports.receive_mb < 4 * self.ports.max_message_mb:
             raise UsageError(f"`receive_mb` {self.ports.receive_mb} is below four times `max_message_mb` "
                              f"{self.ports.max_message_mb}, which one message may take while it is read: raise the one "

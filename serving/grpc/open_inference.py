@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
+from serving.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, Unimplemented
 from serving.inference import Outputs, compute
 from serving.models.model import VersionState
 from serving.models.registry import ModelRegistry
@@ -56,7 +56,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
         try:
             with self._models.use(request.name, *version_of(request.version)) as servable:
                 return messages.ModelReadyResponse(ready=self._models.ready_model(servable.name))
-        except (NotFound, Unavailable):
+        except (FailedPrecondition, NotFound, Unavailable):
             return messages.ModelReadyResponse(ready=False)
 
     async def ServerMetadata(self, request: Any, context: Any = None) -> Any:  # noqa: ARG002
@@ -119,9 +119,9 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):  #
 
 
 def version_of(text: str) -> tuple[int | None, str]:
-    """Number and label of the version that a request names; "" is none."""
+    """Number and label of the version that a request names; "" and 0, the latest, are none."""
     number = version_number(text)
-    return number, text if number is None else ""
+    return number or None, text if number is None else ""
 
 
 def _read_input(request: Any, servable: Servable) -> tuple[str, npt.NDArray[Any]]:
@@ -169,7 +169,9 @@ def _response(request: Any, scores: Outputs, servable: Servable) -> Any:
     for name, parameters in wanted.items():
         array, datatype = scores[name], "FP32"
         if "classification" in parameters:  # "VALUE:INDEX:LABEL", as Triton writes it
-            best = np.argsort(-array, axis=1, kind="stable")[:, :max(1, parameters["classification"].int64_param)]
+            if (number := parameters["classification"].int64_param) < 1:
+                raise InvalidArgument("classification must be a number of labels from 1, found another value")
+            best = np.argsort(-array, axis=1, kind="stable")[:, :number]
             array = np.array([[f"{array[row, column]:f}:{column}:{servable.metadata.labels[column]}".encode()
                                for column in columns] for row, columns in enumerate(best)], object)
             datatype = "BYTES"

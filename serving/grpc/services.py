@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import grpc
+import tensorflow_serving.apis.model_service_pb2  # these two for reflection
+import tensorflow_serving.apis.prediction_service_pb2  # noqa: F401
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListResponse
@@ -31,6 +33,15 @@ def _reflection_v1() -> str:
     text = text_format.MessageToString(file).replace("v1alpha", "v1")
     descriptor_pool.Default().Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
     return "grpc.reflection.v1.ServerReflection"
+
+
+class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
+    """Also knows methods and fields, which protobuf's pool does not: what they belong to is in the same file."""
+
+    def _file_containing_symbol(self, request: Any, symbol: str) -> Any:
+        found = super()._file_containing_symbol(request, symbol)
+        owner = symbol.rpartition(".")[0]
+        return super()._file_containing_symbol(request, owner) if owner and found.HasField("error_response") else found
 
 
 PREDICTORS = ("voc_cls.v1.Classifier", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService")
@@ -102,7 +113,7 @@ def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeCo
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
         InferenceService(models), server)
     if config.security.has_reflection:  # by which grpcurl and similar tools list the services; a stop ends its streams
-        servicer = reflection.ReflectionServicer(ALL)
+        servicer = Reflection(ALL)
         methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
             lambda requests, context: servicer.ServerReflectionInfo(stop_event.until(requests), context),
             reflection_pb2.ServerReflectionRequest.FromString,

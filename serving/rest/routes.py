@@ -167,6 +167,7 @@ def _describe(application: web.Application) -> dict[str, Any]:
                 "summary": (inspect.getdoc(route.handler) or "").partition("\n")[0],
                 "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
                                for name in re.findall(r"{(\w+)}", path)],
-                **(BODY if route.method == "POST" else {}), "responses": ANSWERS}
+                **(BODY if route.method == "POST" else {}), "responses": {
+                    **ANSWERS, **({"503": {"description": "Not ready."}} if re.search("healthz|ready", path) else {})}}
     return {"openapi": "3.1.0", "info": {"title": "voc-serve", "version": __version__}, "paths": paths,
             "security": [{}, *({scheme: []} for scheme in SECURITY)], "components": {"securitySchemes": SECURITY}}

@@ -112,7 +112,8 @@ def test_a_port_that_is_taken_is_shown_and_one_that_cannot_be_is_refused(models:
         "VOC_SERVE_HOST no.host.invalid --port 8500 cannot be listened on (")
 
 
-def test_every_version_that_is_wanted_must_be_there_and_whole(models: Path, refused: Refused, serve: Serve) -> None:
+def test_every_version_that_is_wanted_must_be_there_and_whole(models: Path, tmp_path: Path, refused: Refused,
+                                                             serve: Serve) -> None:
     assert refused("--model-dir", models, "--versions", "9,11").startswith(
         "model 'tiny' has no version 11 (on disk: 9, 10): export it, or change --versions")
     assert refused("--model-dir", models, "--version-labels", "stable=9").startswith(
@@ -124,6 +125,14 @@ def test_every_version_that_is_wanted_must_be_there_and_whole(models: Path, refu
     assert serve("--check", "--model-dir", models).returncode == 0
     assert refused("--model-dir", models, "--versions", "all").startswith(
         f"{models}/9 has no variables/variables.index: export the model again")
+    (models / "9" / "saved_model.pb").write_bytes(b"")
+    assert "/9 has no saved_model.pb" in refused("--model-dir", models, "--versions", "9")
+    data = next((models / "10" / "variables").glob("*.data*"))
+    data.rename(tmp_path / "data")
+    assert "/10 has no variables/variables.data-*: export the model again" in refused("--model-dir", models)
+    data.symlink_to("nowhere")
+    assert "/10 has no variables/variables.data-*" in refused("--model-dir", models)
+    (tmp_path / "data").rename(data)
     (models / "10" / "assets" / "voc_cls.json").write_text("{}")
     assert refused("--model-dir", models).startswith(f"{models}/10/assets/voc_cls.json has no number as its")
 
@@ -142,6 +151,8 @@ def test_files_and_folders_of_the_configuration_must_be_usable(models: Path, tmp
 def test_wrong_usage_is_told_from_what_lies_on_disk(models: Path, tmp_path: Path, refused: Refused) -> None:
     assert refused(code=2).startswith("no model to serve: pass --model-dir models/voc")
     assert refused("--model-dir", models, "--queue-size", 1, code=2).startswith("--queue-size 1 is below --max-batch")
+    assert refused("--model-dir", models, "--port", 8600, "--http-port", 8600, code=2) == (
+        "--port and --http-port are both 8600: give each its own, or -1 as --http-port for none")
     assert refused("--model-dir", models, VOC_SERVE_PROT="1", code=2) == (
         "VOC_SERVE_PROT: no such variable; did you mean VOC_SERVE_PORT?")
     (tmp_path / "serve.yaml").write_text("ports: {prot: 1}")

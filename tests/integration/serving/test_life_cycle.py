@@ -207,6 +207,29 @@ def test_a_port_in_use_is_one_sentence(start: Start, server: Server, model: Path
     assert "Traceback" not in third.errors.read_text()
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(("host", "shown", "reached"), [
+    ("::1", "[::1]", {"::1"}), ("[::1]", "[::1]", {"::1"}), ("::", "[::]", {"::1", "127.0.0.1"}),
+    ("[::]", "[::]", {"::1", "127.0.0.1"})])
+def test_both_ports_listen_on_ipv6_with_and_without_brackets(start: Start, model: Path, host: str, shown: str,
+                                                             reached: set[str]) -> None:
+    server = start(model, "--max-batch-size", 1, "--host", host).wait_until_ready()
+    ports = re.findall(re.escape(shown) + r":(\d+) \((?:gRPC|HTTP)\)", server.ready_line)
+    assert len(ports) == 2
+    for address in ("::1", "127.0.0.1"):
+        for port in ports:
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as client:
+                assert (client.connect_ex((address, int(port))) == 0) == (address in reached)
+
+
 def test_a_model_that_cannot_be_loaded_is_one_sentence(start: Start, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(model / "10", folder / "1")
@@ -228,6 +251,11 @@ def test_reflection_lists_the_services_and_their_files(server: Server) -> None:
          "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
          "inference.GRPCInferenceService"])
     assert b"ClassifyRequest" in found.file_descriptor_response.file_descriptor_proto[0]
+    asked = [*(service.name for service in listed.list_services_response.service),
+             "tensorflow.serving.PredictionService.Predict", "voc_cls.v1.Picture.content", "voc_cls.v1.none.Picture"]
+    answers = reflection_pb2_grpc.ServerReflectionStub(server.channel()).ServerReflectionInfo(iter([
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in asked]), timeout=10)
+    assert [answer.HasField("file_descriptor_response") for answer in answers] == [True] * (len(asked) - 1) + [False]
 
 
 def test_the_probe_of_the_container_ends_with_0_only_for_a_server_that_serves(server: Server) -> None:

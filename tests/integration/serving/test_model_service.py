@@ -120,8 +120,8 @@ def test_version_0_is_the_latest_for_ovmsclient(labelled: Server, stub: Any, pic
     assert predict(request(version=0, image_bytes=pictures[:1]), timeout=20).model_spec.version.value == 10
     assert states(stub.GetModelStatus(status_request(version=0), timeout=20)) == states(
         stub.GetModelStatus(status_request(), timeout=20))
-    for path in ("", "/metadata"):
-        assert labelled.get(f"/v1/models/tiny/versions/0{path}") == labelled.get(f"/v1/models/tiny{path}")
+    for path in ("/v1/models/tiny", "/v1/models/tiny/metadata", "/v2/models/tiny", "/v2/models/tiny/ready"):
+        assert labelled.get(path.replace("tiny", "tiny/versions/0")) == labelled.get(path)
 
 
 def test_both_apis_predict_with_the_version_that_a_label_stands_for(labelled: Server, pictures: list[bytes]) -> None:
@@ -211,6 +211,7 @@ def test_a_call_for_a_version_that_failed_is_told_so_at_once_and_no_path(labelle
     code, details = refused(predictor.Predict, request(version=11, image_bytes=pictures[:1]))
     assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert details.startswith("model 'tiny', version 11, could not be loaded: saved_model.pb has no signature 'class")
+    assert labelled.get("/v2/models/tiny/versions/11/ready") == (503, '{"ready": false}\n')
     (model,) = [version for version in labelled.classifier().GetModel(
         classifier_pb2.GetModelRequest(), timeout=20).versions if version.version == 11]
     assert model.error == details.partition("loaded: ")[2]

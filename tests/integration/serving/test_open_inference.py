@@ -7,6 +7,7 @@ import gzip
 import http.server
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -243,6 +244,9 @@ def test_grpc_refuses_with_the_right_status(server: Server, pictures: list[bytes
             (lambda: infer(server, image, image), "INVALID_ARGUMENT", "found image_bytes, image_bytes"),
             (lambda: infer(server, image, raw_input_contents=[b""]), "INVALID_ARGUMENT", "more than once"),
             (lambda: infer(server, image, outputs=[{"name": "x"}]), "INVALID_ARGUMENT", "found x"),
+            *((lambda value=value: infer(server, image, outputs=[
+                {"name": "logits", "parameters": {"classification": value}}]), "INVALID_ARGUMENT", "labels from 1")
+              for value in ({"int64_param": 0}, {"int64_param": -2}, {"string_param": "3"}, {"bool_param": True})),
             (lambda: infer(server, image, outputs=[{"name": "logits"}] * 100_000), "INVALID_ARGUMENT",
              "outputs are probabilities, logits, each once, or none for both; found logits, logits, logits"),
             (lambda: infer(server, tensor("images", "UINT8", [1, 1, 1, 3], uint_contents=[0, 1, 999])),
@@ -388,8 +392,14 @@ def test_the_openapi_document_has_every_route(server: Server) -> None:
     assert {"/v1/models/{name}:predict", "/v2/models/{name}/versions/{version}/infer", "/healthz"} <= set(
         document["paths"])
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for verb, operation in operations.items():
             assert operation["summary"]
+            for name in ("none",) if "/repository/" in path else ("tiny", "none"):
+                url = re.sub("{(model_)?name}", name, path).format(version=10, label="stable")
+                answer = requests.request(verb, f"{server.http}{url}", data=b"{}", timeout=60)
+                described = operation["responses"].get(str(answer.status_code), operation["responses"]["default"])
+                if described == operation["responses"]["default"]:
+                    assert list(answer.json()) == ["error"], url
             assert operation["responses"]["default"]
             assert {parameter["name"] for parameter in operation["parameters"]} == {
                 part.split("}")[0] for part in path.split("{")[1:]}

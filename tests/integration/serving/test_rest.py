@@ -180,6 +180,7 @@ def test_the_metadata_are_the_signatures_of_the_saved_model(http: requests.Sessi
     ("POST", "/v1/models/resnet:regress", {"examples": [{}]}, 404, "no model 'resnet'"),
     ("POST", "/v1/models/tiny:predict", {"instances": [b64(b"x")] * 41}, 400, "up to 40 pictures (`queue_size`)"),
     ("GET", "/v1/models/tiny:predict", None, 405, "/v1/models/tiny:predict takes POST, not GET"),
+    ("OPTIONS", "/v2/models/tiny/infer", {}, 405, "/v2/models/tiny/infer takes POST, not OPTIONS"),
     ("POST", "/v1/models/tiny", {}, 405, "/v1/models/tiny takes GET, not POST"),
     ("GET", "/v3/health", None, 404, "there is no /v3/health here; there is: POST /v1/models/NAME"),
 ])
@@ -189,6 +190,7 @@ def test_a_refusal_is_a_sentence_and_a_status(http: requests.Session, server: Se
     assert response.status_code == code, response.text
     assert message in error(response)
     assert response.headers["x-request-id"]
+    assert (code == 405) == ("Allow" in response.headers)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{\"instances\": [NaN]}", b"[" * 50_000, b"\xff\xfe{}"])
