@@ -27,6 +27,10 @@ from voc_cls.errors import VocError
 
 ShedReason = Literal["queue_full", "calls", "rate", "concurrency", "streams", "memory"]
 """Why a call was refused to protect the server, in the metrics."""
+HTTP = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403,
+        "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "INTERNAL": 500, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503,
+        "DEADLINE_EXCEEDED": 504}
+"""gRPC's status → the one over HTTP, as google.rpc.Code maps them."""
 
 
 class ServeError(VocError):
@@ -46,8 +50,6 @@ class StatusError(Exception):
     """A call that fails; `status` and the message are what its caller gets."""
 
     status: ClassVar[grpc.StatusCode]
-    http: int
-    """The status over HTTP, as google.rpc.Code maps them."""
     headers: Mapping[str, str] = {}
     """What RFC 9110 demands beside this status."""
 
@@ -55,8 +57,7 @@ class StatusError(Exception):
         """`retry_after`: seconds after which trying again may help; `http`: a more precise status over HTTP."""
         super().__init__(message)
         self.retry_after = retry_after
-        if http is not None:
-            self.http = http
+        self.http = http or HTTP[self.status.name]
 
     @property
     def retry_after_ms(self) -> int | None:
@@ -66,22 +67,18 @@ class StatusError(Exception):
 
 class InvalidArgument(StatusError):
     status = grpc.StatusCode.INVALID_ARGUMENT
-    http = 400
 
 
 class NotFound(StatusError):
     status = grpc.StatusCode.NOT_FOUND
-    http = 404
 
 
 class FailedPrecondition(StatusError):
     status = grpc.StatusCode.FAILED_PRECONDITION
-    http = 400
 
 
 class ResourceExhausted(StatusError):
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
-    http = 429
 
     def __init__(self, message: str, retry_after: float | None = None, reason: ShedReason = "queue_full") -> None:
         super().__init__(message, retry_after)
@@ -90,7 +87,6 @@ class ResourceExhausted(StatusError):
 
 class Unavailable(StatusError):
     status = grpc.StatusCode.UNAVAILABLE
-    http = 503
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         """`retry_after`: by default about a second, not the same for all callers: engines take some to start."""
@@ -99,25 +95,20 @@ class Unavailable(StatusError):
 
 class DeadlineExceeded(StatusError):
     status = grpc.StatusCode.DEADLINE_EXCEEDED
-    http = 504
 
 
 class Unimplemented(StatusError):
     status = grpc.StatusCode.UNIMPLEMENTED
-    http = 501
 
 
 class Internal(StatusError):
     status = grpc.StatusCode.INTERNAL
-    http = 500
 
 
 class Unauthenticated(StatusError):
     status = grpc.StatusCode.UNAUTHENTICATED
-    http = 401
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class PermissionDenied(StatusError):
     status = grpc.StatusCode.PERMISSION_DENIED
-    http = 403

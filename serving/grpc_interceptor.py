@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,6 +24,7 @@ from serving.security.tls import grpc_certificate_name
 Decode = Callable[[bytes], Any]
 MOST_PARTS = 1 << 18
 """Fields of a message and of the messages in it: an empty one takes two bytes as sent, and up to 90 as decoded."""
+VARINT = re.compile(rb"[\x80-\xff]{0,9}[\x00-\x7f]")
 
 
 class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -191,11 +193,7 @@ def _check_parts(content: bytes, descriptor: Any) -> None:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends (https://protobuf.dev/programming-guides/encoding)."""
-    value = 0
-    for shift in range(0, 70, 7):
-        value |= (content[at] & 0x7F) << shift
-        at += 1
-        if content[at - 1] < 0x80:
-            break
-    return value, at
+    """A number and where it ends (https://protobuf.dev/programming-guides/encoding); IndexError where there is none."""
+    if (match := VARINT.match(content, at)) is None:
+        raise IndexError
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(match[0])), match.end()

@@ -21,9 +21,9 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from voc_cls.console import PARAMETER, default_hint, field_docs, parse
+from voc_cls.console import PARAMETER, parse, set_help
 from voc_cls.errors import UsageError, VocError
 
 HELP = frozenset({"-h", "--help"})
@@ -361,14 +361,12 @@ def _flags(group: type, values: Mapping[str, Any]) -> type:
     """`group` for tyro: with `values` for defaults, and the docstrings of its fields for help."""
     import tyro
 
-    docs = field_docs(group)
-    entries = []
+    set_help(group)
+    kinds, entries = get_type_hints(group, include_extras=True), []
     for setting in settings_of(group):
-        if setting.mark(YamlOnly):
-            continue
-        default = values.get(setting.name, tyro.MISSING if setting.default is MISSING else setting.default)
-        kind: Any = Annotated[setting.type, tyro.conf.arg(help=docs[setting.name], help_behavior_hint=default_hint)]
-        if setting.mark(FlagOnly):
-            kind = tyro.conf.FlagCreatePairsOff[kind]
-        entries.append((setting.name, kind, field(default=default)))
+        if not setting.mark(YamlOnly):
+            default = values.get(setting.name, tyro.MISSING if setting.default is MISSING else setting.default)
+            kind = kinds[setting.name]
+            entries.append((setting.name, tyro.conf.FlagCreatePairsOff[kind] if setting.mark(FlagOnly) else kind,
+                            field(default=default)))
     return make_dataclass(group.__name__, entries, namespace={"__doc__": group.__doc__})

@@ -91,7 +91,7 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
     """
     import tyro
 
-    _set_help(config)
+    set_help(config)
     given = sys.argv[1:] if args is None else args
     parsed: Config = tyro.cli(config, prog=program, description=description, args=_joined(given),
                               config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
@@ -117,18 +117,21 @@ def _joined(args: Sequence[str]) -> list[str]:
 
 
 @functools.cache
-def _set_help(config: Any) -> None:
-    """Sets the help of all fields of a dataclass, of those within, or of a union of them."""
+def set_help(config: Any) -> None:
+    """Sets the help of all fields of a dataclass, of those within, or of a union of them, to their docstrings."""
     import tyro
+    from docstring_parser import parse_from_object
 
     if not (isinstance(config, type) and is_dataclass(config)):
         for part in get_args(config):
-            _set_help(part)
+            set_help(part)
         return
-    kinds, docs = get_type_hints(config, include_extras=True), field_docs(config)
+    kinds = get_type_hints(config, include_extras=True)
+    docs = {param.arg_name: " ".join((param.description or "").split())  # tyro would keep the line breaks of the source
+            for kind in reversed(config.__mro__) if is_dataclass(kind) for param in parse_from_object(kind).params}
     for entry in fields(config):
         if is_dataclass(kinds[entry.name]):
-            _set_help(kinds[entry.name])
+            set_help(kinds[entry.name])
         elif entry.name in docs:
             text = tyro.conf.arg(help=docs[entry.name], help_behavior_hint=default_hint)
             config.__annotations__[entry.name] = Annotated[kinds[entry.name], text]
@@ -137,15 +140,6 @@ def _set_help(config: Any) -> None:
 def default_hint(default: str) -> str:
     """How help shows a default; empty ones are left to the text of the flag."""
     return "" if default in ("None", "False", "", "''") else f"(default: {default})"
-
-
-@functools.cache
-def field_docs(group: type) -> dict[str, str]:
-    """The docstring of each field, on one line: tyro would keep the line breaks of the source."""
-    from docstring_parser import parse_from_object
-
-    return {param.arg_name: " ".join((param.description or "").split())
-            for kind in reversed(group.__mro__) if is_dataclass(kind) for param in parse_from_object(kind).params}
 
 
 @contextlib.contextmanager

@@ -51,11 +51,10 @@ class PayloadTooLarge(StatusError):
     """A body larger than `max_message_mb`."""
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
-    http = 413
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"the body is larger than the {max_bytes} bytes that this server takes (`max_message_mb`): "
-                         "send fewer pictures in one call")
+                         "send fewer pictures in one call", http=413)
 
 
 async def read_body(request: web.Request, max_bytes: int) -> bytes | bytearray:
