@@ -177,6 +177,7 @@ class Arrivals:
                     if connection is not None:
                         if arrival.why is not None:
                             connection.base += arrival.size  # the core drops what it has of a call that is refused
+                            self._to_trim = True
                         connection.arrivals -= 1
         except TimeoutError:
             if arrival.why is not None:
@@ -278,7 +279,6 @@ class Arrivals:
             if largest is None or largest.size < LEAST_BYTES:
                 return
             largest.end(self._exhausted)
-            self._to_trim = True
 
     def _largest(self, size: Callable[[Arrival], int]) -> Arrival | None:
         """Of the client that has most in all, the largest; of several, the oldest."""
