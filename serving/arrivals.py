@@ -148,18 +148,11 @@ class Arrivals:
     @contextlib.asynccontextmanager
     async def wait(self, client: str, peer: str = "", seconds: float | None = RECEIVE_SECONDS, *,
                    in_flight: bool = True, is_stream: bool = False) -> AsyncIterator[Arrival]:
-        """Wraps the reading of a message or body, by one task.
+        """Wraps the reading of a message or body, by one task, for `seconds` at most.
 
-        Args:
-            client: as limits count it.
-            peer: gRPC's name of the connection; "" for bodies, whose reader calls `count`.
-            seconds: how long it may take; None: for ever.
-            in_flight: whether the middleware counts the call.
-            is_stream: whether the caller need not send now.
-
-        Raises:
-            ResourceExhausted, Unavailable: memory or places were needed for others.
-            DeadlineExceeded: it came too slowly.
+        `peer`: gRPC's name of the connection; "" for bodies, whose reader calls `count`. `in_flight`: whether the
+        middleware counts the call; `is_stream`: whether the caller need not send now. Raises ResourceExhausted and
+        Unavailable if memory or places were needed for others, DeadlineExceeded if it came too slowly.
         """
         loop = asyncio.get_running_loop()
         try:

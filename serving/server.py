@@ -51,11 +51,8 @@ RELOADED = {"model_dir", "model_name", "versions", "version_labels", "models_fil
 async def serve(config: ServeConfig, read_again: Callable[[], ServeConfig], out: int, err: int) -> None:
     """Serves until a stop signal. Raises ServeError if it cannot start or had to cut calls off.
 
-    Args:
-        config: as it was read at the start.
-        read_again: reads it again; UsageError if it is wrong.
-        out: file descriptor for the lines of stdout.
-        err: file descriptor for the log.
+    `read_again`: reads the configuration again, or raises UsageError; `out` and `err`: file descriptors for the lines
+    of stdout and for the log.
     """
     started = time.monotonic()
     signals = Signals()

@@ -77,7 +77,7 @@ def fetch_weights(name: str = "vgg_16_conv", folder: str | os.PathLike[str] | No
         UsageError: No weights of that name can be fetched.
         DownloadError, WeightsError: The file does not arrive, or is not the expected one.
     """
-    from voc_cls.paths import weights_folder
+    from voc_cls.files import weights_folder
     from voc_cls.weights.fetch import fetch, fetch_source
 
     import_tensorflow(whole=True)

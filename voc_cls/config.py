@@ -366,7 +366,7 @@ def _flags(group: type, values: Mapping[str, Any]) -> type:
     for setting in settings_of(group):
         if not setting.mark(YamlOnly):
             default = values.get(setting.name, tyro.MISSING if setting.default is MISSING else setting.default)
-            kind = kinds[setting.name]
+            kind: Any = kinds[setting.name]
             entries.append((setting.name, tyro.conf.FlagCreatePairsOff[kind] if setting.mark(FlagOnly) else kind,
                             field(default=default)))
     return make_dataclass(group.__name__, entries, namespace={"__doc__": group.__doc__})

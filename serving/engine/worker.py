@@ -32,11 +32,9 @@ PR_SET_PDEATHSIG = 1
 def main(connection: Connection, memory: int) -> None:
     """Loads a version, then computes batches until the server closes the connection.
 
-    Args:
-        connection: receives a LoadRequest, answers with the network's description and the seconds of the first batch
-            of each size; then receives numbers of images in the shared memory, answers Scores, and to 0 None. An
-            exception is an answer too.
-        memory: file descriptor of the shared memory.
+    `connection` receives a LoadRequest and answers with the network's description and the seconds of the first batch of
+    each size; then it receives numbers of images in the shared memory, whose file descriptor is `memory`, and answers
+    Scores, and to 0 None. An exception is an answer too.
     """
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -35,15 +35,6 @@ def _reflection_v1() -> str:
     return "grpc.reflection.v1.ServerReflection"
 
 
-class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
-    """Also knows methods and fields, which protobuf's pool does not: what they belong to is in the same file."""
-
-    def _file_containing_symbol(self, request: Any, symbol: str) -> Any:
-        found = super()._file_containing_symbol(request, symbol)
-        owner = symbol.rpartition(".")[0]
-        return super()._file_containing_symbol(request, owner) if owner and found.HasField("error_response") else found
-
-
 PREDICTORS = ("voc_cls.v1.Classifier", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService")
 """The services that need a model, so health reports each of them."""
 REFLECTION = ("grpc.reflection.v1alpha.ServerReflection", _reflection_v1())
@@ -113,7 +104,7 @@ def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeCo
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
         InferenceService(models), server)
     if config.security.has_reflection:  # by which grpcurl and similar tools list the services; a stop ends its streams
-        servicer = Reflection(ALL)
+        servicer = reflection.ReflectionServicer(ALL)
         methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
             lambda requests, context: servicer.ServerReflectionInfo(stop_event.until(requests), context),
             reflection_pb2.ServerReflectionRequest.FromString,

@@ -83,13 +83,9 @@ class Model:
 
     def __init__(self, settings: ModelSettings, loader: Loader, answering: Callable[[], bool],
                  on_change: Callable[[], None], before: Model | None = None) -> None:
-        """
-        Args:
-            settings: its name, and which of its versions are served.
-            loader: loads them.
-            answering: whether any model of the server has a version that answers calls.
-            on_change: called whenever a version has changed its state.
-            before: what this model is to replace. Until it does, both have the versions that are loaded already.
+        """`answering`: whether any model of the server has a version that answers; `on_change`: called whenever a
+        version has changed its state; `before`: what this model is to replace. Until it does, both have the versions
+        that are loaded already.
         """
         self.settings = settings
         self.versions: dict[int, Version] = {}

@@ -20,7 +20,7 @@ PACKAGES = ("voc_cls", "serving", "export")
 SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_decoder",
           "voc_cls.image_header", "voc_cls.version"}
 """The small modules that every part may import, the server included; they import nothing heavy."""
-TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.paths", "voc_cls.pickles"}
+TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.files", "voc_cls.pickles"}
 DATA = {*TRAINING_SHARED, "voc_cls.data"}
 NETS = {*DATA, "voc_cls.nets"}
 WEIGHTS, EVALUATION = {*NETS, "voc_cls.weights"}, {*NETS, "voc_cls.prediction", "voc_cls.evaluation"}

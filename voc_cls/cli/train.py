@@ -67,7 +67,7 @@ def examine() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.paths import cache_folder
+    from voc_cls.files import cache_folder
     from voc_cls.training.doctor import doctor
 
     folder = flag_value(sys.argv[1:], "--cache-dir") or os.environ.get(PROGRAM.variable("cache_dir"))

@@ -62,7 +62,7 @@ class Fetch:
     def run(self) -> None:
         from rich.console import Console
 
-        from voc_cls.paths import weights_folder
+        from voc_cls.files import weights_folder
         from voc_cls.weights.fetch import Archive, fetch, fetch_source
 
         source = fetch_source(self.name)

@@ -41,14 +41,8 @@ class Preprocessing:
     """libjpeg's inverse DCT. TensorFlow's default is the fast one, up to 5 grey levels off."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form, the inverse of `from_dict`."""
+        """JSON-ready form."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """From `to_dict`'s form; `std` may be missing, as in runs before 0.4.0."""
-        channelwise: dict[str, Any] = {key: tuple(values[key]) for key in ("mean", "std") if key in values}
-        return cls(**{**values, **channelwise})
 
 
 def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:

@@ -16,8 +16,8 @@ from voc_cls.data.load import NONE, checked_roots, default_splits, open_reader
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.data.stratify import AUTO
 from voc_cls.errors import UsageError
+from voc_cls.files import cache_folder
 from voc_cls.nets.registry import Head, Normalisation, Resize, net_spec
-from voc_cls.paths import cache_folder
 from voc_cls.training.devices import inference_precision
 
 PART_SEED = 0

@@ -28,9 +28,8 @@ from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.evaluation.tasks import evaluate, read_fitted
-from voc_cls.files import file_digests, write_json
+from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.nets.network import Network, build_network
-from voc_cls.paths import cache_folder
 from voc_cls.training.backbone import BATCH_SIZE, View, frozen_backbone
 from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import recorded_dataset

@@ -27,9 +27,8 @@ from voc_cls.data.files import check_file, read_bytes
 from voc_cls.data.readers.split_scan import Reader, SplitScan, class_problem
 from voc_cls.downloads import unpack
 from voc_cls.errors import DataError, DownloadError
-from voc_cls.files import write_aside
+from voc_cls.files import cache_folder, write_aside
 from voc_cls.image_header import ImageHeader
-from voc_cls.paths import cache_folder
 from voc_cls.pickles import load_pickle
 
 FOLDER, ARCHIVE, META = "cifar-10-batches-py", "cifar-10-python.tar.gz", "batches.meta"

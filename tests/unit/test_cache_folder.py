@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voc_cls.paths import cache_folder, weights_folder
+from voc_cls.files import cache_folder, weights_folder
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
