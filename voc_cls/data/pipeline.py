@@ -110,7 +110,7 @@ def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], or
         batches = batches.map(mixer(augmentation), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     else:
         batches = batches.map(lambda images, labels, _: (images, labels))
-    return _one_thread_each(batches)
+    return prefetched(batches)
 
 
 def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_size: int, preprocessing: Preprocessing,
@@ -134,7 +134,7 @@ def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_si
     variants = images.map(views, tf.data.AUTOTUNE, deterministic=True)
     batches = -(-sum(map(len, draws)) // batch_size)  # rebatch loses the number, and Keras would warn at the end
     counted = variants.rebatch(batch_size).apply(tf.data.experimental.assert_cardinality(batches))
-    return _one_thread_each(counted)
+    return prefetched(counted)
 
 
 def image_batches(paths: Sequence[Path], batch_size: int, preprocessing: Preprocessing,
@@ -207,12 +207,14 @@ def _variation(preprocessing: Preprocessing, augmentation: Augmentation
     return vary
 
 
-def _one_thread_each(batches: tf.data.Dataset) -> tf.data.Dataset:
+def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prefetches, one image a core; splitting the work on an image among cores as well would cost 7 %."""
     import tensorflow as tf
 
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
+    # the thread that tunes does not always notice its end, and who is done with the batches waits up to a minute for it
+    options.autotune.enabled = False  # (TensorFlow 2.21, ~RootDataset::Iterator)
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
-from voc_cls.data.pipeline import Order, view_batches
+from voc_cls.data.pipeline import Order, prefetched, view_batches
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.data.transforms import FLIP_BITS
 from voc_cls.nets.network import Network, build
@@ -137,14 +137,14 @@ def feature_batches(features: CachedRows | npt.NDArray[Any], targets: npt.NDArra
     labels, rows = tf.constant(targets), order.index * views + order.draw % views
     gather = _gather(features)
     batches = tf.data.Dataset.from_tensor_slices((rows, order.index))
-    return batches.map(lambda row, index: (gather(row), tf.gather(labels, index)), tf.data.AUTOTUNE,
-                       deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return prefetched(batches.map(lambda row, index: (gather(row), tf.gather(labels, index)), tf.data.AUTOTUNE,
+                                  deterministic=True))
 
 
 def feature_rows(features: CachedRows | npt.NDArray[Any], batch_size: int) -> tf.data.Dataset:
     """Batches of [≤ batch_size, …] for inference: all rows in their order."""
     rows = tf.data.Dataset.range(len(features)).batch(batch_size)
-    return rows.map(_gather(features)).prefetch(tf.data.AUTOTUNE)
+    return prefetched(rows.map(_gather(features)))
 
 
 def _gather(features: CachedRows | npt.NDArray[Any]) -> Any:
