@@ -24,9 +24,9 @@ from serving.errors import DeadlineExceeded, ResourceExhausted, StatusError, Una
 from serving.request_context import RECEIVE_SECONDS, RequestContext
 from serving.security.limits import counted_as
 
-TICK, SHORT_TICK = 0.1, 0.02
+TICK, SHORT_TICK, FREE_SECONDS = 0.1, 0.02, 0.5
 """Seconds between two looks; the shorter one while something has just begun or a quarter of the budget is taken. What
-arrives meanwhile may exceed the budget: 25 MB at 10 Gbit/s."""
+arrives meanwhile may exceed the budget: 25 MB at 10 Gbit/s. Then, until gRPC's core has surely freed what was ended."""
 LEAST_BYTES, RATE_SECONDS, FIRST_SECONDS = 64 * 1024, 5.0, 15.0
 """Of what is arriving, so many bytes must come in each RATE_SECONDS (100 kbit/s), after the first 15 s."""
 MOST_WAITING = 2_000
@@ -132,7 +132,7 @@ class Arrivals:
     _connections: dict[str, Connection] = field(default_factory=dict)
     """By their peers."""
     _watching: asyncio.Task[None] | None = None
-    _to_trim: bool = False
+    _trim_until: float = 0
     _unchecked: int = 0
 
     @property
@@ -167,10 +167,11 @@ class Arrivals:
                     yield arrival
                 finally:
                     del self._open[arrival]
+                    dropped = arrival.size if arrival.why is not None else 0
+                    if dropped >= LEAST_BYTES:
+                        self._trim_until = loop.time() + FREE_SECONDS
                     if connection is not None:
-                        if arrival.why is not None:
-                            connection.base += arrival.size  # the core drops what it has of a call that is refused
-                            self._to_trim = True
+                        connection.base += dropped  # the core drops what it has of a call that is refused
                         connection.arrivals -= 1
         except TimeoutError:
             if arrival.why is not None:
@@ -214,13 +215,13 @@ class Arrivals:
         """Looks at what is arriving on gRPC's connections for as long as there is something."""
         loop = asyncio.get_running_loop()
         peak, rate_check = 0, loop.time() + RATE_SECONDS
-        while self._open or peak or self._to_trim:
+        while self._open or peak or self._trim_until:
             taken = self.taken
             is_much = taken > self.budget // 4
             is_quiet = not self._open or loop.time() - next(reversed(self._open)).begin > 1
             await asyncio.sleep(TICK if is_quiet and not is_much else SHORT_TICK)
-            if self._to_trim or taken < peak // 2:
-                self._to_trim, peak = False, 0
+            if self._trim_until or taken < peak // 2:
+                self._trim_until, peak = self._trim_until if loop.time() < self._trim_until else 0, 0
                 await asyncio.to_thread(_return_memory)
             elif is_much:
                 peak = max(peak, taken)
@@ -267,10 +268,9 @@ class Arrivals:
 
     def _relieve(self) -> None:
         """Ends the largest of what is arriving until all is within the budget."""
-        while self.taken > self.budget:
-            largest = self._largest(lambda arrival: arrival.size)
-            if largest is None or largest.size < LEAST_BYTES:
-                return
+        excess = self.taken - self.budget
+        while excess > 0 and (largest := self._largest(lambda arrival: arrival.size)) and largest.size >= LEAST_BYTES:
+            excess -= largest.size
             largest.end(self._exhausted)
 
     def _largest(self, size: Callable[[Arrival], int]) -> Arrival | None:

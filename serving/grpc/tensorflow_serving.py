@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from tensorflow_serving.config import model_server_config_pb2
 
 from serving.config.models import ModelSettings, VersionPolicy, check_labels, check_names
 from serving.errors import InvalidArgument, Unimplemented
@@ -230,8 +231,9 @@ def _model_settings(entry: Any, where: str) -> ModelSettings:
         raise InvalidArgument(f"{where}.base_path is empty: send the folder of the model's versions")
     if "\0" in entry.base_path:
         raise InvalidArgument(f"{where}.base_path '{printable(entry.base_path)}' is not a folder: it has a zero byte")
-    if entry.model_platform not in ("", PLATFORM):
-        raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found '{printable(entry.model_platform)}'")
+    if entry.model_platform not in ("", PLATFORM) or entry.model_type == model_server_config_pb2.OTHER:
+        platform = f"'{printable(entry.model_platform)}'" if entry.model_platform else "model_type OTHER"
+        raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found {platform}")
     if entry.HasField("logging_config"):
         raise InvalidArgument(f"{where}.logging_config is not supported: omit it")
     policy = _version_policy(entry.model_version_policy, f"{where}.model_version_policy")
