@@ -6,17 +6,14 @@ import asyncio
 from typing import Any
 
 import grpc
+import tensorflow_serving.apis.model_service_pb2  # these two for reflection
+import tensorflow_serving.apis.prediction_service_pb2  # noqa: F401
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListResponse
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio as reflection
-from tensorflow_serving.apis import (  # noqa: F401  # for reflection
-    model_service_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving.config.config import ServeConfig
 from serving.errors import NotFound
