@@ -5,10 +5,7 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/src/constraints.txt
 RUN python3 -m venv /opt/voc-cls
 COPY constraints.txt /src/
-# tensorflow-serving-api declares the full tensorflow, twice the size of the CPU build: only its protos are wanted here
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/voc-cls/bin/pip install tensorflow-cpu \
-    && /opt/voc-cls/bin/pip install --no-deps tensorflow-serving-api
+RUN --mount=type=cache,target=/root/.cache/pip /opt/voc-cls/bin/pip install tensorflow-cpu
 COPY pyproject.toml README.md /src/
 COPY voc_cls /src/voc_cls
 COPY serving /src/serving

@@ -47,10 +47,12 @@ check: $(INSTALLED)  ## Style and types
 reference: $(INSTALLED)  ## Write the API reference to build/reference, from the docstrings
 	$(BIN)/pdoc --docformat google --output-directory build/reference $(REFERENCE)
 
-proto: $(INSTALLED)  ## Generate voc_cls/v1 and serving/v2 from proto/
+proto: $(INSTALLED)  ## Generate voc_cls/v1, serving/v2 and serving/tensorflow_protos.binpb from proto/
 	$(BIN)/pip install --quiet --no-deps --upgrade --target build/protoc grpcio-tools==1.76.0  # fits the oldest protobuf
 	PYTHONPATH=build/protoc $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. \
 	  proto/voc_cls/v1/classifier.proto proto/serving/v2/open_inference.proto
+	PYTHONPATH=build/protoc $(BIN)/python -m grpc_tools.protoc -I proto --include_imports \
+	  --descriptor_set_out=serving/tensorflow_protos.binpb proto/serving/v1/*.proto
 
 image:  ## Build the Docker image voc-cls:dev
 	DOCKER_BUILDKIT=1 $${DOCKER:-docker} build --network=host -t voc-cls:dev .

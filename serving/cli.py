@@ -69,8 +69,7 @@ def main() -> None:
         code = 1
     finally:
         foreign_lines.close()
-    # A thread may still be inside TensorFlow, loading or computing a result that is no longer needed; the
-    # interpreter's own exit would wait for it.
+    # a thread may still wait for a result that is no longer needed, and the interpreter's own exit for the thread
     os._exit(code)
 
 

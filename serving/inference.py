@@ -1,6 +1,6 @@
 """Predict and Classify, whichever way a request came: what each signature does with its input.
 
-Nothing here depends on the messages or JSON of a protocol, and importing it does not import TensorFlow.
+Nothing here depends on the messages or JSON of a protocol.
 """
 
 from __future__ import annotations

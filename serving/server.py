@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -22,6 +22,7 @@ from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import model_settings
 from serving.decoding.pool import DecoderPool
 from serving.errors import ServeError, StatusError
+from serving.grpc.services import add_services
 from serving.grpc_interceptor import GrpcInterceptor
 from serving.http_middleware import http_middleware
 from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit, reach
@@ -29,13 +30,14 @@ from serving.models.registry import ModelRegistry
 from serving.models.servable import Loader
 from serving.models.version_folders import check_versions, read_model_folder
 from serving.request_middleware import CLOSED_SECONDS, RequestMiddleware
+from serving.rest.routes import RestApi
 from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
 from serving.security.tls import Certificates
 from serving.shutdown import Signals, StopEvent, wait_first
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Metrics, process_usage
-from voc_cls.console import import_tensorflow, with_flags
+from voc_cls.console import with_flags
 from voc_cls.errors import VocError
 from voc_cls.files import write_text
 
@@ -75,7 +77,7 @@ class Server:
 
     def __init__(self, config: ServeConfig, read_again: Callable[[], ServeConfig], signals: Signals, logs: Logs,
                  tracer: Tracer | None) -> None:
-        """Finds everything that can be known to be wrong before TensorFlow is imported."""
+        """Finds everything that can be known to be wrong before a model is loaded."""
         raise_file_limit()
         _remove(config.ports.port_file)  # left by a server that was killed; it would say that this one is ready
         settings = model_settings(config.models)
@@ -90,8 +92,7 @@ class Server:
         self._capacity = Capacity(config.batching.queue_size)
         self._decoders = DecoderPool(config, self._metrics)
         threads = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="codec")
-        self._tensorflow: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        loader = Loader(config, self._capacity, self._decoders, threads, self._metrics, self._tensorflow, os.dup(2))
+        loader = Loader(config, self._capacity, self._decoders, threads, self._metrics)
         self._models = ModelRegistry(settings, loader, config.models.models_root)
         limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency,
                               streams=security.client_streams)
@@ -118,10 +119,6 @@ class Server:
             await self._decoders.close()
 
     async def _serve(self, loading: asyncio.Future[None], started: float) -> None:
-        self._tensorflow.set_result(await asyncio.to_thread(import_tensorflow))  # seconds; engines begin to load
-        from serving.grpc.services import add_services  # imports TensorFlow, and so do the routes
-        from serving.rest.routes import RestApi
-
         rest = RestApi(self._models, self._config.max_message_bytes, self._metrics, self._config.security.cors_origin)
         self._metrics.watch(ServerCollector(self._models, self._capacity, self._logs))
         http = await open_http(self._config, rest.application(

@@ -24,9 +24,8 @@ from voc_cls.errors import Interrupted, VocError
 EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "train": ("cleanlab", "cv2", "h5py", "imagehash", "iterstrat", "jinja2", "keras", "lxml", "matplotlib",
               "ml_dtypes", "onnx", "PIL", "requests", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow",
-              "tf_keras", "tf_slim", "yaml"),
-    "serve": ("aiohttp", "grpc_health", "grpc_reflection", "prometheus_client", "pythonjsonlogger",
-              "tensorflow_serving"),
+              "tensorflow_serving", "tf_keras", "tf_slim", "yaml"),
+    "serve": ("aiohttp", "grpc_health", "grpc_reflection", "prometheus_client", "pythonjsonlogger"),
     "jax": ("jax",),
     "trace": ("opentelemetry",),
 }
@@ -47,12 +46,9 @@ def run(program: str, main: Callable[[], None]) -> int:
     except (VocError, Interrupted) as error:
         return _fail(program, with_flags(str(error)), error.exit_code)
     except ModuleNotFoundError as error:
-        module = (error.name or "").split(".")[0]
-        extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
-        if extra is None:
+        if (message := missing_module(program, error)) is None:
             raise
-        extra = "serve" if (program, extra) == ("voc-serve", "train") else extra  # both have TensorFlow and more
-        return _fail(program, f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\"", 1)
+        return _fail(program, message, 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # `voc-eval … | head`: the reader has gone, which is no error
@@ -66,6 +62,14 @@ def run(program: str, main: Callable[[], None]) -> int:
         what = error.strerror or error
         return _fail(program, f"{error.filename or 'a file'}: {what}; look at the disk and its permissions", 1)
     return 0
+
+
+def missing_module(program: str, error: ModuleNotFoundError) -> str | None:
+    """What to install where a module of an extra is missing; None for other modules."""
+    module = (error.name or "").split(".")[0]
+    extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
+    extra = "serve" if (program, extra) == ("voc-serve", "train") else extra  # both have TensorFlow and more
+    return extra and f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\""
 
 
 def with_flags(message: str) -> str:

@@ -81,13 +81,9 @@ class EngineProcess:
     survive that (grpc#16001, grpc#20967).
     """
 
-    def __init__(self, request: LoadRequest, timeout: float = 0, stderr: int | None = None) -> None:
-        """Starts the process.
-
-        `timeout`: as EngineConfig.engine_timeout; `stderr`: file descriptor for what it prints, by default this
-        process's own at this moment.
-        """
-        self._timeout, self._stderr = timeout, stderr
+    def __init__(self, request: LoadRequest, timeout: float = 0) -> None:
+        """Starts the process; `timeout`: as EngineConfig.engine_timeout."""
+        self._timeout = timeout
         self.start(request)
 
     def start(self, request: LoadRequest) -> None:
@@ -105,11 +101,9 @@ class EngineProcess:
         os.truncate(memory, 4 * int(np.prod(request.shared_shape)))
         server_end, worker_end = socket.socketpair()
         with worker_end:
-            # the environment is a copy: TensorFlow, being imported in another thread, changes C's own under exec
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "serving.engine.worker", str(worker_end.fileno()), str(memory)],
-                stdin=subprocess.DEVNULL, stderr=self._stderr, pass_fds=(worker_end.fileno(), memory),
-                env=dict(os.environ))
+                stdin=subprocess.DEVNULL, pass_fds=(worker_end.fileno(), memory))
         self._connection = Connection(server_end.detach())
         self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
         os.close(memory)

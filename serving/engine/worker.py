@@ -20,7 +20,7 @@ import numpy as np
 
 from serving.engine.process import Inputs, LoadRequest
 from serving.errors import ServeError
-from voc_cls.console import import_tensorflow
+from voc_cls.console import import_tensorflow, missing_module
 
 if TYPE_CHECKING:
     from serving.engine.tensorflow import TensorFlowNetwork
@@ -46,6 +46,9 @@ def main(connection: Connection, memory: int) -> None:
         network, seconds = _load(request, shared)
     except ServeError as error:
         connection.send(error)
+        return
+    except ModuleNotFoundError as error:
+        connection.send(ServeError(missing_module("voc-serve", error) or str(error)))
         return
     except MemoryError:
         connection.send(ServeError(f"{request.version_folder} does not fit into memory"))

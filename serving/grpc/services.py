@@ -1,4 +1,4 @@
-"""The services of the gRPC server, health and reflection among them. Importing this module imports TensorFlow."""
+"""The services of the gRPC server, health and reflection among them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import asyncio
 from typing import Any
 
 import grpc
-import tensorflow_serving.apis.model_service_pb2  # these two for reflection
-import tensorflow_serving.apis.prediction_service_pb2  # noqa: F401
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
-from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListResponse
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio as reflection
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving.config.config import ServeConfig
 from serving.errors import NotFound
@@ -23,21 +20,13 @@ from serving.grpc.tensorflow_serving import ModelService, PredictionService
 from serving.models.registry import ModelRegistry
 from serving.security.sanitize import printable
 from serving.shutdown import StopEvent
-from serving.v2 import open_inference_pb2_grpc
-from voc_cls.v1 import classifier_pb2_grpc
-
-
-def _reflection_v1() -> str:
-    """Registers grpc.reflection.v1, which grpcio-reflection lacks: v1alpha under another name. Returns the service."""
-    file = descriptor_pb2.FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
-    text = text_format.MessageToString(file).replace("v1alpha", "v1")
-    descriptor_pool.Default().Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
-    return "grpc.reflection.v1.ServerReflection"
-
+from serving.tensorflow_protos import FILES, service_handler
+from serving.v2 import open_inference_pb2, open_inference_pb2_grpc
+from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
 PREDICTORS = ("voc_cls.v1.Classifier", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService")
 """The services that need a model, so health reports each of them."""
-REFLECTION = ("grpc.reflection.v1alpha.ServerReflection", _reflection_v1())
+REFLECTION = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
 ALL = (*PREDICTORS, "tensorflow.serving.ModelService", "grpc.health.v1.Health", *REFLECTION)
 
 
@@ -97,14 +86,14 @@ def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeCo
     models.on_change(health.refresh)
     classifier_pb2_grpc.add_ClassifierServicer_to_server(  # type: ignore[no-untyped-call]
         ClassifierService(models, stop_event, config), server)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(models, config.max_message_bytes), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
+    server.add_generic_rpc_handlers([
+        service_handler("tensorflow.serving.PredictionService", PredictionService(models, config.max_message_bytes)),
+        service_handler("tensorflow.serving.ModelService", ModelService(models))])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
         InferenceService(models), server)
     if config.security.has_reflection:  # by which grpcurl and similar tools list the services; a stop ends its streams
-        servicer = reflection.ReflectionServicer(ALL)
+        servicer = reflection.ReflectionServicer(ALL, _described_files())
         methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
             lambda requests, context: servicer.ServerReflectionInfo(stop_event.until(requests), context),
             reflection_pb2.ServerReflectionRequest.FromString,
@@ -112,3 +101,15 @@ def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeCo
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, methods)
                                          for service in REFLECTION])
     return health
+
+
+def _described_files() -> descriptor_pool.DescriptorPool:
+    """The files of all services, and of grpc.reflection.v1, which grpcio-reflection lacks: v1alpha by another name."""
+    pool = descriptor_pool.DescriptorPool()
+    alpha = descriptor_pb2.FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    text = text_format.MessageToString(alpha).replace("v1alpha", "v1")
+    for file in (*FILES, text_format.Parse(text, descriptor_pb2.FileDescriptorProto())):
+        pool.Add(file)
+    for module in (classifier_pb2, open_inference_pb2, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    return pool

@@ -10,19 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
-from tensorflow_serving.config import model_server_config_pb2
 
 from serving.config.models import ModelSettings, VersionPolicy, check_labels, check_names
 from serving.errors import InvalidArgument, Unimplemented
@@ -38,6 +25,7 @@ from serving.models.signatures import (
     signature_name,
 )
 from serving.security.sanitize import check_model_name, printable
+from serving.tensorflow_protos import POOL, messages
 from voc_cls.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -51,9 +39,12 @@ PLATFORM = "tensorflow"
 FILLED_BYTES, FILLED_TIMES = 1 << 16, 8
 """How many bytes a tensor may fill with fewer values than its shape has, whatever it was sent in, or for each byte of
 that: only what was sent counts as memory."""
+OTHER = POOL.FindEnumTypeByName("tensorflow.serving.ModelType").values_by_name["OTHER"].number
+VALUES = {"string": "string_val", "uint8": "int_val", "float32": "float_val"}
+"""The typed field of a TensorProto, by the types that the signatures take."""
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
+class PredictionService:
     """Predict, Classify, MultiInference and GetModelMetadata; Regress is refused, as nothing here is a regression."""
 
     def __init__(self, models: ModelRegistry, max_message_bytes: int) -> None:
@@ -69,14 +60,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             outputs = await predict(servable, name, array, request.output_filter, next(iter(request.inputs)))
             tensors = await servable.on_thread(
                 lambda: {output: _write_tensor(array) for output, array in outputs.items()})
-            return predict_pb2.PredictResponse(outputs=tensors, model_spec=_model_spec(servable, name))
+            return messages.PredictResponse(outputs=tensors, model_spec=_model_spec(servable, name))
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """tf.Examples in, every label with its score out, in the order of the model's labels."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             check_classification(servable.name, request.model_spec.signature_name)
-            return classification_pb2.ClassificationResponse(result=await _classify(servable, request.input),
-                                                             model_spec=_model_spec(servable, CLASSIFY_SIGNATURE))
+            return messages.ClassificationResponse(result=await _classify(servable, request.input),
+                                                   model_spec=_model_spec(servable, CLASSIFY_SIGNATURE))
 
     async def Regress(self, request: Any, context: Any) -> None:  # noqa: ARG002
         with self._models.use(*_requested_version(request.model_spec)):
@@ -88,7 +79,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             raise InvalidArgument(f"tasks is empty: send one with the method_name '{CLASSIFY_METHOD}'")
         with self._models.use(*_requested_version(request.tasks[0].model_spec)) as servable:
             _check_tasks(servable, request.tasks)
-            return inference_pb2.MultiInferenceResponse(results=[
+            return messages.MultiInferenceResponse(results=[
                 {"classification_result": await _classify(servable, request.input),
                  "model_spec": _model_spec(servable, CLASSIFY_SIGNATURE)}])
 
@@ -99,19 +90,18 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             if unknown := sorted(set(request.metadata_field) - {SIGNATURE_DEF}):
                 raise InvalidArgument(f"metadata_field {', '.join(map(printable, unknown[:5]))} is unknown; this "
                                       f"server knows '{SIGNATURE_DEF}'")
-            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_model_spec(servable))
-            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
-            response.metadata[SIGNATURE_DEF].Pack(signatures)
+            response = messages.GetModelMetadataResponse(model_spec=_model_spec(servable))
+            response.metadata[SIGNATURE_DEF].Pack(servable.signatures)
             return response
 
 
-async def _classify(servable: Servable, example_input: Any) -> classification_pb2.ClassificationResult:
+async def _classify(servable: Servable, example_input: Any) -> Any:
     """Every label with its score, for each tf.Example; these are copied on a thread, as they may be many megabytes."""
     with_context = example_input.example_list_with_context  # empty if the call has an example_list
     images = await servable.on_thread(read_examples, example_input.example_list.examples or with_context.examples,
                                       "examples", with_context.context)
     scores = await classify_examples(servable, images)
-    return classification_pb2.ClassificationResult(classifications=[
+    return messages.ClassificationResult(classifications=[
         {"classes": [{"label": label, "score": score}
                      for label, score in zip(servable.metadata.labels, row, strict=True)]}
         for row in scores.tolist()])
@@ -146,8 +136,7 @@ def _model_spec(servable: Servable, signature: str = "") -> dict[str, Any]:
     return {"name": servable.name, "version": {"value": servable.version}, "signature_name": signature}
 
 
-def _read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_size: int,
-               max_bytes: int) -> npt.NDArray[Any]:
+def _read_input(name: str, inputs: Mapping[str, Any], image_size: int, max_bytes: int) -> npt.NDArray[Any]:
     """The one input tensor of a call to signature `name`, as an array (bytes objects for strings); InvalidArgument.
 
     `max_bytes`: memory that it may take, as TensorProto may state a shape of any size and give a single value to fill
@@ -170,24 +159,32 @@ def _read_input(name: str, inputs: Mapping[str, tensor_pb2.TensorProto], image_s
     if signature.dtype == "string" and not tensor.string_val:  # TensorFlow would make empty text of them, not bytes
         raise InvalidArgument(f"input '{signature.input}' states {shape[0]} strings and has none in string_val")
     try:
-        return np.asarray(tf.make_ndarray(tensor)).reshape(shape)
-    except (ValueError, TypeError, OverflowError) as error:
+        return _elements(tensor, signature.dtype, math.prod(shape)).reshape(shape)
+    except (ValueError, OverflowError) as error:
         raise InvalidArgument(f"input '{signature.input}' is not a tensor of the shape it states: {error}") from None
 
 
-def _write_tensor(array: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
+def _elements(tensor: Any, dtype: str, number: int) -> npt.NDArray[Any]:
+    """As tf.make_ndarray: the last value of a typed field stands for those that are left out, 0 for all numbers."""
+    if tensor.tensor_content and dtype != "string":
+        return np.frombuffer(tensor.tensor_content, np.dtype(dtype).newbyteorder("<"))
+    values = np.fromiter(getattr(tensor, VALUES[dtype]) or [0], object if dtype == "string" else dtype)
+    missing = number - len(values)
+    return np.concatenate([values, np.repeat(values[-1:], missing)]) if missing > 0 else values
+
+
+def _write_tensor(array: npt.NDArray[Any]) -> Any:
     """An array as TensorFlow Serving answers it: in the typed field (float_val, string_val), not as tensor_content.
 
     Clients without TensorFlow read those fields directly.
     """
     shape = {"dim": [{"size": size} for size in array.shape]}
     if array.dtype == object:
-        return tensor_pb2.TensorProto(dtype=tf.string.as_datatype_enum, tensor_shape=shape, string_val=array.ravel())
-    return tensor_pb2.TensorProto(dtype=tf.float32.as_datatype_enum, tensor_shape=shape,
-                                  float_val=array.ravel().tolist())
+        return messages.TensorProto(dtype="DT_STRING", tensor_shape=shape, string_val=array.ravel())
+    return messages.TensorProto(dtype="DT_FLOAT", tensor_shape=shape, float_val=array.ravel().tolist())
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
+class ModelService:
     """GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, models: ModelRegistry) -> None:
@@ -195,7 +192,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """The states of all versions of a model, or of the one that model_spec has the number or label of."""
-        return get_model_status_pb2.GetModelStatusResponse(model_version_status=[
+        return messages.GetModelStatusResponse(model_version_status=[
             {"version": number, "state": version.state.value, "status": version.status}
             for number, version in self._models.versions(*_requested_version(request.model_spec)).items()])
 
@@ -210,10 +207,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
             log.warning("a reload is refused: %s", error)
             raise InvalidArgument(str(error)) from None
         await self._models.reload(settings)
-        return model_management_pb2.ReloadConfigResponse(status={"error_code": "OK"})
+        return messages.ReloadConfigResponse(status={"error_code": "OK"})
 
 
-def _read_models(request: model_management_pb2.ReloadConfigRequest) -> tuple[ModelSettings, ...]:
+def _read_models(request: Any) -> tuple[ModelSettings, ...]:
     """The models of a reload. Raises InvalidArgument or UsageError naming the entry and the field."""
     if request.config.WhichOneof("config") != "model_config_list":
         raise InvalidArgument("config must be a model_config_list, the only kind that this server knows")
@@ -231,7 +228,7 @@ def _model_settings(entry: Any, where: str) -> ModelSettings:
         raise InvalidArgument(f"{where}.base_path is empty: send the folder of the model's versions")
     if "\0" in entry.base_path:
         raise InvalidArgument(f"{where}.base_path '{printable(entry.base_path)}' is not a folder: it has a zero byte")
-    if entry.model_platform not in ("", PLATFORM) or entry.model_type == model_server_config_pb2.OTHER:
+    if entry.model_platform not in ("", PLATFORM) or entry.model_type == OTHER:
         platform = f"'{printable(entry.model_platform)}'" if entry.model_platform else "model_type OTHER"
         raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found {platform}")
     if entry.HasField("logging_config"):

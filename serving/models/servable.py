@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import END_SECONDS, EngineProcess, Inputs, LoadRequest, Scores
 from serving.errors import InvalidArgument, ServeError
 from serving.models.metadata import ModelMetadata, read_metadata
-from serving.models.signatures import read_graph
+from serving.models.signatures import read_signatures
 from serving.request_context import RequestContext
 from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics
@@ -41,8 +41,8 @@ class Servable:
     name: str
     version: int
     metadata: ModelMetadata
-    signatures: Mapping[str, Any]
-    """signature_def of the SavedModel, as GetModelMetadata returns it."""
+    signatures: Any
+    """SignatureDefMap, as GetModelMetadata returns it."""
     input_format: InputFormat
     decoders: DecoderPool
     engine: EngineProcess
@@ -100,10 +100,6 @@ class Loader:
     decoders: DecoderPool
     threads: Executor
     metrics: Metrics
-    tensorflow: asyncio.Future[Any]
-    """Done when TensorFlow has been imported. Only once, by the server: meanwhile nothing reaches stderr."""
-    stderr: int
-    """File descriptor of the real stderr, for the engines; also while nothing reaches that."""
 
     async def load(self, model: str, version: int, folder: Path, background: bool, ended: Servable | None) -> Servable:
         """Loads a version and warms it up; cancelling ends the engine's process. Raises ServeError.
@@ -144,11 +140,10 @@ class Loader:
         input_format, sizes = _input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
                                            metadata.size, len(metadata.labels), sizes, background),
-                               config.engine.engine_timeout, self.stderr)
+                               config.engine.engine_timeout)
         try:
             await self.decoders.started()
-            await asyncio.shield(self.tensorflow)
-            signatures = dict((await asyncio.to_thread(read_graph, folder)).signature_def)
+            signatures = await asyncio.to_thread(read_signatures, folder, metadata)
             await asyncio.to_thread(engine.wait_until_loaded)
         except BaseException:
             await asyncio.to_thread(engine.close)

@@ -1,7 +1,4 @@
-"""The signatures of an exported version: what each takes and gives, and whether a SavedModel and a call fit.
-
-Importing this module does not import TensorFlow.
-"""
+"""The signatures of an exported version: what each takes and gives, and whether a SavedModel and a call fit."""
 
 from __future__ import annotations
 
@@ -13,11 +10,13 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 
 from serving.errors import InvalidArgument, NotFound, ServeError
+from serving.models.metadata import ModelMetadata
 from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
+from serving.tensorflow_protos import POOL, messages
 
-SIZE = "size"
-"""Name of a dimension that must be the network's input size; others may be anything from 1 up."""
+SIZE, LABELS = "size", "labels"
+"""Names of the dimensions that are the network's input size and its number of labels; others are from 1 up."""
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY_SIGNATURE = "classify"
 IMAGE_FEATURE = "image/encoded"
@@ -43,6 +42,11 @@ SIGNATURES: Mapping[str, Signature] = {
     "preprocess": Signature("image_bytes", "string", ("N",), ("inputs",)),
     CLASSIFY_SIGNATURE: Signature("inputs", "string", ("N",), ("scores", "classes"), ("examples",)),
 }
+OUTPUTS = {**dict.fromkeys(("probabilities", "logits", "scores"), ("float32", ("N", LABELS))),
+           "classes": ("string", ("N", LABELS)), "inputs": ("float32", ("N", SIZE, SIZE, 3))}
+"""Type and shape of each output."""
+DTYPES = {"string": "DT_STRING", "uint8": "DT_UINT8", "float32": "DT_FLOAT"}
+DATA_TYPE = POOL.FindEnumTypeByName("tensorflow.DataType")
 
 
 def signature_name(model: str, name: str) -> str:
@@ -66,16 +70,16 @@ def check_input(name: str, dtype: str, shape: Sequence[int], image_size: int) ->
                               f"[{', '.join(map(str, shape[:8]))}{', …' if len(shape) > 8 else ''}]")
 
 
-def read_graph(version_folder: Path) -> Any:
-    """A SavedModel's `serve` graph, a MetaGraphDef without variables.
+def read_signatures(version_folder: Path, metadata: ModelMetadata) -> Any:
+    """A version's signatures as TensorFlow Serving describes them, a SignatureDefMap.
 
-    Imports TensorFlow. Raises ServeError if the file is damaged or lacks one of SIGNATURES.
+    ServeError if a SavedModel is damaged or lacks one of SIGNATURES.
     """
-    from tensorflow.core.protobuf import saved_model_pb2
-
     path = version_folder / SAVED_MODEL
     try:
-        saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        saved_model = messages.SavedModel.FromString(path.read_bytes())
+    except FileNotFoundError:
+        return _signature_defs(metadata)
     except (OSError, DecodeError) as error:
         raise ServeError(f"{path} cannot be read ({error}): export the model again with voc-export") from None
     graph = next((graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags), None)
@@ -90,20 +94,33 @@ def read_graph(version_folder: Path) -> Any:
             taken = ", ".join(f"{dtype} {key!r}" for key, dtype in inputs.items())
             raise ServeError(f"{path}: signature '{name}' does not take {signature.dtype} '{signature.input}' (it "
                              f"takes: {taken}): export the model again with voc-export")
-    return graph
+    return messages.SignatureDefMap(signature_def=graph.signature_def)
+
+
+def _signature_defs(metadata: ModelMetadata) -> Any:
+    """What a SavedModel of the model says, but for the names of the tensors in its graph."""
+    sizes = {SIZE: metadata.size, LABELS: len(metadata.labels)}
+
+    def tensor(name: str, dtype: str, shape: Sequence[str | int]) -> Any:
+        dimensions = [{"size": sizes.get(size, -1) if isinstance(size, str) else size} for size in shape]
+        return messages.TensorInfo(name=f"{name}:0", dtype=DTYPES[dtype], tensor_shape={"dim": dimensions})
+
+    return messages.SignatureDefMap(signature_def={name: messages.SignatureDef(
+        inputs={signature.input: tensor(f"{name}_{signature.input}", signature.dtype, signature.shape)},
+        outputs={output: tensor(f"{name}_{output}", *OUTPUTS[output]) for output in signature.outputs},
+        method_name=f"tensorflow/serving/{'classify' if name == CLASSIFY_SIGNATURE else 'predict'}")
+        for name, signature in SIGNATURES.items()})
 
 
 def read_examples(examples: Sequence[Any], field: str, *context: Any) -> list[bytes]:
     """tf.Examples, serialized or not → the bytes of their images; what an example lacks is taken from the context's.
 
-    Imports TensorFlow. InvalidArgument names an invalid one as `field`[index].
+    InvalidArgument names an invalid one as `field`[index].
     """
-    import tensorflow as tf
-
     images = []
     for index, example in enumerate(examples):
         try:
-            message = tf.train.Example.FromString(example) if isinstance(example, bytes) else example
+            message = messages.Example.FromString(example) if isinstance(example, bytes) else example
         except DecodeError:
             raise InvalidArgument(f"{field}[{index}] is not a serialized tf.Example") from None
         features = [given.features.feature for given in (message, *context) if IMAGE_FEATURE in given.features.feature]
@@ -116,10 +133,7 @@ def read_examples(examples: Sequence[Any], field: str, *context: Any) -> list[by
 
 
 def dtype_name(dtype: int) -> str:
-    """Name of a tensorflow.DataType, such as float32; imports TensorFlow."""
-    import tensorflow as tf
-
-    try:
-        return str(tf.DType(dtype).name)
-    except TypeError:
-        return f"dtype {dtype}"
+    """Name of a tensorflow.DataType, such as float32."""
+    value = DATA_TYPE.values_by_number.get(dtype)
+    name = f"dtype {dtype}" if value is None else value.name.removeprefix("DT_").lower()
+    return {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)

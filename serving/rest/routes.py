@@ -136,7 +136,7 @@ class RestApi:
         with self._models.use(*_requested_version(request)) as servable:
             signatures = {name: MessageToDict(signature, preserving_proto_field_name=True,
                                               always_print_fields_with_no_presence=True)
-                          for name, signature in sorted(servable.signatures.items())}
+                          for name, signature in sorted(servable.signatures.signature_def.items())}
             return json_response({
                 "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
                 "metadata": {"signature_def": {"signature_def": signatures}}})

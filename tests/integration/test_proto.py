@@ -1,11 +1,15 @@
-"""What lies in voc_cls/v1 is what proto/ says, and clients and servers of different ages understand each other."""
+"""What is generated is what proto/ says; clients and servers of different ages understand each other, and
+TensorFlow Serving's clients ours.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,23 @@ RELEASED = ROOT / "tests/data/classifier_0_2_0.proto"
 """The proto file as version 0.2.0 had it."""
 PROTOS = ("voc_cls/v1/classifier", "serving/v2/open_inference")
 GENERATED = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
+DESCRIPTORS = "serving/tensorflow_protos.binpb"
+TENSORFLOW = ("tensorflow_serving.apis.prediction_service_pb2", "tensorflow_serving.apis.model_service_pb2",
+              "tensorflow.core.protobuf.saved_model_pb2")
+"""Modules with all messages of TensorFlow that proto/serving/v1 has, too."""
+BOTH = """
+import importlib, sys
+import serving.grpc.services
+from serving.tensorflow_protos import messages
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from tensorflow_serving.apis import predict_pb2
+theirs = predict_pb2.PredictRequest(model_spec={"name": "voc", "version": {"value": 3}}, client_id=b"unknown here")
+theirs.inputs["x"].half_val.append(1)  # unknown here, too
+ours = messages.PredictRequest.FromString(theirs.SerializeToString())
+assert (ours.model_spec.name, ours.model_spec.version.value) == ("voc", 3)
+assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == theirs
+"""
 
 
 def test_the_generated_code_is_that_of_the_proto_files(tmp_path: Path) -> None:
@@ -31,9 +52,14 @@ def test_the_generated_code_is_that_of_the_proto_files(tmp_path: Path) -> None:
         pytest.skip(f"pip cannot get {tools}: {installed.stderr.splitlines()[-1]}")
     out = tmp_path / "out"
     out.mkdir()
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-Iproto", f"--python_out={out}", f"--pyi_out={out}",
-                    f"--grpc_python_out={out}", *(f"proto/{proto}.proto" for proto in PROTOS)], cwd=ROOT, check=True,
-                   env={**os.environ, "PYTHONPATH": str(tmp_path / "tools")})
+    for arguments in (
+            (f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}",
+             *(f"proto/{proto}.proto" for proto in PROTOS)),
+            ("--include_imports", f"--descriptor_set_out={out / 'tensorflow.binpb'}",
+             *(f"proto/serving/v1/{path.name}" for path in sorted(ROOT.glob("proto/serving/v1/*.proto"))))):
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *arguments], cwd=ROOT, check=True,
+                       env={**os.environ, "PYTHONPATH": str(tmp_path / "tools")})
+    assert (out / "tensorflow.binpb").read_bytes() == (ROOT / DESCRIPTORS).read_bytes()
     generated = sorted(proto + ending for proto in PROTOS for ending in GENERATED)
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*_pb2*")) == generated
     for name in generated:
@@ -137,3 +163,49 @@ def test_the_states_of_versions_are_tensorflow_servings() -> None:
     ours = {name.removeprefix("STATE_"): number for name, number in classifier_pb2.ModelVersion.State.items()}
     assert ours.pop("UNSPECIFIED") == theirs.pop("UNKNOWN") == 0
     assert ours == theirs
+
+
+def fields_of(message: Any) -> dict[int, tuple[Any, ...]]:
+    """By number, what a field is called in a program, in JSON and on the wire."""
+    written = descriptor_pb2.DescriptorProto()
+    message.CopyToProto(written)
+    return {field.number: (field.name, field.label, field.type, field.type_name,
+                           message.fields_by_number[field.number].json_name,
+                           written.oneof_decl[field.oneof_index].name if field.HasField("oneof_index") else None)
+            for field in written.field}
+
+
+def with_nested(messages: Any) -> Iterator[Any]:
+    for message in messages:
+        yield message
+        yield from with_nested(message.nested_types)
+
+
+def test_every_message_and_method_of_tensorflow_serving_is_as_tensorflow_serving_has_it() -> None:
+    from serving.tensorflow_protos import FILES, POOL
+
+    for module in TENSORFLOW:
+        importlib.import_module(module)
+    theirs = descriptor_pool.Default()
+    ours = [POOL.FindFileByName(file.name) for file in FILES if file.name.startswith("serving/")]
+    messages = list(with_nested(message for file in ours for message in file.message_types_by_name.values()))
+    assert len(messages) > 50
+    for message in messages:
+        published = fields_of(theirs.FindMessageTypeByName(message.full_name))
+        assert fields_of(message).items() <= published.items(), message.full_name
+    for enum in (*(enum for file in ours for enum in file.enum_types_by_name.values()),
+                 *(enum for message in messages for enum in message.enum_types)):
+        published = theirs.FindEnumTypeByName(enum.full_name).values_by_name
+        assert {name: value.number for name, value in enum.values_by_name.items()}.items() <= {
+            name: value.number for name, value in published.items()}.items()
+    for service in (service for file in ours for service in file.services_by_name.values()):
+        methods, published = ([(method.name, method.input_type.full_name, method.output_type.full_name)
+                               for method in one.methods]
+                              for one in (service, theirs.FindServiceByName(service.full_name)))
+        assert methods == published
+
+
+def test_a_process_that_has_imported_the_server_may_import_tensorflow_too() -> None:
+    """The other way round goes as well: so do tests/forked.py's processes."""
+    done = subprocess.run([sys.executable, "-c", BOTH, *TENSORFLOW], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

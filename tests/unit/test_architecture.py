@@ -119,6 +119,19 @@ def test_the_server_never_forks_a_process_that_has_tensorflow_and_grpc_in_it():
             assert not used & FORKING, f"{file.relative_to(ROOT)}: {used}"
 
 
+def test_the_server_imports_no_tensorflow_but_in_an_engine():
+    """Nor tensorflow_serving, whose messages serving.tensorflow_protos has."""
+    modules = [name for name in MODULES if name.startswith("serving.") and name != "serving.engine.tensorflow"]
+    importing = ("import importlib, sys; sys.modules.update(tensorflow=None, tensorflow_serving=None)\n"
+                 "for name in sys.argv[1:]: importlib.import_module(name)")
+    subprocess.run([sys.executable, "-c", importing, *modules], check=True, timeout=60)
+    for name in modules:
+        for node in ast.walk(ast.parse(MODULES[name].read_text())):
+            named = ([alias.name for alias in node.names] if isinstance(node, ast.Import)
+                     else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            assert not [module for module in named if re.match("tensorflow|keras", module)], name
+
+
 def test_the_process_that_forks_the_decoders_has_no_tensorflow_no_grpc_and_one_thread():
     listing = ("import sys, threading, serving.decoding.worker; print(sorted(sys.modules)); "
                "print(open('/proc/self/status').read().partition('Threads:')[2].split()[0])")

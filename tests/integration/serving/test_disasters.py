@@ -62,7 +62,9 @@ def assert_is_a_program_of_its_own(engine: int, server: Server) -> None:
     command = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")
     assert command[1:3] == [b"-m", b"serving.engine.worker"]
     assert os.getpgid(engine) == os.getpgid(server.process.pid)
-    # its last words are in the log, though it began while the server held back what TensorFlow prints
+    assert "tensorflow" in Path(f"/proc/{engine}/maps").read_text()
+    assert "tensorflow" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+    # its last words are in the log
     assert [os.readlink(f"/proc/{engine}/fd/{number}") for number in (1, 2)] == [str(server.output), str(server.errors)]
 
 

@@ -12,7 +12,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.engine.tensorflow import TensorFlowNetwork, choose_precision
 from serving.errors import ServeError
-from serving.models.signatures import read_graph
+from serving.models.metadata import read_metadata
+from serving.models.signatures import SIGNATURES, read_signatures
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 
 
@@ -65,7 +66,7 @@ def test_auto_is_bfloat16_where_the_cpu_has_instructions_for_it(tmp_path: Path, 
 def test_a_model_that_lacks_a_signature_is_named_with_what_it_has(tmp_path: Path) -> None:
     version = export_tiny_model(tmp_path / "part" / "1", without="preprocess")
     with pytest.raises(ServeError, match=r"has no signature 'preprocess' \(it has: .*classify, predict_images"):
-        read_graph(version)
+        read_signatures(version, read_metadata(version))
 
 
 def test_a_model_with_another_tag_is_told_so(tmp_path: Path) -> None:
@@ -74,4 +75,15 @@ def test_a_model_with_another_tag_is_told_so(tmp_path: Path) -> None:
     saved.meta_graphs[0].meta_info_def.tags[:] = ["train"]
     (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
     with pytest.raises(ServeError, match=r"has no graph with the tag 'serve': export the model again"):
-        read_graph(folder)
+        read_signatures(folder, read_metadata(folder))
+
+
+def test_a_version_without_a_saved_model_has_the_same_signatures_but_for_the_names_in_its_graph(model: Path,
+                                                                                                tmp_path: Path) -> None:
+    metadata = read_metadata(model / "10")
+    written, made = (read_signatures(folder, metadata).signature_def for folder in (model / "10", tmp_path))
+    assert set(made) == set(SIGNATURES)
+    for name in SIGNATURES:
+        for ours, theirs in ((made[name].inputs, written[name].inputs), (made[name].outputs, written[name].outputs)):
+            assert {key: (tensor.dtype, tensor.tensor_shape) for key, tensor in ours.items()} == {
+                key: (tensor.dtype, tensor.tensor_shape) for key, tensor in theirs.items()}, name
