@@ -41,8 +41,8 @@ LANES = (4_000_000, 128_000_000, math.inf)
 """Most work, see ImageWork.passes, of an image in each queue: up to some 20 and 500 ms, and more."""
 LITTLE_BYTES = 1 << 20
 """The largest file that is tried in the first lane."""
-MEMORY_PER_PIXEL, MEMORY_BESIDE = 32, 256 << 20
-"""Bytes that a worker may take: for each pixel of the largest image (a transparent WebP takes 29), and beside them and
+MEMORY_PER_PIXEL, MEMORY_BESIDE = 16, 256 << 20
+"""Bytes that a worker may take: for each pixel of the largest image (a progressive CMYK JPEG takes 12), and beside them and
 four times the largest message."""
 KILL_SECONDS = 0.1
 """How long an image may take whose caller has gone. A kill costs some milliseconds, so it must not be had for less."""

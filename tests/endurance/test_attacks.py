@@ -123,7 +123,7 @@ def measure(server: Server, seconds: float) -> Measured:
 def bad_pictures(server: Server) -> Iterator[None]:
     """Sends one costly or refused picture after the other, two at a time."""
     end = threading.Event()
-    contents = [make() for make, _ in attacks.REFUSED.values()] + [attacks.costly()]
+    contents = [make() for make, _ in attacks.REFUSED.values()] + [make() for make in attacks.COSTLY]
 
     def send() -> None:
         stub = server.classifier()

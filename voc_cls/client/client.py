@@ -81,7 +81,8 @@ class Stream:
 
     def _notify(self) -> None:
         self._changed.notify_all()
-        self._on_change()
+        if not self._state.closed:  # or the caller's event loop may have ended
+            self._on_change()
 
     def _guard(self, work: Callable[..., None], *args: object) -> None:
         """Runs in a thread; an exception there is raised in the caller's thread."""

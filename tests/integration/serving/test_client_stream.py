@@ -5,6 +5,7 @@ Each test is run with Client and with AsyncClient.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import queue
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ import grpc
 import pytest
 
 from tests.integration.serving.both_clients import Connect
-from tests.integration.serving.conftest import Server, Start, jpeg
+from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.scripted_server import Refusal, Scripted, serving
-from voc_cls.client import CallError, Client, Prediction
+from voc_cls.client import AsyncClient, CallError, Client, Prediction, async_client
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +187,33 @@ def test_a_server_that_falls_silent_is_not_waited_for_longer_than_the_timeout(to
         with to(address, timeout=1) as client, pytest.raises(CallError, match=r"did not answer within 1 s"):
             list(client.classify_stream(pictures))
         assert time.monotonic() - begun < 5
+
+
+def test_an_event_loop_may_end_before_a_broken_off_stream_has_left_its_source(
+        server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest fails a test where a thread raised an exception."""
+    left = threading.Event()
+
+    def slow_to_leave(*source: Any) -> Iterator[Any]:
+        try:
+            yield from in_thread(*source)
+        finally:
+            left.wait(10)
+
+    async def one_and_then_nothing() -> AsyncIterator[bytes]:
+        yield jpeg(0)
+        await asyncio.Event().wait()
+
+    async def take_the_first() -> None:
+        async with AsyncClient(server.address) as client:
+            async for _ in client.classify_stream(one_and_then_nothing()):
+                return
+
+    in_thread = async_client._in_thread
+    monkeypatch.setattr(async_client, "_in_thread", slow_to_leave)
+    asyncio.run(take_the_first())
+    left.set()
+    until(lambda: not any(thread.name == "voc-reader" for thread in threading.enumerate()), 5)
 
 
 def test_a_source_that_takes_longer_than_the_timeout_is_waited_for(to: Connect,
