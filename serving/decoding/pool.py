@@ -42,8 +42,8 @@ LANES = (4_000_000, 128_000_000, math.inf)
 LITTLE_BYTES = 1 << 20
 """The largest file that is tried in the first lane."""
 MEMORY_PER_PIXEL, MEMORY_BESIDE = 16, 256 << 20
-"""Bytes that a worker may take: for each pixel of the largest image (a progressive CMYK JPEG takes 12), and beside them and
-four times the largest message."""
+"""Bytes that a worker may take: for each pixel of the largest image (a progressive CMYK JPEG takes 12), and beside them
+and four times the largest message."""
 KILL_SECONDS = 0.1
 """How long an image may take whose caller has gone. A kill costs some milliseconds, so it must not be had for less."""
 START_SECONDS, RESTART_SECONDS = 60.0, 1.0
