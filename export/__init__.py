@@ -1,1 +1,1 @@
-"""Exports a run as a versioned, verified SavedModel."""
+"""Exports a run as a version of a model: a SavedModel, an ONNX graph, OpenVINO IR; each verified."""

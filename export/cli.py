@@ -1,24 +1,29 @@
-"""voc-export: exports a run as a versioned SavedModel."""
+"""voc-export: exports a run as a verified version of a model, in one or several forms."""
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from export.options import ExportOptions
 from voc_cls.console import import_tensorflow, parse, run
 
 PROGRAM = "voc-export"
-DESCRIPTION = """Export a trained run as a SavedModel for voc-serve and TensorFlow Serving.
+DESCRIPTION = """Export a trained run as a new version of a model, for voc-serve and other servers.
 
   voc-export runs/voc07 models/voc        writes models/voc/1, then 2, 3, ...
   voc-serve --model-dir models/voc
 
-Before the new version appears, the export is loaded and its probabilities are
+In other forms, for servers without TensorFlow; several at once:
+  voc-export runs/voc07 models/voc --format onnx openvino
+  voc-export runs/voc07 models/voc --format openvino --precision int8
+
+Before the new version appears, each form is loaded and its probabilities are
   compared with the trained network. Existing versions are never overwritten."""
 
 
@@ -32,6 +37,7 @@ class ExportConfig:
     """Folder of the model, one subfolder per version; its name is the name of the model."""
     version: int | None = None
     """Version number. Default: the highest existing one plus 1."""
+    options: ExportOptions = field(default_factory=ExportOptions)
 
 
 def main() -> None:
@@ -40,10 +46,11 @@ def main() -> None:
 
 def export() -> None:
     config = parse(ExportConfig, PROGRAM, DESCRIPTION)
+    config.options.check()
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()
     from rich.console import Console
 
-    from export.savedmodel import export_run
+    from export.version_folder import export_run
 
-    export_run(config.run, config.models, config.version, Console())
+    export_run(config.run, config.models, config.version, Console(), config.options)

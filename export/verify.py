@@ -1,4 +1,4 @@
-"""Verifies an exported SavedModel against the trained network, before it gets its name."""
+"""Verifies the forms of an export against the trained network, before the version gets its name."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from rich.console import Console
 
 from export.signatures import ENCODED_KEY, SIGNATURES
-from voc_cls.data.dataset import Task
-from voc_cls.data.preprocessing import decode, preprocess
+from voc_cls.data.dataset import Dataset, Task
+from voc_cls.data.pipeline import image_batches, naming_broken_images
+from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
 from voc_cls.errors import ExportError
 from voc_cls.evaluation.predictions import probabilities_of
+from voc_cls.evaluation.tasks import score
 from voc_cls.nets.network import Network
+from voc_cls.training.backbone import BATCH_SIZE
+from voc_cls.training.callbacks import progress_bar
 
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently
 
 Array = npt.NDArray[Any]
+Predictor = Callable[[Array], tuple[Array, Array]]
+"""float32 [N, size, size, 3] preprocessed images → probabilities and logits, float32 [N, classes]."""
 Expectation = tuple[str, Array, str, Array]
 """A signature, its input, the name of an output, and that output's right value."""
 EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
@@ -27,7 +34,7 @@ EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
 """A JPEG's segment: orientation 6."""
 
 
-def verify(version: Path, network: Network, task: Task) -> float:
+def verify_savedmodel(version: Path, network: Network, task: Task) -> float:
     """Reloads a SavedModel and runs the same images through it and through the trained network.
 
     It is loaded in both ways, because a model can work in one and be broken in the other: by objects, as TensorFlow 2
@@ -59,8 +66,45 @@ def verify(version: Path, network: Network, task: Task) -> float:
     except tf.errors.OpError as error:
         reason = error.message.strip().splitlines()[-1]
         raise ExportError(f"{version}: does not run after reloading ({reason})") from error
+    return _within_tolerance(version, difference)
+
+
+def verify_predictor(file: Path, predict: Predictor, network: Network, task: Task, exact: bool = True) -> float:
+    """Runs the same images through a reloaded `file` and through the trained network, as a batch and one alone.
+
+    Returns the largest difference of a probability; ExportError where it is above 1e-5, unless `exact` is False.
+    """
+    inputs = _inputs(network)
+    expected = probabilities_of(network.model(inputs, training=False).numpy(), task)
+    differences = []
+    for number in (len(inputs), 1):
+        probabilities, logits = predict(inputs[:number])
+        differences += [np.abs(found - expected[:number]).max()
+                        for found in (probabilities, probabilities_of(logits, task))]
+    difference = float(np.max(differences))
+    return _within_tolerance(file, difference) if exact else difference
+
+
+def logits_of(predict: Predictor, dataset: Dataset, preprocessing: Preprocessing, title: str) -> Array:
+    """Logits, float32 [N, classes], for all images of a split, under a progress bar called `title`."""
+    batches = image_batches(dataset.paths, BATCH_SIZE, preprocessing).as_numpy_iterator()
+    logits = []
+    with progress_bar(Console(stderr=True)) as bar, naming_broken_images(dataset.paths):
+        task = bar.add_task(title, total=len(dataset), note="pictures")
+        for batch in batches:
+            logits.append(predict(batch)[1])
+            bar.advance(task, len(batch))
+    return np.concatenate(logits)
+
+
+def result_of(dataset: Dataset, logits: Array) -> float:
+    """What a split is judged by, 0-1: mean average precision, for single-label data accuracy."""
+    return score(dataset, logits).metrics["val_map" if dataset.task is Task.MULTI_LABEL else "val_accuracy"]
+
+
+def _within_tolerance(path: Path, difference: float) -> float:
     if not difference <= TOLERANCE:
-        raise ExportError(f"{version}: outputs differ by {difference:.1e} from the trained network's, more than "
+        raise ExportError(f"{path}: outputs differ by {difference:.1e} from the trained network's, more than "
                           f"{TOLERANCE:.0e}; the export is not usable")
     return difference
 
@@ -94,8 +138,7 @@ def _expected(network: Network, task: Task) -> list[Expectation]:
         return probabilities_of(network.model(inputs, training=False).numpy(), task)
 
     images = encoded_images()
-    encoded = np.array(images, object)
-    inputs = tf.stack([preprocess(decode(tf.constant(image), settings), settings) for image in images]).numpy()
+    encoded, inputs = np.array(images, object), _inputs(network)
     probabilities = probabilities_for(inputs)
     decoded = random_image(300, 400, 4)[None]
     examples = [tf.train.Example(features=tf.train.Features(feature={
@@ -108,6 +151,12 @@ def _expected(network: Network, task: Task) -> list[Expectation]:
         ("preprocess", encoded, "inputs", inputs),
         ("predict_images", decoded, "probabilities", probabilities_for(preprocess(decoded, settings))),
     ]
+
+
+def _inputs(network: Network) -> Array:
+    """What the training pipeline makes of the images: float32 [N, size, size, 3]."""
+    settings = network.spec.preprocessing
+    return tf.stack([preprocess(decode(tf.constant(image), settings), settings) for image in encoded_images()]).numpy()
 
 
 def _largest_difference(call: Callable[[str, Array], Mapping[str, Any]], expected: list[Expectation]) -> float:

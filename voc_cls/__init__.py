@@ -28,6 +28,7 @@ from voc_cls.version import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from export.options import Form, Precision
     from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
     from voc_cls.data.load import DatasetDict
     from voc_cls.evaluation.report.page import Report
@@ -201,20 +202,31 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
     return evaluate_run(opened, dataset, tta, classes, bootstrap)
 
 
-def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLike[str], version: int | None = None
-           ) -> Path:
-    """Exports the best weights of a run as a SavedModel that has been verified against the run; returns its folder.
+def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLike[str], version: int | None = None, *,
+           format: Form | Sequence[Form] = "savedmodel", precision: Precision = "float32", calibration: int = 300,
+           max_drop: float = 0.5, evaluate: bool = True, console: Console | None = None) -> Path:
+    """Exports the best weights of a run in forms that have been verified against the run; returns the version's folder.
 
     Args:
         run: A run or its folder.
         model_dir: The folder of the model, such as "models/voc"; the version becomes a folder in it.
         version: From 1. Default: one above the highest that exists.
+        format: One or several of "savedmodel", "onnx" and "openvino".
+        precision: Of "openvino": "float32", or "int8", quantised after training.
+        calibration: For int8: how many training images set the ranges of the activations.
+        max_drop: For int8: points of mean AP (single-label: of accuracy) that may be lost on the validation split.
+        evaluate: Whether mean AP of ONNX and OpenVINO is measured on the evaluation split, if its images are there.
+        console: Where the result is printed. Default: nowhere; it is in MODEL_CARD.md.
 
     Raises:
-        ExportError: The version exists already, cannot be written, or does not answer as the run does.
+        ExportError: The version exists already, cannot be written, does not answer as the run does, or loses too much.
+        DataError: int8 needs the images of the run, and they are not there any more.
     """
     import_tensorflow(whole=True)
-    from export.savedmodel import export_run
+    from export.options import ExportOptions
+    from export.version_folder import export_run
     from voc_cls.training.trained_run import TrainedRun
 
-    return export_run(run if isinstance(run, TrainedRun) else Path(run), Path(model_dir), version)
+    forms = (format,) if isinstance(format, str) else tuple(format)
+    return export_run(run if isinstance(run, TrainedRun) else Path(run), Path(model_dir), version, console,
+                      ExportOptions(forms, precision, calibration, max_drop, evaluate))

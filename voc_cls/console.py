@@ -26,6 +26,7 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
               "ml_dtypes", "onnx", "PIL", "requests", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow",
               "tensorflow_serving", "tf_keras", "tf_slim", "yaml"),
     "serve": ("aiohttp", "grpc_health", "grpc_reflection", "prometheus_client", "pythonjsonlogger"),
+    "export": ("nncf", "onnxruntime", "openvino"),
     "jax": ("jax",),
     "trace": ("opentelemetry",),
 }

@@ -179,19 +179,19 @@ def test_any_format_restores_into_a_network(tmp_path, capfd, imagenet_convolutio
 def test_what_cannot_be_named_is_shown_and_refused_unless_it_is_meant(tmp_path, capfd):
     write_checkpoint(tmp_path / "own.ckpt", {"vgg_16/conv1/conv1_1/biases": np.zeros(64, np.float32),
                                              "vgg_16/own/gate": np.zeros(3, np.float32)})
-    args = "convert", tmp_path / "own.ckpt", tmp_path / "out/own.onnx"
+    args = "convert", tmp_path / "own.ckpt", tmp_path / "out/own.h5"
     code, out, err = call(capfd, *args)
     assert code == 1
     assert "−  own/gate             3  no name for it in the other format" in out
-    assert err == ("voc-weights: error: own.onnx cannot have vgg_16/own/gate: an ONNX model has no name for it; choose "
-                   "another format, or leave it out with --partial\n")
+    assert err == ("voc-weights: error: own.h5 cannot have vgg_16/own/gate: a Keras HDF5 file has no name for it; "
+                   "choose another format, or leave it out with --partial\n")
     assert not (tmp_path / "out").exists()
     assert call(capfd, *args, "--partial")[0] == 0
 
 
 def test_a_difference_between_the_libraries_is_told(tmp_path, capfd):
     write_checkpoint(tmp_path / "a.ckpt", {"resnet_v1_50/conv1/weights": np.zeros((7, 7, 3, 64), np.float32)})
-    code, _, err = call(capfd, "convert", tmp_path / "a.ckpt", tmp_path / "a.onnx")
+    code, _, err = call(capfd, "convert", tmp_path / "a.ckpt", tmp_path / "a.safetensors")
     assert code == 0
     assert err.startswith("note: PyTorch's ResNets (v1.5) halve the grid")
 

@@ -26,7 +26,7 @@ DESCRIPTION = """Fetch, inspect, compare, convert and verify pretrained weights.
 
 Formats, recognised by content; no code in a file is ever run:
   TF-Slim checkpoint, .npz, .npy dictionary, Keras .h5 and .keras,
-  PyTorch .pth and .ckpt (reading only), .safetensors, .onnx
+  PyTorch .pth and .ckpt and .onnx (reading only), .safetensors
 Names of TF-Slim, Keras, torchvision, timm and transformers; prefixes such as
 module. or model. and keys such as state_dict are found and reported.
 
@@ -165,7 +165,7 @@ class Convert:
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more weight files, then the file to write: .ckpt .npz .npy .h5 .keras .safetensors .onnx."""
+    """One or more weight files, then the file to write: .ckpt .npz .npy .h5 .keras .safetensors."""
     net: str | None = None
     """The network. Default: recognised by the names in the file."""
     to: str | None = None

@@ -35,6 +35,7 @@ from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import recorded_dataset
 from voc_cls.training.devices import inference_precision, policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
+from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.trainable_part import finite
 
 Tta = Literal["none", "flip", "multi-scale", "both"]
@@ -232,6 +233,14 @@ def run_images(trained: TrainedRun, split: str | None = None) -> Dataset:
                            recorded.classes)
     check_dataset(trained, dataset)
     return dataset
+
+
+def run_splits(trained: TrainedRun) -> Splits:
+    """The images that the run was trained, validated and evaluated on; DataError where they are not there any more."""
+    reasons = trained.config["provenance"].get("not_repeatable", {})
+    if "dataset" in reasons:
+        raise UsageError(f"{trained.folder.path}: {reasons['dataset']}")
+    return read_splits(recorded_dataset(trained.config["dataset"]), trained.config["training"]["seed"])
 
 
 def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, report: Callable[[str], object]

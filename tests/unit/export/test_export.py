@@ -13,9 +13,10 @@ import yaml
 from rich.console import Console
 from tensorflow.core.protobuf import saved_model_pb2
 
-from export.savedmodel import export_run, model_card
+from export.metadata import model_card
 from export.signatures import SIGNATURES
 from export.verify import encoded_images
+from export.version_folder import export_run
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError, UsageError
 from voc_cls.evaluation.predictions import probabilities_of
@@ -51,7 +52,7 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown = io.StringIO()
     exported = export_run(open_run(run), tmp_path_factory.mktemp("models") / "pets",
                           console=Console(file=shown, width=300))
-    assert f"{exported}: exported and verified" in shown.getvalue()
+    assert f"{exported}: exported and verified\n  savedmodel, float32: probabilities within " in shown.getvalue()
     return exported
 
 

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.onnx_files import save_initializers
 from tests.torch_files import save_state_dict
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.weights.convert import plan_conversion
@@ -21,11 +22,12 @@ NORMALISATIONS = {"a.npz": "auto", "a.npy": "auto", "a.h5": "auto", "a.weights.h
 
 
 def convert(source, target):
-    """Writes `target`; for .pth, which is not written, as torch.save does."""
-    if target.suffix == ".pth":
+    """Writes `target`; .pth and .onnx, which are not written, as torch.save and torch.onnx.export do."""
+    if target.suffix in (".pth", ".onnx"):
         plan_conversion([source], target.with_name("torch.safetensors")).write()
         file = safetensors.read(target.with_name("torch.safetensors"))
-        return save_state_dict(target, {name: file.read(name) for name in file.tensors})
+        save = save_state_dict if target.suffix == ".pth" else save_initializers
+        return save(target, {name: file.read(name) for name in file.tensors})
     plan_conversion([source], target).write()
     return target
 
@@ -198,3 +200,5 @@ def test_a_format_that_is_not_known_lists_those_that_are(tmp_path):
     for name in ("a.pth", "a.pt"):
         with pytest.raises(UsageError, match=r"a\.pth?: a PyTorch file is read but not written; write \.safetensors"):
             format_to_write(tmp_path / name)
+    with pytest.raises(UsageError, match=r"a\.onnx: an ONNX model is read but not written; voc-export --format onnx"):
+        format_to_write(tmp_path / "a.onnx")

@@ -1,6 +1,7 @@
 """The formats of weight files: a table, and which of them a file is by its bytes, whatever its name says.
 
-A format is a module with `read(path) -> WeightFile` and `write(path, tensors)`. Nothing in a file is ever run.
+A format is a module with `read(path) -> WeightFile` and, unless it is only read, `write(path, tensors)`. Nothing in a
+file is ever run.
 """
 
 from __future__ import annotations
@@ -50,9 +51,14 @@ KERAS = Format("a Keras model", (".keras",), "keras", keras.read, keras.write, (
 TORCH = Format("a PyTorch file", (".pth", ".pt", ".ckpt"), "torchvision", torch.read, None)
 SAFETENSORS = Format("a safetensors file", (".safetensors",), "torchvision", safetensors.read, safetensors.write,
                      takes_any_name=True)
-ONNX = Format("an ONNX model", (".onnx",), "torchvision", onnx.read, onnx.write)
+ONNX = Format("an ONNX model", (".onnx",), "torchvision", onnx.read, None)
 FORMATS = (TF_CHECKPOINT, NPZ, NPY, OWN_NPY, HDF5, KERAS, TORCH, SAFETENSORS, ONNX)
 
+INSTEAD = {
+    TORCH.name: "write .safetensors, which has the same names and which PyTorch loads by safetensors.torch.load_file",
+    ONNX.name: "voc-export --format onnx writes the whole graph of a run; for weights alone write .safetensors",
+}
+"""What to do where a format is only read."""
 STARTS = (  # the first bytes of a file → its format, or what it is instead of weights
     (b"\x93NUMPY", NPY),
     (b"\x89HDF\r\n\x1a\n", HDF5),
@@ -94,8 +100,7 @@ def format_to_write(path: Path, name: str | None = None) -> Format:
         raise UsageError(f"{what}: no format of weights has this name; known are "
                          f"{', '.join(known for kind in FORMATS if kind.write for known in kind.suffixes)}")
     if format_.write is None:
-        raise UsageError(f"{what}: {format_.name} is read but not written; write .safetensors, which has the same "
-                         "names and which PyTorch loads by safetensors.torch.load_file")
+        raise UsageError(f"{what}: {format_.name} is read but not written; {INSTEAD[format_.name]}")
     return format_
 
 

@@ -1,0 +1,102 @@
+"""What an export says of itself: assets/voc_cls.json, assets/labels.txt and MODEL_CARD.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from export.options import Form, Precision
+from voc_cls.data.dataset import Task
+from voc_cls.data.preprocessing import GRAPH_FORMATS
+from voc_cls.evaluation.report.page import percent
+from voc_cls.training.trained_run import TrainedRun
+from voc_cls.version import __version__
+from voc_cls.weights.load import network_digest
+
+FORMAT = 1
+"""Raised when a reader of an older format would misunderstand the file."""
+VGG_LICENCE = "VGG weights: Simonyan & Zisserman, CC BY 4.0"
+"""Of the pretrained weights; for other networks the card names no licence, because it is not known here."""
+
+
+@dataclass(frozen=True)
+class VerifiedForm:
+    """How one form of the network was made, and how far it is from the trained network."""
+
+    largest_difference: float
+    """Of a probability, over the images of the verification."""
+    precision: Precision = "float32"
+    result: float | None = None
+    """Mean AP, for single-label runs accuracy, on the evaluation split, 0-1; None: not measured."""
+    thresholds: Mapping[str, float] | None = None
+    """int8, multi-label: label → threshold, chosen on the form's own scores."""
+    float_layers: tuple[str, ...] = ()
+    """int8: the layers that stayed in float32."""
+    change: str = ""
+    """int8: what was lost on which images, for people."""
+
+    def to_dict(self, task: Task) -> dict[str, Any]:
+        """The form's entry in voc_cls.json."""
+        entry: dict[str, Any] = {"precision": self.precision, "largest_difference": self.largest_difference,
+                                 "map" if task is Task.MULTI_LABEL else "accuracy": self.result}
+        if self.precision == "int8":
+            entry |= {"thresholds": dict(self.thresholds or {}), "float_layers": list(self.float_layers)}
+        return entry
+
+
+def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, forms: Mapping[Form, VerifiedForm]
+                   ) -> None:
+    """Writes the card and, into `assets`, the labels and the metadata; an older voc_cls.json there is replaced."""
+    metadata = metadata_of(trained) | {"forms": {form: made.to_dict(trained.task) for form, made in forms.items()}}
+    write_assets(folder / "assets", metadata)
+    (folder / "MODEL_CARD.md").write_text(model_card(name, version, metadata), encoding="utf-8")
+
+
+def write_assets(folder: Path, metadata: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Writes labels.txt and voc_cls.json; returns them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels_file, metadata_file = folder / "labels.txt", folder / "voc_cls.json"
+    labels_file.write_text("".join(f"{label}\n" for label in metadata["labels"]), encoding="utf-8")
+    metadata_file.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    return labels_file, metadata_file
+
+
+def metadata_of(trained: TrainedRun) -> dict[str, Any]:
+    """The content of assets/voc_cls.json."""
+    config, spec, evaluation = trained.config, trained.network.spec, trained.folder.evaluation
+    provenance = config["provenance"]
+    return {
+        "format": FORMAT,
+        "net": spec.name,
+        "head": trained.network.head,
+        "labels": trained.labels,
+        "activation": trained.task.activation,
+        "thresholds": {label: of_label.threshold for label, of_label in trained.thresholds().classes.items()}
+        if trained.task is Task.MULTI_LABEL else {},
+        "preprocessing": spec.preprocessing.to_dict(),
+        "weights_digest": network_digest(trained.network),
+        "pretrained_digest": provenance["weights_digest"],  # of the checkpoint that training started from
+        "trained_on": {key: config["dataset"][key] for key in ("data", "train_split", "difficult")}
+        | {"pictures": provenance["train_pictures"]},
+        "metrics": json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.is_file() else None,
+        "voc_cls_version": __version__,
+        "picture_formats": GRAPH_FORMATS,  # that the graph takes; voc-serve converts other ones before it
+        "cut": spec.cut,  # the scope or pool behind which the network ends
+    }
+
+
+def model_card(name: str, version: int, metadata: dict[str, Any]) -> str:
+    """Markdown: the task, training data, results, inputs and limits of a model."""
+    # Markdown, not HTML, hence no escaping
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters["percent"] = percent
+    licence = VGG_LICENCE if metadata["net"].startswith("vgg_") else "under the licence of its publisher"
+    return environment.get_template("model_card.md").render(
+        name=name, version=version, metadata=metadata, metrics=metadata["metrics"], data=metadata["trained_on"],
+        settings=metadata["preprocessing"], licence=licence)

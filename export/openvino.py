@@ -1,0 +1,39 @@
+"""OpenVINO IR: model.xml and model.bin, made by OpenVINO from the ONNX graph, and computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from export.onnx import LOGITS, PROBABILITIES
+from export.verify import Predictor
+
+MODEL = "model.xml"
+"""Beside model.bin: the names that OpenVINO Model Server and Triton look for."""
+
+
+def read_model(path: Path) -> Any:
+    """An openvino.Model of an ONNX file or of an IR; its layers have the names of the graph's."""
+    return openvino.Core().read_model(path)
+
+
+def write_model(model: Any, folder: Path) -> Path:
+    """Writes model.xml and model.bin; returns the first."""
+    openvino.save_model(model, folder / MODEL, compress_to_fp16=False)  # True, the default, would round the weights
+    return folder / MODEL
+
+
+def openvino_predictor(model: Any) -> Predictor:
+    """Computes an openvino.Model, or the IR at a path, on the CPU.
+
+    What is float in it is computed in float32; OpenVINO itself would choose bfloat16 where the processor has it.
+    """
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def predict(inputs: Any) -> tuple[Any, Any]:
+        outputs = compiled(inputs)
+        return outputs[PROBABILITIES], outputs[LOGITS]
+
+    return predict

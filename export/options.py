@@ -1,0 +1,48 @@
+"""What an export consists of. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from voc_cls.config import Range, check_ranges
+from voc_cls.errors import UsageError
+
+Form = Literal["savedmodel", "onnx", "openvino"]
+Precision = Literal["float32", "int8"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The forms of the network in a version folder, and how they are made and measured."""
+
+    format: tuple[Form, ...] = ("savedmodel",)
+    """One or several of savedmodel (TensorFlow, with decoding in its graph), onnx (model.onnx, for ONNX Runtime and
+    Triton) and openvino (model.xml and model.bin, which voc-serve runs without TensorFlow)."""
+    precision: Precision = "float32"
+    """Of openvino. int8: weights and activations are quantised after training, twice as fast and a quarter of the
+    size; it needs the pictures that the run was trained and validated on. The other formats are float32."""
+    calibration: Annotated[int, Range(1)] = 300
+    """int8: number of training pictures that set the ranges of the activations; 300 is NNCF's default."""
+    max_drop: Annotated[float, Range(0, 100)] = 0.5
+    """int8: points of mean AP (single-label: of accuracy) that may be lost on the validation split, without one on the
+    evaluation split. Layers return to float32 until the loss is below; if that is not enough, nothing is exported."""
+    evaluate: bool = True
+    """Measure mean AP of onnx and openvino on the run's evaluation split, if its pictures are there, for the model
+    card; takes as long as voc-eval for each."""
+
+    @property
+    def portable(self) -> bool:
+        """Whether there are forms that run without TensorFlow."""
+        return bool({"onnx", "openvino"} & set(self.format))
+
+    def check(self) -> None:
+        """UsageError for values that are not known or out of range, and for int8 without the only form that has it."""
+        check_ranges(self)
+        if not self.format or not set(self.format) <= set(get_args(Form)):
+            raise UsageError(f"`format` {' '.join(self.format)}: choose one or several of {', '.join(get_args(Form))}")
+        if self.precision not in get_args(Precision):
+            raise UsageError(f"`precision` {self.precision}: choose {' or '.join(get_args(Precision))}")
+        if self.precision == "int8" and "openvino" not in self.format:
+            raise UsageError(f"`precision` int8: is for `format` openvino, not for {' and '.join(self.format)}; "
+                             "add openvino")

@@ -1,0 +1,101 @@
+"""int8: an OpenVINO model quantised after training by NNCF, with control of what it loses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from export.openvino import openvino_predictor
+from export.options import ExportOptions
+from export.verify import logits_of, result_of
+from voc_cls.data.pipeline import image_batches, naming_broken_images
+from voc_cls.errors import ExportError, UsageError
+from voc_cls.evaluation.calibration import choose_thresholds
+from voc_cls.training.splits import Splits
+from voc_cls.training.trained_run import TrainedRun
+
+WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
+"""OpenVINO's operations that have weights."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """`model` is an openvino.Model with 8-bit weights and activations."""
+
+    model: Any
+    thresholds: dict[str, float]
+    """Label → threshold, chosen on the validation split's scores of this model; empty for single-label runs."""
+    float_layers: tuple[str, ...]
+    """Layers that stayed in float32."""
+    change: str
+    """The results in float32 and in int8, and of which split, for people."""
+
+
+def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOptions) -> Quantized:
+    """Quantises `model` by the ranges of its activations on training images, under progress bars.
+
+    If it loses more than `options.max_drop`, the layers that cost most return to float32 one by one. ExportError if
+    that does not help; UsageError without images to measure the loss on.
+    """
+    os.environ.setdefault("NNCF_CI", "1")  # otherwise it reports its use to its makers
+    import nncf
+
+    checked = splits.val or splits.eval
+    if checked is None:
+        raise UsageError("`precision` int8: the run has neither a validation nor an evaluation split to measure the "
+                         "loss on; train it with `val_split`, or export float32")
+    preprocessing, seed = trained.network.spec.preprocessing, trained.config["training"]["seed"]
+    rows = np.random.default_rng(seed).permutation(len(splits.train))[:options.calibration]
+    calibration = [splits.train.paths[row] for row in rows]
+
+    def validate(compiled: Any, images: Iterable[Any]) -> tuple[float, list[list[Any]]]:
+        """For NNCF: the result on the first images of the split, and the outputs for each."""
+        outputs = [list(compiled(image.numpy()).values()) for image in images]
+        first = checked.subset(np.arange(len(outputs)), checked.name)
+        return result_of(first, np.concatenate([logits for _, logits in outputs])), outputs
+
+    with naming_broken_images((*calibration, *checked.paths)), _bars_on_stderr():
+        quantized = nncf.quantize_with_accuracy_control(
+            model, nncf.Dataset(image_batches(calibration, 1, preprocessing), lambda image: image.numpy()),
+            nncf.Dataset(image_batches(checked.paths, 1, preprocessing), lambda image: image.numpy()), validate,
+            max_drop=options.max_drop / 100, subset_size=len(calibration))
+    before = result_of(checked, trained.logits(checked.paths, "validate float32"))
+    logits = logits_of(openvino_predictor(quantized), checked, preprocessing, "validate int8")
+    after, float_layers = result_of(checked, logits), _float_layers(quantized)
+    lost, change = 100 * (before - after), f"{before:.4f} in float32, {after:.4f} in int8 on {checked.name}"
+    if not lost <= options.max_drop:
+        kept = f" although these layers stay in float32: {', '.join(float_layers)}" if float_layers else ""
+        raise ExportError(f"int8 loses {lost:.2f} points ({change}){kept}, more than `max_drop` {options.max_drop:g}; "
+                          "raise it to accept the loss, give more pictures by `calibration`, or export float32")
+    # without a validation split the run has no chosen ones either
+    thresholds = trained.thresholds() if splits.val is None else choose_thresholds(checked, logits)
+    by_label = {} if checked.single_label else {label: of_label.threshold
+                                                for label, of_label in thresholds.classes.items()}
+    return Quantized(quantized, by_label, float_layers, change)
+
+
+def _float_layers(model: Any) -> tuple[str, ...]:
+    """The layers whose weights are not 8-bit integers."""
+    return tuple(node.get_friendly_name() for node in model.get_ordered_ops()
+                 if node.get_type_name() in WEIGHTED and not _is_int8(node.input_value(1).get_node()))
+
+
+def _is_int8(source: Any) -> bool:
+    """Whether weights are integers where they are stored; behind them are a conversion and a scale."""
+    while source.get_type_name() != "Constant":
+        source = source.input_value(0).get_node()
+    return source.get_element_type().size == 1
+
+
+@contextlib.contextmanager
+def _bars_on_stderr() -> Iterator[None]:
+    """NNCF's progress bars, which it writes to stdout, go to a terminal on stderr or nowhere."""
+    with contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield
