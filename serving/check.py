@@ -15,10 +15,10 @@ from serving.config.config import PortsConfig, SecurityConfig, ServeConfig
 from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
-from serving.models.metadata import read_metadata
 from serving.models.version_folders import SAVED_MODEL, check_versions, read_model_folder
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
+from voc_cls.model_metadata import read_metadata
 
 FILES = (SAVED_MODEL, "variables/variables.index", "variables/variables.data-*")
 """Of every exported version, relative to its folder."""

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
     from voc_cls.data.load import DatasetDict
     from voc_cls.evaluation.report.page import Report
+    from voc_cls.loaded_model import LoadedModel
     from voc_cls.nets.network import Network
     from voc_cls.nets.registry import Head, Normalisation
     from voc_cls.training.trained_run import TrainedRun, Tta
 
-__all__ = ["__version__", "create_network", "evaluate", "export", "fetch_weights", "load_dataset", "open_run", "train"]
+__all__ = ["__version__", "create_network", "evaluate", "export", "fetch_weights", "load_dataset", "load_model",
+           "open_run", "train"]
 
 logger = logging.getLogger("voc_cls")
 
@@ -230,3 +232,19 @@ def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLik
     forms = (format,) if isinstance(format, str) else tuple(format)
     return export_run(run if isinstance(run, TrainedRun) else Path(run), Path(model_dir), version, console,
                       ExportOptions(forms, precision, calibration, max_drop, evaluate))
+
+
+def load_model(path: str | os.PathLike[str]) -> LoadedModel:
+    """Loads an exported model into this process: `load_model("models/voc").predict(["a.jpg"])`.
+
+    With a model.xml in it, OpenVINO computes it, and TensorFlow is neither imported nor needed.
+
+    Args:
+        path: The folder of the model, of which the highest version is loaded, or of a version.
+
+    Raises:
+        ExportError: There is no version, or it is damaged.
+    """
+    from voc_cls.loaded_model import LoadedModel
+
+    return LoadedModel(Path(path))

@@ -30,6 +30,9 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "jax": ("jax",),
     "trace": ("opentelemetry",),
 }
+SMALLER_EXTRAS = {("voc-serve", "train"): "serve", ("voc-serve", "export"): "serve-openvino",
+                  ("voc-predict", "export"): "serve-openvino"}
+"""(program, extra) → one that has what this program needs of it."""
 LISTS = ("--root", "--classes", "--exclude", "--cors-origin")
 """Flags of several values that may be given several times; tyro would keep the last time alone."""
 INTERRUPTED = 130
@@ -69,7 +72,7 @@ def missing_module(program: str, error: ModuleNotFoundError) -> str | None:
     """What to install where a module of an extra is missing; None for other modules."""
     module = (error.name or "").split(".")[0]
     extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
-    extra = "serve" if (program, extra) == ("voc-serve", "train") else extra  # both have TensorFlow and more
+    extra = SMALLER_EXTRAS.get((program, extra), extra)
     return extra and f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\""
 
 

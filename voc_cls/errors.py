@@ -50,7 +50,7 @@ class RunError(VocError):
 
 
 class ExportError(VocError):
-    """A model cannot be exported, or what was exported failed its verification."""
+    """A model cannot be exported, what was exported failed its verification, or an exported model cannot be read."""
 
 
 class ClientError(VocError):

@@ -23,8 +23,9 @@ import numpy as np
 
 from voc_cls.image_decoder import InputFormat, Inputs, decode, prepare
 from voc_cls.image_header import ImageError, image_header, image_work
+from voc_cls.model_metadata import LARGEST_SIZE
 
-RESULT_BYTES = 1 << 26
+RESULT_BYTES = 4 * 3 * LARGEST_SIZE**2
 """Size of the memory in which a worker leaves its result; only what is written takes any."""
 JOB = struct.Struct("<IQ")
 """Bytes of the pickled DecodeJob and of the image after it."""

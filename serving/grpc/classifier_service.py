@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from serving.config.config import ServeConfig
 from serving.errors import InvalidArgument, ResourceExhausted, StatusError, Unavailable
-from serving.models.metadata import ModelMetadata
 from serving.models.registry import ModelRegistry
 from serving.request_context import FAILED, current_request
 from serving.shutdown import StopEvent
 from voc_cls.image_header import ImageError
+from voc_cls.model_metadata import ModelMetadata
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
 
 log = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from serving.models.servable import Loader, Servable
 from serving.models.version_folders import VersionFolders, check_versions
 from serving.security.sanitize import printable, without_paths
 from serving.telemetry.metrics import LossReason
+from voc_cls.errors import VocError
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +271,7 @@ class Model:
                 version.state, version.error = VersionState.END, str(error) or type(error).__name__
                 self._folders.versions[number].failed = True
                 log.error("model %s, version %d: cannot be loaded: %s", name, number, version.error,
-                          exc_info=not isinstance(error, ServeError))
+                          exc_info=not isinstance(error, VocError))
         else:
             version.servable.batcher.on_lost = partial(self._engine_ended, version)
             version.servable.batcher.resume()

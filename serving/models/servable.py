@@ -17,17 +17,17 @@ import numpy.typing as npt
 
 from serving.config.config import ServeConfig
 from serving.decoding.pool import DecoderPool
-from serving.decoding.worker import RESULT_BYTES
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import END_SECONDS, EngineProcess, Inputs, LoadRequest, Scores
 from serving.errors import InvalidArgument, ServeError
-from serving.models.metadata import ModelMetadata, read_metadata
 from serving.models.signatures import read_signatures
 from serving.request_context import RequestContext
 from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics
-from voc_cls.image_decoder import RESIZES, InputFormat
+from voc_cls.errors import VocError
+from voc_cls.image_decoder import InputFormat
 from voc_cls.image_header import ImageError
+from voc_cls.model_metadata import ModelMetadata, input_format, read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Loader:
         try:
             servable = await (self._load(model, version, folder, background) if ended is None
                               else self._restart(ended, folder, background))
-        except ServeError:
+        except VocError:
             self.metrics.load(model, "failed", time.monotonic() - started)
             raise
         seconds = time.monotonic() - started
@@ -137,7 +137,7 @@ class Loader:
 
     async def _load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
         config, metadata = self.config, read_metadata(folder)
-        input_format, sizes = _input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
+        wanted, sizes = input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
                                            metadata.size, len(metadata.labels), sizes, background),
                                config.engine.engine_timeout)
@@ -150,16 +150,5 @@ class Loader:
             raise
         batcher = Batcher(engine.predict, sizes, config.batching.batch_timeout_ms / 1000,
                           partial(self.metrics.batch, model, version), partial(self.metrics.dropped, model))
-        return Servable(model, version, metadata, signatures, input_format, self.decoders, engine, batcher,
+        return Servable(model, version, metadata, signatures, wanted, self.decoders, engine, batcher,
                         self.threads, self.capacity)
-
-
-def _input_format(folder: Path, metadata: ModelMetadata) -> InputFormat:
-    """What the decoders make of an image for this version; ServeError if they cannot."""
-    wanted = InputFormat(metadata.size, metadata.mean, metadata.std or InputFormat.std, metadata.resize)
-    if (len(wanted.mean) != 3 or len(wanted.std) != 3 or wanted.resize not in RESIZES or metadata.channels != "RGB"
-            or 4 * wanted.size**2 * 3 > RESULT_BYTES):
-        raise ServeError(f"{folder} wants images of {metadata.channels or 'unknown channels'}, {wanted.size} × "
-                         f"{wanted.size} pixels, resized '{wanted.resize}', minus {wanted.mean}, which this voc-serve "
-                         "does not make: export the model again with voc-export")
-    return wanted

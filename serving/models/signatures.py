@@ -10,10 +10,10 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 
 from serving.errors import InvalidArgument, NotFound, ServeError
-from serving.models.metadata import ModelMetadata
 from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
 from serving.tensorflow_protos import POOL, messages
+from voc_cls.model_metadata import ModelMetadata
 
 SIZE, LABELS = "size", "labels"
 """Names of the dimensions that are the network's input size and its number of labels; others are from 1 up."""

@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 COMMANDS = ("voc-train", "voc-eval", "voc-data", "voc-weights", "voc-nets", "voc-predict", "voc-export", "voc-serve")
 PACKAGES = ("voc_cls", "serving", "export")
 SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_decoder",
-          "voc_cls.image_header", "voc_cls.version"}
+          "voc_cls.image_header", "voc_cls.model_metadata", "voc_cls.version"}
 """The small modules that every part may import, the server included; they import nothing heavy."""
 TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.files", "voc_cls.pickles"}
 DATA = {*TRAINING_SHARED, "voc_cls.data"}
@@ -34,8 +34,9 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
     "voc_cls/training": TRAINING,
     "voc_cls/v1": {"voc_cls.v1"},
     "voc_cls/prediction": set(),
+    "voc_cls/loaded_model": {*SHARED, "voc_cls.data.files", "voc_cls.prediction"},
     "voc_cls/client": {*SHARED, "voc_cls.v1", "voc_cls.prediction", "voc_cls.client"},
-    "voc_cls/cli": {*TRAINING, "voc_cls.client", "voc_cls.demo", "voc_cls.cli"},
+    "voc_cls/cli": {*TRAINING, "voc_cls.client", "voc_cls.demo", "voc_cls.loaded_model", "voc_cls.cli"},
     "export": {*TRAINING, "export"},
     "serving": {*SHARED, "voc_cls.v1", "serving"},
 }

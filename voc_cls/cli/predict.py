@@ -1,4 +1,4 @@
-"""voc-predict: what pictures show, according to a server or to the run folder of a training."""
+"""voc-predict: what pictures show, according to a server, an exported model or the run folder of a training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ Ask a server (voc-serve), by default the one at 127.0.0.1:8500:
   voc-predict holiday/ --server gpu-box:8500
   VOC_TOKEN=... voc-predict a.jpg --server box.example:443 --tls
 
-Without a server, load a run of voc-train (needs TensorFlow):
+Without a server, load an exported model (by OpenVINO, or needs TensorFlow), or
+  a run of voc-train (needs TensorFlow):
+  voc-predict a.jpg --model models/voc
   voc-predict a.jpg --run runs/voc07
 
 A folder of any size, with its subfolders, into a file:
@@ -52,12 +54,14 @@ EXPORTED = "exported"
 
 @dataclass(frozen=True)
 class Server:
-    """The server to ask; not with --run."""
+    """The server to ask; not with --run, and not with a path as --model."""
 
     server: str | None = None
     """HOST:PORT of voc-serve. Default: 127.0.0.1:8500."""
     model: str = ""
-    """Name of the model. Default: the server's only one."""
+    """Name of the model. Default: the server's only one. Or a path, with a slash, such as models/voc or ./voc: predict
+    without a server, with this exported model or version of one; by OpenVINO where it has a model.xml (extra
+    `serve-openvino`), else by TensorFlow."""
     version: int | None = None
     """Version of the model. Default: the newest that is served."""
     version_label: str = ""
@@ -141,10 +145,16 @@ class PredictConfig:
         if not self.pictures:
             raise UsageError("no picture given: name a file or a folder")
         check_ranges(self)
-        for entry in fields(self.server) if self.run is not None else ():
-            if getattr(self.server, entry.name) != entry.default:
-                raise UsageError(f"`{entry.name}` and `run` exclude each other: give `server` to ask a server, or "
-                                 "`run` to predict without one")
+        local = "run" if self.run is not None else "model" if self.exported is not None else None
+        for entry in fields(self.server) if local is not None else ():
+            if entry.name != local and getattr(self.server, entry.name) != entry.default:
+                raise UsageError(f"`{entry.name}` and `{local}` exclude each other: give `server` to ask a server, or "
+                                 f"`{local}` to predict without one")
+
+    @property
+    def exported(self) -> Path | None:
+        """Folder of an exported model to predict with: names of models have no slash."""
+        return Path(self.server.model) if os.sep in self.server.model else None
 
 
 def _is_probability(text: str | None) -> bool:
@@ -167,8 +177,9 @@ def predict() -> None:
     for note in left_out:
         print(f"{PROGRAM}: note: {with_flags(note)}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _stop)
-    predictions = (_from_server(config, files) if config.run is None
-                   else iter(_from_run(config.run, files, config.top_k)))
+    predictions = (iter(_from_run(config.run, files, config.top_k)) if config.run is not None
+                   else _from_model(config.exported, files, config.top_k) if config.exported is not None
+                   else _from_server(config, files))
     errors: list[str] = []
     succeeded: list[FilePrediction] = []
 
@@ -260,6 +271,15 @@ def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Predictio
                 on_wait=on_wait) as client:
         for _, prediction in client.classify_stream(files, ordered=True, **options):
             yield prediction
+
+
+def _from_model(folder: Path, files: list[Path], top_k: int) -> Iterator[Prediction]:
+    """One prediction per file, in order, computed in this process; few pictures are in memory at a time."""
+    from voc_cls.loaded_model import BATCH_SIZE, LoadedModel
+
+    model = LoadedModel(folder)
+    for start in range(0, len(files), BATCH_SIZE):
+        yield from model.predict(files[start:start + BATCH_SIZE], top_k=top_k, raise_errors=False)
 
 
 def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:

@@ -20,12 +20,12 @@ from serving.config.config import available_cores
 from serving.engine import process
 from serving.engine.process import EngineLost, EngineProcess, LoadRequest
 from serving.errors import ServeError
-from serving.models.metadata import read_metadata
 from serving.telemetry.metrics import process_usage
 from tests.forked import FORKS_OF
 from tests.integration.serving.conftest import until
 from tests.integration.serving.forked_server import ForkedWorkers
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
+from voc_cls.model_metadata import read_metadata
 
 SIZES = (1, 2, 4)
 

@@ -12,9 +12,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.engine.tensorflow import TensorFlowNetwork, choose_precision
 from serving.errors import ServeError
-from serving.models.metadata import read_metadata
 from serving.models.signatures import SIGNATURES, read_signatures
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
+from voc_cls.model_metadata import read_metadata
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from serving.errors import ServeError
-from serving.models.metadata import ModelMetadata, read_metadata
+from voc_cls.errors import ExportError
+from voc_cls.model_metadata import ModelMetadata, read_metadata
 
 GOOD = {"format": 1, "net": "vgg_16", "labels": ["cat", "dog"], "preprocessing": {"size": 224}, "what comes later": 1}
 """As much as the first exports had to say."""
@@ -45,7 +45,7 @@ def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path)
     ("[" * 100000, "cannot be read"),
     ("[]", 'has no number as its "format"'),
     ({"labels": ["cat"]}, 'has no number as its "format"'),
-    ({**GOOD, "format": 2}, "has format 2, this voc-serve reads up to 1: upgrade voc-cls"),
+    ({**GOOD, "format": 2}, "has format 2, this voc-cls reads up to 1: upgrade voc-cls"),
     ({**GOOD, "labels": []}, '"labels" must be a list of names, found []'),
     ({**GOOD, "labels": ["cat", 3]}, '"labels" must be a list of names'),
     ({**GOOD, "labels": ["cat", "dog", "cat"]}, '"labels" has cat more than once'),
@@ -68,12 +68,12 @@ def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path)
     ({**GOOD, "weights_digest": 5}, '"weights_digest" must be text, found 5'),
 ])
 def test_a_file_that_cannot_be_used_is_named_with_what_was_found(tmp_path: Path, content: Any, message: str) -> None:
-    with pytest.raises(ServeError) as error:
+    with pytest.raises(ExportError) as error:
         read_metadata(written(tmp_path, content))
     assert str(error.value).startswith(f"{tmp_path}/assets/voc_cls.json")
     assert message in str(error.value)
 
 
 def test_a_model_without_it_is_told_to_be_foreign(tmp_path: Path) -> None:
-    with pytest.raises(ServeError, match=r"has no assets/voc_cls\.json, so it was not made by voc-export"):
+    with pytest.raises(ExportError, match=r"has no assets/voc_cls\.json, so it was not made by voc-export"):
         read_metadata(tmp_path)

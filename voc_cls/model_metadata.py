@@ -1,4 +1,4 @@
-"""assets/voc_cls.json: the metadata of an exported model."""
+"""assets/voc_cls.json: the metadata of an exported model. voc-serve and `voc_cls.load_model` read it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ServeError
+from voc_cls.errors import ExportError
+from voc_cls.image_decoder import RESIZES, InputFormat
 
 FORMAT = 1
-"""The newest format of voc_cls.json that this server reads."""
+"""The newest format of voc_cls.json that is read."""
+LARGEST_SIZE = 2_364
+"""Of a network's input, pixels: 64 MiB."""
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What the server and its callers need to know about a model besides its graph.
+    """What a server, its callers and `voc_cls.load_model` need to know about a model besides its graph.
 
     All fields but the first three may be empty, in exports of older versions and in those without an evaluation.
     """
@@ -56,26 +59,37 @@ GREY_LEVELS: Check = ("be a list of grey levels",
 
 
 def read_metadata(version_folder: Path) -> ModelMetadata:
-    """Reads assets/voc_cls.json of an exported version; ServeError if it is missing, too new or damaged."""
+    """Reads assets/voc_cls.json of an exported version; ExportError if it is missing, too new or damaged."""
     path = version_folder / "assets" / "voc_cls.json"
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ServeError(f"{version_folder} has no assets/voc_cls.json, so it was not made by voc-export: "
+        raise ExportError(f"{version_folder} has no assets/voc_cls.json, so it was not made by voc-export: "
                          "export the run with voc-export RUN models/NAME") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ServeError(f"{path} cannot be read ({error}): export the model again with voc-export") from None
+        raise ExportError(f"{path} cannot be read ({error}): export the model again with voc-export") from None
     version = content.get("format") if isinstance(content, dict) else None
     if not isinstance(version, int):
-        raise ServeError(f"{path} has no number as its \"format\": it is not voc-export's; export the model again")
+        raise ExportError(f"{path} has no number as its \"format\": it is not voc-export's; export the model again")
     if version > FORMAT:
-        raise ServeError(f"{path} has format {version}, this voc-serve reads up to {FORMAT}: upgrade voc-cls")
+        raise ExportError(f"{path} has format {version}, this voc-cls reads up to {FORMAT}: upgrade voc-cls")
     return _metadata(_Section(path, "", content))
+
+
+def input_format(version_folder: Path, metadata: ModelMetadata) -> InputFormat:
+    """What `voc_cls.image_decoder` is to make of an image for a version; ExportError if it cannot."""
+    wanted = InputFormat(metadata.size, metadata.mean, metadata.std or InputFormat.std, metadata.resize)
+    if (len(wanted.mean) != 3 or len(wanted.std) != 3 or wanted.resize not in RESIZES or metadata.channels != "RGB"
+            or wanted.size > LARGEST_SIZE):
+        raise ExportError(f"{version_folder} wants images of {metadata.channels or 'unknown channels'}, {wanted.size} "
+                          f"× {wanted.size} pixels, resized '{wanted.resize}', minus {wanted.mean}, which this voc-cls "
+                          "does not make: export the model again with voc-export")
+    return wanted
 
 
 @dataclass(frozen=True)
 class _Section:
-    """An object within the file; errors are ServeErrors that name the file and the key."""
+    """An object within the file; errors are ExportErrors that name the file and the key."""
 
     path: Path
     prefix: str
@@ -84,7 +98,7 @@ class _Section:
     def get(self, key: str, expected: str, valid: Callable[[Any], bool], default: Any = None) -> Any:
         value = self.values.get(key, default)
         if not valid(value):
-            raise ServeError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {value!r}: export the model "
+            raise ExportError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {value!r}: export the model "
                              "again with voc-export")
         return value
 
@@ -97,7 +111,7 @@ class _Section:
 def _metadata(content: _Section) -> ModelMetadata:
     labels = tuple(content.get("labels", "be a list of names", _are_names))
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ServeError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
+        raise ExportError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
     preprocessing, metrics, thresholds = map(content.section, ("preprocessing", "metrics", "thresholds"))
     content.get("preprocessing", "have a \"size\" in pixels", _has_size)
     for label in set(thresholds.values) - set(labels):

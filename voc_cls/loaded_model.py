@@ -1,0 +1,129 @@
+"""An exported model in this process: image files → predictions, without a server and without the run.
+
+OpenVINO computes a version that has a model.xml, and nothing needs TensorFlow then; TensorFlow computes the others.
+Images are decoded as voc-serve decodes them, so the probabilities are the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from voc_cls.console import import_tensorflow
+from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
+from voc_cls.errors import DataError, ExportError
+from voc_cls.image_decoder import Inputs, decode, prepare
+from voc_cls.image_header import ImageError, image_work
+from voc_cls.model_metadata import input_format, read_metadata
+from voc_cls.prediction import Prediction
+
+BATCH_SIZE = 16
+"""Images that are in memory, and that the network sees, at once."""
+
+Network = Callable[[Inputs], npt.NDArray[np.float32]]
+"""float32 [N, size, size, 3] → probabilities [N, classes]."""
+
+
+class LoadedModel:
+    """One version of an exported model, ready to predict."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: a model's, of which the highest version is loaded, or a version's. Raises ExportError."""
+        version = _version_folder(folder)
+        self.name, self.version = version.parent.name, int(version.name)
+        self.metadata = read_metadata(version)
+        """Labels, thresholds, activation, metrics and what else the export says of the model."""
+        self._format = input_format(version, self.metadata)
+        by_openvino = (version / "model.xml").exists() and (
+            importlib.util.find_spec("openvino") is not None or not (version / "saved_model.pb").exists())
+        self._network = _openvino(version) if by_openvino else _tensorflow(version)
+
+    def predict(self, images: Sequence[Path | str], *, top_k: int = 0, raise_errors: bool = True) -> list[Prediction]:
+        """Predictions for image files, in the same order.
+
+        Args:
+            images: JPEG, PNG, BMP, GIF, WebP or TIFF files.
+            top_k: How many labels of each image to keep, the most probable ones; 0: all.
+            raise_errors: Whether an image that cannot be decoded raises DataError, which names it. False: its
+                prediction has an `error`, and the others have their labels.
+        """
+        with ThreadPool(initializer=_as_tensorflow_resizes) as pool:
+            return [prediction for start in range(0, len(images), BATCH_SIZE) for prediction in self._predictions(
+                pool.map(self._decoded, map(Path, images[start:start + BATCH_SIZE])), top_k, raise_errors)]
+
+    def _decoded(self, path: Path) -> Inputs | DataError:
+        try:
+            read_header(path)
+            return prepare(decode(image_work(path.read_bytes(), MAX_PIXELS)), self._format)
+        except DataError as error:
+            return error
+        except OSError as error:
+            return DataError(f"{path}: cannot be read ({error.strerror})")
+        except ImageError as error:
+            return DataError(f"{path}: is {error}; {ADVICE}")
+
+    def _predictions(self, decoded: Sequence[Inputs | DataError], top_k: int, raise_errors: bool
+                     ) -> Iterator[Prediction]:
+        inputs = [image for image in decoded if not isinstance(image, DataError)]
+        rows = iter(self._network(np.stack(inputs)) if inputs else ())
+        for image in decoded:
+            if not isinstance(image, DataError):
+                prediction = Prediction.from_probabilities(next(rows), self.metadata.labels, self.name,
+                                                           self.metadata.activation, top_k)
+                yield replace(prediction, version=self.version)
+            elif raise_errors:
+                raise image
+            else:
+                yield Prediction((), "", error=str(image))
+
+
+def _version_folder(folder: Path) -> Path:
+    """The folder of the highest version; 007 is 7. ExportError if there is none."""
+    resolved = folder.resolve()
+    if _is_number(resolved.name) and (resolved / "assets").is_dir():
+        return resolved
+    versions = [path for path in (resolved.iterdir() if resolved.is_dir() else ()) if _is_number(path.name)]
+    if not versions:
+        raise ExportError(f"{folder}: has no version of a model in it (a folder named by a whole number); name the "
+                          "folder that voc-export wrote, such as models/voc")
+    return max(versions, key=lambda path: int(path.name))
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
+
+
+def _openvino(version: Path) -> Network:
+    """In float32, but for the layers that were exported as int8."""
+    import openvino
+
+    try:
+        network = openvino.Core().compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:
+        raise ExportError(f"{version}: cannot be loaded ({' '.join(str(error).split())[-200:]}); export the model "
+                          "again") from error
+    return lambda inputs: np.array(network(inputs)["probabilities"])
+
+
+def _tensorflow(version: Path) -> Network:
+    tensorflow = import_tensorflow(whole=True)
+    try:
+        loaded = tensorflow.saved_model.load(str(version))
+    except (OSError, ValueError, tensorflow.errors.OpError) as error:
+        raise ExportError(f"{version}: cannot be loaded ({' '.join(str(error).split())[:200]}); export the model "
+                          "again") from error
+    signature = loaded.signatures["predict_tensors"]
+    return lambda inputs: signature(inputs=tensorflow.constant(inputs))["probabilities"].numpy()
+
+
+def _as_tensorflow_resizes() -> None:
+    """For the thread that calls it: Intel's library, which OpenCV may have, computes places by scales of its own."""
+    import cv2
+
+    cv2.ipp.setUseIPP(False)
