@@ -72,7 +72,7 @@ def missing_module(program: str, error: ModuleNotFoundError) -> str | None:
     """What to install where a module of an extra is missing; None for other modules."""
     module = (error.name or "").split(".")[0]
     extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
-    extra = SMALLER_EXTRAS.get((program, extra), extra)
+    extra = SMALLER_EXTRAS.get((program, extra or ""), extra)
     return extra and f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\""
 
 
