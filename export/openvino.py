@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import openvino
+from openvino.passes import ConstantFolding, Manager
 
 from export.onnx import LOGITS, PROBABILITIES
 from export.verify import Predictor
@@ -15,8 +16,16 @@ MODEL = "model.xml"
 
 
 def read_model(path: Path) -> Any:
-    """An openvino.Model of an ONNX file or of an IR; its layers have the names of the graph's."""
-    return openvino.Core().read_model(path)
+    """An openvino.Model of an ONNX file or of an IR; its layers have the names of the graph's.
+
+    OpenVINO reshapes the weights of depthwise convolutions in the graph. Folded to constants they are quantised for
+    every channel; otherwise NNCF takes the columns of the kernels for channels.
+    """
+    model = openvino.Core().read_model(path)
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(model)
+    return model
 
 
 def write_model(model: Any, folder: Path) -> Path:

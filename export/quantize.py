@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from export.openvino import openvino_predictor
 from export.options import ExportOptions
 from export.verify import logits_of, result_of
 from voc_cls.data.pipeline import image_batches, naming_broken_images
+from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.evaluation.calibration import choose_thresholds
+from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun
 
@@ -47,6 +52,7 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
     os.environ.setdefault("NNCF_CI", "1")  # otherwise it reports its use to its makers
     import nncf
 
+    nncf.set_log_level(logging.WARNING)
     checked = splits.val or splits.eval
     if checked is None:
         raise UsageError("`precision` int8: the run has neither a validation nor an evaluation split to measure the "
@@ -57,15 +63,20 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
 
     def validate(compiled: Any, images: Iterable[Any]) -> tuple[float, list[list[Any]]]:
         """For NNCF: the result on the first images of the split, and the outputs for each."""
-        outputs = [list(compiled(image.numpy()).values()) for image in images]
+        with progress_bar(Console(stderr=True)) as bar:
+            task = bar.add_task("validate", total=len(checked), note="pictures")
+            outputs = []
+            for image in images:
+                outputs.append(list(compiled(image).values()))
+                bar.advance(task)
         first = checked.subset(np.arange(len(outputs)), checked.name)
         return result_of(first, np.concatenate([logits for _, logits in outputs])), outputs
 
     with naming_broken_images((*calibration, *checked.paths)), _bars_on_stderr():
         quantized = nncf.quantize_with_accuracy_control(
-            model, nncf.Dataset(image_batches(calibration, 1, preprocessing), lambda image: image.numpy()),
-            nncf.Dataset(image_batches(checked.paths, 1, preprocessing), lambda image: image.numpy()), validate,
-            max_drop=options.max_drop / 100, subset_size=len(calibration))
+            model, nncf.Dataset(_Images(calibration, preprocessing)),
+            nncf.Dataset(_Images(checked.paths, preprocessing)), validate, max_drop=options.max_drop / 100,
+            subset_size=len(calibration))
     before = result_of(checked, trained.logits(checked.paths, "validate float32"))
     logits = logits_of(openvino_predictor(quantized), checked, preprocessing, "validate int8")
     after, float_layers = result_of(checked, logits), _float_layers(quantized)
@@ -81,6 +92,20 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
     return Quantized(quantized, by_label, float_layers, change)
 
 
+@dataclass(frozen=True)
+class _Images:
+    """Preprocessed images, one by one: float32 [1, size, size, 3]. A tf.data.Dataset has a tensor for its length."""
+
+    paths: Sequence[Path]
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from image_batches(self.paths, 1, self.preprocessing).as_numpy_iterator()
+
+
 def _float_layers(model: Any) -> tuple[str, ...]:
     """The layers whose weights are not 8-bit integers."""
     return tuple(node.get_friendly_name() for node in model.get_ordered_ops()
@@ -91,7 +116,7 @@ def _is_int8(source: Any) -> bool:
     """Whether weights are integers where they are stored; behind them are a conversion and a scale."""
     while source.get_type_name() != "Constant":
         source = source.input_value(0).get_node()
-    return source.get_element_type().size == 1
+    return bool(source.get_element_type().size == 1)
 
 
 @contextlib.contextmanager
