@@ -11,23 +11,22 @@ import importlib.util
 import socket
 from collections.abc import Sequence
 
-from serving.config.config import PortsConfig, SecurityConfig, ServeConfig
+from serving.config.config import EngineChoice, PortsConfig, SecurityConfig, ServeConfig
 from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
-from serving.models.version_folders import SAVED_MODEL, check_versions, read_model_folder
+from serving.models.forms import FORMS, choose_engine
+from serving.models.version_folders import check_versions, read_model_folder
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
 from voc_cls.model_metadata import read_metadata
 
-FILES = (SAVED_MODEL, "variables/variables.index", "variables/variables.data-*")
-"""Of every exported version, relative to its folder."""
-MODEL_COLUMNS = ("model", "versions", "labels", "network", "classes", "thresholds", "folder")
+MODEL_COLUMNS = ("model", "versions", "labels", "engine", "network", "classes", "thresholds", "folder")
 
 
 def check(config: ServeConfig) -> None:
     """Prints what would be served. Raises UsageError or ServeError for the first thing that is wrong."""
-    models = [_check_model(settings) for settings in model_settings(config.models)]
+    models = [_check_model(settings, config.engine.engine) for settings in model_settings(config.models)]
     _check_folders(config)
     batching = config.batching
     summary = [
@@ -49,20 +48,21 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _check_model(settings: ModelSettings) -> tuple[str, ...]:
+def _check_model(settings: ModelSettings, engine: EngineChoice) -> tuple[str, ...]:
     """The MODEL_COLUMNS of a model; ServeError if a wanted version or a label's is missing or damaged."""
     folder, name = read_model_folder(settings.folder), settings.name
     check_versions(settings, folder.versions)
     for double in folder.doubles:
         raise ServeError(f"{folder.path / double} and {folder.versions[int(double)]} are the same version: remove one")
     wanted = settings.policy.wanted(folder.versions)
-    for number in wanted:
-        for file in FILES:
+    engines = [choose_engine(engine, folder.versions[number])[0] for number in wanted]
+    for number, name_of_engine in zip(wanted, engines, strict=True):
+        for file in FORMS[name_of_engine].files:
             if not any(found.is_file() and found.stat().st_size for found in folder.versions[number].glob(file)):
                 raise ServeError(f"{folder.versions[number]} has no {file}: export the model again with voc-export")
     *_, newest = [read_metadata(folder.versions[number]) for number in wanted]
     labels = " ".join(f"{label}={number}" for label, number in settings.labels.items())
-    return (name, " ".join(map(str, wanted)), labels or "-", f"{newest.net} {newest.size} px",
+    return (name, " ".join(map(str, wanted)), labels or "-", engines[-1], f"{newest.net} {newest.size} px",
             str(len(newest.labels)), "yes" if newest.thresholds else "no", str(settings.folder))
 
 

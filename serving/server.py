@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.arrivals import Arrivals
@@ -218,16 +218,16 @@ class Server:
 
     def _ready_line(self, http_address: str | None, seconds: float) -> str:
         """Addresses, models, engine, batch sizes, security, memory, and how long the start took."""
-        served = []
+        served: list[str] = []
+        engines: dict[str, None] = {}
         for servable, version_labels in self._models.loaded():
             metadata, labels = servable.metadata, "".join(f" '{label}'" for label in version_labels)
             served.append(f"model {servable.name}, version {servable.version}{labels} ({metadata.net}, "
                           f"{len(metadata.labels)} labels)")
-        servable, _ = next(self._models.loaded())
+            engines[f"{servable.engine.description}; batch sizes {' '.join(map(str, servable.batcher.sizes))}"] = None
         return "; ".join([
-            f"voc-serve: ready on {self._listens(http_address)}: " + "; ".join(served), servable.engine.description,
-            f"batch sizes {' '.join(map(str, servable.batcher.sizes))}", reach(self._config.ports.host),
-            _security(self._config.security),
+            f"voc-serve: ready on {self._listens(http_address)}: " + "; ".join(served), *engines,
+            reach(self._config.ports.host), _security(self._config.security),
             f"{_memory(self._models, self._decoders) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
 
 
@@ -251,6 +251,7 @@ class ServerCollector(Collector):
         states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
                                    labels=(*names, "state"))
         failed = GaugeMetricFamily("voc_serve_version_failed", "1 for versions that could not be loaded.", labels=names)
+        engine = InfoMetricFamily("voc_serve_engine", "What computes a version, and how.", labels=names)
         memory = GaugeMetricFamily("voc_serve_engine_resident_memory_bytes", "Resident memory of the process that "
                                    "computes a version.", labels=names)
         cpu = CounterMetricFamily("voc_serve_engine_cpu_seconds", "User and system time of the process that computes "
@@ -260,11 +261,11 @@ class ServerCollector(Collector):
                 labels = (name, str(number))
                 states.add_metric((*labels, version.state.name), 1)
                 failed.add_metric(labels, float(version.failed))
-                usage = process_usage(version.servable.engine.pid) if version.servable else {}
-                if usage:
+                if version.servable and (usage := process_usage(version.servable.engine.pid)):
+                    engine.add_metric(labels, {"description": version.servable.engine.description})
                     memory.add_metric(labels, usage["process_resident_memory_bytes"])
                     cpu.add_metric(labels, usage["process_cpu_seconds_total"])
-        yield from (states, failed, memory, cpu)
+        yield from (states, failed, engine, memory, cpu)
 
 
 def _remove(file: Path | None) -> None:

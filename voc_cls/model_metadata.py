@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ class ModelMetadata:
     """Label → average precision on the evaluation split, 0-1; a label without positives there has none."""
     weights_digest: str = ""
     """SHA-256 over the exported weights."""
+    form_thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Form → thresholds, of forms whose scores differ so much that they were chosen again: int8."""
+
+    def as_form(self, form: str) -> ModelMetadata:
+        """With the thresholds of the form that is computed: savedmodel or openvino."""
+        return replace(self, thresholds=self.form_thresholds.get(form, self.thresholds))
 
 
 Check = tuple[str, Callable[[Any], bool]]
@@ -112,17 +118,16 @@ def _metadata(content: _Section) -> ModelMetadata:
     labels = tuple(content.get("labels", "be a list of names", _are_names))
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise ExportError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
-    preprocessing, metrics, thresholds = map(content.section, ("preprocessing", "metrics", "thresholds"))
+    preprocessing, metrics, forms = map(content.section, ("preprocessing", "metrics", "forms"))
     content.get("preprocessing", "have a \"size\" in pixels", _has_size)
-    for label in set(thresholds.values) - set(labels):
-        thresholds.get(label, "be for one of \"labels\"", lambda _: False)
     classes = metrics.section("classes")
+    form_thresholds = {form: _thresholds(forms.section(form), labels) for form in forms.values}
     return ModelMetadata(
         labels=labels,
         net=content.get("net", *TEXT, "?"),
         size=preprocessing.values["size"],
         activation=content.get("activation", *TEXT, "sigmoid"),
-        thresholds=_present({label: thresholds.get(label, *FRACTION) for label in labels}),
+        thresholds=_thresholds(content, labels),
         mean=tuple(map(float, preprocessing.get("mean", *GREY_LEVELS, []))),
         std=tuple(map(float, preprocessing.get("std", *GREY_LEVELS, []))),
         channels=preprocessing.get("channels", *TEXT, ""),
@@ -130,7 +135,15 @@ def _metadata(content: _Section) -> ModelMetadata:
         metrics={name: float(value) for name, value in metrics.values.items() if _is_number(value)},
         average_precisions=_present({label: classes.section(label).get("ap", *FRACTION) for label in labels}),
         weights_digest=content.get("weights_digest", *TEXT, ""),
+        form_thresholds={form: thresholds for form, thresholds in form_thresholds.items() if thresholds},
     )
+
+
+def _thresholds(content: _Section, labels: tuple[str, ...]) -> dict[str, float]:
+    thresholds = content.section("thresholds")
+    for label in set(thresholds.values) - set(labels):
+        thresholds.get(label, "be for one of \"labels\"", lambda _: False)
+    return _present({label: thresholds.get(label, *FRACTION) for label in labels})
 
 
 def _are_names(value: Any) -> bool:

@@ -16,6 +16,9 @@ ANY_ORIGIN = "*"
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@,A-Z]+")
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
+Engine = Literal["tensorflow", "openvino"]
+EngineChoice = Literal["auto", "tensorflow", "openvino"]
+
 
 @dataclass(frozen=True)
 class PortsConfig:
@@ -57,11 +60,16 @@ class PortsConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Precision and threads of the network."""
+    """What computes the network, its precision and threads."""
 
+    engine: EngineChoice = "auto"
+    """What computes the network. tensorflow: the SavedModel. openvino: model.xml, faster and with a fraction of the
+    memory. auto: openvino for versions that have a model.xml, if it is installed, else tensorflow; the log says which
+    and why."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Number format of the network. float32: the same probabilities as in training. bfloat16: about twice as fast on a
-    CPU with the instructions, probabilities differ by about 0.001. auto: bfloat16 where the CPU supports it."""
+    CPU with the instructions, probabilities differ by about 0.001. auto: bfloat16 where the CPU supports it. Layers
+    that were exported as int8 stay int8."""
     threads: Annotated[int, Range(0, 1024)] = 0
     """Threads that compute, and as many that decode images. 0: the number of CPU cores that this process may use."""
     engine_timeout: Annotated[float, Range(0, 86400)] = 0

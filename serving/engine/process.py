@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serving.config.config import Engine
 from serving.errors import ServeError
 
 BATCH_SECONDS, SLOWER, LOAD = 10.0, 20.0, 60.0
@@ -64,9 +65,12 @@ class LoadRequest:
     labels: int
     """Columns that `probabilities` must have."""
     batch_sizes: tuple[int, ...]
-    """All that will ever be computed, ascending."""
+    """All that may ever be computed, ascending."""
     background: bool
     """Load on half of the cores only, because another version is answering on all of them."""
+    engine: Engine = "tensorflow"
+    why: str = ""
+    """Why that engine, for the log."""
 
     @property
     def shared_shape(self) -> tuple[int, int, int, int]:
@@ -92,9 +96,11 @@ class EngineProcess:
         self.hung = False
         """Whether it was killed because it did not answer."""
         self.description = "loading"
-        """Then library, device, precision and threads."""
+        """Then library, device, precision, threads and what was chosen by measuring."""
+        self.batch_sizes = request.batch_sizes
+        """Those that the engine computes, ascending, once it is loaded: it may find the largest to be of no use."""
         self.warm_up_seconds: tuple[float, ...] = ()
-        """For each batch size, how long its first batch took, once it is loaded."""
+        """For each of them, how long its first batch took, once it is loaded."""
         self._batch_seconds: dict[int, float] = {}
         """By size of the batch, how long the fastest took."""
         memory = os.memfd_create("voc-serve-batch")
@@ -116,10 +122,11 @@ class EngineProcess:
     def wait_until_loaded(self) -> None:
         """Waits until the version is loaded and every batch size warmed up. Raises ServeError."""
         try:
-            self.description, self.warm_up_seconds = self._receive(LOAD * (self._timeout or BATCH_SECONDS))
+            self.description, self.batch_sizes, self.warm_up_seconds = self._receive(
+                LOAD * (self._timeout or BATCH_SECONDS))
         except EngineLost as error:
             raise ServeError(f"{self.request.version_folder} cannot be loaded: {error}") from error
-        self._batch_seconds = dict(zip(self.request.batch_sizes, self.warm_up_seconds, strict=True))
+        self._batch_seconds = dict(zip(self.batch_sizes, self.warm_up_seconds, strict=True))
 
     def predict(self, inputs: Sequence[Inputs]) -> Scores | None:
         """Images, each float32 [size, size, 3], through the network; none: only whether the engine answers.

@@ -62,6 +62,10 @@ class TensorFlowNetwork:
     def description(self) -> str:
         return f"TensorFlow {tf.__version__}, {'GPU' if _gpu() else 'CPU'}, {self._precision}, {self._threads} threads"
 
+    def choose_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """All: TensorFlow optimises its graph for each size at its first batch."""
+        return sizes
+
     def predict(self, inputs: Inputs) -> Scores:
         """float32 [N, size, size, 3] through the network."""
         probabilities, logits = self._run(inputs)

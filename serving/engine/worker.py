@@ -13,28 +13,41 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from serving.engine.process import Inputs, LoadRequest
+from serving.engine.process import Inputs, LoadRequest, Scores
 from serving.errors import ServeError
 from voc_cls.console import import_tensorflow, missing_module
-
-if TYPE_CHECKING:
-    from serving.engine.tensorflow import TensorFlowNetwork
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal with which a process ends when the thread that started it has ended: the event loop's."""
 
 
+class Network(Protocol):
+    """A loaded version, whatever computes it. It may raise any exception but ServeError and MemoryError."""
+
+    @property
+    def description(self) -> str:
+        """Library, device, precision, threads and what was chosen by measuring."""
+
+    def choose_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the batch sizes that are worth it, ascending from 1."""
+
+    def predict(self, inputs: Inputs) -> Scores:
+        """float32 [N, size, size, 3] through the network."""
+
+
 def main(connection: Connection, memory: int) -> None:
     """Loads a version, then computes batches until the server closes the connection.
 
-    `connection` receives a LoadRequest and answers with the network's description and the seconds of the first batch of
-    each size; then it receives numbers of images in the shared memory, whose file descriptor is `memory`, and answers
-    Scores, and to 0 None. An exception is an answer too.
+    `connection` receives a LoadRequest and answers with the network's description, the batch sizes in use and the
+    seconds of the first batch of each; then it receives numbers of images in the shared memory, whose file descriptor
+    is `memory`, and answers Scores, and to 0 None. An exception is an answer too.
     """
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -43,7 +56,7 @@ def main(connection: Connection, memory: int) -> None:
     request: LoadRequest = connection.recv()
     try:
         shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
-        network, seconds = _load(request, shared)
+        network, sizes, seconds = _load(request, shared)
     except ServeError as error:
         connection.send(error)
         return
@@ -53,7 +66,7 @@ def main(connection: Connection, memory: int) -> None:
     except MemoryError:
         connection.send(ServeError(f"{request.version_folder} does not fit into memory"))
         return
-    connection.send((network.description, seconds))
+    connection.send((network.description, sizes, seconds))
     while True:
         try:
             images = connection.recv()
@@ -65,18 +78,16 @@ def main(connection: Connection, memory: int) -> None:
             connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, tuple[float, ...]]:
-    """The network, and how long the first batch of each size took: TensorFlow optimises its graph for every size."""
-    import_tensorflow()
-    from serving.engine.tensorflow import TensorFlowNetwork, start_threads
-
+def _load(request: LoadRequest, shared: Inputs) -> tuple[Network, tuple[int, ...], tuple[float, ...]]:
+    """The network, the batch sizes in use, and how long the first batch of each took."""
     cores = os.sched_getaffinity(0)
-    start_threads(request.threads)  # sized by the cores of this moment, so before they are restricted
+    load = _engine(request)
     if request.background:
         _use_cores(set(sorted(cores)[:max(1, len(cores) // 2)]))
-    network = TensorFlowNetwork(request.version_folder, request.precision, request.threads)
+    network = load(request.version_folder, request.precision, request.threads)
+    sizes = network.choose_sizes(request.batch_sizes)
     seconds = []
-    for size in request.batch_sizes:
+    for size in sizes:
         started = time.monotonic()
         columns = network.predict(shared[:size]).probabilities.shape[1]
         seconds.append(time.monotonic() - started)
@@ -87,7 +98,20 @@ def _load(request: LoadRequest, shared: Inputs) -> tuple[TensorFlowNetwork, tupl
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it: returns freed memory to the system
     if trim is not None:
         trim(0)
-    return network, tuple(seconds)
+    return network, sizes, tuple(seconds)
+
+
+def _engine(request: LoadRequest) -> Callable[[Path, str, int], Network]:
+    """Imports the library; what it gives loads a version in a precision, for so many threads."""
+    if request.engine == "openvino":
+        from serving.engine.openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork
+    import_tensorflow()
+    from serving.engine.tensorflow import TensorFlowNetwork, start_threads
+
+    start_threads(request.threads)  # sized by the cores of this moment, so before they are restricted
+    return TensorFlowNetwork
 
 
 def _use_cores(cores: set[int]) -> None:

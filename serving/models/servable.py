@@ -20,6 +20,7 @@ from serving.decoding.pool import DecoderPool
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import END_SECONDS, EngineProcess, Inputs, LoadRequest, Scores
 from serving.errors import InvalidArgument, ServeError
+from serving.models.forms import FORMS, choose_engine
 from serving.models.signatures import read_signatures
 from serving.request_context import RequestContext
 from serving.security.limits import Capacity
@@ -117,15 +118,16 @@ class Loader:
         seconds = time.monotonic() - started
         self.metrics.load(model, "loaded", seconds)
         self.metrics.warm_up(str(folder), sum(servable.engine.warm_up_seconds))
-        log.info("model %s, version %d: loaded in %.1f s; first batches of %s pictures took %s s", model, version,
-                 seconds, " ".join(map(str, servable.batcher.sizes)),
+        log.info("model %s, version %d: loaded in %.1f s by %s (%s); first batches of %s pictures took %s s", model,
+                 version, seconds, servable.engine.description, servable.engine.request.why,
+                 " ".join(map(str, servable.batcher.sizes)),
                  " ".join(f"{took:.2f}" for took in servable.engine.warm_up_seconds))
         return servable
 
     async def _restart(self, servable: Servable, folder: Path, background: bool) -> Servable:
         engine = servable.engine
         await asyncio.to_thread(engine.close)
-        if read_metadata(folder) != servable.metadata:
+        if read_metadata(folder).as_form(FORMS[engine.request.engine].name) != servable.metadata:
             raise ServeError(f"{folder} is another model than when it was loaded: give a changed model a new version")
         engine.start(replace(engine.request, background=background))
         try:
@@ -133,13 +135,15 @@ class Loader:
         except BaseException:
             await asyncio.to_thread(engine.close)
             raise
+        servable.batcher.sizes = engine.batch_sizes
         return servable
 
     async def _load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
         config, metadata = self.config, read_metadata(folder)
         wanted, sizes = input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
+        name, why = choose_engine(config.engine.engine, folder)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
-                                           metadata.size, len(metadata.labels), sizes, background),
+                                           metadata.size, len(metadata.labels), sizes, background, name, why),
                                config.engine.engine_timeout)
         try:
             await self.decoders.started()
@@ -148,7 +152,7 @@ class Loader:
         except BaseException:
             await asyncio.to_thread(engine.close)
             raise
-        batcher = Batcher(engine.predict, sizes, config.batching.batch_timeout_ms / 1000,
+        batcher = Batcher(engine.predict, engine.batch_sizes, config.batching.batch_timeout_ms / 1000,
                           partial(self.metrics.batch, model, version), partial(self.metrics.dropped, model))
-        return Servable(model, version, metadata, signatures, wanted, self.decoders, engine, batcher,
-                        self.threads, self.capacity)
+        return Servable(model, version, metadata.as_form(FORMS[name].name), signatures, wanted, self.decoders,
+                        engine, batcher, self.threads, self.capacity)

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from serving.config.models import ModelSettings
 from serving.errors import ModelError, ServeError
+from serving.models.forms import FORMS, engines_of
 from serving.security.sanitize import version_number
 
 log = logging.getLogger(__name__)
-
-SAVED_MODEL = "saved_model.pb"
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,13 @@ def read_model_folder(path: Path) -> ModelFolder:
     if not path.is_dir():
         raise ServeError(f"`model_dir` {path} is {'a file' if path.exists() else 'not there'}: pass the folder that "
                          "voc-export wrote, such as models/voc")
-    if (path / SAVED_MODEL).exists():
+    if engines := engines_of(path):
         found = path.resolve()
         if version_number(found.name) is not None:
             raise ServeError(f"`model_dir` {found} is one version of a model: pass the folder above it, "
                              f"{found.parent}, and its highest version is served")
-        raise ServeError(f"`model_dir` {found} is a SavedModel, not a folder of versions: move it to {found / '1'} (as "
-                         f"voc-export does) and pass {found}")
+        raise ServeError(f"`model_dir` {found} has {FORMS[engines[0]].files[0]}, so it is not a folder of versions: "
+                         f"move it to {found / '1'} (as voc-export does) and pass {found}")
     children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
     numbers = {child.name: version_number(child.name) for child in children if child.is_dir()}
     # of several names the last one, which is the shortest: as TensorFlow Serving chooses

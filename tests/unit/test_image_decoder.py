@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from tests.fuzzing import Fuzzer, real_pictures
-from tests.pictures import Pixels, encoded, lying, smooth
+from tests.image_kinds import COLOURS, every_kind, gifs, jpegs, others, photographs, pngs
+from tests.pictures import Pixels, lying, smooth
 from voc_cls.data.preprocessing import Preprocessing, preprocess
 from voc_cls.data.preprocessing import decode as decode_in_graph
 from voc_cls.image_decoder import RESIZES, InputFormat, decodable, decode, prepare
@@ -22,9 +18,6 @@ from voc_cls.image_header import ImageError, image_work
 from voc_cls.nets.registry import NETS
 
 VGG = NETS["vgg_16"].preprocessing
-VOC2007_ROOT = Path(os.environ.get("VOC2007_ROOT", Path(__file__).parents[3] / "shared/voc2007/VOCdevkit/VOC2007"))
-REAL = sorted((VOC2007_ROOT / "JPEGImages").glob("*.jpg"))[::7]
-COLOURS = smooth(37, 53)
 MOST = 1_000_000
 
 
@@ -37,46 +30,6 @@ def graph() -> Callable[[bytes], Pixels]:
 
 def decoded(content: bytes) -> Pixels:
     return decode(image_work(content, MOST))
-
-
-def jpegs() -> list[bytes]:
-    ways = (getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{way}") for way in (444, 422, 420, 411, 440))
-    subsampled = [cv2.imencode(".jpg", COLOURS, [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, way])[1].tobytes() for way in ways]
-    options: list[dict[str, Any]] = [{"progressive": True}, {"optimize": True}, {"quality": 3}, {"quality": 100},
-               {"restart_marker_blocks": 1}, {"restart_marker_rows": 1, "progressive": True}, {"keep_rgb": True}]
-    cmyk = Image.fromarray(np.dstack([COLOURS, smooth(37, 53, 1, 1)]), "CMYK")
-    without_adobe = encoded(cmyk, "JPEG").replace(b"Adobe", b"adobe")
-    return [*subsampled, *(encoded(COLOURS, "JPEG", **one) for one in options), encoded(COLOURS[..., 0], "JPEG"),
-            encoded(cmyk, "JPEG"), encoded(cmyk, "JPEG", progressive=True), without_adobe]
-
-
-def pngs() -> list[bytes]:
-    palette = Image.fromarray(COLOURS).quantize(16)
-    grey = Image.fromarray(COLOURS[..., 0])
-    few = [encoded(palette.quantize(2**bits), "PNG", bits=bits) for bits in (1, 2, 4, 8)]
-    return [*few, encoded(COLOURS, "PNG"), encoded(grey, "PNG"), encoded(grey.convert("1"), "PNG"),
-            encoded(np.dstack([COLOURS, smooth(37, 53, 1, 1)]), "PNG"), encoded(grey.convert("LA"), "PNG"),
-            encoded(palette, "PNG", transparency=3), encoded(grey, "PNG", transparency=int(COLOURS[0, 0, 0])),
-            encoded(COLOURS, "PNG", transparency=tuple(COLOURS[2, 3].tolist())),
-            encoded(COLOURS[..., 0].astype(np.uint16) << 8, "PNG"),
-            encoded(COLOURS, "PNG", save_all=True, append_images=[Image.new("RGB", (9, 9))])]
-
-
-def gifs() -> list[bytes]:
-    palette = Image.fromarray(COLOURS).quantize(16)
-    frames = [palette.rotate(turn) for turn in (0, 90, 180)]
-    moved = bytearray(encoded(palette, "GIF"))
-    at = moved.index(b"\x2c\0\0\0\0")
-    moved[at + 1], moved[at + 3] = 5, 3
-    return [encoded(palette, "GIF"), encoded(palette, "GIF", transparency=3), bytes(moved),
-            encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), encoded(palette, "GIF", interlace=1)]
-
-
-def others() -> list[bytes]:
-    transparent = np.dstack([COLOURS, smooth(37, 53, 1, 1)])
-    return [encoded(COLOURS, "BMP"), encoded(transparent, "BMP"), encoded(Image.fromarray(COLOURS).quantize(16), "BMP"),
-            encoded(COLOURS, "WEBP"), encoded(transparent, "WEBP", lossless=True), encoded(COLOURS, "TIFF"),
-            encoded(COLOURS, "TIFF", compression="tiff_lzw"), encoded(COLOURS, "TIFF", compression="jpeg")]
 
 
 @pytest.mark.parametrize("make", [jpegs, pngs, gifs, others, real_pictures])
@@ -110,11 +63,12 @@ def test_damaged_files_are_refused_where_the_graph_refuses_them(graph: Callable[
     assert min(outcomes.values()) > 100, outcomes
 
 
-@pytest.mark.skipif(not REAL, reason="no VOC2007: set VOC2007_ROOT")
-def test_real_pictures_have_the_graphs_pixels_and_are_resized_as_by_it(graph: Callable[[bytes], Pixels]) -> None:
-    assert len(REAL) > 200
-    for file in REAL:
-        pixels = decoded(content := file.read_bytes())
+def test_photographs_and_every_kind_have_the_graphs_pixels_and_are_resized_as_by_it(
+        graph: Callable[[bytes], Pixels]) -> None:
+    files = photographs()
+    assert len(files) >= 200
+    for content in (*files, *every_kind()):
+        pixels = decoded(content)
         np.testing.assert_array_equal(pixels, graph(content))
         np.testing.assert_allclose(prepare(pixels, InputFormat(VGG.size, VGG.mean)), preprocess(pixels, VGG), rtol=0,
                                    atol=0.006)

@@ -40,6 +40,13 @@ def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path)
         (58.0, 57.5, 57.0), {"pictures": 160.0, "map": 0.75, "map_11pt": 0.7, "cf1": 0.5}, {"cat": 0.9}, "50cc")
 
 
+def test_thresholds_are_those_of_the_form_that_is_served_if_it_has_its_own(tmp_path: Path) -> None:
+    forms = {"savedmodel": {"precision": "float32"}, "openvino": {"precision": "int8", "thresholds": {"cat": 0.75}}}
+    metadata = read_metadata(written(tmp_path, {**WHOLE, "forms": forms}))
+    assert metadata.as_form("openvino").thresholds == {"cat": 0.75}
+    assert metadata.as_form("savedmodel") == metadata
+
+
 @pytest.mark.parametrize(("content", "message"), [
     ("{", "cannot be read"),
     ("[" * 100000, "cannot be read"),
@@ -61,6 +68,8 @@ def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path)
     ({**GOOD, "thresholds": {"cat": "high"}}, '"thresholds.cat" must be from 0 to 1, found \'high\''),
     ({**GOOD, "thresholds": {"cat": 1.5}}, '"thresholds.cat" must be from 0 to 1, found 1.5'),
     ({**GOOD, "thresholds": {"cat": float("nan")}}, '"thresholds.cat" must be from 0 to 1, found nan'),
+    ({**GOOD, "forms": {"openvino": {"thresholds": {"cow": 0.5}}}},
+     '"forms.openvino.thresholds.cow" must be for one of "labels", found 0.5'),
     ({**GOOD, "metrics": 0.9}, '"metrics" must have keys and values, found 0.9'),
     ({**GOOD, "metrics": {"classes": {"cat": 0.9}}}, '"metrics.classes.cat" must have keys and values, found 0.9'),
     ({**GOOD, "metrics": {"classes": {"cat": {"ap": 9}}}}, '"metrics.classes.cat.ap" must be from 0 to 1, found 9'),

@@ -88,7 +88,7 @@ def test_what_would_be_served_is_shown(models: Path, tmp_path: Path, serve: Serv
     done = serve("--config", tmp_path / "serve.yaml", "--check", "--threads", 3)
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines() if line}
-    assert lines["tiny"] == f"9 10 stable=9 canary=10 tiny 8 px 20 yes {models}"
+    assert lines["tiny"] == f"9 10 stable=9 canary=10 tensorflow tiny 8 px 20 yes {models}"
     assert lines["gRPC"] == "127.0.0.1, a free port"
     assert lines["HTTP"] == "none"
     assert lines["security"] == f"TLS, keys of {tmp_path}/keys.yaml, 5 calls/s a client, 20 at once, reflection off"

@@ -39,7 +39,7 @@ needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="pr
 def exposed() -> dict[str, frozenset[str]]:
     """Every sample that a server shows which has done everything once → its labels."""
     metrics = Metrics(["voc"])
-    servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=1))
+    servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=1, description=""))
     models: Any = SimpleNamespace(ready=True, names=("voc",), versions=lambda _: {
         7: Version(7, Path(), VersionState.AVAILABLE, servable=servable)})
     capacity: Any = SimpleNamespace(taken=1, number=128)

@@ -177,7 +177,7 @@ def test_memory_and_time_of_an_engines_process_are_read_until_it_ends():
     code = "data = bytearray(64 * 2**20)\nwhile True: sum(range(1000))"
     engine = subprocess.Popen([sys.executable, "-c", code])
     metrics = Metrics(["voc"])
-    servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=engine.pid))
+    servable: Any = SimpleNamespace(engine=SimpleNamespace(pid=engine.pid, description="OpenVINO"))
     metrics.watch(collector(Version(7, Path(), VersionState.AVAILABLE, servable=servable)))
     version = {"model": "voc", "version": "7"}
     try:
