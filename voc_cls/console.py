@@ -50,9 +50,12 @@ def run(program: str, main: Callable[[], None]) -> int:
     except (VocError, Interrupted) as error:
         return _fail(program, with_flags(str(error)), error.exit_code)
     except ModuleNotFoundError as error:
-        if (message := missing_module(program, error)) is None:
+        module = (error.name or "").split(".")[0]
+        extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
+        if extra is None:
             raise
-        return _fail(program, message, 1)
+        extra = "serve" if (program, extra) == ("voc-serve", "train") else extra  # both have TensorFlow and more
+        return _fail(program, f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\"", 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # `voc-eval … | head`: the reader has gone, which is no error
@@ -66,14 +69,6 @@ def run(program: str, main: Callable[[], None]) -> int:
         what = error.strerror or error
         return _fail(program, f"{error.filename or 'a file'}: {what}; look at the disk and its permissions", 1)
     return 0
-
-
-def missing_module(program: str, error: ModuleNotFoundError) -> str | None:
-    """What to install where a module of an extra is missing; None for other modules."""
-    module = (error.name or "").split(".")[0]
-    extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
-    extra = SMALLER_EXTRAS.get((program, extra or ""), extra)
-    return extra and f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\""
 
 
 def with_flags(message: str) -> str:

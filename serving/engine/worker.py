@@ -22,7 +22,7 @@ import numpy as np
 
 from serving.engine.process import Inputs, LoadRequest, Scores
 from serving.errors import ServeError
-from voc_cls.console import import_tensorflow, missing_module
+from voc_cls.console import import_tensorflow
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal with which a process ends when the thread that started it has ended: the event loop's."""
@@ -59,9 +59,6 @@ def main(connection: Connection, memory: int) -> None:
         network, sizes, seconds = _load(request, shared)
     except ServeError as error:
         connection.send(error)
-        return
-    except ModuleNotFoundError as error:
-        connection.send(ServeError(missing_module("voc-serve", error) or str(error)))
         return
     except MemoryError:
         connection.send(ServeError(f"{request.version_folder} does not fit into memory"))

@@ -241,16 +241,6 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(start: Start, model: Path
     assert all("Traceback" not in line for line in log)
 
 
-def test_where_tensorflow_is_missing_the_last_line_says_what_to_install(
-        start_program: Start, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tensorflow.py").write_text("raise ModuleNotFoundError(name='tensorflow')")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(":"))
-    server = start_program(model)
-    assert server.process.wait(60) == 1
-    assert server.errors.read_text().splitlines()[-1].endswith(
-        "the module 'tensorflow' is not installed: pip install \"voc-cls[serve]\"")
-
-
 def test_reflection_lists_the_services_and_their_files(server: Server) -> None:
     requests = [reflection_pb2.ServerReflectionRequest(list_services=""),
                 reflection_pb2.ServerReflectionRequest(file_containing_symbol="voc_cls.v1.Classifier")]

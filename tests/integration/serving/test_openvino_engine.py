@@ -18,7 +18,7 @@ from serving.engine.openvino import OpenVinoNetwork
 from serving.engine.process import EngineProcess, LoadRequest
 from serving.errors import ServeError
 from tests.image_kinds import every_kind, photographs
-from tests.integration.serving.conftest import Server, Start, until
+from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.tiny_ir import export_tiny_ir
 from tests.integration.serving.tiny_model import LABELS, MEAN, SIZE
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
@@ -201,3 +201,13 @@ def test_its_process_has_no_tensorflow_and_all_threads_and_cores_after_it_loaded
             len(os.sched_getaffinity(0))}
     finally:
         engine.close()
+
+
+def test_it_serves_where_tensorflow_cannot_be_imported(both: Path, start_program: Start, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules.update(dict.fromkeys(('tensorflow', 'tensorflow_serving', 'keras')))")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(":"))
+    server = start_program(both, "--max-batch-size", 1).wait_until_ready()
+    assert len(probabilities(*ask(server, [jpeg(0)], 11))) == len(LABELS)
+    assert server.end() == 0
