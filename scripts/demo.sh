@@ -36,7 +36,7 @@ voc-train --data voc --root "$root" --train-split trainval --eval-split test --n
     --weights "$weights" --trainable head --steps "$STEPS" --out "$demo/run"
 
 step "4. Export"
-voc-export "$demo/run" "$demo/models/voc"
+voc-export "$demo/run" "$demo/models/voc" --format savedmodel openvino
 
 step "5. Serve, and predict $REQUESTED images of the test split"
 rm -f "$demo/port"
