@@ -73,7 +73,8 @@ def _write_openvino(folder: Path, graph: Path, trained: TrainedRun, options: Exp
     quantized = quantize(model, trained, splits, options)
     path = write_model(quantized.model, folder)
     return replace(_verified(path, openvino_predictor(path), trained, options, splits), precision="int8",
-                   thresholds=quantized.thresholds, float_layers=quantized.float_layers, change=quantized.change)
+                   largest_difference=quantized.largest_difference, thresholds=quantized.thresholds,
+                   float_layers=quantized.float_layers, change=quantized.change)
 
 
 def _verified(path: Path, predict: Predictor, trained: TrainedRun, options: ExportOptions, splits: Splits | None

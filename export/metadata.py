@@ -29,7 +29,7 @@ class VerifiedForm:
     """How one form of the network was made, and how far it is from the trained network."""
 
     largest_difference: float
-    """Of a probability, over the images of the verification."""
+    """Of a probability; in float32 over the images of the verification, in int8 over the split that shows the loss."""
     precision: Precision = "float32"
     result: float | None = None
     """Mean AP, for single-label runs accuracy, on the evaluation split, 0-1; None: not measured."""

@@ -22,6 +22,7 @@ from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.evaluation.calibration import choose_thresholds
+from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun
@@ -39,6 +40,8 @@ class Quantized:
     """Label → threshold, chosen on the validation split's scores of this model; empty for single-label runs."""
     float_layers: tuple[str, ...]
     """Layers that stayed in float32."""
+    largest_difference: float
+    """Of a probability to the trained network's, over the images on which the loss was measured."""
     change: str
     """The results in float32 and in int8, and of which split, for people."""
 
@@ -77,9 +80,9 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
             model, nncf.Dataset(_Images(calibration, preprocessing)),
             nncf.Dataset(_Images(checked.paths, preprocessing)), validate, max_drop=options.max_drop / 100,
             subset_size=len(calibration))
-    before = result_of(checked, trained.logits(checked.paths, "validate float32"))
+    exact = trained.logits(checked.paths, "validate float32")
     logits = logits_of(openvino_predictor(quantized), checked, preprocessing, "validate int8")
-    after, float_layers = result_of(checked, logits), _float_layers(quantized)
+    before, after, float_layers = result_of(checked, exact), result_of(checked, logits), _float_layers(quantized)
     lost, change = 100 * (before - after), f"{before:.4f} in float32, {after:.4f} in int8 on {checked.name}"
     if not lost <= options.max_drop:
         kept = f" although these layers stay in float32: {', '.join(float_layers)}" if float_layers else ""
@@ -89,7 +92,8 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
     thresholds = trained.thresholds() if splits.val is None else choose_thresholds(checked, logits)
     by_label = {} if checked.single_label else {label: of_label.threshold
                                                 for label, of_label in thresholds.classes.items()}
-    return Quantized(quantized, by_label, float_layers, change)
+    difference = np.abs(probabilities_of(logits, trained.task) - probabilities_of(exact, trained.task)).max()
+    return Quantized(quantized, by_label, float_layers, float(difference), change)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _expected(network: Network, task: Task) -> list[Expectation]:
 def _inputs(network: Network) -> Array:
     """What the training pipeline makes of the images: float32 [N, size, size, 3]."""
     settings = network.spec.preprocessing
-    return tf.stack([preprocess(decode(tf.constant(image), settings), settings) for image in encoded_images()]).numpy()
+    images = [preprocess(decode(tf.constant(image), settings), settings) for image in encoded_images()]
+    return np.stack([image.numpy() for image in images])
 
 
 def _largest_difference(call: Callable[[str, Array], Mapping[str, Any]], expected: list[Expectation]) -> float:
