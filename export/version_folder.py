@@ -24,6 +24,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
     folder, models = run.folder.path if isinstance(run, TrainedRun) else Path(run), Path(model_dir)
     options = options or ExportOptions()
     options.check()
+    options.check_packages()
     if keras.backend.backend() != "tensorflow":
         raise UsageError(f"KERAS_BACKEND={keras.backend.backend()}: a SavedModel is exported by TensorFlow; set "
                          "KERAS_BACKEND=tensorflow before Keras is imported")
