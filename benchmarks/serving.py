@@ -8,6 +8,12 @@
 
 Each contestant is a separate process that has warmed up. Its callers are another process, which sends JPEG files, one
 per call, over as many connections as there are callers. The contestants take turns; the others are paused meanwhile.
+These callers take as much processor time as a small network: for one, let h2load call:
+
+    apt-get install nghttp2-client
+    python benchmarks/generated_model.py models/small
+    python benchmarks/serving.py models/small VOCdevkit/VOC2007/JPEGImages --h2load /usr/bin/h2load …
+
 The peers use voc-serve's decoder and frozen network with the same threads, precision and largest batch, so only the
 servers differ. Each ratio is between two measurements of one round. Compare ratios, not absolute times. The exit
 code is 1 if voc-serve misses a limit.
@@ -28,6 +34,7 @@ from typing import Any, Literal
 
 import tyro
 from serving_calls import Call, begun, calls_of, ended, percentile, share, statuses, throughput
+from serving_h2load import H2Load
 from serving_processes import (
     PEERS,
     Processes,
@@ -80,6 +87,8 @@ class Benchmark:
     """A Python that has LitServe."""
     bentoml: Path | None = None
     """A Python that has BentoML."""
+    h2load: Path | None = None
+    """A program of nghttp2 that calls instead of Python, with 8 pictures."""
     json: Path | None = None
     """File to write every measurement into."""
 
@@ -100,18 +109,22 @@ class Contestant:
     first_answer: dict[str, float]
     patience: float | None = None
     """Seconds that batches of Ray Serve wait for more when there are many callers; None: it needs no telling."""
+    h2load: H2Load | None = None
+    """Calls instead of `callers`."""
 
     def closed_loop(self, callers: int, seconds: float) -> list[Call]:
         """Each caller sends when it has its answer."""
         if self.patience is not None:
             self.callers.ask("set_wait", seconds=self.patience if callers > 1 else 0.0)
+        if self.h2load is not None:
+            return self.h2load.closed(callers, seconds)
         return calls_of(self.callers.ask("closed", callers=callers, seconds=seconds))
 
 
 def main(benchmark: Benchmark) -> int:
     """Runs the turns, prints the tables; 0 if voc-serve reaches its limits."""
     with Processes() as processes:
-        pictures = some_pictures(benchmark.pictures_dir, benchmark.pictures)
+        pictures = some_pictures(benchmark.pictures_dir, benchmark.pictures if benchmark.h2load is None else 8)
         engine = processes.worker("engine", sys.executable, PEERS / "serving_engine.py", benchmark.settings(),
                                   *pictures)
         engine.answer()
@@ -142,7 +155,7 @@ def start_servers(benchmark: Benchmark, processes: Processes, pictures: list[Pat
     command = [voc_serve(), "--model-dir", benchmark.model_dir, "--host", "127.0.0.1", "--port", port,
                "--http-port", -1, "--precision", benchmark.precision, "--threads", benchmark.threads,
                "--max-batch-size", benchmark.max_batch_size, "--queue-size", benchmark.queue_size]
-    contestants = [contestant(processes, "voc-serve", "grpc", command, port, pictures)]
+    contestants = [contestant(benchmark, processes, "voc-serve", "grpc", command, port, pictures)]
     for name, python, packages in (("ray", benchmark.ray, "'ray[serve-grpc]'"),
                                    ("litserve", benchmark.litserve, "litserve python-multipart"),
                                    ("bentoml", benchmark.bentoml, "bentoml")):
@@ -152,7 +165,7 @@ def start_servers(benchmark: Benchmark, processes: Processes, pictures: list[Pat
             continue
         port = free_port()
         contestants.append(contestant(
-            processes, f"{name} {version(python, name)}", "grpc" if name == "ray" else name,
+            benchmark, processes, f"{name} {version(python, name)}", "grpc" if name == "ray" else name,
             [python.absolute(), PEERS / f"serving_{name}.py", benchmark.settings(port)], port, pictures,
             batch_seconds if name == "ray" else None))
         ours, theirs = contestants[0].first_answer, contestants[-1].first_answer
@@ -161,14 +174,15 @@ def start_servers(benchmark: Benchmark, processes: Processes, pictures: list[Pat
     return contestants
 
 
-def contestant(processes: Processes, name: str, protocol: str, command: list[Any], port: int,
+def contestant(benchmark: Benchmark, processes: Processes, name: str, protocol: str, command: list[Any], port: int,
                pictures: list[Path], patience: float | None = None) -> Contestant:
     """A server that answers."""
     server = processes.server(name, *command)
     worker = callers(processes, server, protocol, port, pictures)
     answer = wait_until_ready(server, worker)
     print(f"{name} is ready", flush=True)
-    return Contestant(name, server, worker, answer, patience)
+    h2load = None if benchmark.h2load is None else H2Load(benchmark.h2load, protocol, port, pictures, processes.folder)
+    return Contestant(name, server, worker, answer, patience, h2load)
 
 
 def version(python: Path, package: str) -> str:
@@ -220,21 +234,24 @@ def server_turn(benchmark: Benchmark, contestant: Contestant) -> ServerTurn:
     """All callers at once, then one alone."""
     calls = contestant.closed_loop(benchmark.callers, benchmark.seconds)
     since, until = calls[0].begin + SETTLE * benchmark.seconds, calls[0].begin + benchmark.seconds
-    counted = begun(calls, since, until)
+    counted, callers_share = begun(calls, since, until), contestant.h2load.share if contestant.h2load else None
     lone = contestant.closed_loop(1, benchmark.seconds / 2)
     contestant.server.check()
     return ServerTurn(throughput(ended(calls, since, until)), percentile(counted, 0.5), percentile(counted, 0.99),
-                      1 - share(calls, "OK"), percentile(lone, 0.5))
+                      1 - share(calls, "OK"), percentile(lone, 0.5), callers_share)
 
 
 def saturation_turn(benchmark: Benchmark, contestant: Contestant, speed: float) -> SaturationTurn:
     """Twice as many calls as can be answered, whether or not earlier ones were."""
     fill = FILL * benchmark.queue_size / speed
-    answer = contestant.callers.ask("open", callers=benchmark.callers, rate=2 * speed,
-                                    seconds=fill + benchmark.seconds)
-    calls = calls_of(answer)
+    if contestant.h2load is not None:
+        calls, lag = contestant.h2load.open(benchmark.callers, 2 * speed, fill + benchmark.seconds), 0.0
+    else:
+        answer = contestant.callers.ask("open", callers=benchmark.callers, rate=2 * speed,
+                                        seconds=fill + benchmark.seconds)
+        calls, lag = calls_of(answer), answer["lag"]
     counted = begun(calls, calls[0].begin + fill)
-    return SaturationTurn(len(counted) / benchmark.seconds, answer["lag"], share(counted, "OK"),
+    return SaturationTurn(len(counted) / benchmark.seconds, lag, share(counted, "OK"),
                           share(counted, "RESOURCE_EXHAUSTED"), statuses(calls), percentile(counted, 0.5),
                           percentile(counted, 0.99), 2 * benchmark.queue_size / speed)
 

@@ -39,6 +39,19 @@ CLASSIFY = "/voc_cls.v1.Classifier/Classify"
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0), ("grpc.max_send_message_length", -1))
 
 
+def grpc_request(picture: bytes) -> bytes:
+    """The body of a Classify call: the message with its length before it."""
+    message = classifier_pb2.ClassifyRequest(pictures=[classifier_pb2.Picture(content=picture)]).SerializeToString()
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def form(server: str, picture: bytes) -> bytes:
+    """The body with which a peer over HTTP takes a picture."""
+    head = (f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{FORMS[server][1]}"; filename="picture.jpg"\r\n'
+            "Content-Type: image/jpeg\r\n\r\n").encode()
+    return head + picture + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
 class Caller(Protocol):
     """One connection."""
 
@@ -53,8 +66,7 @@ class GrpcCaller:
     """Calls voc_cls.v1.Classifier/Classify; the requests are serialised beforehand."""
 
     def __init__(self, port: int, pictures: Sequence[bytes]) -> None:
-        self._requests = [classifier_pb2.ClassifyRequest(
-            pictures=[classifier_pb2.Picture(content=picture)]).SerializeToString() for picture in pictures]
+        self._requests = [grpc_request(picture)[5:] for picture in pictures]
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
         self._classify = self._channel.unary_unary(
             CLASSIFY, response_deserializer=classifier_pb2.ClassifyResponse.FromString)
@@ -82,11 +94,8 @@ class HttpCaller:
     """Posts the picture as a file of a form; the bodies are put together beforehand."""
 
     def __init__(self, server: str, port: int, pictures: Sequence[bytes]) -> None:
-        path, field = FORMS[server]
-        head = (f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="picture.jpg"\r\n'
-                "Content-Type: image/jpeg\r\n\r\n").encode()
-        self._bodies = [head + picture + f"\r\n--{BOUNDARY}--\r\n".encode() for picture in pictures]
-        self._url = f"http://127.0.0.1:{port}{path}"
+        self._bodies = [form(server, picture) for picture in pictures]
+        self._url = f"http://127.0.0.1:{port}{FORMS[server][0]}"
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(TIMEOUT), connector=aiohttp.TCPConnector(limit=0),
             headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})

@@ -55,6 +55,11 @@ class Processes:
             time.sleep(0.05)
         self._folder.cleanup()
 
+    @property
+    def folder(self) -> Path:
+        """For files that are gone with the processes."""
+        return Path(self._folder.name)
+
     def server(self, name: str, *command: object) -> Server:
         """A process that listens on a port; what it prints is kept for when it fails."""
         log = Path(self._folder.name) / f"{name}.log"

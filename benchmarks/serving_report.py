@@ -37,6 +37,8 @@ class ServerTurn:
     """Share of the calls without an answer."""
     lone: float
     """Median latency of the lone caller."""
+    callers_share: float | None = None
+    """Of the machine's processor time, taken by all callers; None: not measured."""
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,19 @@ LABELS = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",
 
 
 class TinyModel(tf.Module):  # type: ignore[misc]
-    """`seconds` is how long each run of the network takes at least, whatever the batch size."""
+    """`seconds` is how long each run of the network takes at least, whatever the batch size. `pooled`: the layer is on
+    the mean colour.
+    """
 
-    def __init__(self, seed: int, seconds: float, size: int, assets: list[Path], activation: str = "sigmoid") -> None:
+    def __init__(self, seed: int, seconds: float, size: int, assets: list[Path], activation: str = "sigmoid",
+                 pooled: bool = False) -> None:
         super().__init__()
         self.activation = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}[activation]
         self.size = size
         generator = np.random.default_rng(seed)
-        self.kernel = tf.Variable(generator.normal(0, 0.003, (size * size * 3, len(LABELS))), dtype=tf.float32)
+        self.pooled = pooled
+        self.kernel = tf.Variable(generator.normal(0, 0.003, (3 if pooled else size * size * 3, len(LABELS))),
+                                  dtype=tf.float32)
         self.bias = tf.Variable(generator.normal(0, 1, len(LABELS)), dtype=tf.float32)
         self.labels = tf.constant(LABELS)
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
@@ -39,7 +44,8 @@ class TinyModel(tf.Module):  # type: ignore[misc]
             end = tf.timestamp() + self.seconds
             with tf.control_dependencies(tf.while_loop(lambda _: tf.timestamp() < end, lambda n: (n + 1,), (0,))):
                 inputs = tf.identity(inputs)
-        return tf.reshape(inputs, [-1, self.size * self.size * 3]) @ self.kernel + self.bias
+        features = tf.reduce_mean(inputs, [1, 2]) if self.pooled else inputs
+        return tf.reshape(features, [-1, self.kernel.shape[0]]) @ self.kernel + self.bias
 
     def prepared(self, images: tf.Tensor) -> tf.Tensor:
         return tf.image.resize(tf.cast(images, tf.float32), [self.size, self.size]) - tf.constant(MEAN)
@@ -91,13 +97,14 @@ SIGNATURES = ("serving_default", "predict_images", "predict_tensors", "preproces
 
 
 def export_tiny_model(version_folder: Path, *, seed: int = 0, seconds: float = 0, size: int = SIZE,
-                      without: str | None = None, activation: str = "sigmoid", old: bool = False) -> Path:
+                      without: str | None = None, activation: str = "sigmoid", old: bool = False,
+                      pooled: bool = False) -> Path:
     """Writes a version as voc-export does, or as it did up to 0.4 (`old`); `without` leaves a signature out."""
     with tempfile.TemporaryDirectory() as folder:
         assets = [Path(folder) / "labels.txt", Path(folder) / "voc_cls.json"]
         assets[0].write_text("".join(f"{label}\n" for label in LABELS))
         assets[1].write_text(json.dumps(metadata(size, activation)))
-        model = TinyModel(seed, seconds, size, assets, activation)
+        model = TinyModel(seed, seconds, size, assets, activation, pooled)
         signatures = {name: function for name, function in model.functions().items() if name != without}
         if old:
             signatures["classify"] = model.old_classify
