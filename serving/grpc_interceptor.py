@@ -33,28 +33,34 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     def __init__(self, middleware: RequestMiddleware, stream_idle_seconds: float) -> None:
         self._middleware, self._arrivals = middleware, middleware.arrivals
         self._stream_idle_seconds = stream_idle_seconds
+        self._handlers: dict[str, Any] = {}
+        """By method."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        handler = await continuation(details)
-        if handler is None:
-            return None
+        if details.method not in self._handlers:
+            if (handler := await continuation(details)) is None:
+                return None
+            self._handlers[details.method] = self._wrapped(handler, details.method)
+        return self._handlers[details.method]
+
+    def _wrapped(self, handler: Any, method: str) -> Any:
         decode = handler.request_deserializer
         if handler.unary_unary is not None:
             # as if the request were a stream of one message: so the call is admitted, or not, before that is read
             async def unary(requests: AsyncIterator[bytes], context: Any) -> Any:
-                async with self._around(details.method, context) as call:
+                async with self._around(method, context) as call:
                     return await handler.unary_unary(await self._only(requests, decode, context, call), context)
 
             return grpc.stream_unary_rpc_method_handler(unary, None, handler.response_serializer)
 
         async def watch_health(requests: AsyncIterator[bytes], context: Any) -> None:
-            async with self._around(details.method, context) as call:
+            async with self._around(method, context) as call:
                 request = await self._only(requests, decode, context, call)
                 async with self._arrivals.wait(host_of(context.peer()), seconds=None, in_flight=False, is_stream=True):
                     await handler.unary_stream(request, context)
 
         async def stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-            async with self._around(details.method, context, is_stream=True) as call:
+            async with self._around(method, context, is_stream=True) as call:
                 open_stream = OpenStream(self._middleware, call, context.peer(), self._stream_idle_seconds)
                 async for response in handler.stream_stream(open_stream.messages(requests, decode), context):
                     yield response

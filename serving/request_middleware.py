@@ -18,7 +18,7 @@ from serving.arrivals import Arrivals
 from serving.errors import Internal, ResourceExhausted, StatusError, Unavailable
 from serving.request_context import FAILED, REQUEST_ID, Headers, RequestContext, Stage, StageTimes, current_request
 from serving.security.auth import Authenticator, group_of, identity
-from serving.security.limits import ClientLimits
+from serving.security.limits import Capacity, ClientLimits
 from serving.security.sanitize import printable
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Entrypoint, Metrics
@@ -57,13 +57,17 @@ class RequestMiddleware:
     """Wraps the requests of both ports."""
 
     def __init__(self, authenticator: Authenticator, limits: ClientLimits, arrivals: Arrivals,
-                 metrics: Metrics, logs: Logs, tracer: Tracer | None, max_calls: int) -> None:
-        """`max_calls`: requests being worked on at a time; grpc.aio's own limit can be exceeded (grpc#41531)."""
+                 metrics: Metrics, logs: Logs, tracer: Tracer | None, max_calls: int,
+                 capacity: Capacity | None = None) -> None:
+        """`max_calls`: requests being worked on at a time; grpc.aio's own limit can be exceeded (grpc#41531).
+
+        `capacity`: when it has no place, calls for predictions are refused before their message is read.
+        """
         self.authenticator, self.limits, self.arrivals = authenticator, limits, arrivals
         self.in_flight = self.answered = self.failed = 0
         """`failed`: refused, cancelled, or ended by an internal error."""
         self._metrics, self._logs, self._tracer = metrics, logs, tracer
-        self._max_calls = max_calls
+        self._max_calls, self._capacity = max_calls, capacity
         self.closed = False
         """Set when the server stops: new requests are refused, and those in flight continue."""
 
@@ -98,6 +102,8 @@ class RequestMiddleware:
                     yield request
                 else:
                     self._admit()
+                    if self._capacity is not None and not is_stream and group_of(incoming.method) == "predict":
+                        self._capacity.check_room()
                     with self.limits.admitted(request.client, is_stream):
                         yield request
             except StatusError as error:
@@ -120,8 +126,9 @@ class RequestMiddleware:
                     self._count(request, incoming.entrypoint, status, end - begin, times)
                 if self._tracer is not None:
                     self._tracer.record(request, incoming.headers, status, begin, end, times)
-                self._logs.access(request, status, end - begin, times.until(end, status is not grpc.StatusCode.OK),
-                                  times.images, is_poll)
+                if self._logs.is_logged(request, status):
+                    self._logs.access(request, status, end - begin, times.until(end, status is not grpc.StatusCode.OK),
+                                      times.images, is_poll)
                 request.ended = True
 
     def _count(self, request: RequestContext, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,

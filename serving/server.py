@@ -99,7 +99,7 @@ class Server:
         arrivals = Arrivals(config.receive_bytes)
         authenticator = Authenticator(security.keys_file, allow_reload=security.allow_reload)
         self._middleware = RequestMiddleware(authenticator, limits, arrivals, self._metrics, logs, tracer,
-                                             config.ports.max_calls)
+                                             config.ports.max_calls, self._capacity)
         self._certificates = (Certificates(security.tls_cert, security.tls_key, security.client_ca)
                               if security.tls_cert is not None and security.tls_key is not None else None)
         self._grpc, self._grpc_address = open_grpc(

@@ -177,10 +177,10 @@ def decode(work: ImageWork) -> Pixels:
     return upright(pixels, header.orientation) if header.format == "PNG" else pixels
 
 
-def prepare(image: Pixels, wanted: InputFormat) -> Inputs:
-    """uint8 [H, W, 3] RGB → float32 [size, size, 3], resized and normalised."""
+def prepare(image: Pixels, wanted: InputFormat, out: Inputs | None = None) -> Inputs:
+    """uint8 [H, W, 3] RGB → float32 [size, size, 3], resized and normalised; `out`: where to write that."""
     height, width, _ = image.shape
-    inputs = _resize(image, wanted.size)
+    inputs = _resize(image, wanted.size, out)
     if wanted.resize == "bilinear-constant":
         inputs *= _inside(height, wanted.size)[:, None, None]
         inputs *= _inside(width, wanted.size)[:, None]
@@ -191,13 +191,13 @@ def prepare(image: Pixels, wanted: InputFormat) -> Inputs:
     return inputs
 
 
-def _resize(image: Pixels, size: int) -> Inputs:
+def _resize(image: Pixels, size: int, out: Inputs | None) -> Inputs:
     import cv2
 
     height, width, _ = image.shape
     if max(height, width) <= LARGEST_OPENCV:
         fy, fx = (1 / float(np.float32(length / size)) for length in (height, width))  # TensorFlow's are float32
-        resized: Inputs = cv2.resize(image.astype(np.float32), None, fx=fx, fy=fy, interpolation=cv2.INTER_LINEAR)
+        resized: Inputs = cv2.resize(image.astype(np.float32), None, out, fx, fy, cv2.INTER_LINEAR)
         return resized
     (top, bottom, down), (left, right, across) = _neighbours(height, size), _neighbours(width, size)
 
@@ -206,7 +206,7 @@ def _resize(image: Pixels, size: int) -> Inputs:
         return near + (far - near) * across[:, None]
 
     upper = along(top)
-    return upper + (along(bottom) - upper) * down[:, None, None]
+    return np.add(upper, (along(bottom) - upper) * down[:, None, None], out=out)
 
 
 def _neighbours(length: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Inputs]:

@@ -18,15 +18,17 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.config.config import ServeConfig
-from serving.decoding.worker import DONE, JOB, MESSAGE_BYTES, MUCH, RESULT_BYTES, DecodeJob
+from serving.decoding.worker import DONE, JOB, MEMORY_BYTES, MESSAGE_BYTES, MUCH, SLOT_BYTES, SLOTS, DecodeJob
 from serving.engine.batcher import FairQueue
 from serving.engine.process import Inputs
 from serving.errors import DeadlineExceeded, ServeError
@@ -70,7 +72,8 @@ class DecoderPool:
         self._memory = MEMORY_BESIDE + MEMORY_PER_PIXEL * self._max_pixels + 4 * config.max_message_bytes
         self._start_template()
         self._lanes: list[FairQueue[_Image]] = [FairQueue() for _ in LANES]
-        self._arrived = asyncio.Event()
+        self._idle: dict[asyncio.Future[None], Sequence[int]] = {}
+        """Set when there is an image in one of these lanes; the worker that became idle last comes last."""
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
         self._tasks = [loop.create_task(self._serve(range(min(number, len(LANES)))))
@@ -94,11 +97,11 @@ class DecoderPool:
                 self._add(_Image(image, (), wanted, request, result), int(len(image) > LITTLE_BYTES))
         try:
             async with asyncio.timeout_at(request.deadline):
-                return list(await asyncio.gather(*results))
+                return [await result for result in results]
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the picture was decoded") from None
         finally:
-            if dropped := sum(result.cancelled() for result in results):
+            if dropped := sum(result.cancel() or result.cancelled() for result in results):
                 late = request.deadline is not None and loop.time() >= request.deadline  # gRPC may cancel then, too
                 self._metrics.dropped(request.model, "expired" if late else "cancelled", dropped)
 
@@ -124,7 +127,11 @@ class DecoderPool:
 
     def _add(self, image: _Image, lane: int) -> None:
         self._lanes[lane].add(image.request.client, image.request.id, image)
-        self._arrived.set()
+        for idle, lanes in reversed(self._idle.items()):  # the one that worked last is the least asleep
+            if lane in lanes:
+                del self._idle[idle]
+                idle.set_result(None)
+                return
 
     def _start_template(self) -> None:
         """Starts the process that forks the workers."""
@@ -133,7 +140,7 @@ class DecoderPool:
             self._template = subprocess.Popen(
                 [sys.executable, "-m", "serving.decoding.worker", str(theirs.fileno()), str(self._memory)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
-                start_new_session=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
+                process_group=0, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
 
     async def _start_worker(self) -> _Worker:
         """Raises OSError or EOFError, and ends the template, where that does not fork one."""
@@ -141,7 +148,7 @@ class DecoderPool:
             self._control.close()
             self._start_template()
         memory = os.memfd_create("voc-serve-decoded")
-        os.truncate(memory, RESULT_BYTES)
+        os.truncate(memory, MEMORY_BYTES)
         ours, theirs = socket.socketpair()
         worker = _Worker(ours, memory)
         try:
@@ -176,8 +183,12 @@ class DecoderPool:
                     lane = next((lane for lane in lanes if self._lanes[lane]), None)
                     lanes = (*lanes[1:], lanes[0])
                     if lane is None:
-                        self._arrived.clear()
-                        await self._arrived.wait()
+                        idle = asyncio.get_running_loop().create_future()
+                        self._idle[idle] = lanes
+                        try:
+                            await idle
+                        finally:
+                            self._idle.pop(idle, None)
                     elif not (image := self._lanes[lane].take()).result.done():
                         await self._decode(worker, image, lane)
             finally:
@@ -219,7 +230,12 @@ class _Worker:
     def __init__(self, connection: socket.socket, memory: int) -> None:
         connection.setblocking(False)
         self._connection = connection
-        self._result = np.frombuffer(mmap.mmap(memory, RESULT_BYTES, access=mmap.ACCESS_READ), np.float32)
+        self._memory = mmap.mmap(memory, 0, access=mmap.ACCESS_READ)
+        self._free = list(range(0, SLOTS * SLOT_BYTES, SLOT_BYTES))
+        """Where the slots begin whose result nobody has any more."""
+        self._used: dict[int, weakref.ref[Inputs]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._answer: asyncio.Future[bytes] | None = None
         self._process: int | None = None
         self._killed = False
         self._poll = select.poll()
@@ -231,18 +247,24 @@ class _Worker:
         return self._killed or bool(self._poll.poll(0))
 
     async def start(self) -> None:
-        pid = int(await self._receive())
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._connection, self._receive)
+        pid = int(await self._ask())
         self._process = os.pidfd_open(pid)  # which means this process even when its number means another
 
     async def run(self, job: DecodeJob, content: bytes | memoryview) -> Inputs | ImageError | None:
         """Does one job; None if it is more work than the job allows."""
-        loop, packed = asyncio.get_running_loop(), pickle.dumps(job)
-        await loop.sock_sendall(self._connection, JOB.pack(len(packed), len(content)) + packed)
-        await loop.sock_sendall(self._connection, content)
-        answer = await self._receive()
+        packed, fits = _packed(job), 4 * job.wanted.size**2 * 3 <= SLOT_BYTES
+        begin = self._free.pop() if fits and self._free else SLOTS * SLOT_BYTES
+        answer = await self._ask(JOB.pack(begin, len(packed), len(content)) + packed, content)
         if answer == DONE:
-            size = job.wanted.size
-            return self._result[:size * size * 3].reshape(size, size, 3).copy()
+            result = job.result(self._memory, begin)
+            if begin == SLOTS * SLOT_BYTES:
+                return result.copy()
+            self._used[begin] = weakref.ref(result, lambda _: self._free.append(begin))
+            return result
+        if begin < SLOTS * SLOT_BYTES:
+            self._free.append(begin)
         return None if answer == MUCH else ImageError(answer.decode(errors="replace"))
 
     def kill(self) -> None:
@@ -254,12 +276,39 @@ class _Worker:
 
     def close(self) -> None:
         self.kill()
+        if self._loop is not None:
+            self._loop.remove_reader(self._connection)
         self._connection.close()
         if self._process is not None:
             os.close(self._process)
 
-    async def _receive(self) -> bytes:
+    async def _ask(self, head: bytes = b"", content: bytes | memoryview = b"") -> bytes:
         """The worker's next message: it is shorter than what a socket hands over in one piece."""
-        if message := await asyncio.get_running_loop().sock_recv(self._connection, MESSAGE_BYTES):
-            return message
-        raise EOFError
+        assert self._loop is not None
+        self._answer = self._loop.create_future()
+        try:
+            if head:
+                sent = self._connection.sendmsg([head, content])  # there is room: the job before has been read
+                if sent < len(head) + len(content):
+                    await self._loop.sock_sendall(self._connection, memoryview(content)[sent - len(head):])
+            if message := await self._answer:
+                return message
+            raise EOFError
+        finally:
+            self._answer = None
+
+    def _receive(self) -> None:
+        message = b""
+        with contextlib.suppress(OSError):
+            message = self._connection.recv(MESSAGE_BYTES)
+        if self._answer is None or self._answer.done():
+            self.kill()  # it has ended, or speaks unasked
+        else:
+            self._answer.set_result(message)
+        if not message and self._loop is not None:
+            self._loop.remove_reader(self._connection)
+
+
+@lru_cache
+def _packed(job: DecodeJob) -> bytes:
+    return pickle.dumps(job)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import mmap
 import os
 import pickle
@@ -17,6 +18,7 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +28,21 @@ from voc_cls.image_header import ImageError, image_header, image_work
 from voc_cls.model_metadata import LARGEST_SIZE
 
 RESULT_BYTES = 4 * 3 * LARGEST_SIZE**2
-"""Size of the memory in which a worker leaves its result; only what is written takes any."""
-JOB = struct.Struct("<IQ")
-"""Bytes of the pickled DecodeJob and of the image after it."""
+"""The largest result."""
+SLOTS, SLOT_BYTES = 16, 1 << 21
+"""Places for results that the server need not copy, as those of networks of up to 418 × 418 pixels."""
+MEMORY_BYTES = SLOTS * SLOT_BYTES + RESULT_BYTES
+"""Size of the memory in which a worker leaves its results, larger ones behind the slots; only what is written takes
+any."""
+JOB = struct.Struct("<QIQ")
+"""Where in that memory the result is to begin, and bytes of the pickled DecodeJob and of the image after it."""
 DONE, MUCH = b"done", b"much"
 """What a worker answers, in one message: the pixels are there; the image is more work than the job allows. Else a
 sentence says why the image cannot be decoded. A worker's first message is its process id."""
 MESSAGE_BYTES = 1000
+NICE = 5
+"""A decoder gets a third of the processor time that the server gets where both want it: under overload most calls are
+to be refused, and at once."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -47,6 +57,11 @@ class DecodeJob:
     shape: tuple[int, ...]
     """Of pixels that are decoded already; empty for an image file."""
 
+    def result(self, memory: mmap.mmap, begin: int) -> Inputs:
+        """The part of a memory that begins there, as what the network takes."""
+        shape = (self.wanted.size, self.wanted.size, 3)
+        return np.frombuffer(memory, np.float32, math.prod(shape), begin).reshape(shape)
+
 
 def main(control: socket.socket, memory: int) -> None:
     """The template: forks a worker for each (socket, shared memory) that it is sent, until the server has gone.
@@ -59,6 +74,7 @@ def main(control: socket.socket, memory: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides when to stop
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    os.nice(NICE)
     cv2.setNumThreads(1)
     cv2.ipp.setUseIPP(False)  # it computes places by scales of its own
     PIL.Image.init()
@@ -84,15 +100,15 @@ def _work(connection: socket.socket, descriptor: int, memory: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libjpeg writes there what it thinks of an image
     limit = memory + 1024 * int(Path("/proc/self/status").read_text().partition("VmSize:")[2].split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    result = np.frombuffer(mmap.mmap(descriptor, RESULT_BYTES), np.float32)
+    shared = mmap.mmap(descriptor, 0)
+    unpickled = lru_cache(pickle.loads)
     connection.sendall(str(os.getpid()).encode())
     while head := connection.recv(JOB.size, socket.MSG_WAITALL):
-        job, content = (connection.recv(size, socket.MSG_WAITALL) for size in JOB.unpack(head))
+        begin, *sizes = JOB.unpack(head)
+        packed, content = (connection.recv(size, socket.MSG_WAITALL) for size in sizes)
         try:
-            inputs = _inputs(pickle.loads(job), content)
-            if inputs is not None:
-                result[:inputs.size] = inputs.ravel()
-            answer = MUCH if inputs is None else DONE
+            job: DecodeJob = unpickled(packed)
+            answer = DONE if _decode(job, content, job.result(shared, begin)) else MUCH
         except ImageError as error:
             answer = str(error).encode(errors="replace")
         except MemoryError:
@@ -102,15 +118,19 @@ def _work(connection: socket.socket, descriptor: int, memory: int) -> None:
         connection.sendall(answer[:MESSAGE_BYTES])
 
 
-def _inputs(job: DecodeJob, content: bytes) -> Inputs | None:
-    """What the network takes; None if that is more work than the job allows."""
+def _decode(job: DecodeJob, content: bytes, result: Inputs) -> bool:
+    """Writes what the network takes; False if that is more work than the job allows."""
     if job.shape:
-        return prepare(np.frombuffer(content, np.uint8).reshape(job.shape), job.wanted)
+        prepare(np.frombuffer(content, np.uint8).reshape(job.shape), job.wanted, result)
+        return True
     header = image_header(content)
     if job.max_passes < header.width * header.height:
-        return None  # before the structure is looked at, which takes time too
+        return False  # before the structure is looked at, which takes time too
     work = image_work(content, job.max_pixels)
-    return None if job.max_passes < work.passes else prepare(decode(work), job.wanted)
+    if job.max_passes < work.passes:
+        return False
+    prepare(decode(work), job.wanted, result)
+    return True
 
 
 if __name__ == "__main__":

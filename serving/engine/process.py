@@ -169,12 +169,13 @@ class EngineProcess:
         Of an engine that computes, its processor time counts, divided by its threads: on a busy machine it gets less.
         Of a time in which this process stood still, as the engine then did, at most two looks count.
         """
-        silent, tick = 0.0, min(LOOK_SECONDS, limit / 4)
-        computed, looked = self._processor_seconds(), time.monotonic()
+        silent, tick, computed, looked = 0.0, min(LOOK_SECONDS, limit / 4), 0.0, 0.0
         try:
             while not self._connection.poll(tick):
                 before, since = computed, looked
                 computed, looked = self._processor_seconds(), time.monotonic()
+                if not since:
+                    continue  # the first look: most answers come before it
                 passed = min(looked - since, 2 * tick)
                 share = (computed - before) / passed
                 silent += passed if share < IDLE else passed * min(1, share / self.request.threads)

@@ -119,10 +119,10 @@ def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, .
                     thresholds: npt.NDArray[np.float32] | float, top_k: int) -> classifier_pb2.Classification:
     """The most probable labels first, equally probable ones in the order of the labels; `top_k` 0: all."""
     passing = probabilities >= np.float32(thresholds)
-    order = np.argsort(-probabilities, kind="stable")
+    order, values = np.argsort(-probabilities, kind="stable"), probabilities.tolist()
     return classifier_pb2.Classification(labels=[
-        classifier_pb2.ScoredLabel(label=labels[column], probability=probabilities[column])
-        for column in order[passing[order]][:top_k or None]])
+        classifier_pb2.ScoredLabel(label=labels[column], probability=values[column])
+        for column in order[passing[order]][:top_k or None].tolist()])
 
 
 class ClassifyStream:

@@ -79,19 +79,32 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             await changed.wait()
 
 
+class _GenericHandlers:
+    """What generated code sees of a server, so that it does not register methods.
+
+    For each call grpc.aio looks through all that it waits for, which is a call of each registered method.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Leaves it at the generic ones."""
+
+
 def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeConfig,
                  stop_event: StopEvent) -> HealthService:
     """Adds all services to `server`; returns the one of health."""
-    health = HealthService(models, stop_event)
+    health, generic = HealthService(models, stop_event), _GenericHandlers(server)
     models.on_change(health.refresh)
     classifier_pb2_grpc.add_ClassifierServicer_to_server(  # type: ignore[no-untyped-call]
-        ClassifierService(models, stop_event, config), server)
+        ClassifierService(models, stop_event, config), generic)
     server.add_generic_rpc_handlers([
         service_handler("tensorflow.serving.PredictionService", PredictionService(models, config.max_message_bytes)),
         service_handler("tensorflow.serving.ModelService", ModelService(models))])
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)  # its calls never wait behind others
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        InferenceService(models), server)
+        InferenceService(models), generic)
     if config.security.has_reflection:  # by which grpcurl and similar tools list the services; a stop ends its streams
         servicer = reflection.ReflectionServicer(ALL, _described_files())
         methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(

@@ -41,6 +41,12 @@ class Capacity:
             raise InvalidArgument(f"one call may bring up to {self.number} pictures (`queue_size`), this one has "
                                   f"{images}: send them in several calls")
 
+    def check_room(self, images: int = 1) -> None:
+        """ResourceExhausted if there are not as many places now."""
+        if self.taken + images > self.number:
+            raise ResourceExhausted(f"{self.taken} pictures are waiting and `queue_size` is {self.number}, so there is "
+                                    f"no place for {images} more: try again in a moment", self.retry_after())
+
     @contextlib.contextmanager
     def reserve(self, images: int) -> Iterator[None]:
         """Holds places for `images`.
@@ -48,9 +54,7 @@ class Capacity:
         Raises InvalidArgument if there can never be as many, ResourceExhausted if there are not as many now.
         """
         self.check(images)
-        if self.taken + images > self.number:
-            raise ResourceExhausted(f"{self.taken} pictures are waiting and `queue_size` is {self.number}, so there is "
-                                    f"no place for {images} more: try again in a moment", self.retry_after())
+        self.check_room(images)
         if not self.taken:
             self._last_release = time.monotonic()  # what passed before was idle time
         self.taken += images

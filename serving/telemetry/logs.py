@@ -43,6 +43,10 @@ class Logs:
         """Writes a line to stdout, if it can be written."""
         self._out.handle(logging.LogRecord("serving.server", logging.INFO, __file__, 0, line, None, None))
 
+    def is_logged(self, call: RequestContext, status: grpc.StatusCode) -> bool:
+        """Whether `access` logs how a call ended."""
+        return status in BROKEN or zlib.crc32(call.id.encode(errors="backslashreplace")) < self._share * 2**32
+
     def access(self, call: RequestContext, status: grpc.StatusCode, seconds: float,
                stages: Mapping[str, float], pictures: int = 0, is_poll: bool = False) -> None:
         """Logs how a call ended, if it is in the share to be logged or the server failed.
@@ -50,13 +54,12 @@ class Logs:
         `stages` are parts of `seconds`. Which calls are logged depends on their ids alone, so a call that comes through
         several servers is in the logs of all or of none. `is_poll`: logged at level debug.
         """
-        broken = status in BROKEN
-        if not broken and zlib.crc32(call.id.encode(errors="backslashreplace")) >= self._share * 2**32:
+        if not self.is_logged(call, status):
             return
         times = "".join(f", {name} {spent * 1000:.1f}" for name, spent in stages.items())
         fields = {"status": status.name, "seconds": round(seconds, 6), **({"pictures": pictures} if pictures else {}),
                   **{f"{name}_seconds": round(spent, 6) for name, spent in stages.items()}}
-        level = logging.ERROR if broken else logging.DEBUG if is_poll else logging.INFO
+        level = logging.ERROR if status in BROKEN else logging.DEBUG if is_poll else logging.INFO
         access_log.log(level, "%s after %.1f ms%s", status.name, seconds * 1000, times,
                        extra={"call": call, **fields})
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Literal, get_args
 
 import grpc
@@ -61,6 +62,8 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # time stamps: half of the page, of no use
         self._registry = registry = CollectorRegistry()
         self._models: frozenset[str] = frozenset()
+        self._labelled = cache(lambda metric, *labels: metric.labels(*labels))
+        """Of metrics whose series stay: looking for one costs as much as counting."""
         ProcessCollector(registry=registry)
         Info("voc_serve_build", "What runs here.", registry=registry).info(
             {"version": __version__, "python": platform.python_version()})
@@ -139,24 +142,24 @@ class Metrics:
         if method.startswith(UNCOUNTED):
             return
         model = self._known(model)
-        self._requests.labels(model, status.name).inc()
+        self._labelled(self._requests, model, status.name).inc()
         if status is grpc.StatusCode.OK:
             api = api_of(method)
-            self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
+            self._labelled(self._request_latency, model, api, entrypoint).observe(seconds * 1e6)
             if runtime_seconds is not None:
-                self._runtime_latency.labels(model, api, RUNTIME).observe(runtime_seconds * 1e6)
+                self._labelled(self._runtime_latency, model, api, RUNTIME).observe(runtime_seconds * 1e6)
 
     def in_flight(self, entrypoint: Entrypoint) -> AbstractContextManager[object]:
-        return self._calls_in_flight.labels(entrypoint).track_inprogress()
+        return self._labelled(self._calls_in_flight, entrypoint).track_inprogress()
 
     def stage(self, model: str, stage: Stage, seconds: float) -> None:
         model = self._known(model)
-        self._stages[stage].labels(model).observe(seconds)
+        self._labelled(self._stages[stage], model).observe(seconds)
         if stage == "queue":
-            self._queuing_latency.labels(model).observe(seconds * 1e6)
+            self._labelled(self._queuing_latency, model).observe(seconds * 1e6)
 
     def answered(self, model: str, pictures: int) -> None:
-        self._answered.labels(self._known(model)).inc(pictures)
+        self._labelled(self._answered, self._known(model)).inc(pictures)
 
     def batch(self, model: str, version: int, pictures: int, seconds: float) -> None:
         labels = (self._known(model), str(version))
@@ -169,7 +172,7 @@ class Metrics:
 
     def shed(self, model: str, reason: ShedReason) -> None:
         """A call was refused to protect the server; `model` is "" if it is not known yet."""
-        self._shed.labels(self._known(model), reason).inc()
+        self._labelled(self._shed, self._known(model), reason).inc()
 
     def load(self, model: str, outcome: Outcome, seconds: float) -> None:
         self._loads.labels(self._known(model), outcome).observe(seconds)
