@@ -120,9 +120,10 @@ def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, .
     """The most probable labels first, equally probable ones in the order of the labels; `top_k` 0: all."""
     passing = probabilities >= np.float32(thresholds)
     order, values = np.argsort(-probabilities, kind="stable"), probabilities.tolist()
-    return classifier_pb2.Classification(labels=[
-        classifier_pb2.ScoredLabel(label=labels[column], probability=values[column])
-        for column in order[passing[order]][:top_k or None].tolist()])
+    classification = classifier_pb2.Classification()
+    for column in order[passing[order]][:top_k or None].tolist():
+        classification.labels.add(label=labels[column], probability=values[column])
+    return classification
 
 
 class ClassifyStream:

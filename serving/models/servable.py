@@ -61,7 +61,7 @@ class Servable:
     async def classify_each(self, images: Sequence[bytes], request: RequestContext) -> list[Scores | ImageError]:
         """Bytes of image files → for each its scores, one row, or why it is not a valid image."""
         with self.capacity.reserve(len(images)):
-            decoded = await self.decoders.decode(images, self.input_format, request)
+            decoded = await self._decoded(images, request)
             valid = [result for result in decoded if not isinstance(result, ImageError)]
             scores = iter(await self.batcher.predict(valid, request) if valid else ())
             return [result if isinstance(result, ImageError) else next(scores) for result in decoded]
@@ -73,11 +73,16 @@ class Servable:
         InvalidArgument names an invalid image as `field`[index].
         """
         inputs = []
-        for index, result in enumerate(await self.decoders.decode(images, self.input_format, request)):
+        for index, result in enumerate(await self._decoded(images, request)):
             if isinstance(result, ImageError):
                 raise InvalidArgument(f"{field}[{index}] is {result}")
             inputs.append(result)
         return inputs
+
+    async def _decoded(self, images: Sequence[bytes | npt.NDArray[np.uint8]],
+                       request: RequestContext) -> list[Inputs | ImageError]:
+        with self.batcher.expecting(len(images)):
+            return await self.decoders.decode(images, self.input_format, request)
 
     async def on_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         """Reads or writes what would hold up the event loop."""

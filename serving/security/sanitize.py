@@ -5,6 +5,7 @@ are kept inside.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -70,6 +71,7 @@ def without_paths(message: str, folder: Path, name: str) -> str:
     return ABSOLUTE_PATH.sub(lambda match: match[0].rstrip("/").rpartition("/")[2], message)
 
 
+@lru_cache(4096)
 def host_of(peer: str) -> str:
     """The host of a caller, from gRPC's ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5 or unix:…, or from HTTP's plain address.
 
