@@ -32,6 +32,8 @@ MIDDLEWARE = "middleware"
 """The key under which an HTTP request has its RequestMiddleware."""
 TRANSIT_SECONDS = 0.1
 """How much earlier a caller's own clock may end a call than its deadline as seen here, after the way of the call."""
+ARRIVING = 4
+"""While the server is full, so many calls may bring their message, in case there is a place when it has arrived."""
 CLOSED_SECONDS = 0.3
 """How long new requests are refused before the ports are closed. gRPC answers CANCELLED, which no client retries, to
 requests that arrive while it closes a connection; by then clients have got UNAVAILABLE with a longer retry_after."""
@@ -61,7 +63,7 @@ class RequestMiddleware:
                  capacity: Capacity | None = None) -> None:
         """`max_calls`: requests being worked on at a time; grpc.aio's own limit can be exceeded (grpc#41531).
 
-        `capacity`: when it has no place, calls for predictions are refused before their message is read.
+        `capacity`: for calls that are refused before their message has arrived.
         """
         self.authenticator, self.limits, self.arrivals = authenticator, limits, arrivals
         self.in_flight = self.answered = self.failed = 0
@@ -102,8 +104,8 @@ class RequestMiddleware:
                     yield request
                 else:
                     self._admit()
-                    if self._capacity is not None and not is_stream and group_of(incoming.method) == "predict":
-                        self._capacity.check_room()
+                    if not is_stream and group_of(incoming.method) == "predict":
+                        self._check_room()
                     with self.limits.admitted(request.client, is_stream):
                         yield request
             except StatusError as error:
@@ -120,20 +122,25 @@ class RequestMiddleware:
                 log.exception("%s failed", request.method)
                 raise Internal(FAILED) from None
             finally:
-                end = time.monotonic()
                 self.arrivals.release(request, request.held)
-                if not is_poll:
-                    self._count(request, incoming.entrypoint, status, end - begin, times)
-                if self._tracer is not None:
-                    self._tracer.record(request, incoming.headers, status, begin, end, times)
-                if self._logs.is_logged(request, status):
-                    self._logs.access(request, status, end - begin, times.until(end, status is not grpc.StatusCode.OK),
-                                      times.images, is_poll)
-                request.ended = True
+                # once the answer has been sent
+                asyncio.get_running_loop().call_soon(self._record, request, incoming, status, begin, time.monotonic(),
+                                                     times)
+
+    def _record(self, request: RequestContext, incoming: IncomingRequest, status: grpc.StatusCode, begin: float,
+                end: float, times: StageTimes) -> None:
+        """A request has ended."""
+        if request.counted:
+            self._count(request, incoming.entrypoint, status, end - begin, times)
+        if self._tracer is not None:
+            self._tracer.record(request, incoming.headers, status, begin, end, times)
+        if self._logs.is_logged(request, status):
+            self._logs.access(request, status, end - begin, times.until(end, status is not grpc.StatusCode.OK),
+                              times.images, is_poll=not request.counted)
+        request.ended = True
 
     def _count(self, request: RequestContext, entrypoint: Entrypoint, status: grpc.StatusCode, seconds: float,
                times: StageTimes) -> None:
-        """A request has ended."""
         self.in_flight -= 1
         if status is grpc.StatusCode.OK:
             self.answered += 1
@@ -154,9 +161,15 @@ class RequestMiddleware:
                               random.uniform(1, 2) * CLOSED_SECONDS)
         self._check_calls()
 
+    def _check_room(self) -> None:
+        """ResourceExhausted if there is no place for an image and several calls are arriving that may not get one."""
+        capacity = self._capacity
+        if capacity is not None and capacity.taken >= capacity.number and self.arrivals.idle >= ARRIVING:
+            capacity.check_room()
+
     def _check_calls(self) -> None:
         """ResourceExhausted if too many calls are being worked on; those that wait for their callers do not count."""
-        if self.in_flight - self.arrivals.idle > self._max_calls:
+        if self.in_flight > self._max_calls and self.in_flight - self.arrivals.idle > self._max_calls:
             raise ResourceExhausted(f"this server answers {self._max_calls} calls at a time (`max_calls`): try again "
                                     "in a moment", random.uniform(0.5, 1), "calls")
 

@@ -145,9 +145,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while not self._closing:
             if not self._queue and not self._suspects:
-                self._arrived.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._arrived.wait(), PING_SECONDS)
+                await self._wait(PING_SECONDS)
             await self._fill()
             await self._running.wait()
             if self._closing:
@@ -188,9 +186,14 @@ class Batcher:
             left = min(image.since for image in self._queue) + seconds - time.monotonic()
             if left <= 0:
                 return
-            self._arrived.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), left)
+            await self._wait(left)
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something that the batcher waits for has arrived."""
+        self._arrived.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
 
     def _repeat(self, batch: Sequence[_QueuedImage], error: Exception) -> None:
         """Has the images of a batch that went wrong computed alone; one that was fails."""
@@ -226,6 +229,8 @@ class Batcher:
         def unwanted(image: _QueuedImage) -> bool:
             return image.result.done() or expired(image)
 
+        if not any(map(unwanted, self._queue)) and not self._suspects:
+            return
         dropped = self._queue.remove(unwanted) + self._suspects.remove(unwanted)
         _fail(dropped, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -46,6 +47,13 @@ class Scores:
 
     def __getitem__(self, rows: slice) -> Scores:
         return Scores(self.probabilities[rows], self.logits[rows])
+
+    def __reduce__(self) -> tuple[Any, ...]:  # as arrays they travel in ten times the time
+        return _scores, (len(self.probabilities), self.probabilities.tobytes(), self.logits.tobytes())
+
+
+def _scores(images: int, *outputs: bytes) -> Scores:
+    return Scores(*(np.frombuffer(output, np.float32).reshape(images, -1) for output in outputs))
 
 
 class EngineLost(Exception):
@@ -111,6 +119,8 @@ class EngineProcess:
                 [sys.executable, "-m", "serving.engine.worker", str(worker_end.fileno()), str(memory)],
                 stdin=subprocess.DEVNULL, pass_fds=(worker_end.fileno(), memory))
         self._connection = Connection(server_end.detach())
+        self._poll = select.poll()  # the connection's own method makes one at each call
+        self._poll.register(self._connection, select.POLLIN)
         self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
         os.close(memory)
         self._send(request)
@@ -171,7 +181,7 @@ class EngineProcess:
         """
         silent, tick, computed, looked = 0.0, min(LOOK_SECONDS, limit / 4), 0.0, 0.0
         try:
-            while not self._connection.poll(tick):
+            while not self._poll.poll(1000 * tick):
                 before, since = computed, looked
                 computed, looked = self._processor_seconds(), time.monotonic()
                 if not since:

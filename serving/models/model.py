@@ -139,7 +139,7 @@ class Model:
 
     def choose(self, version: int | None, label: str) -> int:
         """The version with a number or label, by default the highest that answers. Raises NotFound, Unavailable."""
-        name, existing = self.settings.name, ", ".join(map(str, sorted(self.versions))) or "none"
+        name = self.settings.name
         if self.unloaded:
             raise NotFound(f"model '{name}' is unloaded: the operator of this server can load it again")
         if label:
@@ -150,13 +150,14 @@ class Model:
             version = self.settings.labels[label]
         elif version is None:
             # the highest that answers; else one that will, so that its caller learns when; else one that failed
-            best = max(self.versions, default=None, key=lambda number: (
-                number in self.available, not self.versions[number].failed, number))
+            best = next(iter(self.available), None) or max(self.versions, default=None, key=lambda number: (
+                not self.versions[number].failed, number))
             if best is None:
                 raise Unavailable(f"model '{name}' is not ready yet: try again in a moment", 1)
             return best
         if version not in self.versions:
             meaning = f", which the label '{label}' stands for" if label else ""
+            existing = ", ".join(map(str, sorted(self.versions))) or "none"
             raise NotFound(f"model '{name}' has no version {version}{meaning}; this server has {existing}")
         return version
 
