@@ -206,7 +206,8 @@ def _resize(image: Pixels, size: int, out: Inputs | None) -> Inputs:
         return near + (far - near) * across[:, None]
 
     upper = along(top)
-    return np.add(upper, (along(bottom) - upper) * down[:, None, None], out=out)
+    resized = np.add(upper, (along(bottom) - upper) * down[:, None, None], out=out)
+    return resized
 
 
 def _neighbours(length: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Inputs]:

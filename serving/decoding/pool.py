@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -72,8 +72,8 @@ class DecoderPool:
         self._memory = MEMORY_BESIDE + MEMORY_PER_PIXEL * self._max_pixels + 4 * config.max_message_bytes
         self._start_template()
         self._lanes: list[FairQueue[_Image]] = [FairQueue() for _ in LANES]
-        self._idle: dict[asyncio.Future[None], Sequence[int]] = {}
-        """Set when there is an image in one of these lanes; the worker that became idle last comes last."""
+        self._idle: dict[_Worker, None] = {}
+        """The one that became idle last comes last."""
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
         self._tasks = [loop.create_task(self._serve(range(min(number, len(LANES)))))
@@ -127,10 +127,9 @@ class DecoderPool:
 
     def _add(self, image: _Image, lane: int) -> None:
         self._lanes[lane].add(image.request.client, image.request.id, image)
-        for idle, lanes in reversed(self._idle.items()):  # the one that worked last is the least asleep
-            if lane in lanes:
-                del self._idle[idle]
-                idle.set_result(None)
+        for worker in reversed(self._idle):  # the one that worked last is the least asleep
+            if lane in worker.lanes:
+                self._go_on(worker)
                 return
 
     def _start_template(self) -> None:
@@ -142,7 +141,7 @@ class DecoderPool:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
                 process_group=0, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
 
-    async def _start_worker(self) -> _Worker:
+    async def _start_worker(self, lanes: Sequence[int]) -> _Worker:
         """Raises OSError or EOFError, and ends the template, where that does not fork one."""
         if self._template.poll() is not None:
             self._control.close()
@@ -150,7 +149,7 @@ class DecoderPool:
         memory = os.memfd_create("voc-serve-decoded")
         os.truncate(memory, MEMORY_BYTES)
         ours, theirs = socket.socketpair()
-        worker = _Worker(ours, memory)
+        worker = _Worker(ours, memory, lanes)
         try:
             with theirs:
                 socket.send_fds(self._control, [b"w"], [theirs.fileno(), memory])
@@ -168,7 +167,7 @@ class DecoderPool:
         """Keeps one worker busy with the images of these lanes, which take turns."""
         while True:
             try:
-                worker = await self._start_worker()
+                worker = await self._start_worker(lanes)
             except (OSError, EOFError):
                 error = f"the decoders' process {self._template.pid} has ended, it is started again"
                 if not self._started.done():
@@ -178,64 +177,74 @@ class DecoderPool:
                 continue
             if not self._started.done():
                 self._started.set_result(None)
+            self._go_on(worker)
             try:
-                while not worker.ended:
-                    lane = next((lane for lane in lanes if self._lanes[lane]), None)
-                    lanes = (*lanes[1:], lanes[0])
-                    if lane is None:
-                        idle = asyncio.get_running_loop().create_future()
-                        self._idle[idle] = lanes
-                        try:
-                            await idle
-                        finally:
-                            self._idle.pop(idle, None)
-                    elif not (image := self._lanes[lane].take()).result.done():
-                        await self._decode(worker, image, lane)
+                await worker.over.wait()
             finally:
+                self._idle.pop(worker, None)
                 worker.close()
 
-    async def _decode(self, worker: _Worker, image: _Image, lane: int) -> None:
+    def _go_on(self, worker: _Worker) -> None:
+        """Gives a worker without a job the next image of its lanes, which take turns."""
+        self._idle.pop(worker, None)
+        while not worker.ended:
+            lane = next((lane for lane in worker.lanes if self._lanes[lane]), None)
+            worker.lanes = (*worker.lanes[1:], worker.lanes[0])
+            if lane is None:
+                self._idle[worker] = None
+                return
+            if not (image := self._lanes[lane].take()).result.done():
+                self._decode(worker, image, lane)
+                return
+        worker.over.set()
+
+    def _decode(self, worker: _Worker, image: _Image, lane: int) -> None:
         """Has an image of this lane decoded, which may cost the worker."""
         loop, begin, seconds = asyncio.get_running_loop(), time.monotonic(), self._limits.decode_seconds
-        job = DecodeJob(image.wanted, self._max_pixels, LANES[lane], image.shape)
         kills = [loop.call_at(begin + seconds, worker.kill)]
 
         def caller_has_gone(_: object) -> None:
             kills.append(loop.call_at(begin + KILL_SECONDS, worker.kill))
 
-        image.result.add_done_callback(caller_has_gone)
-        try:
-            decoded = await worker.run(job, image.content)
-        except (OSError, EOFError):
-            why = ("took longer than its caller waited" if image.result.done() else "ends its decoder"
-                   if time.monotonic() < begin + seconds else
-                   f"takes longer than {seconds:g} s to decode (`decode_seconds`)")
-            decoded = ImageError(f"a picture of {len(image.content)} bytes that {why}")
-            log.warning("a decoder is replaced: client '%s' sent %s", image.request.client, decoded)
-        finally:
+        def done(decoded: Inputs | ImageError | None, ended: bool = False) -> None:
             image.result.remove_done_callback(caller_has_gone)
             for kill in kills:
                 kill.cancel()
-        if decoded is None:
-            self._add(image, lane + 1)
-        elif not image.result.done():
-            image.request.on_stage("decode_queue", image.since, begin)
-            image.request.on_stage("decode", begin, time.monotonic())
-            image.result.set_result(decoded)
+            if ended:
+                why = ("took longer than its caller waited" if image.result.done() else "ends its decoder"
+                       if time.monotonic() < begin + seconds else
+                       f"takes longer than {seconds:g} s to decode (`decode_seconds`)")
+                decoded = ImageError(f"a picture of {len(image.content)} bytes that {why}")
+                log.warning("a decoder is replaced: client '%s' sent %s", image.request.client, decoded)
+            if decoded is None:
+                self._add(image, lane + 1)
+            elif not image.result.done():
+                image.request.on_stage("decode_queue", image.since, begin)
+                image.request.on_stage("decode", begin, time.monotonic())
+                image.result.set_result(decoded)
+            self._go_on(worker)
+
+        image.result.add_done_callback(caller_has_gone)
+        worker.run(DecodeJob(image.wanted, self._max_pixels, LANES[lane], image.shape), image.content, done)
 
 
 class _Worker:
-    """The server's end of a worker. Raises OSError and EOFError when that has ended."""
+    """The server's end of a worker. Belongs to the running event loop once it has started."""
 
-    def __init__(self, connection: socket.socket, memory: int) -> None:
+    def __init__(self, connection: socket.socket, memory: int, lanes: Sequence[int] = ()) -> None:
         connection.setblocking(False)
+        self.lanes = lanes
+        """From which it takes images, the next one first."""
+        self.over = asyncio.Event()
+        """Set once it has ended."""
         self._connection = connection
         self._memory = mmap.mmap(memory, 0, access=mmap.ACCESS_READ)
         self._free = list(range(0, SLOTS * SLOT_BYTES, SLOT_BYTES))
         """Where the slots begin whose result nobody has any more."""
         self._used: dict[int, weakref.ref[Inputs]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._answer: asyncio.Future[bytes] | None = None
+        self._answered: Callable[[bytes], None] | None = None
+        """Takes the next message, or nothing if it has ended; None while nothing is asked."""
+        self._sending: asyncio.Task[None] | None = None
         self._process: int | None = None
         self._killed = False
         self._poll = select.poll()
@@ -247,25 +256,41 @@ class _Worker:
         return self._killed or bool(self._poll.poll(0))
 
     async def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._connection, self._receive)
-        pid = int(await self._ask())
-        self._process = os.pidfd_open(pid)  # which means this process even when its number means another
+        """Raises OSError, or EOFError if it has ended."""
+        loop = asyncio.get_running_loop()
+        pid: asyncio.Future[bytes] = loop.create_future()
+        self._answered = pid.set_result
+        loop.add_reader(self._connection, self._receive)
+        if not await pid:
+            raise EOFError
+        self._process = os.pidfd_open(int(pid.result()))  # this process even when its number means another
 
-    async def run(self, job: DecodeJob, content: bytes | memoryview) -> Inputs | ImageError | None:
-        """Does one job; None if it is more work than the job allows."""
+    def run(self, job: DecodeJob, content: bytes | memoryview,
+            done: Callable[[Inputs | ImageError | None, bool], None]) -> None:
+        """Does one job; `done` gets None if it is more work than the job allows, and whether the worker has ended."""
         packed, fits = _packed(job), 4 * job.wanted.size**2 * 3 <= SLOT_BYTES
         begin = self._free.pop() if fits and self._free else SLOTS * SLOT_BYTES
-        answer = await self._ask(JOB.pack(begin, len(packed), len(content)) + packed, content)
-        if answer == DONE:
-            result = job.result(self._memory, begin)
+
+        def answered(answer: bytes) -> None:
+            decoded: Inputs | ImageError | None = None
+            if answer == DONE:
+                decoded = job.result(self._memory, begin)
+            elif answer != MUCH:
+                decoded = ImageError(answer.decode(errors="replace"))
             if begin == SLOTS * SLOT_BYTES:
-                return result.copy()
-            self._used[begin] = weakref.ref(result, lambda _: self._free.append(begin))
-            return result
-        if begin < SLOTS * SLOT_BYTES:
-            self._free.append(begin)
-        return None if answer == MUCH else ImageError(answer.decode(errors="replace"))
+                decoded = decoded.copy() if isinstance(decoded, np.ndarray) else decoded
+            elif isinstance(decoded, np.ndarray):
+                self._used[begin] = weakref.ref(decoded, lambda _: self._free.append(begin))
+            else:
+                self._free.append(begin)
+            done(decoded, not answer)
+
+        self._answered = answered
+        head = JOB.pack(begin, len(packed), len(content)) + packed
+        with contextlib.suppress(OSError):  # it has ended, which is about to be read
+            sent = self._connection.sendmsg([head, content])  # there is room for the head: the job before has been read
+            if sent < len(head) + len(content):
+                self._sending = asyncio.ensure_future(self._send(memoryview(content)[sent - len(head):]))
 
     def kill(self) -> None:
         """Ends it, and with it the job that it does."""
@@ -276,37 +301,31 @@ class _Worker:
 
     def close(self) -> None:
         self.kill()
-        if self._loop is not None:
-            self._loop.remove_reader(self._connection)
+        if self._process is not None or self._answered is not None:
+            asyncio.get_running_loop().remove_reader(self._connection)
+        if self._sending is not None:
+            self._sending.cancel()
         self._connection.close()
         if self._process is not None:
             os.close(self._process)
 
-    async def _ask(self, head: bytes = b"", content: bytes | memoryview = b"") -> bytes:
-        """The worker's next message: it is shorter than what a socket hands over in one piece."""
-        assert self._loop is not None
-        self._answer = self._loop.create_future()
-        try:
-            if head:
-                sent = self._connection.sendmsg([head, content])  # there is room: the job before has been read
-                if sent < len(head) + len(content):
-                    await self._loop.sock_sendall(self._connection, memoryview(content)[sent - len(head):])
-            if message := await self._answer:
-                return message
-            raise EOFError
-        finally:
-            self._answer = None
+    async def _send(self, rest: memoryview) -> None:
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(self._connection, rest)
 
     def _receive(self) -> None:
+        """Takes the worker's next message: it is shorter than what a socket hands over in one piece."""
         message = b""
         with contextlib.suppress(OSError):
             message = self._connection.recv(MESSAGE_BYTES)
-        if self._answer is None or self._answer.done():
-            self.kill()  # it has ended, or speaks unasked
-        else:
-            self._answer.set_result(message)
-        if not message and self._loop is not None:
-            self._loop.remove_reader(self._connection)
+        if not message:
+            asyncio.get_running_loop().remove_reader(self._connection)
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(message)
+        else:  # it has ended, or speaks unasked
+            self.kill()
+            self.over.set()
 
 
 @lru_cache

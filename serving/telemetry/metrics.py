@@ -150,7 +150,8 @@ class Metrics:
                 self._labelled(self._runtime_latency, model, api, RUNTIME).observe(runtime_seconds * 1e6)
 
     def in_flight(self, entrypoint: Entrypoint) -> AbstractContextManager[object]:
-        return self._labelled(self._calls_in_flight, entrypoint).track_inprogress()
+        calls: Gauge = self._labelled(self._calls_in_flight, entrypoint)
+        return calls.track_inprogress()
 
     def stage(self, model: str, stage: Stage, seconds: float) -> None:
         model = self._known(model)
