@@ -14,7 +14,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -207,7 +207,7 @@ def _resize(image: Pixels, size: int, out: Inputs | None) -> Inputs:
 
     upper = along(top)
     resized = np.add(upper, (along(bottom) - upper) * down[:, None, None], out=out)
-    return resized
+    return cast(Inputs, resized)
 
 
 def _neighbours(length: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Inputs]:
