@@ -85,15 +85,11 @@ class FeatureCache:
         process computes rows for the same key, this one waits and takes them. DataError names the folder when the disk
         is full, the limit too low or the folder not writable.
         """
-        kind = json.dumps({"format": FORMAT, "byteorder": sys.byteorder, "key": key, "shape": shape,
-                           "dtype": np.dtype(dtype).name}, sort_keys=True)
-        store = _Store(self.folder / hashlib.sha256(kind.encode()).hexdigest()[:20], shape, np.dtype(dtype))
-        digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+        store, digests = self._store(key, shape, dtype), _digests(names)
         try:
             store.path.mkdir(parents=True, exist_ok=True)
             with locked(store.path, lambda: self.report(f"{title}: waiting for another process that computes them")):
-                for damaged in store.read():
-                    self.report(f"{title}: {damaged} is damaged and computed again")
+                self._read(store, title)
                 if all(digest in store.positions for digest in digests):
                     self.report(f"{title}: {len(names):,} from the cache {store.path}")
                 else:
@@ -103,6 +99,22 @@ class FeatureCache:
             size = len(set(digests)) * store.row_bytes / 1e9
             raise DataError(f"{self.folder}: {error.strerror or error}, while keeping {title} that need {size:.2f} GB; "
                             "make room there, or choose another folder with `cache_dir`") from error
+
+    def missing(self, key: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...], dtype: npt.DTypeLike,
+                title: str) -> int:
+        """How many rows `rows` would have computed."""
+        store = self._store(key, shape, dtype)
+        self._read(store, title)
+        return len(store.missing(_digests(names)))
+
+    def _store(self, key: Mapping[str, Any], shape: tuple[int, ...], dtype: npt.DTypeLike) -> _Store:
+        kind = json.dumps({"format": FORMAT, "byteorder": sys.byteorder, "key": key, "shape": shape,
+                           "dtype": np.dtype(dtype).name}, sort_keys=True)
+        return _Store(self.folder / hashlib.sha256(kind.encode()).hexdigest()[:20], shape, np.dtype(dtype))
+
+    def _read(self, store: _Store, title: str) -> None:
+        for damaged in store.read():
+            self.report(f"{title}: {damaged} is damaged and computed again")
 
     def _compute(self, store: _Store, digests: Sequence[str], compute: Callable[[list[int]], Iterable[Array]],
                  title: str) -> None:
@@ -154,6 +166,10 @@ class FeatureCache:
                 path.unlink(missing_ok=True)
                 room += bytes_
         return room >= size
+
+
+def _digests(names: Sequence[str]) -> list[str]:
+    return [hashlib.sha256(name.encode()).hexdigest() for name in names]
 
 
 @dataclass

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from now on
@@ -24,11 +24,19 @@ from voc_cls.data.pipeline import Order, prefetched, view_batches
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.data.transforms import FLIP_BITS
 from voc_cls.nets.network import Network, build
+from voc_cls.nets.openvino import openvino_function
 from voc_cls.training.callbacks import progress_bar
-from voc_cls.training.devices import compiles, policy, versions
+from voc_cls.training.devices import FeatureEngine, accelerators, compiles, cores, installed, policy, versions
 from voc_cls.weights.tensors import tensors_digest
 
+TITLE = "features of the frozen layers"
 BATCH_SIZE = 32
+MEASURED_FROM = 1000
+"""Features from which on it pays to start both engines and compute two batches with each: some ten seconds."""
+FASTER = 1.1
+"""OpenVINO's speed relative to Keras' from which on it is used: less may be chance, and Keras is what trains."""
+SAME = {"float32": 1e-3, "bfloat16": 3e-2}
+"""Up to which relative difference (of norms) features are the same, by number format: the formats of OpenVINO."""
 HELD_BYTES = 1e9
 """Up to this size the features are held in memory; larger ones are read from disk batch by batch."""
 
@@ -69,17 +77,67 @@ class FrozenBackbone:
 
     model: keras.Model
     preprocessing: Preprocessing
+    precision: str
     key: dict[str, Any]
     """Everything but the image that decides its features, to the last bit."""
+    plain: Callable[[], keras.Model]
+    """Builds `model` in float32: OpenVINO computes in other formats, but does not read them."""
+    engine: FeatureEngine = "keras"
+
+    def on(self, engine: FeatureEngine) -> FrozenBackbone:
+        """This backbone of Keras, computed by `engine`, whose features have other last bits."""
+        own = {} if engine == "keras" else {"engine": f"{engine} {installed(engine)}"}
+        return replace(self, engine=engine, key=self.key | own)
 
     def features(self, views: Sequence[View], cache: FeatureCache) -> CachedRows:
         """The features of `views`, [N, …], in the backbone's number format, those from `cache` that are in it.
 
         Raises DataError as `FeatureCache.rows` does.
         """
-        return cache.rows(self.key, [view.item for view in views], tuple(self.model.output_shape[1:]),
-                          self.model.output.dtype, lambda missing: self._compute([views[number] for number in missing]),
-                          "features of the frozen layers")
+        return cache.rows(*self._rows(views), lambda missing: self._compute([views[number] for number in missing]),
+                          TITLE)
+
+    def faster_engine(self, views: Sequence[View], cache: FeatureCache) -> FeatureEngine:
+        """The engine that `cache` has most of the features of `views` from or, where many are missing, that which
+        computes them faster, measured now; `cache.report` is told the result.
+
+        OpenVINO only where it is installed and computes the same as this backbone of Keras.
+        """
+        if installed("openvino") is None or accelerators() or self.precision not in SAME:
+            return "keras"
+        engines = {engine: self.on(engine) for engine in get_args(FeatureEngine)}
+        missing = {engine: cache.missing(*own._rows(views), TITLE) for engine, own in engines.items()}
+        fewest: FeatureEngine = min(missing, key=missing.__getitem__)
+        if missing[fewest] < MEASURED_FROM:
+            return fewest
+        shape = BATCH_SIZE, *self.model.input_shape[1:]
+        images = np.random.default_rng(0).normal(0, 50, shape).astype(np.float32)
+        speeds, features = {}, {}
+        try:
+            functions = {engine: own.function() for engine, own in engines.items()}
+            for engine in (*functions, *functions):  # the first time includes what is done once
+                started = time.monotonic()
+                features[engine] = np.asarray(functions[engine](images), np.float32)
+                speeds[engine] = BATCH_SIZE / (time.monotonic() - started)
+        except RuntimeError as error:
+            cache.report(f"{TITLE}: by Keras, OpenVINO cannot compute them ({' '.join(str(error).split())[:200]})")
+            return "keras"
+        difference = np.linalg.norm(features["openvino"] - features["keras"]) / np.linalg.norm(features["keras"])
+        faster = speeds["openvino"] >= FASTER * speeds["keras"] and difference <= SAME[self.precision]
+        cache.report(f"{TITLE}: by {'OpenVINO' if faster else 'Keras'} in {self.precision}; measured: OpenVINO "
+                     f"{speeds['openvino']:.1f} pictures/s, Keras {speeds['keras']:.1f}, difference {difference:.1e}")
+        return "openvino" if faster else "keras"
+
+    def function(self) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
+        """float32 [BATCH_SIZE, size, size, 3] → features; starts the engine."""
+        if self.engine == "keras":
+            # a tf.distribute.Strategy would give the batch to every device and return all of their answers
+            return self.model.predict_on_batch  # type: ignore[no-any-return]
+        compute = openvino_function(self.plain(), self.precision, BATCH_SIZE, cores())
+        return lambda images: compute(images).astype(self.model.output.dtype)
+
+    def _rows(self, views: Sequence[View]) -> tuple[dict[str, Any], list[str], tuple[int, ...], str]:
+        return (self.key, [view.item for view in views], tuple(self.model.output_shape[1:]), self.model.output.dtype)
 
     def _compute(self, views: Sequence[View]) -> Iterator[npt.NDArray[Any]]:
         """The features of `views`, in batches, with a progress bar on a terminal.
@@ -87,13 +145,12 @@ class FrozenBackbone:
         Every batch is filled up to the same size: TensorFlow's mean over the grid gives other last bits in smaller
         ones, and features must not depend on what else is computed.
         """
-        done, started = 0, time.monotonic()
+        compute, done, started = self.function(), 0, time.monotonic()
         with progress_bar(Console(stderr=True)) as progress:
             task = progress.add_task("features", total=len(views), note="")
             for images in _batches(views, self.preprocessing):
                 full = np.concatenate([images, np.repeat(images[-1:], BATCH_SIZE - len(images), axis=0)])
-                # a tf.distribute.Strategy would give the batch to every device and return all of their answers
-                yield self.model.predict_on_batch(full)[:len(images)]
+                yield compute(full)[:len(images)]
                 done += len(images)
                 speed = done / (time.monotonic() - started)
                 progress.update(task, completed=done, note=f"{speed:.0f} pictures/s")
@@ -101,9 +158,12 @@ class FrozenBackbone:
 
 def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackbone:
     """Everything before the scope `first`, computing in `precision`, with the weights that `network` has now."""
-    inference = build(network.spec, network.head, network.classes, policy(precision))
-    inference.model.set_weights(network.model.get_weights())
-    model, _ = inference.cut(first)
+    def built(precision: str) -> keras.Model:
+        inference = build(network.spec, network.head, network.classes, policy(precision))
+        inference.model.set_weights(network.model.get_weights())
+        return inference.cut(first)[0]
+
+    model = built(precision)
     frozen = network.scopes[:network.scopes.index(first)]
     weights = {name: np.asarray(keras.ops.convert_to_numpy(variable)) for name, variable in network.variables().items()
                if name.removeprefix(f"{network.spec.scope}/").split("/")[0] in frozen}
@@ -112,10 +172,10 @@ def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackb
     devices = sorted({device.split(":")[0] for device in keras.distribution.list_devices()})
     model.compile(jit_compile=compiles())
     preprocessing = network.spec.preprocessing
-    return FrozenBackbone(model, preprocessing, {
+    return FrozenBackbone(model, preprocessing, precision, {
         "net": network.spec.name, "cut": network.spec.cut, "head": network.head, "before": first,
         "weights": tensors_digest(sorted(weights.items())), "precision": precision,
-        "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices})
+        "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices}, lambda: built("float32"))
 
 
 def _batches(views: Sequence[View], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:

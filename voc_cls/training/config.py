@@ -18,7 +18,7 @@ from voc_cls.data.stratify import AUTO
 from voc_cls.errors import UsageError
 from voc_cls.files import cache_folder
 from voc_cls.nets.registry import Head, Normalisation, Resize, net_spec
-from voc_cls.training.devices import inference_precision
+from voc_cls.training.devices import FeatureEngine, inference_precision
 
 PART_SEED = 0
 """Draws the part that a fraction for `eval_split` takes: runs with other seeds have the same results to compare."""
@@ -248,6 +248,10 @@ class ComputeConfig:
     inference_precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of layers that only run forward (a frozen backbone, evaluation). auto: bfloat16 if the hardware
     supports it."""
+    feature_engine: FeatureEngine | None = None
+    """What computes the features of a frozen backbone, in --inference-precision. keras: Keras' backend. openvino: the
+    package openvino. Default: the faster one, measured on two batches, if openvino is installed and there are at least
+    1,000 pictures to compute on a CPU; otherwise keras. A resumed run keeps its engine."""
     cache: Literal["none", "memory", "disk"] = "none"
     """Cache the decoded and resized pictures (0.6 MB each); useful if decoding is slower than training."""
     cache_gb: Annotated[float, Range(0, 1e9)] = 16.0

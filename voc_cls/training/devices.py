@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from voc_cls.errors import UsageError
 from voc_cls.version import __version__
@@ -26,9 +26,11 @@ WHY_COMMANDS = {"tensorflow": "python -c 'import tensorflow as tf; tf.config.lis
                 "jax": "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()'"}
 """Commands that make a backend print why it uses no GPU."""
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy")
+PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "jax", "jaxlib", "numpy", "openvino")
 """Packages whose versions a run records."""
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
+FeatureEngine = Literal["keras", "openvino"]
+"""What computes the features of a frozen backbone: Keras, by its backend, or OpenVINO."""
 
 
 def nvidia_cards(root: Path = ROOT) -> tuple[str, ...]:

@@ -88,6 +88,14 @@ class RunFolder:
             raise RunError(f"{self.config}: not the config of a voc-train run; repeat the run")
         return values
 
+    def record(self, key: str, value: Any) -> None:
+        """Adds `value`, YAML values, to the provenance in config.yaml."""
+        import yaml
+
+        values = self.read_config()
+        values["provenance"][key] = value
+        write_text(self.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
     def check_repeatable(self) -> None:
         """RunError where the run was trained from Python objects that its config cannot create again."""
         reasons = self.read_config()["provenance"].get("not_repeatable", {})
@@ -149,6 +157,7 @@ def start_folder(folder: RunFolder, settings: TrainConfig, classes: Sequence[str
         if changed:
             raise RunError(f"`resume`: {folder.config} has another {' and '.join(changed)} than `weights` and "
                            "`train_split` have now; start again in another folder")
+        provenance = {**provenance, **{key: recorded[key] for key in ("features",) if key in recorded}}
     values = {key: value for key, value in to_dict(settings).items() if key in REPEATABLE}
     values["provenance"] = dict(provenance)
     try:

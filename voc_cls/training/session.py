@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import ResolvedConfig, RunConfig, TrainConfig, option_groups
-from voc_cls.training.devices import policy
+from voc_cls.training.devices import FeatureEngine, policy
 from voc_cls.training.distribution import SINGLE, Distribution, joined
 from voc_cls.training.fit import Fit
 from voc_cls.training.freezing import Trained, freeze
@@ -75,9 +75,23 @@ class Session:
             part = whole_network(self.distribution, self.network, self.splits.train, config.augmentation, images)
         else:
             cache = FeatureCache(config.cache / "arrays", compute.cache_gb, show)
-            part = on_backbone_features(self.distribution, self.network, first, self.splits, config, cache)
+            part = on_backbone_features(self.distribution, self.network, first, self.splits, config, cache,
+                                        self._feature_engine)
         show(f"training {part.description}" + (f": {reason}" if reason else ""))
         return part
+
+    def _feature_engine(self, faster: Callable[[], FeatureEngine]) -> FeatureEngine:
+        """What computes the features: what the run was begun with, else what was asked for, else `faster`; recorded."""
+        settings, folder = self.config.settings, self.folder
+
+        def choose() -> FeatureEngine:
+            begun: FeatureEngine | None = folder.read_config()["provenance"].get("features", {}).get("engine")
+            plain = settings.run.resume or self.distribution.hosts > 1  # begun without a choice, or not for all alike
+            engine = begun or settings.compute.feature_engine or ("keras" if plain else faster())
+            folder.record("features", {"engine": engine, "precision": self.config.inference_precision})
+            return engine
+
+        return self.distribution.broadcast(choose)
 
     def _finish(self, part: TrainablePart) -> TrainedRun:
         """Of the best weights: thresholds and calibration on the validation split, results on the evaluation split."""

@@ -20,6 +20,7 @@ from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_batches, feature_rows, fixed_views, frozen_backbone
 from voc_cls.training.config import ResolvedConfig
+from voc_cls.training.devices import FeatureEngine
 from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.splits import Splits
 
@@ -80,12 +81,17 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
 
 
 def on_backbone_features(distribution: Distribution, network: Network, first: str, splits: Splits,
-                         config: ResolvedConfig, cache: FeatureCache) -> TrainablePart:
+                         config: ResolvedConfig, cache: FeatureCache,
+                         choose: Callable[[Callable[[], FeatureEngine]], FeatureEngine] = lambda faster: faster()
+                         ) -> TrainablePart:
     """The backbone, all before the scope `first`, runs once over all images; the rest of the network is the part.
 
     The training images are seen in `augmentation.views` views each; those of the other splits as they are. All features
     are computed here, or found in `cache`, so that none can fail at the end of the run. To be called outside a
     distribution strategy's scope. Raises DataError as `FeatureCache.rows` does.
+
+    Args:
+        choose: Returns the engine that computes the features; given is a function that measures which one is faster.
     """
     augmentation, seed, precision = config.augmentation, config.training.seed, config.inference_precision
     backbone = frozen_backbone(network, first, precision)
@@ -93,7 +99,8 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
     views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
     trained = len(views)
     views += [View(path, digests[path]) for path in splits.pictures[len(splits.train):]]
-    features = backbone.features(views, cache)
+    engine = choose(lambda: backbone.faster_engine(views, cache))
+    features = backbone.on(engine).features(views, cache)
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
     with distribution.scope():
         model = network.cut(first)[1]
@@ -103,7 +110,8 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
         whole=network.model,
         batches=lambda order: feature_batches(features.part(slice(trained)), splits.train.targets, order),
         inputs=lambda dataset: feature_rows(features.part([where[path] for path in dataset.paths]), BATCH_SIZE),
-        description=f"{first} and what follows, on the frozen backbone's features ({precision})",
+        description=f"{first} and what follows, on the frozen backbone's features ({precision}"
+                    f"{', by OpenVINO' if engine == 'openvino' else ''})",
     )
 
 

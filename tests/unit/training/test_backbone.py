@@ -19,7 +19,8 @@ from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.pipeline import shuffled_order
 from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
-from voc_cls.training.backbone import fixed_views, frozen_backbone
+from voc_cls.training import backbone as backbone_module
+from voc_cls.training.backbone import View, fixed_views, frozen_backbone
 from voc_cls.training.config import (
     ComputeConfig,
     DatasetConfig,
@@ -103,9 +104,13 @@ def test_other_splits_of_the_same_pictures_compute_only_views_that_are_new(small
     assert computed(said) == 7  # the mirror images of what was validated on
 
 
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_feature_is_the_same_bits_whatever_is_computed_with_it(small_network, splits, cache, tmp_path, precision):
-    backbone = frozen_backbone(small_network(), "m_fc8", precision)  # its mean depends on the size of a batch
+def test_a_feature_is_the_same_bits_whatever_is_computed_with_it(small_network, splits, cache, tmp_path, precision,
+                                                                 engine):
+    pytest.importorskip(engine)
+    # its mean depends on the size of a batch
+    backbone = frozen_backbone(small_network(), "m_fc8", precision).on(engine)
     digests = file_digests(splits.train.paths)
     views = [view for path, digest in zip(splits.train.paths, digests, strict=True)
              for view in fixed_views(path, digest, LECTURE, seed=0)]
@@ -116,6 +121,51 @@ def test_a_feature_is_the_same_bits_whatever_is_computed_with_it(small_network, 
         backbone.features(some, again)
     assert np.array_equal(backbone.features(views, again)[:], rows[:])
     assert np.array_equal(backbone.features(views, cache)[:], rows[:])
+
+
+@pytest.mark.parametrize(("precision", "first", "tolerance"), [("float32", "conv3", 1e-5), ("bfloat16", "conv3", 2e-2),
+                                                               ("bfloat16", "m_fc8", 2e-2)])
+def test_openvino_computes_the_same_features_in_the_same_format(small_network, splits, cache, said, precision, first,
+                                                                tolerance):
+    pytest.importorskip("openvino")
+    backbone = frozen_backbone(small_network(), first, precision)
+    views = [View(path, digest) for path, digest in zip(splits.train.paths, file_digests(splits.train.paths),
+                                                        strict=True)]
+    ours, theirs = backbone.on("openvino").features(views, cache), backbone.features(views, cache)
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    first_rows, second_rows = ours[:].astype(np.float32), theirs[:].astype(np.float32)
+    assert np.linalg.norm(first_rows - second_rows) <= tolerance * np.linalg.norm(second_rows)
+    assert [line.count("20 to compute") for line in said] == [1, 1]  # each under its own key
+
+
+def test_the_engine_is_measured_once_for_many_features_and_then_that_of_the_cache(small_network, splits, cache, said,
+                                                                                 monkeypatch):
+    pytest.importorskip("openvino")
+    backbone = frozen_backbone(small_network(), "m_fc8", "float32")
+    views = [View(path, digest) for path, digest in zip(splits.train.paths, file_digests(splits.train.paths),
+                                                        strict=True)]
+    assert backbone.faster_engine(views, cache) == "keras"
+    assert said == []  # too few to measure
+    monkeypatch.setattr(backbone_module, "MEASURED_FROM", 20)
+    for bar, engine, name in ((0.0, "openvino", "OpenVINO"), (np.inf, "keras", "Keras")):
+        monkeypatch.setattr(backbone_module, "FASTER", bar)
+        assert backbone.faster_engine(views, cache) == engine
+        line = (rf"features of the frozen layers: by {name} in float32; measured: OpenVINO [\d.]+ pictures/s, "
+                r"Keras [\d.]+, difference \d\.\de-0\d")
+        assert re.fullmatch(line, said.pop())
+    monkeypatch.setattr(backbone_module, "FASTER", 0.0)
+    monkeypatch.setattr(backbone_module, "SAME", {"float32": 0.0})
+    assert backbone.faster_engine(views, cache) == "keras"  # not the same function
+    monkeypatch.setattr(backbone_module, "installed", lambda _: None)
+    said.clear()
+    assert backbone.faster_engine(views, cache) == "keras"
+    assert said == []  # not installed
+    monkeypatch.undo()
+    monkeypatch.setattr(backbone_module, "MEASURED_FROM", 20)
+    backbone.on("openvino").features(views[1:], cache)
+    said.clear()
+    assert backbone.faster_engine(views, cache) == "openvino"
+    assert said == []  # most of them are in the cache
 
 
 def test_anything_a_feature_depends_on_makes_it_another(small_network, splits, cache, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import signal
 from dataclasses import replace
@@ -102,6 +103,24 @@ def test_it_is_resumed_with_the_same_objects_and_refused_with_others(run, trainv
         from_python(trainval, run.folder.path, resume=True, lr=0.5)
     with pytest.raises(UsageError, match=r"^`out` .* exists already"):
         from_python(trainval, run.folder.path)
+
+
+def test_a_resumed_run_keeps_the_engine_that_it_was_begun_with(trainval: Dataset, tmp_path: Path):
+    pytest.importorskip("openvino")
+    run = from_python(trainval, tmp_path / "run", feature_engine="openvino", inference_precision="float32")
+    config = run.folder.read_config()
+    assert config["provenance"]["features"] == {"engine": "openvino", "precision": "float32"}
+    assert config["provenance"]["versions"]["openvino"]
+    config["compute"]["feature_engine"] = None  # as if it had been measured
+    run.folder.config.write_text(yaml.safe_dump(config))
+    said = Console(record=True, file=io.StringIO())
+    from_python(trainval, run.folder.path, resume=True, inference_precision="float32", console=said)
+    assert "on the frozen backbone's features (float32, by OpenVINO)" in said.export_text()
+    assert run.folder.read_config()["provenance"]["features"]["engine"] == "openvino"
+    del config["provenance"]["features"]  # of a version that had no choice
+    run.folder.config.write_text(yaml.safe_dump(config))
+    from_python(trainval, run.folder.path, resume=True, inference_precision="float32")
+    assert run.folder.read_config()["provenance"]["features"]["engine"] == "keras"
 
 
 def test_a_run_that_the_command_cannot_repeat_says_why(run, trainval: Dataset, tmp_path: Path):
