@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import keras
 import ml_dtypes  # noqa: F401  NumPy knows bfloat16 from now on
@@ -23,6 +23,7 @@ from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, prefetched, view_batches
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.data.transforms import FLIP_BITS
+from voc_cls.errors import UsageError
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.openvino import openvino_function
 from voc_cls.training.callbacks import progress_bar
@@ -84,8 +85,19 @@ class FrozenBackbone:
     """Builds `model` in float32: OpenVINO computes in other formats, but does not read them."""
     engine: FeatureEngine = "keras"
 
+    @property
+    def engines(self) -> tuple[FeatureEngine, ...]:
+        """What can compute it here. Keras exports to OpenVINO from TensorFlow alone (3.15 fails with JAX 0.10)."""
+        has_openvino = installed("openvino") and keras.backend.backend() == "tensorflow" and self.precision in SAME
+        return ("keras", "openvino") if has_openvino else ("keras",)
+
     def on(self, engine: FeatureEngine) -> FrozenBackbone:
-        """This backbone of Keras, computed by `engine`, whose features have other last bits."""
+        """This backbone of Keras, computed by `engine`, whose features have other last bits; UsageError where it cannot
+        be."""
+        if engine not in self.engines:
+            raise UsageError(f"`feature_engine` {engine}: cannot compute {self.precision} features with the "
+                             f"{keras.backend.backend()} backend; it needs TensorFlow's, float32 or bfloat16, and "
+                             'pip install "voc-cls[export]"; choose keras')
         own = {} if engine == "keras" else {"engine": f"{engine} {installed(engine)}"}
         return replace(self, engine=engine, key=self.key | own)
 
@@ -103,9 +115,9 @@ class FrozenBackbone:
 
         OpenVINO only where it is installed and computes the same as this backbone of Keras.
         """
-        if installed("openvino") is None or accelerators() or self.precision not in SAME:
+        if accelerators() or self.engines == ("keras",):
             return "keras"
-        engines = {engine: self.on(engine) for engine in get_args(FeatureEngine)}
+        engines = {engine: self.on(engine) for engine in self.engines}
         missing = {engine: cache.missing(*own._rows(views), TITLE) for engine, own in engines.items()}
         fewest: FeatureEngine = min(missing, key=missing.__getitem__)
         if missing[fewest] < MEASURED_FROM:
@@ -119,7 +131,7 @@ class FrozenBackbone:
                 started = time.monotonic()
                 features[engine] = np.asarray(functions[engine](images), np.float32)
                 speeds[engine] = BATCH_SIZE / (time.monotonic() - started)
-        except RuntimeError as error:
+        except Exception as error:  # it fails in many ways, and Keras can compute them
             cache.report(f"{TITLE}: by Keras, OpenVINO cannot compute them ({' '.join(str(error).split())[:200]})")
             return "keras"
         difference = np.linalg.norm(features["openvino"] - features["keras"]) / np.linalg.norm(features["keras"])

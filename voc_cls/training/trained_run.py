@@ -33,7 +33,7 @@ from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE, View, frozen_backbone
 from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import recorded_dataset
-from voc_cls.training.devices import inference_precision, installed, policy
+from voc_cls.training.devices import inference_precision, policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.trainable_part import finite
@@ -251,8 +251,8 @@ def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, 
     """
     precision = inference_precision(trained.config["compute"]["inference_precision"])
     engine = trained.config["provenance"].get("features", {}).get("engine", "keras")
-    backbone = frozen_backbone(trained.network, trained.network.scopes[-1], precision).on(
-        engine if installed(engine) else "keras")
+    backbone = frozen_backbone(trained.network, trained.network.scopes[-1], precision)
+    backbone = backbone.on(engine if engine in backbone.engines else "keras")
     limit_gb = trained.config["compute"]["cache_gb"] or np.inf  # a run that kept no features may keep these
     views = [View(path, digest) for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
     with naming_broken_images(dataset.paths):

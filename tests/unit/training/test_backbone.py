@@ -17,6 +17,7 @@ from voc_cls.data.augmentation import PRESETS, Augmentation, AugmentationConfig
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.pipeline import shuffled_order
+from voc_cls.errors import UsageError
 from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training import backbone as backbone_module
@@ -160,6 +161,9 @@ def test_the_engine_is_measured_once_for_many_features_and_then_that_of_the_cach
     said.clear()
     assert backbone.faster_engine(views, cache) == "keras"
     assert said == []  # not installed
+    message = "^`feature_engine` openvino: cannot compute float32 features with the tensorflow backend; it .*keras$"
+    with pytest.raises(UsageError, match=message):
+        backbone.on("openvino")
     monkeypatch.undo()
     monkeypatch.setattr(backbone_module, "MEASURED_FROM", 20)
     backbone.on("openvino").features(views[1:], cache)
