@@ -85,7 +85,7 @@ class FeatureCache:
         process computes rows for the same key, this one waits and takes them. DataError names the folder when the disk
         is full, the limit too low or the folder not writable.
         """
-        store, digests = self._store(key, shape, dtype), _digests(names)
+        store, digests = self._store(key, shape, dtype), [_digest(name) for name in names]
         try:
             store.path.mkdir(parents=True, exist_ok=True)
             with locked(store.path, lambda: self.report(f"{title}: waiting for another process that computes them")):
@@ -105,12 +105,12 @@ class FeatureCache:
         """How many rows `rows` would have computed."""
         store = self._store(key, shape, dtype)
         self._read(store, title)
-        return len(store.missing(_digests(names)))
+        return len(store.missing([_digest(name) for name in names]))
 
     def _store(self, key: Mapping[str, Any], shape: tuple[int, ...], dtype: npt.DTypeLike) -> _Store:
         kind = json.dumps({"format": FORMAT, "byteorder": sys.byteorder, "key": key, "shape": shape,
                            "dtype": np.dtype(dtype).name}, sort_keys=True)
-        return _Store(self.folder / hashlib.sha256(kind.encode()).hexdigest()[:20], shape, np.dtype(dtype))
+        return _Store(self.folder / _digest(kind)[:20], shape, np.dtype(dtype))
 
     def _read(self, store: _Store, title: str) -> None:
         for damaged in store.read():
@@ -168,8 +168,8 @@ class FeatureCache:
         return room >= size
 
 
-def _digests(names: Sequence[str]) -> list[str]:
-    return [hashlib.sha256(name.encode()).hexdigest() for name in names]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass

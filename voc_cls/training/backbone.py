@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -25,7 +26,6 @@ from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.data.transforms import FLIP_BITS
 from voc_cls.errors import UsageError
 from voc_cls.nets.network import Network, build
-from voc_cls.nets.openvino import openvino_function
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.devices import FeatureEngine, accelerators, compiles, cores, installed, policy, versions
 from voc_cls.weights.tensors import tensors_digest
@@ -36,8 +36,10 @@ MEASURED_FROM = 1000
 """Features from which on it pays to start both engines and compute two batches with each: some ten seconds."""
 FASTER = 1.1
 """OpenVINO's speed relative to Keras' from which on it is used: less may be chance, and Keras is what trains."""
-SAME = {"float32": 1e-3, "bfloat16": 3e-2}
-"""Up to which relative difference (of norms) features are the same, by number format: the formats of OpenVINO."""
+SAME = {"float32": 1e-3, "bfloat16": 0.1}
+"""Relative difference (of norms) up to which features are the same; Keras' bfloat16 may be 0.07 off its float32."""
+OPENVINO = {"float32": "f32", "bfloat16": "bf16"}
+"""OpenVINO's names of the formats. As in Keras' mixed precision, what follows the last convolution is float32."""
 HELD_BYTES = 1e9
 """Up to this size the features are held in memory; larger ones are read from disk batch by batch."""
 
@@ -88,12 +90,11 @@ class FrozenBackbone:
     @property
     def engines(self) -> tuple[FeatureEngine, ...]:
         """What can compute it here. Keras exports to OpenVINO from TensorFlow alone (3.15 fails with JAX 0.10)."""
-        has_openvino = installed("openvino") and keras.backend.backend() == "tensorflow" and self.precision in SAME
+        has_openvino = installed("openvino") and keras.backend.backend() == "tensorflow" and self.precision in OPENVINO
         return ("keras", "openvino") if has_openvino else ("keras",)
 
     def on(self, engine: FeatureEngine) -> FrozenBackbone:
-        """This backbone of Keras, computed by `engine`, whose features have other last bits; UsageError where it cannot
-        be."""
+        """This backbone of Keras, computed by `engine`, with other last bits; UsageError where it cannot be."""
         if engine not in self.engines:
             raise UsageError(f"`feature_engine` {engine}: cannot compute {self.precision} features with the "
                              f"{keras.backend.backend()} backend; it needs TensorFlow's, float32 or bfloat16, and "
@@ -111,10 +112,7 @@ class FrozenBackbone:
 
     def faster_engine(self, views: Sequence[View], cache: FeatureCache) -> FeatureEngine:
         """The engine that `cache` has most of the features of `views` from or, where many are missing, that which
-        computes them faster, measured now; `cache.report` is told the result.
-
-        OpenVINO only where it is installed and computes the same as this backbone of Keras.
-        """
+        computes them faster, measured now and told to `cache.report`; OpenVINO only where it computes the same."""
         if accelerators() or self.engines == ("keras",):
             return "keras"
         engines = {engine: self.on(engine) for engine in self.engines}
@@ -122,8 +120,7 @@ class FrozenBackbone:
         fewest: FeatureEngine = min(missing, key=missing.__getitem__)
         if missing[fewest] < MEASURED_FROM:
             return fewest
-        shape = BATCH_SIZE, *self.model.input_shape[1:]
-        images = np.random.default_rng(0).normal(0, 50, shape).astype(np.float32)
+        images = np.random.default_rng(0).normal(0, 50, (BATCH_SIZE, *self.model.input_shape[1:])).astype(np.float32)
         speeds, features = {}, {}
         try:
             functions = {engine: own.function() for engine, own in engines.items()}
@@ -141,12 +138,20 @@ class FrozenBackbone:
         return "openvino" if faster else "keras"
 
     def function(self) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
-        """float32 [BATCH_SIZE, size, size, 3] → features; starts the engine."""
+        """float32 [BATCH_SIZE, size, size, 3] → features, by the engine, which is started."""
         if self.engine == "keras":
             # a tf.distribute.Strategy would give the batch to every device and return all of their answers
             return self.model.predict_on_batch  # type: ignore[no-any-return]
-        compute = openvino_function(self.plain(), self.precision, BATCH_SIZE, cores())
-        return lambda images: compute(images).astype(self.model.output.dtype)
+        import openvino
+
+        core, model = openvino.Core(), self.plain()
+        with TemporaryDirectory() as folder:
+            model.export(f"{folder}/model.xml", format="openvino", verbose=False)
+            graph = core.read_model(f"{folder}/model.xml")
+            graph.reshape([BATCH_SIZE, *model.input_shape[1:]])
+            compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO[self.precision],
+                                                         "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": cores()})
+        return lambda images: compiled(images)[0].astype(self.model.output.dtype)
 
     def _rows(self, views: Sequence[View]) -> tuple[dict[str, Any], list[str], tuple[int, ...], str]:
         return (self.key, [view.item for view in views], tuple(self.model.output_shape[1:]), self.model.output.dtype)

@@ -88,10 +88,8 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
 
     The training images are seen in `augmentation.views` views each; those of the other splits as they are. All features
     are computed here, or found in `cache`, so that none can fail at the end of the run. To be called outside a
-    distribution strategy's scope. Raises DataError as `FeatureCache.rows` does.
-
-    Args:
-        choose: Returns the engine that computes the features; given is a function that measures which one is faster.
+    distribution strategy's scope. `choose` returns the engine of the features, and is given a function that measures
+    which is faster. Raises DataError as `FeatureCache.rows` does.
     """
     augmentation, seed, precision = config.augmentation, config.training.seed, config.inference_precision
     backbone = frozen_backbone(network, first, precision)
