@@ -12,19 +12,8 @@ from dataclasses import dataclass
 
 from keras import KerasTensor as Tensor
 
-from voc_cls.nets.layers import (
-    Backbone,
-    Norm,
-    add,
-    batch_norm,
-    concatenate,
-    conv,
-    max_pool,
-    mean_pool,
-    rectified,
-    separable,
-    shifted,
-)
+from voc_cls.nets import layers
+from voc_cls.nets.layers import Backbone, Norm
 from voc_cls.nets.registry import NetSpec
 
 NORM = Norm(decay=0.9997, epsilon=1e-3, gamma=True)  # nasnet_mobile_arg_scope and nasnet_large_arg_scope
@@ -72,15 +61,15 @@ def backbone(spec: NetSpec, images: Tensor, dtype: str) -> Backbone:
         cells += [(f"cell_{next(numbers)}", NORMAL, filters, 3 if row and skips and not place else 2)
                   for place in range(count)]
 
-    x = conv(images, "conv0", stem, (3, 3), 2, "valid", bias=None, relu=False, dtype=dtype)
+    x = layers.conv(images, "conv0", stem, (3, 3), 2, "valid", bias=None, relu=False, dtype=dtype)
     entries: dict[str, Tensor | None] = {"conv0": images, "conv0_bn": x}
-    x = batch_norm(x, "conv0_bn", NORM, dtype, relu=False)
+    x = layers.batch_norm(x, "conv0_bn", NORM, dtype, relu=False)
     entries["cell_stem_0"] = x
     outputs = [None, x]
     for path, cell, filters, back in cells:  # `back`: which output is that of the cell before, counted from the end
         entries.setdefault(path)
         outputs.append(_cell(cell, outputs[-1], outputs[-back], path, filters, dtype))
-    x = rectified(outputs[-1], "final_layer", dtype)
+    x = layers.rectified(outputs[-1], "final_layer", dtype)
     return Backbone(x, x, entries)
 
 
@@ -91,18 +80,19 @@ def _cell(cell: Cell, x: Tensor, before: Tensor | None, path: str, filters: int,
         left, right = (_operation(states[state], f"{path}/comb_iter_{number}/{side}", operation, filters,
                                   cell.stride if state < 2 else 1, dtype)
                        for side, (operation, state) in zip(("left", "right"), pair, strict=True))
-        states.append(add(left, right, f"{path}/comb_iter_{number}/combine", dtype, relu=False))
-    return concatenate([states[output] for output in cell.outputs], f"{path}/cell_output", dtype)
+        states.append(layers.add(left, right, f"{path}/comb_iter_{number}/combine", dtype, relu=False))
+    return layers.concatenate([states[output] for output in cell.outputs], f"{path}/cell_output", dtype)
 
 
 def _fitted(before: Tensor, x: Tensor, path: str, filters: int, dtype: str) -> Tensor:
     """What left the cell before, with the grid of `x` and this many channels."""
     if before.shape[2] != x.shape[2]:  # nasnet_utils.factorized_reduction: every second place, and those between them
-        before = rectified(before, f"{path}/path", dtype)
-        between = shifted(before, f"{path}/path2", dtype)
-        halves = [conv(half, f"{path}/path{number}_conv", filters // 2, (1, 1), 2, relu=False, bias=None, dtype=dtype)
-                  for number, half in ((1, before), (2, between))]
-        return batch_norm(concatenate(halves, f"{path}/path", dtype), f"{path}/final_path_bn", NORM, dtype, relu=False)
+        before = layers.rectified(before, f"{path}/path", dtype)
+        between = layers.shifted(before, f"{path}/path2", dtype)
+        halves = [layers.conv(half, f"{path}/path{number}_conv", filters // 2, (1, 1), 2, relu=False, bias=None,
+                              dtype=dtype) for number, half in ((1, before), (2, between))]
+        both = layers.concatenate(halves, f"{path}/path", dtype)
+        return layers.batch_norm(both, f"{path}/final_path_bn", NORM, dtype, relu=False)
     if before.shape[-1] != filters:
         return _projected(before, f"{path}/prev_1x1", f"{path}/prev_bn", filters, dtype)
     return before
@@ -110,8 +100,8 @@ def _fitted(before: Tensor, x: Tensor, path: str, filters: int, dtype: str) -> T
 
 def _projected(x: Tensor, path: str, norm: str, filters: int, dtype: str) -> Tensor:
     """A ReLU, a 1 × 1 convolution and batch normalisation: the order of all convolutions here."""
-    x = conv(rectified(x, path, dtype), path, filters, (1, 1), relu=False, bias=None, dtype=dtype)
-    return batch_norm(x, norm, NORM, dtype, relu=False)
+    x = layers.conv(layers.rectified(x, path, dtype), path, filters, (1, 1), relu=False, bias=None, dtype=dtype)
+    return layers.batch_norm(x, norm, NORM, dtype, relu=False)
 
 
 def _operation(x: Tensor, path: str, operation: str, filters: int, stride: int, dtype: str) -> Tensor:
@@ -120,11 +110,12 @@ def _operation(x: Tensor, path: str, operation: str, filters: int, stride: int, 
     kind, _, kernel = operation.rpartition("_")
     size = int(kernel[0])
     if kind != "separable":
-        return (max_pool if kind == "max_pool" else mean_pool)(x, f"{path}/{operation}", size, stride, dtype)
+        pool = layers.max_pool if kind == "max_pool" else layers.mean_pool
+        return pool(x, f"{path}/{operation}", size, stride, dtype)
     for number in (1, 2):
         name = f"{kernel}_{number}"
-        x = rectified(x, f"{path}/separable_{name}", dtype)
-        x = separable(x, f"{path}/separable_{name}", filters, (size, size), stride if number == 1 else 1, 1, dtype,
-                      relu=False)
-        x = batch_norm(x, f"{path}/bn_sep_{name}", NORM, dtype, relu=False)
+        x = layers.rectified(x, f"{path}/separable_{name}", dtype)
+        x = layers.separable(x, f"{path}/separable_{name}", filters, (size, size), stride if number == 1 else 1, 1,
+                             dtype, relu=False)
+        x = layers.batch_norm(x, f"{path}/bn_sep_{name}", NORM, dtype, relu=False)
     return x

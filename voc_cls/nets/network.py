@@ -11,7 +11,7 @@ import keras
 from keras import KerasTensor as Tensor
 
 from voc_cls.errors import UsageError
-from voc_cls.nets import alexnet, inception, mobilenet, nasnet, resnet, vgg
+from voc_cls.nets import inception, nasnet, sequential
 from voc_cls.nets.inception_tables import TABLES
 from voc_cls.nets.layers import FC_DROPOUT, Backbone, fully_connected, slim_name
 from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, Resize, net_spec
@@ -34,12 +34,12 @@ class Family:
 
 
 FAMILIES = {
-    "vgg": Family(vgg.backbone, FC_DROPOUT, fc_bias=0.0),
-    "alexnet": Family(alexnet.backbone, FC_DROPOUT, fc_bias=alexnet.BIAS),
-    "resnet_v1": Family(resnet.backbone),
-    "resnet_v2": Family(resnet.backbone),
+    "vgg": Family(sequential.vgg, FC_DROPOUT, fc_bias=0.0),
+    "alexnet": Family(sequential.alexnet, FC_DROPOUT, fc_bias=sequential.ALEXNET_BIAS),
+    "resnet_v1": Family(sequential.resnet),
+    "resnet_v2": Family(sequential.resnet),
     **{family: Family(inception.backbone, inception.DROPOUT) for family in TABLES},
-    "mobilenet_v1": Family(mobilenet.backbone, mobilenet.DROPOUT),
+    "mobilenet_v1": Family(sequential.mobilenet, sequential.MOBILENET_DROPOUT),
     "nasnet": Family(nasnet.backbone, nasnet.DROPOUT),
 }
 
