@@ -30,18 +30,20 @@ from voc_cls.training.trained_run import open_run
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
 
 LABELS = ("cat", "dog", "cow")
+CUT = "pool2"
+"""Two of VGG-16's five blocks are enough for what is tested here."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a VGG-16 of random weights for three classes."""
+    """A run folder with the beginning of a VGG-16, with random weights, for three classes."""
     folder = RunFolder(tmp_path_factory.mktemp("run"))
-    network = build_network("vgg_16", "gap", len(LABELS), image_size=64)
+    network = build_network("vgg_16", "gap", len(LABELS), image_size=64, cut=CUT)
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
     config = TrainConfig(DatasetConfig(root=(Path("devkit"),), train_split="trainval", eval_split="test"),
-                         NetworkConfig(weights="none", head="gap", image_size=64))
+                         NetworkConfig(weights="none", head="gap", image_size=64, cut=CUT))
     folder.config.write_text(yaml.safe_dump(to_dict(config.checked())
                                             | {"provenance": {"weights_digest": None, "train_pictures": 7}}))
     return folder.path
@@ -49,15 +51,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    shown = io.StringIO()
-    exported = export_run(open_run(run), tmp_path_factory.mktemp("models") / "pets",
-                          console=Console(file=shown, width=300))
+    """The next version of a model that has two, and other things in its folder."""
+    shown, models = io.StringIO(), tmp_path_factory.mktemp("models") / "pets"
+    for name in ("3", "012", "notes", ".aside-1"):
+        (models / name).mkdir(parents=True)
+    exported = export_run(open_run(run), models, console=Console(file=shown, width=300))
     assert f"{exported}: exported and verified\n  savedmodel, float32: probabilities within " in shown.getvalue()
     return exported
 
 
 def test_it_has_the_files_that_servers_look_for(exported: Path):
-    assert exported.name == "1"
     for name in ("saved_model.pb", "variables/variables.index", "assets/labels.txt", "assets/voc_cls.json",
                  "assets.extra/tf_serving_warmup_requests", "MODEL_CARD.md"):
         assert (exported / name).is_file(), name
@@ -65,19 +68,19 @@ def test_it_has_the_files_that_servers_look_for(exported: Path):
     assert metadata["labels"] == list(LABELS)
     assert metadata["preprocessing"] == {"size": 64, "mean": [123.68, 116.78, 103.94], "std": [1.0, 1.0, 1.0],
                                          "channels": "RGB", "resize": "bilinear", "jpeg_dct": "INTEGER_ACCURATE"}
-    assert "# pets, version 1" in (exported / "MODEL_CARD.md").read_text()
+    assert "# pets, version 13" in (exported / "MODEL_CARD.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a small VGG-16 of random weights for pictures of one of three classes each."""
+    """A run folder with the beginning of a VGG-16, with random weights, for pictures of one of three classes each."""
     folder = RunFolder(tmp_path_factory.mktemp("single"))
-    network = build_network("vgg_16", "gap", len(LABELS), image_size=64, normalisation="torch")
+    network = build_network("vgg_16", "gap", len(LABELS), image_size=64, cut=CUT, normalisation="torch")
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     folder.labels.write_text("".join(f"{label}\n" for label in LABELS))
     config = TrainConfig(DatasetConfig(root=(Path("pets"),), data="folder", train_split="train", eval_split="none"),
-                         NetworkConfig(weights="none", head="gap", image_size=64, normalisation="torch"))
+                         NetworkConfig(weights="none", head="gap", image_size=64, cut=CUT, normalisation="torch"))
     labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     test = Dataset("pets test", LABELS, (Path("x.jpg"),) * 4, labels, labels > 1, task=Task.SINGLE_LABEL)
     write_json(folder.evaluation, singlelabel_report(test, labels, resamples=100).to_dict())
@@ -88,6 +91,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_single_label_export_has_softmax_in_its_graph_and_says_so(single: Path, tmp_path: Path):
     exported = export_run(single, tmp_path / "pets")
+    assert exported == tmp_path / "pets/1"
     metadata = json.loads((exported / "assets/voc_cls.json").read_text())
     assert (metadata["activation"], metadata["thresholds"]) == ("softmax", {})
     assert metadata["preprocessing"]["std"] == [58.395, 57.12, 57.375]
@@ -180,7 +184,7 @@ def test_a_version_below_one_is_refused(run: Path, tmp_path: Path):
 def test_an_existing_version_is_never_overwritten(run: Path, exported: Path):
     before = (exported / "saved_model.pb").stat()
     with pytest.raises(ExportError, match="never overwritten"):
-        export_run(run, exported.parent, version=1)
+        export_run(run, exported.parent, version=13)
     assert (exported / "saved_model.pb").stat() == before
 
 
@@ -190,10 +194,9 @@ def test_a_version_whose_folder_has_zeros_in_front_exists_too(run: Path, tmp_pat
         export_run(run, tmp_path, version=7)
 
 
-def test_the_next_version_is_one_above_the_highest(run: Path, tmp_path: Path):
-    for name in ("3", "012", "notes", ".aside-1"):
-        (tmp_path / name).mkdir()
-    assert export_run(run, tmp_path) == tmp_path / "13"
+def test_the_next_version_is_one_above_the_highest(exported: Path):
+    assert exported.name == "13"
+    assert {path.name for path in exported.parent.iterdir()} == {"3", "012", "13", "notes", ".aside-1"}
 
 
 def test_an_export_that_differs_from_the_trained_network_is_refused_and_leaves_nothing(
