@@ -14,7 +14,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -206,8 +206,8 @@ def _resize(image: Pixels, size: int, out: Inputs | None) -> Inputs:
         return near + (far - near) * across[:, None]
 
     upper = along(top)
-    resized = np.add(upper, (along(bottom) - upper) * down[:, None, None], out=out)
-    return cast(Inputs, resized)
+    between: Inputs = np.add(upper, (along(bottom) - upper) * down[:, None, None], out=out)
+    return between
 
 
 def _neighbours(length: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Inputs]:
