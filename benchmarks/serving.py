@@ -53,6 +53,8 @@ SETTLE = 0.15
 """Share of a turn's time that is not counted, until batches have their usual size."""
 TOLERANCE = 0.02
 """By how much a contestant's probabilities of one picture may differ from voc-serve's: bfloat16 in another batch."""
+RECORDED = 16
+"""Pictures that h2load sends, by a process each."""
 FILL = 1.2
 """How often the time in which the queue should have filled up passes before saturation is measured."""
 
@@ -88,7 +90,7 @@ class Benchmark:
     bentoml: Path | None = None
     """A Python that has BentoML."""
     h2load: Path | None = None
-    """A program of nghttp2 that calls instead of Python, with 8 pictures."""
+    """A program of nghttp2 that calls instead of Python, with 16 pictures."""
     json: Path | None = None
     """File to write every measurement into."""
 
@@ -124,7 +126,7 @@ class Contestant:
 def main(benchmark: Benchmark) -> int:
     """Runs the turns, prints the tables; 0 if voc-serve reaches its limits."""
     with Processes() as processes:
-        pictures = some_pictures(benchmark.pictures_dir, benchmark.pictures if benchmark.h2load is None else 8)
+        pictures = some_pictures(benchmark.pictures_dir, benchmark.pictures if benchmark.h2load is None else RECORDED)
         engine = processes.worker("engine", sys.executable, PEERS / "serving_engine.py", benchmark.settings(),
                                   *pictures)
         engine.answer()
