@@ -308,6 +308,7 @@ class _Worker:
         self._connection.close()
         if self._process is not None:
             os.close(self._process)
+            self._process = None  # or a later `kill` would be for whatever has the descriptor then
 
     async def _send(self, rest: memoryview) -> None:
         with contextlib.suppress(OSError):
