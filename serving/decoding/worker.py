@@ -40,8 +40,8 @@ DONE, MUCH = b"done", b"much"
 """What a worker answers, in one message: the pixels are there; the image is more work than the job allows. Else a
 sentence says why the image cannot be decoded. A worker's first message is its process id."""
 MESSAGE_BYTES = 1000
-NICE = 5
-"""A decoder gets a third of the processor time that the server gets where both want it: under overload most calls are
+NICE = 10
+"""A decoder gets a tenth of the processor time that the server gets where both want it: under overload most calls are
 to be refused, and at once."""
 PR_SET_PDEATHSIG = 1
 
