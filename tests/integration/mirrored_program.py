@@ -1,24 +1,23 @@
-"""Trains on one and on two devices of one process: the processor as logical devices. For test_distribution.py.
-
-usage: mirrored_program.py ROOT OUT; the runs are OUT/1 and OUT/2
-"""
+"""Trains on one and on two devices of one process: the processor as logical devices. For test_distribution.py."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 import tensorflow as tf
 from rich.console import Console
 
+from tests.forked import become
 from voc_cls.training import session
 from voc_cls.training.config import DatasetConfig, NetworkConfig, RunConfig, TrainConfig, TrainingConfig
 from voc_cls.training.distribution import mirrored
 
 
-def main(root: Path, out: Path) -> None:
-    """The two runs."""
+def run(root: Path, out: Path, errors: Path, environment: Mapping[str, str]) -> None:
+    """The two runs, out/1 and out/2, in a process that tests/forked.py has forked; it writes to `errors`."""
+    become(["mirrored_program"], (str(errors), str(errors)), dict(environment))
     processor, = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
     for devices in (1, 2):
@@ -38,7 +37,3 @@ def train(devices: int, root: Path, out: Path) -> None:
     )
     session.joined = lambda *_: nullcontext(distribution)
     session.train(config, Console(quiet=True))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

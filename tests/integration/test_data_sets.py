@@ -41,7 +41,8 @@ def folds(cats_and_dogs: Path) -> Path:
 
 def test_a_fold_is_trained_and_evaluated_on_the_test_list(folds: Path, tmp_path: Path):
     done = command("voc-train", "--data", "csv", "--root", folds, "--fold", 2, "--weights", "none", "--head", "gap",
-                   "--trainable", "head", "--steps", 2, "--batch-size", 4, "--out", tmp_path / "run")
+                   "--trainable", "head", "--image-size", 32, "--steps", 2, "--batch-size", 4,
+                   "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     recorded = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["dataset"]
     assert recorded["root"] == [str(folds)]

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 
 from tests.commands import command_in_process
+from tests.forked import ForkedProcess
+from tests.integration import mirrored_program
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ("--train-split", "train", "--eval-split", "none", "--weights", "none", "--head", "gap",
@@ -193,9 +195,11 @@ def test_hosts_need_the_jax_backend_a_rank_and_an_address(devkit: Path, tmp_path
 
 
 def test_two_devices_of_one_process_give_the_weights_of_one(devkit: Path, tmp_path: Path):
-    program = Path(__file__).with_name("mirrored_program.py")
-    done = subprocess.run([sys.executable, str(program), str(devkit), str(tmp_path)], capture_output=True, text=True,
-                          check=False, timeout=300, env={**os.environ, "VOC_CACHE_DIR": str(tmp_path / "cache")})
-    assert done.returncode == 0, done.stderr
+    environment = {**os.environ, "VOC_CACHE_DIR": str(tmp_path / "cache")}
+    process = ForkedProcess(mirrored_program.run, devkit, tmp_path, tmp_path / "errors", environment)
+    try:
+        assert process.wait(300) == 0, (tmp_path / "errors").read_text()
+    finally:
+        process.kill()
     assert largest_difference(tmp_path / "1", tmp_path / "2") < 1e-5
     assert metrics(tmp_path / "2")[-1]["val_map"] == pytest.approx(metrics(tmp_path / "1")[-1]["val_map"])

@@ -21,7 +21,7 @@ def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A head trained for a moment on the frozen backbone, with a validation split."""
     folder = tmp_path_factory.mktemp("runs")
     done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", "--head", "gap",
-                   "--trainable", "head", "--weights", "none", "--image-size", 64, "--steps", 60,
+                   "--trainable", "head", "--weights", "none", "--cut", "pool2", "--image-size", 64, "--steps", 60,
                    "--batch-size", 8, "--out", folder / "head", VOC_CACHE_DIR=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     return folder / "head"

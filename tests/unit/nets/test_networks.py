@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import keras
 import numpy as np
@@ -18,6 +20,7 @@ SIZES = {"vgg_16": 32, "alexnet_v2": 67, "resnet_v1_50": 64, "resnet_v2_50": 64,
          "inception_resnet_v2": 75, "mobilenet_v1_0.25_128": 32, "nasnet_mobile": 32}
 
 
+@cache
 def small(net: str, head: str = "gap", precision: str = "float32") -> Network:
     """The network for small pictures, with two units per block where it is a ResNet."""
     keras.utils.set_random_seed(0)
@@ -27,6 +30,12 @@ def small(net: str, head: str = "gap", precision: str = "float32") -> Network:
     elif spec.family.startswith("nasnet"):
         spec = replace(spec, blocks=((4, 1), (8, 1), (16, 1), (32, 1)))
     return build(spec, head, 3, precision)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks_are_forgotten() -> Iterator[None]:
+    yield
+    small.cache_clear()
 
 
 def pictures(network: Network, number: int = 2) -> np.ndarray:
@@ -142,7 +151,7 @@ def test_the_maximum_of_the_grid_stands_beside_its_mean(net: str):
 
 @pytest.mark.parametrize("net", ["resnet_v1_50", "resnet_v2_50"])
 def test_in_bfloat16_the_logits_are_float32_and_close_to_those_of_float32(net: str):
-    exact, rounded = small(net), small(net, precision="mixed_bfloat16")
+    exact, rounded = small.__wrapped__(net), small.__wrapped__(net, precision="mixed_bfloat16")  # they are changed here
     for name, variable in exact.variables().items():
         if name.endswith("beta"):  # ReLUs that cut half of all values make rounding errors larger layer by layer
             variable.assign(np.ones(variable.shape))
