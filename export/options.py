@@ -27,7 +27,8 @@ class ExportOptions:
     """int8: number of training pictures that set the ranges of the activations; 300 is NNCF's default."""
     max_drop: Annotated[float, Range(0, 100)] = 0.5
     """int8: points of mean AP (single-label: of accuracy) that may be lost on the validation split, without one on the
-    evaluation split. Layers return to float32 until the loss is below; if that is not enough, nothing is exported."""
+    evaluation split, over the classes with at least 10 positives. Layers return to float32 until the loss is below; if
+    that is not enough, nothing is exported."""
     evaluate: bool = True
     """Measure mean AP of onnx and openvino on the run's evaluation split, if its pictures are there, for the model
     card; takes as long as voc-eval for each."""

@@ -18,10 +18,11 @@ from rich.console import Console
 from export.openvino import openvino_predictor
 from export.options import ExportOptions
 from export.verify import logits_of, result_of
+from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import ExportError, UsageError
-from voc_cls.evaluation.calibration import choose_thresholds
+from voc_cls.evaluation.calibration import LEAST_POSITIVES, choose_thresholds
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.splits import Splits
@@ -60,6 +61,7 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
     if checked is None:
         raise UsageError("`precision` int8: the run has neither a validation nor an evaluation split to measure the "
                          "loss on; train it with `val_split`, or export float32")
+    judged = _judged_classes(checked)
     preprocessing, seed = trained.network.spec.preprocessing, trained.config["training"]["seed"]
     rows = np.random.default_rng(seed).permutation(len(splits.train))[:options.calibration]
     calibration = [splits.train.paths[row] for row in rows]
@@ -73,7 +75,7 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
                 outputs.append(list(compiled(image).values()))
                 bar.advance(task)
         first = checked.subset(np.arange(len(outputs)), checked.name)
-        return result_of(first, np.concatenate([logits for _, logits in outputs])), outputs
+        return _result(first, np.concatenate([logits for _, logits in outputs]), judged), outputs
 
     with naming_broken_images((*calibration, *checked.paths)), _bars_on_stderr():
         quantized = nncf.quantize_with_accuracy_control(
@@ -82,8 +84,10 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
             subset_size=len(calibration))
     exact = trained.logits(checked.paths, "validate float32")
     logits = logits_of(openvino_predictor(quantized), checked, preprocessing, "validate int8")
-    before, after, float_layers = result_of(checked, exact), result_of(checked, logits), _float_layers(quantized)
-    lost, change = 100 * (before - after), f"{before:.4f} in float32, {after:.4f} in int8 on {checked.name}"
+    before, after = _result(checked, exact, judged), _result(checked, logits, judged)
+    float_layers = _float_layers(quantized)
+    of = "" if len(judged) == len(checked.classes) else f", {len(judged)} of {len(checked.classes)} classes"
+    lost, change = 100 * (before - after), f"{before:.4f} in float32, {after:.4f} in int8 on {checked.name}{of}"
     if not lost <= options.max_drop:
         kept = f" although these layers stay in float32: {', '.join(float_layers)}" if float_layers else ""
         raise ExportError(f"int8 loses {lost:.2f} points ({change}){kept}, more than `max_drop` {options.max_drop:g}; "
@@ -94,6 +98,19 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
                                                 for label, of_label in thresholds.classes.items()}
     difference = np.abs(probabilities_of(logits, trained.task) - probabilities_of(exact, trained.task)).max()
     return Quantized(quantized, by_label, float_layers, float(difference), change)
+
+
+def _judged_classes(checked: Dataset) -> list[int]:
+    """The classes whose mean AP decides: those with enough positives, if there are any; of single-label data all.
+
+    With fewer, one image that changes its rank moves mean AP by more than what may be lost.
+    """
+    enough = [column for column, positives in enumerate(checked.positives.values()) if positives >= LEAST_POSITIVES]
+    return enough if enough and not checked.single_label else list(range(len(checked.classes)))
+
+
+def _result(dataset: Dataset, logits: Any, classes: list[int]) -> float:
+    return result_of(dataset.only(classes), logits[:, classes])
 
 
 @dataclass(frozen=True)
