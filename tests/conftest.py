@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,18 @@ WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] /
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The quick files of tests/unit come last, so that the two processes of `make test` end together."""
-    slow = {item.path for item in items if "unit" not in item.path.parts or item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """The order of the files, for the two processes of `make test`.
+
+    Files with servers, whose tests wait much, alternate with those that compute, so that one process has the processor
+    while the other waits; the quick files of tests/unit come last, so that both end together.
+    """
+    slow = {item.path: None for item in items if "unit" not in item.path.parts or item.get_closest_marker("slow")}
+    kinds: dict[bool, list[Path]] = {True: [], False: []}
+    for path in slow:
+        kinds[path.parent.name == "serving"].append(path)
+    pairs = [path for pair in zip_longest(kinds[False], kinds[True]) for path in pair if path is not None]
+    places = {path: place for place, path in enumerate(pairs)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
