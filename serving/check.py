@@ -15,8 +15,7 @@ from serving.config.config import EngineChoice, PortsConfig, SecurityConfig, Ser
 from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
-from serving.models.forms import FORMS, choose_engine
-from serving.models.version_folders import check_versions, read_model_folder
+from serving.models.version_folders import FORMS, check_versions, choose_engine, read_model_folder
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
 from voc_cls.model_metadata import read_metadata

@@ -12,14 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.errors import InvalidArgument, Unimplemented
+from serving.models import signatures
 from serving.models.servable import Servable
-from serving.models.signatures import (
-    CLASSIFY_SIGNATURE,
-    DEFAULT_SIGNATURE,
-    SIGNATURES,
-    read_examples,
-    signature_name,
-)
+from serving.models.signatures import CLASSIFY_SIGNATURE, DEFAULT_SIGNATURE, SIGNATURES
 from serving.request_context import current_request
 from serving.security.sanitize import printable
 
@@ -28,7 +23,7 @@ Outputs = dict[str, npt.NDArray[Any]]
 
 def check_classification(model: str, signature: str) -> None:
     """Refuses a Classify call that names another signature than `classify`; none is fine."""
-    if signature and signature_name(model, signature) != CLASSIFY_SIGNATURE:
+    if signature and signatures.signature_name(model, signature) != CLASSIFY_SIGNATURE:
         raise InvalidArgument(f"signature '{signature}' is not for Classify: name '{CLASSIFY_SIGNATURE}' or none, or "
                               "call Predict")
 
@@ -60,7 +55,7 @@ async def compute(servable: Servable, signature: str, array: Sequence[Any] | npt
     with servable.capacity.reserve(len(array)):
         inputs = list(array)
         if signature == CLASSIFY_SIGNATURE:
-            inputs = await servable.on_thread(read_examples, inputs, field)
+            inputs = await servable.on_thread(signatures.read_examples, inputs, field)
             labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
             outputs["classes"] = np.tile(labels, (len(array), 1))
         if signature != "predict_tensors":

@@ -17,7 +17,7 @@ import numpy as np
 
 from serving.engine.process import Inputs, Scores
 from serving.errors import ServeError
-from serving.models.forms import MODEL_XML
+from serving.models.version_folders import MODEL_XML
 from voc_cls.console import import_openvino
 
 ov = import_openvino()

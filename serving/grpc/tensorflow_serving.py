@@ -14,16 +14,10 @@ import numpy.typing as npt
 from serving.config.models import ModelSettings, VersionPolicy, check_labels, check_names
 from serving.errors import InvalidArgument, Unimplemented
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
+from serving.models import signatures
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
-from serving.models.signatures import (
-    CLASSIFY_SIGNATURE,
-    SIGNATURES,
-    check_input,
-    dtype_name,
-    read_examples,
-    signature_name,
-)
+from serving.models.signatures import CLASSIFY_SIGNATURE, SIGNATURES
 from serving.security.sanitize import check_model_name, printable
 from serving.tensorflow_protos import POOL, messages
 from voc_cls.errors import UsageError
@@ -54,7 +48,7 @@ class PredictionService:
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """Tensors in, tensors out, by the name of a signature."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
-            name = signature_name(servable.name, request.model_spec.signature_name)
+            name = signatures.signature_name(servable.name, request.model_spec.signature_name)
             array = await servable.on_thread(_read_input, name, request.inputs, servable.metadata.size,
                                              self._max_message_bytes)
             outputs = await predict(servable, name, array, request.output_filter, next(iter(request.inputs)))
@@ -98,8 +92,8 @@ class PredictionService:
 async def _classify(servable: Servable, example_input: Any) -> Any:
     """Every label with its score, for each tf.Example; these are copied on a thread, as they may be many megabytes."""
     with_context = example_input.example_list_with_context  # empty if the call has an example_list
-    images = await servable.on_thread(read_examples, example_input.example_list.examples or with_context.examples,
-                                      "examples", with_context.context)
+    examples = example_input.example_list.examples or with_context.examples
+    images = await servable.on_thread(signatures.read_examples, examples, "examples", with_context.context)
     scores = await classify_examples(servable, images)
     return messages.ClassificationResult(classifications=[
         {"classes": [{"label": label, "score": score}
@@ -148,7 +142,7 @@ def _read_input(name: str, inputs: Mapping[str, Any], image_size: int, max_bytes
                               f"{', '.join(repr(printable(key)) for key in sorted(inputs)[:5]) or 'none'}")
     (tensor,) = inputs.values()
     shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim)
-    check_input(name, dtype_name(tensor.dtype), shape, image_size)
+    signatures.check_input(name, signatures.dtype_name(tensor.dtype), shape, image_size)
     item_bytes = 8 if signature.dtype == "string" else np.dtype(signature.dtype).itemsize  # a pointer to each string
     if (filled := math.prod(shape) * item_bytes) > max_bytes:
         raise InvalidArgument(f"input '{signature.input}' would fill {filled} bytes, more than the {max_bytes} that a "

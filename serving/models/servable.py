@@ -20,8 +20,8 @@ from serving.decoding.pool import DecoderPool
 from serving.engine.batcher import Batcher, batch_sizes
 from serving.engine.process import END_SECONDS, EngineProcess, Inputs, LoadRequest, Scores
 from serving.errors import InvalidArgument, ServeError
-from serving.models.forms import FORMS, choose_engine
 from serving.models.signatures import read_signatures
+from serving.models.version_folders import FORMS, choose_engine
 from serving.request_context import RequestContext
 from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics

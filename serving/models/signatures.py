@@ -10,7 +10,7 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 
 from serving.errors import InvalidArgument, NotFound, ServeError
-from serving.models.forms import SAVED_MODEL
+from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
 from serving.tensorflow_protos import POOL, messages
 from voc_cls.model_metadata import ModelMetadata

@@ -16,16 +16,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from google.protobuf.json_format import MessageToDict
 
+from serving import http_middleware
 from serving.errors import InvalidArgument
-from serving.http_middleware import (
-    PATTERN,
-    answer_expectation,
-    compress,
-    cors,
-    errors_as_json,
-    json_response,
-    unknown_routes,
-)
+from serving.http_middleware import json_response
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
 from serving.rest.json import (
@@ -62,10 +55,12 @@ class RestApi:
 
     def application(self, *middlewares: Middleware) -> web.Application:
         """For aiohttp's runner. The middlewares wrap every request; a StatusError that leaves them becomes JSON."""
-        outermost = [cors(self._origins)] if self._origins else []
-        application = web.Application(middlewares=[*outermost, compress, errors_as_json, *middlewares, unknown_routes])
-        get = partial(application.router.add_get, expect_handler=answer_expectation)
-        post = partial(application.router.add_post, expect_handler=answer_expectation)
+        outermost = [http_middleware.cors(self._origins)] if self._origins else []
+        application = web.Application(middlewares=[
+            *outermost, http_middleware.compress, http_middleware.errors_as_json, *middlewares,
+            http_middleware.unknown_routes])
+        get = partial(application.router.add_get, expect_handler=http_middleware.answer_expectation)
+        post = partial(application.router.add_post, expect_handler=http_middleware.answer_expectation)
         get("/healthz", self._health)
         get("/openapi.json", self._openapi)
         get("/metrics", self._metrics_page)
@@ -162,7 +157,7 @@ def _describe(application: web.Application) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in application.router.routes():
         if route.resource is not None and route.method != "HEAD":
-            path = PATTERN.sub("", route.resource.canonical)
+            path = http_middleware.PATTERN.sub("", route.resource.canonical)
             paths.setdefault(path, {})[route.method.lower()] = {
                 "summary": (inspect.getdoc(route.handler) or "").partition("\n")[0],
                 "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}

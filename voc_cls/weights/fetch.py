@@ -23,7 +23,8 @@ from voc_cls.console import import_tensorflow
 from voc_cls.downloads import check_sha256, fetched, unpack
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published, net_spec
-from voc_cls.weights.formats import onnx, tf_checkpoint
+from voc_cls.weights.formats import tf_checkpoint
+from voc_cls.weights.formats.arrays import read_onnx
 from voc_cls.weights.formats.tf_checkpoint import find_checkpoint, move_checkpoint
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.naming.keras import tf2onnx_mappings
@@ -141,7 +142,7 @@ class Package:
 
 def _onnx_convolutions(path: Path, spec: NetSpec) -> dict[str, Array]:
     """What tf2onnx made of a network of Keras', under TF-Slim's names, without fully connected layers."""
-    file = onnx.read(path)
+    file = read_onnx(path)
     return {mapping.slim: mapping.read(file) for mapping in tf2onnx_mappings(spec, file.tensors)
             if "/conv" in mapping.slim}
 

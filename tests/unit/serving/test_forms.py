@@ -10,7 +10,7 @@ import pytest
 
 from serving.config.config import EngineChoice
 from serving.errors import ServeError
-from serving.models.forms import choose_engine
+from serving.models.version_folders import choose_engine
 
 
 @pytest.fixture

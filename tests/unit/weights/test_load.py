@@ -11,7 +11,7 @@ from tests.onnx_files import save_initializers
 from tests.torch_files import save_state_dict
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.weights.convert import plan_conversion
-from voc_cls.weights.formats import format_to_write, safetensors
+from voc_cls.weights.formats import arrays, format_to_write
 from voc_cls.weights.formats.tf_checkpoint import write as write_checkpoint
 from voc_cls.weights.load import load_weights_file
 
@@ -25,7 +25,7 @@ def convert(source, target):
     """Writes `target`; .pth and .onnx, which are not written, as torch.save and torch.onnx.export do."""
     if target.suffix in (".pth", ".onnx"):
         plan_conversion([source], target.with_name("torch.safetensors")).write()
-        file = safetensors.read(target.with_name("torch.safetensors"))
+        file = arrays.read_safetensors(target.with_name("torch.safetensors"))
         save = save_state_dict if target.suffix == ".pth" else save_initializers
         return save(target, {name: file.read(name) for name in file.tensors})
     plan_conversion([source], target).write()

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.onnx_files import save_initializers
 from voc_cls.errors import WeightsError
-from voc_cls.weights.formats import onnx as onnx_format
+from voc_cls.weights.formats.arrays import read_onnx
 from voc_cls.weights.load import load_weights_file
 from voc_cls.weights.tensors import TensorInfo
 
@@ -41,7 +41,7 @@ def arrays() -> Arrays:
 def test_initialisers_that_onnx_wrote_are_read_bit_for_bit(tmp_path: Path, arrays: Arrays):
     onnx.save(model(*(numpy_helper.from_array(array.copy(), name) for name, array in arrays.items())),
               tmp_path / "net.onnx")
-    file = onnx_format.read(tmp_path / "net.onnx")
+    file = read_onnx(tmp_path / "net.onnx")
     assert list(file.tensors) == sorted(arrays)
     for name, array in arrays.items():
         assert file.tensors[name] == TensorInfo(array.shape, array.dtype.name)
@@ -54,7 +54,7 @@ def test_values_in_the_fields_of_their_types_are_read_too(tmp_path: Path):
                     helper.make_tensor("longs", TensorProto.INT64, [3], [1, -2, 2**40]),
                     helper.make_tensor("halves", TensorProto.FLOAT16, [2], [0.5, -2]),
                     helper.make_tensor("words", TensorProto.STRING, [1], [b"x"])), tmp_path / "net.onnx")
-    file = onnx_format.read(tmp_path / "net.onnx")
+    file = read_onnx(tmp_path / "net.onnx")
     assert {name: file.read(name).tolist() for name in file.tensors} == {
         "floats": [[1, 2], [3, 4.5]], "doubles": [1, -2], "longs": [1, -2, 2**40], "halves": [0.5, -2]}
     assert {name: info.dtype for name, info in file.tensors.items()} == {
@@ -65,11 +65,11 @@ def test_values_in_a_file_beside_the_model_are_read(tmp_path: Path, arrays: Arra
     onnx.save(model(*(numpy_helper.from_array(array.copy(), name) for name, array in arrays.items())),
               tmp_path / "net.onnx", save_as_external_data=True, location="net.bin", size_threshold=0)
     assert (tmp_path / "net.bin").stat().st_size > 1000
-    file = onnx_format.read(tmp_path / "net.onnx")
+    file = read_onnx(tmp_path / "net.onnx")
     assert file.read("kernel").tobytes() == arrays["kernel"].tobytes()
     (tmp_path / "net.bin").write_bytes(b"short")
     with pytest.raises(WeightsError, match=r"net\.onnx cannot be read \(External data length"):
-        onnx_format.read(tmp_path / "net.onnx")
+        read_onnx(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "below/../../secret", ""])
@@ -81,7 +81,7 @@ def test_values_outside_the_models_folder_are_not_read(tmp_path: Path, location:
     path = tmp_path / "models/net.onnx"
     path.write_bytes(model(tensor).SerializeToString())
     with pytest.raises(WeightsError, match=r"net\.onnx cannot be read \(.*(outside|absolute path|be empty)"):
-        onnx_format.read(path)
+        read_onnx(path)
 
 
 def test_a_link_beside_the_model_that_leads_elsewhere_is_not_followed(tmp_path: Path):
@@ -92,7 +92,7 @@ def test_a_link_beside_the_model_that_leads_elsewhere_is_not_followed(tmp_path: 
     tensor.external_data.add(key="location", value="net.bin")
     (tmp_path / "models/net.onnx").write_bytes(model(tensor).SerializeToString())
     with pytest.raises(WeightsError, match="is a symbolic link"):
-        onnx_format.read(tmp_path / "models/net.onnx")
+        read_onnx(tmp_path / "models/net.onnx")
 
 
 FLOAT = TensorProto.FLOAT
@@ -113,21 +113,21 @@ def test_what_a_tensor_claims_is_not_believed(tmp_path: Path, tensor: TensorProt
 def test_a_model_without_initialisers_is_refused(tmp_path: Path):
     (tmp_path / "net.onnx").write_bytes(model().SerializeToString())
     with pytest.raises(WeightsError, match="without initialisers"):
-        onnx_format.read(tmp_path / "net.onnx")
+        read_onnx(tmp_path / "net.onnx")
 
 
 def test_too_few_numbers_in_the_field_of_a_type_are_one_sentence(tmp_path: Path):
     tensor = TensorProto(name="a", dims=[4], data_type=TensorProto.INT64, int64_data=[1, 2, 3])
     (tmp_path / "net.onnx").write_bytes(model(tensor).SerializeToString())
     with pytest.raises(WeightsError, match="a cannot be read"):
-        onnx_format.read(tmp_path / "net.onnx").read("a")
+        read_onnx(tmp_path / "net.onnx").read("a")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"<html>not found</html>", b"\xff"], ids=repr)
 def test_files_of_another_kind_are_refused(tmp_path: Path, content: bytes):
     (tmp_path / "net.onnx").write_bytes(content)
     with pytest.raises(WeightsError, match=r"net\.onnx (cannot be read|is an ONNX model without initialisers)"):
-        onnx_format.read(tmp_path / "net.onnx")
+        read_onnx(tmp_path / "net.onnx")
 
 
 def test_a_file_cut_short_is_one_sentence(tmp_path: Path, arrays: Arrays):
@@ -136,4 +136,4 @@ def test_a_file_cut_short_is_one_sentence(tmp_path: Path, arrays: Arrays):
     for length in (20, len(content) // 2, len(content) - 3):
         (tmp_path / "net.onnx").write_bytes(content[:length])
         with pytest.raises(WeightsError, match=r"net\.onnx"):
-            onnx_format.read(tmp_path / "net.onnx")
+            read_onnx(tmp_path / "net.onnx")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
-from voc_cls.weights.formats import safetensors
+from voc_cls.weights.formats.arrays import read_safetensors, write_safetensors
 from voc_cls.weights.tensors import TensorInfo
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -28,8 +28,8 @@ def arrays() -> Arrays:
 
 
 def test_tensors_of_every_type_and_any_strides_come_back_bit_for_bit(tmp_path: Path, arrays: Arrays):
-    safetensors.write(tmp_path / "w.safetensors", arrays)
-    file = safetensors.read(tmp_path / "w.safetensors")
+    write_safetensors(tmp_path / "w.safetensors", arrays)
+    file = read_safetensors(tmp_path / "w.safetensors")
     assert list(file.tensors) == sorted(arrays)
     for name, array in arrays.items():
         assert file.tensors[name] == TensorInfo(array.shape, array.dtype.name)
@@ -38,7 +38,7 @@ def test_tensors_of_every_type_and_any_strides_come_back_bit_for_bit(tmp_path: P
 
 
 def test_the_bytes_are_those_of_the_format(tmp_path: Path):
-    safetensors.write(tmp_path / "w.safetensors", {"a": np.array([[1, 2]], np.float32)})
+    write_safetensors(tmp_path / "w.safetensors", {"a": np.array([[1, 2]], np.float32)})
     content = (tmp_path / "w.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     assert json.loads(content[8:8 + length]) == {"__metadata__": {"format": "pt"}, "a": {
@@ -52,7 +52,7 @@ def test_a_header_that_does_not_fit_is_one_sentence(tmp_path: Path, dtype: str, 
     path = tmp_path / "w.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(offsets[1] if dtype != "F32" else 8))
     with pytest.raises(WeightsError, match=r"w\.safetensors cannot be read \(.+\): ") as caught:
-        safetensors.read(path)
+        read_safetensors(path)
     assert "\n" not in str(caught.value)
 
 
@@ -60,8 +60,8 @@ def test_a_header_that_claims_a_terabyte_and_a_file_cut_short_are_refused(tmp_pa
     path = tmp_path / "w.safetensors"
     path.write_bytes(struct.pack("<Q", 10**12) + b"{}")
     with pytest.raises(WeightsError, match=r"w\.safetensors cannot be read"):
-        safetensors.read(path)
-    safetensors.write(path, arrays)
+        read_safetensors(path)
+    write_safetensors(path, arrays)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(WeightsError, match=r"w\.safetensors cannot be read"):
-        safetensors.read(path)
+        read_safetensors(path)

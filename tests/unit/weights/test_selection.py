@@ -19,7 +19,7 @@ import pytest
 
 from tests.torch_files import Storage, Tensor, save
 from voc_cls.errors import WeightsError
-from voc_cls.weights.formats import safetensors
+from voc_cls.weights.formats import arrays
 from voc_cls.weights.load import load_weights_file
 
 VALUES = Storage("0", np.arange(6, dtype=np.float32))
@@ -51,7 +51,7 @@ def test_a_common_prefix_is_found_and_told(tmp_path: Path, prefix: str, suffix: 
     if suffix == ".pth":
         saved(path, state_dict(prefix=prefix))
     else:
-        safetensors.write(path, {f"{prefix}{name}": VALUES.values for name in RESNET})
+        arrays.write_safetensors(path, {f"{prefix}{name}": VALUES.values for name in RESNET})
     weights = load_weights_file(path)
     assert (weights.net, set(weights.tensors)) == ("resnet_v1_50", SLIM)
     assert weights.notes[0] == f"{path.name}: took the weights, without the prefix {prefix} of their names"

@@ -24,19 +24,10 @@ import numpy as np
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.files import check_file, read_lines
-from voc_cls.data.readers import csv_table
+from voc_cls.data.readers import csv_table, split_scan
 from voc_cls.data.readers.csv_table import BAR, CLASS, IGNORED, LABELS, PATH, Table, divided
 from voc_cls.data.readers.image_finder import ImageFinder
-from voc_cls.data.readers.split_scan import (
-    LabelledImage,
-    Reader,
-    SplitScan,
-    class_problem,
-    is_split_name,
-    scan_images,
-    split_for,
-    unknown_class,
-)
+from voc_cls.data.readers.split_scan import LabelledImage, Reader, SplitScan
 from voc_cls.errors import DataError
 
 CLASS_FILE = "classes.txt"
@@ -85,7 +76,7 @@ class CsvReader(Reader):
         files = self._files
         if self.root.is_file():
             return tuple(files)
-        names = [name for name in files if is_split_name(name) or not self._why_no_list(files[name][0])]
+        names = [name for name in files if split_scan.is_split_name(name) or not self._why_no_list(files[name][0])]
         if not files:
             raise DataError(f"{self.root}: has no file named .csv or .tsv; {USAGE}")
         if not names and (problem := self._why_no_list(next(iter(files.values()))[0])):
@@ -95,7 +86,7 @@ class CsvReader(Reader):
 
     def has_classes(self, split: str) -> bool:
         """False for a list of test images without classes, as competitions have them."""
-        return not (split_for("test", (split,)) and
+        return not (split_scan.split_for("test", (split,)) and
                     isinstance(self._why_no_list(self._files[split][0]), csv_table.NoClassesError))
 
     def _unknown_split(self, split: str) -> DataError:
@@ -120,7 +111,7 @@ class CsvReader(Reader):
                 except DataError as error:
                     problems.append(f"{written.where}{error}")
             warnings += finder.warnings()
-        return scan_images(self._folder, split, task, classes, usable, problems, dict.fromkeys(warnings))
+        return split_scan.scan_images(self._folder, split, task, classes, usable, problems, dict.fromkeys(warnings))
 
     @property
     def _folder(self) -> Path:
@@ -149,7 +140,7 @@ class CsvReader(Reader):
     def _per_class(self, paths: dict[str, Path]) -> dict[str, tuple[ListFile, ...]]:
         """The splits where some files are of one class each: their names differ in the class, and so do their rows."""
         matches = {path: match for name, path in paths.items()
-                   if (match := PER_CLASS.fullmatch(name)) and is_split_name(match["split"])}
+                   if (match := PER_CLASS.fullmatch(name)) and split_scan.is_split_name(match["split"])}
         files = [ListFile(path, match["name"], code) for path, match in matches.items()
                  if (code := self._usual_class(path))]
         codes = {(file.name, file.code) for file in files}
@@ -234,11 +225,11 @@ class CsvReader(Reader):
         elif form == "labels":
             shown, hint = divided(shown[0], separator), f" (classes are separated by {csv_table.SEPARATORS[separator]})"
         for name in (*shown, *ignored):
-            if problem := class_problem(name):
+            if problem := split_scan.class_problem(name):
                 raise DataError(problem + hint)
             if name not in classes:
                 where = self._folder / CLASS_FILE if self._known else self._folder
-                raise DataError(unknown_class(name, classes, str(where)))
+                raise DataError(split_scan.unknown_class(name, classes, str(where)))
         if both := [name for name in shown if name in ignored]:
             raise DataError(f"says that {both[0]!r} is shown and ignored; choose one")
         return shown, ignored
@@ -255,7 +246,7 @@ def read_class_file(path: Path) -> tuple[str, ...]:
     """The classes of `path` in its order; DataError where there is none, or one is listed twice or unusable."""
     lines: dict[str, int] = {}
     for number, name in read_lines(path):
-        problem = class_problem(name)
+        problem = split_scan.class_problem(name)
         if problem:
             raise DataError(f"{path}:{number}: {problem}")
         if name in lines:

@@ -23,15 +23,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from voc_cls.data.dataset import Task
-from voc_cls.data.readers.split_scan import (
-    LabelledImage,
-    Reader,
-    SplitScan,
-    class_problem,
-    is_split_name,
-    scan_images,
-    summed_up,
-)
+from voc_cls.data.readers import split_scan
+from voc_cls.data.readers.split_scan import LabelledImage, Reader, SplitScan, is_split_name
 from voc_cls.errors import DataError
 from voc_cls.image_header import IMAGE_SUFFIXES, ImageError, image_format
 
@@ -92,21 +85,21 @@ class FolderReader(Reader):
 
     def _scan(self, split: str, *_: object) -> SplitScan:
         classes = sorted(set().union(*(entries.classes for entries in self._layout.values())))
-        problems = [problem for name in classes if (problem := class_problem(name))]
+        problems = [problem for name in classes if (problem := split_scan.class_problem(name))]
         if problems:
             raise DataError(f"{self.root}: {problems[0]}")
         entries = self._layout[split]
         images, other_files = _trees(entries, problems) if entries.folders else _flat(entries, problems)
         if not classes or not (images or problems):
             raise DataError(f"{entries.path}: holds no pictures; {USAGE}")
-        warnings = summed_up((str(path), "is not a picture and is ignored") for path in other_files)
+        warnings = split_scan.summed_up((str(path), "is not a picture and is ignored") for path in other_files)
         inside = [{path.name for path in _entries(folder).folders} for folder in entries.folders]
         if len(inside) > 1 and len(shared := sorted(set.intersection(*inside))) > 1:
             warnings += (f"{entries.path}: each class has the folders {' and '.join(shared[:2])}; if these are "
                          "classes, name the folders above like splits (train, test), or pass one of them as the root",)
         if entries.path not in (self.root, self.root / split):
             warnings += (f"{self.root}: the classes of the split {split} are those in {entries.path}",)
-        return scan_images(self.root, split, Task.SINGLE_LABEL, classes, images, problems, warnings)
+        return split_scan.scan_images(self.root, split, Task.SINGLE_LABEL, classes, images, problems, warnings)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voc_cls.errors import UsageError, WeightsError
-from voc_cls.weights.formats import keras, numpy, onnx, safetensors, tf_checkpoint, torch
+from voc_cls.weights.formats import arrays, keras, tf_checkpoint, torch
 from voc_cls.weights.tensors import Array, WeightFile
 
 LONGEST_HEADER = 100_000_000
@@ -42,16 +42,16 @@ class Format:
 
 TF_CHECKPOINT = Format("a TF-Slim checkpoint", (".ckpt",), "", tf_checkpoint.read, tf_checkpoint.write, (), True,
                        tf_checkpoint.move_checkpoint)
-NPZ = Format("a NumPy .npz archive", (".npz",), "npz", numpy.read_npz, numpy.write_npz, ("string", "bfloat16"), True)
-NPY = Format("a NumPy .npy file", (".npy",), "", numpy.read_npy, numpy.write_npy, ("string", "bfloat16"), True)
-OWN_NPY = Format("a NumPy .npy file of the lecture's own VGG", (".vgg.npy",), "the lecture's own VGG", numpy.read_npy,
-                 numpy.write_npy, ("string", "bfloat16"))
+NPZ = Format("a NumPy .npz archive", (".npz",), "npz", arrays.read_npz, arrays.write_npz, ("string", "bfloat16"), True)
+NPY = Format("a NumPy .npy file", (".npy",), "", arrays.read_npy, arrays.write_npy, ("string", "bfloat16"), True)
+OWN_NPY = Format("a NumPy .npy file of the lecture's own VGG", (".vgg.npy",), "the lecture's own VGG", arrays.read_npy,
+                 arrays.write_npy, ("string", "bfloat16"))
 HDF5 = Format("a Keras HDF5 file", (".h5", ".hdf5"), "keras", keras.read, keras.write, ("string", "bfloat16", "bool"))
 KERAS = Format("a Keras model", (".keras",), "keras", keras.read, keras.write, ("string", "bfloat16", "bool"))
 TORCH = Format("a PyTorch file", (".pth", ".pt", ".ckpt"), "torchvision", torch.read, None)
-SAFETENSORS = Format("a safetensors file", (".safetensors",), "torchvision", safetensors.read, safetensors.write,
-                     takes_any_name=True)
-ONNX = Format("an ONNX model", (".onnx",), "torchvision", onnx.read, None)
+SAFETENSORS = Format("a safetensors file", (".safetensors",), "torchvision", arrays.read_safetensors,
+                     arrays.write_safetensors, takes_any_name=True)
+ONNX = Format("an ONNX model", (".onnx",), "torchvision", arrays.read_onnx, None)
 FORMATS = (TF_CHECKPOINT, NPZ, NPY, OWN_NPY, HDF5, KERAS, TORCH, SAFETENSORS, ONNX)
 
 INSTEAD = {

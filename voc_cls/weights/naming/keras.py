@@ -26,24 +26,14 @@ from voc_cls.errors import WeightsError
 from voc_cls.nets.inception_tables import RESIDUAL, Mixed, convolutions
 from voc_cls.nets.inception_tables import TABLES as INCEPTIONS
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import (
-    NORM,
-    OIHW,
-    LayerName,
-    Layout,
-    NamingScheme,
-    TensorMapping,
-    map_tensors,
-    marked,
-    normalised,
-    vgg_layers,
-)
+from voc_cls.weights import naming
+from voc_cls.weights.naming import LayerName, Layout, NamingScheme, TensorMapping, normalised
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": "/kernel", "depthwise_weights": "/kernel", "biases": "/bias",
-             **{name: f"/{name}" for name in NORM}}
+             **{name: f"/{name}" for name in naming.NORM}}
 
-VGG = vgg_layers("block{block}_conv{unit}", "fc1", "fc2", "predictions")
+VGG = naming.vgg_layers("block{block}_conv{unit}", "fc1", "fc2", "predictions")
 _V1, _V2 = "block{block}/unit_{unit}/bottleneck_v1", "block{block}/unit_{unit}/bottleneck_v2"
 _UNIT = "conv{stage}_block{unit}"
 RESNET_V1 = (  # in the order of the model's layers, which the legacy .h5 depends on
@@ -119,7 +109,7 @@ def recognise(names: Iterable[str]) -> str | None:
     if NASNET in layers:
         raise WeightsError("the file is of keras.applications' NASNet, which is another function than TF-Slim's: its "
                            "reduction cells pool and pad otherwise; take TF-Slim's weights with `voc-weights fetch`")
-    net = marked(MARKS, layers)
+    net = naming.marked(MARKS, layers)
     if net is None and len(_counted(layers)["conv2d"]) == len(_counted(layers)["batch_normalization"]) == V3_LAYERS:
         return "inception_v3"
     return net
@@ -157,7 +147,7 @@ def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMa
         table = RESNET_50_OF_2015
     elif spec.family in ("inception_v3", "inception_resnet_v2"):
         table = _inception(spec, tensors)
-    return map_tensors(spec, table, tensors, VARIABLES, bgr=FIRST if spec.family in BGR else ())
+    return naming.map_tensors(spec, table, tensors, VARIABLES, bgr=FIRST if spec.family in BGR else ())
 
 
 def tf2onnx_mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
@@ -167,7 +157,7 @@ def tf2onnx_mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[
     tf2onnx = []
     for mapping in mappings(spec, named):
         kernel = len(named[mapping.foreign].shape) == 4
-        layout = Layout(OIHW, bgr=mapping.layout.bgr) if kernel else mapping.layout
+        layout = Layout(naming.OIHW, bgr=mapping.layout.bgr) if kernel else mapping.layout
         tf2onnx.append(TensorMapping(mapping.slim, initialisers[mapping.foreign], layout))
     return tuple(tf2onnx)
 

@@ -19,23 +19,14 @@ from functools import partial
 
 from voc_cls.errors import WeightsError
 from voc_cls.nets.registry import NetSpec
-from voc_cls.weights.naming import (
-    NORM,
-    OIHW,
-    LayerName,
-    NamingScheme,
-    TensorMapping,
-    map_tensors,
-    marked,
-    normalised,
-    vgg_layers,
-)
+from voc_cls.weights import naming
+from voc_cls.weights.naming import LayerName, NamingScheme, TensorMapping, normalised
 from voc_cls.weights.tensors import TensorInfo
 
 VARIABLES = {"weights": ".weight", "biases": ".bias",
-             **dict(zip(NORM, (".weight", ".bias", ".running_mean", ".running_var"), strict=True))}
+             **dict(zip(naming.NORM, (".weight", ".bias", ".running_mean", ".running_var"), strict=True))}
 
-VGG = vgg_layers("features.{feature}", "classifier.0", "classifier.3", "classifier.6")
+VGG = naming.vgg_layers("features.{feature}", "classifier.0", "classifier.3", "classifier.6")
 TIMM_FC6 = "pre_logits.fc1"
 VGG_OF_TIMM = (VGG[0], LayerName("fc6", TIMM_FC6, "convolution"), LayerName("fc7", "pre_logits.fc2", "convolution"),
                LayerName("fc8", "head.fc", "dense"))
@@ -76,14 +67,14 @@ def recognise(names: Iterable[str]) -> str | None:
     if VGG_NORM in tensors and "features.0.weight" in tensors:
         raise WeightsError("the file is of a VGG with batch normalisation (torchvision's vgg16_bn, vgg19_bn), which "
                            "TF-Slim does not have: take the weights of vgg16 or vgg19")
-    return marked(MARKS, tensors)
+    return naming.marked(MARKS, tensors)
 
 
 def mappings(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
     """The tensors of `spec`, without what `tensors` lacks."""
     of_timm = f"{TIMM_FC6}.weight" in tensors
     table = VGG_OF_TIMM if of_timm and spec.family == "vgg" else TABLES.get(spec.family, ())
-    return map_tensors(spec, table, tensors, VARIABLES, OIHW)
+    return naming.map_tensors(spec, table, tensors, VARIABLES, naming.OIHW)
 
 
 def mappings_of_transformers(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -> tuple[TensorMapping, ...]:
@@ -91,9 +82,9 @@ def mappings_of_transformers(spec: NetSpec, tensors: Mapping[str, TensorInfo]) -
     start = WITH_HEAD if any(name.startswith(WITH_HEAD) for name in tensors) else ""
     table = (*(replace(row, foreign=f"{start}{row.foreign}") for row in BACKBONE_OF_TRANSFORMERS),
              LayerName("logits", "classifier.1", "dense"))
-    return map_tensors(spec, table if spec.family == "resnet_v1" else (), tensors, VARIABLES, OIHW)
+    return naming.map_tensors(spec, table if spec.family == "resnet_v1" else (), tensors, VARIABLES, naming.OIHW)
 
 
 SCHEME = NamingScheme("torchvision", "torch", recognise, mappings, {"resnet_v1": STRIDE}, tuple(MARKS))
-TRANSFORMERS = NamingScheme("transformers", "torch", partial(marked, MARKS_OF_TRANSFORMERS), mappings_of_transformers,
-                            {"resnet_v1": STRIDE}, tuple(MARKS_OF_TRANSFORMERS))
+TRANSFORMERS = NamingScheme("transformers", "torch", partial(naming.marked, MARKS_OF_TRANSFORMERS),
+                            mappings_of_transformers, {"resnet_v1": STRIDE}, tuple(MARKS_OF_TRANSFORMERS))

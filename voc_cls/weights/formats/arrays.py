@@ -1,7 +1,7 @@
-"""NumPy's files: an .npz archive of arrays, such as the lectures' vgg16_weights.npz, or a dictionary in an .npy.
+"""Files whose own packages hand over arrays: NumPy's .npz and .npy, safetensors, and the initialisers of ONNX models.
 
-A dictionary is a pickle behind a short header. It is read by an unpickler that knows arrays and containers alone
-(voc_cls/pickles.py); `numpy.load(path, allow_pickle=True).item()` reads what is written.
+A dictionary in an .npy is a pickle behind a short header. It is read by an unpickler that knows arrays and containers
+alone (voc_cls/pickles.py); `numpy.load(path, allow_pickle=True).item()` reads what is written.
 """
 
 from __future__ import annotations
@@ -67,6 +67,43 @@ def write_npy(path: Path, tensors: Mapping[str, Array]) -> None:
     """Writes a dictionary of `NAME:0` → array."""
     dictionary = {f"{name}{OUTPUT}": array for name, array in tensors.items()}
     np.save(path, np.array(dictionary, object), allow_pickle=True)
+
+
+def read_safetensors(path: Path) -> WeightFile:
+    """Reads a file; WeightsError where it is damaged or has a type that NumPy does not have."""
+    from safetensors import safe_open
+
+    with damage_reported(f"{path}"), safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a dictionary
+    return arrays_file(path, "safetensors", arrays)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Writes a file that `safetensors.torch.load_file` reads."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.require(array, requirements="C") for name, array in tensors.items()}, path, {"format": "pt"})
+
+
+def read_onnx(path: Path) -> WeightFile:
+    """Opens a model's initialisers; WeightsError where it is damaged, or names values outside its folder.
+
+    Values in files beside the model are read; `onnx` refuses places outside its folder, and links.
+    """
+    import onnx
+
+    with damage_reported(f"{path}"):
+        initializers = list(onnx.load(path).graph.initializer)
+        if not initializers:
+            raise WeightsError(f"{path} is an ONNX model without initialisers, so there are no weights in it")
+        types = {proto.name: onnx.helper.tensor_dtype_to_np_dtype(proto.data_type).name for proto in initializers}
+    protos = {proto.name: proto for proto in initializers if types[proto.name] in NUMBERS}
+    tensors = {name: TensorInfo(tuple(proto.dims), types[name]) for name, proto in protos.items()}
+
+    def read_tensor(name: str) -> Array:
+        return np.asarray(onnx.numpy_helper.to_array(protos[name]))
+
+    return WeightFile(path, "ONNX", tensors, read_tensor)
 
 
 def _header(stream: IO[bytes]) -> tuple[Shape, np.dtype[Any]]:
