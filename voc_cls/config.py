@@ -103,11 +103,6 @@ class Settings:
         return Settings(self.program, {name: value for name, value in self.values.items() if name not in names},
                         {name: source for name, source in self.sources.items() if name not in names})
 
-    def overridden_by(self, above: Settings) -> Settings:
-        """These settings where `above` has no other."""
-        below = self.without(self.program.replaced(above.values.keys()))
-        return Settings(self.program, {**below.values, **above.values}, {**below.sources, **above.sources})
-
     def config(self, kind: type[Config]) -> Config:
         """A dataclass of groups, with the defaults for what is not set; UsageError for values that cannot be."""
         with self.explaining():
@@ -212,14 +207,16 @@ class Program:
         return f"{self.name}_{name}".replace("-", "_").upper()
 
     def _below_flags(self, args: Sequence[str], environment: Mapping[str, str], file: Path | None) -> Settings:
-        below, variable = Settings(self), self.variable("config")
+        below, config = Settings(self), self.variable("config")
         if flag := flag_value(args, "--config"):
             below = self.read_file(Path(flag), f"--config {flag}")
-        elif path := environment.get(variable):
-            below = self.read_file(Path(path), f"{variable} {path}")
+        elif path := environment.get(config):
+            below = self.read_file(Path(path), f"{config} {path}")
         elif file is not None:
             below = self.read_file(file, str(file))
-        return below.overridden_by(self.read_environment(environment))
+        variables = self.read_environment(environment)
+        below = below.without(self.replaced(variables.values.keys()))
+        return Settings(self, {**below.values, **variables.values}, {**below.sources, **variables.sources})
 
     def _hint(self, key: str, groups: Iterable[str]) -> str:
         """A suggestion for a key that is not a group."""

@@ -54,7 +54,7 @@ def run(program: str, main: Callable[[], None]) -> int:
         extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
         if extra is None:
             raise
-        extra = "serve" if (program, extra) == ("voc-serve", "train") else extra  # both have TensorFlow and more
+        extra = SMALLER_EXTRAS.get((program, extra), extra)
         return _fail(program, f"the module '{module}' is not installed: pip install \"voc-cls[{extra}]\"", 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", INTERRUPTED)

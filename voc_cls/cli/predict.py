@@ -249,7 +249,7 @@ def _pictures_in(folder: Path, recursive: bool, left_out: Counter[str]) -> Itera
 def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Prediction]:
     """One prediction per file, in order, over one stream; few pictures are in memory at a time."""
     from voc_cls.client import ClassifyOptions, Client
-    from voc_cls.client.options import plain_text_risk
+    from voc_cls.client.client import plain_text_risk
 
     server = config.server
     token, api_key = server.keys

@@ -10,8 +10,7 @@
 from voc_cls.client.async_client import AsyncClient
 from voc_cls.client.client import Client
 from voc_cls.client.errors import CallError
-from voc_cls.client.options import ClassifyOptions
-from voc_cls.client.types import LabelInfo, ModelInfo, ModelVersion, Preprocessing
+from voc_cls.client.types import ClassifyOptions, LabelInfo, ModelInfo, ModelVersion, Preprocessing
 from voc_cls.prediction import Prediction, ScoredLabel
 
 __all__ = ["AsyncClient", "CallError", "ClassifyOptions", "Client", "LabelInfo", "ModelInfo", "ModelVersion",

@@ -11,8 +11,7 @@ from typing import Any, Unpack
 import grpc
 
 from voc_cls.client.client import BaseClient, Stream
-from voc_cls.client.options import ClassifyOptions, model_request
-from voc_cls.client.types import ImageSource, ModelInfo, model_info, predictions
+from voc_cls.client.types import ClassifyOptions, ImageSource, ModelInfo, model_info, model_request, predictions
 from voc_cls.prediction import Prediction
 
 

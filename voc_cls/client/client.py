@@ -13,22 +13,17 @@ from typing import Any, Unpack
 import grpc
 
 from voc_cls.client import types
-from voc_cls.client.errors import Retries, url_problem
-from voc_cls.client.options import (
-    MAX_MESSAGE_MB,
-    ClassifyOptions,
-    Token,
-    channel_options,
-    classify_request,
-    model_request,
-    plain_text_risk,
-    tls_credentials,
-)
+from voc_cls.client.errors import LOOPBACK, SERVICE_CONFIG, Retries, url_problem
 from voc_cls.client.stream_state import CLOSE_TIMEOUT, ENDED_EARLY, StreamState
-from voc_cls.client.types import Image, ImageSource, ModelInfo, load_image, model_info
+from voc_cls.client.types import ClassifyOptions, Image, ImageSource, ModelInfo, load_image, model_info
 from voc_cls.errors import ClientError
 from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2, classifier_pb2_grpc
+from voc_cls.version import __version__
+
+MAX_MESSAGE_MB = 2047
+"""The largest message of gRPC, MiB."""
+Token = str | Callable[[], str]
 
 
 class Stream:
@@ -211,7 +206,7 @@ class BaseClient:
         for batch in types.batches(sources, self._max_bytes):
             if raise_errors:
                 types.raise_first(batch)
-            yield classify_request(options, batch), batch
+            yield types.classify_request(options, batch), batch
 
     def _stream(self, options: ClassifyOptions, window: int, ordered: bool, request_id: str | None) -> Stream:
         """A new stream, which has no images yet."""
@@ -288,7 +283,7 @@ class Client(BaseClient):
         Raises:
             CallError: If there is no such model or version.
         """
-        return model_info(self._call(self._stub.GetModel, model_request(name, version, version_label)))
+        return model_info(self._call(self._stub.GetModel, types.model_request(name, version, version_label)))
 
     def _call(self, method: Callable[..., Any], request: Any, request_id: str | None = None) -> Any:
         """The response; waits for a server that is not ready."""
@@ -299,3 +294,44 @@ class Client(BaseClient):
             except grpc.RpcError as error:
                 pause = retries.pause(error.code(), error.details() or "")
             time.sleep(pause)
+
+
+def channel_options(address: str, max_bytes: int, keepalive: float) -> list[tuple[str, str | int]]:
+    """gRPC's options of a channel; see BaseClient for the arguments."""
+    return [("grpc.enable_http_proxy", 0 if LOOPBACK.fullmatch(address) else 1),
+            ("grpc.max_send_message_length", max_bytes), ("grpc.max_receive_message_length", max_bytes),
+            ("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.keepalive_time_ms", int(keepalive * 1000)), ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.per_rpc_retry_buffer_size", max_bytes),  # larger calls are not retried; gRPC's default is 256 kB
+            ("grpc.service_config", SERVICE_CONFIG), ("grpc.primary_user_agent", f"voc-cls/{__version__}")]
+
+
+def plain_text_risk(address: str, token: Token | None, api_key: str | None) -> str | None:
+    """A warning if a key would be sent over a network unencrypted; else None."""
+    key = "token" if token is not None else "API key" if api_key is not None else None
+    if key is None or LOOPBACK.fullmatch(address):
+        return None
+    return f"the {key} is sent to {address} unencrypted: anyone on the network can read it"
+
+
+def tls_credentials(tls: bool | Path, client_cert: Path | None, client_key: Path | None
+                    ) -> grpc.ChannelCredentials | None:
+    """Credentials of the channel, None if it is not encrypted; see BaseClient for the arguments."""
+    if (client_cert is None) != (client_key is None):
+        raise ClientError("`client_cert` and `client_key` belong together: give both or neither")
+    if client_cert is not None and not tls:
+        raise ClientError("`client_cert` needs an encrypted connection: give `tls` too")
+    if not tls:
+        return None
+    roots = _read(tls, "the CA file") if isinstance(tls, Path) else None
+    key, cert = _read(client_key, "`client_key`"), _read(client_cert, "`client_cert`")
+    return grpc.ssl_channel_credentials(roots, key, cert)
+
+
+def _read(path: Path | None, what: str) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientError(f"{what} {path} cannot be read: {error.strerror}; give a PEM file") from None

@@ -11,8 +11,7 @@ from collections import Counter
 import grpc
 
 from voc_cls.client.errors import CLIENT_LIMIT, MESSAGE_TOO_LARGE, Retries
-from voc_cls.client.options import ClassifyOptions, classify_request
-from voc_cls.client.types import Image, failed, predictions
+from voc_cls.client.types import ClassifyOptions, Image, classify_request, failed, predictions
 from voc_cls.errors import ClientError
 from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2

@@ -1,4 +1,4 @@
-"""What a client sends and receives: images, predictions and the description of a model."""
+"""What a client sends and receives: options, images, predictions and the description of a model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from voc_cls.errors import ClientError
 from voc_cls.image_header import FORMATS
@@ -89,6 +90,53 @@ def batches(sources: Iterable[ImageSource], max_bytes: int) -> Iterator[list[Ima
         size += added
     if batch:
         yield batch
+
+
+class ClassifyOptions(TypedDict, total=False):
+    """Keyword arguments of `classify` and `classify_stream`; all are optional."""
+
+    top_k: int
+    """How many labels each prediction has, the most probable ones; 0, the default, for all."""
+    threshold: float
+    """Return only labels with at least this probability, 0 to 1; applied before top_k."""
+    exported_thresholds: bool
+    """Return only labels that reach the thresholds exported with the model, one per class; applied before top_k."""
+    model: str
+    """Name of the model; default: the server's only one."""
+    version: int
+    """Servable version; default: the newest that is served."""
+    version_label: str
+    """A label of the version, such as stable, instead of its number."""
+
+
+def classify_request(options: ClassifyOptions,
+                     batch: Iterable[Image | Prediction] = ()) -> classifier_pb2.ClassifyRequest:
+    """The message with the images of a batch; ClientError for options that no server could accept."""
+    threshold, exported = options.get("threshold"), options.get("exported_thresholds", False)
+    top_k, version = options.get("top_k", 0), options.get("version")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ClientError(f"`threshold` {threshold:g} is not a probability, 0 to 1")
+    if threshold is not None and exported:
+        raise ClientError("`threshold` and `exported_thresholds` both choose labels: give one of them")
+    if top_k < 0:
+        raise ClientError(f"`top_k` {top_k} is below 0")
+    _check_version(version, options.get("version_label", ""))
+    return classifier_pb2.ClassifyRequest(
+        model=options.get("model", ""), version=version, version_label=options.get("version_label", ""), top_k=top_k,
+        threshold=threshold, **({"exported_thresholds": True} if exported else {}),
+        pictures=[classifier_pb2.Picture(content=image.content) for image in batch if isinstance(image, Image)])
+
+
+def model_request(model: str, version: int | None, version_label: str) -> classifier_pb2.GetModelRequest:
+    """The message; ClientError if both a version and a label of one are given."""
+    _check_version(version, version_label)
+    return classifier_pb2.GetModelRequest(model=model, version=version, version_label=version_label)
+
+
+def _check_version(version: int | None, version_label: str) -> None:
+    if version is not None and version_label:
+        raise ClientError(f"`version` {version} and `version_label` {version_label} both choose a version: give one of "
+                          "them")
 
 
 def predictions(response: classifier_pb2.ClassifyResponse | None, batch: Sequence[Image | Prediction],

@@ -184,18 +184,19 @@ class Dataset:
         return replace(self, classes=tuple(self.classes[column] for column in chosen), labels=self.labels[:, chosen],
                        ignored=self.ignored[:, chosen], source=None)
 
+    def named(self, marks: npt.NDArray[Any]) -> list[str]:
+        """The names of the classes that are not 0 in a row such as labels[0]."""
+        return [self.classes[column] for column in np.flatnonzero(marks)]
+
     def to_records(self) -> list[dict[str, Any]]:
         """One dictionary an image, for `pandas.DataFrame(dataset.to_records())`.
 
         Keys: `path`, and `label` (a class), or in a multi-label data set `labels` and `ignored` (lists of classes).
         """
-        def names(row: npt.NDArray[Any]) -> list[str]:
-            return [self.classes[column] for column in np.flatnonzero(row)]
-
         if self.single_label:
             return [{"path": str(path), "label": self.classes[column]}
                     for path, column in zip(self.paths, self.labels.argmax(axis=1).tolist(), strict=True)]
-        return [{"path": str(path), "labels": names(labels), "ignored": names(ignored)}
+        return [{"path": str(path), "labels": self.named(labels), "ignored": self.named(ignored)}
                 for path, labels, ignored in zip(self.paths, self.labels, self.ignored, strict=True)]
 
     def __repr__(self) -> str:

@@ -55,10 +55,9 @@ def find_duplicates(splits: Sequence[SplitScan], digests: Mapping[Path, str]) ->
     warnings = list(_listed_twice(splits))
     copies: dict[str, list[_Place]] = {digest: [] for digest in digests.values()}
     for split in splits:
-        names = np.array(split.dataset.classes, dtype=object)
         for path, labels in zip(split.dataset.paths, split.dataset.labels, strict=True):
             if path in digests:
-                copies[digests[path]].append(_Place(split.split, path, tuple(names[labels > 0])))
+                copies[digests[path]].append(_Place(split.split, path, tuple(split.dataset.named(labels))))
     for places in copies.values():
         sentence, is_problem = _described(places)
         (problems if is_problem else warnings).extend([sentence] if sentence else [])

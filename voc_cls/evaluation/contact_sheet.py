@@ -80,8 +80,7 @@ def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str
     rows = np.random.default_rng(seed).choice(len(dataset), min(pictures, len(dataset)), replace=False)
     predictions = [Prediction.from_probabilities(probabilities[row], dataset.classes, model, dataset.task.activation,
                                                  SAMPLE_LABELS) for row in rows]
-    truths = [frozenset(name for name, label in zip(dataset.classes, dataset.labels[row], strict=True) if label == 1)
-              for row in rows]
+    truths = [frozenset(dataset.named(dataset.labels[row])) for row in rows]
     draw_sheet(path, [dataset.paths[row] for row in rows], predictions, truths=truths)
 
 

@@ -122,8 +122,8 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: Floats) -> No
                        Task.SINGLE_LABEL: ("predicted", top_k(probabilities, 1))}[dataset.task]
 
     write_csv(path, ["file", "truth", heading, *dataset.classes], (
-        [picture.relative_to(folder).as_posix(), _names(dataset, dataset.labels[row] == 1),
-         _names(dataset, marked[row]), *(f"{probability:.6f}" for probability in probabilities[row])]
+        [picture.relative_to(folder).as_posix(), SEPARATOR.join(dataset.named(dataset.labels[row])),
+         SEPARATOR.join(dataset.named(marked[row])), *(f"{probability:.6f}" for probability in probabilities[row])]
         for row, picture in enumerate(dataset.paths)))
 
 
@@ -162,7 +162,3 @@ def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _names(dataset: Dataset, chosen: Bools) -> str:
-    return SEPARATOR.join(name for name, is_chosen in zip(dataset.classes, chosen, strict=True) if is_chosen)

@@ -105,7 +105,7 @@ def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int 
     images = []
     for row in np.argsort(scores, kind="stable").tolist():
         columns = sorted(np.flatnonzero(wrong[row]).tolist(), key=fits[row].tolist().__getitem__)
-        given = [name for name, label in zip(dataset.classes, dataset.labels[rows[row]], strict=True) if label]
+        given = dataset.named(dataset.labels[rows[row]])
         suggested = {*given} ^ {chosen.classes[column] for column in columns}
         changes = (f"{'−' if chosen.labels[row, column] else '+'}{chosen.classes[column]} "
                    f"{100 * probabilities[row, column]:.0f} %" for column in columns)

@@ -10,8 +10,8 @@ import pytest
 from grpc import StatusCode
 
 from voc_cls.client import Client
+from voc_cls.client.client import plain_text_risk
 from voc_cls.client.errors import Retries
-from voc_cls.client.options import plain_text_risk
 from voc_cls.errors import ClientError
 
 

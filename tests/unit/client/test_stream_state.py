@@ -9,9 +9,8 @@ import grpc
 import pytest
 
 from voc_cls.client.errors import ATTEMPTS, CallError, Retries
-from voc_cls.client.options import ClassifyOptions
 from voc_cls.client.stream_state import ENDED_EARLY, StreamState
-from voc_cls.client.types import Image, failed
+from voc_cls.client.types import ClassifyOptions, Image, failed
 from voc_cls.prediction import Prediction
 from voc_cls.v1 import classifier_pb2
 

@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.files import check_file, read_lines
 from voc_cls.data.readers import csv_table, split_scan
@@ -273,7 +271,7 @@ def write_list(file: Path, dataset: Dataset, name: Callable[[Path], str]) -> Non
         rows.writerow([PATH, CLASS if single else LABELS, *([IGNORED] if with_ignored else []), *dataset.columns])
         for row, path in enumerate(dataset.paths):
             marked = [dataset.labels[row], *([dataset.ignored[row]] if with_ignored else [])]
-            classes = (BAR.join(dataset.classes[column] for column in np.flatnonzero(cell)) for cell in marked)
+            classes = (BAR.join(dataset.named(cell)) for cell in marked)
             rows.writerow([name(path), *classes, *(cells[row] for cells in dataset.columns.values())])
 
 

@@ -200,7 +200,7 @@ def surest(hits: Bools, probabilities: Floats) -> list[Example]:
 def shown(dataset: Dataset, example: Example, kind: str, heat: npt.NDArray[np.float32] | None = None) -> ShownExample:
     """Reads the picture; `heat` [h, w] is laid over a second copy."""
     path, small = dataset.paths[example.row], thumbnail(dataset.paths[example.row])
-    truth = [name for name, label in zip(dataset.classes, dataset.labels[example.row], strict=True) if label == 1]
+    truth = dataset.named(dataset.labels[example.row])
     return ShownExample(path.name, data_uri(small), "" if heat is None else data_uri(overlay(small, heat)),
                         dataset.classes[example.column], example.probability, ", ".join(truth) or "none of the classes",
                         kind)
