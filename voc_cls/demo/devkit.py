@@ -1,4 +1,4 @@
-"""Writes the demo devkit: `Annotations`, `ImageSets/Main` and `JPEGImages` in the layout of VOC2007."""
+"""The demo devkit: composes its images, objects over a landscape, and writes them in the layout of VOC2007."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.readers.split_scan import VocObject
+from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.data.readers.voc import CLASSES, ground_truth
-from voc_cls.demo.scenes import compose
+from voc_cls.demo.drawings import DRAWINGS, draw, pick
 from voc_cls.errors import DataError
 
 YEAR = "VOC2007"
@@ -29,6 +29,30 @@ PARTIAL = ".VOCdevkit.partial-"
 """Name, before the process id, of the folder of an unfinished demo; a killed process leaves it behind."""
 JPEG_QUALITY = 90
 """As encoded by OpenCV; VOC's own pictures have about the same."""
+
+SIZES = ((375, 500), (333, 500), (500, 375))
+"""(height, width), the most frequent ones in VOC2007."""
+MAX_OBJECTS = 4
+DIFFICULT_CHANCE = 0.3
+"""Probability of an additional object that is tiny, if there is room for one."""
+CUT_CHANCE = 0.2
+"""Probability that an object is partly outside the image."""
+TINY = (18.0, 30.0)
+"""Side of a tiny object, pixels."""
+TRUNCATED_FROM = 0.05
+"""Part of an object outside the image from which on it counts as truncated."""
+DIFFICULT_BELOW = 0.35
+"""Visible part of an object below which it counts as difficult; VOC's annotators judged this by eye."""
+DROPPED_BELOW = 0.06
+"""Visible part below which an object is omitted."""
+OPAQUE = 128
+MARGIN = 400
+"""Pixels around the image that are drawn, too, to know how much of an object is outside."""
+INSIDE = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
+
+GROUNDS = ((95, 140, 65), (150, 165, 90), (205, 180, 135), (125, 125, 128), (225, 230, 235), (140, 110, 80))
+"""Meadow, dry grass, sand, asphalt, snow, soil."""
+SKIES = ((120, 170, 225), (175, 200, 225), (200, 205, 210), (235, 190, 150))
 
 
 def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] = lambda: None) -> tuple[Path, bool]:
@@ -149,3 +173,94 @@ def _same_files(one: Path, other: Path) -> bool:
     names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
              for folder in (one, other)]
     return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One object, uint8 [height, width, 4] premultiplied by alpha: of the image and MARGIN on each side."""
+
+    name: str
+    layer: npt.NDArray[np.uint8]
+    tiny: bool
+
+
+def compose(random: np.random.Generator, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], tuple[VocObject, ...]]:
+    """An image, uint8 [height, width, 3] RGB, and its objects.
+
+    It clearly shows `names`, one to four of VOC's classes, and sometimes a further difficult object.
+    """
+    size = SIZES[random.integers(len(SIZES))]
+    sprites = [draw_sprite(random, name, size, *place)
+               for name, place in zip(names, _places(random, len(names), *size), strict=True)]
+    if len(names) < MAX_OBJECTS and random.random() < DIFFICULT_CHANCE:
+        name, (x, y) = tuple(DRAWINGS)[random.integers(len(DRAWINGS))], random.uniform(0.1, 0.9, 2) * size[::-1]
+        sprites.insert(0, draw_sprite(random, name, size, x, y, random.uniform(*TINY), tiny=True))
+    image = background(random, *size)
+    for sprite in sprites:
+        layer = sprite.layer[INSIDE].astype(np.float32)
+        image = image * (1 - layer[..., 3:] / np.float32(255)) + layer[..., :3]
+    image *= (random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)).astype(np.float32)  # exposure, white balance
+    image += random.standard_normal((*size, 1), np.float32) * np.float32(random.uniform(1, 4))
+    return np.clip(image, 0, 255).astype(np.uint8), visible_objects(sprites)
+
+
+def _places(random: np.random.Generator, count: int, height: int, width: int) -> list[tuple[float, float, float]]:
+    """(x, y, side) in pixels for `count` objects, each in a separate cell, so that none is mostly hidden by another."""
+    rows, columns = {1: (1, 1), 2: (1, 2) if width > height else (2, 1)}.get(count, (2, 2))
+    cell = np.array([width / columns, height / rows])
+    side = min(np.sqrt(cell.prod()), 0.95 * min(height, width))
+    places = []
+    for number in random.permutation(rows * columns)[:count]:
+        length = side * random.uniform(0.7, 1.02)
+        centre = (np.array([number % columns, number // columns]) + 0.5 + random.uniform(-0.07, 0.07, 2)) * cell
+        if random.random() < CUT_CHANCE:
+            inside = length * random.uniform(0.1, 0.35)
+            centre[0] = width - inside if centre[0] > width / 2 else inside
+        places.append((float(centre[0]), float(centre[1]), float(length)))
+    return places
+
+
+def draw_sprite(random: np.random.Generator, name: str, size: tuple[int, int], x: float, y: float, side: float,
+                tiny: bool = False) -> Sprite:
+    """Draws `name` around (x, y), its unit square `side` pixels long: rotated, mirrored and squeezed at random."""
+    turn, squeeze = np.radians(random.uniform(-12, 12)), random.uniform(0.88, 1.14)
+    mirror = random.choice((-1.0, 1.0))
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = rotation @ np.diag([mirror * squeeze * side, side / squeeze])
+    shift = np.array([x, y]) + MARGIN - linear @ [0.5, 0.5]
+    layer = np.zeros((size[0] + 2 * MARGIN, size[1] + 2 * MARGIN, 4), np.uint8)
+    draw(name, layer, np.column_stack([linear, shift]), random)
+    return Sprite(name, layer, tiny)
+
+
+def visible_objects(sprites: Sequence[Sprite]) -> tuple[VocObject, ...]:
+    """Boxes of the visible part of each sprite; later ones cover earlier ones. 1-based as in VOC."""
+    import cv2
+
+    objects = []
+    free = np.ones(sprites[0].layer[INSIDE].shape[:2], bool)
+    for sprite in reversed(sprites):
+        solid = sprite.layer[..., 3] >= OPAQUE
+        inside = solid[INSIDE]
+        visible = inside & free
+        free &= ~inside
+        whole, seen = int(np.count_nonzero(solid)), int(np.count_nonzero(visible))
+        if seen < DROPPED_BELOW * whole:
+            continue
+        left, top, broad, high = cv2.boundingRect(visible.astype(np.uint8))
+        objects.append(VocObject(sprite.name, Box(left + 1, top + 1, left + broad, top + high),
+                                 difficult=sprite.tiny or seen < DIFFICULT_BELOW * whole,
+                                 truncated=whole - int(np.count_nonzero(inside)) >= TRUNCATED_FROM * whole))
+    return tuple(reversed(objects))
+
+
+def background(random: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
+    """float32 [height, width, 3] RGB: sky over ground, at random."""
+    import cv2
+
+    image, edge = np.empty((height, width, 3), np.float32), round(height * random.uniform(0.2, 0.6))
+    image[:edge], image[edge:] = pick(random, SKIES), pick(random, GROUNDS)
+    for octave in range(5):  # smooth noise, twice as fine and half as strong each time
+        grid = random.uniform(-20, 20, (8 * 2**octave, 5 * 2**octave)).astype(np.float32) / 2**octave
+        image += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    return image

@@ -18,9 +18,7 @@ from voc_cls.data.load import read_dataset
 from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.data.readers.voc import CLASSES
 from voc_cls.data.readers.voc_annotation import read_annotation
-from voc_cls.demo.devkit import write_demo
-from voc_cls.demo.drawings import DRAWINGS, draw
-from voc_cls.demo.scenes import (
+from voc_cls.demo.devkit import (
     DIFFICULT_BELOW,
     DROPPED_BELOW,
     MARGIN,
@@ -29,7 +27,9 @@ from voc_cls.demo.scenes import (
     compose,
     draw_sprite,
     visible_objects,
+    write_demo,
 )
+from voc_cls.demo.drawings import DRAWINGS, draw
 from voc_cls.errors import DataError
 
 SIDE = 64
