@@ -14,7 +14,7 @@ from export.options import ExportOptions
 from voc_cls.console import import_tensorflow, parse, run
 
 PROGRAM = "voc-export"
-DESCRIPTION = """Export a trained run as a new version of a model, for voc-serve and other servers.
+DESCRIPTION = """Export a trained run as a new version of a model, for voc-serve and others.
 
   voc-export runs/voc07 models/voc        writes models/voc/1, then 2, 3, ...
   voc-serve --model-dir models/voc
@@ -37,7 +37,7 @@ class ExportConfig:
     """Folder of the model, one subfolder per version; its name is the name of the model."""
     version: int | None = None
     """Version number. Default: the highest existing one plus 1."""
-    options: ExportOptions = field(default_factory=ExportOptions)
+    forms: ExportOptions = field(default_factory=ExportOptions)
 
 
 def main() -> None:
@@ -46,11 +46,11 @@ def main() -> None:
 
 def export() -> None:
     config = parse(ExportConfig, PROGRAM, DESCRIPTION)
-    config.options.check()
+    config.forms.check()
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()
     from rich.console import Console
 
     from export.version_folder import export_run
 
-    export_run(config.run, config.models, config.version, Console(), config.options)
+    export_run(config.run, config.models, config.version, Console(), config.forms)
