@@ -10,11 +10,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from voc_cls.evaluation.bootstrap import Interval
-from voc_cls.evaluation.multilabel import TOP_K, Overall
+from voc_cls.evaluation.decisions import TOP_K, Confusion, Overall
 from voc_cls.evaluation.report.multilabel import MultilabelReport
 from voc_cls.evaluation.report.page import Report, percent
 from voc_cls.evaluation.report.singlelabel import SinglelabelReport
-from voc_cls.evaluation.singlelabel import Confusion
 
 BAR_WIDTH = 14
 WIDEST_MATRIX = 12

@@ -11,11 +11,11 @@ from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation import calibration
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
+from voc_cls.evaluation.decisions import singlelabel_scores
 from voc_cls.evaluation.predictions import Floats
 from voc_cls.evaluation.report.multilabel import multilabel_report
 from voc_cls.evaluation.report.page import HeatMaps, Report, RunDetails
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
-from voc_cls.evaluation.singlelabel import singlelabel_scores
 from voc_cls.files import write_json
 
 

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.average_precision import weighted_average_precisions
 from voc_cls.evaluation.bootstrap import UNKNOWN, interval_of
-from voc_cls.evaluation.multilabel import multilabel_intervals
+from voc_cls.evaluation.decisions import multilabel_intervals
 
 
 def made(pictures: int, classes: int = 1, rate: float = 0.3, separation: float = 1.5,

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.evaluation.multilabel import multilabel_scores
+from voc_cls.evaluation.decisions import multilabel_scores
 from voc_cls.evaluation.predictions import probabilities_of, top_k
 
 

@@ -14,7 +14,7 @@ from scipy.special import expit
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import choose_thresholds, fit_calibration
-from voc_cls.evaluation.multilabel import multilabel_scores
+from voc_cls.evaluation.decisions import multilabel_scores
 from voc_cls.evaluation.report.multilabel import multilabel_report
 from voc_cls.evaluation.report.page import json_ready
 

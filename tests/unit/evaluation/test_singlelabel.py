@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.evaluation.singlelabel import singlelabel_scores
+from voc_cls.evaluation.decisions import singlelabel_scores
 
 NAMES = ("cat", "dog", "unicorn", "yak")
 TRUTH = [0, 0, 0, 1, 1, 3]

@@ -12,7 +12,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, calibrated, default_thresholds
-from voc_cls.evaluation.multilabel import MultilabelScores, multilabel_intervals, multilabel_scores
+from voc_cls.evaluation.decisions import MultilabelScores, multilabel_intervals, multilabel_scores
 from voc_cls.evaluation.predictions import Bools, Floats, probabilities_of
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart

@@ -17,10 +17,9 @@ from voc_cls.data.dataset import Dataset, html_table
 from voc_cls.evaluation.average_precision import AveragePrecisions
 from voc_cls.evaluation.bootstrap import Intervals
 from voc_cls.evaluation.calibration import Calibrated, Calibration
-from voc_cls.evaluation.multilabel import MultilabelScores
+from voc_cls.evaluation.decisions import MultilabelScores, SinglelabelScores
 from voc_cls.evaluation.predictions import Bools, Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.charts import Chart, learning_charts, reliability_chart
-from voc_cls.evaluation.singlelabel import SinglelabelScores
 from voc_cls.files import write_text
 from voc_cls.version import __version__
 

@@ -14,10 +14,10 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, calibrated
+from voc_cls.evaluation.decisions import Confusion, SinglelabelScores, singlelabel_intervals, singlelabel_scores
 from voc_cls.evaluation.predictions import Floats, probabilities_of, top_k
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.page import Example, HeatMaps, MatrixRow, Report, RunDetails
-from voc_cls.evaluation.singlelabel import Confusion, SinglelabelScores, singlelabel_intervals, singlelabel_scores
 
 MOST_DRAWN = 60
 """Classes up to which the matrix is drawn; a larger one could not be read."""
