@@ -155,7 +155,7 @@ class DecoderPool:
                 socket.send_fds(self._control, [b"w"], [theirs.fileno(), memory])
             async with asyncio.timeout(START_SECONDS):
                 await worker.start()
-        except (OSError, EOFError):  # TimeoutError is an OSError
+        except BaseException:  # when it is cancelled, too, the server ends
             worker.close()
             self._template.kill()
             raise
