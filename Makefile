@@ -54,10 +54,11 @@ proto: $(INSTALLED)  ## Generate voc_cls/v1, serving/v2 and serving/tensorflow_p
 	PYTHONPATH=build/protoc $(BIN)/python -m grpc_tools.protoc -I proto --include_imports \
 	  --descriptor_set_out=serving/tensorflow_protos.binpb proto/serving/v1/*.proto
 
-image:  ## Build the Docker image voc-cls:dev
-	DOCKER_BUILDKIT=1 $${DOCKER:-docker} build --network=host -t voc-cls:dev .
+image:  ## Build the Docker images voc-cls:dev (TensorFlow) and voc-cls:openvino
+	DOCKER_BUILDKIT=1 $${DOCKER:-docker} build --network=host --target tensorflow -t voc-cls:dev .
+	DOCKER_BUILDKIT=1 $${DOCKER:-docker} build --network=host --target openvino -t voc-cls:openvino .
 
-image-test: $(INSTALLED)  ## Build the image, run it, send it a request (needs a Docker engine)
+image-test: $(INSTALLED)  ## Build both images, run them, send each a request (needs a Docker engine)
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/image-test.sh
 
 clean:  ## Remove what make made

@@ -13,8 +13,9 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,17 @@ class InputFormat:
     """One of RESIZES."""
 
 
+@cache
+def opencv() -> Any:
+    """The module cv2; None where it is not installed, as in the small image: Pillow and NumPy have the same pixels, but
+    take longer."""
+    try:
+        import cv2
+    except ModuleNotFoundError:
+        return None
+    return cv2
+
+
 def decodable(content: bytes) -> bytes:
     """An image file as the graph takes it: `content` itself, or its pixels, turned upright, as a BMP.
 
@@ -76,7 +88,7 @@ def as_displayed(content: bytes, draft: int = 0) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
     header = image_header(content)
-    if header.format == "WebP":
+    if header.format == "WebP" and opencv() is not None:
         return upright(_webp(content), header.orientation)
     try:
         with (_one_at_a_time, warnings.catch_warnings(action="ignore"),
@@ -95,8 +107,7 @@ def as_displayed(content: bytes, draft: int = 0) -> Pixels:
 
 def _webp(content: bytes) -> Pixels:
     """The pixels of a WebP by OpenCV, which takes 11 bytes for each; Pillow takes 29."""
-    import cv2
-
+    cv2: Any = opencv()
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise ImageError(_cannot_be_decoded(image_header(content), content))
@@ -159,10 +170,8 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 def decode(work: ImageWork) -> Pixels:
     """uint8 [H, W, 3] RGB of an image file: upright, transparent parts on white. Raises ImageError."""
-    import cv2
-
     header, content = work.header, work.content
-    if header.format == "JPEG" and header.components != 4:
+    if header.format == "JPEG" and header.components != 4 and (cv2 := opencv()) is not None:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is None:
             raise ImageError(_cannot_be_decoded(header, content))
@@ -192,10 +201,8 @@ def prepare(image: Pixels, wanted: InputFormat, out: Inputs | None = None) -> In
 
 
 def _resize(image: Pixels, size: int, out: Inputs | None) -> Inputs:
-    import cv2
-
     height, width, _ = image.shape
-    if max(height, width) <= LARGEST_OPENCV:
+    if max(height, width) <= LARGEST_OPENCV and (cv2 := opencv()) is not None:
         fy, fx = (1 / float(np.float32(length / size)) for length in (height, width))  # TensorFlow's are float32
         resized: Inputs = cv2.resize(image.astype(np.float32), None, out, fx, fy, cv2.INTER_LINEAR)
         return resized

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from voc_cls.console import import_tensorflow
 from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
-from voc_cls.image_decoder import Inputs, decode, prepare
+from voc_cls.image_decoder import Inputs, decode, opencv, prepare
 from voc_cls.image_header import ImageError, image_work
 from voc_cls.model_metadata import input_format, read_metadata
 from voc_cls.prediction import Prediction
@@ -124,6 +124,5 @@ def _tensorflow(version: Path) -> Network:
 
 def _as_tensorflow_resizes() -> None:
     """For the thread that calls it: Intel's library, which OpenCV may have, computes places by scales of its own."""
-    import cv2
-
-    cv2.ipp.setUseIPP(False)
+    if (cv2 := opencv()) is not None:
+        cv2.ipp.setUseIPP(False)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.image_decoder import InputFormat, Inputs, decode, prepare
+from voc_cls.image_decoder import InputFormat, Inputs, decode, opencv, prepare
 from voc_cls.image_header import ImageError, image_header, image_work
 from voc_cls.model_metadata import LARGEST_SIZE
 
@@ -68,15 +68,15 @@ def main(control: socket.socket, memory: int) -> None:
 
     `memory`: bytes that a worker may take.
     """
-    import cv2
     import PIL.Image
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they go to the whole process group; the server decides when to stop
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     os.nice(NICE)
-    cv2.setNumThreads(1)
-    cv2.ipp.setUseIPP(False)  # it computes places by scales of its own
+    if (cv2 := opencv()) is not None:
+        cv2.setNumThreads(1)
+        cv2.ipp.setUseIPP(False)  # it computes places by scales of its own
     PIL.Image.init()
     PIL.Image.MAX_IMAGE_PIXELS = None  # image_work has the limit
     gc.freeze()  # or the first collection in a worker would copy all that it shares with the others

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tests.fuzzing import Fuzzer, real_pictures
 from tests.image_kinds import COLOURS, every_kind, gifs, jpegs, others, photographs, pngs
 from tests.pictures import Pixels, lying, smooth
+from voc_cls import image_decoder
 from voc_cls.data.preprocessing import Preprocessing, preprocess
 from voc_cls.data.preprocessing import decode as decode_in_graph
 from voc_cls.image_decoder import RESIZES, InputFormat, decodable, decode, prepare
@@ -72,6 +73,16 @@ def test_photographs_and_every_kind_have_the_graphs_pixels_and_are_resized_as_by
         np.testing.assert_array_equal(pixels, graph(content))
         np.testing.assert_allclose(prepare(pixels, InputFormat(VGG.size, VGG.mean)), preprocess(pixels, VGG), rtol=0,
                                    atol=0.006)
+
+
+def test_without_opencv_pillow_and_numpy_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [*photographs()[:40], *every_kind()]
+    expected = [decoded(content) for content in files]
+    monkeypatch.setattr(image_decoder, "opencv", lambda: None)
+    for content, pixels in zip(files, expected, strict=True):
+        np.testing.assert_array_equal(decoded(content), pixels)
+        np.testing.assert_allclose(prepare(pixels, InputFormat(VGG.size, VGG.mean)), preprocess(pixels, VGG), rtol=0,
+                                   atol=2e-5)
 
 
 @pytest.mark.parametrize("resize", RESIZES)
