@@ -39,5 +39,6 @@ def install(folder: Path, extra: str = "", *flags: object) -> Path:
     """The bin folder of a new virtual environment with `pip install "voc-cls[extra]"`."""
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
-    pip(python, "install", *flags, f"{sources(folder)}{extra and f'[{extra}]'}")
+    # --no-compile: modules are compiled when they are imported, and most never are
+    pip(python, "install", "--no-compile", *flags, f"{sources(folder)}{extra and f'[{extra}]'}")
     return python.parent

@@ -29,7 +29,7 @@ def data(devkit: Path) -> Any:
 def run(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run on random weights, with few steps: the path counts here, not the result."""
     train, val = data["trainval"].split(0.25, seed=0)
-    net = vc.create_network("vgg_16", classes=train.classes, head="gap", image_size=64)
+    net = vc.create_network("vgg_16", classes=train.classes, head="gap", image_size=32)
     return vc.train(net, train, val, test=data["test"], trainable="head", steps=60, interval=20, progress=False,
                     inference_precision="float32", out=tmp_path_factory.mktemp("runs") / "run")
 
@@ -118,7 +118,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(devkit: Path, tmp_pat
     for cell in notebook.cells:
         cell.source = (cell.source.replace("demo/VOCdevkit/VOC2007", str(devkit)).replace("STEPS = 300", "STEPS = 60")
                        .replace('weights = vc.fetch_weights("vgg_16_conv")', "weights = None")
-                       .replace('head="gap",', 'head="gap", image_size=64,'))
+                       .replace('head="gap",', 'head="gap", image_size=64, cut="pool2",'))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert (tmp_path / "models/voc/1/saved_model.pb").is_file()
     shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]

@@ -18,7 +18,7 @@ import yaml
 from tests.commands import command_in_process as command
 from tests.forked import start_command
 
-HEAD = ("--head", "gap", "--image-size", 64, "--trainable", "head", "--weights", "none",
+HEAD = ("--head", "gap", "--image-size", 32, "--trainable", "head", "--weights", "none",
         "--steps", 130, "--batch-size", 8)
 
 
@@ -170,7 +170,7 @@ def test_a_run_is_never_overwritten_and_resume_wants_the_same_flags(run: Path, d
 def test_a_run_starts_from_an_earlier_one_with_its_head(run: Path, devkit: Path, tmp_path: Path):
     flags = ("--root", devkit, "--train-split", "train", "--val-split", "val", "--eval-split", "none", "--weights", run,
              "--trainable", "head", "--steps", 1, "--lr", 1e-12)
-    second = command("voc-train", *flags, "--head", "gap", "--image-size", 64, "--out", tmp_path / "second")
+    second = command("voc-train", *flags, "--head", "gap", "--image-size", 32, "--out", tmp_path / "second")
     assert second.returncode == 0, second.stderr
     assert f"the best of {run}, with its head" in second.stdout
     for ours, theirs in zip(weights(tmp_path / "second"), weights(run, "best.weights.h5"), strict=True):
