@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from export.metadata import VerifiedForm
 from export.openvino import openvino_predictor
 from export.options import ExportOptions
 from export.verify import logits_of, result_of
@@ -32,33 +33,20 @@ WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 """OpenVINO's operations that have weights."""
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """`model` is an openvino.Model with 8-bit weights and activations."""
+def quantize(model: Any, trained: TrainedRun, splits: Splits | None, options: ExportOptions
+             ) -> tuple[Any, VerifiedForm]:
+    """An openvino.Model with 8-bit weights and activations, by their ranges on training images, under progress bars.
 
-    model: Any
-    thresholds: dict[str, float]
-    """Label → threshold, chosen on the validation split's scores of this model; empty for single-label runs."""
-    float_layers: tuple[str, ...]
-    """Layers that stayed in float32."""
-    largest_difference: float
-    """Of a probability to the trained network's, over the images on which the loss was measured."""
-    change: str
-    """The results in float32 and in int8, and of which split, for people."""
-
-
-def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOptions) -> Quantized:
-    """Quantises `model` by the ranges of its activations on training images, under progress bars.
-
-    If it loses more than `options.max_drop`, the layers that cost most return to float32 one by one. ExportError if
-    that does not help; UsageError without images to measure the loss on.
+    The largest difference is over the images on which the loss is measured. If it loses more than `options.max_drop`,
+    the layers that cost most return to float32 one by one. ExportError if that does not help; UsageError without images
+    to measure the loss on.
     """
     os.environ.setdefault("NNCF_CI", "1")  # otherwise it reports its use to its makers
     import nncf
 
     nncf.set_log_level(logging.WARNING)
-    checked = splits.val or splits.eval
-    if checked is None:
+    checked = None if splits is None else splits.val or splits.eval
+    if splits is None or checked is None:
         raise UsageError("`precision` int8: the run has neither a validation nor an evaluation split to measure the "
                          "loss on; train it with `val_split`, or export float32")
     judged = _judged_classes(checked)
@@ -97,7 +85,7 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits, options: ExportOpt
     by_label = {} if checked.single_label else {label: of_label.threshold
                                                 for label, of_label in thresholds.classes.items()}
     difference = np.abs(probabilities_of(logits, trained.task) - probabilities_of(exact, trained.task)).max()
-    return Quantized(quantized, by_label, float_layers, float(difference), change)
+    return quantized, VerifiedForm(float(difference), "int8", None, by_label, float_layers, change)
 
 
 def _judged_classes(checked: Dataset) -> list[int]:

@@ -1,21 +1,27 @@
-"""From a run folder to `models/<name>/<version>/`: written aside, verified, then renamed into place."""
+"""From a run folder to `models/<name>/<version>/`: its forms are written aside, verified, then renamed into place."""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 from rich.console import Console
 
-from export.forms import images_of, write_forms
 from export.metadata import VerifiedForm, write_metadata
-from export.options import ExportOptions
+from export.options import ExportOptions, Form
+from export.savedmodel import write_savedmodel
+from export.verify import Predictor, logits_of, result_of, verify_predictor, verify_savedmodel
 from voc_cls.data.dataset import Task
-from voc_cls.errors import ExportError, UsageError
-from voc_cls.training.trained_run import TrainedRun, open_run
+from voc_cls.errors import DataError, ExportError, UsageError
+from voc_cls.training.splits import Splits
+from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
+
+ONNX_MODEL = "model.onnx"
+"""The name that Triton looks for."""
 
 
 def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int | None = None,
@@ -38,12 +44,12 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         raise ExportError(f"{existing[number]}: exists already and is never overwritten; omit `version` for the next "
                           "one")
     trained = open_run(folder)
-    splits, unmeasured = images_of(trained, options)
+    splits, unmeasured = _images_of(trained, options)
     try:
         models.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".aside-", dir=models) as parent:
             aside = Path(parent) / "model"
-            forms = write_forms(aside, trained, name, options, splits)
+            forms = _write_forms(aside, trained, name, options, splits)
             write_metadata(aside, name, number, trained, forms)
             os.rename(aside, target)
     except OSError as error:
@@ -54,6 +60,71 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
                  *([f"  the forms were not evaluated: {unmeasured}"] if unmeasured else [])]
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     return target
+
+
+def _write_forms(folder: Path, trained: TrainedRun, name: str, options: ExportOptions, splits: Splits | None
+                ) -> dict[Form, VerifiedForm]:
+    """Writes the forms of the model `name` into `folder`, which must not exist; returns how each was verified.
+
+    splits: the run's images, for int8, and for the result of each form but the SavedModel; None: it is not measured.
+    """
+    forms: dict[Form, VerifiedForm] = {}
+    if "savedmodel" in options.format:
+        write_savedmodel(folder, trained, name)
+        forms["savedmodel"] = VerifiedForm(verify_savedmodel(folder, trained.network, trained.task))
+    if not options.portable:
+        return forms
+    from export.onnx import onnx_predictor, write_onnx
+
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        # OpenVINO reads this graph too, whether or not it is part of the export
+        graph = (folder if "onnx" in options.format else Path(elsewhere)) / ONNX_MODEL
+        write_onnx(graph, trained.network, trained.task)
+        if "onnx" in options.format:
+            forms["onnx"] = _verified(graph, onnx_predictor(graph), trained, options, splits)
+        if "openvino" in options.format:
+            forms["openvino"] = _write_openvino(folder, graph, trained, options, splits)
+    return forms
+
+
+def _images_of(trained: TrainedRun, options: ExportOptions) -> tuple[Splits | None, str]:
+    """The run's images, as far as the forms need them, and if they are not to be had the reason.
+
+    The reason is raised where nothing can be done without them: int8.
+    """
+    if not options.portable or (options.precision == "float32" and not options.evaluate):
+        return None, ""
+    try:
+        return run_splits(trained), ""
+    except (DataError, UsageError) as error:
+        if options.precision == "int8":
+            raise
+        return None, str(error)
+
+
+def _write_openvino(folder: Path, graph: Path, trained: TrainedRun, options: ExportOptions, splits: Splits | None
+                    ) -> VerifiedForm:
+    from export.openvino import openvino_predictor, read_model, write_model
+    from export.quantize import quantize
+
+    model, made = read_model(graph), None
+    if options.precision == "int8":
+        model, made = quantize(model, trained, splits, options)
+    path = write_model(model, folder)
+    verified = _verified(path, openvino_predictor(path), trained, options, splits)
+    return verified if made is None else replace(made, result=verified.result)
+
+
+def _verified(path: Path, predict: Predictor, trained: TrainedRun, options: ExportOptions, splits: Splits | None
+              ) -> VerifiedForm:
+    exact = path.name == ONNX_MODEL or options.precision == "float32"
+    difference = verify_predictor(path, predict, trained.network, trained.task, exact)
+    result = None
+    if options.evaluate and splits is not None and splits.eval is not None:
+        logits = logits_of(predict, splits.eval, trained.network.spec.preprocessing, f"evaluate {path.name}")
+        result = result_of(splits.eval, logits)
+    return VerifiedForm(difference, result=result)
 
 
 def _text(form: VerifiedForm, task: Task) -> str:
