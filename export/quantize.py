@@ -70,7 +70,7 @@ def quantize(model: Any, trained: TrainedRun, splits: Splits | None, options: Ex
             model, nncf.Dataset(_Images(calibration, preprocessing)),
             nncf.Dataset(_Images(checked.paths, preprocessing)), validate, max_drop=options.max_drop / 100,
             subset_size=len(calibration))
-    exact = trained.logits(checked.paths, "validate float32")
+    exact = logits_of(openvino_predictor(model), checked, preprocessing, "validate float32")
     logits = logits_of(openvino_predictor(quantized), checked, preprocessing, "validate int8")
     before, after = _result(checked, exact, judged), _result(checked, logits, judged)
     float_layers = _float_layers(quantized)
