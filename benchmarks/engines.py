@@ -12,12 +12,13 @@ install them) compute the TensorFlow network in bfloat16. Compare ratios, not ab
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tyro
@@ -29,6 +30,9 @@ from voc_cls.console import import_openvino
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.load import load_dataset
 from voc_cls.evaluation.average_precision import average_precisions
+from voc_cls.image_decoder import decode, prepare
+from voc_cls.image_header import image_work
+from voc_cls.model_metadata import input_format, read_metadata
 
 CLASSES = ("bus", "car", "cat", "person", "train")
 """The classes with enough positives in the real part, see docs/training.md."""
@@ -88,7 +92,9 @@ def main(benchmark: Benchmark) -> None:
         model = benchmark.int8_model if precision == "int8" else benchmark.float_model
         with Processes() as processes:
             row = measured(benchmark, processes, model, engine, precision, test)
-        alone, lone_alone = by_itself(benchmark, newest_version(model), engine, precision, test)
+        with Processes() as processes:
+            alone, lone_alone = (tensorflow_alone(benchmark, processes, precision, test) if engine == "tensorflow"
+                                 else openvino_alone(benchmark, newest_version(model), precision, test))
         rows.append(replace(row, alone=alone, lone_alone=lone_alone))
         print(rows[-1], file=sys.stderr, flush=True)
     for name, python in (("ray", benchmark.ray), ("litserve", benchmark.litserve)):
@@ -131,30 +137,34 @@ def measured(benchmark: Benchmark, processes: Processes, model: Path, engine: st
                ready=ready, mean_ap=mean_ap)
 
 
-def by_itself(benchmark: Benchmark, version: Path, engine: str, precision: str, test: Dataset) -> tuple[float, float]:
-    """The network without a server: most pictures per second, and median milliseconds with decoding of a lone one."""
-    from voc_cls.image_decoder import decode, prepare
-    from voc_cls.image_header import image_work
-    from voc_cls.model_metadata import input_format, read_metadata
+def tensorflow_alone(benchmark: Benchmark, processes: Processes, precision: str, test: Dataset) -> tuple[float, float]:
+    """voc-serve's frozen network without a server, which is faster than what tf.saved_model.load gives: most pictures
+    per second, and median milliseconds with decoding of a lone one."""
+    worker = processes.worker("engine", sys.executable, PEERS / "serving_engine.py", settings(benchmark, precision),
+                              *test.paths[:4 * BATCH])
+    worker.answer()
+    speeds = [worker.ask("predict", size=size, seconds=benchmark.seconds / 5)["speed"] for size in (1, 2, 4, 8, BATCH)]
+    return max(speeds), 1000 * worker.ask("lone", seconds=benchmark.seconds / 2)["latency"]
 
+
+def openvino_alone(benchmark: Benchmark, version: Path, precision: str, test: Dataset) -> tuple[float, float]:
+    """OpenVINO without a server, in this process."""
     wanted = input_format(version, read_metadata(version))
     contents = [path.read_bytes() for path in test.paths[:4 * BATCH]]
     images = np.stack([prepare(decode(image_work(content, 10**8)), wanted) for content in contents])
-    predict, ways = (openvino_ways if engine == "openvino" else tensorflow_ways)(
-        version, precision, benchmark.threads, images)
-    lone = []
+    predict, ways = openvino_ways(version, precision, benchmark.threads, images)
+    lone, speeds = [], []
     for content in contents:
         begin = time.monotonic()
         predict(prepare(decode(image_work(content, 10**8)), wanted)[np.newaxis])
         lone.append(time.monotonic() - begin)
-    speeds = []
-    for images_of, run in ways:
+    for number, run in ways:
         run()
         begin, runs = time.monotonic(), 0
         while time.monotonic() < begin + benchmark.seconds / len(ways):
             run()
             runs += 1
-        speeds.append(runs * images_of / (time.monotonic() - begin))
+        speeds.append(runs * number / (time.monotonic() - begin))
     return max(speeds), 1000 * statistics.median(lone)
 
 
@@ -182,23 +192,18 @@ def openvino_ways(version: Path, precision: str, threads: int, images: Any) -> t
                      (BATCH, lambda: batch(images[:BATCH])))
 
 
-def tensorflow_ways(version: Path, precision: str, threads: int, images: Any) -> tuple[Any, Any]:
-    """As openvino_ways, with voc-serve's frozen network, which is faster than what tf.saved_model.load gives."""
-    from serving.engine.tensorflow import TensorFlowNetwork
-
-    network = TensorFlowNetwork(version, precision, threads)
-    return network.predict, [(size, lambda size=size: network.predict(images[:size])) for size in (1, 2, 4, 8, BATCH)]
+def settings(benchmark: Benchmark, precision: str, port: int = 0) -> str:
+    """What the processes in benchmarks/peers take, serving_model.Settings."""
+    return json.dumps({"version_folder": str(newest_version(benchmark.float_model).resolve()), "port": port,
+                       "precision": precision, "threads": benchmark.threads, "max_batch_size": BATCH,
+                       "max_waiting": 128})
 
 
 def peer(benchmark: Benchmark, processes: Processes, name: str, python: Path, test: Dataset) -> Row:
     """Another server around the TensorFlow network in bfloat16, with as many callers."""
-    import json
-
     port, pictures = free_port(), list(test.paths[:256])
-    settings = json.dumps({"version_folder": str(newest_version(benchmark.float_model).resolve()), "port": port,
-                           "precision": "bfloat16", "threads": benchmark.threads, "max_batch_size": BATCH,
-                           "max_waiting": 128})
-    server: Server = processes.server(name, python.absolute(), PEERS / f"serving_{name}.py", settings)
+    server: Server = processes.server(name, python.absolute(), PEERS / f"serving_{name}.py",
+                                      settings(benchmark, "bfloat16", port))
     worker = callers(processes, server, "grpc" if name == "ray" else name, port, pictures)
     wait_until_ready(server, worker)
     worker.ask("closed", callers=WINDOW, seconds=benchmark.seconds / 2)

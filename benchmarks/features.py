@@ -82,7 +82,7 @@ def main(root: Path, weights: Path, net: str = "vgg_16", seeds: int = 1) -> None
                                                                    "NUM_STREAMS": 1})
         return lambda images: compiled(images)[0]
 
-    functions = {f"{engine} {precision}": plain[precision].on(engine).function()
+    functions = {f"{engine} {precision}": plain[precision].on(engine).function
                  for precision in plain for engine in ("keras", "openvino")}
     try:
         functions["openvino int8"] = int8()

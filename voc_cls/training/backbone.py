@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -123,7 +124,7 @@ class FrozenBackbone:
         images = np.random.default_rng(0).normal(0, 50, (BATCH_SIZE, *self.model.input_shape[1:])).astype(np.float32)
         speeds, features = {}, {}
         try:
-            functions = {engine: own.function() for engine, own in engines.items()}
+            functions = {engine: own.function for engine, own in engines.items()}
             for engine in (*functions, *functions):  # the first time includes what is done once
                 started = time.monotonic()
                 features[engine] = np.asarray(functions[engine](images), np.float32)
@@ -137,8 +138,9 @@ class FrozenBackbone:
                      f"{speeds['openvino']:.1f} pictures/s, Keras {speeds['keras']:.1f}, difference {difference:.1e}")
         return "openvino" if faster else "keras"
 
+    @cached_property
     def function(self) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
-        """float32 [BATCH_SIZE, size, size, 3] → features, by the engine, which is started."""
+        """float32 [BATCH_SIZE, size, size, 3] → features, by the engine, which is started at the first use."""
         if self.engine == "keras":
             # a tf.distribute.Strategy would give the batch to every device and return all of their answers
             return self.model.predict_on_batch  # type: ignore[no-any-return]
@@ -162,7 +164,7 @@ class FrozenBackbone:
         Every batch is filled up to the same size: TensorFlow's mean over the grid gives other last bits in smaller
         ones, and features must not depend on what else is computed.
         """
-        compute, done, started = self.function(), 0, time.monotonic()
+        compute, done, started = self.function, 0, time.monotonic()
         with progress_bar(Console(stderr=True)) as progress:
             task = progress.add_task("features", total=len(views), note="")
             for images in _batches(views, self.preprocessing):

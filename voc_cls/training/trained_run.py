@@ -30,7 +30,7 @@ from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.evaluation.tasks import evaluate, read_fitted
 from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.nets.network import Network, build_network
-from voc_cls.training.backbone import BATCH_SIZE, View, frozen_backbone
+from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
 from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import recorded_dataset
 from voc_cls.training.devices import inference_precision, policy
@@ -101,8 +101,8 @@ class TrainedRun:
             batch_size: Images that the network sees at once.
         """
         preprocessing = self.network.spec.preprocessing
-        inputs = np.stack([preprocess(image, preprocessing) for image in images])
-        logits = np.asarray(self.network.model.predict(inputs, batch_size, verbose=0), np.float32)
+        inputs = feature_rows(np.stack([preprocess(image, preprocessing) for image in images]), batch_size)
+        logits = np.asarray(self.network.model.predict(inputs, verbose=0), np.float32)
         return probabilities_of(finite(logits), self.task)
 
     def logits(self, paths: Sequence[Path], title: str = "predict", tta: Tta = "none", batch_size: int = BATCH_SIZE

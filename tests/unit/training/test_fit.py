@@ -17,9 +17,10 @@ import tensorflow as tf
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
-from voc_cls.data.pipeline import Order, shuffled_order
+from voc_cls.data.pipeline import Order, prefetched, shuffled_order
 from voc_cls.errors import Interrupted, RunError
 from voc_cls.evaluation.tasks import score
+from voc_cls.training.backbone import feature_rows
 from voc_cls.training.callbacks import RANK, Validation
 from voc_cls.training.checkpoint import Preemption, checkpoints
 from voc_cls.training.config import ResolvedTraining
@@ -60,9 +61,9 @@ def part(dtype: str = "float32", hook: Hook = nothing, features: np.ndarray = FE
                 yield features[index], TARGETS[index]
 
         shapes = tf.TensorSpec((None, 8)), tf.TensorSpec((None, 3))
-        return tf.data.Dataset.from_generator(read, output_signature=shapes)
+        return prefetched(tf.data.Dataset.from_generator(read, output_signature=shapes))
 
-    return TrainablePart(model, model, batches, lambda _: features, "")
+    return TrainablePart(model, model, batches, lambda _: feature_rows(features, 32), "")
 
 
 def train(folder: Path, steps: int, of: int | None = None, val: Dataset | None = None,
