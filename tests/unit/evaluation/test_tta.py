@@ -17,6 +17,8 @@ from voc_cls.nets.registry import net_spec
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.trained_run import SCALES, TrainedRun
 
+pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
+
 SIZE, CLASSES = 64, 3
 
 
