@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from export.savedmodel import write_savedmodel
 from export.verify import Predictor, logits_of, result_of, verify_predictor, verify_savedmodel
 from voc_cls.data.dataset import Task
 from voc_cls.errors import DataError, ExportError, UsageError
+from voc_cls.model_metadata import version_number
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
 
@@ -143,4 +143,4 @@ def versions(models: Path) -> dict[int, Path]:
     if models.exists() and not models.is_dir():
         raise ExportError(f"{models}: is a file; expected the folder of the model, which holds its versions")
     paths = models.iterdir() if models.is_dir() else ()
-    return {int(path.name): path for path in paths if re.fullmatch("[0-9]+", path.name)}
+    return {number: path for path in paths if (number := version_number(path.name)) is not None}

@@ -20,7 +20,7 @@ from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
 from voc_cls.image_decoder import Inputs, decode, opencv, prepare
 from voc_cls.image_header import ImageError, image_work
-from voc_cls.model_metadata import input_format, read_metadata
+from voc_cls.model_metadata import input_format, read_metadata, version_number
 from voc_cls.prediction import Prediction
 
 BATCH_SIZE = 16
@@ -86,17 +86,14 @@ class LoadedModel:
 def _version_folder(folder: Path) -> Path:
     """The folder of the highest version; 007 is 7. ExportError if there is none."""
     resolved = folder.resolve()
-    if _is_number(resolved.name) and (resolved / "assets").is_dir():
+    if version_number(resolved.name) is not None and (resolved / "assets").is_dir():
         return resolved
-    versions = [path for path in (resolved.iterdir() if resolved.is_dir() else ()) if _is_number(path.name)]
+    versions = [path for path in (resolved.iterdir() if resolved.is_dir() else ())
+                if version_number(path.name) is not None]
     if not versions:
         raise ExportError(f"{folder}: has no version of a model in it (a folder named by a whole number); name the "
                           "folder that voc-export wrote, such as models/voc")
     return max(versions, key=lambda path: int(path.name))
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal()
 
 
 def _openvino(version: Path) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from voc_cls.image_decoder import RESIZES, InputFormat
 
 FORMAT = 1
 """The newest format of voc_cls.json that is read."""
+LARGEST_VERSION = 2**63 - 1
+"""ModelSpec.version is an int64."""
 LARGEST_SIZE = 2_364
 """Of a network's input, pixels: 64 MiB."""
 
@@ -62,6 +65,15 @@ TEXT: Check = ("be text", lambda value: isinstance(value, str))
 FRACTION: Check = ("be from 0 to 1", lambda value: value is None or (_is_number(value) and 0 <= value <= 1))
 GREY_LEVELS: Check = ("be a list of grey levels",
                       lambda value: isinstance(value, list) and all(map(_is_number, value)))
+
+
+def version_number(text: str) -> int | None:
+    """The version that a folder's name, a URL or a flag means, as TensorFlow Serving reads it: 007 is 7.
+
+    None if it is not a whole number in ASCII digits, such as +12 or 1e3.
+    """
+    digits = re.fullmatch(r"0*([0-9]{1,19})", text)
+    return int(digits[1]) if digits and int(digits[1]) <= LARGEST_VERSION else None
 
 
 def read_metadata(version_folder: Path) -> ModelMetadata:

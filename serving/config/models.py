@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from serving.security.sanitize import LARGEST_VERSION, RULE, check_model_name, is_safe_name, version_number
+from serving.security.sanitize import RULE, check_model_name, is_safe_name
 from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
 from voc_cls.errors import UsageError
+from voc_cls.model_metadata import LARGEST_VERSION, version_number
 
 EXAMPLE = "- {name: voc, path: models/voc, versions: latest, labels: {stable: 3}}"
 

@@ -22,9 +22,10 @@ from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
 from serving.models.signatures import DEFAULT_SIGNATURE, SIGNATURES, check_input
 from serving.request_context import current_request
-from serving.security.sanitize import printable, version_number
+from serving.security.sanitize import printable
 from serving.v2 import open_inference_pb2 as messages
 from serving.v2 import open_inference_pb2_grpc
+from voc_cls.model_metadata import version_number
 from voc_cls.version import __version__
 
 DATATYPES = {"BYTES": "string", "UINT8": "uint8", "FP32": "float32"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from serving.config.config import Engine, EngineChoice
 from serving.config.models import ModelSettings
 from serving.errors import ModelError, ServeError
-from serving.security.sanitize import version_number
+from voc_cls.model_metadata import version_number
 
 log = logging.getLogger(__name__)
 

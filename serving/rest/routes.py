@@ -31,8 +31,9 @@ from serving.rest.json import (
     write_outputs,
 )
 from serving.rest.open_inference import add_routes
-from serving.security.sanitize import printable, version_number
+from serving.security.sanitize import printable
 from serving.telemetry.metrics import Metrics
+from voc_cls.model_metadata import version_number
 from voc_cls.version import __version__
 
 MODEL = "/v1/models/{name:[^/:]+}"

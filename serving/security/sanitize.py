@@ -15,8 +15,6 @@ from voc_cls.errors import UsageError
 
 LONGEST_NAME = 100
 NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
-LARGEST_VERSION = 2**63 - 1
-"""ModelSpec.version is an int64."""
 RULE = f"letters, digits, _ - and . (neither - nor . first), up to {LONGEST_NAME} characters"
 ABSOLUTE_PATH = re.compile(r"""(?<![\w./:])/[^\s/'"(),;]+(?:/[^\s/'"(),;]*)+""")
 """Of two parts or more."""
@@ -28,15 +26,6 @@ a field of a log line or start a new line."""
 def is_safe_name(name: str) -> bool:
     """Whether `name` may be a model's, a label's or a key's: the same in logs, metrics, URLs and paths."""
     return NAME.fullmatch(name) is not None
-
-
-def version_number(text: str) -> int | None:
-    """The version that a folder's name, a URL or a flag means, as TensorFlow Serving reads it: 007 is 7.
-
-    None if it is not a whole number in ASCII digits, such as +12 or 1e3.
-    """
-    digits = re.fullmatch(r"0*([0-9]{1,19})", text)
-    return int(digits[1]) if digits and int(digits[1]) <= LARGEST_VERSION else None
 
 
 def check_model_name(name: str, where: str) -> None:

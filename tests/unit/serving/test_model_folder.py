@@ -9,7 +9,7 @@ import pytest
 
 from serving.errors import ServeError
 from serving.models.version_folders import VersionFolders, read_model_folder
-from serving.security.sanitize import version_number
+from voc_cls.model_metadata import version_number
 
 
 @pytest.fixture
