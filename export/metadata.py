@@ -78,6 +78,8 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "activation": trained.task.activation,
         "thresholds": {label: of_label.threshold for label, of_label in trained.thresholds().classes.items()}
         if trained.task is Task.MULTI_LABEL else {},
+        "calibration": None if trained.calibration is None else  # in the graph; null: the network's own probabilities
+        {"method": trained.calibration.method} | trained.calibration.to_dict(),
         "preprocessing": spec.preprocessing.to_dict(),
         "weights_digest": network_digest(trained.network),
         "pretrained_digest": provenance["weights_digest"],  # of the checkpoint that training started from

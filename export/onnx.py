@@ -167,7 +167,10 @@ def _cropping(graph: _Graph, layer: Any, name: str, x: str) -> str:
 
 
 def _rescaling(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    return graph.node("Mul", name, x, graph.constant(f"{name}/factor", np.float32(layer.scale)))
+    """By one factor, or by a slope and an offset for each channel."""
+    slopes, offsets = (np.reshape(np.float32(values), (-1, 1, 1)) for values in (layer.scale, layer.offset))
+    x = graph.node("Mul", f"{name}/scaled", x, graph.constant(f"{name}/slope", slopes))
+    return graph.node("Add", name, x, graph.constant(f"{name}/offset", offsets)) if offsets.any() else x
 
 
 def _unit_length(graph: _Graph, layer: Any, name: str, x: str) -> str:  # noqa: ARG001

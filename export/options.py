@@ -32,6 +32,10 @@ class ExportOptions:
     evaluate: bool = True
     """Measure mean AP of onnx and openvino on the run's evaluation split, if its pictures are there, for the model
     card; takes as long as voc-eval for each."""
+    calibrated: bool = False
+    """Put the calibration that was fitted to the run's validation split into every form: Platt's line of each class,
+    for single-label runs the temperature. A probability of 0.8 is then right about 8 times of 10; rankings and
+    decisions at the exported thresholds stay as they are. Default: the network's own probabilities."""
 
     @property
     def portable(self) -> bool:

@@ -43,7 +43,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
     if number in existing:
         raise ExportError(f"{existing[number]}: exists already and is never overwritten; omit `version` for the next "
                           "one")
-    trained = open_run(folder)
+    trained = open_run(folder).calibrated() if options.calibrated else open_run(folder)
     splits, unmeasured = _images_of(trained, options)
     try:
         models.mkdir(parents=True, exist_ok=True)

@@ -206,7 +206,8 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
 
 def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLike[str], version: int | None = None, *,
            format: Form | Sequence[Form] = "savedmodel", precision: Precision = "float32", calibration: int = 300,
-           max_drop: float = 0.5, evaluate: bool = True, console: Console | None = None) -> Path:
+           max_drop: float = 0.5, evaluate: bool = True, calibrated: bool = False, console: Console | None = None
+           ) -> Path:
     """Exports the best weights of a run in forms that have been verified against the run; returns the version's folder.
 
     Args:
@@ -218,6 +219,7 @@ def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLik
         calibration: For int8: how many training images set the ranges of the activations.
         max_drop: For int8: points of mean AP (single-label: of accuracy) that may be lost on the validation split.
         evaluate: Whether mean AP of ONNX and OpenVINO is measured on the evaluation split, if its images are there.
+        calibrated: Whether every form gives calibrated probabilities, by what was fitted to the validation split.
         console: Where the result is printed. Default: nowhere; it is in MODEL_CARD.md.
 
     Raises:
@@ -231,7 +233,7 @@ def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLik
 
     forms = (format,) if isinstance(format, str) else tuple(format)
     return export_run(run if isinstance(run, TrainedRun) else Path(run), Path(model_dir), version, console,
-                      ExportOptions(forms, precision, calibration, max_drop, evaluate))
+                      ExportOptions(forms, precision, calibration, max_drop, evaluate, calibrated))
 
 
 def load_model(path: str | os.PathLike[str]) -> LoadedModel:

@@ -76,7 +76,7 @@ class LoadedModel:
             if not isinstance(image, DataError):
                 prediction = Prediction.from_probabilities(next(rows), self.metadata.labels, self.name,
                                                            self.metadata.activation, top_k)
-                yield replace(prediction, version=self.version)
+                yield replace(prediction, version=self.version, calibration=self.metadata.calibration)
             elif raise_errors:
                 raise image
             else:

@@ -51,6 +51,9 @@ class ModelMetadata:
     """Label → average precision on the evaluation split, 0-1; a label without positives there has none."""
     weights_digest: str = ""
     """SHA-256 over the exported weights."""
+    calibration: str = ""
+    """How the graph calibrates: platt (a line for each class) or temperature; empty: probabilities are the network's
+    own. Thresholds are of what is served."""
     form_thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Form → thresholds, of forms whose scores differ so much that they were chosen again: int8."""
 
@@ -147,6 +150,7 @@ def _metadata(content: _Section) -> ModelMetadata:
         metrics={name: float(value) for name, value in metrics.values.items() if _is_number(value)},
         average_precisions=_present({label: classes.section(label).get("ap", *FRACTION) for label in labels}),
         weights_digest=content.get("weights_digest", *TEXT, ""),
+        calibration=content.section("calibration").get("method", *TEXT, ""),
         form_thresholds={form: thresholds for form, thresholds in form_thresholds.items() if thresholds},
     )
 

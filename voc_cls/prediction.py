@@ -37,6 +37,8 @@ class Prediction:
     """Why this image has no labels: one sentence that names it. None if there is no error."""
     activation: str = ""
     """sigmoid (labels are independent) or softmax (probabilities sum to 1); empty if unknown: servers before 0.4.0."""
+    calibration: str = ""
+    """platt or temperature: how the probabilities were calibrated; empty: they are the network's own."""
 
     @classmethod
     def from_probabilities(cls, probabilities: np.ndarray[tuple[int], np.dtype[np.floating]], classes: Sequence[str],

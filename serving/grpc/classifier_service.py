@@ -52,7 +52,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
             images = [picture.content for picture in request.pictures]
             results = await servable.classify_each(images, current_request.get())
             return classifier_pb2.ClassifyResponse(
-                model=servable.name, version=servable.version, activation=metadata.activation, classifications=[
+                model=servable.name, version=servable.version, activation=metadata.activation,
+                calibration=metadata.calibration, classifications=[
                     classifier_pb2.Classification(error=classifier_pb2.Error(
                         code=InvalidArgument.status.value[0], message=f"pictures[{index}] is {result}"))
                     if isinstance(result, ImageError)
@@ -75,6 +76,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
                 version=servable.version,
                 net=metadata.net,
                 activation=metadata.activation,
+                calibration=metadata.calibration,
                 labels=[classifier_pb2.Label(name=label, threshold=metadata.thresholds.get(label),
                                              average_precision=metadata.average_precisions.get(label))
                         for label in metadata.labels],

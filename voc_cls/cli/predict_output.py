@@ -93,12 +93,13 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
 
 def _as_json(predictions: Iterable[FilePrediction]) -> str:
     """{"pictures": [{"file": …, "model": …, "version": …, "labels": [{"label": …, "probability": …}, …],
-    "activation": "sigmoid", "softmax" or null}, …]}; a picture that failed also has an "error"."""
+    "activation": "sigmoid", "softmax" or null, "calibration": "platt", "temperature" or null, if not calibrated}, …]};
+    a picture that failed also has an "error"."""
     entries = []
     for path, prediction in predictions:
         entry = {"file": str(path), "model": prediction.model, "version": prediction.version,
                  "labels": [{"label": scored.label, "probability": scored.probability} for scored in prediction.labels],
-                 "activation": prediction.activation or None}
+                 "activation": prediction.activation or None, "calibration": prediction.calibration or None}
         if prediction.error is not None:
             entry["error"] = prediction.error
         entries.append(entry)
@@ -125,8 +126,9 @@ def _print_tables(console: Console, predictions: Iterable[FilePrediction], thres
         console.print(Padding(_table(prediction, threshold, width), (0, 0, 1, 2)))
     if last is not None:
         version = "" if last.version is None else f", version {last.version}"
-        activation = f" ({last.activation})" if last.activation else ""
-        console.print(Text(f"model {last.model}{version}{activation}; highlighted: {last.seen_rule(threshold)}",
+        served = f"calibrated: {last.calibration}" if last.calibration else "not calibrated"
+        kind = f" ({last.activation}, {served})" if last.activation else ""
+        console.print(Text(f"model {last.model}{version}{kind}; highlighted: {last.seen_rule(threshold)}",
                            style="dim"))
 
 

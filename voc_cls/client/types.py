@@ -156,7 +156,7 @@ def _prediction(response: classifier_pb2.ClassifyResponse, classification: class
                 image: Image) -> Prediction:
     labels = tuple(ScoredLabel(scored.label, scored.probability) for scored in classification.labels)
     error = _with_name(image, classification.error.message) if classification.HasField("error") else None
-    return Prediction(labels, response.model, response.version, error, response.activation)
+    return Prediction(labels, response.model, response.version, error, response.activation, response.calibration)
 
 
 def raise_first(batch: Sequence[Image | Prediction]) -> None:
@@ -229,6 +229,8 @@ class ModelInfo:
     """SHA-256 over the exported weights; empty if unknown."""
     versions: tuple[ModelVersion, ...]
     """Every version that the server has, the newest first."""
+    calibration: str = ""
+    """platt or temperature: how the probabilities were calibrated; empty: they are the network's own."""
 
 
 def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
@@ -243,7 +245,8 @@ def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
                                     preprocessing.resize, tuple(preprocessing.std)),
         metrics=dict(response.metrics), weights_digest=response.weights_digest,
         versions=tuple(ModelVersion(version.version, _state(version.state), tuple(version.labels), version.error)
-                       for version in response.versions))
+                       for version in response.versions),
+        calibration=response.calibration)
 
 
 def _state(number: int) -> str:

@@ -4,7 +4,8 @@
 Rescalings are a temperature, one for all classes (Guo et al. 2017, arXiv:1706.04599), and in multi-label tasks also
 Platt's slope and offset per class (Platt 1999, with his smoothed targets, which keep the fit finite on separable data).
 Both rise with the logit, so neither changes a ranking, an average precision, or what a threshold decides that is moved
-along. They are therefore only reported: the served probabilities and the thresholds are the network's own.
+along. They are reported; what is served is the network's own unless the export is `calibrated`, and then its thresholds
+are moved along.
 
 The threshold with the highest F1 on some tens of validation positives is largely chance: on other pictures of the real
 VOC2007 part it was worse than one threshold for all classes (docs/decisions.md). So a class's probabilities are first
@@ -19,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -71,11 +72,28 @@ class Calibration:
         if not all(math.isfinite(line.offset) for line in self.classes.values()):
             raise ValueError("offsets must be finite")
 
-    def by_platt(self, logits: Floats) -> Floats:
-        """Logits [N, classes], each class by its own line."""
-        slopes, offsets = np.array([(line.slope, line.offset) for line in self.classes.values()]).T
+    @property
+    def method(self) -> Literal["platt", "temperature"]:
+        """What `lines` are and a calibrated export serves: Platt's, which need several labels, or the temperature."""
+        return "platt" if self.classes else "temperature"
+
+    @property
+    def lines(self) -> tuple[list[float], list[float]]:
+        """Slopes and offsets, one for each class or, of a temperature, for all: calibrated = slope × logit + offset."""
+        lines = list(self.classes.values()) or [PlattLine(1 / self.temperature, 0.0)]
+        return [line.slope for line in lines], [line.offset for line in lines]
+
+    def rescaled(self, logits: Floats) -> Floats:
+        """Logits [..., classes] by `lines`."""
+        slopes, offsets = map(np.array, self.lines)
         rescaled: Floats = logits * slopes + offsets
         return rescaled
+
+    def moved(self, thresholds: Thresholds) -> Thresholds:
+        """Thresholds of the network's own probabilities → of the calibrated ones, which decide the same."""
+        values = expit(self.rescaled(logit(thresholds.values))).tolist()
+        return replace(thresholds, classes={name: replace(entry, threshold=value) for (name, entry), value in zip(
+            thresholds.classes.items(), values, strict=True)})
 
     def to_dict(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value}  # without empty `classes`
@@ -238,7 +256,7 @@ def calibrated(dataset: Dataset, logits: Floats, calibration: Calibration | None
     if calibration is None:
         return Calibrated(raw, None, None)
     return Calibrated(raw, reliability(dataset, logits / calibration.temperature),
-                      reliability(dataset, calibration.by_platt(logits)) if calibration.classes else None)
+                      reliability(dataset, calibration.rescaled(logits)) if calibration.classes else None)
 
 
 def reliability(dataset: Dataset, logits: Floats) -> Reliability:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 from keras import KerasTensor as Tensor
@@ -91,6 +91,13 @@ class Network:
             inputs = keras.tree.map_structure(lambda tensor: outputs[id(tensor)], layer.input)
             outputs[id(layer.output)] = logits = layer(inputs)
         return keras.Model(images, keras.layers.GlobalAveragePooling2D(dtype="float32", name="mean")(logits))
+
+    def rescaled(self, slopes: Sequence[float], offsets: Sequence[float]) -> Network:
+        """The network with slope × logit + offset in place of each logit, [classes] or [1] each; it shares all layers
+        but the last one, which flattens."""
+        line = keras.layers.Rescaling(slopes, offsets, dtype="float32", name="calibration")(self.model.layers[-1].input)
+        logits = keras.layers.Flatten(dtype="float32", name="logits")(line)
+        return replace(self, model=keras.Model(self.model.input, logits, name=self.spec.name))
 
     def variables(self) -> dict[str, keras.Variable]:
         """The weights by TF-Slim name, such as `vgg_16/conv1/conv1_1/weights`; no states of random generators."""

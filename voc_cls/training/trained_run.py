@@ -21,13 +21,13 @@ from voc_cls.data.stratify import AUTO
 from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation import predictions
 from voc_cls.evaluation.bootstrap import RESAMPLES
-from voc_cls.evaluation.calibration import Thresholds, default_thresholds, read_thresholds
+from voc_cls.evaluation.calibration import Calibration, Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
 from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.suspects import Suspects, find_suspects
-from voc_cls.evaluation.tasks import evaluate, read_fitted
+from voc_cls.evaluation.tasks import Fitted, evaluate, read_fitted
 from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
@@ -68,6 +68,8 @@ class TrainedRun:
     """Which of the run's weights the network has."""
     report: Report | None = None
     """Of the evaluation split; only where the run has just been trained."""
+    calibration: Calibration | None = None
+    """What `network` has in place of its own logits; None: they are its own."""
 
     def __repr__(self) -> str:
         return (f"run {self.folder.path}: {self.network.spec.title}, head {self.network.head}, {len(self.labels)} "
@@ -138,7 +140,17 @@ class TrainedRun:
 
     def thresholds(self) -> Thresholds:
         """Of a multi-label run: those chosen on its validation split; without such a split 0.5 for every class."""
-        return read_thresholds(self.folder.path, self.labels) or default_thresholds(self.labels)
+        thresholds = read_thresholds(self.folder.path, self.labels) or default_thresholds(self.labels)
+        return thresholds if self.calibration is None else self.calibration.moved(thresholds)
+
+    def calibrated(self) -> TrainedRun:
+        """The run with the calibration of its validation split in its network: logits, probabilities and thresholds are
+        calibrated, and decide as before. UsageError if none was fitted."""
+        fitted = read_fitted(self.folder.path, self.labels, self.task).calibration
+        if fitted is None:
+            raise UsageError(f"`calibrated`: {self.folder.path} has no calibration.json, which is fitted to a "
+                             "validation split; train with `val_split`, or omit `calibrated`")
+        return replace(self, network=self.network.rescaled(*fitted.lines), calibration=fitted)
 
 
 def open_run(path: Path, precision: str = "float32", which: Literal["best", "last"] = "best") -> TrainedRun:
@@ -179,8 +191,10 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
     if logits is None:
         logits = trained.logits(dataset.paths, "evaluate", tta)
     run = RunDetails(trained.name, trained.config, tuple(trained.folder.read_metrics()), trained.weights, tta)
-    report = evaluate(dataset, logits, read_fitted(trained.folder.path, trained.labels, trained.task), classes,
-                      resamples, run, lambda paths, columns: heat_maps(trained.network, paths, columns))
+    fitted = (read_fitted(trained.folder.path, trained.labels, trained.task) if trained.calibration is None else
+              Fitted(trained.thresholds()))
+    report = evaluate(dataset, logits, fitted, classes, resamples, run,
+                      lambda paths, columns: heat_maps(trained.network, paths, columns))
     probabilities = probabilities_of(logits, trained.task)
     for results in files:
         if results.predictions is not None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvoc_cls/v1/classifier.proto\x12\nvoc_cls.v1\"\xd0\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12%\n\x08pictures\x18\x03 \x03(\x0b\x32\x13.voc_cls.v1.Picture\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x13\n\tthreshold\x18\x05 \x01(\x02H\x00\x12\x1d\n\x13\x65xported_thresholds\x18\x06 \x01(\x08H\x00\x12\x15\n\rversion_label\x18\x07 \x01(\tB\x0b\n\tselectionB\n\n\x08_version\"\x1a\n\x07Picture\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"{\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x33\n\x0f\x63lassifications\x18\x03 \x03(\x0b\x32\x1a.voc_cls.v1.Classification\x12\x12\n\nactivation\x18\x04 \x01(\t\"[\n\x0e\x43lassification\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.voc_cls.v1.ScoredLabel\x12 \n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.voc_cls.v1.Error\"V\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1b\n\x0eretry_after_ms\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_retry_after_ms\"1\n\x0bScoredLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"Q\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.voc_cls.v1.ClassifyRequest\"\x85\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.voc_cls.v1.ClassifyResponseH\x00\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x11.voc_cls.v1.ErrorH\x00\x42\t\n\x07outcome\"Y\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x03 \x01(\tB\n\n\x08_version\"\xd8\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0b\n\x03net\x18\x03 \x01(\t\x12\x12\n\nactivation\x18\x04 \x01(\t\x12!\n\x06labels\x18\x05 \x03(\x0b\x32\x11.voc_cls.v1.Label\x12\x30\n\rpreprocessing\x18\x06 \x01(\x0b\x32\x19.voc_cls.v1.Preprocessing\x12:\n\x07metrics\x18\x07 \x03(\x0b\x32).voc_cls.v1.GetModelResponse.MetricsEntry\x12\x16\n\x0eweights_digest\x18\x08 \x01(\t\x12*\n\x08versions\x18\t \x03(\x0b\x32\x18.voc_cls.v1.ModelVersion\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"q\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\tthreshold\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1e\n\x11\x61verage_precision\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_thresholdB\x14\n\x12_average_precision\"Z\n\rPreprocessing\x12\x0c\n\x04size\x18\x01 \x01(\x05\x12\x0c\n\x04mean\x18\x02 \x03(\x02\x12\x10\n\x08\x63hannels\x18\x03 \x01(\t\x12\x0e\n\x06resize\x18\x04 \x01(\t\x12\x0b\n\x03std\x18\x05 \x03(\x02\"\xea\x01\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.voc_cls.v1.ModelVersion.State\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"{\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_START\x10\n\x12\x11\n\rSTATE_LOADING\x10\x14\x12\x13\n\x0fSTATE_AVAILABLE\x10\x1e\x12\x13\n\x0fSTATE_UNLOADING\x10(\x12\r\n\tSTATE_END\x10\x32\x32\xf7\x01\n\nClassifier\x12\x45\n\x08\x43lassify\x12\x1b.voc_cls.v1.ClassifyRequest\x1a\x1c.voc_cls.v1.ClassifyResponse\x12[\n\x0e\x43lassifyStream\x12!.voc_cls.v1.ClassifyStreamRequest\x1a\".voc_cls.v1.ClassifyStreamResponse(\x01\x30\x01\x12\x45\n\x08GetModel\x12\x1b.voc_cls.v1.GetModelRequest\x1a\x1c.voc_cls.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvoc_cls/v1/classifier.proto\x12\nvoc_cls.v1\"\xd0\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12%\n\x08pictures\x18\x03 \x03(\x0b\x32\x13.voc_cls.v1.Picture\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x13\n\tthreshold\x18\x05 \x01(\x02H\x00\x12\x1d\n\x13\x65xported_thresholds\x18\x06 \x01(\x08H\x00\x12\x15\n\rversion_label\x18\x07 \x01(\tB\x0b\n\tselectionB\n\n\x08_version\"\x1a\n\x07Picture\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\x90\x01\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x33\n\x0f\x63lassifications\x18\x03 \x03(\x0b\x32\x1a.voc_cls.v1.Classification\x12\x12\n\nactivation\x18\x04 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x05 \x01(\t\"[\n\x0e\x43lassification\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.voc_cls.v1.ScoredLabel\x12 \n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.voc_cls.v1.Error\"V\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1b\n\x0eretry_after_ms\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_retry_after_ms\"1\n\x0bScoredLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"Q\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.voc_cls.v1.ClassifyRequest\"\x85\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.voc_cls.v1.ClassifyResponseH\x00\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x11.voc_cls.v1.ErrorH\x00\x42\t\n\x07outcome\"Y\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rversion_label\x18\x03 \x01(\tB\n\n\x08_version\"\xed\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0b\n\x03net\x18\x03 \x01(\t\x12\x12\n\nactivation\x18\x04 \x01(\t\x12!\n\x06labels\x18\x05 \x03(\x0b\x32\x11.voc_cls.v1.Label\x12\x30\n\rpreprocessing\x18\x06 \x01(\x0b\x32\x19.voc_cls.v1.Preprocessing\x12:\n\x07metrics\x18\x07 \x03(\x0b\x32).voc_cls.v1.GetModelResponse.MetricsEntry\x12\x16\n\x0eweights_digest\x18\x08 \x01(\t\x12*\n\x08versions\x18\t \x03(\x0b\x32\x18.voc_cls.v1.ModelVersion\x12\x13\n\x0b\x63\x61libration\x18\n \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"q\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\tthreshold\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1e\n\x11\x61verage_precision\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_thresholdB\x14\n\x12_average_precision\"Z\n\rPreprocessing\x12\x0c\n\x04size\x18\x01 \x01(\x05\x12\x0c\n\x04mean\x18\x02 \x03(\x02\x12\x10\n\x08\x63hannels\x18\x03 \x01(\t\x12\x0e\n\x06resize\x18\x04 \x01(\t\x12\x0b\n\x03std\x18\x05 \x03(\x02\"\xea\x01\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.voc_cls.v1.ModelVersion.State\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"{\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_START\x10\n\x12\x11\n\rSTATE_LOADING\x10\x14\x12\x13\n\x0fSTATE_AVAILABLE\x10\x1e\x12\x13\n\x0fSTATE_UNLOADING\x10(\x12\r\n\tSTATE_END\x10\x32\x32\xf7\x01\n\nClassifier\x12\x45\n\x08\x43lassify\x12\x1b.voc_cls.v1.ClassifyRequest\x1a\x1c.voc_cls.v1.ClassifyResponse\x12[\n\x0e\x43lassifyStream\x12!.voc_cls.v1.ClassifyStreamRequest\x1a\".voc_cls.v1.ClassifyStreamResponse(\x01\x30\x01\x12\x45\n\x08GetModel\x12\x1b.voc_cls.v1.GetModelRequest\x1a\x1c.voc_cls.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,32 +37,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYREQUEST']._serialized_end=252
   _globals['_PICTURE']._serialized_start=254
   _globals['_PICTURE']._serialized_end=280
-  _globals['_CLASSIFYRESPONSE']._serialized_start=282
-  _globals['_CLASSIFYRESPONSE']._serialized_end=405
-  _globals['_CLASSIFICATION']._serialized_start=407
-  _globals['_CLASSIFICATION']._serialized_end=498
-  _globals['_ERROR']._serialized_start=500
-  _globals['_ERROR']._serialized_end=586
-  _globals['_SCOREDLABEL']._serialized_start=588
-  _globals['_SCOREDLABEL']._serialized_end=637
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=639
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=720
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=723
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=856
-  _globals['_GETMODELREQUEST']._serialized_start=858
-  _globals['_GETMODELREQUEST']._serialized_end=947
-  _globals['_GETMODELRESPONSE']._serialized_start=950
-  _globals['_GETMODELRESPONSE']._serialized_end=1294
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=1248
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=1294
-  _globals['_LABEL']._serialized_start=1296
-  _globals['_LABEL']._serialized_end=1409
-  _globals['_PREPROCESSING']._serialized_start=1411
-  _globals['_PREPROCESSING']._serialized_end=1501
-  _globals['_MODELVERSION']._serialized_start=1504
-  _globals['_MODELVERSION']._serialized_end=1738
-  _globals['_MODELVERSION_STATE']._serialized_start=1615
-  _globals['_MODELVERSION_STATE']._serialized_end=1738
-  _globals['_CLASSIFIER']._serialized_start=1741
-  _globals['_CLASSIFIER']._serialized_end=1988
+  _globals['_CLASSIFYRESPONSE']._serialized_start=283
+  _globals['_CLASSIFYRESPONSE']._serialized_end=427
+  _globals['_CLASSIFICATION']._serialized_start=429
+  _globals['_CLASSIFICATION']._serialized_end=520
+  _globals['_ERROR']._serialized_start=522
+  _globals['_ERROR']._serialized_end=608
+  _globals['_SCOREDLABEL']._serialized_start=610
+  _globals['_SCOREDLABEL']._serialized_end=659
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=661
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=742
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=745
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=878
+  _globals['_GETMODELREQUEST']._serialized_start=880
+  _globals['_GETMODELREQUEST']._serialized_end=969
+  _globals['_GETMODELRESPONSE']._serialized_start=972
+  _globals['_GETMODELRESPONSE']._serialized_end=1337
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=1291
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=1337
+  _globals['_LABEL']._serialized_start=1339
+  _globals['_LABEL']._serialized_end=1452
+  _globals['_PREPROCESSING']._serialized_start=1454
+  _globals['_PREPROCESSING']._serialized_end=1544
+  _globals['_MODELVERSION']._serialized_start=1547
+  _globals['_MODELVERSION']._serialized_end=1781
+  _globals['_MODELVERSION_STATE']._serialized_start=1658
+  _globals['_MODELVERSION_STATE']._serialized_end=1781
+  _globals['_CLASSIFIER']._serialized_start=1784
+  _globals['_CLASSIFIER']._serialized_end=2031
 # @@protoc_insertion_point(module_scope)

@@ -32,16 +32,18 @@ class Picture(_message.Message):
     def __init__(self, content: _Optional[bytes] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model", "version", "classifications", "activation")
+    __slots__ = ("model", "version", "classifications", "activation", "calibration")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLASSIFICATIONS_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     classifications: _containers.RepeatedCompositeFieldContainer[Classification]
     activation: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., activation: _Optional[str] = ...) -> None: ...
+    calibration: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., activation: _Optional[str] = ..., calibration: _Optional[str] = ...) -> None: ...
 
 class Classification(_message.Message):
     __slots__ = ("labels", "error")
@@ -98,7 +100,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., version_label: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions")
+    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions", "calibration")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +117,7 @@ class GetModelResponse(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     net: str
@@ -124,7 +127,8 @@ class GetModelResponse(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     weights_digest: str
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
+    calibration: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., calibration: _Optional[str] = ...) -> None: ...
 
 class Label(_message.Message):
     __slots__ = ("name", "threshold", "average_precision")

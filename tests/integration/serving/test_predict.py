@@ -146,7 +146,7 @@ def test_broken_pictures_are_told_one_by_one_and_the_others_answered(server: Ser
     pictures = json.loads(asked.stdout)["pictures"]
     assert asked.returncode == 1
     assert [set(picture) - {"error"} for picture in pictures] == [
-        {"file", "model", "version", "labels", "activation"}] * 5
+        {"file", "model", "version", "labels", "activation", "calibration"}] * 5
     assert ["error" in picture for picture in pictures] == [True, False, True, True, False]
     assert pictures[0]["labels"] == []
     assert "sheet.png: 2 pictures drawn" in asked.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.errors import RunError
@@ -14,6 +15,7 @@ from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import (
     LEAST_POSITIVES,
     calibrated,
+    choose_thresholds,
     expected_error,
     fit_calibration,
     fit_line,
@@ -84,8 +86,19 @@ def test_no_rescaling_changes_an_average_precision():
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
     before = average_precisions(dataset, logits)
-    for rescaled in (logits / fitted.temperature, fitted.by_platt(logits)):
+    for rescaled in (logits / fitted.temperature, fitted.rescaled(logits)):
         assert average_precisions(dataset, rescaled) == before
+
+
+def test_thresholds_that_are_moved_along_decide_the_same():
+    dataset, logits = made(300, overconfident=2, offset=1)
+    fitted, thresholds = fit_calibration(dataset, logits), choose_thresholds(dataset, logits)
+    assert fitted is not None
+    assert fitted.method == "platt"
+    moved = fitted.moved(thresholds)
+    assert np.abs(moved.values - thresholds.values).max() > 0.02
+    decided = expit(fitted.rescaled(logits)) >= moved.values
+    np.testing.assert_array_equal(decided, expit(logits.astype(float)) >= thresholds.values)
 
 
 def test_a_rare_class_and_one_ranked_worse_than_by_chance_keep_the_shared_temperature():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,18 @@ from rich.console import Console
 from tensorflow.core.protobuf import saved_model_pb2
 
 from export.metadata import model_card
+from export.options import ExportOptions
 from export.signatures import SIGNATURES
 from export.verify import encoded_images
 from export.version_folder import export_run
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError, UsageError
+from voc_cls.evaluation.calibration import Calibration
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
+from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.files import write_json
+from voc_cls.model_metadata import read_metadata
 from voc_cls.nets.network import build_network
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.run_folder import RunFolder
@@ -111,6 +116,22 @@ def test_a_single_label_export_has_softmax_in_its_graph_and_says_so(single: Path
     assert "**accuracy 100.0 %**" in card
     assert "divided by [58.395, 57.12, 57.375]" in card
     assert "difficult" not in card
+
+
+def test_a_calibrated_single_label_export_divides_its_logits_by_the_temperature(single: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"`calibrated`: .*single.* has no calibration\.json, .*`val_split`"):
+        export_run(single, tmp_path / "pets", options=ExportOptions(calibrated=True))
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(single, folder.path)
+    write_fitted(folder.path, Fitted(calibration=Calibration("pets val", 2.5)), LABELS)
+    exported = export_run(folder.path, tmp_path / "pets", options=ExportOptions(calibrated=True))
+    inputs = np.random.default_rng(0).normal(0, 1, (2, 64, 64, 3)).astype(np.float32)
+    own = open_run(single).network.model(inputs, training=False).numpy()
+    outputs = tf.saved_model.load(str(exported)).signatures["predict_tensors"](inputs=tf.constant(inputs))
+    np.testing.assert_allclose(outputs["logits"], own / 2.5, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outputs["probabilities"], probabilities_of(own / 2.5, Task.SINGLE_LABEL), atol=1e-6)
+    assert read_metadata(exported).calibration == "temperature"
+    assert "Calibrated by the temperature 2.5, fitted to pets val." in (exported / "MODEL_CARD.md").read_text()
 
 
 def test_an_export_whose_graph_has_the_other_activation_is_refused(single: Path, tmp_path: Path,

@@ -11,13 +11,17 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from scipy.special import expit
 
 from export.options import ExportOptions
 from export.version_folder import export_run
 from voc_cls.data.dataset import Task
 from voc_cls.errors import DataError, ExportError, UsageError
+from voc_cls.evaluation.calibration import Calibration, PlattLine, default_thresholds
 from voc_cls.evaluation.predictions import probabilities_of
+from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.files import write_text
+from voc_cls.model_metadata import read_metadata
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
@@ -27,6 +31,8 @@ from voc_cls.training.trained_run import open_run
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
 
 NET, SIZE = "mobilenet_v1_0.25_128", 32
+LINES = [PlattLine(0.5 + 0.1 * column, column - 9.0) for column in range(20)]
+"""What the run was calibrated by, class by class."""
 
 
 def with_statistics(network: Network) -> Network:
@@ -51,6 +57,8 @@ def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     write_text(folder.labels, "".join(f"{label}\n" for label in labels))
+    lines = dict(zip(labels, LINES, strict=True))
+    write_fitted(folder.path, Fitted(default_thresholds(labels), Calibration("val", 1.0, lines)), labels)
     config = TrainConfig(DatasetConfig(root=(devkit,), train_split="trainval", eval_split="test", val_split="none"),
                          NetworkConfig(weights="none", net=NET, head="gap", image_size=SIZE))
     folder.config.write_text(yaml.safe_dump(to_dict(config.checked())
@@ -133,17 +141,41 @@ def test_every_kind_of_layer_computes_the_same_in_onnx(net: str, tmp_path: Path)
     np.testing.assert_allclose(probabilities, probabilities_of(right, Task.SINGLE_LABEL), atol=1e-4)
 
 
-def test_int8_is_a_quarter_of_the_size_with_thresholds_of_its_own(run: Path, exported: Path, tmp_path: Path):
+def test_int8_is_a_quarter_of_the_size_with_thresholds_of_its_own_and_calibrates_in_float(
+        run: Path, exported: Path, tmp_path: Path):
     from export.openvino import read_model
 
-    options = ExportOptions(("openvino",), "int8", calibration=8, max_drop=100, evaluate=False)
+    options = ExportOptions(("openvino",), "int8", calibration=8, max_drop=100, evaluate=False, calibrated=True)
     version = export_run(run, tmp_path / "voc", options=options)
     form = json.loads((version / "assets/voc_cls.json").read_text())["forms"]["openvino"]
     assert (form["precision"], form["float_layers"]) == ("int8", [])
     assert list(form["thresholds"]) == (version / "assets/labels.txt").read_text().split("\n")[:-1]
     assert (version / "model.bin").stat().st_size < 0.35 * (exported / "model.bin").stat().st_size
     assert "Layers that stayed in float32: none." in (version / "MODEL_CARD.md").read_text()
-    assert read_model(version / "model.xml").input().get_any_name() == "inputs"
+    model = read_model(version / "model.xml")
+    assert model.input().get_any_name() == "inputs"
+    lines = [node for node in model.get_ordered_ops() if node.get_friendly_name().startswith("calibration")
+             and node.get_type_name() in ("Multiply", "Add")]
+    assert lines
+    assert all(value.get_node().get_type_name() != "FakeQuantize" for node in lines for value in node.input_values())
+
+
+def test_the_forms_of_a_calibrated_export_give_platts_probabilities_and_say_so(run: Path, tmp_path: Path):
+    from export.onnx import onnx_predictor
+    from export.openvino import openvino_predictor
+
+    version = export_run(run, tmp_path / "voc", options=ExportOptions(("onnx", "openvino"), evaluate=False,
+                                                                      calibrated=True))
+    slopes, offsets = np.array([(line.slope, line.offset) for line in LINES]).T
+    calibrated = slopes * open_run(run).network.model(images(3, SIZE), training=False).numpy() + offsets
+    for predict in (onnx_predictor(version / "model.onnx"), openvino_predictor(version / "model.xml")):
+        probabilities, logits = predict(images(3, SIZE))
+        np.testing.assert_allclose(logits, calibrated, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(probabilities, expit(calibrated), atol=1e-5)
+    metadata = read_metadata(version)
+    assert metadata.calibration == "platt"
+    assert list(metadata.thresholds.values()) == pytest.approx(expit(offsets))  # where the network's own are 0.5
+    assert "Calibrated by Platt's line of each class, fitted to val." in (version / "MODEL_CARD.md").read_text()
 
 
 def test_int8_that_loses_too_much_is_refused_with_the_loss_and_the_layers_in_float(
