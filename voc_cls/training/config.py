@@ -25,6 +25,8 @@ PART_SEED = 0
 UNKNOWN = Path("/unknown")
 """What a run from Python records as `root` or `weights` where it cannot be repeated: its provenance says why. Absolute,
 so that the run can be resumed from any folder."""
+SOLVED_WITH = ("solver", "l2", "seed")
+"""The fields of TrainingConfig that mean something to L-BFGS."""
 LEAST_INTERVAL = 50
 """Steps between two checkpoints at least, by default: with a frozen backbone an epoch may take milliseconds."""
 
@@ -143,6 +145,11 @@ class TrainingConfig:
     """Duration and learning rate. The defaults of --steps, --lr and --l2 depend on --trainable, --head and
     --optimizer."""
 
+    solver: Literal["descent", "lbfgs"] | None = None
+    """How the weights are found. descent: --optimizer, over --steps. lbfgs: for --trainable head with a cross-entropy
+    and cached features, the optimum itself, in seconds; of these settings it takes --l2, chosen by 3-fold
+    cross-validation on the training split unless given, and --seed, and refuses others. Default: lbfgs where it can be
+    used and no other of these settings is given, otherwise descent."""
     steps: Annotated[int | None, Range(1)] = None
     """Number of training steps, one batch each. Default: 6000, as in the lecture; 3000 for --trainable head."""
     batch_size: Annotated[int, Range(1)] = 32
@@ -299,17 +306,38 @@ class TrainConfig:
 
         UsageError for values that cannot be used or contradict each other; DataError where there is no such data set.
         """
+        solver = self.training.solver or (None if self._why_no_lbfgs() else "lbfgs")
+        if solver == "lbfgs" and (reason := self._why_no_lbfgs()):
+            raise UsageError(f"`solver` lbfgs: {reason}; choose descent")
         defaults = recipe(self.network.trainable, self.network.head, self.training.optimizer)
         defaults["eval_weights"] = "raw" if self.training.ema is None else "ema"
+        if solver == "lbfgs":
+            defaults = {"solver": solver}
         training = replace(self.training, **{name: value for name, value in defaults.items()
                                              if getattr(self.training, name) is None})
         check_ranges(self.dataset, training, self.loss, self.compute, self.run)
-        check_combinations(training, self.dataset.val_split)
+        if solver != "lbfgs":
+            check_combinations(training, self.dataset.val_split)
         self.augmentation.resolved()
         weights = self.network.weights
         network = replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute()),
                           cut=net_spec(self.network.net, cut=self.network.cut).cut)
         return replace(self, dataset=self.dataset.checked(), network=network, training=training)
+
+    def _why_no_lbfgs(self) -> str:
+        """What keeps the weights from being found by L-BFGS; empty if nothing does."""
+        plain, views = TrainingConfig(), self.augmentation.resolved()
+        descent = [name for name, value in vars(self.training).items()
+                   if name not in SOLVED_WITH and value != getattr(plain, name)]
+        if self.network.trainable != "head":
+            return f"only a head alone has an optimum that can be computed, not `trainable` {self.network.trainable}"
+        if descent:
+            return f"has no `{descent[0]}`, which is of descent; omit it"
+        if self.loss.loss in ("focal", "asymmetric"):
+            return f"minimises a cross-entropy, not `loss` {self.loss.loss}; omit it"
+        if views.mixes or views.views is None or not self.compute.cache_gb:
+            return "needs cached features, so a number of `views`, neither `mixup` nor `cutmix`, and `cache_gb`"
+        return "" if self.run.hosts == 1 else "runs in one process, not with `hosts`"
 
     def resolved(self, train: Dataset) -> ResolvedConfig:
         """With the defaults too that depend on the training images and on the device; from a config that was `checked`.
@@ -317,7 +345,9 @@ class TrainConfig:
         given = self.training
         epoch = -(-len(train) // given.batch_size)
         interval = given.interval or epoch * -(-LEAST_INTERVAL // epoch)
-        training = ResolvedTraining(**vars(given) | {"interval": interval})
+        descent = {"steps": given.steps or 0, "lr": given.lr or 0.0, "l2": given.l2 or 0.0,  # none with lbfgs
+                   "eval_weights": given.eval_weights or "raw", "interval": interval}
+        training = ResolvedTraining(**vars(given) | descent)
         return ResolvedConfig(self, training, self.augmentation.resolved(), self.loss.for_task(train.task),
                               inference_precision(self.compute.inference_precision), cache_folder(self.run.cache_dir))
 

@@ -60,15 +60,16 @@ class Trained:
         by_path = {row.path: row.factor for row in self.rows}
         return tuple(by_path[layer_path(variable, scope)] for variable in variables)
 
-    def table(self, rate: float) -> Table:
-        """For the terminal: layer, parameters, trained or frozen, learning rate at its highest."""
+    def table(self, rate: float | None) -> Table:
+        """For the terminal: layer, parameters, trained or frozen, learning rate at its highest; None: it has none."""
         table = Table("layer", Column("parameters", justify="right"), "", Column("learning rate", justify="right"))
         shown: dict[tuple[str, bool], list[LayerRow]] = {}
         for row in self.rows:
             name = row.path if len(self.rows) <= MOST_ROWS else row.scope
             shown.setdefault((name, row.trained), []).append(row)
         for (name, trained), rows in shown.items():
-            state = ("trained", f"{rate * rows[0].factor:.3g}") if trained else ("[dim]frozen[/dim]", "")
+            shown_rate = f"{rate * rows[0].factor:.3g}" if trained and rate is not None else ""
+            state = ("trained" if trained else "[dim]frozen[/dim]", shown_rate)
             table.add_row(escape(name), f"{sum(row.parameters for row in rows):,}", *state)
         return table
 

@@ -19,6 +19,7 @@ from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import ResolvedConfig, RunConfig, TrainConfig, option_groups
+from voc_cls.training.convex import solve_head
 from voc_cls.training.devices import FeatureEngine, policy
 from voc_cls.training.distribution import SINGLE, Distribution, joined
 from voc_cls.training.fit import Fit
@@ -56,6 +57,10 @@ class Session:
         with naming_broken_images(self.splits.pictures):
             show_start(config, self.splits, self.trained, self.distribution, self.console)
             part, training = self._part(), config.training
+            if training.solver == "lbfgs":
+                solve_head(part, self.network.model.get_layer(self.network.spec.head), config, self.splits, folder,
+                           self.console, self.progress)
+                return self._finish(part)
             order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)
             factors = self.trained.factors(part.model.trainable_variables, self.network.spec.scope)
             Fit(part, training, self.splits, order, build_loss(config.loss, train), factors, folder, self.preemption,
@@ -69,7 +74,10 @@ class Session:
         def show(line: str) -> None:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-        if reason := why_not_cached(self.network, first, self.splits, config):
+        reason = why_not_cached(self.network, first, self.splits, config)
+        if reason and config.training.solver == "lbfgs":
+            raise UsageError(f"`solver` lbfgs: {reason}, but it needs cached features; choose descent")
+        if reason:
             images = cached_images(self.splits.train.paths, self.network.spec.preprocessing, compute.cache,
                                    config.cache / "arrays", compute.cache_gb * 1e9, show)
             part = whole_network(self.distribution, self.network, self.splits.train, config.augmentation, images)

@@ -30,7 +30,7 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
                                                                      *never_shown(splits.train))]
     for warning in dict.fromkeys([*(warning for split in splits.all for warning in split.warnings), *odd_classes]):
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
-    console.print(trained.table(training.lr))
+    console.print(trained.table(None if training.solver == "lbfgs" else training.lr))
     if network.weights == "none" and trained.frozen_parameters:
         console.print("[yellow]warning:[/yellow] the frozen layers have random weights")
     for scope in network.exclude:
@@ -52,10 +52,14 @@ def show_start(config: ResolvedConfig, splits: Splits, trained: Trained, distrib
     if splits.groups:
         table.add_row("kept together", escape(with_flags(splits.groups)))
     table.add_row("weights", f"{trained.parameters:,} parameters trained, {trained.frozen_parameters:,} frozen")
-    epoch = -(-len(splits.train) // training.batch_size)
-    table.add_row("steps", f"{training.steps:,} of {training.batch_size} pictures = {training.steps / epoch:.1f} "
-                           f"epochs of {epoch:,} steps; a checkpoint every {training.interval:,}")
-    table.add_row("optimiser", optimiser(training))
+    if training.solver == "lbfgs":
+        penalty = "chosen by cross-validation" if settings.training.l2 is None else f"{settings.training.l2:g}"
+        table.add_row("solver", f"L-BFGS, L2 {penalty}, seed {training.seed}")
+    else:
+        epoch = -(-len(splits.train) // training.batch_size)
+        table.add_row("steps", f"{training.steps:,} of {training.batch_size} pictures = {training.steps / epoch:.1f} "
+                               f"epochs of {epoch:,} steps; a checkpoint every {training.interval:,}")
+        table.add_row("optimiser", optimiser(training))
     table.add_row("loss", loss(config.loss, settings.compute.precision))
     table.add_row("augmentation", augmentation(config.augmentation))
     table.add_row("run folder", escape(str(settings.run.out)))

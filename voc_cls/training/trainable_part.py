@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.feature_cache import FeatureCache
+from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, image_batches, training_batches
 from voc_cls.data.preprocessing import grey_levels
 from voc_cls.errors import RunError
@@ -30,7 +30,8 @@ class TrainablePart:
     """`model` shares the layers of `whole`; `batches` gives it training data, `inputs` what it predicts from.
 
     `pictures` is the first batch of an order as the whole network sees it, float32 [B, size, size, 3] in 0-255; None
-    where training sees no pictures.
+    where training sees no pictures. `rows` are then the training images' features, [N · views, …], the views of an
+    image side by side.
     """
 
     model: keras.Model
@@ -39,6 +40,7 @@ class TrainablePart:
     inputs: Callable[[Dataset], Any]
     description: str
     pictures: Callable[[Order], Any] = lambda _: None
+    rows: CachedRows | None = None
     distribution: Distribution = SINGLE
 
     def shared_inputs(self, dataset: Dataset) -> object:
@@ -100,14 +102,16 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
     engine = choose(lambda: backbone.faster_engine(views, cache))
     features = backbone.on(engine).features(views, cache)
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
+    rows = features.part(slice(trained))
     with distribution.scope():
         model = network.cut(first)[1]
     return TrainablePart(
         distribution=distribution,
         model=model,
         whole=network.model,
-        batches=lambda order: feature_batches(features.part(slice(trained)), splits.train.targets, order),
+        batches=lambda order: feature_batches(rows, splits.train.targets, order),
         inputs=lambda dataset: feature_rows(features.part([where[path] for path in dataset.paths]), BATCH_SIZE),
+        rows=rows,
         description=f"{first} and what follows, on the frozen backbone's features ({precision}"
                     f"{', by OpenVINO' if engine == 'openvino' else ''})",
     )

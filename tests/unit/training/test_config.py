@@ -23,7 +23,7 @@ def test_fine_tuning_everything_has_the_lectures_defaults():
 
 
 def test_the_head_alone_has_defaults_of_its_own_and_given_values_win():
-    head = replace(config(), network=NetworkConfig(weights="none", head="gap", trainable="head"))
+    head = replace(config(solver="descent"), network=NetworkConfig(weights="none", head="gap", trainable="head"))
     assert head.checked().training.lr > 1e-4
     for name, l2 in (("fc", 0.0), ("gap", 5e-4), ("gap+max", 5e-4)):
         assert replace(head, network=replace(head.network, head=name)).checked().training.l2 == l2

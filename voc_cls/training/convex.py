@@ -1,0 +1,181 @@
+"""A linear classifier at the optimum of its loss: L-BFGS on the features of the frozen layers, in seconds.
+
+The loss is the one that gradient descent minimises, with the same penalty (`l2` times the sum of squares of the kernel,
+as keras.regularizers.L2). It is convex, so there is one optimum, and neither a rate nor a number of steps to choose.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from scipy.optimize import minimize  # type: ignore[import-untyped]
+from scipy.special import expit, log_softmax
+
+from voc_cls.data.dataset import IGNORED, Dataset
+from voc_cls.errors import UsageError
+from voc_cls.evaluation.tasks import score
+from voc_cls.files import write_aside, write_text
+from voc_cls.training.callbacks import progress_bar
+from voc_cls.training.config import ResolvedConfig
+from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss, build_loss
+from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.splits import Splits
+from voc_cls.training.trainable_part import TrainablePart
+
+Floats = npt.NDArray[np.float32]
+FOLDS = 3
+"""Of the cross-validation that chooses the penalty."""
+STRENGTHS = tuple(float(f"{10 ** (exponent / 4):.2g}") for exponent in range(-16, -33, -1))
+"""Penalties to choose from, the strongest first, relative to the mean square of the features' length: the same kernels
+then compete whatever the features are measured in."""
+WORSE = 2
+"""Penalties in a row with a lower score after which weaker ones are not tried."""
+ITERATIONS = 1000
+PLAIN_STRENGTH = 2e-6
+"""Where there are too few images for a cross-validation: what the real VOC2007 part takes."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """weights: the kernel and, as the last row, the bias, [D + 1, classes]. loss: with the penalty, as Keras has it."""
+
+    weights: Floats
+    iterations: int
+    loss: float
+
+    def logits(self, features: Floats) -> Floats:
+        """[N, classes] of features [N, D]."""
+        logits: Floats = features @ self.weights[:-1] + self.weights[-1]
+        return logits
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is minimised: the mean over all entries of `counts` times the cross-entropy of `targets`.
+
+    features: [N, D]. targets: [N, classes], 0 to 1. counts: [N, classes] of a sigmoid, [N, 1] of a softmax; 0 where an
+    entry is ignored.
+    """
+
+    features: Floats
+    targets: Floats
+    counts: Floats
+    softmax: bool
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Problem:
+        return replace(self, features=self.features[rows], targets=self.targets[rows], counts=self.counts[rows])
+
+    def solve(self, l2: float, start: Solution | None = None) -> Solution:
+        """The optimum, sought from `start` or from zeros."""
+        (rows, dimensions), classes = self.features.shape, self.targets.shape[1]
+        divisor = rows if self.softmax else rows * classes
+        length = _length(self.features)  # on features of about this length L-BFGS needs the fewest iterations
+        features, penalty = self.features / length, l2 / length**2
+
+        def value_and_slopes(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+            weights = flat.reshape(dimensions + 1, classes)
+            kernel = weights[:-1].astype(np.float32)
+            logits = features @ kernel + weights[-1].astype(np.float32)
+            if self.softmax:
+                logs = log_softmax(logits, axis=1)
+                losses, errors = -(self.targets * logs).sum(axis=1, keepdims=True), np.exp(logs) - self.targets
+            else:
+                losses, errors = np.logaddexp(0, logits) - self.targets * logits, expit(logits) - self.targets
+            errors = errors * self.counts / np.float32(divisor)
+            slopes = np.concatenate([features.T @ errors, errors.sum(axis=0, keepdims=True)]).astype(np.float64)
+            slopes[:-1] += 2 * penalty * weights[:-1]
+            value = (losses * self.counts).sum(dtype=np.float64) / divisor + penalty * np.square(weights[:-1]).sum()
+            return float(value), slopes.ravel()
+
+        scale = np.append(np.full(dimensions, length), 1.0)[:, None]
+        first = np.zeros((dimensions + 1, classes)) if start is None else start.weights * scale
+        found = minimize(value_and_slopes, first.ravel(), jac=True, method="L-BFGS-B",
+                         options={"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "ftol": 1e-9, "gtol": 1e-7})
+        return Solution((found.x.reshape(first.shape) / scale).astype(np.float32), int(found.nit), float(found.fun))
+
+
+def _length(features: Floats) -> float:
+    return float(np.sqrt(np.mean(np.square(features).sum(axis=1)))) or 1.0
+
+
+def problem(features: Floats, train: Dataset, loss: MultiLabelLoss | SingleLabelLoss) -> Problem:
+    """`loss`, a cross-entropy, on the features [N · views, D] of `train`, the views of an image side by side."""
+    smoothing, labels = loss.label_smoothing, np.repeat(train.targets, len(features) // len(train), axis=0)
+    shown = np.maximum(labels, 0)
+    if train.single_label:
+        weights = np.ones(len(train.classes), np.float32) if loss.weights is None else loss.weights
+        return Problem(features, shown * (1 - smoothing) + smoothing / len(weights), shown @ weights[:, None], True)
+    counts = (labels != IGNORED).astype(np.float32)
+    if loss.weights is not None:
+        counts *= np.where(shown == 1, loss.weights[1], loss.weights[0])
+    return Problem(features, shown * (1 - smoothing) + np.float32(smoothing / 2), counts, False)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The penalty, and the mean score over the folds of each one that was tried; none: too few images to try any."""
+
+    l2: float
+    scores: dict[float, float]
+
+
+def choose_l2(whole: Problem, train: Dataset, seed: int, group: str, console: Console) -> Choice:
+    """The penalty with the best mean score (mean AP; single-label: accuracy) on the parts left out in turn.
+
+    All views of an image, and images of a `group`, are in one part; an image is predicted from its first view.
+    """
+    views, unit = len(whole.features) // len(train), _length(whole.features) ** 2
+    try:
+        folds = train.stratified(train.grouping(group), [os.path.realpath(path) for path in train.paths]
+                                 ).folds(FOLDS, seed)
+    except UsageError:
+        return Choice(PLAIN_STRENGTH * unit, {})
+    solved: list[Solution | None] = [None] * FOLDS
+    scores: dict[float, float] = {}
+    with progress_bar(console) as bar:
+        task = bar.add_task("cross-validation", total=FOLDS * len(STRENGTHS), note="fits")
+        for l2 in (float(f"{strength * unit:.3g}") for strength in STRENGTHS):
+            ranks = []
+            for number, (rest, left_out) in enumerate(folds):
+                rows = (rest[:, None] * views + np.arange(views)).ravel()
+                solved[number] = solution = whole.part(rows).solve(l2, solved[number])
+                logits = solution.logits(whole.features[left_out * views])
+                ranks.append(score(train.subset(left_out, train.name), logits).rank)
+                bar.advance(task)
+            scores[l2] = float(np.mean(ranks))
+            if list(scores).index(max(scores, key=scores.__getitem__)) < len(scores) - WORSE:
+                break
+    return Choice(max(scores, key=scores.__getitem__), scores)
+
+
+def solve_head(part: TrainablePart, classifier: keras.layers.Layer, config: ResolvedConfig, splits: Splits,
+               folder: RunFolder, console: Console, progress: Console) -> None:
+    """Gives `classifier`, all that is trained of `part`, its best weights, and writes what a run folder has of a
+    training. A run that is interrupted starts anew, with the same result."""
+    started, train, given = time.monotonic(), splits.train, config.settings.training.l2
+    features = np.asarray(part.rows[:], np.float32).reshape(len(part.rows), -1)
+    whole = problem(features, train, build_loss(config.loss, train))
+    choice = Choice(given, {}) if given is not None else choose_l2(
+        whole, train, config.training.seed, config.settings.dataset.group, progress)
+    solution = whole.solve(choice.l2)
+    classifier.kernel.assign(solution.weights[:-1].reshape(classifier.kernel.shape))
+    classifier.bias.assign(solution.weights[-1])
+    scores = {f"{l2:g}": round(rank, 5) for l2, rank in choice.scores.items()}
+    line = {"step": solution.iterations, "seconds": round(time.monotonic() - started, 3), "loss": solution.loss}
+    if splits.val is not None:
+        line |= score(splits.val, part.logits(part.shared_inputs(splits.val), len(splits.val))).metrics
+    folder.record("solver", {"l2": choice.l2, "iterations": solution.iterations, "cross_validation": scores})
+    write_text(folder.metrics, json.dumps(line) + "\n")
+    for path in (folder.last, folder.best):
+        write_aside(path, lambda aside: part.whole.save_weights(aside))
+    tried = "; ".join(f"{l2} {rank:.4f}" for l2, rank in scores.items())
+    console.print(f"L-BFGS: {solution.iterations} iterations, L2 {choice.l2:g}"
+                  + (f", the best in {FOLDS}-fold cross-validation ({tried})" if tried else ""), highlight=False,
+                  soft_wrap=True)
