@@ -145,11 +145,6 @@ class TrainingConfig:
     """Duration and learning rate. The defaults of --steps, --lr and --l2 depend on --trainable, --head and
     --optimizer."""
 
-    solver: Literal["descent", "lbfgs"] | None = None
-    """How the weights are found. descent: --optimizer, over --steps. lbfgs: for --trainable head with a cross-entropy
-    and cached features, the optimum itself, in seconds; of these settings it takes --l2, chosen by 3-fold
-    cross-validation on the training split unless given, and --seed, and refuses others. Default: lbfgs where it can be
-    used and no other of these settings is given, otherwise descent."""
     steps: Annotated[int | None, Range(1)] = None
     """Number of training steps, one batch each. Default: 6000, as in the lecture; 3000 for --trainable head."""
     batch_size: Annotated[int, Range(1)] = 32
@@ -157,6 +152,11 @@ class TrainingConfig:
     lr: Annotated[float | None, Range(1e-30, 1e30)] = None
     """Learning rate. Default: 1e-5, as in the lecture; 2e-3 for --trainable head; 1e-3 for --optimizer sgd, momentum
     and adagrad."""
+    solver: Literal["descent", "lbfgs"] | None = None
+    """How the weights are found. descent: --optimizer, over --steps. lbfgs: for --trainable head with a cross-entropy
+    and cached features, the optimum itself, in seconds; of these settings it takes --l2, chosen by 3-fold
+    cross-validation on the training split unless given, and --seed, and refuses others. Default: lbfgs where it can be
+    used and no other of these settings is given, otherwise descent."""
     optimizer: Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"] = "adam"
     """Optimiser. adamw: Adam with --weight-decay. sgd: plain gradient descent. momentum: the same with --momentum."""
     momentum: Annotated[float | None, Range(0, 0.9999)] = None

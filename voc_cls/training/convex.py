@@ -32,10 +32,10 @@ from voc_cls.training.trainable_part import TrainablePart
 Floats = npt.NDArray[np.float32]
 FOLDS = 3
 """Of the cross-validation that chooses the penalty."""
-STRENGTHS = tuple(float(f"{10 ** (exponent / 4):.2g}") for exponent in range(-16, -33, -1))
+STRENGTHS = tuple(float(f"{10 ** (exponent / 4):.2g}") for exponent in range(-12, -33, -1))
 """Penalties to choose from, the strongest first, relative to the mean square of the features' length: the same kernels
 then compete whatever the features are measured in."""
-WORSE = 2
+WORSE = 4
 """Penalties in a row with a lower score after which weaker ones are not tried."""
 ITERATIONS = 1000
 PLAIN_STRENGTH = 2e-6
