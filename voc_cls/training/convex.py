@@ -19,6 +19,7 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from scipy.special import expit, log_softmax
 
 from voc_cls.data.dataset import IGNORED, Dataset
+from voc_cls.data.feature_cache import CachedRows
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
@@ -107,15 +108,16 @@ def _length(features: Floats) -> float:
 
 def problem(features: Floats, train: Dataset, loss: MultiLabelLoss | SingleLabelLoss) -> Problem:
     """`loss`, a cross-entropy, on the features [N · views, D] of `train`, the views of an image side by side."""
-    smoothing, labels = loss.label_smoothing, np.repeat(train.targets, len(features) // len(train), axis=0)
-    shown = np.maximum(labels, 0)
+    labels = np.repeat(train.targets, len(features) // len(train), axis=0)
+    shown, kinds = np.maximum(labels, 0), len(train.classes) if train.single_label else 2
+    targets = (shown * (1 - loss.label_smoothing) + loss.label_smoothing / kinds).astype(np.float32)
     if train.single_label:
-        weights = np.ones(len(train.classes), np.float32) if loss.weights is None else loss.weights
-        return Problem(features, shown * (1 - smoothing) + smoothing / len(weights), shown @ weights[:, None], True)
+        weights = np.ones(kinds, np.float32) if loss.weights is None else loss.weights
+        return Problem(features, targets, shown @ weights[:, None], softmax=True)
     counts = (labels != IGNORED).astype(np.float32)
     if loss.weights is not None:
         counts *= np.where(shown == 1, loss.weights[1], loss.weights[0])
-    return Problem(features, shown * (1 - smoothing) + np.float32(smoothing / 2), counts, False)
+    return Problem(features, targets, counts, softmax=False)
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,12 @@ def choose_l2(whole: Problem, train: Dataset, seed: int, group: str, console: Co
     return Choice(max(scores, key=scores.__getitem__), scores)
 
 
-def solve_head(part: TrainablePart, classifier: keras.layers.Layer, config: ResolvedConfig, splits: Splits,
-               folder: RunFolder, console: Console, progress: Console) -> None:
-    """Gives `classifier`, all that is trained of `part`, its best weights, and writes what a run folder has of a
-    training. A run that is interrupted starts anew, with the same result."""
+def solve_head(part: TrainablePart, rows: CachedRows, classifier: keras.layers.Layer, config: ResolvedConfig,
+               splits: Splits, folder: RunFolder, console: Console, progress: Console) -> None:
+    """Gives `classifier`, all that is trained of `part`, its best weights by the features `rows`, and writes what a
+    run folder has of a training. A run that is interrupted starts anew, with the same result."""
     started, train, given = time.monotonic(), splits.train, config.settings.training.l2
-    features = np.asarray(part.rows[:], np.float32).reshape(len(part.rows), -1)
+    features = np.asarray(rows[:], np.float32).reshape(len(rows), -1)
     whole = problem(features, train, build_loss(config.loss, train))
     choice = Choice(given, {}) if given is not None else choose_l2(
         whole, train, config.training.seed, config.settings.dataset.group, progress)

@@ -57,9 +57,9 @@ class Session:
         with naming_broken_images(self.splits.pictures):
             show_start(config, self.splits, self.trained, self.distribution, self.console)
             part, training = self._part(), config.training
-            if training.solver == "lbfgs":
-                solve_head(part, self.network.model.get_layer(self.network.spec.head), config, self.splits, folder,
-                           self.console, self.progress)
+            if training.solver == "lbfgs" and part.rows is not None:
+                classifier = self.network.model.get_layer(self.network.spec.head)
+                solve_head(part, part.rows, classifier, config, self.splits, folder, self.console, self.progress)
                 return self._finish(part)
             order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)
             factors = self.trained.factors(part.model.trainable_variables, self.network.spec.scope)
