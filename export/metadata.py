@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from export.options import Form, Precision
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import GRAPH_FORMATS
 from voc_cls.evaluation.report.page import percent
+from voc_cls.evaluation.tta import Tta, views_of
 from voc_cls.training.trained_run import TrainedRun
 from voc_cls.version import __version__
 from voc_cls.weights.load import network_digest
@@ -49,10 +50,15 @@ class VerifiedForm:
         return entry
 
 
-def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, forms: Mapping[Form, VerifiedForm]
-                   ) -> None:
-    """Writes the card and, into `assets`, the labels and the metadata; an older voc_cls.json there is replaced."""
-    metadata = metadata_of(trained) | {"forms": {form: made.to_dict(trained.task) for form, made in forms.items()}}
+def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, forms: Mapping[Form, VerifiedForm],
+                   tta: Tta = "none") -> None:
+    """Writes the card and, into `assets`, the labels and the metadata; an older voc_cls.json there is replaced.
+
+    tta: Of the signature `predict_augmented`; none: there is none.
+    """
+    augmented = asdict(views_of(tta, trained.network.spec.preprocessing.size))
+    metadata = metadata_of(trained) | {"forms": {form: made.to_dict(trained.task) for form, made in forms.items()},
+                                       "augmented": None if tta == "none" else augmented}
     write_assets(folder / "assets", metadata)
     (folder / "MODEL_CARD.md").write_text(model_card(name, version, metadata), encoding="utf-8")
 

@@ -89,15 +89,10 @@ class _Graph:
         return name
 
 
-def _window(layer: Any, size: Sequence[int], strides: Sequence[int]) -> dict[str, list[int]]:
-    """A convolution's or pool's attributes: TensorFlow's padding as numbers, the larger half behind."""
-    pads = []
-    for entering, leaving, length, stride in zip(layer.input.shape[1:3], layer.output.shape[1:3], size, strides,
-                                                 strict=True):
-        missing = max((leaving - 1) * stride + length - entering, 0)
-        pads.append((missing // 2, missing - missing // 2))
-    return {"kernel_shape": [*size], "strides": [*strides], "pads": [before for before, _ in pads]
-            + [behind for _, behind in pads]}
+def _window(layer: Any, size: Sequence[int], strides: Sequence[int]) -> dict[str, Any]:
+    """A convolution's or pool's attributes: TensorFlow's padding, the larger half behind, at every size of the grid."""
+    padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
+    return {"kernel_shape": [*size], "strides": [*strides], "auto_pad": padding}
 
 
 def _activated(graph: _Graph, layer: Any, name: str, x: str) -> str:
@@ -160,7 +155,7 @@ def _zero_padding(graph: _Graph, layer: Any, name: str, x: str) -> str:
 
 def _cropping(graph: _Graph, layer: Any, name: str, x: str) -> str:
     starts = [before for before, _ in layer.cropping]
-    ends = [start + length for start, length in zip(starts, layer.output.shape[1:3], strict=True)]
+    ends = [-behind or np.iinfo(np.int64).max for _, behind in layer.cropping]
     bounds = [graph.constant(f"{name}/{word}", np.array(values)) for word, values in (
         ("starts", starts), ("ends", ends), ("axes", [2, 3]))]
     return graph.node("Slice", name, x, *bounds)
@@ -184,6 +179,11 @@ def _reshaped(graph: _Graph, layer: Any, name: str, x: str) -> str:
     x = graph.node("Transpose", f"{name}/channels_last", x, perm=TO_CHANNELS_LAST)
     shape = graph.constant(f"{name}/shape", np.array([-1, layer.output.shape[-1], 1, 1]))
     return graph.node("Reshape", name, x, shape)
+
+
+def _flat(graph: _Graph, layer: Any, name: str, x: str) -> str:  # noqa: ARG001
+    """The last layer. A larger image has a larger grid of logits, of which this is the mean: Network.at_any_size."""
+    return graph.node("Flatten", name, graph.node("GlobalAveragePool", f"{name}/mean", x), axis=1)
 
 
 def _simple(operator: str, **attributes: Any) -> Callable[..., str]:
@@ -211,5 +211,5 @@ WRITERS: dict[str, Callable[..., str]] = {  # kind of a Keras layer → (graph, 
     "Concatenate": _simple("Concat", axis=1),
     "Dropout": lambda graph, layer, name, x: x,  # noqa: ARG005
     "Reshape": _reshaped,
-    "Flatten": _simple("Flatten", axis=1),
+    "Flatten": _flat,
 }

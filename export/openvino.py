@@ -34,12 +34,16 @@ def write_model(model: Any, folder: Path) -> Path:
     return folder / MODEL
 
 
-def openvino_predictor(model: Any) -> Predictor:
-    """Computes an openvino.Model, or the IR at a path, on the CPU.
+def openvino_predictor(model: Any, size: int | None = None) -> Predictor:
+    """Computes an openvino.Model, or the IR at a path, on the CPU; `size`: of the images, if another than its own.
 
     What is float in it is computed in float32; OpenVINO itself would choose bfloat16 where the processor has it.
     """
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    core = openvino.Core()
+    if size is not None:
+        model = core.read_model(model)
+        model.reshape([-1, size, size, 3])
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def predict(inputs: Any) -> tuple[Any, Any]:
         outputs = compiled(inputs)

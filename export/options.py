@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from voc_cls.config import Range, check_ranges
 from voc_cls.errors import UsageError
+from voc_cls.evaluation.tta import Tta
 
 Form = Literal["savedmodel", "onnx", "openvino"]
 Precision = Literal["float32", "int8"]
@@ -36,6 +37,10 @@ class ExportOptions:
     """Put the calibration that was fitted to the run's validation split into every form: Platt's line of each class,
     for single-label runs the temperature. A probability of 0.8 is then right about 8 times of 10; rankings and
     decisions at the exported thresholds stay as they are. Default: the network's own probabilities."""
+    tta: Tta = "none"
+    """Test-time augmentation: one more signature, predict_augmented, which averages over views of each picture as
+    voc-eval --tta does, in so many times the time: flip 2, multi-scale 4, both 8. In savedmodel, and by voc-serve in
+    openvino; onnx computes single views."""
 
     @property
     def portable(self) -> bool:
@@ -57,6 +62,10 @@ class ExportOptions:
             raise UsageError(f"`format` {' '.join(self.format)}: choose one or several of {', '.join(get_args(Form))}")
         if self.precision not in get_args(Precision):
             raise UsageError(f"`precision` {self.precision}: choose {' or '.join(get_args(Precision))}")
+        if self.tta not in get_args(Tta):
+            raise UsageError(f"`tta` {self.tta}: choose {', '.join(get_args(Tta))}")
+        if self.tta != "none" and self.format == ("onnx",):
+            raise UsageError(f"`tta` {self.tta}: is for `format` savedmodel and openvino; add one of them")
         if self.precision == "int8" and "openvino" not in self.format:
             raise UsageError(f"`precision` int8: is for `format` openvino, not for {' and '.join(self.format)}; "
                              "add openvino")

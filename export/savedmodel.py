@@ -1,4 +1,4 @@
-"""The form for TensorFlow: a SavedModel with five signatures, its assets, and warm-up requests."""
+"""The form for TensorFlow: a SavedModel with its signatures, its assets, and warm-up requests."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from export.metadata import metadata_of, write_assets
 from export.signatures import METHODS, ExportedModel
 from export.verify import encoded_images
+from voc_cls.model_metadata import Views
 from voc_cls.training.trained_run import TrainedRun
 
 WARMUP_SIZES = (1, 4)
 """Images of the warm-up requests."""
 
 
-def write_savedmodel(folder: Path, trained: TrainedRun, name: str) -> None:
-    """Writes the SavedModel of the model `name` and the warm-up records into `folder`, which must not exist."""
+def write_savedmodel(folder: Path, trained: TrainedRun, name: str, views: Views) -> None:
+    """Writes the SavedModel of the model `name` and the warm-up records into `folder`, which must not exist; `views`:
+    those of its `predict_augmented`."""
     with tempfile.TemporaryDirectory() as assets:
-        module = ExportedModel(trained, *write_assets(Path(assets), metadata_of(trained)))
+        module = ExportedModel(trained, views, *write_assets(Path(assets), metadata_of(trained)))
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
     for signature, method in METHODS.items():

@@ -1,14 +1,16 @@
-"""The five signatures: one graph of decoding, preprocessing and network behind names and dtypes that never change."""
+"""The signatures: one graph of decoding, preprocessing and network behind names and dtypes that never change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
+from voc_cls.data.preprocessing import decode, preprocess
+from voc_cls.model_metadata import Views
 from voc_cls.training.trained_run import TrainedRun
 
 ACTIVATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
@@ -20,6 +22,8 @@ SIGNATURES = {  # name → (inputs, outputs), each name → dtype
     "preprocess": ({"image_bytes": tf.string}, {"inputs": tf.float32}),
     "classify": ({"inputs": tf.string}, {"scores": tf.float32, "classes": tf.string}),
 }
+AUGMENTED = {"predict_augmented": ({"image_bytes": tf.string}, {"probabilities": tf.float32, "logits": tf.float32})}
+"""Besides them in an export with test-time augmentation."""
 METHODS = {"classify": "tensorflow/serving/classify"}
 """Method names that differ from tf.saved_model.save's; names of inputs and outputs as TensorFlow Serving wants them
 (https://www.tensorflow.org/tfx/serving/signature_defs)."""
@@ -33,22 +37,24 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
     the graph, and loaders that go by the graph (TensorFlow Serving's) would restore the one that no signature reads.
     """
 
-    def __init__(self, trained: TrainedRun, *assets: Path) -> None:
+    def __init__(self, trained: TrainedRun, views: Views, *assets: Path) -> None:
+        """views: with several, there is `predict_augmented` too; with several sizes, the network takes all sizes."""
         super().__init__(name="voc_cls")
         network = trained.network
         self.variables_by_name = {variable.path: variable.value for variable in network.model.variables}
-        self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda inputs: network.model(inputs, training=False)
+        model = network.at_any_size() if len(views.sizes) > 1 else network.model
+        self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda inputs: model(inputs, training=False)
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
         self.labels = tf.constant(trained.labels)
         self._activation = ACTIVATIONS[trained.task.activation]
-        self._preprocessing = network.spec.preprocessing
+        self._preprocessing, self._views = network.spec.preprocessing, views
 
     def signatures(self) -> dict[str, Any]:
-        """Name → concrete function; their inputs and outputs are those of SIGNATURES."""
-        size = self._preprocessing.size
+        """Name → concrete function; their inputs and outputs are those of SIGNATURES and AUGMENTED."""
+        size = self._preprocessing.size if len(self._views.sizes) == 1 else None
         functions: dict[str, Any] = {}
         shapes = {"predict_images": [None, None, None, 3], "predict_tensors": [None, size, size, 3]}
-        for name, (inputs, _) in SIGNATURES.items():
+        for name, (inputs, _) in (SIGNATURES if self._views.number == 1 else SIGNATURES | AUGMENTED).items():
             specs = [tf.TensorSpec(shapes.get(name, [None]), dtype, key) for key, dtype in inputs.items()]
             functions[name] = tf.function(getattr(self, name), jit_compile=False).get_concrete_function(*specs)
         return functions
@@ -66,6 +72,16 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         logits = self._logits(inputs)
         return {"probabilities": self._activation(logits), "logits": logits}
 
+    def predict_augmented(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encoded images [N] → probabilities and logits [N, C]: the mean of the logits of all views."""
+        logits = []
+        for size in self._views.sizes:
+            inputs = self._decoded(image_bytes, size)
+            logits += [self._logits(view) for view in ((inputs, inputs[:, :, ::-1]) if self._views.mirrored
+                                                       else (inputs,))]
+        mean = tf.add_n(logits) / len(logits)
+        return {"probabilities": self._activation(mean), "logits": mean}
+
     def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Encoded images [N] → inputs float32 [N, size, size, 3]."""
         return {"inputs": self._decoded(image_bytes)}
@@ -79,7 +95,8 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
     def _probabilities(self, inputs: tf.Tensor) -> tf.Tensor:
         return self._activation(self._logits(inputs))
 
-    def _decoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        settings: Preprocessing = self._preprocessing
+    def _decoded(self, image_bytes: tf.Tensor, size: int | None = None) -> tf.Tensor:
+        """In the network's own size or another."""
+        settings = replace(self._preprocessing, size=size or self._preprocessing.size)
         return tf.map_fn(lambda encoded: preprocess(decode(encoded, settings), settings), image_bytes,
                          fn_output_signature=tf.TensorSpec([settings.size, settings.size, 3], tf.float32))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,18 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 
-from export.signatures import ENCODED_KEY, SIGNATURES
+from export.signatures import AUGMENTED, ENCODED_KEY, SIGNATURES
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
 from voc_cls.errors import ExportError
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.tasks import score
+from voc_cls.evaluation.tta import Tta
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE
 from voc_cls.training.callbacks import progress_bar
+from voc_cls.training.trained_run import TrainedRun
 
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently
 
@@ -34,8 +38,10 @@ EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
 """A JPEG's segment: orientation 6."""
 
 
-def verify_savedmodel(version: Path, network: Network, task: Task) -> float:
+def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta = "none") -> float:
     """Reloads a SavedModel and runs the same images through it and through the trained network.
+
+    With `tta`, its `predict_augmented` is compared with what voc-eval computes.
 
     It is loaded in both ways, because a model can work in one and be broken in the other: by objects, as TensorFlow 2
     does, and by the graph, as TensorFlow Serving does.
@@ -47,9 +53,14 @@ def verify_savedmodel(version: Path, network: Network, task: Task) -> float:
     signatures = {name: ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},
                          {key: spec.dtype for key, spec in signature.structured_outputs.items()})
                   for name, signature in loaded.signatures.items()}
-    if signatures != SIGNATURES:
-        raise ExportError(f"{version}: has the signatures {signatures} after reloading, expected {SIGNATURES}")
-    expected = _expected(network, task)
+    right = SIGNATURES if tta == "none" else SIGNATURES | AUGMENTED
+    if signatures != right:
+        raise ExportError(f"{version}: has the signatures {signatures} after reloading, expected {right}")
+    expected = _expected(trained.network, trained.task)
+    if tta != "none":
+        images = encoded_images()
+        expected += [(name, np.array(images, object), "probabilities", _as_evaluated(trained, images, tta))
+                     for name in AUGMENTED]
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # it warns that sessions are deprecated
     try:
         difference = _within_tolerance(version, _largest_difference(
@@ -73,13 +84,15 @@ def verify_savedmodel(version: Path, network: Network, task: Task) -> float:
     return _within_tolerance(version, difference)
 
 
-def verify_predictor(file: Path, predict: Predictor, network: Network, task: Task, exact: bool = True) -> float:
+def verify_predictor(file: Path, predict: Predictor, network: Network, task: Task, exact: bool = True,
+                     size: int | None = None) -> float:
     """Runs the same images through a reloaded `file` and through the trained network, as a batch and one alone.
 
     Returns the largest difference of a probability; ExportError where it is above 1e-5, unless `exact` is False.
+    `size`: of the images, if it is not the network's own, pixels.
     """
-    inputs = _inputs(network)
-    expected = probabilities_of(network.model(inputs, training=False).numpy(), task)
+    inputs, model = _inputs(network, size), network.at_any_size() if size else network.model
+    expected = probabilities_of(model(inputs, training=False).numpy(), task)
     differences = []
     for number in (len(inputs), 1):
         probabilities, logits = predict(inputs[:number])
@@ -157,9 +170,18 @@ def _expected(network: Network, task: Task) -> list[Expectation]:
     ]
 
 
-def _inputs(network: Network) -> Array:
+def _as_evaluated(trained: TrainedRun, images: list[bytes], tta: Tta) -> Array:
+    """The probabilities that voc-eval computes for the images."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / str(number) for number in range(len(images))]
+        for file, image in zip(files, images, strict=True):
+            file.write_bytes(image)
+        return probabilities_of(trained.logits(files, "verify", tta), trained.task)
+
+
+def _inputs(network: Network, size: int | None = None) -> Array:
     """What the training pipeline makes of the images: float32 [N, size, size, 3]."""
-    settings = network.spec.preprocessing
+    settings = replace(network.spec.preprocessing, size=size or network.spec.preprocessing.size)
     images = [preprocess(decode(tf.constant(image), settings), settings) for image in encoded_images()]
     return np.stack([image.numpy() for image in images])
 

@@ -16,6 +16,7 @@ from export.savedmodel import write_savedmodel
 from export.verify import Predictor, logits_of, result_of, verify_predictor, verify_savedmodel
 from voc_cls.data.dataset import Task
 from voc_cls.errors import DataError, ExportError, UsageError
+from voc_cls.evaluation.tta import views_of
 from voc_cls.model_metadata import version_number
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
@@ -50,7 +51,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         with tempfile.TemporaryDirectory(prefix=".aside-", dir=models) as parent:
             aside = Path(parent) / "model"
             forms = _write_forms(aside, trained, name, options, splits)
-            write_metadata(aside, name, number, trained, forms)
+            write_metadata(aside, name, number, trained, forms, options.tta)
             os.rename(aside, target)
     except OSError as error:
         raise ExportError(f"{models}: cannot be written ({error.strerror or error}); nothing was exported") from error
@@ -70,8 +71,8 @@ def _write_forms(folder: Path, trained: TrainedRun, name: str, options: ExportOp
     """
     forms: dict[Form, VerifiedForm] = {}
     if "savedmodel" in options.format:
-        write_savedmodel(folder, trained, name)
-        forms["savedmodel"] = VerifiedForm(verify_savedmodel(folder, trained.network, trained.task))
+        write_savedmodel(folder, trained, name, views_of(options.tta, trained.network.spec.preprocessing.size))
+        forms["savedmodel"] = VerifiedForm(verify_savedmodel(folder, trained, options.tta))
     if not options.portable:
         return forms
     from export.onnx import onnx_predictor, write_onnx
@@ -113,6 +114,8 @@ def _write_openvino(folder: Path, graph: Path, trained: TrainedRun, options: Exp
         model, made = quantize(model, trained, splits, options)
     path = write_model(model, folder)
     verified = _verified(path, openvino_predictor(path), trained, options, splits)
+    for size in views_of(options.tta, trained.network.spec.preprocessing.size).sizes[1:]:
+        verify_predictor(path, openvino_predictor(path, size), trained.network, trained.task, made is None, size)
     return verified if made is None else replace(made, result=verified.result)
 
 

@@ -14,16 +14,17 @@ import numpy.typing as npt
 from serving.errors import InvalidArgument, Unimplemented
 from serving.models import signatures
 from serving.models.servable import Servable
-from serving.models.signatures import CLASSIFY_SIGNATURE, DEFAULT_SIGNATURE, SIGNATURES
+from serving.models.signatures import AUGMENTED_SIGNATURE, CLASSIFY_SIGNATURE, DEFAULT_SIGNATURE, SIGNATURES
 from serving.request_context import current_request
 from serving.security.sanitize import printable
 
 Outputs = dict[str, npt.NDArray[Any]]
 
 
-def check_classification(model: str, signature: str) -> None:
+def check_classification(servable: Servable, signature: str) -> None:
     """Refuses a Classify call that names another signature than `classify`; none is fine."""
-    if signature and signatures.signature_name(model, signature) != CLASSIFY_SIGNATURE:
+    augmented = servable.metadata.augmented is not None
+    if signature and signatures.signature_name(servable.name, signature, augmented) != CLASSIFY_SIGNATURE:
         raise InvalidArgument(f"signature '{signature}' is not for Classify: name '{CLASSIFY_SIGNATURE}' or none, or "
                               "call Predict")
 
@@ -51,9 +52,11 @@ async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], o
 
 async def compute(servable: Servable, signature: str, array: Sequence[Any] | npt.NDArray[Any], field: str) -> Outputs:
     """All that is known of the images in the input of a signature; `field`: what the caller calls it, for messages."""
-    request, outputs = current_request.get(), Outputs()
+    request, outputs, inputs = current_request.get(), Outputs(), list(array)
+    if signature == AUGMENTED_SIGNATURE:
+        scores = await servable.augmented(inputs, field, request)
+        return {"probabilities": scores.probabilities, "logits": scores.logits}
     with servable.capacity.reserve(len(array)):
-        inputs = list(array)
         if signature == CLASSIFY_SIGNATURE:
             inputs = await servable.on_thread(signatures.read_examples, inputs, field)
             labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)

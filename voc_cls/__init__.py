@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
     from voc_cls.data.load import DatasetDict
     from voc_cls.evaluation.report.page import Report
+    from voc_cls.evaluation.tta import Tta
     from voc_cls.loaded_model import LoadedModel
     from voc_cls.nets.network import Network
     from voc_cls.nets.registry import Head, Normalisation
-    from voc_cls.training.trained_run import TrainedRun, Tta
+    from voc_cls.training.trained_run import TrainedRun
 
 __all__ = ["__version__", "create_network", "evaluate", "export", "fetch_weights", "load_dataset", "load_model",
            "open_run", "train"]
@@ -206,8 +207,8 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
 
 def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLike[str], version: int | None = None, *,
            format: Form | Sequence[Form] = "savedmodel", precision: Precision = "float32", calibration: int = 300,
-           max_drop: float = 0.5, evaluate: bool = True, calibrated: bool = False, console: Console | None = None
-           ) -> Path:
+           max_drop: float = 0.5, evaluate: bool = True, calibrated: bool = False, tta: Tta = "none",
+           console: Console | None = None) -> Path:
     """Exports the best weights of a run in forms that have been verified against the run; returns the version's folder.
 
     Args:
@@ -220,6 +221,8 @@ def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLik
         max_drop: For int8: points of mean AP (single-label: of accuracy) that may be lost on the validation split.
         evaluate: Whether mean AP of ONNX and OpenVINO is measured on the evaluation split, if its images are there.
         calibrated: Whether every form gives calibrated probabilities, by what was fitted to the validation split.
+        tta: Adds the signature `predict_augmented`, the mean over views as `evaluate` has it: "flip" takes twice the
+            time, "multi-scale" four times, "both" eight times.
         console: Where the result is printed. Default: nowhere; it is in MODEL_CARD.md.
 
     Raises:
@@ -233,7 +236,7 @@ def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLik
 
     forms = (format,) if isinstance(format, str) else tuple(format)
     return export_run(run if isinstance(run, TrainedRun) else Path(run), Path(model_dir), version, console,
-                      ExportOptions(forms, precision, calibration, max_drop, evaluate, calibrated))
+                      ExportOptions(forms, precision, calibration, max_drop, evaluate, calibrated, tta))
 
 
 def load_model(path: str | os.PathLike[str]) -> LoadedModel:

@@ -22,6 +22,22 @@ LARGEST_SIZE = 2_364
 
 
 @dataclass(frozen=True)
+class Views:
+    """What test-time augmentation sees of each image: the image at every size, its mirror image too if `mirrored`."""
+
+    sizes: tuple[int, ...]
+    """Height and width, pixels; the network's own come first."""
+    mirrored: bool = False
+    tta: str = ""
+    """What voc-eval calls it: flip, multi-scale, both, or none."""
+
+    @property
+    def number(self) -> int:
+        """Of views."""
+        return len(self.sizes) * (1 + self.mirrored)
+
+
+@dataclass(frozen=True)
 class ModelMetadata:
     """What a server, its callers and `voc_cls.load_model` need to know about a model besides its graph.
 
@@ -56,6 +72,8 @@ class ModelMetadata:
     own. Thresholds are of what is served."""
     form_thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Form → thresholds, of forms whose scores differ so much that they were chosen again: int8."""
+    augmented: Views | None = None
+    """Of the signature predict_augmented; None: the model has no such signature."""
 
     def as_form(self, form: str) -> ModelMetadata:
         """With the thresholds of the form that is computed: savedmodel or openvino."""
@@ -136,11 +154,15 @@ def _metadata(content: _Section) -> ModelMetadata:
     preprocessing, metrics, forms = map(content.section, ("preprocessing", "metrics", "forms"))
     content.get("preprocessing", "have a \"size\" in pixels", _has_size)
     classes = metrics.section("classes")
+    augmented, size = content.section("augmented"), preprocessing.values["size"]
+    sizes = augmented.get("sizes", f"be {size} and larger sizes", lambda sizes: isinstance(sizes, list) and sizes[:1] ==
+                          [size] and all(type(one) is int and size <= one <= LARGEST_SIZE for one in sizes), [size])
+    mirrored = augmented.get("mirrored", "be true or false", lambda value: isinstance(value, bool), False)
     form_thresholds = {form: _thresholds(forms.section(form), labels) for form in forms.values}
     return ModelMetadata(
         labels=labels,
         net=content.get("net", *TEXT, "?"),
-        size=preprocessing.values["size"],
+        size=size,
         activation=content.get("activation", *TEXT, "sigmoid"),
         thresholds=_thresholds(content, labels),
         mean=tuple(map(float, preprocessing.get("mean", *GREY_LEVELS, []))),
@@ -152,6 +174,7 @@ def _metadata(content: _Section) -> ModelMetadata:
         weights_digest=content.get("weights_digest", *TEXT, ""),
         calibration=content.section("calibration").get("method", *TEXT, ""),
         form_thresholds={form: thresholds for form, thresholds in form_thresholds.items() if thresholds},
+        augmented=Views(tuple(sizes), mirrored, augmented.get("tta", *TEXT, "")) if augmented.values else None,
     )
 
 

@@ -9,7 +9,7 @@ large dense layers. Each is compiled for a fixed number of images: for any numbe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,9 @@ HANDOVER_SECONDS, HANDOVER_SHARE = 0.001, 0.03
 class _Way:
     """The network compiled for requests of so many images, of which several may run at a time."""
 
-    def __init__(self, model: Any, images: int, options: dict[str, Any]) -> None:
+    def __init__(self, model: Any, images: int, size: int, options: dict[str, Any]) -> None:
         self.images = images
-        model.reshape({INPUT: [images, *(side.get_length() for side in list(model.input(INPUT).partial_shape)[1:])]})
+        model.reshape({INPUT: [images, size, size, 3]})
         self._network = CORE.compile_model(model, "CPU", options)
         self.least = images * self._network.get_property("NUM_STREAMS")
         """Images of a batch that gives all threads work."""
@@ -67,15 +67,17 @@ class OpenVinoNetwork:
 
     def __init__(self, version_folder: Path, precision: str, threads: int) -> None:
         self._precision, self._threads = choose_precision(precision), threads
+        self._file = version_folder / MODEL_XML
+        self._others: dict[int, _Way] = {}  # by the size of the images; each has its own copy of the weights
         try:
-            self._model = CORE.read_model(version_folder / MODEL_XML)
+            self._model = CORE.read_model(self._file)
             for name in OUTPUTS:
                 self._model.output(name)
+            self._size = self._model.input(INPUT).partial_shape[1].get_length()
             self._single = self._best = self._compiled(1, NUM_STREAMS=1)
         except RuntimeError as error:
             raise ServeError(f"{version_folder} cannot be loaded ({_reason(error)}): export the model again with "
                              "voc-export") from error
-        self._shape = list(self._model.input(INPUT).shape)[1:]
         self._int8 = any(node.get_type_name() == "FakeQuantize" for node in self._model.get_ops())
 
     @property
@@ -87,7 +89,7 @@ class OpenVinoNetwork:
 
     def choose_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Measures how batches are computed best, and keeps the sizes that save time, there or in handing over."""
-        end, inputs = time.monotonic() + MEASURE_SECONDS, np.zeros((sizes[-1], *self._shape), np.float32)
+        end, inputs = time.monotonic() + MEASURE_SECONDS, np.zeros((sizes[-1], self._size, self._size, 3), np.float32)
         fastest, seconds = self._single, self._seconds_per_image(inputs[:1])
         slowest = seconds
         for way in self._other_ways(sizes[-1]):
@@ -102,12 +104,13 @@ class OpenVinoNetwork:
         return tuple(size for size in sizes if size <= largest)
 
     def predict(self, inputs: Inputs) -> Scores:
-        """float32 [N, size, size, 3] through the network."""
+        """float32 [N, size, size, 3] through the network; of another size than its own, one image."""
+        if (size := inputs.shape[1]) != self._size:
+            if size not in self._others:
+                self._others[size] = self._compiled(1, size, NUM_STREAMS=1)
+            return _scores(self._others[size].start(inputs))
         several = len(inputs) - len(inputs) % self._best.images if len(inputs) >= self._best.least else 0
-        requests = self._best.start(inputs[:several]) + self._single.start(inputs[several:])
-        for request in requests:
-            request.wait()
-        return Scores(*(np.concatenate([request.get_tensor(name).data for request in requests]) for name in OUTPUTS))
+        return _scores(self._best.start(inputs[:several]) + self._single.start(inputs[several:]))
 
     def _other_ways(self, largest: int) -> Iterator[_Way]:
         """Those beside image after image that batches of up to `largest` images can use."""
@@ -118,8 +121,9 @@ class OpenVinoNetwork:
         if largest > 1:
             yield self._compiled(min(TOGETHER, largest), NUM_STREAMS=1)
 
-    def _compiled(self, images: int, **options: Any) -> _Way:
-        return _Way(self._model, images, {
+    def _compiled(self, images: int, size: int | None = None, **options: Any) -> _Way:
+        model = self._model if size is None else CORE.read_model(self._file)
+        return _Way(model, images, size or self._size, {
             "INFERENCE_PRECISION_HINT": HINTS[self._precision], "INFERENCE_NUM_THREADS": self._threads,
             "ENABLE_HYPER_THREADING": True, "ENABLE_CPU_PINNING": False, **options})
 
@@ -131,6 +135,13 @@ class OpenVinoNetwork:
             self.predict(inputs)
             seconds.append(time.monotonic() - begin)
         return min(seconds) / len(inputs)
+
+
+def _scores(requests: Sequence[Any]) -> Scores:
+    """The outputs of requests that have been started."""
+    for request in requests:
+        request.wait()
+    return Scores(*(np.concatenate([request.get_tensor(name).data for request in requests]) for name in OUTPUTS))
 
 
 def choose_precision(wanted: str) -> str:

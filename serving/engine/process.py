@@ -79,11 +79,18 @@ class LoadRequest:
     engine: Engine = "tensorflow"
     why: str = ""
     """Why that engine, for the log."""
+    other_sizes: tuple[int, ...] = ()
+    """Height and width of further images that may come, pixels; a batch that has one is computed image by image."""
 
     @property
-    def shared_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the shared memory, float32: the largest batch."""
-        return self.batch_sizes[-1], self.image_size, self.image_size, 3
+    def shared_numbers(self) -> int:
+        """Size of the shared memory, in float32: the largest batch, or the largest of the other images."""
+        return 3 * max(self.batch_sizes[-1] * self.image_size**2, *(size**2 for size in (0, *self.other_sizes)))
+
+
+def batch_in(shared: Inputs, images: int, size: int) -> Inputs:
+    """The part of the shared memory that a batch takes: [images, size, size, 3]."""
+    return shared[:3 * images * size**2].reshape(images, size, size, 3)
 
 
 class EngineProcess:
@@ -112,7 +119,7 @@ class EngineProcess:
         self._batch_seconds: dict[int, float] = {}
         """By size of the batch, how long the fastest took."""
         memory = os.memfd_create("voc-serve-batch")
-        os.truncate(memory, 4 * int(np.prod(request.shared_shape)))
+        os.truncate(memory, 4 * request.shared_numbers)
         server_end, worker_end = socket.socketpair()
         with worker_end:
             self._process = subprocess.Popen(
@@ -121,7 +128,7 @@ class EngineProcess:
         self._connection = Connection(server_end.detach())
         self._poll = select.poll()  # the connection's own method makes one at each call
         self._poll.register(self._connection, select.POLLIN)
-        self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
+        self._shared = np.frombuffer(mmap.mmap(memory, 0), np.float32)
         os.close(memory)
         self._send(request)
 
@@ -143,13 +150,21 @@ class EngineProcess:
 
         From one thread only. Raises EngineLost, or RuntimeError if the network cannot compute them.
         """
-        size, begin = len(inputs), time.monotonic()
+        if all(len(image) == self.request.image_size for image in inputs):
+            return self._predict(inputs)
+        scores = [self._predict([image]) for image in inputs]  # of several sizes
+        return Scores(*(np.concatenate([getattr(row, name) for row in scores]) for name in ("probabilities", "logits")))
+
+    def _predict(self, inputs: Sequence[Inputs]) -> Scores | None:
+        """Images of one size, in a number that the engine computes."""
+        images, size, begin = len(inputs), len(inputs[0]) if inputs else 0, time.monotonic()
         if inputs:
-            np.stack(inputs, out=self._shared[:size])
-        self._send(size)
-        usual = self._batch_seconds.get(size, 0)
+            np.stack(inputs, out=batch_in(self._shared, images, size))
+        self._send((images, size))
+        usual = self._batch_seconds.get(images, 0) * max(1, (size / self.request.image_size)**2)
         answer: Scores | None = self._receive(self._timeout or max(BATCH_SECONDS, SLOWER * usual))
-        self._batch_seconds[size] = min(usual, time.monotonic() - begin)
+        if size == self.request.image_size:
+            self._batch_seconds[images] = min(usual, time.monotonic() - begin)
         return answer
 
     def kill(self) -> None:

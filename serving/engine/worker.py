@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from serving.engine.process import Inputs, LoadRequest, Scores
+from serving.engine.process import Inputs, LoadRequest, Scores, batch_in
 from serving.errors import ServeError
 from voc_cls.console import import_tensorflow
 
@@ -39,15 +39,15 @@ class Network(Protocol):
         """Those of the batch sizes that are worth it, ascending from 1."""
 
     def predict(self, inputs: Inputs) -> Scores:
-        """float32 [N, size, size, 3] through the network."""
+        """float32 [N, size, size, 3] through the network; of another size than its own, one image."""
 
 
 def main(connection: Connection, memory: int) -> None:
     """Loads a version, then computes batches until the server closes the connection.
 
     `connection` receives a LoadRequest and answers with the network's description, the batch sizes in use and the
-    seconds of the first batch of each; then it receives numbers of images in the shared memory, whose file descriptor
-    is `memory`, and answers Scores, and to 0 None. An exception is an answer too.
+    seconds of the first batch of each; then it receives the number and size of images in the shared memory, whose file
+    descriptor is `memory`, and answers Scores, and to 0 images None. An exception is an answer too.
     """
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -55,7 +55,7 @@ def main(connection: Connection, memory: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # even in the middle of a batch
     request: LoadRequest = connection.recv()
     try:
-        shared = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(request.shared_shape)
+        shared = np.frombuffer(mmap.mmap(memory, 0), np.float32)
         network, sizes, seconds = _load(request, shared)
     except ServeError as error:
         connection.send(error)
@@ -66,11 +66,11 @@ def main(connection: Connection, memory: int) -> None:
     connection.send((network.description, sizes, seconds))
     while True:
         try:
-            images = connection.recv()
+            images, size = connection.recv()
         except (EOFError, ConnectionError):
             return
         try:
-            connection.send(network.predict(shared[:images]) if images else None)
+            connection.send(network.predict(batch_in(shared, images, size)) if images else None)
         except Exception as error:
             connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
@@ -86,11 +86,13 @@ def _load(request: LoadRequest, shared: Inputs) -> tuple[Network, tuple[int, ...
     seconds = []
     for size in sizes:
         started = time.monotonic()
-        columns = network.predict(shared[:size]).probabilities.shape[1]
+        columns = network.predict(batch_in(shared, size, request.image_size)).probabilities.shape[1]
         seconds.append(time.monotonic() - started)
         if columns != request.labels:
             raise ServeError(f"{request.version_folder} answers {columns} probabilities but names {request.labels} "
                              "labels in assets/voc_cls.json: export the model again with voc-export")
+    for other in request.other_sizes:
+        network.predict(batch_in(shared, 1, other))
     _use_cores(cores)
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it: returns freed memory to the system
     if trim is not None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 import grpc
@@ -85,6 +86,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
                     std=metadata.std),
                 metrics=metadata.metrics,
                 weights_digest=metadata.weights_digest,
+                augmented=asdict(metadata.augmented) if metadata.augmented else None,
                 versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
                                                       labels=version.labels, error=version.reason)
                           for number, version in sorted(versions.items(), reverse=True)])

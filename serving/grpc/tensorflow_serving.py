@@ -48,7 +48,8 @@ class PredictionService:
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """Tensors in, tensors out, by the name of a signature."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
-            name = signatures.signature_name(servable.name, request.model_spec.signature_name)
+            name = signatures.signature_name(servable.name, request.model_spec.signature_name,
+                                             servable.metadata.augmented is not None)
             array = await servable.on_thread(_read_input, name, request.inputs, servable.metadata.size,
                                              self._max_message_bytes)
             outputs = await predict(servable, name, array, request.output_filter, next(iter(request.inputs)))
@@ -59,7 +60,7 @@ class PredictionService:
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         """tf.Examples in, every label with its score out, in the order of the model's labels."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
-            check_classification(servable.name, request.model_spec.signature_name)
+            check_classification(servable, request.model_spec.signature_name)
             return messages.ClassificationResponse(result=await _classify(servable, request.input),
                                                    model_spec=_model_spec(servable, CLASSIFY_SIGNATURE))
 
@@ -112,7 +113,7 @@ def _check_tasks(servable: Servable, tasks: Any) -> None:
         if _requested_version(task.model_spec) != _requested_version(tasks[0].model_spec):
             raise InvalidArgument(f"tasks[{index}] has another model or version than tasks[0]: all tasks of a "
                                   "call must be for the same")
-        check_classification(servable.name, task.model_spec.signature_name)
+        check_classification(servable, task.model_spec.signature_name)
         if index:
             raise InvalidArgument(f"tasks[{index}] has the signature '{CLASSIFY_SIGNATURE}' again: once is enough")
 

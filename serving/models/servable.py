@@ -28,11 +28,15 @@ from serving.telemetry.metrics import Metrics
 from voc_cls.errors import VocError
 from voc_cls.image_decoder import InputFormat
 from voc_cls.image_header import ImageError
-from voc_cls.model_metadata import ModelMetadata, input_format, read_metadata
+from voc_cls.model_metadata import ModelMetadata, Views, input_format, read_metadata
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "sigmoid": lambda logits: (1 + np.tanh(logits / 2)) / 2,  # which does not overflow
+    "softmax": lambda logits: np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))}
+"""By ModelMetadata.activation: logits [N, C] → probabilities, where the engine's graph cannot do it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,19 @@ class Servable:
         return Scores(np.concatenate([score.probabilities for score in scores]),
                       np.concatenate([score.logits for score in scores]))
 
+    async def augmented(self, images: Sequence[bytes], field: str, request: RequestContext) -> Scores:
+        """Image files → the mean of the logits over the model's views of each, and its probabilities.
+
+        Each view takes a place, and is one image to the engine. InvalidArgument as from `decode`.
+        """
+        views = self.metadata.augmented or Views((self.metadata.size,))
+        with self.capacity.reserve(len(images) * views.number, f" in {views.number} views each"):
+            inputs = [image for size in views.sizes for image in await self.decode(images, field, request, size)]
+            mirrored = [image[:, ::-1] for image in inputs] if views.mirrored else []
+            scores = await self.scores([*inputs, *mirrored], request)
+        logits = scores.logits.reshape(views.number, len(images), -1).mean(axis=0)
+        return Scores(ACTIVATIONS[self.metadata.activation](logits), logits)
+
     async def classify_each(self, images: Sequence[bytes], request: RequestContext) -> list[Scores | ImageError]:
         """Bytes of image files → for each its scores, one row, or why it is not a valid image."""
         with self.capacity.reserve(len(images)):
@@ -67,22 +84,23 @@ class Servable:
             return [result if isinstance(result, ImageError) else next(scores) for result in decoded]
 
     async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], field: str,
-                     request: RequestContext) -> list[Inputs]:
-        """Image files, or decoded images, uint8 [H, W, 3] RGB → what the network takes.
+                     request: RequestContext, size: int | None = None) -> list[Inputs]:
+        """Image files, or decoded images, uint8 [H, W, 3] RGB → what the network takes, in its own size or another.
 
         InvalidArgument names an invalid image as `field`[index].
         """
         inputs = []
-        for index, result in enumerate(await self._decoded(images, request)):
+        for index, result in enumerate(await self._decoded(images, request, size)):
             if isinstance(result, ImageError):
                 raise InvalidArgument(f"{field}[{index}] is {result}")
             inputs.append(result)
         return inputs
 
     async def _decoded(self, images: Sequence[bytes | npt.NDArray[np.uint8]],
-                       request: RequestContext) -> list[Inputs | ImageError]:
+                       request: RequestContext, size: int | None = None) -> list[Inputs | ImageError]:
+        wanted = replace(self.input_format, size=size or self.input_format.size)
         with self.batcher.expecting(len(images)):
-            return await self.decoders.decode(images, self.input_format, request)
+            return await self.decoders.decode(images, wanted, request)
 
     async def on_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         """Reads or writes what would hold up the event loop."""
@@ -148,7 +166,8 @@ class Loader:
         wanted, sizes = input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
         name, why = choose_engine(config.engine.engine, folder)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
-                                           metadata.size, len(metadata.labels), sizes, background, name, why),
+                                           metadata.size, len(metadata.labels), sizes, background, name, why,
+                                           metadata.augmented.sizes[1:] if metadata.augmented else ()),
                                config.engine.engine_timeout)
         try:
             await self.decoders.started()

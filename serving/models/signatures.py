@@ -19,6 +19,8 @@ SIZE, LABELS = "size", "labels"
 """Names of the dimensions that are the network's input size and its number of labels; others are from 1 up."""
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY_SIGNATURE = "classify"
+AUGMENTED_SIGNATURE = "predict_augmented"
+"""In exports with test-time augmentation; all have the others."""
 IMAGE_FEATURE = "image/encoded"
 """Key of the image's bytes in a tf.Example, as in TensorFlow's own image data sets."""
 
@@ -41,6 +43,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "predict_tensors": Signature("inputs", "float32", ("N", SIZE, SIZE, 3), ("probabilities", "logits")),
     "preprocess": Signature("image_bytes", "string", ("N",), ("inputs",)),
     CLASSIFY_SIGNATURE: Signature("inputs", "string", ("N",), ("scores", "classes"), ("examples",)),
+    AUGMENTED_SIGNATURE: Signature("image_bytes", "string", ("N",), ("probabilities", "logits")),
 }
 OUTPUTS = {**dict.fromkeys(("probabilities", "logits", "scores"), ("float32", ("N", LABELS))),
            "classes": ("string", ("N", LABELS)), "inputs": ("float32", ("N", SIZE, SIZE, 3))}
@@ -49,11 +52,16 @@ DTYPES = {"string": "DT_STRING", "uint8": "DT_UINT8", "float32": "DT_FLOAT"}
 DATA_TYPE = POOL.FindEnumTypeByName("tensorflow.DataType")
 
 
-def signature_name(model: str, name: str) -> str:
+def signatures_of(augmented: bool) -> Mapping[str, Signature]:
+    """By name, those of a model, with or without test-time augmentation."""
+    return {name: signature for name, signature in SIGNATURES.items() if augmented or name != AUGMENTED_SIGNATURE}
+
+
+def signature_name(model: str, name: str, augmented: bool) -> str:
     """The signature of a Predict call: serving_default if none is named; NotFound lists those that exist."""
-    name = name or DEFAULT_SIGNATURE
-    if name not in SIGNATURES:
-        raise NotFound(f"model '{model}' has no signature '{printable(name)}'; it has {', '.join(sorted(SIGNATURES))}")
+    name, known = name or DEFAULT_SIGNATURE, signatures_of(augmented)
+    if name not in known:
+        raise NotFound(f"model '{model}' has no signature '{printable(name)}'; it has {', '.join(sorted(known))}")
     return name
 
 
@@ -73,7 +81,7 @@ def check_input(name: str, dtype: str, shape: Sequence[int], image_size: int) ->
 def read_signatures(version_folder: Path, metadata: ModelMetadata) -> Any:
     """A version's signatures as TensorFlow Serving describes them, a SignatureDefMap.
 
-    ServeError if a SavedModel is damaged or lacks one of SIGNATURES.
+    ServeError if a SavedModel is damaged or lacks one of its signatures.
     """
     path = version_folder / SAVED_MODEL
     try:
@@ -85,7 +93,7 @@ def read_signatures(version_folder: Path, metadata: ModelMetadata) -> Any:
     graph = next((graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags), None)
     if graph is None:
         raise ServeError(f"{path} has no graph with the tag 'serve': export the model again with voc-export")
-    for name, signature in SIGNATURES.items():
+    for name, signature in signatures_of(metadata.augmented is not None).items():
         if name not in graph.signature_def:
             raise ServeError(f"{path} has no signature '{name}' (it has: {', '.join(sorted(graph.signature_def))}): "
                              "export the model again with voc-export")
@@ -109,7 +117,7 @@ def _signature_defs(metadata: ModelMetadata) -> Any:
         inputs={signature.input: tensor(f"{name}_{signature.input}", signature.dtype, signature.shape)},
         outputs={output: tensor(f"{name}_{output}", *OUTPUTS[output]) for output in signature.outputs},
         method_name=f"tensorflow/serving/{'classify' if name == CLASSIFY_SIGNATURE else 'predict'}")
-        for name, signature in SIGNATURES.items()})
+        for name, signature in signatures_of(metadata.augmented is not None).items()})
 
 
 def read_examples(examples: Sequence[Any], field: str, *context: Any) -> list[bytes]:

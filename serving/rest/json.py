@@ -186,12 +186,14 @@ def read_signature_name(content: Mapping[str, Any]) -> str:
     return name
 
 
-def read_predict_input(content: Mapping[str, Any], model: str, image_size: int) -> tuple[str, npt.NDArray[Any], Form]:
+def read_predict_input(content: Mapping[str, Any], model: str, image_size: int, augmented: bool = False
+                       ) -> tuple[str, npt.NDArray[Any], Form]:
     """The signature of a body, its input, checked, and where that was. Raises InvalidArgument, NotFound.
 
-    `model`: its name, for messages; `image_size`: of the network's input, pixels.
+    `model`: its name, for messages; `image_size`: of the network's input, pixels; `augmented`: whether the model has
+    that signature.
     """
-    name = signature_name(model, read_signature_name(content))
+    name = signature_name(model, read_signature_name(content), augmented)
     signature = SIGNATURES[name]
     if len(content.keys() & RESPONSE_KEYS.keys()) != 1:
         raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "

@@ -95,7 +95,8 @@ class RestApi:
         version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
             signature, array, form = await servable.on_thread(
-                lambda: read_predict_input(parse(body), servable.name, servable.metadata.size))
+                lambda: read_predict_input(parse(body), servable.name, servable.metadata.size,
+                                           servable.metadata.augmented is not None))
             outputs = await predict(servable, signature, array, (), form)
             answer = await servable.on_thread(write_outputs, outputs, form)
             return web.Response(body=answer, content_type="application/json")
@@ -105,7 +106,7 @@ class RestApi:
         version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
             content = await servable.on_thread(parse, body)
-            check_classification(servable.name, read_signature_name(content))
+            check_classification(servable, read_signature_name(content))
             scores = await classify_examples(servable, await servable.on_thread(read_images, content))
             answer = await servable.on_thread(write_classifications, servable.metadata.labels, scores)
             return web.Response(body=answer, content_type="application/json")

@@ -35,11 +35,11 @@ class Capacity:
         self._last_release = 0.0
         self._interval = 0.0
 
-    def check(self, images: int) -> None:
-        """InvalidArgument if there can never be places for as many."""
+    def check(self, images: int, what: str = "") -> None:
+        """InvalidArgument if there can never be places for as many; `what` they are, for the message."""
         if images > self.number:
             raise InvalidArgument(f"one call may bring up to {self.number} pictures (`queue_size`), this one has "
-                                  f"{images}: send them in several calls")
+                                  f"{images}{what}: send them in several calls")
 
     def check_room(self, images: int = 1) -> None:
         """ResourceExhausted if there are not as many places now."""
@@ -48,12 +48,12 @@ class Capacity:
                                     f"no place for {images} more: try again in a moment", self.retry_after())
 
     @contextlib.contextmanager
-    def reserve(self, images: int) -> Iterator[None]:
-        """Holds places for `images`.
+    def reserve(self, images: int, what: str = "") -> Iterator[None]:
+        """Holds places for `images`; `what` they are, for messages.
 
         Raises InvalidArgument if there can never be as many, ResourceExhausted if there are not as many now.
         """
-        self.check(images)
+        self.check(images, what)
         self.check_room(images)
         if not self.taken:
             self._last_release = time.monotonic()  # what passed before was idle time

@@ -13,6 +13,7 @@ from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, run, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
+from voc_cls.evaluation.tta import Tta
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class EvalConfig:
     classes."""
     weights: Literal["best", "last"] = "best"
     """best: the weights with the best validation score (mAP or accuracy). last: those after the last step."""
-    tta: Literal["none", "flip", "multi-scale", "both"] = "none"
+    tta: Tta = "none"
     """Test-time augmentation: average over views of each picture. flip: also its mirror image. multi-scale: also two
     larger sizes. both: all of them."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None

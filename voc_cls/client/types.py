@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from voc_cls.errors import ClientError
 from voc_cls.image_header import FORMATS
+from voc_cls.model_metadata import Views
 from voc_cls.prediction import Prediction, ScoredLabel
 from voc_cls.v1 import classifier_pb2
 
@@ -231,11 +232,13 @@ class ModelInfo:
     """Every version that the server has, the newest first."""
     calibration: str = ""
     """platt or temperature: how the probabilities were calibrated; empty: they are the network's own."""
+    augmented: Views | None = None
+    """What the signature predict_augmented averages over; None: there is none."""
 
 
 def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
     """The response to GetModel."""
-    preprocessing = response.preprocessing
+    preprocessing, views = response.preprocessing, response.augmented
     return ModelInfo(
         model=response.model, version=response.version, net=response.net, activation=response.activation,
         labels=tuple(LabelInfo(label.name, label.threshold if label.HasField("threshold") else None,
@@ -246,7 +249,8 @@ def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
         metrics=dict(response.metrics), weights_digest=response.weights_digest,
         versions=tuple(ModelVersion(version.version, _state(version.state), tuple(version.labels), version.error)
                        for version in response.versions),
-        calibration=response.calibration)
+        calibration=response.calibration,
+        augmented=Views(tuple(views.sizes), views.mirrored, views.tta) if response.HasField("augmented") else None)
 
 
 def _state(number: int) -> str:

@@ -28,6 +28,7 @@ from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.evaluation.tasks import Fitted, evaluate, read_fitted
+from voc_cls.evaluation.tta import Tta, views_of
 from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
@@ -37,12 +38,6 @@ from voc_cls.training.devices import inference_precision, policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 from voc_cls.training.splits import Splits, read_splits
 from voc_cls.training.trainable_part import finite
-
-Tta = Literal["none", "flip", "multi-scale", "both"]
-"""Test-time augmentation, the mean of the logits of several views. flip: the image and its mirror image (Simonyan &
-Zisserman 2014, section 3.2). multi-scale: the whole image at several sizes; nothing is cropped."""
-SCALES = (1, 8 / 7, 9 / 7)
-"""Relative to the training size: 224, 256 and 288 for 224 pixels. Smaller images would be too small for fc6."""
 
 
 class History(list[dict[str, Any]]):
@@ -111,15 +106,14 @@ class TrainedRun:
                ) -> npt.NDArray[np.float32]:
         """As `predict`: logits, float32 [N, classes], the mean over the views of `tta`, under a bar called `title`."""
         preprocessing = self.network.spec.preprocessing
-        scaled, mirrored = tta in ("multi-scale", "both"), tta in ("flip", "both")
-        sizes = [round(preprocessing.size * scale) for scale in (SCALES if scaled else SCALES[:1])]
-        model = self.network.at_any_size() if scaled else self.network.model
+        views = views_of(tta, preprocessing.size)
+        model = self.network.at_any_size() if len(views.sizes) > 1 else self.network.model
         outputs = []
-        progress = PredictionProgress(title, len(paths) * len(sizes) * (1 + mirrored))
+        progress = PredictionProgress(title, len(paths) * views.number)
         with progress.bar, naming_broken_images(paths):
-            for size in sizes:
-                batches = image_batches(paths, batch_size, replace(preprocessing, size=size), mirrored)
-                steps = -(-len(paths) * (1 + mirrored) // batch_size)  # without it Keras warns
+            for size in views.sizes:
+                batches = image_batches(paths, batch_size, replace(preprocessing, size=size), views.mirrored)
+                steps = -(-len(paths) * (1 + views.mirrored) // batch_size)  # without it Keras warns
                 logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))

@@ -100,7 +100,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., version_label: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions", "calibration")
+    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions", "calibration", "augmented")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +118,7 @@ class GetModelResponse(_message.Message):
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     net: str
@@ -128,7 +129,18 @@ class GetModelResponse(_message.Message):
     weights_digest: str
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
     calibration: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., calibration: _Optional[str] = ...) -> None: ...
+    augmented: Views
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., calibration: _Optional[str] = ..., augmented: _Optional[_Union[Views, _Mapping]] = ...) -> None: ...
+
+class Views(_message.Message):
+    __slots__ = ("sizes", "mirrored", "tta")
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    MIRRORED_FIELD_NUMBER: _ClassVar[int]
+    TTA_FIELD_NUMBER: _ClassVar[int]
+    sizes: _containers.RepeatedScalarFieldContainer[int]
+    mirrored: bool
+    tta: str
+    def __init__(self, sizes: _Optional[_Iterable[int]] = ..., mirrored: bool = ..., tta: _Optional[str] = ...) -> None: ...
 
 class Label(_message.Message):
     __slots__ = ("name", "threshold", "average_precision")

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.evaluation.tta import SCALES
 from voc_cls.nets import layers
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec
 from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.trained_run import SCALES, TrainedRun
+from voc_cls.training.trained_run import TrainedRun
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
 
