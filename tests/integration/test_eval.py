@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from lxml import html
 
@@ -73,6 +76,55 @@ def test_another_evaluation_writes_only_where_it_is_told_and_may_be_cut_off_by_h
     assert "last" in facts
     assert "flip" in facts
     assert "tvmonitor" in (tmp_path / "out.csv").read_text().splitlines()[0]
+
+
+def probabilities(file: Path) -> np.ndarray:
+    with file.open(newline="") as lines:
+        return np.array([[float(value) for value in row[3:]] for row in list(csv.reader(lines))[1:]])
+
+
+def scale_weights(file: Path, factor: float) -> None:
+    def scale(_: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype == np.float32:
+            item[...] = item[...] * factor
+
+    with h5py.File(file, "r+") as weights:
+        weights.visititems(scale)
+
+
+def test_several_runs_are_evaluated_by_the_mean_of_their_logits_and_left_alone(run: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    scale_weights(other / "best.weights.h5", 0.9)
+    before, found = contents(other), {}
+    for name, runs in {"run": (run,), "other": (other,), "both": (run, other)}.items():
+        done = command("voc-eval", *runs, "--no-write", "--predictions", tmp_path / f"{name}.csv", "--json",
+                       tmp_path / f"{name}.json")
+        assert done.returncode == 0, done.stderr
+        found[name] = probabilities(tmp_path / f"{name}.csv")
+    assert contents(other) == before
+    logits = {name: np.log(values / (1 - values)) for name, values in found.items()}
+    assert np.abs(logits["run"] - logits["other"]).max() > 0.01
+    np.testing.assert_allclose(logits["both"], (logits["run"] + logits["other"]) / 2, atol=1e-3)
+    values = json.loads((tmp_path / "both.json").read_text())
+    assert values["runs"] == [str(run), str(other)]
+    assert values["calibration"]["fitted"] is not None  # both were validated on the same pictures
+
+
+def test_runs_that_are_evaluated_on_other_pictures_are_refused(run: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("eval_split: test", "eval_split: val"))
+    done = command("voc-eval", run, other)
+    assert done.returncode == 2
+    assert "pass the same --root and --split" in done.stderr
+
+
+def test_without_a_run_it_asks_for_one():
+    done = command("voc-eval")
+    assert done.returncode == 2
+    assert "name the run folder" in done.stderr
 
 
 def test_a_folder_that_does_not_exist_is_told_at_once(run: Path, tmp_path: Path):

@@ -32,6 +32,9 @@ On the run's own evaluation split; updates evaluation.json, predictions.csv
 On another split, into other files:
   voc-eval runs/voc07 --split val --json val.json --report val.html
 
+Several runs as one model, by the mean of their logits:
+  voc-eval runs/voc07/seed-* --json ensemble.json
+
 With test-time augmentation; for two classes; with a sheet of sample pictures:
   voc-eval runs/voc07 --tta flip --predictions out.csv
   voc-eval runs/voc07 --classes cat dog
@@ -42,8 +45,9 @@ With test-time augmentation; for two classes; with a sheet of sample pictures:
 class EvalConfig:
     """What to evaluate, on what."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder: the --out of voc-train."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Run folder: the --out of voc-train. Several are evaluated as one model, by the mean of their logits; they must
+    have the same classes and evaluation pictures."""
     data: DataKind | None = None
     """Kind of data set. Default: the run's."""
     root: tuple[Path, ...] = ()
@@ -63,7 +67,7 @@ class EvalConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     """Number format of the computation. Default: the run's --inference-precision."""
     write: bool = True
-    """Update the files in the run folder. Skipped if a flag above changes what is evaluated."""
+    """Update the files in the run folder. Skipped if a flag above changes what is evaluated, and for several runs."""
     bootstrap: Annotated[int, Range(100)] = 1000  # of fewer, the ends of a 95 % interval would be single draws
     """Number of bootstrap resamples for the confidence intervals."""
     files: ResultFiles = field(default_factory=ResultFiles)
@@ -75,6 +79,8 @@ def main() -> None:
 
 def evaluate() -> None:
     config = parse(EvalConfig, PROGRAM, DESCRIPTION)
+    if not config.runs:
+        raise UsageError("RUN: name the run folder to evaluate, the --out of voc-train")
     check_ranges(config)
     check_ranges(config.files)
     for name, file in config.files.given().items():
@@ -87,34 +93,41 @@ def evaluate() -> None:
 
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision
+    from voc_cls.training.ensemble import evaluate_together, same_pictures
     from voc_cls.training.trained_run import evaluate_run, open_run
 
-    recorded = RunFolder(config.run).read_config()
-    dataset = read(config, recorded)
+    recorded = [RunFolder(path).read_config() for path in config.runs]
+    dataset = same_pictures(config.runs, [read(config, path, values) for path, values in
+                                          zip(config.runs, recorded, strict=True)])
     warn(dataset.warnings)
-    precision = inference_precision(config.precision or recorded["compute"]["inference_precision"])
-    trained = open_run(config.run, precision, config.weights)
+    runs = (open_run(path, inference_precision(config.precision or values["compute"]["inference_precision"]),
+                     config.weights) for path, values in zip(config.runs, recorded, strict=True))
     files = [config.files]
     fitted: tuple[Path, ...] = ()
-    if config.write and is_own(config, recorded):
-        files.append(trained.folder.results)
-        fitted = fit_where_missing(trained)
-    report = evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, files)
+    if len(config.runs) > 1:
+        report = evaluate_together(runs, dataset, [validation(values) for values in recorded], config.tta,
+                                   config.classes, config.bootstrap, files)
+    else:
+        trained = next(runs)
+        if config.write and is_own(config, recorded[0]):
+            files.append(trained.folder.results)
+            fitted = fit_where_missing(trained)
+        report = evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, files)
     console = Console()
     console.print(report_tables(report))
     for path in (*fitted, *(path for result_files in files for path in result_files.given().values())):
         console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
-    """The pictures to evaluate: the run's own where no flag names others."""
+def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Dataset:
+    """The pictures to evaluate of one run: its own where no flag names others."""
     from voc_cls.data.load import NONE, read_dataset
     from voc_cls.training.config import fraction_of, recorded_dataset
     from voc_cls.training.splits import read_splits
 
     pictures, reasons = recorded_dataset(recorded["dataset"]), recorded["provenance"].get("not_repeatable", {})
     if not config.root and "dataset" in reasons:
-        raise UsageError(f"{config.run}: {reasons['dataset']}; pass --root and --split, or evaluate it from Python")
+        raise UsageError(f"{run_path}: {reasons['dataset']}; pass --root and --split, or evaluate it from Python")
     split = config.split or pictures.eval_split or NONE
     if split == NONE:
         raise UsageError("--split: the run has no evaluation split; name one")
@@ -126,7 +139,7 @@ def read(config: EvalConfig, recorded: dict[str, Any]) -> Dataset:
         return read_dataset(config.data or pictures.data, config.root or pictures.root, split,
                             config.difficult or pictures.difficult, pictures.classes)
     except UsageError as error:  # the run's classes, which are not the --classes of this command
-        raise UsageError(str(error).replace("`classes`", f"the classes of {config.run}")) from None
+        raise UsageError(str(error).replace("`classes`", f"the classes of {run_path}")) from None
 
 
 def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
@@ -144,13 +157,20 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
     """What the task fits, of a run that has a validation split but not its files; returns what was written."""
     from voc_cls.evaluation.tasks import fit, is_fitted, write_fitted
+
+    pictures = None if is_fitted(trained.folder.path, trained.task) else validation(trained.config)
+    if pictures is None:
+        return ()
+    fitted = fit(pictures, trained.logits(pictures.paths, "validate"))
+    return write_fitted(trained.folder.path, fitted, trained.labels)
+
+
+def validation(recorded: dict[str, Any]) -> Dataset | None:
+    """The pictures that a run was validated on; None where there are none, or they cannot be read again."""
     from voc_cls.training.config import recorded_dataset
     from voc_cls.training.splits import read_splits
 
-    chosen = recorded_dataset(trained.config["dataset"])
-    if is_fitted(trained.folder.path, trained.task) or chosen.val_split == "none":
-        return ()
-    validation = read_splits(chosen, trained.config["training"]["seed"]).val
-    assert validation is not None, "a validation split other than none is read"
-    fitted = fit(validation, trained.logits(validation.paths, "validate"))
-    return write_fitted(trained.folder.path, fitted, trained.labels)
+    chosen = recorded_dataset(recorded["dataset"])
+    if chosen.val_split == "none" or "dataset" in recorded["provenance"].get("not_repeatable", {}):
+        return None
+    return read_splits(chosen, recorded["training"]["seed"]).val

@@ -189,20 +189,33 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
               Fitted(trained.thresholds()))
     report = evaluate(dataset, logits, fitted, classes, resamples, run,
                       lambda paths, columns: heat_maps(trained.network, paths, columns))
-    probabilities = probabilities_of(logits, trained.task)
+    write_results(files, report, dataset, logits, trained.name, trained.config["training"]["seed"],
+                  {"weights": trained.weights, "tta": tta})
+    return report
+
+
+def write_results(files: Sequence[ResultFiles], report: Report, dataset: Dataset, logits: Floats, name: str, seed: int,
+                  about: dict[str, Any]) -> None:
+    """Writes what `files` asks for.
+
+    Args:
+        logits: Of all classes, [N, classes].
+        name: Of the model, for people.
+        seed: Of the samples on a sheet.
+        about: Added to the JSON file.
+    """
+    probabilities = probabilities_of(logits, dataset.task)
     for results in files:
         if results.predictions is not None:
             predictions.write_predictions(results.predictions, dataset, probabilities)
         if results.table is not None:
             predictions.write_binary_table(results.table, dataset, probabilities)
         if results.sheet is not None:
-            draw_samples(results.sheet, dataset, probabilities, trained.name, results.samples,
-                         trained.config["training"]["seed"])
+            draw_samples(results.sheet, dataset, probabilities, name, results.samples, seed)
         if results.json is not None:
-            write_json(results.json, report.to_dict() | {"weights": trained.weights, "tta": tta})
+            write_json(results.json, report.to_dict() | about)
         if results.report is not None:
             report.to_html(results.report)
-    return report
 
 
 def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str] = ()) -> None:
