@@ -13,10 +13,15 @@ from voc_cls.errors import UsageError
 class AugmentationConfig:
     """Random variation of training pictures."""
 
-    augment: Literal["none", "flip", "mild", "lecture", "randaugment"] = "flip"
+    augment: Literal["none", "flip", "mild", "lecture", "randaugment", "crop", "multi-scale-crop"] = "flip"
     """Preset. flip: mirror half of the pictures. mild: also zoom and shift by up to 10 % and rotate by up to 10
     degrees. lecture: the lecture's: flips both ways, scale 0.6 to 1.4, shift by up to 20 %, any rotation, wrapping
-    beyond the edges. randaugment: flip, then RandAugment (Cubuk et al. 2020). The flags below override it."""
+    beyond the edges. randaugment: flip, then RandAugment (Cubuk et al. 2020). crop: flip, and a part of --crop-area
+    and of proportions from 3:4 to 4:3 at a random place (Szegedy et al. 2015). multi-scale-crop: flip, and 1, .875,
+    .75, .66 or .5 of the width and of the height (Wang et al. 2015). The flags below override it."""
+    crop_area: Annotated[float | None, Range(0.01, 1)] = None
+    """Smallest part of the picture's area that --augment crop shows; a part that shows no object still has the
+    picture's labels. Default: 0.08, as in the published recipes."""
     horizontal_flip: bool | None = None
     """Mirror half of the pictures. Default: see --augment."""
     vertical_flip: bool | None = None
@@ -45,7 +50,10 @@ class AugmentationConfig:
         check_ranges(self)
         overrides: dict[str, Any] = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip,
                                      "zoom": self.zoom, "shift": self.shift, "rotation": self.rotation,
-                                     "edges": self.edges}
+                                     "edges": self.edges, "crop_area": self.crop_area}
+        if self.crop_area is not None and PRESETS[self.augment].crop != "random":
+            raise UsageError(f"`crop_area` {self.crop_area:g}: is of `augment` crop, not of {self.augment}; omit one "
+                             "of them")
         chosen = replace(PRESETS[self.augment], mixup=self.mixup, cutmix=self.cutmix,
                          **{name: value for name, value in overrides.items() if value is not None})
         return replace(chosen, views=self._views(chosen))
@@ -81,6 +89,10 @@ class Augmentation:
     whole_levels: bool = False
     """Whether an image is moved as uint8, in whole grey levels, as imgaug does; otherwise as float32."""
     randaugment: bool = False
+    crop: Literal["none", "random", "multi-scale"] = "none"
+    """What of the image is shown."""
+    crop_area: float = 0.08
+    """Smallest part of the image's area that a random crop has; up to all of it."""
     mixup: float = 0.0
     """Alpha of the beta distribution of the weights; 0: never."""
     cutmix: float = 0.0
@@ -106,7 +118,7 @@ class Augmentation:
     @property
     def only_flips(self) -> bool:
         """Whether the only variants of an image are itself and its mirror images."""
-        return not self.resamples and not self.mixes
+        return not self.resamples and not self.mixes and self.crop == "none"
 
 
 PRESETS = {
@@ -119,4 +131,6 @@ PRESETS = {
     "lecture": Augmentation(horizontal=True, vertical=True, zoom=0.4, shift=0.2, rotation=180.0, edges="wrap",
                             whole_levels=True),
     "randaugment": Augmentation(horizontal=True, randaugment=True),
+    "crop": Augmentation(horizontal=True, crop="random"),
+    "multi-scale-crop": Augmentation(horizontal=True, crop="multi-scale"),
 }

@@ -21,7 +21,7 @@ from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.check import decode_all
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.preprocessing import Preprocessing, decode_file, resize
-from voc_cls.data.transforms import flip, resample
+from voc_cls.data.transforms import crop, flip, resample
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import file_digests
 
@@ -86,7 +86,8 @@ def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], or
     """Batches of (float32 [B, size, size, 3], float32 [B, classes]) in `order`, made on all cores and prefetched.
 
     With mixup or CutMix the targets of a batch become weights. cached: `cached[i]` is used instead of reading paths[i]:
-    float32 [size, size, 3], resized, 0-255, as from `cached_images`; the batches are the same, bit for bit.
+    float32 [size, size, 3], resized, 0-255, as from `cached_images`; the batches are the same, bit for bit. Not for
+    crops, which are made before an image is resized.
     """
     import tensorflow as tf
 
@@ -98,7 +99,10 @@ def training_batches(paths: Sequence[Path], targets: npt.NDArray[np.float32], or
         return tf.ensure_shape(row, [preprocessing.size, preprocessing.size, 3])
 
     def example(index: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = resize(decode_file(names[index], preprocessing), preprocessing) if cached is None else from_cache(index)
+        if cached is None:
+            image = resize(crop(decode_file(names[index], preprocessing), draw, augmentation), preprocessing)
+        else:
+            image = from_cache(index)
         return vary(image, draw), labels[index], draw
 
     flat = tf.data.Dataset.from_tensor_slices((order.index.ravel(), order.draw.ravel()))
@@ -126,8 +130,12 @@ def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_si
     shape = tf.TensorSpec([preprocessing.size, preprocessing.size, 3], tf.float32)
 
     def views(path: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        image = resize(decode_file(path, preprocessing), preprocessing)
-        return tf.map_fn(lambda draw: vary(image, draw), draws, fn_output_signature=shape)
+        image = decode_file(path, preprocessing)
+        if augmentation.crop != "none":
+            return tf.map_fn(lambda draw: vary(resize(crop(image, draw, augmentation), preprocessing), draw), draws,
+                             fn_output_signature=shape)
+        resized = resize(image, preprocessing)
+        return tf.map_fn(lambda draw: vary(resized, draw), draws, fn_output_signature=shape)
 
     names = [str(path) for path in paths]
     images = tf.data.Dataset.from_tensor_slices((names, tf.ragged.constant(draws, tf.int64, ragged_rank=1)))

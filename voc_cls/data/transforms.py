@@ -47,6 +47,13 @@ FIXED: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 NAMES = ("identity", *GEOMETRIC, *ENHANCED, *FIXED)
 
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66, 0.5)
+"""Of the width and of the height, drawn apart but at most MOST_DISTORTED places from each other: as ML-GCN and those
+after it train (Chen et al. 2019, in the authors' code)."""
+MOST_DISTORTED = 2
+CROP_STREAM = 1
+"""Crops are drawn apart from all else, so that the same draw moves a cropped image as it moves a whole one."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -80,6 +87,39 @@ class Geometry:
         centre = np.array([(width - 1) / 2, (height - 1) / 2])
         shift = np.array([self.shift_x * width, self.shift_y * height])
         return np.column_stack([linear, centre + shift - linear @ centre])
+
+
+def crop(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+    """[H, W, 3] as it was decoded, and an int64 scalar ≥ 0 → the part of it with that number. Works as `resample`."""
+    import tensorflow as tf
+
+    if augmentation.crop == "none":
+        return image
+    box = tf.numpy_function(
+        lambda height, width, number: np.array(crop_box(int(height), int(width), int(number), augmentation), np.int32),
+        [tf.shape(image)[0], tf.shape(image)[1], draw], tf.int32, stateful=False)
+    top, left, rows, columns = tf.unstack(tf.ensure_shape(box, [4]))
+    return image[top:top + rows, left:left + columns]
+
+
+def crop_box(height: int, width: int, draw: int, augmentation: Augmentation) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the crop with that number, of an image of `height` × `width` pixels."""
+    random = np.random.default_rng([draw >> FLIP_BITS, CROP_STREAM])
+    if augmentation.crop == "multi-scale":
+        pairs = [(rows, columns) for i, rows in enumerate(CROP_SCALES) for j, columns in enumerate(CROP_SCALES)
+                 if abs(i - j) <= MOST_DISTORTED]
+        # corners, centre and eight places between: the points of a 5 × 5 grid with both coordinates even, or both odd
+        places = [(row / 4, column / 4) for row in range(5) for column in range(5) if (row - column) % 2 == 0]
+        scales, place = pairs[random.integers(len(pairs))], places[random.integers(len(places))]
+        rows, columns = max(1, round(height * scales[0])), max(1, round(width * scales[1]))
+        return int(place[0] * (height - rows)), int(place[1] * (width - columns)), rows, columns
+    for _ in range(10):  # as often as torchvision's RandomResizedCrop
+        area = height * width * random.uniform(augmentation.crop_area, 1)
+        proportion = np.exp(random.uniform(-np.log(4 / 3), np.log(4 / 3)))
+        rows, columns = round(np.sqrt(area / proportion)), round(np.sqrt(area * proportion))
+        if 0 < rows <= height and 0 < columns <= width:
+            return (int(random.integers(height - rows + 1)), int(random.integers(width - columns + 1)), rows, columns)
+    return 0, 0, height, width  # a long strip
 
 
 def resample(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:

@@ -202,8 +202,12 @@ class TrainingConfig:
     more memory."""
     ema: Annotated[float | None, Range(0, 0.999999)] = None
     """Momentum of an exponential moving average of the weights, such as 0.999. Default: no average."""
-    eval_weights: Literal["raw", "ema"] | None = None
-    """Which weights are validated, saved and evaluated. Default: ema with --ema, otherwise raw."""
+    swa: Annotated[float | None, Range(0.001, 1)] = None
+    """Last part of the steps over which the weights are averaged, each step counting the same, such as 0.25
+    (stochastic weight averaging, Izmailov et al. 2018, with the rate of --schedule). Before it, the average is the
+    weights themselves. Default: no average."""
+    eval_weights: Literal["raw", "ema", "swa"] | None = None
+    """Which weights are validated, saved and evaluated. Default: the average of --ema or --swa, otherwise raw."""
     interval: Annotated[int | None, Range(1)] = None
     """Steps between two validations; each also writes a checkpoint. Default: one epoch, at least 50 steps."""
     keep_checkpoints: Annotated[int, Range(1)] = 1
@@ -211,6 +215,11 @@ class TrainingConfig:
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0  # NumPy's legacy generator, which Keras seeds too
     """Random seed for the initial weights, the validation split, the order of the pictures, augmentation and
     dropout."""
+
+    @property
+    def average(self) -> Literal["ema", "swa"] | None:
+        """Which average of the weights is kept beside them."""
+        return "ema" if self.ema is not None else "swa" if self.swa is not None else None
 
 
 @dataclass(frozen=True)
@@ -274,6 +283,9 @@ class RunConfig:
     """Run folder, for the config, weights, metrics and report."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
+    seeds: Annotated[tuple[int, ...], FlagOnly()] = ()
+    """Train once with each of these seeds instead of --seed, such as 0 1 2, into --out/seed-0 and so on; a table and
+    seeds.json in --out have every result with its mean and spread. With --resume, seeds may be added."""
     config: Annotated[Path | None, FlagOnly()] = None
     """YAML file with values for any of these flags, such as a run's config.yaml. Flags and the variables VOC_TRAIN_…
     take precedence. Default: $VOC_TRAIN_CONFIG."""
@@ -310,7 +322,7 @@ class TrainConfig:
         if solver == "lbfgs" and (reason := self._why_no_lbfgs()):
             raise UsageError(f"`solver` lbfgs: {reason}; choose descent")
         defaults = recipe(self.network.trainable, self.network.head, self.training.optimizer)
-        defaults["eval_weights"] = "raw" if self.training.ema is None else "ema"
+        defaults["eval_weights"] = self.training.average or "raw"
         if solver == "lbfgs":
             defaults = {"solver": solver}
         training = replace(self.training, **{name: value for name, value in defaults.items()
@@ -318,7 +330,9 @@ class TrainConfig:
         check_ranges(self.dataset, training, self.loss, self.compute, self.run)
         if solver != "lbfgs":
             check_combinations(training, self.dataset.val_split)
-        self.augmentation.resolved()
+        if self.augmentation.resolved().crop != "none" and self.compute.cache != "none":
+            raise UsageError(f"`cache` {self.compute.cache}: keeps resized pictures, and `augment` "
+                             f"{self.augmentation.augment} takes its part before they are; omit one of them")
         weights = self.network.weights
         network = replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute()),
                           cut=net_spec(self.network.net, cut=self.network.cut).cut)
@@ -359,7 +373,7 @@ class ResolvedTraining(TrainingConfig):
     steps: int
     lr: float
     l2: float
-    eval_weights: Literal["raw", "ema"]
+    eval_weights: Literal["raw", "ema", "swa"]
     interval: int
 
 
@@ -381,8 +395,13 @@ class ResolvedConfig:
 
 def check_combinations(training: TrainingConfig, val_split: str) -> None:
     """UsageError where two settings contradict each other."""
-    if training.eval_weights == "ema" and training.ema is None:
-        raise UsageError("`eval_weights` ema: there is no average to evaluate; set `ema` to 0.999, or omit it")
+    if training.ema is not None and training.swa is not None:
+        raise UsageError(f"`swa` {training.swa:g}: not with `ema` {training.ema:g}, which is another average; omit one "
+                         "of them")
+    if training.eval_weights not in ("raw", training.average):
+        value = {"ema": "0.999", "swa": "0.25"}[str(training.eval_weights)]
+        raise UsageError(f"`eval_weights` {training.eval_weights}: there is no such average to evaluate; set "
+                         f"`{training.eval_weights}` to {value}, or omit it")
     if training.warmup_steps and training.schedule == "plateau":
         raise UsageError(f"`warmup_steps` {training.warmup_steps}: not with `schedule` plateau, which sets the rate "
                          "itself; choose cosine or constant")

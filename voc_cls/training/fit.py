@@ -27,6 +27,9 @@ from voc_cls.training.splits import Splits
 from voc_cls.training.tensorboard import TensorBoardLog
 from voc_cls.training.trainable_part import TrainablePart
 
+Kind = Literal["raw", "ema", "swa"]
+"""Of weights: those that a step leaves, or one of the averages."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -56,8 +59,8 @@ class Fit:
         else:
             self._train(begun)
         self._save(self.folder.last, self.config.eval_weights)
-        if self.config.ema is not None:
-            other: Literal["raw", "ema"] = "raw" if self.config.eval_weights == "ema" else "ema"
+        if average := self.config.average:
+            other = average if self.config.eval_weights == "raw" else "raw"
             self._save(self.folder.last_of(other), other)
 
     def compile(self) -> None:
@@ -123,11 +126,11 @@ class Fit:
                                                            **watched))
         return callbacks
 
-    def _weights(self, kind: Literal["raw", "ema"]) -> AbstractContextManager[None]:
+    def _weights(self, kind: Kind) -> AbstractContextManager[None]:
         """Inside, the model has its raw or its averaged weights."""
-        return averaged_weights(self.part.model.optimizer) if kind == "ema" else nullcontext()
+        return nullcontext() if kind == "raw" else averaged_weights(self.part.model.optimizer)
 
-    def _save(self, path: Path, kind: Literal["raw", "ema"]) -> None:
+    def _save(self, path: Path, kind: Kind) -> None:
         """Writes the weights of the whole network, all or nothing."""
         with self._weights(kind):
             if self.part.distribution.is_chief:

@@ -17,11 +17,27 @@ class RateFactors(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     The factor scales the rate: a factor on the gradient would cancel out in Adam's quotient. `kernel_decay`: share of a
     kernel that every step subtracts, times its rate (Loshchilov & Hutter 2019); Keras' own would ignore the factors.
+    `average_from`: where given, Keras' average of the weights is their plain mean over the steps from that one on.
     """
 
-    def __init__(self, learning_rate: Any, factors: Sequence[float], kernel_decay: float = 0.0, **options: Any) -> None:
+    def __init__(self, learning_rate: Any, factors: Sequence[float], kernel_decay: float = 0.0,
+                 average_from: int | None = None, **options: Any) -> None:
         super().__init__(learning_rate, **options)
+        self.average_from = average_from
         self.factors, self.kernel_decay, self.kernels = tuple(factors), kernel_decay, ()
+
+    @property
+    def ema_momentum(self) -> Any:
+        """What the average keeps of itself in a step; a mean's n-th value has 1/n of the weight, so it needs no state
+        but the count of steps, which checkpoints have. Before `average_from` the average is the weights."""
+        if self.average_from is None:
+            return self._ema_momentum
+        before = keras.ops.cast(keras.ops.maximum(self.iterations - self.average_from, 0), "float32")
+        return before / (before + 1)
+
+    @ema_momentum.setter
+    def ema_momentum(self, value: float) -> None:
+        self._ema_momentum = value
 
     def build(self, variables: Any) -> None:
         super().build(variables)
@@ -81,6 +97,8 @@ def _replicas() -> int:
 def build_optimizer(config: ResolvedTraining, factors: Sequence[float], float16: bool) -> keras.optimizers.Optimizer:
     """The optimiser of `config`, its schedule, clipping, accumulation and averaging; for float16 with loss scaling."""
     options: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema is not None else {}
+    if config.swa is not None:
+        options = {"use_ema": True, "average_from": min(round(config.steps * (1 - config.swa)), config.steps - 1)}
     options |= {"momentum": config.momentum} if config.momentum is not None else {}
     optimizer = OPTIMIZERS[config.optimizer](
         learning_rate(config), factors, config.weight_decay or 0.0, global_clipnorm=config.clip_norm,
@@ -101,8 +119,8 @@ def learning_rate(config: ResolvedTraining) -> Any:
 
 @contextmanager
 def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Inside, the model has the averages of an optimiser with `ema` as its weights. Keras' SwapEMAWeights adds and
-    subtracts them, which rounds: afterwards training would continue from weights that are slightly off."""
+    """Inside, the model has the averages of an optimiser with `ema` or `swa` as its weights. Keras' SwapEMAWeights adds
+    and subtracts them, which rounds: afterwards training would continue from weights that are slightly off."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     # no public access: Keras' own SwapEMAWeights reads the same two lists
     variables, averages = inner._trainable_variables, inner._model_variables_moving_average

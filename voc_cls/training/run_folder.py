@@ -70,7 +70,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
 
     def last_of(self, kind: str) -> Path:
-        """The last weights that `eval_weights` did not choose, `raw` or `ema`; only in a run with `ema`."""
+        """The last weights that `eval_weights` did not choose, `raw`, `ema` or `swa`; only in a run with an average."""
         return self.path / f"last.{kind}.weights.h5"
 
     def read_config(self) -> dict[str, Any]:

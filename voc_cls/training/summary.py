@@ -80,6 +80,8 @@ def optimiser(training: ResolvedTraining) -> str:
     parts += [f"gradients of {training.accumulate} steps averaged"] if training.accumulate > 1 else []
     parts += [f"clipped to norm {training.clip_norm:g}"] if training.clip_norm is not None else []
     parts += [f"weights averaged with {training.ema:g}, {training.eval_weights} evaluated"] if training.ema else []
+    parts += [f"weights averaged over the last {100 * training.swa:g} % of the steps, {training.eval_weights} "
+              "evaluated"] if training.swa else []
     return ", ".join([*parts, f"seed {training.seed}"])
 
 
@@ -93,6 +95,8 @@ def loss(chosen: LossConfig, precision: str) -> str:
 
 def augmentation(chosen: Augmentation) -> str:
     parts = [name for name, given in (("mirrored", chosen.horizontal), ("upside down", chosen.vertical)) if given]
+    parts += [f"cropped to {100 * chosen.crop_area:g} % or more of the area"] if chosen.crop == "random" else []
+    parts += ["cropped at several scales"] if chosen.crop == "multi-scale" else []
     parts += [f"zoomed by up to {100 * chosen.zoom:g} %"] if chosen.zoom else []
     parts += [f"shifted by up to {100 * chosen.shift:g} %"] if chosen.shift else []
     parts += [f"rotated by up to {chosen.rotation:g}°"] if chosen.rotation else []

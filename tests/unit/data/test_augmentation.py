@@ -21,7 +21,7 @@ def test_none_does_nothing_and_has_one_view():
     assert AugmentationConfig("none").resolved() == Augmentation(views=1)
 
 
-@pytest.mark.parametrize("preset", ["mild", "lecture", "randaugment"])
+@pytest.mark.parametrize("preset", ["mild", "lecture", "randaugment", "crop", "multi-scale-crop"])
 def test_a_preset_that_moves_pixels_has_no_views_unless_asked(preset: str):
     chosen = AugmentationConfig(preset)  # type: ignore[arg-type]
     assert chosen.resolved() == PRESETS[preset]
@@ -53,6 +53,8 @@ def test_flips_both_ways_make_four_views():
     (AugmentationConfig(zoom=math.nan), "`zoom` nan: must be"),
     (AugmentationConfig(mixup=math.inf), r"`mixup` inf: must be from 0 to"),
     (AugmentationConfig(cutmix=1.5), "`cutmix` 1.5: must be from 0 to 1"),
+    (AugmentationConfig("crop", crop_area=0.0), "`crop_area` 0: must be from 0.01 to 1"),
+    (AugmentationConfig("mild", crop_area=0.5), "`crop_area` 0.5: is of `augment` crop, not of mild"),
     (AugmentationConfig(views=0), "`views` 0: must be at least 1"),
     (AugmentationConfig(views=3), "`views` 3: flips alone make only 2 different views"),
     (AugmentationConfig(views=2, mixup=0.2), "`views` 2: cannot be combined with `mixup` or `cutmix`"),

@@ -216,8 +216,10 @@ def test_inference_can_see_each_picture_followed_by_its_mirror_image(pictures: l
     assert np.array_equal(rows[1::2], rows[0::2, ::-1])
 
 
-def test_views_are_what_training_makes_of_the_same_draws(photographs: list[Path]):
-    augmentation = Augmentation(horizontal=True, zoom=0.1, rotation=10.0)
+@pytest.mark.parametrize("augmentation", [Augmentation(horizontal=True, zoom=0.1, rotation=10.0),
+                                          Augmentation(horizontal=True, crop="random"),
+                                          Augmentation(crop="multi-scale", zoom=0.1)])
+def test_views_are_what_training_makes_of_the_same_draws(photographs: list[Path], augmentation: Augmentation):
     draws = [[7, 8, 9], [10], [], [11, 12]]
     batches = list(view_batches(photographs[:4], draws, 4, REAL, augmentation))
     assert [len(batch) for batch in batches] == [4, 2]

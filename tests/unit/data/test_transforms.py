@@ -7,7 +7,19 @@ import pytest
 import tensorflow as tf
 
 from voc_cls.data.augmentation import Augmentation
-from voc_cls.data.transforms import NAMES, Geometry, Pixels, flip, randaugment, recoloured, resample, resampled, warped
+from voc_cls.data.transforms import (
+    NAMES,
+    Geometry,
+    Pixels,
+    crop,
+    crop_box,
+    flip,
+    randaugment,
+    recoloured,
+    resample,
+    resampled,
+    warped,
+)
 
 SIZE = 65
 
@@ -133,3 +145,51 @@ def test_randaugment_draws_each_of_the_14_operations_about_equally_often(noise: 
     assert len(NAMES) == 14
     assert {name: 60 < drawn.count(name) < 140 for name in NAMES[6:]} == dict.fromkeys(NAMES[6:], True)  # 100 each
     assert 320 < moved < 440  # 1 - (9/14)² of 700, less those that cancel
+
+
+def boxes(augmentation: Augmentation, height: int = 300, width: int = 400) -> np.ndarray:
+    """[300, 4]: top, left, height, width."""
+    return np.array([crop_box(height, width, draw << 2, augmentation) for draw in range(300)])
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(crop="random"), Augmentation(crop="multi-scale")])
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 400)])
+def test_a_crop_lies_within_the_image(augmentation: Augmentation, size: tuple[int, int]):
+    top, left, rows, columns = boxes(augmentation, *size).T
+    assert min(top.min(), left.min()) >= 0
+    assert min(rows.min(), columns.min()) >= 1
+    assert (top + rows).max() <= size[0]
+    assert (left + columns).max() <= size[1]
+
+
+def test_a_random_crop_has_areas_and_proportions_over_all_of_their_ranges():
+    _, _, rows, columns = boxes(Augmentation(crop="random", crop_area=0.3)).T
+    areas, proportions = rows * columns / (300 * 400), columns / rows
+    assert 0.29 < areas.min() < 0.33
+    assert areas.max() > 0.9
+    assert 0.74 < proportions.min() < 0.78
+    assert 1.29 < proportions.max() < 1.35
+
+
+def test_a_long_strip_is_shown_whole():
+    assert crop_box(10, 4000, 0, Augmentation(crop="random", crop_area=0.9)) == (0, 0, 10, 4000)
+
+
+def test_a_multi_scale_crop_takes_five_scales_a_side_at_thirteen_places():
+    top, left, rows, columns = boxes(Augmentation(crop="multi-scale")).T
+    assert set(rows) == {300, 262, 225, 198, 150}
+    assert set(columns) == {400, 350, 300, 264, 200}
+    assert not {(300, 200), (150, 400)} & set(zip(rows, columns, strict=True))  # would distort too much
+    half = (rows == 150) & (columns == 200)
+    assert set(zip(top[half], left[half], strict=True)) < {(row * 37.5 // 1, column * 50) for row in range(5)
+                                                            for column in range(5) if (row - column) % 2 == 0}
+
+
+def test_a_crop_is_a_part_of_the_pixels_and_the_same_for_the_same_draw(noise: Pixels):
+    augmentation, draw = Augmentation(crop="random", crop_area=0.2), tf.constant(5 << 2, tf.int64)
+    top, left, rows, columns = crop_box(32, 48, 5 << 2, augmentation)
+    expected = noise[top:top + rows, left:left + columns]
+    assert np.array_equal(crop(tf.constant(noise), draw, augmentation), expected)
+    in_graph = tf.function(lambda image, number: crop(image, number, augmentation))
+    assert np.array_equal(in_graph(tf.constant(noise), draw), expected)
+    assert expected.shape != noise.shape

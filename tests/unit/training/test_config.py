@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from voc_cls.cli.train import PROGRAM, read_settings
+from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.errors import UsageError
-from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, TrainingConfig
+from voc_cls.training.config import ComputeConfig, DatasetConfig, NetworkConfig, TrainConfig, TrainingConfig
 
 
 def config(**training: object) -> TrainConfig:
@@ -37,11 +38,17 @@ def test_the_head_alone_has_defaults_of_its_own_and_given_values_win():
     {"plateau_factor": 1.0}, {"eval_weights": "ema"}, {"warmup_steps": 6000},
     {"warmup_steps": 5, "schedule": "plateau"}, {"min_delta": 0.1}, {"min_delta": -1.0, "early_stopping": 3},
     {"momentum": 0.9}, {"weight_decay": 0.1, "optimizer": "sgd"}, {"momentum": 1.0, "optimizer": "momentum"},
-    {"bn_decay": 1.0},
+    {"bn_decay": 1.0}, {"swa": 0.0}, {"swa": 0.25, "ema": 0.9}, {"eval_weights": "swa", "ema": 0.9},
 ])
 def test_a_value_that_cannot_be_used_names_its_parameter(wrong: dict[str, object]):
     with pytest.raises(UsageError, match=f"^`{next(iter(wrong))}` "):
         config(**wrong).checked()
+
+
+def test_a_crop_is_not_taken_from_resized_pictures():
+    cropped = replace(config(), augmentation=AugmentationConfig("crop"), compute=ComputeConfig(cache="memory"))
+    with pytest.raises(UsageError, match=r"^`cache` memory: keeps resized pictures, and `augment` crop"):
+        cropped.checked()
 
 
 @pytest.mark.parametrize(("optimizer", "rate", "settings"), [
@@ -64,6 +71,7 @@ def test_early_stopping_wants_something_to_watch():
 def test_the_average_is_evaluated_where_there_is_one():
     assert config().checked().training.eval_weights == "raw"
     assert config(ema=0.9).checked().training.eval_weights == "ema"
+    assert config(swa=0.2).checked().training.eval_weights == "swa"
     assert config(ema=0.9, eval_weights="raw").checked().training.eval_weights == "raw"
 
 

@@ -107,7 +107,7 @@ def with_everything(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(folder, 20, val=VAL, **EVERYTHING), lines(folder)
 
 
-@pytest.mark.parametrize("config", [{}, {"schedule": "cosine", "warmup_steps": 3}])
+@pytest.mark.parametrize("config", [{}, {"schedule": "cosine", "warmup_steps": 3, "swa": 0.4, "eval_weights": "swa"}])
 def test_a_run_goes_on_bit_for_bit(tmp_path: Path, config: dict[str, Any]):
     whole = train(tmp_path / "whole", 20, val=VAL, **config)
     assert_goes_on(tmp_path / "parts", (whole, lines(tmp_path / "whole")), config)

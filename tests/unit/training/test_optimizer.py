@@ -125,3 +125,21 @@ def test_each_optimiser_is_keras_own_and_a_factor_scales_its_rate(name: str):
     ours, theirs = trained(factors=(10.0,) * 4, **config)[0].get_weights(), peer(0.1)
     for left, right in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("float16", [False, True])
+def test_swa_is_the_plain_mean_of_the_weights_after_each_of_the_last_steps(float16: bool):
+    after = [trained(steps, float16=float16)[0].get_weights() for steps in range(1, 11)]
+    _, optimizer = trained(10, float16=float16, swa=0.3)
+    built, _ = trained(10, float16=float16, swa=0.3)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    for number, average in enumerate(inner._model_variables_moving_average):
+        np.testing.assert_allclose(average, np.mean([weights[number] for weights in after[-3:]], axis=0), rtol=1e-5)
+    for ours, plain in zip(built.get_weights(), after[-1], strict=True):
+        np.testing.assert_array_equal(ours, plain)  # averaging changes no step
+
+
+def test_before_its_part_of_the_steps_the_average_of_swa_is_the_weights():
+    built, optimizer = trained(7, swa=0.3)
+    for average, weight in zip(optimizer._model_variables_moving_average, built.get_weights(), strict=True):
+        np.testing.assert_array_equal(average, weight)
