@@ -33,7 +33,7 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
 SMALLER_EXTRAS = {("voc-serve", "train"): "serve", ("voc-serve", "export"): "serve-openvino",
                   ("voc-predict", "export"): "serve-openvino"}
 """(program, extra) → one that has what this program needs of it."""
-LISTS = ("--root", "--classes", "--exclude", "--cors-origin")
+LISTS = ("--root", "--classes", "--exclude", "--seeds", "--cors-origin")
 """Flags of several values that may be given several times; tyro would keep the last time alone."""
 INTERRUPTED = 130
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")

@@ -29,6 +29,9 @@ Another network and a single-label data set:
   voc-train --data cifar10 --root cifar-10-batches-py --net resnet_v1_50 \\
             --weights $(voc-weights fetch resnet_v1_50) --out runs/cifar10
 
+With several seeds, for the mean and the spread of the results:
+  voc-train --root VOCdevkit/VOC2007 --weights vgg_16.ckpt --seeds 0 1 2 --out runs/voc07
+
 Continue after an interruption:
   voc-train --out runs/head --resume
 
@@ -51,10 +54,17 @@ def train() -> None:
     from rich.console import Console
 
     from voc_cls.evaluation.tables import report_tables
+    from voc_cls.training.seeds import recorded_seeds, seeds_table, train_seeds
     from voc_cls.training.session import train as train_run
 
     console = Console()
+    seeds = config.run.seeds or (recorded_seeds(config.run.out) if config.run.resume else ())
     with settings.explaining():
+        if seeds:
+            summary = train_seeds(config, seeds, console, sys.argv, handle_signals=True)
+            console.print(seeds_table(summary))
+            console.print(f"written: {summary.path}", highlight=False, markup=False, soft_wrap=True)
+            return
         report = train_run(config, console, sys.argv, handle_signals=True).report
     if report is not None:
         console.print(report_tables(report))
@@ -79,8 +89,10 @@ def read_settings(args: Sequence[str], environment: Mapping[str, str]) -> Settin
     """Flags, environment and YAML file: --config, or with --resume the run's own."""
     out = flag_value(args, "--out") or environment.get(PROGRAM.variable("out"))
     resume = "--resume" in args or environment.get(PROGRAM.variable("resume"))
-    own = Path(out) / "config.yaml" if out and resume else None
-    settings = PROGRAM.read(args, environment, own if own is not None and own.is_file() else None)
+    # a run's own config, or that of the first of several seeds
+    own = [path for pattern in ("config.yaml", "seed-*/config.yaml") for path in sorted(Path(out).glob(pattern))
+           ] if out and resume else []
+    settings = PROGRAM.read(args, environment, own[0] if own else None)
     file = flag_value(args, "--config") or environment.get(PROGRAM.variable("config"))
     if file and not resume:
         check_repeatable(settings, file)

@@ -1,0 +1,122 @@
+"""One training with several seeds: a run folder for each, and the mean and the spread of their results."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from voc_cls.config import check_ranges
+from voc_cls.errors import Interrupted, RunError, UsageError
+from voc_cls.evaluation.report.page import json_ready, percent
+from voc_cls.files import write_json
+from voc_cls.training.config import TrainConfig
+from voc_cls.training.session import train
+from voc_cls.training.trained_run import TrainedRun
+
+SUMMARY = "seeds.json"
+SCORES = ("val_map", "val_accuracy")
+"""What decides in metrics.jsonl which weights are best, unless it is the loss."""
+MOST_COLUMNS = 5
+"""Seeds up to which the table has a column for each; more do not fit into a terminal."""
+
+
+@dataclass(frozen=True)
+class SeedsSummary:
+    """Results by seed, then by name: the best validation, the headline metrics, average precisions of the classes;
+    0-1, NaN where not defined."""
+
+    path: Path
+    results: Mapping[int, Mapping[str, float]]
+
+    @property
+    def spread(self) -> dict[str, tuple[float, float]]:
+        """Mean and sample standard deviation (NaN for one seed) of every result."""
+        runs = list(self.results.values())
+        values = {name: np.array([run.get(name, np.nan) for run in runs]) for name in (runs[0] if runs else ())}
+        return {name: (float(row.mean()), float(row.std(ddof=1)) if len(row) > 1 else float("nan"))
+                for name, row in values.items()}
+
+    def write(self, seeds: Sequence[int]) -> None:
+        """Writes seeds.json: `seeds`, those asked for, the results of those that are done, mean and spread."""
+        spread = self.spread
+        write_json(self.path, json_ready({
+            "seeds": list(seeds), "results": {str(seed): dict(values) for seed, values in self.results.items()},
+            "mean": {name: mean for name, (mean, _) in spread.items()},
+            "standard_deviation": {name: deviation for name, (_, deviation) in spread.items()}}))
+
+
+def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, command: Sequence[str] = (),
+                handle_signals: bool = False) -> SeedsSummary:
+    """As `train`, once with each of `seeds`, into the folders seed-<seed> of `out`; finished ones are only evaluated.
+
+    UsageError where a seed is there twice, training is on several hosts, or, without `resume`, `out` holds something.
+    """
+    out, resume = config.run.out, config.run.resume
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"`seeds` {' '.join(map(str, seeds))}: a seed is there twice, which would be the same run")
+    if config.run.hosts > 1:
+        raise UsageError(f"`seeds`: not with `hosts` {config.run.hosts}; start a run with each `seed`")
+    chosen = [replace(config, training=replace(config.training, seed=seed)) for seed in seeds]
+    check_ranges(*(of_seed.training for of_seed in chosen))
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"`out` {out}: exists already; choose another folder, delete it, or continue with `resume`")
+    results: dict[int, dict[str, float]] = {}
+    summary = SeedsSummary(out / SUMMARY, results)
+    for seed, of_seed in zip(seeds, chosen, strict=True):
+        folder = out / f"seed-{seed}"
+        console.rule(f"seed {seed}")
+        run = replace(config.run, out=folder, seeds=(), resume=resume and (folder / "config.yaml").is_file())
+        try:
+            results[seed] = results_of(train(replace(of_seed, run=run), console, command, handle_signals))
+        except Interrupted as stopped:
+            if out.is_dir():
+                summary.write(seeds)
+            raise Interrupted(signal.Signals(stopped.exit_code - 128), f"at seed {seed}, continue with `resume`, "
+                              f"`seeds` {' '.join(map(str, seeds))} and `out` {out}") from stopped
+        summary.write(seeds)
+    return summary
+
+
+def results_of(trained: TrainedRun) -> dict[str, float]:
+    """The results of one run, by name."""
+    results = {}
+    for name in SCORES:
+        if lines := [line for line in trained.history if line.get(name) is not None]:
+            by_loss = trained.config["training"].get("monitor") == "loss"
+            best = min(lines, key=lambda line: line["val_loss"]) if by_loss else max(lines, key=lambda line: line[name])
+            results[name] = best[name]
+    if trained.report is not None:
+        results |= trained.report.headline
+        results |= {f"AP {record['class']}": record["ap"] for record in trained.report.per_class}
+    return results
+
+
+def recorded_seeds(out: Path) -> tuple[int, ...]:
+    """The seeds that were asked for in `out`; none where it is no folder of several seeds."""
+    path = out / SUMMARY
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(map(int, json.loads(path.read_text(encoding="utf-8"))["seeds"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it and name the `seeds`") from error
+
+
+def seeds_table(summary: SeedsSummary) -> Table:
+    """For the terminal: every result in percent, with its mean and standard deviation."""
+    shown = list(summary.results) if len(summary.results) <= MOST_COLUMNS else []
+    heading = [f"seed {seed}" for seed in shown] + ["mean", "±"]
+    table = Table("", *(Column(text, justify="right") for text in heading),
+                  title=f"{len(summary.results)} seeds, in percent", caption="±: standard deviation over the seeds")
+    for name, (mean, deviation) in summary.spread.items():
+        values = [summary.results[seed].get(name, float("nan")) for seed in shown]
+        table.add_row(escape(name), *(percent(value) for value in (*values, mean)), percent(deviation))
+    return table
