@@ -15,14 +15,10 @@ from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import GRAPH_FORMATS
 from voc_cls.evaluation.report.page import percent
 from voc_cls.evaluation.tta import Tta, views_of
+from voc_cls.model_metadata import FORMAT
 from voc_cls.training.trained_run import TrainedRun
 from voc_cls.version import __version__
 from voc_cls.weights.load import network_digest
-
-FORMAT = 1
-"""Raised when a reader of an older format would misunderstand the file."""
-VGG_LICENCE = "VGG weights: Simonyan & Zisserman, CC BY 4.0"
-"""Of the pretrained weights; for other networks the card names no licence, because it is not known here."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +48,18 @@ class VerifiedForm:
 
 def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, forms: Mapping[Form, VerifiedForm],
                    tta: Tta = "none") -> None:
-    """Writes the card and, into `assets`, the labels and the metadata; an older voc_cls.json there is replaced.
+    """Writes the card and, into `assets`, the labels and the metadata.
 
     tta: Of the signature `predict_augmented`; none: there is none.
     """
     augmented = asdict(views_of(tta, trained.network.spec.preprocessing.size))
     metadata = metadata_of(trained) | {"forms": {form: made.to_dict(trained.task) for form, made in forms.items()},
                                        "augmented": None if tta == "none" else augmented}
-    write_assets(folder / "assets", metadata)
+    assets = folder / "assets"
+    assets.mkdir(exist_ok=True)  # TensorFlow makes one
+    (assets / "labels.txt").write_text("".join(f"{label}\n" for label in trained.labels), encoding="utf-8")
+    (assets / "voc_cls.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(model_card(name, version, metadata), encoding="utf-8")
-
-
-def write_assets(folder: Path, metadata: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Writes labels.txt and voc_cls.json; returns them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    labels_file, metadata_file = folder / "labels.txt", folder / "voc_cls.json"
-    labels_file.write_text("".join(f"{label}\n" for label in metadata["labels"]), encoding="utf-8")
-    metadata_file.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    return labels_file, metadata_file
 
 
 def metadata_of(trained: TrainedRun) -> dict[str, Any]:
@@ -82,8 +72,7 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "head": trained.network.head,
         "labels": trained.labels,
         "activation": trained.task.activation,
-        "thresholds": {label: of_label.threshold for label, of_label in trained.thresholds().classes.items()}
-        if trained.task is Task.MULTI_LABEL else {},
+        "thresholds": trained.thresholds().by_label if trained.task is Task.MULTI_LABEL else {},
         "calibration": None if trained.calibration is None else  # in the graph; null: the network's own probabilities
         {"method": trained.calibration.method} | trained.calibration.to_dict(),
         "preprocessing": spec.preprocessing.to_dict(),
@@ -104,7 +93,4 @@ def model_card(name: str, version: int, metadata: dict[str, Any]) -> str:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["percent"] = percent
-    licence = VGG_LICENCE if metadata["net"].startswith("vgg_") else "under the licence of its publisher"
-    return environment.get_template("model_card.md").render(
-        name=name, version=version, metadata=metadata, metrics=metadata["metrics"], data=metadata["trained_on"],
-        settings=metadata["preprocessing"], licence=licence)
+    return environment.get_template("model_card.md").render(name=name, version=version, metadata=metadata)

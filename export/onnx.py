@@ -7,7 +7,7 @@ written here and not converted: docs/decisions.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,11 @@ def write_onnx(path: Path, network: Network, task: Task) -> None:
     values = {id(first.output): graph.node("Transpose", "images", INPUT, perm=TO_CHANNELS_FIRST)}
     for layer in layers:
         inputs = [values[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
-        write = WRITERS.get(type(layer).__name__)
+        write = getattr(graph, f"write_{type(layer).__name__}", None)
         if write is None:
             raise ExportError(f"{network.spec.name}: the kind of its layer {layer.name}, {type(layer).__name__}, is "
                               "not known in ONNX; export `format` savedmodel")
-        values[id(layer.output)] = write(graph, layer, layer.name.replace(".", "/"), *inputs)
+        values[id(layer.output)] = write(layer, layer.name.replace(".", "/"), *inputs)
     softmax = {} if task is Task.MULTI_LABEL else {"axis": 1}
     graph.node(task.activation.capitalize(), PROBABILITIES, values[id(network.model.output)], **softmax)
     size = network.spec.preprocessing.size
@@ -64,16 +64,14 @@ def onnx_predictor(path: Path) -> Predictor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def predict(inputs: Any) -> tuple[Any, Any]:
-        probabilities, logits = session.run([PROBABILITIES, LOGITS], {INPUT: inputs})
-        return probabilities, logits
-
-    return predict
+    return lambda inputs: session.run([PROBABILITIES, LOGITS], {INPUT: inputs})
 
 
 class _Graph:
-    """The nodes and initialisers so far; a node has one output, of its own name."""
+    """The nodes and initialisers so far; a node has one output, of its own name.
+
+    There is a method for each kind of Keras layer: it writes a layer, with a name and inputs, and returns its output.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -88,128 +86,103 @@ class _Graph:
         self.initializers.append(onnx.numpy_helper.from_array(array, name))
         return name
 
+    def write_Conv2D(self, layer: Any, name: str, x: str) -> str:
+        window = _window(layer, layer.kernel_size, layer.strides)
+        return self._convolved(layer, name, x, "weights", layer.kernel, window)
+
+    def write_DepthwiseConv(self, layer: Any, name: str, x: str) -> str:
+        return self._depthwise(layer, name, x, layer.kernel)
+
+    def write_SeparableConv2D(self, layer: Any, name: str, x: str) -> str:
+        x = self._depthwise(layer, f"{name}/depthwise", x, layer.depthwise_kernel)
+        return self._convolved(layer, name, x, "pointwise_weights", layer.pointwise_kernel, {"kernel_shape": [1, 1]})
+
+    def _convolved(self, layer: Any, name: str, x: str, weights: str, kernel: Any, window: dict[str, Any]) -> str:
+        """With the bias and the activation of the layer; kernels of Keras are [height, width, inputs, outputs]."""
+        parameters = [self.constant(f"{name}/{weights}", np.transpose(kernel, (3, 2, 0, 1)))]
+        if layer.use_bias:
+            parameters.append(self.constant(f"{name}/biases", layer.bias))
+        x = self.node("Conv", name, x, *parameters, **window)
+        return x if layer.activation is keras.activations.linear else self.node("Relu", f"{name}/relu", x)
+
+    def _depthwise(self, layer: Any, name: str, x: str, kernel: Any) -> str:
+        """Kernels of Keras are [height, width, channels, filters for each of them]."""
+        height, width, channels, _ = kernel.shape
+        weights = self.constant(f"{name}/depthwise_weights",
+                                np.transpose(kernel, (2, 3, 0, 1)).reshape(-1, 1, height, width))
+        return self.node("Conv", name, x, weights, group=channels, **_window(layer, layer.kernel_size, layer.strides))
+
+    def write_BatchNorm(self, layer: Any, name: str, x: str) -> str:
+        gamma = layer.gamma if layer.scale else np.ones(layer.beta.shape, np.float32)
+        parameters = {"gamma": gamma, "beta": layer.beta, "moving_mean": layer.moving_mean,
+                      "moving_variance": layer.moving_variance}
+        constants = [self.constant(f"{name}/{word}", values) for word, values in parameters.items()]
+        return self.node("BatchNormalization", name, x, *constants, epsilon=layer.epsilon)
+
+    def write_ReLU(self, layer: Any, name: str, x: str) -> str:
+        if layer.max_value is None:
+            return self.node("Relu", name, x)
+        least, most = (self.constant(f"{name}/{word}", np.float32(value))
+                       for word, value in (("least", 0), ("most", layer.max_value)))
+        return self.node("Clip", name, x, least, most)
+
+    def write_MaxPooling2D(self, layer: Any, name: str, x: str) -> str:
+        return self.node("MaxPool", name, x, **_window(layer, layer.pool_size, layer.strides))
+
+    def write_AveragePooling2D(self, layer: Any, name: str, x: str) -> str:
+        window = _window(layer, layer.pool_size, layer.strides)
+        return self.node("AveragePool", name, x, count_include_pad=0, **window)
+
+    def write_ZeroPadding2D(self, layer: Any, name: str, x: str) -> str:
+        return self._padded(name, x, layer.padding)
+
+    def write_Cropping2D(self, layer: Any, name: str, x: str) -> str:
+        return self._padded(name, x, np.negative(layer.cropping))
+
+    def _padded(self, name: str, x: str, padding: Any) -> str:
+        """padding: rows above and below, columns left and right; where it is negative they are taken away."""
+        (top, bottom), (left, right) = padding
+        pads = self.constant(f"{name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right]))
+        return self.node("Pad", name, x, pads)
+
+    def write_Rescaling(self, layer: Any, name: str, x: str) -> str:
+        """By one factor, or by a slope and an offset for each channel."""
+        slopes, offsets = (np.reshape(np.float32(values), (-1, 1, 1)) for values in (layer.scale, layer.offset))
+        x = self.node("Mul", f"{name}/scaled", x, self.constant(f"{name}/slope", slopes))
+        return self.node("Add", name, x, self.constant(f"{name}/offset", offsets)) if offsets.any() else x
+
+    def write_UnitNormalization(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
+        length = self.node("ReduceL2", f"{name}/length", x, axes=[1], keepdims=1)
+        least = self.constant(f"{name}/least", np.float32(SMALLEST_LENGTH))
+        return self.node("Div", name, x, self.node("Max", f"{name}/divisor", length, least))
+
+    def write_Reshape(self, layer: Any, name: str, x: str) -> str:
+        """A grid as one vector, its values in the order of Keras."""
+        x = self.node("Transpose", f"{name}/channels_last", x, perm=TO_CHANNELS_LAST)
+        shape = self.constant(f"{name}/shape", np.array([-1, layer.output.shape[-1], 1, 1]))
+        return self.node("Reshape", name, x, shape)
+
+    def write_GlobalAveragePooling2D(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
+        return self.node("GlobalAveragePool", name, x)
+
+    def write_GlobalMaxPooling2D(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
+        return self.node("GlobalMaxPool", name, x)
+
+    def write_Flatten(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
+        """The last layer. A larger image has a larger grid of logits; this is its mean, as of Network.at_any_size."""
+        return self.node("Flatten", name, self.node("GlobalAveragePool", f"{name}/mean", x), axis=1)
+
+    def write_Add(self, layer: Any, name: str, *inputs: str) -> str:  # noqa: ARG002
+        return self.node("Add", name, *inputs)
+
+    def write_Concatenate(self, layer: Any, name: str, *inputs: str) -> str:  # noqa: ARG002
+        return self.node("Concat", name, *inputs, axis=1)
+
+    def write_Dropout(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
+        return x
+
 
 def _window(layer: Any, size: Sequence[int], strides: Sequence[int]) -> dict[str, Any]:
     """A convolution's or pool's attributes: TensorFlow's padding, the larger half behind, at every size of the grid."""
     padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
     return {"kernel_shape": [*size], "strides": [*strides], "auto_pad": padding}
-
-
-def _activated(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    return x if layer.activation is keras.activations.linear else graph.node("Relu", f"{name}/relu", x)
-
-
-def _convolution(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    parameters = [graph.constant(f"{name}/weights", np.transpose(layer.kernel, (3, 2, 0, 1)))]
-    if layer.use_bias:
-        parameters.append(graph.constant(f"{name}/biases", layer.bias))
-    window = _window(layer, layer.kernel_size, layer.strides)
-    return _activated(graph, layer, name, graph.node("Conv", name, x, *parameters, **window))
-
-
-def _depthwise(graph: _Graph, layer: Any, name: str, x: str, kernel: Any = None) -> str:
-    """Kernels of Keras are [height, width, channels, filters for each of them]."""
-    values = np.asarray(layer.kernel if kernel is None else kernel)
-    height, width, channels, _ = values.shape
-    weights = graph.constant(f"{name}/depthwise_weights",
-                             values.transpose(2, 3, 0, 1).reshape(-1, 1, height, width))
-    return graph.node("Conv", name, x, weights, group=channels, **_window(layer, layer.kernel_size, layer.strides))
-
-
-def _separable(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    x = _depthwise(graph, layer, f"{name}/depthwise", x, layer.depthwise_kernel)
-    parameters = [graph.constant(f"{name}/pointwise_weights", np.transpose(layer.pointwise_kernel, (3, 2, 0, 1)))]
-    if layer.use_bias:
-        parameters.append(graph.constant(f"{name}/biases", layer.bias))
-    return _activated(graph, layer, name, graph.node("Conv", name, x, *parameters, kernel_shape=[1, 1]))
-
-
-def _batch_norm(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    gamma = layer.gamma if layer.scale else np.ones(layer.beta.shape, np.float32)
-    parameters = {"gamma": gamma, "beta": layer.beta, "moving_mean": layer.moving_mean,
-                  "moving_variance": layer.moving_variance}
-    constants = [graph.constant(f"{name}/{word}", values) for word, values in parameters.items()]
-    return graph.node("BatchNormalization", name, x, *constants, epsilon=layer.epsilon)
-
-
-def _relu(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    if layer.max_value is None:
-        return graph.node("Relu", name, x)
-    limits = [graph.constant(f"{name}/{word}", np.float32(value)) for word, value in (("least", 0),
-                                                                                    ("most", layer.max_value))]
-    return graph.node("Clip", name, x, *limits)
-
-
-def _max_pool(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    return graph.node("MaxPool", name, x, **_window(layer, layer.pool_size, layer.strides))
-
-
-def _mean_pool(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    return graph.node("AveragePool", name, x, count_include_pad=0, **_window(layer, layer.pool_size, layer.strides))
-
-
-def _zero_padding(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    (top, bottom), (left, right) = layer.padding
-    return graph.node("Pad", name, x, graph.constant(f"{name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right])))
-
-
-def _cropping(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    starts = [before for before, _ in layer.cropping]
-    ends = [-behind or np.iinfo(np.int64).max for _, behind in layer.cropping]
-    bounds = [graph.constant(f"{name}/{word}", np.array(values)) for word, values in (
-        ("starts", starts), ("ends", ends), ("axes", [2, 3]))]
-    return graph.node("Slice", name, x, *bounds)
-
-
-def _rescaling(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    """By one factor, or by a slope and an offset for each channel."""
-    slopes, offsets = (np.reshape(np.float32(values), (-1, 1, 1)) for values in (layer.scale, layer.offset))
-    x = graph.node("Mul", f"{name}/scaled", x, graph.constant(f"{name}/slope", slopes))
-    return graph.node("Add", name, x, graph.constant(f"{name}/offset", offsets)) if offsets.any() else x
-
-
-def _unit_length(graph: _Graph, layer: Any, name: str, x: str) -> str:  # noqa: ARG001
-    length = graph.node("ReduceL2", f"{name}/length", x, axes=[1], keepdims=1)
-    least = graph.constant(f"{name}/least", np.float32(SMALLEST_LENGTH))
-    return graph.node("Div", name, x, graph.node("Max", f"{name}/divisor", length, least))
-
-
-def _reshaped(graph: _Graph, layer: Any, name: str, x: str) -> str:
-    """A grid as one vector, its values in the order of Keras."""
-    x = graph.node("Transpose", f"{name}/channels_last", x, perm=TO_CHANNELS_LAST)
-    shape = graph.constant(f"{name}/shape", np.array([-1, layer.output.shape[-1], 1, 1]))
-    return graph.node("Reshape", name, x, shape)
-
-
-def _flat(graph: _Graph, layer: Any, name: str, x: str) -> str:  # noqa: ARG001
-    """The last layer. A larger image has a larger grid of logits, of which this is the mean: Network.at_any_size."""
-    return graph.node("Flatten", name, graph.node("GlobalAveragePool", f"{name}/mean", x), axis=1)
-
-
-def _simple(operator: str, **attributes: Any) -> Callable[..., str]:
-    def write(graph: _Graph, layer: Any, name: str, *inputs: str) -> str:  # noqa: ARG001
-        return graph.node(operator, name, *inputs, **attributes)
-
-    return write
-
-
-WRITERS: dict[str, Callable[..., str]] = {  # kind of a Keras layer → (graph, layer, name, *inputs) → its output's name
-    "Conv2D": _convolution,
-    "DepthwiseConv": _depthwise,
-    "SeparableConv2D": _separable,
-    "BatchNorm": _batch_norm,
-    "ReLU": _relu,
-    "MaxPooling2D": _max_pool,
-    "AveragePooling2D": _mean_pool,
-    "GlobalAveragePooling2D": _simple("GlobalAveragePool"),
-    "GlobalMaxPooling2D": _simple("GlobalMaxPool"),
-    "ZeroPadding2D": _zero_padding,
-    "Cropping2D": _cropping,
-    "Rescaling": _rescaling,
-    "UnitNormalization": _unit_length,
-    "Add": _simple("Add"),
-    "Concatenate": _simple("Concat", axis=1),
-    "Dropout": lambda graph, layer, name, x: x,  # noqa: ARG005
-    "Reshape": _reshaped,
-    "Flatten": _flat,
-}

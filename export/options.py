@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Annotated, Literal, get_args
 
 from voc_cls.config import Range, check_ranges
@@ -41,19 +40,6 @@ class ExportOptions:
     """Test-time augmentation: one more signature, predict_augmented, which averages over views of each picture as
     voc-eval --tta does, in so many times the time: flip 2, multi-scale 4, both 8. In savedmodel, and by voc-serve in
     openvino; onnx computes single views."""
-
-    @property
-    def portable(self) -> bool:
-        """Whether there are forms that run without TensorFlow."""
-        return bool({"onnx", "openvino"} & set(self.format))
-
-    def check_packages(self) -> None:
-        """ModuleNotFoundError for the first package that is not installed, before minutes are spent."""
-        needed = {"onnxruntime": "onnx" in self.format, "openvino": "openvino" in self.format,
-                  "nncf": self.precision == "int8"}
-        for package, is_needed in needed.items():
-            if is_needed and find_spec(package) is None:
-                raise ModuleNotFoundError(f"no package {package}: pip install \"voc-cls[export]\"", name=package)
 
     def check(self) -> None:
         """UsageError for values that are not known or out of range, and for int8 without the only form that has it."""

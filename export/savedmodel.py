@@ -1,48 +1,155 @@
-"""The form for TensorFlow: a SavedModel with its signatures, its assets, and warm-up requests."""
+"""The form for TensorFlow: a SavedModel with its signatures, and warm-up requests.
+
+The signatures are one graph of decoding, preprocessing and network behind names and dtypes that never change.
+"""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from export.metadata import metadata_of, write_assets
-from export.signatures import METHODS, ExportedModel
-from export.verify import encoded_images
+from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.model_metadata import Views
 from voc_cls.training.trained_run import TrainedRun
 
+ACTIVATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
+"""By Task.activation: logits [N, C] → probabilities [N, C]."""
+SIGNATURES = {  # name → (inputs, outputs), each name → dtype
+    "serving_default": ({"image_bytes": tf.string}, {"probabilities": tf.float32}),
+    "predict_images": ({"images": tf.uint8}, {"probabilities": tf.float32}),
+    "predict_tensors": ({"inputs": tf.float32}, {"probabilities": tf.float32, "logits": tf.float32}),
+    "preprocess": ({"image_bytes": tf.string}, {"inputs": tf.float32}),
+    "classify": ({"inputs": tf.string}, {"scores": tf.float32, "classes": tf.string}),
+}
+"""Names as TensorFlow Serving wants them (https://www.tensorflow.org/tfx/serving/signature_defs)."""
+AUGMENTED = {"predict_augmented": ({"image_bytes": tf.string}, {"probabilities": tf.float32, "logits": tf.float32})}
+"""Besides them in an export with test-time augmentation."""
+ENCODED_KEY = "image/encoded"  # the image's key in a tf.Example, as in TF-Slim and the Object Detection API
 WARMUP_SIZES = (1, 4)
 """Images of the warm-up requests."""
+EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
+                  b"\0\x01" b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" b"\0\0\0\0")
+"""A JPEG's segment: orientation 6."""
 
 
 def write_savedmodel(folder: Path, trained: TrainedRun, name: str, views: Views) -> None:
-    """Writes the SavedModel of the model `name` and the warm-up records into `folder`, which must not exist; `views`:
-    those of its `predict_augmented`."""
-    with tempfile.TemporaryDirectory() as assets:
-        module = ExportedModel(trained, views, *write_assets(Path(assets), metadata_of(trained)))
-        tf.saved_model.save(module, str(folder), signatures=module.signatures())
-    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
-    for signature, method in METHODS.items():
-        updater.replace_method_name(signature, method)
-    updater.save()
-    extra = folder / "assets.extra"
-    extra.mkdir()
-    write_warmup(extra / "tf_serving_warmup_requests", name)
+    """Writes the SavedModel of the model `name` and its warm-up requests into `folder`, which must not exist.
 
+    views: Those of its `predict_augmented`.
 
-def write_warmup(path: Path, model_name: str) -> None:
-    """Writes a `serving_default` request for each of the batch sizes, which a server runs before it takes requests.
-
-    The file is a TFRecord file of tensorflow.serving.PredictionLog, as TensorFlow Serving's documentation has it.
+    A server runs the requests before it takes others: `serving_default` with each of the batch sizes, in a TFRecord
+    file of tensorflow.serving.PredictionLog, as TensorFlow Serving's documentation has it.
     """
-    images = encoded_images()
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    module = ExportedModel(trained, views)
+    tf.saved_model.save(module, str(folder), signatures=module.signatures())
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
+    updater.replace_method_name("classify", "tensorflow/serving/classify")
+    updater.save()
+    warm_up, images = folder / "assets.extra" / "tf_serving_warmup_requests", encoded_images()
+    warm_up.parent.mkdir()
+    with tf.io.TFRecordWriter(str(warm_up)) as writer:
         for size in WARMUP_SIZES:
             request = predict_pb2.PredictRequest(
-                model_spec={"name": model_name, "signature_name": "serving_default"},
+                model_spec={"name": name, "signature_name": "serving_default"},
                 inputs={"image_bytes": tf.make_tensor_proto(images[:size], shape=[size])})
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
+
+
+class ExportedModel(tf.Module):  # type: ignore[misc]
+    """The module that is saved: the network's variables and the functions of the signatures.
+
+    The variables are tracked as TensorFlow's own, not through the Keras model: through it each would get two nodes in
+    the graph, and loaders that go by the graph (TensorFlow Serving's) would restore the one that no signature reads.
+    """
+
+    def __init__(self, trained: TrainedRun, views: Views) -> None:
+        """views: with several, there is `predict_augmented` too; with several sizes, the network takes all sizes."""
+        super().__init__(name="voc_cls")
+        network = trained.network
+        self.variables_by_name = {variable.path: variable.value for variable in network.model.variables}
+        model = network.at_any_size() if len(views.sizes) > 1 else network.model
+        self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda inputs: model(inputs, training=False)
+        self.labels = tf.constant(trained.labels)
+        self._activation = ACTIVATIONS[trained.task.activation]
+        self._preprocessing, self._views = network.spec.preprocessing, views
+
+    def signatures(self) -> dict[str, Any]:
+        """Name → concrete function; their inputs and outputs are those of SIGNATURES and AUGMENTED."""
+        size = self._preprocessing.size if len(self._views.sizes) == 1 else None
+        shapes = {"predict_images": [None, None, None, 3], "predict_tensors": [None, size, size, 3]}
+        functions: dict[str, Any] = {}
+        for name, (inputs, _) in (SIGNATURES if self._views.number == 1 else SIGNATURES | AUGMENTED).items():
+            specs = [tf.TensorSpec(shapes.get(name, [None]), dtype, key) for key, dtype in inputs.items()]
+            functions[name] = tf.function(getattr(self, name), jit_compile=False).get_concrete_function(*specs)
+        return functions
+
+    def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """JPEG, PNG, BMP or GIF bytes [N] → probabilities [N, C]."""
+        return {"probabilities": self._probabilities(self._decoded(image_bytes))}
+
+    def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """uint8 RGB [N, H, W, 3], any H and W → probabilities [N, C]."""
+        return {"probabilities": self._probabilities(preprocess(images, self._preprocessing))}
+
+    def predict_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """float32 [N, size, size, 3], as `preprocess` gives them → probabilities and logits [N, C]."""
+        logits = self._logits(inputs)
+        return {"probabilities": self._activation(logits), "logits": logits}
+
+    def predict_augmented(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encoded images [N] → probabilities and logits [N, C]: the mean of the logits of all views."""
+        logits = []
+        for size in self._views.sizes:
+            inputs = self._decoded(image_bytes, size)
+            logits += [self._logits(view) for view in ((inputs, inputs[:, :, ::-1]) if self._views.mirrored
+                                                       else (inputs,))]
+        mean = tf.add_n(logits) / len(logits)
+        return {"probabilities": self._activation(mean), "logits": mean}
+
+    def preprocess(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encoded images [N] → inputs float32 [N, size, size, 3]."""
+        return {"inputs": self._decoded(image_bytes)}
+
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized tf.Examples [N] with the image under `image/encoded` → scores and classes [N, C]."""
+        features = tf.io.parse_example(inputs, {ENCODED_KEY: tf.io.FixedLenFeature([], tf.string)})
+        scores = self._probabilities(self._decoded(features[ENCODED_KEY]))
+        return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
+
+    def _probabilities(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self._activation(self._logits(inputs))
+
+    def _decoded(self, image_bytes: tf.Tensor, size: int | None = None) -> tf.Tensor:
+        """In the network's own size or another."""
+        settings = replace(self._preprocessing, size=size or self._preprocessing.size)
+        return tf.map_fn(lambda encoded: preprocess(decode(encoded, settings), settings), image_bytes,
+                         fn_output_signature=tf.TensorSpec([settings.size, settings.size, 3], tf.float32))
+
+
+def random_image(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
+    """A smooth random image, uint8 [height, width, 3] RGB."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.float32)
+    return np.asarray(tf.cast(tf.image.resize(coarse, [height, width], "bicubic") + 0.5, tf.int32)
+                      ).clip(0, 255).astype(np.uint8)
+
+
+def encoded_images() -> list[bytes]:
+    """A colour JPEG, a tall one, a greyscale JPEG, a PNG, a JPEG that lies on a side and a transparent PNG."""
+    lying = tf.io.encode_jpeg(random_image(96, 128, 5)).numpy()
+    transparent = np.concatenate([random_image(96, 128, 6), random_image(96, 128, 7)[:, :, :1]], axis=2)
+    return [
+        tf.io.encode_jpeg(random_image(375, 500, 0), quality=90).numpy(),
+        tf.io.encode_jpeg(random_image(500, 333, 1), quality=75).numpy(),
+        tf.io.encode_jpeg(random_image(240, 320, 2)[:, :, :1], quality=90).numpy(),
+        tf.io.encode_png(random_image(224, 224, 3)).numpy(),
+        lying[:2] + EXIF_ON_A_SIDE + lying[2:],
+        tf.io.encode_png(transparent).numpy(),
+    ]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 
-from export.signatures import AUGMENTED, ENCODED_KEY, SIGNATURES
+from export.savedmodel import AUGMENTED, ENCODED_KEY, SIGNATURES, encoded_images, random_image
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
@@ -33,9 +33,6 @@ Predictor = Callable[[Array], tuple[Array, Array]]
 """float32 [N, size, size, 3] preprocessed images → probabilities and logits, float32 [N, classes]."""
 Expectation = tuple[str, Array, str, Array]
 """A signature, its input, the name of an output, and that output's right value."""
-EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
-                  b"\0\x01" b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" b"\0\0\0\0")
-"""A JPEG's segment: orientation 6."""
 
 
 def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta = "none") -> float:
@@ -84,31 +81,30 @@ def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta = "none") -> 
     return _within_tolerance(version, difference)
 
 
-def verify_predictor(file: Path, predict: Predictor, network: Network, task: Task, exact: bool = True,
+def verify_predictor(file: Path, predict: Predictor, trained: TrainedRun, exact: bool = True,
                      size: int | None = None) -> float:
     """Runs the same images through a reloaded `file` and through the trained network, as a batch and one alone.
 
     Returns the largest difference of a probability; ExportError where it is above 1e-5, unless `exact` is False.
     `size`: of the images, if it is not the network's own, pixels.
     """
-    inputs, model = _inputs(network, size), network.at_any_size() if size else network.model
-    expected = probabilities_of(model(inputs, training=False).numpy(), task)
+    inputs, model = _inputs(trained.network, size), trained.network.at_any_size() if size else trained.network.model
+    expected = probabilities_of(model(inputs, training=False).numpy(), trained.task)
     differences = []
     for number in (len(inputs), 1):
         probabilities, logits = predict(inputs[:number])
         differences += [np.abs(found - expected[:number]).max()
-                        for found in (probabilities, probabilities_of(logits, task))]
+                        for found in (probabilities, probabilities_of(logits, trained.task))]
     difference = float(np.max(differences))
     return _within_tolerance(file, difference) if exact else difference
 
 
 def logits_of(predict: Predictor, dataset: Dataset, preprocessing: Preprocessing, title: str) -> Array:
     """Logits, float32 [N, classes], for all images of a split, under a progress bar called `title`."""
-    batches = image_batches(dataset.paths, BATCH_SIZE, preprocessing).as_numpy_iterator()
     logits = []
     with progress_bar(Console(stderr=True)) as bar, naming_broken_images(dataset.paths):
         task = bar.add_task(title, total=len(dataset), note="pictures")
-        for batch in batches:
+        for batch in image_batches(dataset.paths, BATCH_SIZE, preprocessing).as_numpy_iterator():
             logits.append(predict(batch)[1])
             bar.advance(task, len(batch))
     return np.concatenate(logits)
@@ -124,27 +120,6 @@ def _within_tolerance(path: Path, difference: float) -> float:
         raise ExportError(f"{path}: outputs differ by {difference:.1e} from the trained network's, more than "
                           f"{TOLERANCE:.0e}; the export is not usable")
     return difference
-
-
-def random_image(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
-    """A smooth random image, uint8 [height, width, 3] RGB."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.float32)
-    return np.asarray(tf.cast(tf.image.resize(coarse, [height, width], "bicubic") + 0.5, tf.int32)
-                      ).clip(0, 255).astype(np.uint8)
-
-
-def encoded_images() -> list[bytes]:
-    """A colour JPEG, a tall one, a greyscale JPEG, a PNG, a JPEG that lies on a side and a transparent PNG."""
-    lying = tf.io.encode_jpeg(random_image(96, 128, 5)).numpy()
-    transparent = np.concatenate([random_image(96, 128, 6), random_image(96, 128, 7)[:, :, :1]], axis=2)
-    return [
-        tf.io.encode_jpeg(random_image(375, 500, 0), quality=90).numpy(),
-        tf.io.encode_jpeg(random_image(500, 333, 1), quality=75).numpy(),
-        tf.io.encode_jpeg(random_image(240, 320, 2)[:, :, :1], quality=90).numpy(),
-        tf.io.encode_png(random_image(224, 224, 3)).numpy(),
-        lying[:2] + EXIF_ON_A_SIDE + lying[2:],
-        tf.io.encode_png(transparent).numpy(),
-    ]
 
 
 def _expected(network: Network, task: Task) -> list[Expectation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
@@ -14,10 +14,11 @@ from export.metadata import VerifiedForm, write_metadata
 from export.options import ExportOptions, Form
 from export.savedmodel import write_savedmodel
 from export.verify import Predictor, logits_of, result_of, verify_predictor, verify_savedmodel
-from voc_cls.data.dataset import Task
+from voc_cls.console import EXTRAS
+from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, ExportError, UsageError
 from voc_cls.evaluation.tta import views_of
-from voc_cls.model_metadata import version_number
+from voc_cls.model_metadata import versions
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
 
@@ -31,11 +32,16 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
     folder, models = run.folder.path if isinstance(run, TrainedRun) else Path(run), Path(model_dir)
     options = options or ExportOptions()
     options.check()
-    options.check_packages()
+    portable = set(options.format) != {"savedmodel"}
+    missing = next((package for package in EXTRAS["export"] if find_spec(package) is None), None)
+    if portable and missing is not None:  # said now, not after minutes
+        raise ModuleNotFoundError(f"no package {missing}: pip install \"voc-cls[export]\"", name=missing)
     if keras.backend.backend() != "tensorflow":
         raise UsageError(f"KERAS_BACKEND={keras.backend.backend()}: a SavedModel is exported by TensorFlow; set "
                          "KERAS_BACKEND=tensorflow before Keras is imported")
     name = models.resolve().name
+    if models.exists() and not models.is_dir():
+        raise ExportError(f"{models}: is a file; expected the folder of the model, which holds its versions")
     existing = versions(models)
     number = max(existing, default=0) + 1 if version is None else version
     target = models / str(number)
@@ -45,105 +51,77 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         raise ExportError(f"{existing[number]}: exists already and is never overwritten; omit `version` for the next "
                           "one")
     trained = open_run(folder).calibrated() if options.calibrated else open_run(folder)
-    splits, unmeasured = _images_of(trained, options)
+    splits, unmeasured = None, ""
+    if options.precision == "int8" or (portable and options.evaluate):
+        try:
+            splits = run_splits(trained)
+        except (DataError, UsageError) as error:
+            if options.precision == "int8":  # which nothing can be done for without them
+                raise
+            unmeasured = f"\n  the forms were not evaluated: {error}"
     try:
         models.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".aside-", dir=models) as parent:
             aside = Path(parent) / "model"
-            forms = _write_forms(aside, trained, name, options, splits)
+            forms: dict[Form, VerifiedForm] = {}
+            if "savedmodel" in options.format:
+                write_savedmodel(aside, trained, name, views_of(options.tta, trained.network.spec.preprocessing.size))
+                forms["savedmodel"] = VerifiedForm(verify_savedmodel(aside, trained, options.tta))
+            if portable:
+                aside.mkdir(exist_ok=True)
+                forms |= _write_portable(aside, trained, splits, options)
             write_metadata(aside, name, number, trained, forms, options.tta)
             os.rename(aside, target)
     except OSError as error:
         raise ExportError(f"{models}: cannot be written ({error.strerror or error}); nothing was exported") from error
     if console is not None:
-        lines = [f"{target}: exported and verified", *(f"  {form}, {_text(made, trained.task)}"
-                                                       for form, made in forms.items()),
-                 *([f"  the forms were not evaluated: {unmeasured}"] if unmeasured else [])]
-        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        lines = [f"{target}: exported and verified", *(_text(form, made, trained.task) for form, made in forms.items())]
+        console.print("\n  ".join(lines) + unmeasured, highlight=False, markup=False, soft_wrap=True)
     return target
 
 
-def _write_forms(folder: Path, trained: TrainedRun, name: str, options: ExportOptions, splits: Splits | None
-                ) -> dict[Form, VerifiedForm]:
-    """Writes the forms of the model `name` into `folder`, which must not exist; returns how each was verified.
+def _write_portable(folder: Path, trained: TrainedRun, splits: Splits | None, options: ExportOptions
+                    ) -> dict[Form, VerifiedForm]:
+    """Writes the forms that run without TensorFlow into `folder`, in a temporary one; returns how each was verified.
 
-    splits: the run's images, for int8, and for the result of each form but the SavedModel; None: it is not measured.
+    splits: the run's images, for int8, and for the result of each form; None: it is not measured.
     """
-    forms: dict[Form, VerifiedForm] = {}
-    if "savedmodel" in options.format:
-        write_savedmodel(folder, trained, name, views_of(options.tta, trained.network.spec.preprocessing.size))
-        forms["savedmodel"] = VerifiedForm(verify_savedmodel(folder, trained, options.tta))
-    if not options.portable:
-        return forms
     from export.onnx import onnx_predictor, write_onnx
+    from export.openvino import MODEL, openvino_predictor, read_model, write_int8, write_model
 
-    folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as elsewhere:
-        # OpenVINO reads this graph too, whether or not it is part of the export
-        graph = (folder if "onnx" in options.format else Path(elsewhere)) / ONNX_MODEL
-        write_onnx(graph, trained.network, trained.task)
-        if "onnx" in options.format:
-            forms["onnx"] = _verified(graph, onnx_predictor(graph), trained, options, splits)
-        if "openvino" in options.format:
-            forms["openvino"] = _write_openvino(folder, graph, trained, options, splits)
+    forms: dict[Form, VerifiedForm] = {}
+    evaluated = splits.eval if splits is not None and options.evaluate else None
+    # OpenVINO reads this graph too, whether or not it is part of the export
+    graph = (folder if "onnx" in options.format else folder.parent) / ONNX_MODEL
+    write_onnx(graph, trained.network, trained.task)
+    if "onnx" in options.format:
+        forms["onnx"] = _verified(graph, onnx_predictor(graph), trained, evaluated)
+    if options.precision == "int8" and splits is not None:
+        forms["openvino"] = write_int8(graph, folder, trained, splits, options)
+    elif "openvino" in options.format:
+        path = write_model(read_model(graph), folder)
+        forms["openvino"] = _verified(path, openvino_predictor(path), trained, evaluated)
+    if "openvino" in forms:
+        for size in views_of(options.tta, trained.network.spec.preprocessing.size).sizes[1:]:
+            verify_predictor(folder / MODEL, openvino_predictor(folder / MODEL, size), trained,
+                             options.precision == "float32", size)
     return forms
 
 
-def _images_of(trained: TrainedRun, options: ExportOptions) -> tuple[Splits | None, str]:
-    """The run's images, as far as the forms need them, and if they are not to be had the reason.
-
-    The reason is raised where nothing can be done without them: int8.
-    """
-    if not options.portable or (options.precision == "float32" and not options.evaluate):
-        return None, ""
-    try:
-        return run_splits(trained), ""
-    except (DataError, UsageError) as error:
-        if options.precision == "int8":
-            raise
-        return None, str(error)
+def _verified(path: Path, predict: Predictor, trained: TrainedRun, evaluated: Dataset | None) -> VerifiedForm:
+    difference = verify_predictor(path, predict, trained)
+    if evaluated is None:
+        return VerifiedForm(difference)
+    logits = logits_of(predict, evaluated, trained.network.spec.preprocessing, f"evaluate {path.name}")
+    return VerifiedForm(difference, result=result_of(evaluated, logits))
 
 
-def _write_openvino(folder: Path, graph: Path, trained: TrainedRun, options: ExportOptions, splits: Splits | None
-                    ) -> VerifiedForm:
-    from export.openvino import openvino_predictor, read_model, write_model
-    from export.quantize import quantize
-
-    model, made = read_model(graph), None
-    if options.precision == "int8":
-        model, made = quantize(model, trained, splits, options)
-    path = write_model(model, folder)
-    verified = _verified(path, openvino_predictor(path), trained, options, splits)
-    for size in views_of(options.tta, trained.network.spec.preprocessing.size).sizes[1:]:
-        verify_predictor(path, openvino_predictor(path, size), trained.network, trained.task, made is None, size)
-    return verified if made is None else replace(made, result=verified.result)
-
-
-def _verified(path: Path, predict: Predictor, trained: TrainedRun, options: ExportOptions, splits: Splits | None
-              ) -> VerifiedForm:
-    exact = path.name == ONNX_MODEL or options.precision == "float32"
-    difference = verify_predictor(path, predict, trained.network, trained.task, exact)
-    result = None
-    if options.evaluate and splits is not None and splits.eval is not None:
-        logits = logits_of(predict, splits.eval, trained.network.spec.preprocessing, f"evaluate {path.name}")
-        result = result_of(splits.eval, logits)
-    return VerifiedForm(difference, result=result)
-
-
-def _text(form: VerifiedForm, task: Task) -> str:
+def _text(name: Form, form: VerifiedForm, task: Task) -> str:
     """How a form was verified, in a line."""
-    parts = [f"{form.precision}: probabilities within {form.largest_difference:.1e} of the trained network's"]
+    parts = [f"{name}, {form.precision}: probabilities within {form.largest_difference:.1e} of the trained network's"]
     if form.result is not None:
-        name = "mean AP" if task is Task.MULTI_LABEL else "accuracy"
-        parts.append(f"{name} {form.result:.4f} on the evaluation split")
+        measure = "mean AP" if task is Task.MULTI_LABEL else "accuracy"
+        parts.append(f"{measure} {form.result:.4f} on the evaluation split")
     if form.change:
         parts += [form.change, f"in float32 stay {', '.join(form.float_layers) or 'no layers'}"]
     return "; ".join(parts)
-
-
-def versions(models: Path) -> dict[int, Path]:
-    """The versions below `models`: 007 is 7. ExportError if that is a file."""
-    if models.exists() and not models.is_dir():
-        raise ExportError(f"{models}: is a file; expected the folder of the model, which holds its versions")
-    paths = models.iterdir() if models.is_dir() else ()
-    return {number: path for path in paths if (number := version_number(path.name)) is not None}

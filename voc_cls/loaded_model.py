@@ -7,7 +7,7 @@ Images are decoded as voc-serve decodes them, so the probabilities are the same.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -18,9 +18,9 @@ import numpy.typing as npt
 from voc_cls.console import import_tensorflow
 from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
-from voc_cls.image_decoder import Inputs, decode, opencv, prepare
+from voc_cls.image_decoder import Inputs, decode, prepare
 from voc_cls.image_header import ImageError, image_work
-from voc_cls.model_metadata import input_format, read_metadata, version_number
+from voc_cls.model_metadata import input_format, read_metadata, version_number, versions
 from voc_cls.prediction import Prediction
 
 BATCH_SIZE = 16
@@ -42,7 +42,13 @@ class LoadedModel:
         self._format = input_format(version, self.metadata)
         by_openvino = (version / "model.xml").exists() and (
             importlib.util.find_spec("openvino") is not None or not (version / "saved_model.pb").exists())
-        self._network = _openvino(version) if by_openvino else _tensorflow(version)
+        try:
+            self._network = _openvino(version) if by_openvino else _tensorflow(version)
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # both raise many kinds for damaged files
+            raise ExportError(f"{version}: cannot be loaded ({' '.join(str(error).split())[-200:]}); export the model "
+                              "again") from error
 
     def predict(self, images: Sequence[Path | str], *, top_k: int = 0, raise_errors: bool = True) -> list[Prediction]:
         """Predictions for image files, in the same order.
@@ -53,9 +59,23 @@ class LoadedModel:
             raise_errors: Whether an image that cannot be decoded raises DataError, which names it. False: its
                 prediction has an `error`, and the others have their labels.
         """
-        with ThreadPool(initializer=_as_tensorflow_resizes) as pool:
-            return [prediction for start in range(0, len(images), BATCH_SIZE) for prediction in self._predictions(
-                pool.map(self._decoded, map(Path, images[start:start + BATCH_SIZE])), top_k, raise_errors)]
+        predictions: list[Prediction] = []
+        with ThreadPool() as pool:
+            for start in range(0, len(images), BATCH_SIZE):
+                decoded = pool.map(self._decoded, map(Path, images[start:start + BATCH_SIZE]))
+                errors = [image for image in decoded if isinstance(image, DataError)]
+                if errors and raise_errors:
+                    raise errors[0]
+                inputs = [image for image in decoded if not isinstance(image, DataError)]
+                rows = iter(self._network(np.stack(inputs)) if inputs else ())
+                predictions += [Prediction((), "", error=str(image)) if isinstance(image, DataError) else
+                                self._prediction(next(rows), top_k) for image in decoded]
+        return predictions
+
+    def _prediction(self, probabilities: npt.NDArray[np.float32], top_k: int) -> Prediction:
+        prediction = Prediction.from_probabilities(probabilities, self.metadata.labels, self.name,
+                                                   self.metadata.activation, top_k)
+        return replace(prediction, version=self.version, calibration=self.metadata.calibration)
 
     def _decoded(self, path: Path) -> Inputs | DataError:
         try:
@@ -68,58 +88,28 @@ class LoadedModel:
         except ImageError as error:
             return DataError(f"{path}: is {error}; {ADVICE}")
 
-    def _predictions(self, decoded: Sequence[Inputs | DataError], top_k: int, raise_errors: bool
-                     ) -> Iterator[Prediction]:
-        inputs = [image for image in decoded if not isinstance(image, DataError)]
-        rows = iter(self._network(np.stack(inputs)) if inputs else ())
-        for image in decoded:
-            if not isinstance(image, DataError):
-                prediction = Prediction.from_probabilities(next(rows), self.metadata.labels, self.name,
-                                                           self.metadata.activation, top_k)
-                yield replace(prediction, version=self.version, calibration=self.metadata.calibration)
-            elif raise_errors:
-                raise image
-            else:
-                yield Prediction((), "", error=str(image))
-
 
 def _version_folder(folder: Path) -> Path:
     """The folder of the highest version; 007 is 7. ExportError if there is none."""
     resolved = folder.resolve()
     if version_number(resolved.name) is not None and (resolved / "assets").is_dir():
         return resolved
-    versions = [path for path in (resolved.iterdir() if resolved.is_dir() else ())
-                if version_number(path.name) is not None]
-    if not versions:
+    found = versions(resolved)
+    if not found:
         raise ExportError(f"{folder}: has no version of a model in it (a folder named by a whole number); name the "
                           "folder that voc-export wrote, such as models/voc")
-    return max(versions, key=lambda path: int(path.name))
+    return found[max(found)]
 
 
 def _openvino(version: Path) -> Network:
     """In float32, but for the layers that were exported as int8."""
     import openvino
 
-    try:
-        network = openvino.Core().compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:
-        raise ExportError(f"{version}: cannot be loaded ({' '.join(str(error).split())[-200:]}); export the model "
-                          "again") from error
-    return lambda inputs: np.array(network(inputs)["probabilities"])
+    network = openvino.Core().compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda inputs: network(inputs)["probabilities"]
 
 
 def _tensorflow(version: Path) -> Network:
     tensorflow = import_tensorflow(whole=True)
-    try:
-        loaded = tensorflow.saved_model.load(str(version))
-    except (OSError, ValueError, tensorflow.errors.OpError) as error:
-        raise ExportError(f"{version}: cannot be loaded ({' '.join(str(error).split())[:200]}); export the model "
-                          "again") from error
-    signature = loaded.signatures["predict_tensors"]
+    signature = tensorflow.saved_model.load(str(version)).signatures["predict_tensors"]
     return lambda inputs: signature(inputs=tensorflow.constant(inputs))["probabilities"].numpy()
-
-
-def _as_tensorflow_resizes() -> None:
-    """For the thread that calls it: Intel's library, which OpenCV may have, computes places by scales of its own."""
-    if (cv2 := opencv()) is not None:
-        cv2.ipp.setUseIPP(False)

@@ -14,7 +14,7 @@ from voc_cls.errors import ExportError
 from voc_cls.image_decoder import RESIZES, InputFormat
 
 FORMAT = 1
-"""The newest format of voc_cls.json that is read."""
+"""Of voc_cls.json: the newest that is read, and what is written. Raised when an older reader would misunderstand it."""
 LARGEST_VERSION = 2**63 - 1
 """ModelSpec.version is an int64."""
 LARGEST_SIZE = 2_364
@@ -70,14 +70,15 @@ class ModelMetadata:
     calibration: str = ""
     """How the graph calibrates: platt (a line for each class) or temperature; empty: probabilities are the network's
     own. Thresholds are of what is served."""
-    form_thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Form → thresholds, of forms whose scores differ so much that they were chosen again: int8."""
+    of_forms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Form → the fields above that are its own, by name. In int8 thresholds are chosen again, and of `metrics` and
+    `average_precisions` only map or accuracy is measured."""
     augmented: Views | None = None
     """Of the signature predict_augmented; None: the model has no such signature."""
 
     def as_form(self, form: str) -> ModelMetadata:
-        """With the thresholds of the form that is computed: savedmodel or openvino."""
-        return replace(self, thresholds=self.form_thresholds.get(form, self.thresholds))
+        """With what is the own of the form that is computed: savedmodel or openvino."""
+        return replace(self, **self.of_forms.get(form, {}))
 
 
 Check = tuple[str, Callable[[Any], bool]]
@@ -95,6 +96,12 @@ def version_number(text: str) -> int | None:
     """
     digits = re.fullmatch(r"0*([0-9]{1,19})", text)
     return int(digits[1]) if digits and int(digits[1]) <= LARGEST_VERSION else None
+
+
+def versions(folder: Path) -> dict[int, Path]:
+    """The versions in the folder of a model, by their numbers."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return {number: path for path in paths if (number := version_number(path.name)) is not None}
 
 
 def read_metadata(version_folder: Path) -> ModelMetadata:
@@ -158,7 +165,6 @@ def _metadata(content: _Section) -> ModelMetadata:
     sizes = augmented.get("sizes", f"be {size} and larger sizes", lambda sizes: isinstance(sizes, list) and sizes[:1] ==
                           [size] and all(type(one) is int and size <= one <= LARGEST_SIZE for one in sizes), [size])
     mirrored = augmented.get("mirrored", "be true or false", lambda value: isinstance(value, bool), False)
-    form_thresholds = {form: _thresholds(forms.section(form), labels) for form in forms.values}
     return ModelMetadata(
         labels=labels,
         net=content.get("net", *TEXT, "?"),
@@ -169,13 +175,21 @@ def _metadata(content: _Section) -> ModelMetadata:
         std=tuple(map(float, preprocessing.get("std", *GREY_LEVELS, []))),
         channels=preprocessing.get("channels", *TEXT, ""),
         resize=preprocessing.get("resize", *TEXT, ""),
-        metrics={name: float(value) for name, value in metrics.values.items() if _is_number(value)},
+        metrics=_numbers(metrics.values),
         average_precisions=_present({label: classes.section(label).get("ap", *FRACTION) for label in labels}),
         weights_digest=content.get("weights_digest", *TEXT, ""),
         calibration=content.section("calibration").get("method", *TEXT, ""),
-        form_thresholds={form: thresholds for form, thresholds in form_thresholds.items() if thresholds},
+        of_forms={form: _of_form(forms.section(form), labels) for form in forms.values},
         augmented=Views(tuple(sizes), mirrored, augmented.get("tta", *TEXT, "")) if augmented.values else None,
     )
+
+
+def _of_form(form: _Section, labels: tuple[str, ...]) -> dict[str, Any]:
+    own: dict[str, Any] = {"thresholds": thresholds} if (thresholds := _thresholds(form, labels)) else {}
+    if form.values.get("precision") == "int8":
+        measured = {name: form.values.get(name) for name in ("map", "accuracy")}
+        own |= {"metrics": _numbers(measured), "average_precisions": {}}
+    return own
 
 
 def _thresholds(content: _Section, labels: tuple[str, ...]) -> dict[str, float]:
@@ -196,6 +210,10 @@ def _has_size(preprocessing: Any) -> bool:
 
 def _present(values: Mapping[str, float | None]) -> dict[str, float]:
     return {label: value for label, value in values.items() if value is not None}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if _is_number(value)}
 
 
 def _is_number(value: Any) -> bool:

@@ -76,7 +76,6 @@ def main(control: socket.socket, memory: int) -> None:
     os.nice(NICE)
     if (cv2 := opencv()) is not None:
         cv2.setNumThreads(1)
-        cv2.ipp.setUseIPP(False)  # it computes places by scales of its own
     PIL.Image.init()
     PIL.Image.MAX_IMAGE_PIXELS = None  # image_work has the limit
     gc.freeze()  # or the first collection in a worker would copy all that it shares with the others

@@ -223,9 +223,10 @@ def _model_settings(entry: Any, where: str) -> ModelSettings:
         raise InvalidArgument(f"{where}.base_path is empty: send the folder of the model's versions")
     if "\0" in entry.base_path:
         raise InvalidArgument(f"{where}.base_path '{printable(entry.base_path)}' is not a folder: it has a zero byte")
-    if entry.model_platform not in ("", PLATFORM) or entry.model_type == OTHER:
-        platform = f"'{printable(entry.model_platform)}'" if entry.model_platform else "model_type OTHER"
-        raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found {platform}")
+    if entry.model_platform not in ("", PLATFORM):
+        raise InvalidArgument(f"{where}.model_platform must be '{PLATFORM}', found '{printable(entry.model_platform)}'")
+    if entry.model_type == OTHER:
+        raise InvalidArgument(f"{where}.model_type must be TENSORFLOW, found OTHER: omit it")
     if entry.HasField("logging_config"):
         raise InvalidArgument(f"{where}.logging_config is not supported: omit it")
     policy = _version_policy(entry.model_version_policy, f"{where}.model_version_policy")

@@ -53,24 +53,23 @@ def choose_engine(wanted: EngineChoice, version_folder: Path) -> tuple[Engine, s
     ServeError if the version has no form for it, or its package is not installed.
     """
     possible = engines_of(version_folder)
-    if not possible:
-        files = " nor ".join(form.files[0] for form in FORMS.values())
-        raise ServeError(f"{version_folder} has neither {files}: export the model again with voc-export")
-    if wanted != "auto" and wanted not in possible:
-        form = FORMS[wanted]
-        raise ServeError(f"{version_folder} has no {form.files[0]}, which `engine` {wanted} computes: export it with "
-                         f"`format` {form.name}, or choose auto")
     candidates = possible if wanted == "auto" else [wanted]
+    if not possible:
+        raise ServeError(f"{version_folder} has neither {MODEL_XML} nor {SAVED_MODEL}: export the model again with "
+                         "voc-export")
+    best, form = candidates[0], FORMS[candidates[0]]
+    if best not in possible:
+        raise ServeError(f"{version_folder} has no {form.files[0]}, which `engine` {best} computes: export it with "
+                         f"`format` {form.name}, or choose auto")
     engine = next((engine for engine in candidates if importlib.util.find_spec(engine) is not None), None)
     if engine is None:
-        form = FORMS[candidates[0]]
-        raise ServeError(f"{version_folder} has {form.files[0]}, but the package {candidates[0]} that computes it is "
-                         f"not installed: pip install \"voc-cls[{form.extra}]\"")
+        raise ServeError(f"{version_folder} has {form.files[0]}, but the package {best} that computes it is not "
+                         f"installed: pip install \"voc-cls[{form.extra}]\"")
     if wanted != "auto":
         return engine, "as `engine` says"
-    faster = list(FORMS)[:list(FORMS).index(engine)]
-    reasons = [f"{other} is not installed" if other in possible else f"no {FORMS[other].files[0]}" for other in faster]
-    return engine, f"auto: {', '.join(reasons) or 'the fastest'}"
+    if engine != best:
+        return engine, f"auto: {best} is not installed"
+    return engine, f"auto: no {MODEL_XML}" if engine == "tensorflow" else "auto: the fastest"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,16 @@ def test_thresholds_are_those_of_the_form_that_is_served_if_it_has_its_own(tmp_p
     assert metadata.as_form("savedmodel") == metadata
 
 
+def test_what_an_int8_form_is_said_to_reach_is_what_it_was_measured_to_reach_itself(tmp_path: Path) -> None:
+    forms = {"onnx": {"precision": "float32", "map": 0.75}, "openvino": {"precision": "int8", "map": 0.625}}
+    metadata = read_metadata(written(tmp_path, {**WHOLE, "forms": forms}))
+    assert metadata.as_form("openvino").metrics == {"map": 0.625}
+    assert metadata.as_form("openvino").average_precisions == {}
+    assert metadata.as_form("onnx") == metadata
+    forms["openvino"]["map"] = None
+    assert read_metadata(written(tmp_path, {**WHOLE, "forms": forms})).as_form("openvino").metrics == {}
+
+
 @pytest.mark.parametrize(("content", "message"), [
     ("{", "cannot be read"),
     ("[" * 100000, "cannot be read"),

@@ -121,9 +121,13 @@ class Thresholds:
     classes: dict[str, ClassThreshold]
 
     @property
+    def by_label(self) -> dict[str, float]:
+        return {label: of_class.threshold for label, of_class in self.classes.items()}
+
+    @property
     def values(self) -> npt.NDArray[np.float64]:
         """float64 [classes]."""
-        return np.array([of_class.threshold for of_class in self.classes.values()])
+        return np.array(list(self.by_label.values()))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -124,10 +123,9 @@ class FrozenBackbone:
         images = np.random.default_rng(0).normal(0, 50, (BATCH_SIZE, *self.model.input_shape[1:])).astype(np.float32)
         speeds, features = {}, {}
         try:
-            functions = {engine: own.function for engine, own in engines.items()}
-            for engine in (*functions, *functions):  # the first time includes what is done once
+            for engine, own in (*engines.items(), *engines.items()):  # the first time includes what is done once
                 started = time.monotonic()
-                features[engine] = np.asarray(functions[engine](images), np.float32)
+                features[engine] = np.asarray(own.function(images), np.float32)
                 speeds[engine] = BATCH_SIZE / (time.monotonic() - started)
         except Exception as error:  # it fails in many ways, and Keras can compute them
             cache.report(f"{TITLE}: by Keras, OpenVINO cannot compute them ({' '.join(str(error).split())[:200]})")
@@ -146,12 +144,10 @@ class FrozenBackbone:
             return self.model.predict_on_batch  # type: ignore[no-any-return]
         import openvino
 
-        core, model = openvino.Core(), self.plain()
-        with TemporaryDirectory() as folder:
-            model.export(f"{folder}/model.xml", format="openvino", verbose=False)
-            graph = core.read_model(f"{folder}/model.xml")
-            graph.reshape([BATCH_SIZE, *model.input_shape[1:]])
-            compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO[self.precision],
+        model = self.plain()
+        batch = tf.TensorSpec([BATCH_SIZE, *model.input_shape[1:]], tf.float32)
+        graph = openvino.convert_model(tf.function(lambda images: model(images, training=False), [batch]))
+        compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO[self.precision],
                                                          "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": cores()})
         return lambda images: compiled(images)[0].astype(self.model.output.dtype)
 

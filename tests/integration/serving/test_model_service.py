@@ -156,7 +156,7 @@ def config(*models: dict[str, Any], **more: Any) -> model_management_pb2.ReloadC
     (config({"name": "tiny", "base_path": "/models/tiny", "model_platform": "onnx"}),
      "config.model_config_list.config[0].model_platform must be 'tensorflow', found 'onnx'"),
     (config({"name": "tiny", "base_path": "/models/tiny", "model_platform": "", "model_type": "OTHER"}),
-     "config.model_config_list.config[0].model_platform must be 'tensorflow', found model_type OTHER"),
+     "config.model_config_list.config[0].model_type must be TENSORFLOW, found OTHER: omit it"),
     (config({"name": "tiny", "base_path": "/models/tiny", "logging_config": {}}), "config[0].logging_config is not"),
     (config({"name": "tiny", "base_path": "/a"}, {"name": "tiny", "base_path": "/b"}),
      "config.model_config_list: 'tiny' is the name of several models"),

@@ -16,8 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from export.metadata import model_card
 from export.options import ExportOptions
-from export.signatures import SIGNATURES
-from export.verify import encoded_images
+from export.savedmodel import SIGNATURES, encoded_images
 from export.version_folder import export_run
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError, UsageError
@@ -136,9 +135,9 @@ def test_a_calibrated_single_label_export_divides_its_logits_by_the_temperature(
 
 def test_an_export_whose_graph_has_the_other_activation_is_refused(single: Path, tmp_path: Path,
                                                                    monkeypatch: pytest.MonkeyPatch):
-    import export.signatures as signatures
+    import export.savedmodel as savedmodel
 
-    monkeypatch.setattr(signatures, "ACTIVATIONS", {"softmax": tf.sigmoid})
+    monkeypatch.setattr(savedmodel, "ACTIVATIONS", {"softmax": tf.sigmoid})
     with pytest.raises(ExportError, match="differ by"):
         export_run(single, tmp_path / "pets")
 
@@ -222,10 +221,10 @@ def test_the_next_version_is_one_above_the_highest(exported: Path):
 
 def test_an_export_that_differs_from_the_trained_network_is_refused_and_leaves_nothing(
         run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import export.signatures as signatures
+    import export.savedmodel as savedmodel
 
-    honest = signatures.preprocess
-    monkeypatch.setattr(signatures, "preprocess", lambda *args: honest(*args)[..., ::-1])  # BGR for RGB
+    honest = savedmodel.preprocess
+    monkeypatch.setattr(savedmodel, "preprocess", lambda *args: honest(*args)[..., ::-1])  # BGR for RGB
     with pytest.raises(ExportError, match="differ by"):
         export_run(run, tmp_path / "pets")
     assert list((tmp_path / "pets").iterdir()) == []

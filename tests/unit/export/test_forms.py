@@ -181,10 +181,16 @@ def test_the_forms_of_a_calibrated_export_give_platts_probabilities_and_say_so(r
 def test_int8_that_loses_too_much_is_refused_with_the_loss_and_the_layers_in_float(
         run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import nncf
+    import openvino
 
-    results = iter([0.9, 0.8])
-    monkeypatch.setattr("export.quantize.result_of", lambda *_: next(results))
-    monkeypatch.setattr(nncf, "quantize_with_accuracy_control", lambda model, *_, **__: model)  # all in float32
+    def in_float32(model: Any, calibration: Any, validation: Any, validate: Any, **_: Any) -> Any:
+        assert calibration.get_length() == 2
+        assert validate(openvino.compile_model(model), validation.get_data())[0] == 0.9
+        return model
+
+    results = iter([0.9, 0.9, 0.8])
+    monkeypatch.setattr("export.openvino.result_of", lambda *_: next(results))
+    monkeypatch.setattr(nncf, "quantize_with_accuracy_control", in_float32)
     options = ExportOptions(("openvino",), "int8", calibration=2)
     with pytest.raises(ExportError, match=r"int8 loses 10\.00 points \(0\.9000 in float32, 0\.8000 in int8 on VOC2007 "
                                           r"test\) although these layers stay in float32: Conv2d_0, .*more than "
