@@ -181,7 +181,7 @@ def open_run(path: str | os.PathLike[str], weights: Literal["best", "last"] = "b
 
 
 def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, classes: Sequence[str] = (),
-             tta: Tta = "none", bootstrap: int = 1000) -> Report:
+             tta: Tta = "none", bootstrap: int = 1000, pointing: bool = False) -> Report:
     """Measures a run on a data set. Nothing is written.
 
     Args:
@@ -190,6 +190,7 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
         classes: The classes to report and to average over. Default: all.
         tta: Test-time augmentation, the mean over views of each image: "none", "flip", "multi-scale" or "both".
         bootstrap: Resamples of the images for the 95 % confidence intervals.
+        pointing: Compare the heat maps of all labels with the boxes (VOC, COCO); takes about as long as predicting.
 
     Returns:
         The report: `.map`, `.per_class`, `.to_dict()`, `.to_html(path)`; single-label reports have `.accuracy`.
@@ -202,7 +203,7 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
     from voc_cls.training.trained_run import TrainedRun, evaluate_run
 
     opened = run if isinstance(run, TrainedRun) else open_run(run)
-    return evaluate_run(opened, dataset, tta, classes, bootstrap)
+    return evaluate_run(opened, dataset, tta, classes, bootstrap, pointing=pointing)
 
 
 def export(run: TrainedRun | str | os.PathLike[str], model_dir: str | os.PathLike[str], version: int | None = None, *,

@@ -121,6 +121,40 @@ def test_runs_that_are_evaluated_on_other_pictures_are_refused(run: Path, tmp_pa
     assert "pass the same --root and --split" in done.stderr
 
 
+def test_a_run_is_compared_with_another_by_what_it_predicted_before(run: Path, tmp_path: Path):
+    other, before = tmp_path / "other", contents(run)
+    shutil.copytree(run, other)
+    lines = (other / "predictions.csv").read_text().splitlines()
+    values = lines[1].split(",")
+    lines[1] = ",".join([*values[:3], *(f"{1 - float(value):.6f}" for value in values[3:])])
+    (other / "predictions.csv").write_text("\n".join(lines))
+    done = command("voc-eval", run, other, "--compare", "--bootstrap", 100, "--json", tmp_path / "compare.json",
+                   "--report", tmp_path / "compare.html", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert found["models"] == [str(run), str(other)]
+    assert found["differences"][0]["name"] == "mean"
+    changed = {change["file"] for change in found["changes"] if change["verdict"] != "same decision"}
+    assert changed == {values[0]}
+    assert "What changed most" in (tmp_path / "compare.html").read_text()
+    assert contents(run) == before
+
+    assert "found 1; give A and B" in command("voc-eval", run, "--compare").stderr
+
+
+def test_heat_maps_are_compared_with_the_boxes_on_request(run: Path, tmp_path: Path):
+    done = command("voc-eval", run, "--pointing", "--no-write", "--json", tmp_path / "out.json", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
+    values = json.loads((tmp_path / "out.json").read_text())
+    assert list(values["sizes"]) == ["small", "medium", "large"]
+    cats = [result["classes"]["cat"]["positives"] for result in (*values["sizes"].values(), values)]
+    assert sum(cats[:3]) == cats[3] > 0
+    assert 0 <= values["pointing"]["accuracy"] <= 1
+    assert json.loads((run / "evaluation.json").read_text())["pointing"] is None
+
+
 def test_without_a_run_it_asks_for_one():
     done = command("voc-eval")
     assert done.returncode == 2

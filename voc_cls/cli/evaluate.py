@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from voc_cls.console import import_tensorflow, parse, run, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.tta import Tta
+from voc_cls.files import write_json, write_text
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ On another split, into other files:
 
 Several runs as one model, by the mean of their logits:
   voc-eval runs/voc07/seed-* --json ensemble.json
+
+Run B against run A: the differences, and the pictures that changed most:
+  voc-eval runs/A runs/B --compare --report compare.html
 
 With test-time augmentation; for two classes; with a sheet of sample pictures:
   voc-eval runs/voc07 --tta flip --predictions out.csv
@@ -66,6 +70,13 @@ class EvalConfig:
     larger sizes. both: all of them."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     """Number format of the computation. Default: the run's --inference-precision."""
+    compare: bool = False
+    """Compare two runs, A and B, instead: the differences of mean AP and of each class's AP with 95 % intervals (paired
+    bootstrap), and the pictures whose decisions or ranks changed most; --json and --report take it. A run's
+    predictions.csv is used where it is of these pictures and newer than the weights."""
+    pointing: bool = False
+    """Also measure how often the maximum of a heat map (Grad-CAM) lies in a box of its class, at most 15 pixels beside
+    one (the pointing game); for voc and coco. Takes about as long as the evaluation."""
     write: bool = True
     """Update the files in the run folder. Skipped if a flag above changes what is evaluated, and for several runs."""
     bootstrap: Annotated[int, Range(100)] = 1000  # of fewer, the ends of a 95 % interval would be single draws
@@ -88,9 +99,16 @@ def evaluate() -> None:
             raise UsageError(f"`{name}` {file}: the folder {file.parent} does not exist; make it first")
     if config.files.sheet is not None and config.files.sheet.suffix.lower() != ".png":
         raise UsageError(f"`sheet` {config.files.sheet} must end in .png")
+    if config.compare and len(config.runs) != 2:
+        raise UsageError(f"`compare`: compares two runs, found {len(config.runs)}; give A and B")
+    if config.compare and (other := config.files.given().keys() - {"json", "report"}):
+        raise UsageError(f"`{min(other)}`: is of one run; omit it, or omit `compare`")
+    if config.pointing and len(config.runs) > 1:
+        raise UsageError("`pointing`: is of one run; give one, or omit it")
     import_tensorflow()
     from rich.console import Console
 
+    from voc_cls.evaluation.compare import compare
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision
     from voc_cls.training.ensemble import evaluate_together, same_pictures
@@ -102,8 +120,18 @@ def evaluate() -> None:
     warn(dataset.warnings)
     runs = (open_run(path, inference_precision(config.precision or values["compute"]["inference_precision"]),
                      config.weights) for path, values in zip(config.runs, recorded, strict=True))
-    files = [config.files]
+    console, files = Console(), [config.files]
     fitted: tuple[Path, ...] = ()
+    if config.compare:
+        reports = [evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap,
+                                logits=known_logits(config, trained, dataset)) for trained in runs]
+        comparison = compare(*reports, [str(path) for path in config.runs], config.bootstrap)
+        console.print(*comparison.tables(), sep="\n\n")
+        if config.files.json is not None:
+            write_json(config.files.json, comparison.to_dict())
+        if config.files.report is not None:
+            write_text(config.files.report, comparison.to_html())
+        return
     if len(config.runs) > 1:
         report = evaluate_together(runs, dataset, [validation(values) for values in recorded], config.tta,
                                    config.classes, config.bootstrap, files)
@@ -112,11 +140,20 @@ def evaluate() -> None:
         if config.write and is_own(config, recorded[0]):
             files.append(trained.folder.results)
             fitted = fit_where_missing(trained)
-        report = evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, files)
-    console = Console()
+        report = evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, files,
+                              pointing=config.pointing)
     console.print(report_tables(report))
     for path in (*fitted, *(path for result_files in files for path in result_files.given().values())):
         console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def known_logits(config: EvalConfig, trained: TrainedRun, dataset: Dataset) -> Any:
+    """Of a run on its own evaluation pictures, from its predictions.csv; None: they must be computed."""
+    from voc_cls.evaluation.predictions import read_logits
+
+    stored = trained.folder.results.predictions
+    own = stored is not None and is_own(replace(config, classes=()), trained.config)
+    return read_logits(stored, dataset, trained.folder.best) if own else None
 
 
 def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Dataset:

@@ -6,7 +6,7 @@ negative values are set to 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from voc_cls.nets.network import Network
 BATCH_SIZE = 8
 
 
-def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int]) -> npt.NDArray[np.float32]:
+def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int],
+              advance: Callable[[int], object] = lambda _: None) -> npt.NDArray[np.float32]:
     """Grad-CAM of each image for one class, a column of the logits: float32 [N, h, w], on the last convolution's grid.
 
-    The highest cell of a map is 1; a map without any positive cell is all 0. DataError names a broken image.
+    The highest cell of a map is 1; a map without any positive cell is all 0. `advance` is told how many more maps there
+    are. DataError names a broken image.
     """
     preprocessing = network.spec.preprocessing
     backbone, head = cut_after_convolutions(network)
@@ -33,6 +35,7 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int]) -
             classes = columns[number * BATCH_SIZE:(number + 1) * BATCH_SIZE]
             features = backbone(keras.ops.convert_to_tensor(images.numpy()), training=False)
             maps.append(grad_cam(head, features, classes))
+            advance(len(classes))
     return np.concatenate(maps)
 
 

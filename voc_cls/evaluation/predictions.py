@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import io
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_softmax, logit, softmax
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import UsageError
@@ -29,6 +30,8 @@ THUMBNAIL_SIZE = 256
 """Pixels of the longer side: sharp on a dense screen at the 128 to 160 that the report gives it."""
 THUMBNAIL_QUALITY = 72
 """JPEG; about 10 kB a picture."""
+SMALLEST = 1e-7
+"""Probability, of those that predictions.csv rounds to 0."""
 NOTEBOOK_ROWS = 24
 """Images that a notebook shows of one prediction call."""
 
@@ -117,14 +120,36 @@ def write_predictions(path: Path, dataset: Dataset, probabilities: Floats) -> No
     names of classes with "|" between them; `ignored` likewise (multi-label) or `predicted`, the most probable class
     (single-label); then the probability of each class, from `probabilities` [N, classes].
     """
-    folder = os.path.commonpath([picture.parent for picture in dataset.paths]) if dataset.paths else "."
     heading, marked = {Task.MULTI_LABEL: ("ignored", dataset.ignored),
                        Task.SINGLE_LABEL: ("predicted", top_k(probabilities, 1))}[dataset.task]
 
     write_csv(path, ["file", "truth", heading, *dataset.classes], (
-        [picture.relative_to(folder).as_posix(), SEPARATOR.join(dataset.named(dataset.labels[row])),
-         SEPARATOR.join(dataset.named(marked[row])), *(f"{probability:.6f}" for probability in probabilities[row])]
-        for row, picture in enumerate(dataset.paths)))
+        [*described, SEPARATOR.join(dataset.named(marked[row])), *(f"{value:.6f}" for value in probabilities[row])]
+        for row, described in enumerate(_described(dataset))))
+
+
+def read_logits(path: Path, dataset: Dataset, weights: Path) -> Floats | None:
+    """Logits, float64 [N, classes], of the probabilities in a predictions.csv; None if it is missing, damaged, older
+    than the `weights`, or of other images or labels. With 6 digits, those that differ by less become equal."""
+    try:
+        if path.stat().st_mtime < weights.stat().st_mtime:
+            return None
+        heading, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        probabilities = np.array([row[3:] for row in rows], np.float64).clip(SMALLEST, 1 - SMALLEST)
+    except (OSError, ValueError):
+        return None
+    same = heading[3:] == list(dataset.classes) and [row[:2] for row in rows] == _described(dataset)
+    if not same:
+        return None
+    logits: Floats = logit(probabilities) if dataset.task is Task.MULTI_LABEL else np.log(probabilities)
+    return logits
+
+
+def _described(dataset: Dataset) -> list[list[str]]:
+    """`file` and `truth` of each image."""
+    folder = os.path.commonpath([picture.parent for picture in dataset.paths]) if dataset.paths else "."
+    return [[picture.relative_to(folder).as_posix(), SEPARATOR.join(dataset.named(dataset.labels[row]))]
+            for row, picture in enumerate(dataset.paths)]
 
 
 def check_binary(dataset: Dataset) -> None:

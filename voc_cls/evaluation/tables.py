@@ -11,6 +11,7 @@ from rich.text import Text
 
 from voc_cls.evaluation.bootstrap import Interval
 from voc_cls.evaluation.decisions import TOP_K, Confusion, Overall
+from voc_cls.evaluation.objects import LARGE, SMALL
 from voc_cls.evaluation.report.multilabel import MultilabelReport
 from voc_cls.evaluation.report.page import Report, percent
 from voc_cls.evaluation.report.singlelabel import SinglelabelReport
@@ -26,6 +27,8 @@ NAME_WIDTH, CELL_WIDTH = 14, 4
 def report_tables(report: Report) -> Group:
     if isinstance(report, MultilabelReport):
         tables = [average_precision_table(report), decisions_table(report)]
+        if report.sizes:
+            tables.append(objects_table(report))
     else:
         assert isinstance(report, SinglelabelReport)
         tables = [summary_table(report), classes_table(report)]
@@ -96,6 +99,25 @@ def _calibration(report: MultilabelReport) -> str:
         return "ECE: expected calibration error"
     return (f"ECE: expected calibration error → with temperature {fitted.temperature:.2f}\n"
             f"(with Platt scaling {percent(platt.class_ece)} by class, {percent(platt.ece)} pooled)")
+
+
+def objects_table(report: MultilabelReport) -> Table:
+    """Average precisions by the size of the objects, with the positives of that size, and where heat maps point."""
+    pointing, results = report.pointing, report.sizes.values()
+    table = Table("class", *_numbers(*report.sizes, *(["pointing"] if pointing else [])),
+                  title="AP area by the size of the largest object (positives), in percent",
+                  caption=f"small: below {percent(SMALL)} % of the picture, large: from {percent(LARGE)} % on; fewer\n"
+                  "positives lower AP: compare models, not sizes" + ("" if pointing is None else
+                  f"\npointing: heat maps that hit a box; pictures' centres {percent(pointing.centre)}"))
+    for column, name in enumerate(report.dataset.classes):
+        of_sizes = [precisions.classes[column] for precisions, _ in results]
+        table.add_row(Text(name), *(f"{percent(result.ap)} ({result.positives:,})" for result in of_sizes),
+                      *([percent(pointing.classes[name])] if pointing else []))
+    table.add_section()
+    table.add_row("mean", *(with_interval(precisions.map, intervals.metrics["map"])
+                            for precisions, intervals in results),
+                  *([percent(pointing.accuracy)] if pointing else []), style="bold")
+    return table
 
 
 def summary_table(report: SinglelabelReport) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voc_cls.data.boxes import read_boxes
 from voc_cls.data.dataset import Dataset
 from voc_cls.errors import UsageError
 from voc_cls.evaluation import predictions
@@ -50,7 +51,8 @@ def evaluate_together(runs: Iterable[TrainedRun], dataset: Dataset, validations:
             fitted_outputs.append(trained.logits(validation.paths, f"validate {trained.name}"))
     logits = np.mean(outputs, axis=0)
     fitted = Fitted() if validation is None else fit(validation, np.mean(fitted_outputs, axis=0))
-    report = evaluate(dataset, logits, fitted, classes, resamples)
+    boxes = read_boxes(dataset, [name for name in dataset.classes if not classes or name in classes])
+    report = evaluate(dataset, logits, fitted, classes, resamples, boxes=boxes)
     write_results(files, report, dataset, logits, f"{len(names)} runs", 0,
                   {"weights": trained.weights, "tta": tta, "runs": names})
     return report

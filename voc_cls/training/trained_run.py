@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
+from voc_cls.data.boxes import read_boxes
 from voc_cls.data.dataset import Dataset, Task, html_table
 from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.load import read_dataset
@@ -32,7 +34,7 @@ from voc_cls.evaluation.tta import Tta, views_of
 from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
-from voc_cls.training.callbacks import PredictionProgress
+from voc_cls.training.callbacks import PredictionProgress, progress_bar
 from voc_cls.training.config import recorded_dataset
 from voc_cls.training.devices import inference_precision, policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
@@ -118,6 +120,12 @@ class TrainedRun:
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
 
+    def heat_maps(self, paths: Sequence[Path], columns: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Grad-CAM for the class of each column, float32 [n, h, w] in 0-1, under a progress bar."""
+        with progress_bar(Console(stderr=True)) as bar:
+            task = bar.add_task("heat maps", total=len(paths), note="pictures")
+            return heat_maps(self.network, paths, columns, lambda number: bar.advance(task, number))
+
     @property
     def history(self) -> History:
         """The metrics after every interval: a list of records, for pandas.DataFrame(run.history)."""
@@ -172,14 +180,19 @@ def load_weights(network: Network, folder: RunFolder, which: Literal["best", "la
 
 
 def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", classes: Collection[str] = (),
-                 resamples: int = RESAMPLES, files: Sequence[ResultFiles] = (), logits: Floats | None = None) -> Report:
+                 resamples: int = RESAMPLES, files: Sequence[ResultFiles] = (), logits: Floats | None = None,
+                 pointing: bool = False) -> Report:
     """`voc_cls.evaluate`, with the thresholds and the calibration that the run chose on its validation split.
 
     Args:
         files: Written too; predictions.csv always has all classes.
         logits: float [N, classes] of the run's network, where they are known already.
+        pointing: Whether to compare the heat maps of all labels with the boxes; UsageError without boxes.
     """
     check_dataset(trained, dataset, classes)
+    boxes = read_boxes(dataset, [name for name in dataset.classes if not classes or name in classes])
+    if pointing and boxes is None:
+        raise UsageError(f"`pointing`: {dataset.name} has no boxes, which VOC's and COCO's annotations have; omit it")
     if any(results.table for results in files):
         predictions.check_binary(dataset)
     if logits is None:
@@ -188,7 +201,7 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
     fitted = (read_fitted(trained.folder.path, trained.labels, trained.task) if trained.calibration is None else
               Fitted(trained.thresholds()))
     report = evaluate(dataset, logits, fitted, classes, resamples, run,
-                      lambda paths, columns: heat_maps(trained.network, paths, columns))
+                      trained.heat_maps, boxes, pointing)
     write_results(files, report, dataset, logits, trained.name, trained.config["training"]["seed"],
                   {"weights": trained.weights, "tta": tta})
     return report

@@ -3,7 +3,7 @@
     root/annotations/instances_train2017.json  root/train2017/…     the split train2017
     root/train/_annotations.coco.json  root/train/…                 the split train, as Roboflow exports it
 
-Boxes and masks are not read. A crowd (`iscrowd`) is a label like any other, and an image without annotations shows
+Masks are not read. A crowd (`iscrowd`) is a label like any other, and an image without annotations shows
 none of the classes, as torchvision's CocoDetection has it. The classes are the categories in the order of their ids.
 """
 
@@ -15,18 +15,28 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from voc_cls.data.dataset import Task
 from voc_cls.data.files import check_file, decode_text, read_bytes
 from voc_cls.data.readers.image_finder import ImageFinder
-from voc_cls.data.readers.split_scan import LabelledImage, Reader, SplitScan, class_problem, scan_images, summed_up
+from voc_cls.data.readers.split_scan import (
+    Box,
+    LabelledImage,
+    Reader,
+    SplitScan,
+    VocObject,
+    class_problem,
+    scan_images,
+    summed_up,
+)
 from voc_cls.errors import DataError
 
 PREFIX, IN_SPLIT_FOLDER = "instances_", "_annotations.coco.json"
 OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
 """Files beside the instances that have other annotations."""
 KEYS = ("images", "annotations", "categories")
-KEPT = frozenset({*KEYS, "id", "file_name", "image_id", "category_id", "name", "supercategory"})
+KEPT = frozenset({*KEYS, "id", "file_name", "image_id", "category_id", "name", "supercategory", "bbox", "iscrowd"})
 """All that is needed; masks alone take gigabytes."""
 JSON_LIMIT = 2**31
 """Bytes a file may have; instances_train2017.json has 0.45 GB."""
@@ -35,12 +45,12 @@ USAGE = f"`root` takes the folder above annotations/{PREFIX}*.json, or above tra
 
 @dataclass(frozen=True)
 class CocoFile:
-    """The images of a split with the names of their classes."""
+    """The images of a split with their objects."""
 
     path: Path
     classes: tuple[str, ...]
-    images: tuple[tuple[str, tuple[str, ...]], ...]
-    """(`file_name`, classes) of each."""
+    images: tuple[tuple[str, tuple[VocObject, ...]], ...]
+    """(`file_name`, objects) of each."""
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -84,11 +94,13 @@ class CocoReader(Reader):
         classes = tuple(dict.fromkeys(name for content in contents.values() for name in content.classes))
         content, finder = contents[split], ImageFinder(self._files[split].parent, split)
         problems, images = list(content.problems), dict[Path, LabelledImage]()
-        for file_name, labels in content.images:
+        for file_name, objects in content.images:
             try:
                 path = finder.find(file_name)
-                before = images[path].classes if path in images else ()  # merged files list an image under several ids
-                images[path] = LabelledImage(path, tuple(dict.fromkeys((*before, *labels))), where=f"{content.path}: ")
+                before = images[path].objects if path in images else ()  # merged files list an image under several ids
+                objects = tuple(dict.fromkeys((*before, *objects)))
+                images[path] = LabelledImage(path, tuple(dict.fromkeys(item.name for item in objects)),
+                                             where=f"{content.path}: ", objects=objects)
             except DataError as error:
                 problems.append(f"{content.path}: {error}")
         twice = len(content.images) - len(images)
@@ -119,7 +131,7 @@ def _read_once(path: Path, _: int) -> CocoFile:
 def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], categories: Iterable[Any]) -> CocoFile:
     categories = sorted(categories, key=lambda category: category["id"])
     above = {category.get("supercategory") for category in categories}
-    names = {category["id"]: str(category["name"] or "").strip() for category in categories
+    names = {category["id"]: normalize("NFC", str(category["name"] or "").strip()) for category in categories
              if not (category.get("supercategory") == "none" and category["name"] in above)}  # Roboflow's category 0
     problems = [f"{path}: {problem}" for name in names.values() if (problem := class_problem(name))]
     file_names: dict[Any, str] = {}
@@ -127,14 +139,14 @@ def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], ca
         if image["id"] in file_names:
             problems.append(f"{path}: has the image id {image['id']} twice; remove one")
         file_names[image["id"]] = str(image["file_name"])
-    shown: dict[Any, dict[str, None]] = {image: {} for image in file_names}
+    shown: dict[Any, list[VocObject]] = {image: [] for image in file_names}
     stray = []
     for annotation in annotations:
         image, category = annotation["image_id"], annotation["category_id"]
         if image not in shown or category not in names:
             stray.append((str(path), "an annotation has an image_id or category_id that the file does not list"))
         else:
-            shown[image][names[category]] = None
+            shown[image].append(VocObject(names[category], _box(annotation)))
     warnings = []
     if len(set(names.values())) < len(names):
         warnings.append(f"{path}: has {len(names)} categories with {len(set(names.values()))} names; those of one name "
@@ -143,5 +155,15 @@ def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], ca
         warnings.append(f"{path}: {empty:,} of {len(shown):,} pictures have no annotations; they show none of the "
                         "classes")
     return CocoFile(path, tuple(dict.fromkeys(names.values())),
-                    tuple((file_names[image], tuple(labels)) for image, labels in shown.items()),
+                    tuple((file_names[image], tuple(objects)) for image, objects in shown.items()),
                     (*problems, *summed_up(stray)), tuple(warnings))
+
+
+def _box(annotation: Any) -> Box | None:
+    """None for a crowd, whose box is not one of an object, and where there are not four numbers."""
+    edges = annotation.get("bbox")
+    if annotation.get("iscrowd") or not isinstance(edges, list) or len(edges) != 4 or not all(
+            isinstance(edge, int | float) for edge in edges):
+        return None
+    left, top, width, height = edges
+    return Box(left + 1, top + 1, left + width, top + height)  # VOC's, which counts from 1

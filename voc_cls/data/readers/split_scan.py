@@ -35,7 +35,7 @@ NAMED_CLASSES = 12
 """Classes that an error names at most; ImageNet has 1,000."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     """Left, top, right and bottom edge in pixels, the outermost included; 1-based in VOC, sometimes fractional."""
 
@@ -45,7 +45,7 @@ class Box:
     ymax: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VocObject:
     """One annotated object. `difficult`: VOC's evaluation ignores it. `truncated`: the box shows only a part of it."""
 
@@ -203,6 +203,7 @@ class LabelledImage:
     """What a problem of the image begins with, such as "train.csv:3: "."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Its cells in the further columns of a CSV, by name."""
+    objects: tuple[VocObject, ...] = ()
 
 
 def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], images: Iterable[LabelledImage],
@@ -236,7 +237,9 @@ def scan_images(root: Path, split: str, task: Task, classes: Sequence[str], imag
                for name in dict.fromkeys(name for image in good for name in image.columns)}
     dataset = Dataset(f"{root.resolve().name} {split}", names, tuple(image.path for image in good), labels,
                       ignored, task=task, columns=columns)
-    return SplitScan(split, dataset, tuple(headers), tuple(all_problems), warnings=tuple(warnings))
+    objects = tuple(image.objects for image in good)
+    return SplitScan(split, dataset, tuple(headers), tuple(all_problems), objects if any(objects) else None,
+                     tuple(warnings))
 
 
 def class_problem(name: str) -> str | None:

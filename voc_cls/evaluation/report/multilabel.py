@@ -13,6 +13,7 @@ from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, calibrated, default_thresholds
 from voc_cls.evaluation.decisions import MultilabelScores, multilabel_intervals, multilabel_scores
+from voc_cls.evaluation.objects import LARGE, SMALL
 from voc_cls.evaluation.predictions import Bools, Floats, probabilities_of
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
@@ -52,6 +53,7 @@ class MultilabelReport(Report):
             "template": "multilabel.html",
             "classes": list(zip(self.average_precisions.classes, self.scores.classes,
                                 self.thresholds.classes.values(), strict=True)),
+            "small": SMALL, "large": LARGE,
             "curves": curves(self),
             "reliability": page.reliability_charts(self, "labels"),
             "matrices": [("Labels", co_occurrence(dataset, (dataset.labels == 1) & ~dataset.ignored)),

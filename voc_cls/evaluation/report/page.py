@@ -6,7 +6,7 @@ import math
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from voc_cls.evaluation.average_precision import AveragePrecisions
 from voc_cls.evaluation.bootstrap import Intervals
 from voc_cls.evaluation.calibration import Calibrated, Calibration
 from voc_cls.evaluation.decisions import MultilabelScores, SinglelabelScores
+from voc_cls.evaluation.objects import Pointing
 from voc_cls.evaluation.predictions import Bools, Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.charts import Chart, learning_charts, reliability_chart
 from voc_cls.files import write_text
@@ -66,6 +67,10 @@ class Report(ABC):
     """None: the page has no sections about training."""
     heat_maps: HeatMaps | None = None
     """None: the page has no Grad-CAM."""
+    sizes: dict[str, tuple[AveragePrecisions, Intervals]] = field(default_factory=dict)
+    """By the size of the objects: small, medium, large. Empty: the data set has no boxes."""
+    pointing: Pointing | None = None
+    """The pointing game of the heat maps; None: it was not measured."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "heat_maps": None}  # a report that is sent to other processes leaves the network here
@@ -99,7 +104,10 @@ class Report(ABC):
             self.average_precisions.to_dict() | {"classes": self._classes(), "task": self.dataset.task.value}
             | self._metrics() | {"calibration": {
                 "fitted": None if self.calibration is None else self.calibration.to_dict(),
-                **self.calibrated.to_dict()}, "intervals": self.intervals.to_dict()})
+                **self.calibrated.to_dict()}, "intervals": self.intervals.to_dict(),
+                "sizes": {size: precisions.to_dict() | {"intervals": intervals.to_dict()}
+                          for size, (precisions, intervals) in self.sizes.items()},
+                "pointing": None if self.pointing is None else asdict(self.pointing)})
         return values
 
     def to_html(self, path: Path | str | None = None) -> str:
