@@ -123,9 +123,9 @@ def evaluate() -> None:
     console, files = Console(), [config.files]
     fitted: tuple[Path, ...] = ()
     if config.compare:
-        reports = [evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap,
-                                logits=known_logits(config, trained, dataset)) for trained in runs]
-        comparison = compare(*reports, [str(path) for path in config.runs], config.bootstrap)
+        a, b = (evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap,
+                             logits=known_logits(config, trained, dataset)) for trained in runs)
+        comparison = compare(a, b, [str(path) for path in config.runs], config.bootstrap)
         console.print(*comparison.tables(), sep="\n\n")
         if config.files.json is not None:
             write_json(config.files.json, comparison.to_dict())
@@ -152,8 +152,9 @@ def known_logits(config: EvalConfig, trained: TrainedRun, dataset: Dataset) -> A
     from voc_cls.evaluation.predictions import read_logits
 
     stored = trained.folder.results.predictions
-    own = stored is not None and is_own(replace(config, classes=()), trained.config)
-    return read_logits(stored, dataset, trained.folder.best) if own else None
+    if stored is None or not is_own(replace(config, classes=()), trained.config):
+        return None
+    return read_logits(stored, dataset, trained.folder.best)
 
 
 def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Dataset:

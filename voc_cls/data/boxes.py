@@ -22,8 +22,10 @@ def read_boxes(dataset: Dataset, classes: Sequence[str]) -> Boxes | None:
     """Of objects of `classes`, whose places are the columns; None for data sets without boxes and images chosen in
     Python. A picture that EXIF turns has none either: tools write boxes before and after the turn."""
     source = dataset.source
-    scan = source and open_reader(source.kind, source.root).scan(source.split, classes=source.classes)
-    if scan is None or scan.objects is None:
+    if source is None:
+        return None
+    scan = open_reader(source.kind, source.root).scan(source.split, classes=source.classes)
+    if scan.objects is None:
         return None
     annotated = dict(zip(scan.dataset.paths, zip(scan.headers, scan.objects, strict=True), strict=True))
     return np.array([
