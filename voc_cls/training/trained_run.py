@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from voc_cls.data.boxes import read_boxes
 from voc_cls.data.dataset import Dataset, Task, html_table
@@ -34,7 +33,7 @@ from voc_cls.evaluation.tta import Tta, views_of
 from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
-from voc_cls.training.callbacks import PredictionProgress, progress_bar
+from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import recorded_dataset
 from voc_cls.training.devices import inference_precision, policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
@@ -122,9 +121,9 @@ class TrainedRun:
 
     def heat_maps(self, paths: Sequence[Path], columns: Sequence[int]) -> npt.NDArray[np.float32]:
         """Grad-CAM for the class of each column, float32 [n, h, w] in 0-1, under a progress bar."""
-        with progress_bar(Console(stderr=True)) as bar:
-            task = bar.add_task("heat maps", total=len(paths), note="pictures")
-            return heat_maps(self.network, paths, columns, lambda number: bar.advance(task, number))
+        progress = PredictionProgress("heat maps", len(paths))
+        with progress.bar:
+            return heat_maps(self.network, paths, columns, lambda number: progress.bar.advance(progress.task, number))
 
     @property
     def history(self) -> History:
