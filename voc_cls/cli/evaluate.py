@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +19,8 @@ from voc_cls.files import write_json, write_text
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from voc_cls.training.trained_run import TrainedRun
 
 PROGRAM = "voc-eval"
@@ -108,7 +111,6 @@ def evaluate() -> None:
     import_tensorflow()
     from rich.console import Console
 
-    from voc_cls.evaluation.compare import compare
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision
     from voc_cls.training.ensemble import evaluate_together, same_pictures
@@ -123,14 +125,7 @@ def evaluate() -> None:
     console, files = Console(), [config.files]
     fitted: tuple[Path, ...] = ()
     if config.compare:
-        a, b = (evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap,
-                             logits=known_logits(config, trained, dataset)) for trained in runs)
-        comparison = compare(a, b, [str(path) for path in config.runs], config.bootstrap)
-        console.print(*comparison.tables(), sep="\n\n")
-        if config.files.json is not None:
-            write_json(config.files.json, comparison.to_dict())
-        if config.files.report is not None:
-            write_text(config.files.report, comparison.to_html())
+        compare_runs(config, runs, dataset, console)
         return
     if len(config.runs) > 1:
         report = evaluate_together(runs, dataset, [validation(values) for values in recorded], config.tta,
@@ -145,6 +140,21 @@ def evaluate() -> None:
     console.print(report_tables(report))
     for path in (*fitted, *(path for result_files in files for path in result_files.given().values())):
         console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def compare_runs(config: EvalConfig, runs: Iterable[TrainedRun], dataset: Dataset, console: Console) -> None:
+    """Prints and writes how the second run differs from the first."""
+    from voc_cls.evaluation.compare import compare
+    from voc_cls.training.trained_run import evaluate_run
+
+    a, b = (evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap,
+                         logits=known_logits(config, trained, dataset)) for trained in runs)
+    comparison = compare(a, b, [str(path) for path in config.runs], config.bootstrap)
+    console.print(*comparison.tables(), sep="\n\n")
+    if config.files.json is not None:
+        write_json(config.files.json, comparison.to_dict())
+    if config.files.report is not None:
+        write_text(config.files.report, comparison.to_html())
 
 
 def known_logits(config: EvalConfig, trained: TrainedRun, dataset: Dataset) -> Any:

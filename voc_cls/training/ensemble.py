@@ -13,9 +13,10 @@ from voc_cls.errors import UsageError
 from voc_cls.evaluation import predictions
 from voc_cls.evaluation.report.page import Report
 from voc_cls.evaluation.tasks import Fitted, evaluate, fit
+from voc_cls.evaluation.tta import Tta
 from voc_cls.training.run_folder import ResultFiles, images_digest
 from voc_cls.training.splits import check_same_classes
-from voc_cls.training.trained_run import TrainedRun, Tta, check_dataset, write_results
+from voc_cls.training.trained_run import TrainedRun, check_dataset, write_results
 
 
 def same_pictures(runs: Sequence[Path], datasets: Sequence[Dataset]) -> Dataset:
