@@ -110,7 +110,8 @@ class NetworkConfig:
     weights: str
     """Initial weights: a TF-Slim checkpoint, .npz, .npy, .h5, .keras, .pth, Lightning's .ckpt, .safetensors or .onnx
     (voc-weights fetch downloads one, voc-weights diff shows what fits); the folder of an earlier run with the same
-    --head, whose best weights are used, head included; or none for random weights."""
+    --head, whose best weights are used, head included (of a folder of --seeds, each seed takes its own run); or none
+    for random weights."""
     weights_entry: str | None = None
     """Key or prefix of the weights in their file, such as model_ema. Default: the only network; of a network and its
     moving average the network."""

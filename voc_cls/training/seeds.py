@@ -64,7 +64,9 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
         raise UsageError(f"`seeds` {' '.join(map(str, seeds))}: a seed is there twice, which would be the same run")
     if config.run.hosts > 1:
         raise UsageError(f"`seeds`: not with `hosts` {config.run.hosts}; start a run with each `seed`")
-    chosen = [replace(config, training=replace(config.training, seed=seed)) for seed in seeds]
+    chosen = [replace(config, training=replace(config.training, seed=seed),
+                      network=replace(config.network, weights=weights_of(config.network.weights, seed)))
+              for seed in seeds]
     check_ranges(*(of_seed.training for of_seed in chosen))
     if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"`out` {out}: exists already; choose another folder, delete it, or continue with `resume`")
@@ -83,6 +85,14 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
                               f"`seeds` {' '.join(map(str, seeds))} and `out` {out}") from stopped
         summary.write(seeds)
     return summary
+
+
+def weights_of(weights: str, seed: int) -> str:
+    """What the run with `seed` starts from: of a folder of several seeds, or a run in it, the run with the same seed,
+    which had the same validation images. What a resumed run has recorded so becomes that of the other seeds."""
+    path = Path(weights)
+    folder = path.parent if path.name.startswith("seed-") else path
+    return str(folder / f"seed-{seed}") if (folder / SUMMARY).is_file() else weights
 
 
 def results_of(trained: TrainedRun) -> dict[str, float]:
