@@ -126,7 +126,8 @@ class NetworkConfig:
     follows it. VGG and AlexNet then need another --head than fc. Default: the whole network."""
     image_size: int | None = None
     """Height and width of the network's input, pixels. Default: the network's own (VGG: 224). A larger input shows
-    smaller objects and costs time with its square; not for VGG and AlexNet with --head fc."""
+    smaller objects and costs time and memory with its square: 320 twice, 448 four times that of 224. Not for VGG and
+    AlexNet with --head fc."""
     normalisation: Normalisation = "auto"
     """Mean and divisor of the pixels. auto: those that the weights were trained with (torchvision's files: torch),
     otherwise the network's own. vgg: minus 123.68, 116.78, 103.94. caffe: minus 123.68, 116.779, 103.939."""
@@ -270,7 +271,8 @@ class ComputeConfig:
     package openvino. Default: the faster one, measured on two batches, if openvino is installed and there are at least
     1,000 pictures to compute on a CPU; otherwise keras. A resumed run keeps its engine."""
     cache: Literal["none", "memory", "disk"] = "none"
-    """Cache the decoded and resized pictures (0.6 MB each); useful if decoding is slower than training."""
+    """Cache the decoded and resized pictures (0.6 MB each at 224 pixels, 2.4 at 448); useful if decoding is slower than
+    training."""
     cache_gb: Annotated[float, Range(0, 1e9)] = 16.0
     """Disk space for caches in --cache-dir, GB. The features of a frozen backbone are always cached there, also for
     later runs, if they fit; 0: compute them in every step."""

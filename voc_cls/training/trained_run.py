@@ -113,8 +113,9 @@ class TrainedRun:
         progress = PredictionProgress(title, len(paths) * views.number)
         with progress.bar, naming_broken_images(paths):
             for size in views.sizes:
-                batches = image_batches(paths, batch_size, replace(preprocessing, size=size), views.mirrored)
-                steps = -(-len(paths) * (1 + views.mirrored) // batch_size)  # without it Keras warns
+                images = max(1, batch_size * preprocessing.size**2 // size**2)  # in the memory of a batch of its own
+                batches = image_batches(paths, images, replace(preprocessing, size=size), views.mirrored)
+                steps = -(-len(paths) * (1 + views.mirrored) // images)  # without it Keras warns
                 logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
