@@ -9,7 +9,7 @@ REFERENCE := voc_cls voc_cls.client voc_cls.errors voc_cls.data.dataset voc_cls.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast endurance exercises check reference proto image image-test clean
+.PHONY: help install demo test test-fast endurance exercises gpu-check check reference proto image image-test clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ exercises: $(INSTALLED)  ## Run the commands of every file in configs/, on a few
 
 endurance: $(INSTALLED)  ## The long tests: runs killed twenty times, bad input, half an hour each of overload and of attacks
 	$(BIN)/python -m pytest tests/endurance -s
+
+gpu-check:  ## VGG-16 on this machine's GPU beside PyTorch, ten minutes at most (needs Keras and JAX in $(PYTHON))
+	KERAS_BACKEND=jax $(PYTHON) benchmarks/gpu_check.py $(ARGS)
 
 check: $(INSTALLED)  ## Style and types
 	$(BIN)/ruff check .

@@ -2,11 +2,12 @@
 
     python benchmarks/pipeline.py [VOC_ROOT]
 
-The limit: TensorFlow reads and decodes the files on all cores (tf.data, AUTOTUNE) and yields the images one by one.
-"kept inside": only their sizes leave tf.data. The others: `training_batches` as voc-train calls it, which also resizes,
-augments, subtracts the mean and batches. Each round runs all of them in turn, in one process. The best round of each is
-shown, in elapsed time and in processor time; other programs disturb the latter less. Compare the ratios to the first
-line, not absolute times. VOC_ROOT's trainval is read; without VOC_ROOT, demo images are used.
+The limit: `decode`, as the exported graph has it, of the files on all cores (tf.data, AUTOTUNE), which yields the
+images one by one. "kept inside": only their sizes leave tf.data. "decode_jpeg only": one op instead of `decode`, which
+looks for EXIF, transparency and other formats too. The others: `training_batches` as voc-train calls it, which also
+resizes, augments, subtracts the mean and batches. Each round runs all of them in turn, in one process. The best round
+of each is shown, in elapsed time and in processor time; other programs disturb the latter less. Compare the ratios to
+the first line, not absolute times. VOC_ROOT's trainval is read; without VOC_ROOT, demo images are used.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
     def alone(path: Any) -> Any:
         return decode(tf.io.read_file(path), preprocessing)
 
+    def plain(path: Any) -> Any:
+        return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method=preprocessing.jpeg_dct)
+
     def ours(pictures: Any = None, **flags: Any) -> Any:
         return training_batches(paths, targets, order, preprocessing, AugmentationConfig(**flags).resolved(), pictures)
 
@@ -75,6 +79,7 @@ def pipelines(paths: Any, targets: Any, folder: Path) -> dict[str, Any]:
     every = tf.data.AUTOTUNE
     kinds = {"decode only": names.map(alone, every).prefetch(every),
              "decode only, kept inside": names.map(lambda path: tf.shape(alone(path)), every).batch(BATCH),
+             "decode_jpeg only": names.map(plain, every).prefetch(every),
              "--augment flip (default)": ours(), "--augment none": ours(augment="none"),
              "--augment mild": ours(augment="mild"), "--augment randaugment": ours(augment="randaugment"),
              "--mixup 0.2 --cutmix 1": ours(mixup=0.2, cutmix=1.0)}

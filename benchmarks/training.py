@@ -9,16 +9,13 @@ Compare the ratios of the medians, not absolute times. Without --torch only ours
 
 from __future__ import annotations
 
-import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
-
-PEERS = Path(__file__).parent / "peers"
+from contestant import PEERS, Contestant
 
 
 @dataclass(frozen=True)
@@ -35,39 +32,6 @@ class Benchmark:
     """Steps in a turn."""
     rounds: int = 3
     """Turns of each."""
-
-
-class Contestant:
-    """A process that takes training steps when it is told to."""
-
-    def __init__(self, name: str, *command: object) -> None:
-        self.name = name
-        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
-        self.speeds: list[float] = []
-        print(f"{name}: {self._line()}", flush=True)
-
-    def turn(self, steps: int) -> None:
-        """Lets it take `steps` steps."""
-        assert self.process.stdin is not None
-        print(steps, file=self.process.stdin, flush=True)
-        self.speeds.append(float(self._line()))
-
-    def leave(self) -> None:
-        """Ends the process."""
-        self.process.communicate()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        if not line:
-            raise SystemExit(f"{self.name} ended with exit code {self.process.wait()}")
-        return line
-
-    @property
-    def speed(self) -> float:
-        """Median pictures per second."""
-        return statistics.median(self.speeds)
 
 
 def main(benchmark: Benchmark) -> None:

@@ -25,6 +25,17 @@ RANK = "val_rank"
 UNSAID = (RANK, "learning_rate")
 """Keys that are for callbacks alone; the learning rate is written under another name."""
 LINES_WITHOUT_TERMINAL = 20
+LOSS_SECONDS, LOSS_STEPS = 1.0, 32
+"""The loss is fetched after so many seconds or steps, whichever comes first. An accelerator, which is given steps ahead
+of time, has nothing to do meanwhile; the number of steps also limits how many batches wait in its memory."""
+
+
+class UnfetchedLogs(keras.callbacks.CallbackList):  # type: ignore[misc]
+    """Callbacks that get the logs of a step as they are, on the device; Keras' own list fetches them every time."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
 
 
 class Steps(keras.callbacks.Callback):  # type: ignore[misc]
@@ -46,19 +57,31 @@ class Steps(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class FiniteLoss(keras.callbacks.Callback):  # type: ignore[misc]
-    """RunError with the step and its pictures as soon as the loss is NaN or infinite."""
+    """RunError with the step and its pictures when the loss was NaN or infinite; it is looked at now and then."""
 
     def __init__(self, steps: Steps, order: Order, pictures: Sequence[Path]) -> None:
         super().__init__()
         self.steps, self.order, self.pictures = steps, order, pictures
+        self.unseen: list[tuple[int, Any]] = []
+        self.looked = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Looks at the interval's mean so far: it was finite up to this step."""
-        loss = (logs or {}).get("loss", 0.0)
-        if not isfinite(loss):
-            names = ", ".join(self.pictures[index].name for index in self.order.index[self.steps.done - 1])
-            raise RunError(f"the training diverged: the loss is {loss} at step {self.steps.done}, whose pictures are "
-                           f"{names}; start again with a lower `lr` or with `clip_norm`, or look at these pictures")
+        self.unseen.append((self.steps.done, (logs or {}).get("loss", 0.0)))
+        if len(self.unseen) >= LOSS_STEPS or time.monotonic() - self.looked >= LOSS_SECONDS:
+            self.look()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self.look()
+
+    def look(self) -> None:
+        """Fetches the loss: the interval's mean so far, which stays NaN or infinite once it is."""
+        if self.unseen and not isfinite(self.unseen[-1][1]):
+            step, loss = next((step, float(loss)) for step, loss in self.unseen if not isfinite(loss))
+            names = ", ".join(self.pictures[index].name for index in self.order.index[step - 1])
+            raise RunError(f"the training diverged: the loss is {loss} at step {step}, whose pictures are {names}; "
+                           "start again with a lower `lr` or with `clip_norm`, or look at these pictures")
+        self.unseen.clear()
+        self.looked = time.monotonic()
 
 
 class Validation(keras.callbacks.Callback):  # type: ignore[misc]

@@ -22,7 +22,7 @@ import numpy as np
 
 from voc_cls.errors import Interrupted, RunError
 from voc_cls.files import write_aside
-from voc_cls.training.callbacks import Steps
+from voc_cls.training.callbacks import FiniteLoss
 from voc_cls.training.distribution import SINGLE, Distribution
 from voc_cls.training.run_folder import RunFolder
 
@@ -134,10 +134,10 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     It is the last of the callbacks, so that it saves what the others have made of the interval.
     """
 
-    def __init__(self, folder: RunFolder, keep: int, steps: Steps, preemption: Preemption, begun: Saved,
+    def __init__(self, folder: RunFolder, keep: int, loss: FiniteLoss, preemption: Preemption, begun: Saved,
                  others: Sequence[keras.callbacks.Callback]) -> None:
         super().__init__()
-        self.folder, self.keep, self.steps, self.preemption = folder, keep, steps, preemption
+        self.folder, self.keep, self.loss, self.steps, self.preemption = folder, keep, loss, loss.steps, preemption
         self.others = {type(other).__name__: other for other in others}
         self.memories = begun.memories
         self.kept_metrics: list[Any] | None = None
@@ -162,6 +162,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         if stop and self.steps.within_interval and not self.model.stop_training:
             if hasattr(self.model, "jax_state_sync"):  # on JAX the variables are empty while an interval runs
                 self.model.jax_state_sync()
+            self.loss.look()  # a run that diverged is not saved
             self._save()
             self._leave(self.preemption.requested)
 

@@ -17,7 +17,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import Order
 from voc_cls.evaluation.tasks import Score, score
 from voc_cls.files import write_aside
-from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, TrainingProgress, Validation
+from voc_cls.training.callbacks import RANK, FiniteLoss, MetricsLog, Steps, TrainingProgress, UnfetchedLogs, Validation
 from voc_cls.training.checkpoint import Checkpoint, Preemption, Saved, restore
 from voc_cls.training.config import ResolvedTraining
 from voc_cls.training.devices import compiles
@@ -85,18 +85,18 @@ class Fit:
                                lambda: validation and validation.latest, lambda: part.pictures(self.order))
         writing = [MetricsLog(folder, steps, kept[-1]["seconds"] if kept else 0.0), board]
         progress = TrainingProgress(steps, intervals, self.console)
-        callbacks = [steps, FiniteLoss(steps, self.order, self.splits.train.paths), *deciding, progress,
-                     *(writing if distribution.is_chief else []),
-                     Checkpoint(folder, self.config.keep_checkpoints, steps, self.preemption, begun, deciding)]
+        finite_loss = FiniteLoss(steps, self.order, self.splits.train.paths)
+        callbacks = [steps, finite_loss, *deciding, progress, *(writing if distribution.is_chief else []),
+                     Checkpoint(folder, self.config.keep_checkpoints, finite_loss, self.preemption, begun, deciding)]
         with progress.bar, self.preemption.deferred(), distribution.scope():
             while steps.done < steps.last and not part.model.stop_training:
                 # an interval that was left in the middle is finished first: validations stay at the same steps
                 interval = steps.done // length
+                epochs = interval + 1 if steps.within_interval else intervals
                 order = self.order.steps_between(steps.done, steps.last).shard(distribution.rank, distribution.hosts)
-                part.model.fit(part.batches(order).repeat(),
-                               initial_epoch=interval, epochs=interval + 1 if steps.within_interval else intervals,
-                               steps_per_epoch=length - steps.done % length, callbacks=callbacks, verbose=0,
-                               shuffle=False)
+                part.model.fit(part.batches(order).repeat(), initial_epoch=interval, epochs=epochs,
+                               steps_per_epoch=length - steps.done % length, verbose=0, shuffle=False,
+                               callbacks=UnfetchedLogs(callbacks, add_history=True, model=part.model, epochs=epochs))
 
     def _validation(self, val: Dataset) -> Validation:
         inputs = self.part.shared_inputs(val)  # computed once where a backbone is frozen

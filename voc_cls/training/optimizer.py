@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from voc_cls.training.config import ResolvedTraining
 
@@ -73,6 +72,8 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
         if keras.backend.backend() != "tensorflow" or _replicas() > 1:
             super().update_step(gradient, variable, learning_rate)
             return
+        import tensorflow as tf  # here, because the JAX backend needs none
+
         # Keras names no public access to the two moments that `build` has made
         index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, variable.dtype)
         momentum, velocity = self._momentums[index].value, self._velocities[index].value
@@ -91,6 +92,8 @@ OPTIMIZERS = {name: type(kind.__name__, (RateFactors, kind), {}) for name, kind 
 def _replicas() -> int:
     if keras.backend.backend() != "tensorflow":
         return 1  # JAX sees the gradient of the whole batch
+    import tensorflow as tf
+
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 

@@ -20,6 +20,7 @@ from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.pipeline import Order, prefetched, shuffled_order
 from voc_cls.errors import Interrupted, RunError
 from voc_cls.evaluation.tasks import score
+from voc_cls.training import callbacks
 from voc_cls.training.backbone import feature_rows
 from voc_cls.training.callbacks import RANK, Validation
 from voc_cls.training.checkpoint import Preemption, checkpoints
@@ -255,6 +256,55 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_pictures(tmp_path: Path
     names = ", ".join(PICTURES[index].name for index in order.index[step])
     with pytest.raises(RunError, match=f"the loss is nan at step {step + 1}, whose pictures are {names};"):
         train(tmp_path / "run", 20, made=part(features=broken))
+
+
+class OnDevice:
+    """A loss on an accelerator, which counts how often it is fetched."""
+
+    fetched = 0
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __float__(self) -> float:
+        type(self).fetched += 1
+        return self.value
+
+
+def test_the_loss_is_fetched_now_and_then_and_at_the_end_of_an_interval(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(callbacks, "LOSS_SECONDS", 1e9)
+    steps = callbacks.Steps(0, 100, 100)
+    watch = callbacks.FiniteLoss(steps, shuffled_order(30, 100, 4, seed=0), PICTURES)
+    for _ in range(50):
+        steps.done += 1
+        watch.on_train_batch_end(0, {"loss": OnDevice(1.0)})
+    assert OnDevice.fetched == 1
+    watch.on_train_batch_end(0, {"loss": OnDevice(np.inf)})
+    with pytest.raises(RunError, match="the loss is inf at step 50,"):
+        watch.on_epoch_end(0)
+
+
+def test_keras_does_not_fetch_the_logs_of_a_step_for_the_callbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kinds = []
+    monkeypatch.setattr(callbacks.FiniteLoss, "on_train_batch_end",
+                        lambda _, batch, logs: kinds.append(type(logs["loss"])))  # noqa: ARG005
+    train(tmp_path / "run", 5)
+    assert len(kinds) == 5
+    assert float not in kinds
+
+
+def test_a_run_that_diverged_is_not_saved_when_a_signal_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(callbacks, "LOSS_SECONDS", 1e9)
+    preemption = Preemption()
+
+    def terminate(number: int) -> None:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunError, match="the loss is nan at step 1,"), preemption.watching():
+        train(tmp_path / "run", 20, preemption=preemption, made=part(hook=terminate, features=FEATURES * np.nan),
+              interval=20)
+    assert not checkpoints(RunFolder(tmp_path / "run"))
 
 
 def test_outputs_that_are_no_numbers_end_the_run():
