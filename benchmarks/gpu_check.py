@@ -47,7 +47,7 @@ def main(batch: int, steps: int, turn: int, minutes: float, torch: str) -> None:
 
     card = jax.devices()[0].device_kind
     print(f"{card}; JAX {jax.__version__}, Keras {keras.__version__}; bfloat16, batch {batch}", flush=True)
-    model = compiled_model(steps)
+    model = compiled(network(), steps)
     operations, peak = operations_per_image(model), next((PEAKS[name] for name in PEAKS if name in card), None)
     print(f"operations per image in training: {operations / 1e9:.1f} × 10⁹; the card's peak: "
           + (f"{peak:g} × 10¹² a second" if peak else "not in this script's table"), flush=True)
@@ -86,18 +86,23 @@ def torch_speed(python: str, batch: int, turn: int) -> float | None:
     return max(peer.speeds[1:])  # the first turn warms up
 
 
-def compiled_model(steps: int, head: str = "fc", size: int = SIZE) -> Any:
-    """voc-train's VGG-16 with its optimiser and loss."""
+def network() -> Any:
+    """voc-train's VGG-16, randomly initialised."""
     import keras
 
     from voc_cls.nets.network import build_network
-    from voc_cls.training.config import ResolvedTraining
     from voc_cls.training.devices import policy
+
+    keras.utils.set_random_seed(0)
+    return build_network("vgg_16", "fc", CLASSES, policy("bfloat16")).model
+
+
+def compiled(model: Any, steps: int) -> Any:
+    """The model with the optimiser and the loss of voc-train."""
+    from voc_cls.training.config import ResolvedTraining
     from voc_cls.training.losses import MultiLabelLoss
     from voc_cls.training.optimizer import build_optimizer
 
-    keras.utils.set_random_seed(0)
-    model = build_network("vgg_16", head, CLASSES, policy("bfloat16"), size).model
     config = ResolvedTraining(steps=steps, interval=steps, lr=1e-5, l2=0.0, eval_weights="raw")
     model.compile(build_optimizer(config, (1.0,) * len(model.trainable_variables), False), MultiLabelLoss(),
                   jit_compile=True)

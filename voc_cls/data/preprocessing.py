@@ -124,13 +124,17 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     import tensorflow as tf
 
     from voc_cls import image_decoder
-    from voc_cls.image_header import image_work
+    from voc_cls.image_header import ImageError, image_work
 
     content = tf.io.read_file(path)
     part = _start(content)
 
-    def decoded(content: Any) -> Any:  # a scalar comes as bytes or, eagerly, as an array
-        return image_decoder.decode(image_work(np.asarray(content, object).item(), max_pixels=sys.maxsize))
+    def decoded(content: Any) -> Any:
+        content = np.asarray(content, object).item()  # a scalar comes as bytes or, eagerly, as an array
+        try:
+            return image_decoder.decode(image_work(content, max_pixels=sys.maxsize))
+        except ImageError:  # it takes fewer damaged files than `decode`, which decides
+            return decode(tf.constant(image_decoder.decodable(content)), preprocessing).numpy()
 
     def other() -> tf.Tensor:
         return tf.cond(_is_plain_png(part), lambda: tf.io.decode_png(content, channels=3),
