@@ -28,6 +28,7 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "serve": ("aiohttp", "grpc_health", "grpc_reflection", "prometheus_client", "pythonjsonlogger"),
     "export": ("nncf", "onnxruntime", "openvino"),
     "jax": ("jax",),
+    "tune": ("optuna",),
     "trace": ("opentelemetry",),
 }
 SMALLER_EXTRAS = {("voc-serve", "train"): "serve", ("voc-serve", "export"): "serve-openvino",
