@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-COMMANDS = ("voc-train", "voc-eval", "voc-data", "voc-weights", "voc-nets", "voc-predict", "voc-export", "voc-serve")
+COMMANDS = ("voc-train", "voc-tune", "voc-eval", "voc-data", "voc-weights", "voc-nets", "voc-predict", "voc-export",
+            "voc-serve")
 PACKAGES = ("voc_cls", "serving", "export")
 SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_decoder",
           "voc_cls.image_header", "voc_cls.model_metadata", "voc_cls.version"}
@@ -43,7 +44,7 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
 FACADE = {"voc_cls"}
 """The public API stands above everything, `export` included; nothing imports it."""
 HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "scipy", "cleanlab", "pandas", "imagehash",
-         "onnx", "openvino", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry")
+         "onnx", "openvino", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry", "optuna")
 FORKING = {"fork", "forkpty", "Process", "Pool", "get_context", "set_start_method", "ProcessPoolExecutor"}
 
 

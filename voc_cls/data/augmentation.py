@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from voc_cls.config import Range, check_ranges
 from voc_cls.errors import UsageError
 
+Preset = Literal["none", "flip", "mild", "lecture", "randaugment", "crop", "multi-scale-crop"]
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
     """Random variation of training pictures."""
 
-    augment: Literal["none", "flip", "mild", "lecture", "randaugment", "crop", "multi-scale-crop"] = "flip"
+    augment: Preset = "flip"
     """Preset. flip: mirror half of the pictures. mild: also zoom and shift by up to 10 % and rotate by up to 10
     degrees. lecture: the lecture's: flips both ways, scale 0.6 to 1.4, shift by up to 20 %, any rotation, wrapping
     beyond the edges. randaugment: flip, then RandAugment (Cubuk et al. 2020). crop: flip, and a part of --crop-area

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from voc_cls.config import FlagOnly, Range, check_ranges
-from voc_cls.data.augmentation import AugmentationConfig
+from voc_cls.data.augmentation import AugmentationConfig, Preset
 from voc_cls.errors import UsageError
 from voc_cls.nets.registry import HEADS, Head, net_spec
 from voc_cls.training.config import (
@@ -46,7 +46,7 @@ class StudyConfig:
     image_sizes: tuple[int, ...] = ()
     """Image sizes to try, pixels, such as 224 320. Default: --image-size. The features of each size are computed once,
     which takes most of the time of a search."""
-    augments: tuple[Literal["none", "flip", "mild", "lecture", "randaugment"], ...] = ()
+    augments: tuple[Preset, ...] = ()
     """Values of --augment to try; others than none and flip need --views. Default: --augment; if that is flip, none and
     flip."""
     l2_range: tuple[float, float] = (1e-6, 1e-1)

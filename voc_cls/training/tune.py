@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from signal import Signals
@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.feature_cache import FeatureCache
+from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.load import NONE
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
 from voc_cls.errors import DataError, Interrupted, RunError, UsageError
@@ -37,7 +37,7 @@ from voc_cls.training.backbone import BATCH_SIZE, feature_batches, feature_rows
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import RunConfig, TrainConfig, fraction_of, to_dict
-from voc_cls.training.convex import problem
+from voc_cls.training.convex import Problem, Turn, problem
 from voc_cls.training.devices import FeatureEngine, compiles, policy
 from voc_cls.training.distribution import SINGLE
 from voc_cls.training.freezing import freeze
@@ -73,6 +73,8 @@ class CachedHead:
     part: TrainablePart
     initial: tuple[npt.NDArray[Any], ...]
     """Of all variables of the part's model: every fold of every trial starts from them."""
+    turned: dict[bytes, tuple[Problem, Turn]] = field(default_factory=dict)
+    """What L-BFGS solves, by the images of the fold: the penalty alone differs from trial to trial."""
 
     def predict(self, config: TrainConfig, train: Dataset, rest: Rows, left_out: Rows) -> npt.NDArray[np.float32]:
         """Logits of the images `left_out` of `train`, as they are, after training on `rest`, as `config` says."""
@@ -82,8 +84,10 @@ class CachedHead:
         seen, loss = features.part((rest[:, None] * views + np.arange(views)).ravel()), build_loss(resolved.loss, fold)
         unseen, training = features.part(left_out * views), resolved.training
         if training.solver == "lbfgs":
-            flat, flat_unseen = (np.asarray(rows[:], np.float32).reshape(len(rows), -1) for rows in (seen, unseen))
-            return problem(flat, fold, loss).solve(training.l2).logits(flat_unseen)
+            if (key := rest.tobytes()) not in self.turned:
+                self.turned[key] = problem(vectors(seen), fold, loss).turned()
+            turned, turn = self.turned[key]
+            return turn.back(turned.solve(training.l2)).logits(vectors(unseen))
         model = self.part.model
         trained = freeze(self.network, "head", training, config.network.exclude)
         for variable, value in zip(model.variables, self.initial, strict=True):
@@ -92,8 +96,13 @@ class CachedHead:
         model.compile(build_optimizer(training, factors, float16=False), loss, jit_compile=compiles())
         order = shuffled_order(len(fold), training.steps, training.batch_size, training.seed)
         model.fit(feature_batches(seen, fold.targets, order), verbose=0, shuffle=False)
-        with averaged_weights(model.optimizer) if training.eval_weights == "ema" else nullcontext():
+        with averaged_weights(model.optimizer) if training.eval_weights != "raw" else nullcontext():
             return self.part.logits(feature_rows(unseen, BATCH_SIZE), len(left_out))
+
+
+def vectors(rows: CachedRows) -> npt.NDArray[np.float32]:
+    """[N, …] as [N, D]."""
+    return np.asarray(rows[:], np.float32).reshape(len(rows), -1)
 
 
 @dataclass(frozen=True)
