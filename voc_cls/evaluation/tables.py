@@ -105,10 +105,10 @@ def objects_table(report: MultilabelReport) -> Table:
     """Average precisions by the size of the objects, with the positives of that size, and where heat maps point."""
     pointing, results = report.pointing, report.sizes.values()
     table = Table("class", *_numbers(*report.sizes, *(["pointing"] if pointing else [])),
-                  title="AP area by the size of the largest object (positives), in percent",
-                  caption=f"small: below {percent(SMALL)} % of the picture, large: from {percent(LARGE)} % on; fewer\n"
-                  "positives lower AP: compare models, not sizes" + ("" if pointing is None else
-                  f"\npointing: heat maps that hit a box; pictures' centres {percent(pointing.centre)}"))
+                  title="AP area by the largest object (positives), in percent",
+                  caption=f"small: below {percent(SMALL)} % of the picture, large: from {percent(LARGE)} %\n"
+                  "fewer positives lower AP: compare models, not sizes" + ("" if pointing is None else
+                  f"\npointing: heat maps that hit a box; centres {percent(pointing.centre)}"))
     for column, name in enumerate(report.dataset.classes):
         of_sizes = [precisions.classes[column] for precisions, _ in results]
         table.add_row(Text(name), *(f"{percent(result.ap)} ({result.positives:,})" for result in of_sizes),
