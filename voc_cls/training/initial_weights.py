@@ -112,7 +112,7 @@ def create_network(config: NetworkConfig, classes: Sequence[str], precision: str
         config = replace(config, normalisation=source.normalisation(config.net))
     with seeded(seed):
         built = build_network(config.net, config.head, len(classes), policy(precision), config.image_size,
-                              config.normalisation, config.cut)
+                              config.normalisation, config.cut, config.resize)
     digest = source.restore(built, config.exclude, tuple(classes), None, Console(quiet=True))
     return CreatedNetwork(**vars(built), config=config, seed=seed, digest=digest, created=network_digest(built))
 

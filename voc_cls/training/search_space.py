@@ -39,7 +39,7 @@ class StudyConfig:
     folds: Annotated[int, Range(2)] = 3
     """Number of parts of --train-split that are left out and predicted in turn; stratified, as `voc-data split --folds`
     draws them. A trial's score is the mean over them (mean AP; single-label: accuracy)."""
-    timeout: Annotated[float | None, Range(0)] = None
+    timeout: Annotated[float | None, Range(0.001)] = None
     """Minutes after which no further trial begins. Default: no limit."""
     heads: tuple[Head, ...] = ()
     """Heads to try, such as gap gap+max. Default: --head; if that is fc, all heads that pool the last grid."""

@@ -32,16 +32,16 @@ from voc_cls.data.pipeline import naming_broken_images, shuffled_order
 from voc_cls.errors import DataError, Interrupted, RunError, UsageError
 from voc_cls.evaluation.tasks import score
 from voc_cls.files import file_digests, locked, write_text
-from voc_cls.nets.network import Network, build_network
+from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE, feature_batches, feature_rows
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import RunConfig, TrainConfig, fraction_of, to_dict
 from voc_cls.training.convex import Problem, Turn, problem
-from voc_cls.training.devices import FeatureEngine, compiles, policy
+from voc_cls.training.devices import FeatureEngine, compiles
 from voc_cls.training.distribution import SINGLE
 from voc_cls.training.freezing import freeze
-from voc_cls.training.initial_weights import WeightsSource, seeded
+from voc_cls.training.initial_weights import CreatedNetwork, create_network
 from voc_cls.training.losses import build_loss
 from voc_cls.training.optimizer import averaged_weights, build_optimizer
 from voc_cls.training.run_folder import REPEATABLE, images_digest
@@ -61,7 +61,7 @@ from voc_cls.training.study_results import (
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, why_not_cached
 
 Rows = npt.NDArray[np.int64]
-SETTINGS, ENGINE = "settings", "engine"
+SETTINGS, WEIGHTS, ENGINE = "settings", "weights", "engine"
 """What Optuna keeps of the study: all that decides its trials."""
 
 
@@ -119,7 +119,7 @@ class Search:
     console: Console
 
     def run(self) -> None:
-        """Trials until there are enough, or the time is up. """
+        """Trials until there are enough, or the time is up."""
         limits, started = self.config.study, time.monotonic()
         with progress_bar(self.console) as bar:
             task = bar.add_task("trials", total=limits.trials, note="")
@@ -167,10 +167,10 @@ class Search:
             scores.append(score(self.train.subset(left_out, self.train.name), logits).rank)
             trial.set_user_attr(FOLDS, scores)
             trial.report(float(np.mean(scores)), len(scores))
-            if len(scores) < len(self.folds) and trial.should_prune():
-                raise optuna.TrialPruned
             if math.isnan(scores[-1]):
                 raise DataError(f"{self.train.name}: no class is in all of its folds; choose fewer `folds`")
+            if len(scores) < len(self.folds) and trial.should_prune():
+                raise optuna.TrialPruned
         return float(np.mean(scores))
 
     def _best(self) -> str:
@@ -230,7 +230,7 @@ def tune(config: TuneConfig, console: Console) -> None:
             write_results(folder, study, base, "accuracy" if train.single_label else "mean AP", console)
     if not ranked(study.trials):
         raise RunError(f"`study` {folder}: none of its trials succeeded; the last one: "
-                       f"{study.trials[-1].user_attrs.get(ERROR, 'was interrupted')}")
+                       f"{finished(study)[-1].user_attrs.get(ERROR)}")
 
 
 def _refuse(folder: Path) -> None:
@@ -276,21 +276,20 @@ def cached_heads(base: TrainConfig, train: Dataset, choices: Mapping[str, Sequen
         study.set_user_attr(ENGINE, chosen)
         return chosen
 
-    weights = WeightsSource.open(base.network.weights, base.network.net, base.network.weights_entry)
-    splits, networks, heads = Splits(train), dict[tuple[Any, ...], Network](), dict[tuple[Any, ...], CachedHead]()
+    splits, networks = Splits(train), dict[tuple[Any, ...], CreatedNetwork]()
+    heads = dict[tuple[Any, ...], CachedHead]()
     combinations = itertools.product(*choices.values())
     for values in sorted(combinations, key=lambda values: values[-1] == "none"):  # their features are part of others'
         config = with_values(base, dict(zip(choices, values, strict=True)))
         resolved, chosen = config.resolved(train), config.network
         if (network := networks.get(values[:2])) is None:
             show(f"{described(dict(zip(choices, values[:2], strict=False)))}:")
-            normalisation = (weights.normalisation(chosen.net) if chosen.normalisation == "auto" else
-                             chosen.normalisation)
-            with seeded(config.training.seed):
-                network = build_network(chosen.net, chosen.head, len(train.classes), policy(base.compute.precision),
-                                        chosen.image_size, normalisation, chosen.cut, chosen.resize)
-            weights.restore(network, chosen.exclude, train.classes, train.task, Console(quiet=True))
-            networks[values[:2]] = network
+            network = networks[values[:2]] = create_network(chosen, train.classes, base.compute.precision,
+                                                            base.training.seed)
+            if study.user_attrs.get(WEIGHTS, network.digest) != network.digest:
+                raise UsageError(f"`weights` {chosen.weights}: are not those that the study was begun with; choose "
+                                 "another `study`")
+            study.set_user_attr(WEIGHTS, network.digest)
         first = freeze(network, "head", resolved.training, chosen.exclude).first
         if reason := why_not_cached(network, first, splits, resolved):
             raise UsageError(f"`augments` {values[-1]}, `head` {chosen.head}: {reason}, but a search needs cached "
