@@ -29,7 +29,7 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int],
     """
     preprocessing = network.spec.preprocessing
     backbone, head = cut_after_convolutions(network)
-    maps = [np.zeros((0, *backbone.output_shape[1:3]), np.float32)]
+    maps = [np.zeros((0, *network.grid.shape[1:3]), np.float32)]
     with naming_broken_images(paths):
         for number, images in enumerate(image_batches(paths, BATCH_SIZE, preprocessing) if paths else ()):
             classes = columns[number * BATCH_SIZE:(number + 1) * BATCH_SIZE]
@@ -40,15 +40,18 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int],
 
 
 def cut_after_convolutions(network: Network) -> tuple[keras.Model, keras.Model]:
-    """(up to the last grid after its ReLU, from there to the logits): two models that share the layers."""
-    return keras.Model(network.model.input, network.grid), keras.Model(network.grid, network.model.output)
+    """(up to the last grid after its ReLU, from there to the logits): two models that share the layers. Where the head
+    sees a lower grid too, both are lists of two."""
+    grids = network.grid if network.lower is None else [network.grid, network.lower]
+    return keras.Model(network.model.input, grids), keras.Model(grids, network.model.output)
 
 
 def grad_cam(head: keras.Model, features: Any, columns: Sequence[int]) -> npt.NDArray[np.float32]:
-    """float32 [N, h, w] in 0-1 for `features` [N, h, w, channels], which `head` turns into logits [N, classes]."""
-    features = keras.ops.convert_to_tensor(features)
-    values, slopes = (keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
-                      for tensor in (features, gradients(head, features, columns)))
+    """float32 [N, h, w] in 0-1 for `features` [N, h, w, channels], which `head` turns into logits [N, classes]; of a
+    list of grids the first."""
+    features = keras.tree.map_structure(keras.ops.convert_to_tensor, features)
+    values, slopes = (keras.ops.convert_to_numpy(keras.ops.cast(keras.tree.flatten(grids)[0], "float32"))
+                      for grids in (features, gradients(head, features, columns)))
     maps = np.maximum((slopes.mean(axis=(1, 2), keepdims=True) * values).sum(axis=-1), 0)
     highest = maps.max(axis=(1, 2), keepdims=True)
     shares: npt.NDArray[np.float32] = np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)

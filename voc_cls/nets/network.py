@@ -51,7 +51,7 @@ class Network:
     `entries` has, for every top-level scope in order (conv1 … m_fc8; conv1, block1 … m_logits), the one tensor that
     enters it: there the network can be cut into a frozen backbone and the part that is trained; None where two tensors
     enter, so that it cannot. `grid` is the last grid of features, float [N, h, w, channels], after its ReLU and before
-    any pool.
+    any pool. `lower` is the grid before the last scope, if the head sees it beside the last one.
     """
 
     spec: NetSpec
@@ -59,6 +59,7 @@ class Network:
     model: keras.Model
     entries: dict[str, Tensor | None]
     grid: Tensor
+    lower: Tensor | None
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -136,18 +137,21 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
 
     Head "fc" is the paper's: fc6 and fc7, or the mean of the last grid, with its dropout. "gap": the mean of the grid,
     L2-normalised and scaled: for when only the convolutions are pretrained. "gap+max": the grid's maximum beside its
-    mean, so that small objects are not averaged away. "flatten": a dense layer on all of its values. `precision` is a
-    Keras dtype policy; the classifier and the logits are float32 in each of them.
+    mean, so that small objects are not averaged away. "gap+max+lower": also the maximum of the grid that enters the
+    last scope (VGG: conv4_3's, pooled), whose places are smaller. "flatten": a dense layer on all of its values.
+    `precision` is a Keras dtype policy; the classifier and the logits are float32 in each of them.
     """
     size, family = spec.preprocessing.size, FAMILIES[spec.family]
     images = keras.Input((size, size, 3), name="images")
     with keras.name_scope(spec.scope) if spec.scope else nullcontext():
         backbone = _backbone(spec, images, precision)
+        lower = _last_entry(spec, backbone) if head == "gap+max+lower" else None
         if head == "flatten":
             values = (1, 1, math.prod(backbone.features.shape[1:]))
             x = keras.layers.Reshape(values, dtype="float32", name="flatten")(backbone.features)
         elif head != "fc":
-            x = _pooled(backbone.features, with_maximum=head == "gap+max")
+            x = _pooled(backbone.features, *([] if head == "gap" else [backbone.features]),
+                        *([] if lower is None else [lower]))
         elif family.fc_bias is not None:
             x = fully_connected(backbone, precision, family.fc_bias)
         else:
@@ -157,7 +161,15 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
             x = keras.layers.Dropout(family.dropout, dtype="float32", name="dropout7")(x)
         x = keras.layers.Conv2D(classes, 1, dtype="float32", name=spec.head)(x)
         logits = keras.layers.Flatten(dtype="float32", name="logits")(x)
-    return Network(spec, head, keras.Model(images, logits, name=spec.name), entries, backbone.grid)
+    return Network(spec, head, keras.Model(images, logits, name=spec.name), entries, backbone.grid, lower)
+
+
+def _last_entry(spec: NetSpec, backbone: Backbone) -> Tensor:
+    """The grid that enters the last scope before the head."""
+    scope, entry = list(backbone.entries.items())[-1]
+    if entry is None:
+        raise UsageError(f"`head` gap+max+lower: two grids enter {scope} of {spec.name}, not one; choose gap+max")
+    return entry
 
 
 def _backbone(spec: NetSpec, images: Tensor, precision: str) -> Backbone:
@@ -191,10 +203,11 @@ def _grid_mean(features: Tensor) -> Tensor:
     return keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="gap")(features)
 
 
-def _pooled(features: Tensor, with_maximum: bool) -> Tensor:
-    pooled = keras.layers.UnitNormalization(dtype="float32", name="unit_norm")(_grid_mean(features))
-    if with_maximum:
-        maximum = keras.layers.GlobalMaxPooling2D(keepdims=True, dtype="float32", name="gmp")(features)
-        maximum = keras.layers.UnitNormalization(dtype="float32", name="unit_norm_max")(maximum)
-        pooled = keras.layers.Concatenate(dtype="float32", name="average_and_maximum")([pooled, maximum])
+def _pooled(averaged: Tensor, *maxima: Tensor) -> Tensor:
+    """The mean of the grid `averaged` and the maxima of others, each of unit length, side by side and scaled."""
+    parts = [keras.layers.UnitNormalization(dtype="float32", name="unit_norm")(_grid_mean(averaged))]
+    for grid, name in zip(maxima, ("max", "max_lower"), strict=False):
+        maximum = keras.layers.GlobalMaxPooling2D(keepdims=True, dtype="float32", name=f"gmp{name[3:]}")(grid)
+        parts.append(keras.layers.UnitNormalization(dtype="float32", name=f"unit_norm_{name}")(maximum))
+    pooled = keras.layers.Concatenate(dtype="float32", name="average_and_maximum")(parts) if maxima else parts[0]
     return keras.layers.Rescaling(GAP_SCALE, dtype="float32", name="scale")(pooled)

@@ -120,7 +120,8 @@ class NetworkConfig:
     head: Head = "fc"
     """Classification head. fc: the network's own (VGG, AlexNet: fc6, fc7, m_fc8; the others: global average
     pooling, m_logits). gap: L2-normalised global average pooling, for weight files that contain only the convolutions.
-    gap+max: also the maximum, better for small objects. flatten: a dense layer on all values of the last grid."""
+    gap+max: also the maximum, better for small objects. gap+max+lower: also the maximum of the grid before the last
+    scope (VGG: conv4), the best for frozen layers. flatten: a dense layer on all values of the last grid."""
     cut: str | None = None
     """End the network behind this scope or pool, such as pool3 (VGG), block4 (ResNet) or Mixed_5b (Inception); the head
     follows it. VGG and AlexNet then need another --head than fc. Default: the whole network."""
@@ -155,7 +156,7 @@ class TrainingConfig:
     """Learning rate. Default: 1e-5, as in the lecture; 2e-3 for --trainable head; 1e-3 for --optimizer sgd, momentum
     and adagrad."""
     solver: Literal["descent", "lbfgs"] | None = None
-    """How the weights are found. descent: --optimizer, over --steps. lbfgs: for --trainable head with a cross-entropy
+    """How the weights are found. descent: --optimizer, over --steps. lbfgs: for --trainable head with a convex loss
     and cached features, the optimum itself, in seconds; of these settings it takes --l2, chosen by 3-fold
     cross-validation on the training split unless given, and --seed, and refuses others. Default: lbfgs where it can be
     used and no other of these settings is given, otherwise descent."""
@@ -228,11 +229,12 @@ class TrainingConfig:
 class LossConfig:
     """The loss: the mean over the pictures and, for multi-label, over their classes that are not ignored."""
 
-    loss: Literal["auto", "sigmoid", "softmax", "focal", "asymmetric"] = "auto"
+    loss: Literal["auto", "sigmoid", "softmax", "focal", "asymmetric", "hinge"] = "auto"
     """auto: softmax for single-label data sets, otherwise sigmoid. sigmoid: cross-entropy of each class independently.
     softmax: cross-entropy over all classes. focal (Lin et al. 2017): sigmoid with a lower weight for labels that are
     already predicted well. asymmetric (Ridnik et al. 2021): lower weights for negatives only, and none for very easy
-    ones."""
+    ones. hinge: the squared hinge loss of a linear support vector machine, which ranks better than it says
+    probabilities; for a head alone."""
     focal_gamma: Annotated[float, Range(0, 100)] = 2.0
     """Exponent of --loss focal."""
     label_smoothing: Annotated[float, Range(0, 0.999)] = 0.0
@@ -351,7 +353,7 @@ class TrainConfig:
         if descent:
             return f"has no `{descent[0]}`, which is of descent; omit it"
         if self.loss.loss in ("focal", "asymmetric"):
-            return f"minimises a cross-entropy, not `loss` {self.loss.loss}; omit it"
+            return f"minimises a convex loss, not `loss` {self.loss.loss}; omit it"
         if views.mixes or views.views is None or not self.compute.cache_gb:
             return "needs cached features, so a number of `views`, neither `mixup` nor `cutmix`, and `cache_gb`"
         return "" if self.run.hosts == 1 else "runs in one process, not with `hosts`"

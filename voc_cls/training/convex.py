@@ -10,6 +10,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.config import ResolvedConfig
-from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss, build_loss
+from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss, build_loss, squared_hinge
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
 from voc_cls.training.trainable_part import TrainablePart
@@ -61,16 +62,16 @@ class Solution:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is minimised: the mean over all entries of `counts` times the cross-entropy of `targets`.
+    """What is minimised: the mean over all entries of `counts` times the loss of `targets`.
 
-    features: [N, D]. targets: [N, classes], 0 to 1. counts: [N, classes] of a sigmoid, [N, 1] of a softmax; 0 where an
-    entry is ignored.
+    features: [N, D]. targets: [N, classes], 0 to 1. counts: [N, classes], of a softmax [N, 1]; 0 where an entry is
+    ignored.
     """
 
     features: Floats
     targets: Floats
     counts: Floats
-    softmax: bool
+    loss: Literal["sigmoid", "softmax", "hinge"]
 
     def part(self, rows: npt.NDArray[np.int64]) -> Problem:
         return replace(self, features=self.features[rows], targets=self.targets[rows], counts=self.counts[rows])
@@ -88,17 +89,22 @@ class Problem:
     def solve(self, l2: float, start: Solution | None = None) -> Solution:
         """The optimum, sought from `start` or from zeros."""
         (rows, dimensions), classes = self.features.shape, self.targets.shape[1]
-        divisor = rows if self.softmax else rows * classes
+        divisor = rows if self.loss == "softmax" else rows * classes
+        bend = 2.0 if self.loss == "hinge" else 0.25  # the second derivative of the loss of an entry at most
         # the loss is curved by at most this along each weight; in these units all are alike
-        curvature = np.square(self.features).sum(axis=0, dtype=np.float64) / 4 / divisor + 2 * l2
-        units = np.append(curvature, rows / 4 / divisor)[:, None] ** -0.5
+        curvature = np.square(self.features).sum(axis=0, dtype=np.float64) * bend / divisor + 2 * l2
+        units = np.append(curvature, rows * bend / divisor)[:, None] ** -0.5
 
         def value_and_slopes(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             weights = units * flat.reshape(dimensions + 1, classes)
             logits = self.features @ weights[:-1].astype(np.float32) + weights[-1].astype(np.float32)
-            if self.softmax:
+            if self.loss == "softmax":
                 logs = log_softmax(logits, axis=1)
                 losses, errors = -(self.targets * logs).sum(axis=1, keepdims=True), np.exp(logs) - self.targets
+            elif self.loss == "hinge":
+                signs = 2 * self.targets - 1
+                missing = np.maximum(1 - signs * logits, 0)
+                losses, errors = np.square(missing), -2 * signs * missing
             else:
                 losses, errors = np.logaddexp(0, logits) - self.targets * logits, expit(logits) - self.targets
             errors = errors * self.counts / np.float32(divisor)
@@ -128,17 +134,17 @@ class Turn:
 
 
 def problem(features: Floats, train: Dataset, loss: MultiLabelLoss | SingleLabelLoss) -> Problem:
-    """`loss`, a cross-entropy, on the features [N · views, D] of `train`, the views of an image side by side."""
+    """`loss`, a convex one, on the features [N · views, D] of `train`, the views of an image side by side."""
     labels = np.repeat(train.targets, len(features) // len(train), axis=0)
     shown, kinds = np.maximum(labels, 0), len(train.classes) if train.single_label else 2
     targets = (shown * (1 - loss.label_smoothing) + loss.label_smoothing / kinds).astype(np.float32)
     if train.single_label:
         weights = np.ones(kinds, np.float32) if loss.weights is None else loss.weights
-        return Problem(features, targets, shown @ weights[:, None], softmax=True)
+        return Problem(features, targets, shown @ weights[:, None], "softmax")
     counts = (labels != IGNORED).astype(np.float32)
     if loss.weights is not None:
         counts *= np.where(shown == 1, loss.weights[1], loss.weights[0])
-    return Problem(features, targets, counts, softmax=False)
+    return Problem(features, targets, counts, "hinge" if loss.losses is squared_hinge else "sigmoid")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ def asymmetric(targets: Any, logits: Any) -> Any:
     return targets * -ops.log_sigmoid(logits) + (1 - targets) * negative
 
 
+def squared_hinge(targets: Any, logits: Any) -> Any:
+    """`max(0, 1 - y·z)²`, y from -1 to 1: that of a linear support vector machine (LinearSVC of scikit-learn)."""
+    return ops.square(ops.maximum(1 - (2 * targets - 1) * logits, 0.0))
+
+
 class MultiLabelLoss(keras.losses.Loss):  # type: ignore[misc]
     """Mean of a loss over all pictures and classes of a batch, where an ignored entry contributes 0.
 
@@ -92,7 +97,8 @@ def build_loss(config: LossConfig, train: Dataset) -> MultiLabelLoss | SingleLab
         return SingleLabelLoss(config.label_smoothing, balanced_weights(train.labels.sum(axis=0)) if balanced else None)
     positives = (train.labels == 1).sum(axis=0)
     weights = balanced_weights(np.stack([(~train.ignored).sum(axis=0) - positives, positives])) if balanced else None
-    losses = {"sigmoid": cross_entropy, "focal": focal(config.focal_gamma), "asymmetric": asymmetric}[config.loss]
+    losses = {"sigmoid": cross_entropy, "focal": focal(config.focal_gamma), "asymmetric": asymmetric,
+              "hinge": squared_hinge}[config.loss]
     return MultiLabelLoss(losses, config.label_smoothing, weights)
 
 

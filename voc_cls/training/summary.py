@@ -87,7 +87,8 @@ def optimiser(training: ResolvedTraining) -> str:
 
 def loss(chosen: LossConfig, precision: str) -> str:
     parts = [{"sigmoid": "sigmoid cross-entropy", "softmax": "softmax cross-entropy",
-              "focal": f"focal, gamma {chosen.focal_gamma:g}", "asymmetric": "asymmetric"}[chosen.loss]]
+              "focal": f"focal, gamma {chosen.focal_gamma:g}", "asymmetric": "asymmetric",
+              "hinge": "squared hinge"}[chosen.loss]]
     parts += [f"labels smoothed by {chosen.label_smoothing:g}"] if chosen.label_smoothing else []
     parts += ["classes balanced"] if chosen.class_weights == "balanced" else []
     return ", ".join([*parts, precision])

@@ -106,7 +106,7 @@ def test_the_overlay_darkens_what_is_cold_and_lights_what_is_hot():
                                                    ("resnet_v2_50", 64, (2, 2)), ("inception_v1", 64, (2, 2)),
                                                    ("mobilenet_v1_0.25_128", 65, (3, 3))])
 def test_every_family_has_a_last_grid_to_look_at(net: str, size: int, grid: tuple[int, int], picture: Path):
-    network = build_network(net, "gap", 2, image_size=size)
+    network = build_network(net, "gap+max+lower" if net == "alexnet_v2" else "gap", 2, image_size=size)
     trunk, rest = cut_after_convolutions(network)
     given = np.random.default_rng(0).normal(0, 1, (2, size, size, 3)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(rest(trunk(given))), np.asarray(network.model(given)), rtol=1e-3, atol=1e-4)

@@ -123,6 +123,7 @@ def test_the_openvino_model_has_the_same_names_and_values_in_float32(exported: P
 
 NARROW: dict[str, dict[str, Any]] = {  # between them all kinds of layers
     "resnet_v2_50": {"head": "gap+max", "blocks": ((8, 2), (8, 2))},
+    "resnet_v1_50": {"head": "gap+max+lower", "blocks": ((8, 2), (8, 2))},
     "nasnet_mobile": {"head": "fc", "blocks": ((8, 1), (12, 1), (24, 1), (48, 1))},
     "vgg_16": {"head": "flatten", "blocks": ((4, 1), (4, 1))},
 }

@@ -149,6 +149,18 @@ def test_the_maximum_of_the_grid_stands_beside_its_mean(net: str):
     assert mean.grid.shape[-1] == mean.entries[head].shape[-1]
 
 
+def test_the_maximum_of_a_lower_grid_stands_behind_both_each_of_the_same_length():
+    network = small("resnet_v1_50", "gap+max+lower")
+    assert network.lower is network.entries["block4"]
+    values = keras.Model(network.model.input, [network.grid, network.lower, network.entries["m_logits"]])
+    grid, lower, entering = (np.asarray(value) for value in values(pictures(network)))
+    parts = [grid.mean(axis=(1, 2)), grid.max(axis=(1, 2)), lower.max(axis=(1, 2))]
+    expected = np.concatenate([10 * part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], axis=1)
+    np.testing.assert_allclose(entering[:, 0, 0], expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(UsageError, match=r"`head` gap[+]max[+]lower: two grids enter .* of nasnet_mobile, not one"):
+        build_network("nasnet_mobile", "gap+max+lower", 3)
+
+
 @pytest.mark.parametrize("net", ["resnet_v1_50", "resnet_v2_50"])
 def test_in_bfloat16_the_logits_are_float32_and_close_to_those_of_float32(net: str):
     exact, rounded = small.__wrapped__(net), small.__wrapped__(net, precision="mixed_bfloat16")  # they are changed here

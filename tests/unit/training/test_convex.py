@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
 
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import UsageError
@@ -52,6 +53,14 @@ def test_every_class_has_the_logistic_regression_of_scikit_learn():
         np.testing.assert_allclose(ours[:, column:column + 1], theirs, rtol=2e-3, atol=2e-4)
 
 
+def test_the_hinge_loss_gives_the_support_vector_machine_of_scikit_learn():
+    ours = solved(FEATURES, dataset(LABELS), loss="hinge")
+    for column in range(3):
+        theirs = LinearSVC(C=1 / (2 * L2 * LABELS.size), intercept_scaling=1e3, tol=1e-8, max_iter=100000).fit(
+            FEATURES, LABELS[:, column])
+        np.testing.assert_allclose(ours[:-1, column], theirs.coef_[0], rtol=0.02, atol=2e-3)
+
+
 def test_one_class_a_picture_is_multinomial_regression():
     classes = LABELS.cumsum(axis=1).argmax(axis=1)
     ours = solved(FEATURES, dataset(np.eye(3, dtype=np.float32)[classes], task=Task.SINGLE_LABEL))
@@ -69,7 +78,7 @@ def test_a_picture_whose_label_of_a_class_is_ignored_does_not_count_for_that_cla
     np.testing.assert_allclose(ours[:, [0, 2]], solved(FEATURES, dataset(LABELS))[:, [0, 2]], rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("loss", [{"class_weights": "balanced"}, {"label_smoothing": 0.2}])
+@pytest.mark.parametrize("loss", [{"class_weights": "balanced"}, {"label_smoothing": 0.2}, {"loss": "hinge"}])
 def test_weights_and_smoothing_are_those_of_the_loss_that_descent_has(loss: dict[str, object]):
     train = dataset(LABELS)
     built = build_loss(LossConfig(**loss).for_task(train.task), train)
@@ -129,7 +138,7 @@ HEAD = TrainConfig(DatasetConfig(root=(Path("devkit"),)), NetworkConfig("none", 
     ("network", {"trainable": "conv5+"}, "only a head alone has an optimum .*, not `trainable` conv5[+]"),
     ("training", {"steps": 10}, "has no `steps`, which is of descent; omit it"),
     ("training", {"ema": 0.9}, "has no `ema`, which is of descent; omit it"),
-    ("loss", {"loss": "focal"}, "minimises a cross-entropy, not `loss` focal"),
+    ("loss", {"loss": "focal"}, "minimises a convex loss, not `loss` focal"),
     ("augmentation", {"mixup": 0.2}, "needs cached features"),
     ("augmentation", {"augment": "mild"}, "needs cached features"),
     ("compute", {"cache_gb": 0.0}, "needs cached features"),
