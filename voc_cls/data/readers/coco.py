@@ -161,9 +161,9 @@ def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], ca
 
 def _box(annotation: Any) -> Box | None:
     """None for a crowd, whose box is not one of an object, and where there are not four numbers."""
-    edges = annotation.get("bbox")
-    if annotation.get("iscrowd") or not isinstance(edges, list) or len(edges) != 4 or not all(
-            isinstance(edge, int | float) for edge in edges):
+    try:
+        left, top, width, height = annotation["bbox"]
+        box = Box(left + 1, top + 1, left + width, top + height)  # VOC's, which counts from 1
+    except (KeyError, TypeError, ValueError):
         return None
-    left, top, width, height = edges
-    return Box(left + 1, top + 1, left + width, top + height)  # VOC's, which counts from 1
+    return None if annotation.get("iscrowd") else box
