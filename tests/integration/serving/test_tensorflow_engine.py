@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.engine.tensorflow import TensorFlowNetwork, choose_precision
 from serving.errors import ServeError
-from serving.models.signatures import SIGNATURES, read_signatures
+from serving.models.signatures import read_signatures, signatures_of
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
 from voc_cls.model_metadata import read_metadata
 
@@ -82,8 +82,8 @@ def test_a_version_without_a_saved_model_has_the_same_signatures_but_for_the_nam
                                                                                                 tmp_path: Path) -> None:
     metadata = read_metadata(model / "10")
     written, made = (read_signatures(folder, metadata).signature_def for folder in (model / "10", tmp_path))
-    assert set(made) == set(SIGNATURES)
-    for name in SIGNATURES:
+    assert set(made) == set(signatures_of(augmented=False))
+    for name in signatures_of(augmented=False):
         for ours, theirs in ((made[name].inputs, written[name].inputs), (made[name].outputs, written[name].outputs)):
             assert {key: (tensor.dtype, tensor.tensor_shape) for key, tensor in ours.items()} == {
                 key: (tensor.dtype, tensor.tensor_shape) for key, tensor in theirs.items()}, name
