@@ -149,7 +149,7 @@ class Search:
             trial.set_user_attr(SECONDS, round(time.monotonic() - started, 2))
             self.study.tell(trial, value)
             if self._best() != best:
-                self.console.print(f"{self._best()}: {described(trial.params)}", highlight=False)
+                self.console.print(f"{self._best()}: {described(trial.params)}", highlight=False, soft_wrap=True)
 
     def _score(self, trial: Trial) -> float:
         """The mean score over the folds; TrialPruned as soon as it is below the median of the trials before."""
