@@ -2,27 +2,33 @@
 
     voc-export runs/voc07 models/float --format savedmodel openvino
     voc-export runs/voc07 models/int8 --format openvino --precision int8
+    apt-get install nghttp2-client
     python benchmarks/engines.py models/float models/int8 VOCdevkit/VOC2007 --ray peers/ray/bin/python …
 
-Each engine is a real voc-serve, one after the other; the pictures of the test split are sent over one gRPC stream, 32
-ahead, and mean AP is computed from the answers. `alone` is the network without a server: OpenVINO's own best of a
-request at a time, streams and batches of 16, TensorFlow's best batch size. The peers (benchmarks/serving.py says how to
-install them) compute the TensorFlow network in bfloat16. Compare ratios, not absolute numbers.
+Each engine is a real voc-serve, one after the other. The pictures of the test split are sent over one gRPC stream, and
+mean AP is computed from the answers. Then, in turns, 16 pictures are sent by h2load, whose callers cost little, by 32
+callers and by one; and the network computes without a server, which is stopped meanwhile: OpenVINO's own best of a
+request at a time, streams and batches of 16, TensorFlow's best batch size. Ratios and differences are those of one
+round; of several rounds the median counts. The peers (benchmarks/serving.py says how to install them) compute the
+TensorFlow network in bfloat16. Compare ratios, not absolute numbers.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tyro
-from serving_calls import calls_of, ended, throughput
+from serving_calls import Call, ended, percentile, throughput
+from serving_h2load import H2Load
 from serving_processes import PEERS, Processes, Server, callers, free_port, newest_version, voc_serve, wait_until_ready
 
 from voc_cls.client import Client
@@ -38,7 +44,11 @@ CLASSES = ("bus", "car", "cat", "person", "train")
 """The classes with enough positives in the real part, see docs/training.md."""
 RUNS = (("tensorflow", "float32"), ("tensorflow", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16"),
         ("openvino", "int8"))
-WINDOW, BATCH = 32, 16
+CALLERS, BATCH = 32, 16
+RECORDED = 16
+"""Pictures that h2load sends."""
+SETTLE = 0.15
+"""Share of a turn that is not counted, until batches have their usual size."""
 MEBIBYTE = 2**20
 
 
@@ -54,8 +64,12 @@ class Benchmark:
     """VOC data set."""
     pictures: int = 0
     """How many of the test split to send; 0: all."""
-    seconds: float = 20
-    """Time for a network alone, and for a lone caller."""
+    seconds: float = 10
+    """Length of a turn; of a lone caller's, half of it."""
+    rounds: int = 3
+    """Turns of each."""
+    h2load: Path = Path("/usr/bin/h2load")
+    """The program of nghttp2 that calls."""
     threads: int = 2
     """Of every engine."""
     ray: Path | None = None
@@ -70,18 +84,28 @@ class Row:
 
     name: str
     speed: float
-    """Pictures per second."""
-    alone: float = np.nan
-    """Pictures per second of the network without a server."""
+    """Pictures per second of 32 callers."""
+    share: float = np.nan
+    """Of the network's speed without a server."""
     lone: float = np.nan
     """Median milliseconds of a caller who is alone."""
-    lone_alone: float = np.nan
-    """Median milliseconds of decoding and network without a server."""
+    added: float = np.nan
+    """What of them is beyond decoding and network in one process."""
     memory: float = np.nan
     """MiB of all processes of the server."""
     ready: float = np.nan
     """Seconds from start to ready."""
     mean_ap: float = np.nan
+
+
+class Alone(Protocol):
+    """A network without a server."""
+
+    def speed(self, seconds: float) -> float:
+        """Pictures per second, decoded before, in the way that suits it best."""
+
+    def lone(self, seconds: float) -> float:
+        """Median milliseconds of one picture at a time, decoded and computed."""
 
 
 def main(benchmark: Benchmark) -> None:
@@ -91,11 +115,7 @@ def main(benchmark: Benchmark) -> None:
     for engine, precision in RUNS:
         model = benchmark.int8_model if precision == "int8" else benchmark.float_model
         with Processes() as processes:
-            row = measured(benchmark, processes, model, engine, precision, test)
-        with Processes() as processes:
-            alone, lone_alone = (tensorflow_alone(benchmark, processes, precision, test) if engine == "tensorflow"
-                                 else openvino_alone(benchmark, newest_version(model), precision, test))
-        rows.append(replace(row, alone=alone, lone_alone=lone_alone))
+            rows.append(measured(benchmark, processes, model, engine, precision, test))
         print(rows[-1], file=sys.stderr, flush=True)
     for name, python in (("ray", benchmark.ray), ("litserve", benchmark.litserve)):
         if python is not None:
@@ -107,7 +127,7 @@ def main(benchmark: Benchmark) -> None:
 
 def measured(benchmark: Benchmark, processes: Processes, model: Path, engine: str, precision: str, test: Dataset
              ) -> Row:
-    """A voc-serve with all its callers, and with one."""
+    """A voc-serve with all its callers, with one, and its network alone, in turns."""
     port = free_port()
     begin = time.monotonic()
     server = processes.server("voc-serve", voc_serve(), "--model-dir", model, "--host", "127.0.0.1", "--port", port,
@@ -116,56 +136,95 @@ def measured(benchmark: Benchmark, processes: Processes, model: Path, engine: st
     with Client(f"127.0.0.1:{port}", wait=600) as client:
         client.model()
         ready = time.monotonic() - begin
-        labels = [label.name for label in client.model().labels]
-        list(client.classify_stream(test.paths[:4 * WINDOW], window=WINDOW))  # batches grow to their usual size
-        scores = np.empty((len(test), len(labels)), np.float32)
-        begin = time.monotonic()
-        for position, prediction in client.classify_stream(test.paths, window=WINDOW):
-            by_label = {scored.label: scored.probability for scored in prediction.labels}
-            scores[position] = [by_label[label] for label in labels]
-        speed = len(test) / (time.monotonic() - begin)
+        mean_ap = mean_ap_of_answers(client, test)
         memory = sum(server.resident_bytes()) / MEBIBYTE
-        lone, end = [], time.monotonic() + benchmark.seconds / 2
-        for path in test.paths:
+    with server.asleep():
+        alone: Alone = (TensorFlowAlone(benchmark, processes, precision, test) if engine == "tensorflow" else
+                        OpenVinoAlone(benchmark, newest_version(model), precision, test))
+    h2load = H2Load(benchmark.h2load, "grpc", port, test.paths[:RECORDED], processes.folder)
+    speeds, shares, lones, added = [], [], [], []
+    for _ in range(benchmark.rounds):
+        with server.asleep():
+            speed_alone, lone_alone = alone.speed(benchmark.seconds), alone.lone(benchmark.seconds / 2)
+        speeds.append(settled_throughput(h2load.closed(CALLERS, benchmark.seconds), benchmark.seconds))
+        shares.append(speeds[-1] / speed_alone)
+        lones.append(1000 * percentile(h2load.closed(1, benchmark.seconds / 2), 0.5))
+        added.append(lones[-1] - lone_alone)
+        server.check()
+    return Row(f"voc-serve, {engine} {precision}", *map(statistics.median, (speeds, shares, lones, added)), memory,
+               ready, mean_ap)
+
+
+def mean_ap_of_answers(client: Client, test: Dataset) -> float:
+    """Mean AP, from the answers to all pictures."""
+    labels = [label.name for label in client.model().labels]
+    scores = np.empty((len(test), len(labels)), np.float32)
+    for position, prediction in client.classify_stream(test.paths, window=CALLERS):
+        by_label = {scored.label: scored.probability for scored in prediction.labels}
+        scores[position] = [by_label[label] for label in labels]
+    return average_precisions(test, scores, CLASSES).map
+
+
+def settled_throughput(calls: list[Call], seconds: float) -> float:
+    """Pictures per second of a turn, without its beginning."""
+    return throughput(ended(calls, calls[0].begin + SETTLE * seconds, calls[0].begin + seconds))
+
+
+class TensorFlowAlone:
+    """voc-serve's frozen network in a process of its own, which is faster than what tf.saved_model.load gives."""
+
+    def __init__(self, benchmark: Benchmark, processes: Processes, precision: str, test: Dataset) -> None:
+        self._worker = processes.worker("engine", sys.executable, PEERS / "serving_engine.py",
+                                        settings(benchmark, precision), *test.paths[:4 * BATCH])
+        self._worker.answer()
+        speeds = {size: self._speed(size, benchmark.seconds / 5) for size in (1, 2, 4, 8, BATCH)}
+        self._best = max(speeds, key=lambda size: speeds[size])
+
+    def speed(self, seconds: float) -> float:
+        return self._speed(self._best, seconds)
+
+    def lone(self, seconds: float) -> float:
+        return 1000 * float(self._worker.ask("lone", seconds=seconds)["latency"])
+
+    def _speed(self, size: int, seconds: float) -> float:
+        return float(self._worker.ask("predict", size=size, seconds=seconds)["speed"])
+
+
+class OpenVinoAlone:
+    """OpenVINO in this process."""
+
+    def __init__(self, benchmark: Benchmark, version: Path, precision: str, test: Dataset) -> None:
+        self._wanted = input_format(version, read_metadata(version))
+        self._contents = [path.read_bytes() for path in test.paths[:4 * BATCH]]
+        images = np.stack([self._decoded(content) for content in self._contents])
+        self._predict, ways = openvino_ways(version, precision, benchmark.threads, images)
+        speeds = [(self._speed(*way, benchmark.seconds / 5), way) for way in ways]
+        self._best = max(speeds, key=lambda measured: measured[0])[1]
+
+    def speed(self, seconds: float) -> float:
+        return self._speed(*self._best, seconds)
+
+    def lone(self, seconds: float) -> float:
+        took, end = [], time.monotonic() + seconds
+        for content in itertools.cycle(self._contents[:RECORDED]):
             begin = time.monotonic()
-            client.classify([path])
-            lone.append(time.monotonic() - begin)
+            self._predict(self._decoded(content)[np.newaxis])
+            took.append(time.monotonic() - begin)
             if time.monotonic() > end:
                 break
-    mean_ap = average_precisions(test, scores, CLASSES).map
-    return Row(f"voc-serve, {engine} {precision}", speed, lone=1000 * statistics.median(lone), memory=memory,
-               ready=ready, mean_ap=mean_ap)
+        return 1000 * statistics.median(took)
 
+    def _decoded(self, content: bytes) -> Any:
+        return prepare(decode(image_work(content, 10**8)), self._wanted)
 
-def tensorflow_alone(benchmark: Benchmark, processes: Processes, precision: str, test: Dataset) -> tuple[float, float]:
-    """voc-serve's frozen network without a server, which is faster than what tf.saved_model.load gives: most pictures
-    per second, and median milliseconds with decoding of a lone one."""
-    worker = processes.worker("engine", sys.executable, PEERS / "serving_engine.py", settings(benchmark, precision),
-                              *test.paths[:4 * BATCH])
-    worker.answer()
-    speeds = [worker.ask("predict", size=size, seconds=benchmark.seconds / 5)["speed"] for size in (1, 2, 4, 8, BATCH)]
-    return max(speeds), 1000 * worker.ask("lone", seconds=benchmark.seconds / 2)["latency"]
-
-
-def openvino_alone(benchmark: Benchmark, version: Path, precision: str, test: Dataset) -> tuple[float, float]:
-    """OpenVINO without a server, in this process."""
-    wanted = input_format(version, read_metadata(version))
-    contents = [path.read_bytes() for path in test.paths[:4 * BATCH]]
-    images = np.stack([prepare(decode(image_work(content, 10**8)), wanted) for content in contents])
-    predict, ways = openvino_ways(version, precision, benchmark.threads, images)
-    lone, speeds = [], []
-    for content in contents:
-        begin = time.monotonic()
-        predict(prepare(decode(image_work(content, 10**8)), wanted)[np.newaxis])
-        lone.append(time.monotonic() - begin)
-    for number, run in ways:
+    @staticmethod
+    def _speed(images: int, run: Callable[[], object], seconds: float) -> float:
         run()
         begin, runs = time.monotonic(), 0
-        while time.monotonic() < begin + benchmark.seconds / len(ways):
+        while time.monotonic() < begin + seconds:
             run()
             runs += 1
-        speeds.append(runs * number / (time.monotonic() - begin))
-    return max(speeds), 1000 * statistics.median(lone)
+        return runs * images / (time.monotonic() - begin)
 
 
 def openvino_ways(version: Path, precision: str, threads: int, images: Any) -> tuple[Any, Any]:
@@ -201,15 +260,13 @@ def settings(benchmark: Benchmark, precision: str, port: int = 0) -> str:
 
 def peer(benchmark: Benchmark, processes: Processes, name: str, python: Path, test: Dataset) -> Row:
     """Another server around the TensorFlow network in bfloat16, with as many callers."""
-    port, pictures = free_port(), list(test.paths[:256])
+    port, pictures, protocol = free_port(), test.paths[:RECORDED], "grpc" if name == "ray" else name
     server: Server = processes.server(name, python.absolute(), PEERS / f"serving_{name}.py",
                                       settings(benchmark, "bfloat16", port))
-    worker = callers(processes, server, "grpc" if name == "ray" else name, port, pictures)
-    wait_until_ready(server, worker)
-    worker.ask("closed", callers=WINDOW, seconds=benchmark.seconds / 2)
-    calls = calls_of(worker.ask("closed", callers=WINDOW, seconds=2 * benchmark.seconds))
-    begin = calls[0].begin
-    speed = throughput(ended(calls, begin + 0.15 * benchmark.seconds, begin + 2 * benchmark.seconds))
+    wait_until_ready(server, callers(processes, server, protocol, port, list(pictures)))
+    h2load = H2Load(benchmark.h2load, protocol, port, pictures, processes.folder)
+    h2load.closed(CALLERS, benchmark.seconds / 2)
+    speed = settled_throughput(h2load.closed(CALLERS, 2 * benchmark.seconds), 2 * benchmark.seconds)
     return Row(f"{name}, tensorflow bfloat16", speed, memory=sum(server.resident_bytes()) / MEBIBYTE)
 
 
@@ -219,8 +276,8 @@ def show(rows: list[Row]) -> None:
     print("| server, engine and precision | pictures/s | ÷ TensorFlow bfloat16 | ÷ network alone | lone caller ms "
           "(added) | memory MiB | ready s | mean AP |\n|---|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
-        cells = (f"{row.speed:.1f}", f"{row.speed / base.speed:.2f}", f"{row.speed / row.alone:.2f}",
-                 f"{row.lone:.1f} ({row.lone - row.lone_alone:+.1f})", f"{row.memory:.0f}", f"{row.ready:.1f}",
+        cells = (f"{row.speed:.1f}", f"{row.speed / base.speed:.2f}", f"{row.share:.2f}",
+                 f"{row.lone:.1f} ({row.added:+.1f})", f"{row.memory:.0f}", f"{row.ready:.1f}",
                  f"{row.mean_ap:.4f}")
         print(f"| {row.name} | {' | '.join('–' if 'nan' in cell else cell for cell in cells)} |")
 
