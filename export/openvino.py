@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
-from openvino.passes import ConstantFolding, Manager
 
 from export.metadata import VerifiedForm
 from export.options import ExportOptions
 from export.verify import Predictor, logits_of, result_of
+from voc_cls.console import import_openvino
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import naming_broken_images
 from voc_cls.data.preprocessing import decode_file, preprocess
@@ -29,6 +28,8 @@ from voc_cls.evaluation.calibration import LEAST_POSITIVES, choose_thresholds
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun
+
+openvino = import_openvino(whole=True)
 
 MODEL = "model.xml"
 """Beside model.bin: the names that OpenVINO Model Server and Triton look for."""
@@ -42,6 +43,8 @@ def read_model(path: Path) -> Any:
     OpenVINO reshapes the weights of depthwise convolutions in the graph. Folded to constants they are quantised for
     every channel; otherwise NNCF takes the columns of the kernels for channels.
     """
+    from openvino.passes import ConstantFolding, Manager
+
     model = openvino.Core().read_model(path)
     passes = Manager()
     passes.register_pass(ConstantFolding())

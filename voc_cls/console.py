@@ -228,8 +228,10 @@ def import_tensorflow(*, whole: bool = False) -> Any:
     return tensorflow
 
 
-def import_openvino() -> Any:
-    """Imports OpenVINO without its converters, which take a third of the time and prepare to report their use."""
-    with _hidden(["openvino.tools"]):
+def import_openvino(*, whole: bool = False) -> Any:
+    """Imports OpenVINO without what reports its use over the network, and without its converters, which take a third
+    of the time. whole: with them; a process that has imported it without them cannot get them any more.
+    """
+    with _hidden(["openvino_telemetry"] if whole else ["openvino_telemetry", "openvino.tools"]):
         import openvino
     return openvino

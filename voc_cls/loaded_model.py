@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.console import import_tensorflow
+from voc_cls.console import import_openvino, import_tensorflow
 from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
 from voc_cls.image_decoder import Inputs, decode, prepare
@@ -103,9 +103,8 @@ def _version_folder(folder: Path) -> Path:
 
 def _openvino(version: Path) -> Network:
     """In float32, but for the layers that were exported as int8."""
-    import openvino
-
-    network = openvino.Core().compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    core = import_openvino(whole=True).Core()  # whole, for a later training in this process
+    network = core.compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda inputs: network(inputs)["probabilities"]
 
 

@@ -57,6 +57,16 @@ def test_commands_do_not_wait_for_what_tensorflow_imports_and_they_never_call(wh
     assert (done.returncode, done.stdout) == (0, f"{whole}\n"), done.stderr
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_openvino_does_not_report_its_use_over_the_network(whole: bool):
+    program = ("import sys; from voc_cls.console import import_openvino; "
+               f"openvino = import_openvino(whole={whole}); "
+               "print(hasattr(openvino, 'convert_model'), 'openvino_telemetry' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == [str(whole), "False"]
+
+
+
 def test_other_ways_to_leave_keep_their_code():
     done = subprocess.run([sys.executable, "-c", PROGRAM.format(print="sys.exit(3)")], check=False, timeout=60)
     assert done.returncode == 3

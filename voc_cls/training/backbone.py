@@ -19,6 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 
+from voc_cls.console import import_openvino
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, prefetched, view_batches
@@ -142,9 +143,7 @@ class FrozenBackbone:
         if self.engine == "keras":
             # a tf.distribute.Strategy would give the batch to every device and return all of their answers
             return self.model.predict_on_batch  # type: ignore[no-any-return]
-        import openvino
-
-        model = self.plain()
+        openvino, model = import_openvino(whole=True), self.plain()
         batch = tf.TensorSpec([BATCH_SIZE, *model.input_shape[1:]], tf.float32)
         graph = openvino.convert_model(tf.function(lambda images: model(images, training=False), [batch]))
         compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO[self.precision],
