@@ -22,6 +22,7 @@ from scipy.special import expit, log_softmax
 from voc_cls.data.dataset import IGNORED, Dataset
 from voc_cls.data.feature_cache import CachedRows
 from voc_cls.errors import UsageError
+from voc_cls.evaluation.calibration import LEAST_POSITIVES
 from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
 from voc_cls.training.callbacks import progress_bar
@@ -156,12 +157,16 @@ class Choice:
 
 
 def choose_l2(whole: Problem, unit: float, train: Dataset, seed: int, group: str, console: Console) -> Choice:
-    """The penalty with the best mean score (mean AP; single-label: accuracy) on the parts left out in turn.
+    """The penalty with the best mean score on the parts left out in turn: mean AP of the classes with LEAST_POSITIVES
+    in each of them (if there are any; otherwise all), single-label: accuracy.
 
     All views of an image, and images of a `group`, are in one part; an image is predicted from its first view. `unit`:
     what STRENGTHS are relative to.
     """
-    views = len(whole.features) // len(train)
+    views, judged = len(whole.features) // len(train), list(range(len(train.classes)))
+    if not train.single_label:  # the mean over rare classes is noise, unless there are no others
+        judged = [column for column, positives in enumerate(train.positives.values())
+                  if positives >= LEAST_POSITIVES * FOLDS] or judged
     try:
         folds = train.stratified(train.grouping(group), [os.path.realpath(path) for path in train.paths]
                                  ).folds(FOLDS, seed)
@@ -177,7 +182,7 @@ def choose_l2(whole: Problem, unit: float, train: Dataset, seed: int, group: str
                 rows = (rest[:, None] * views + np.arange(views)).ravel()
                 solved[number] = solution = whole.part(rows).solve(l2, solved[number])
                 logits = solution.logits(whole.features[left_out * views])
-                ranks.append(score(train.subset(left_out, train.name), logits).rank)
+                ranks.append(score(train.subset(left_out, train.name).only(judged), logits[:, judged]).rank)
                 bar.advance(task)
             scores[l2] = float(np.mean(ranks))
             if list(scores).index(max(scores, key=scores.__getitem__)) < len(scores) - WORSE:
