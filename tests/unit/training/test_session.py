@@ -133,7 +133,7 @@ def test_a_run_that_the_command_cannot_repeat_says_why(run, trainval: Dataset, t
     with pytest.raises(RunError, match="run: cannot be repeated, its data sets were"):
         trained.folder.check_repeatable()
     with pytest.raises(UsageError, match=r"run: its data sets were made in Python .*; pass --root and --split"):
-        read(EvalConfig(trained.folder.path), recorded)
+        read(EvalConfig((trained.folder.path,)), trained.folder.path, recorded)
 
 
 @pytest.mark.parametrize(("options", "message"), [

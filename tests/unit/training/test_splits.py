@@ -17,6 +17,8 @@ from voc_cls.errors import DataError, UsageError
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.splits import check_same_classes, read_splits
 
+RUN = Path("run")
+
 
 @pytest.fixture
 def chosen(devkit: Path) -> DatasetConfig:
@@ -74,16 +76,16 @@ def test_the_part_that_a_run_was_evaluated_on_is_drawn_again(chosen: DatasetConf
     config = TrainConfig(replace(chosen, eval_split="0.25"), NetworkConfig(weights="none")).checked()
     evaluated = read_splits(config.dataset, seed=0).eval
     assert evaluated is not None
-    assert read(EvalConfig(Path("run")), to_dict(config) | {"provenance": {}}).paths == evaluated.paths
+    assert read(EvalConfig((RUN,)), RUN, to_dict(config) | {"provenance": {}}).paths == evaluated.paths
 
 
 def test_a_data_set_without_a_class_of_the_run_is_refused_in_words_about_the_run(chosen: DatasetConfig):
     recorded = to_dict(TrainConfig(chosen, NetworkConfig(weights="none")).checked()) | {"provenance": {}}
-    elsewhere = EvalConfig(Path("run"), root=chosen.root, split="train")
-    assert len(read(elsewhere, recorded))
+    elsewhere = EvalConfig((RUN,), root=chosen.root, split="train")
+    assert len(read(elsewhere, RUN, recorded))
     recorded["dataset"]["classes"] = ["persn"]
     with pytest.raises(UsageError, match=r"^the classes of run: unknown class 'persn', .* did you mean person"):
-        read(elsewhere, recorded)
+        read(elsewhere, RUN, recorded)
 
 
 def test_some_of_the_classes_are_read_in_every_split(chosen: DatasetConfig):
