@@ -18,6 +18,7 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 from scipy.special import expit, log_softmax
+from threadpoolctl import threadpool_limits
 
 from voc_cls.data.dataset import IGNORED, Dataset
 from voc_cls.data.feature_cache import CachedRows
@@ -197,13 +198,14 @@ def solve_head(part: TrainablePart, rows: CachedRows, classifier: keras.layers.L
     started, train, given = time.monotonic(), splits.train, config.settings.training.l2
     features = np.asarray(rows[:], np.float32).reshape(len(rows), -1)
     whole = problem(features, train, build_loss(config.loss, train))
-    turned, turn = whole.turned()
-    if given is None:
-        unit = float(np.mean(np.square(features).sum(axis=1))) or 1.0
-        choice = choose_l2(turned, unit, train, config.training.seed, config.settings.dataset.group, progress)
-    else:
-        choice = Choice(given, {})
-    solution = turn.back(turned.solve(choice.l2))
+    with threadpool_limits(1, "blas"):  # matrices are small; threads that wait for each other cost more
+        turned, turn = whole.turned()
+        if given is None:
+            unit = float(np.mean(np.square(features).sum(axis=1))) or 1.0
+            choice = choose_l2(turned, unit, train, config.training.seed, config.settings.dataset.group, progress)
+        else:
+            choice = Choice(given, {})
+        solution = turn.back(turned.solve(choice.l2))
     classifier.kernel.assign(solution.weights[:-1].reshape(classifier.kernel.shape))
     classifier.bias.assign(solution.weights[-1])
     scores = {f"{l2:g}": round(rank, 5) for l2, rank in choice.scores.items()}
