@@ -203,9 +203,11 @@ def prepare(image: Pixels, wanted: InputFormat, out: Inputs | None = None) -> In
 def _resize(image: Pixels, size: int, out: Inputs | None) -> Inputs:
     height, width, _ = image.shape
     if max(height, width) <= LARGEST_OPENCV and (cv2 := opencv()) is not None:
-        cv2.ipp.setUseIPP(False)  # of this thread: Intel's library computes places by scales of its own
         fy, fx = (1 / float(np.float32(length / size)) for length in (height, width))  # TensorFlow's are float32
+        used = cv2.ipp.useIPP()
+        cv2.ipp.setUseIPP(False)  # of this thread: Intel's library computes places by scales of its own
         resized: Inputs = cv2.resize(image.astype(np.float32), None, out, fx, fy, cv2.INTER_LINEAR)
+        cv2.ipp.setUseIPP(used)  # as it was for whoever else uses OpenCV here
         return resized
     (top, bottom, down), (left, right, across) = _neighbours(height, size), _neighbours(width, size)
 
