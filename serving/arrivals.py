@@ -36,8 +36,9 @@ CHECK_BYTES = 1 << 20
 MOST_CONNECTIONS = 4_096
 """Connections remembered before those that are closed are forgotten."""
 GRPC_COST, HTTP_COST, VALUE_COST = 2, 4, 90
-"""Bytes of memory for each byte of a protobuf message (itself and copies of its images) and of JSON (itself, its text,
-base64 and images), and for each value of a JSON list (an object, its place in the list and in arrays)."""
+"""Bytes of memory for each byte of a protobuf message (itself and copies of its images; while it arrives, gRPC's read
+buffers, which are full by half to two thirds) and of JSON (itself, its text, base64 and images), and for each value of
+a JSON list (an object, its place in the list and in arrays)."""
 FRAMING = 100
 """Bytes of headers and frames that come with a message, and a thousandth of it; a generous estimate."""
 BYTES_RECEIVED = struct.Struct("=128xQ")
@@ -98,7 +99,7 @@ class Arrival:
         """Bytes of memory that it takes; of several on one connection, each has its share."""
         if (connection := self.connection) is None:
             return self.counted
-        return max(0, connection.received - connection.base) // connection.arrivals
+        return GRPC_COST * max(0, connection.received - connection.base) // connection.arrivals
 
     def whole(self, size: int) -> None:
         """The message has arrived: `size` bytes."""
@@ -171,7 +172,7 @@ class Arrivals:
                     if dropped >= LEAST_BYTES:
                         self._trim_until = loop.time() + FREE_SECONDS
                     if connection is not None:
-                        connection.base += dropped  # the core drops what it has of a call that is refused
+                        connection.base += dropped // GRPC_COST  # the core drops what it has of a call that is refused
                         connection.arrivals -= 1
         except TimeoutError:
             if arrival.why is not None:
