@@ -86,8 +86,9 @@ def check_ranges(*groups: object) -> None:
     for group in groups:
         for setting in settings_of(type(group)):
             limits, value = setting.mark(Range), getattr(group, setting.name)
-            if limits is not None and value is not None:
-                limits.check(setting.name, value)
+            for number in value if isinstance(value, tuple) else (value,):
+                if limits is not None and number is not None:
+                    limits.check(setting.name, number)
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,12 @@ class Settings:
                         {name: source for name, source in self.sources.items() if name not in names})
 
     def config(self, kind: type[Config]) -> Config:
-        """A dataclass of groups, with the defaults for what is not set; UsageError for values that cannot be."""
+        """A dataclass of groups, with the defaults for what is not set, and for groups that the program does not have;
+        UsageError for values that cannot be."""
         with self.explaining():
             return kind(**{group: self.program.groups[group](**{
                 setting.name: self.values[setting.name] for setting in settings_of(self.program.groups[group])
-                if setting.name in self.values}) for group in get_type_hints(kind)})
+                if setting.name in self.values}) for group in get_type_hints(kind) if group in self.program.groups})
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:

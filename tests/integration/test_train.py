@@ -153,9 +153,9 @@ def test_all_layers_train_with_everything_there_is_to_ask_for(devkit: Path, tmp_
                    "--cache", "disk", "--cache-dir", tmp_path / "cache", "--early-stopping", 3, "--val-fraction", 0.3,
                    "--precision", "bfloat16", "--interval", 2, "--out", tmp_path / "all")
     assert done.returncode == 0, done.stderr
-    for expected in ("0 frozen", "the whole network, on pictures: all layers are trained", "mixup, alpha 0.2", "0.0001",
-                     "asymmetric, labels smoothed by 0.1, classes balanced, bfloat16", "weights averaged with 0.9",
-                     "clipped to norm 1", "gradients of 2 steps averaged", "decoded pictures", "validation part"):
+    for expected in ("0 frozen", "the whole network, on pictures: all layers are trained", "lecture, horizontal",
+                     "mixup 0.2", "0.0001", "asymmetric, label smoothing 0.1, class weights balanced, bfloat16",
+                     "ema 0.9", "clip norm 1", "accumulate 2", "decoded pictures", "validation part"):
         assert expected in " ".join(done.stdout.split()), expected
     assert (tmp_path / "all/last.raw.weights.h5").is_file()
 

@@ -16,6 +16,7 @@ from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.tta import Tta
 from voc_cls.files import write_json, write_text
+from voc_cls.training.config import fraction_of, recorded_dataset
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 
 if TYPE_CHECKING:
@@ -170,7 +171,6 @@ def known_logits(config: EvalConfig, trained: TrainedRun, dataset: Dataset) -> A
 def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Dataset:
     """The pictures to evaluate of one run: its own where no flag names others."""
     from voc_cls.data.load import NONE, read_dataset
-    from voc_cls.training.config import fraction_of, recorded_dataset
     from voc_cls.training.splits import read_splits
 
     pictures, reasons = recorded_dataset(recorded["dataset"]), recorded["provenance"].get("not_repeatable", {})
@@ -192,8 +192,6 @@ def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Datase
 
 def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
     """Whether this is the evaluation that voc-train ends with, whose files may be renewed."""
-    from voc_cls.training.config import recorded_dataset
-
     pictures = recorded_dataset(recorded["dataset"])
     roots = tuple(root.absolute() for root in config.root) or None
     asked = {"data": config.data, "root": roots, "eval_split": config.split, "difficult": config.difficult}
@@ -215,7 +213,6 @@ def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
 
 def validation(recorded: dict[str, Any]) -> Dataset | None:
     """The pictures that a run was validated on; None where there are none, or they cannot be read again."""
-    from voc_cls.training.config import recorded_dataset
     from voc_cls.training.splits import read_splits
 
     chosen = recorded_dataset(recorded["dataset"])

@@ -19,7 +19,8 @@ DESCRIPTION = """Search for the settings of a head on frozen layers, by cross-va
 Takes the settings of voc-train. Those that are given are fixed; the others of head,
 image size, augmentation, L2 penalty and learning rate vary. Only --train-split is
 used. The same command continues a search that was interrupted."""
-PROGRAM = Program("voc-tune", DESCRIPTION, get_type_hints(TuneConfig), ignored=("provenance", "run"))
+GROUPS = {name: group for name, group in get_type_hints(TuneConfig).items() if name != "run"}
+PROGRAM = Program("voc-tune", DESCRIPTION, GROUPS, ignored=("provenance", "run"))
 
 
 def main() -> None:
@@ -35,4 +36,4 @@ def tune() -> None:
     from voc_cls.training.tune import tune as search
 
     with settings.explaining():
-        search(config, Console())
+        search(config, Console(highlight=False, markup=False, soft_wrap=True))

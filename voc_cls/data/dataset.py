@@ -154,8 +154,7 @@ class Dataset:
         Raises:
             UsageError: a part cannot be near its fraction, or a class is too small to be in both.
         """
-        together = self.stratified(self.grouping(group), [os.path.realpath(path) for path in self.paths])
-        rest, drawn = together.part(fraction, seed, f"`{parameter}` {fraction:g}")
+        rest, drawn = self.together(group).part(fraction, seed, f"`{parameter}` {fraction:g}")
         names = f"{self.name}, without its validation part", f"{self.name}, validation part"
         return (self._part(rest, names[0], Draw(fraction, seed, taken=False, group=group)),
                 self._part(drawn, names[1], Draw(fraction, seed, taken=True, group=group)))
@@ -163,6 +162,10 @@ class Dataset:
     def grouping(self, group: str = AUTO) -> Grouping:
         """Which images belong together; `group` as for `split`."""
         return group_images(group, self.paths, self.columns)
+
+    def together(self, group: str = AUTO) -> Stratified:
+        """The images to be divided; those of a `group`, as for `split`, and a file listed twice stay together."""
+        return self.stratified(self.grouping(group), [os.path.realpath(path) for path in self.paths])
 
     def stratified(self, grouping: Grouping, copies: Sequence[str]) -> Stratified:
         """The images to be divided; those of a group, and those with equal `copies`, stay together."""

@@ -61,6 +61,10 @@ class CachedRows:
             rows[number] = self.blocks[block][place]
         return rows.reshape(*picked.shape[:-1], *self.shape[1:])
 
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """All rows in memory, [N, D]."""
+        return np.asarray(self[:], np.float32).reshape(len(self), -1)
+
     def part(self, index: Any) -> CachedRows:
         """Only the rows `index`, in that order; nothing is read."""
         positions = self.positions[index]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
@@ -318,7 +318,7 @@ class TrainConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
-    def checked(self) -> TrainConfig:
+    def checked(self) -> Self:
         """With the defaults that depend on other values filled in, and every value checked; reads no images.
 
         UsageError for values that cannot be used or contradict each other; DataError where there is no such data set.

@@ -7,7 +7,6 @@ as keras.regularizers.L2). It is convex, so there is one optimum, and neither a 
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,17 +22,18 @@ from threadpoolctl import threadpool_limits
 from voc_cls.data.dataset import IGNORED, Dataset
 from voc_cls.data.feature_cache import CachedRows
 from voc_cls.errors import UsageError
-from voc_cls.evaluation.calibration import LEAST_POSITIVES
 from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.config import ResolvedConfig
 from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss, build_loss, squared_hinge
 from voc_cls.training.run_folder import RunFolder
-from voc_cls.training.splits import Splits
+from voc_cls.training.splits import CrossValidation, Fold, Splits
 from voc_cls.training.trainable_part import TrainablePart
 
 Floats = npt.NDArray[np.float32]
+ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
+"""Matrices are small here; threads that wait for each other cost more."""
 FOLDS = 3
 """Of the cross-validation that chooses the penalty."""
 STRENGTHS = tuple(float(f"{10 ** (exponent / 4):.2g}") for exponent in range(-12, -33, -1))
@@ -66,28 +66,34 @@ class Solution:
 class Problem:
     """What is minimised: the mean over all entries of `counts` times the loss of `targets`.
 
-    features: [N, D]. targets: [N, classes], 0 to 1. counts: [N, classes], of a softmax [N, 1]; 0 where an entry is
-    ignored.
+    features: [N · views, D], the views of an image side by side, less their `centre` [D] and turned to their principal
+    `axes` [D, D] (None: more than MOST_AXES, not turned): `solve` knows the curvature along these, so that L-BFGS needs
+    a tenth of the iterations. targets: [N · views, classes], 0 to 1. counts: as targets, of a softmax [N · views, 1]; 0
+    where an entry is ignored.
     """
 
     features: Floats
+    centre: Floats
+    axes: Floats | None
     targets: Floats
     counts: Floats
     loss: Literal["sigmoid", "softmax", "hinge"]
+    views: int
 
-    def part(self, rows: npt.NDArray[np.int64]) -> Problem:
-        return replace(self, features=self.features[rows], targets=self.targets[rows], counts=self.counts[rows])
+    def left_out(self, fold: Fold, l2: float, start: Solution | None = None) -> tuple[Floats, Solution]:
+        """Logits of the images that `fold` leaves out, by their first view, and the optimum for the others."""
+        rest, left_out = fold
+        rows = (rest[:, None] * self.views + np.arange(self.views)).ravel()
+        part = replace(self, features=self.features[rows], targets=self.targets[rows], counts=self.counts[rows])
+        solution = part.solve(l2, start)
+        return solution.logits(self.features[left_out * self.views]), solution
 
-    def turned(self) -> tuple[Problem, Turn]:
-        """The same problem on centred features along their principal axes, where L-BFGS needs a tenth of the
-        iterations: `solve` then knows the curvature along each of them. And what turns a solution back."""
-        features = self.features - (centre := self.features.mean(axis=0))
-        axes: Floats | None = None
-        if features.shape[1] <= MOST_AXES:
-            axes = np.linalg.eigh((features.T @ features).astype(np.float64))[1].astype(np.float32)
-            features = features @ axes
-        return replace(self, features=features), Turn(centre, axes)
+    def back(self, solution: Solution) -> Solution:
+        """The same classifier on the features as they were."""
+        kernel = solution.weights[:-1] if self.axes is None else self.axes @ solution.weights[:-1]
+        return replace(solution, weights=np.concatenate([kernel, solution.weights[-1:] - self.centre @ kernel]))
 
+    @ONE_THREAD  # type: ignore[untyped-decorator]
     def solve(self, l2: float, start: Solution | None = None) -> Solution:
         """The optimum, sought from `start` or from zeros."""
         (rows, dimensions), classes = self.features.shape, self.targets.shape[1]
@@ -122,73 +128,51 @@ class Problem:
         return Solution(weights.astype(np.float32), int(found.nit), float(found.fun))
 
 
-@dataclass(frozen=True)
-class Turn:
-    """What was taken from the features, [D], and the axes that they were turned to, [D, D]; None: their own."""
-
-    centre: Floats
-    axes: Floats | None
-
-    def back(self, solution: Solution) -> Solution:
-        """The same classifier on the features as they were."""
-        kernel = solution.weights[:-1] if self.axes is None else self.axes @ solution.weights[:-1]
-        return replace(solution, weights=np.concatenate([kernel, solution.weights[-1:] - self.centre @ kernel]))
-
-
+@ONE_THREAD  # type: ignore[untyped-decorator]
 def problem(features: Floats, train: Dataset, loss: MultiLabelLoss | SingleLabelLoss) -> Problem:
     """`loss`, a convex one, on the features [N · views, D] of `train`, the views of an image side by side."""
-    labels = np.repeat(train.targets, len(features) // len(train), axis=0)
+    views, axes = len(features) // len(train), None
+    features = features - (centre := features.mean(axis=0))
+    if features.shape[1] <= MOST_AXES:
+        axes = np.linalg.eigh((features.T @ features).astype(np.float64))[1].astype(np.float32)
+        features = features @ axes
+    labels = np.repeat(train.targets, views, axis=0)
     shown, kinds = np.maximum(labels, 0), len(train.classes) if train.single_label else 2
     targets = (shown * (1 - loss.label_smoothing) + loss.label_smoothing / kinds).astype(np.float32)
     if train.single_label:
         weights = np.ones(kinds, np.float32) if loss.weights is None else loss.weights
-        return Problem(features, targets, shown @ weights[:, None], "softmax")
+        return Problem(features, centre, axes, targets, shown @ weights[:, None], "softmax", views)
     counts = (labels != IGNORED).astype(np.float32)
     if loss.weights is not None:
         counts *= np.where(shown == 1, loss.weights[1], loss.weights[0])
-    return Problem(features, targets, counts, "hinge" if loss.losses is squared_hinge else "sigmoid")
+    squared = loss.losses is squared_hinge
+    return Problem(features, centre, axes, targets, counts, "hinge" if squared else "sigmoid", views)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The penalty, and the mean score over the folds of each one that was tried; none: too few images to try any."""
-
-    l2: float
-    scores: dict[float, float]
-
-
-def choose_l2(whole: Problem, unit: float, train: Dataset, seed: int, group: str, console: Console) -> Choice:
-    """The penalty with the best mean score on the parts left out in turn: mean AP of the classes with LEAST_POSITIVES
-    in each of them (if there are any; otherwise all), single-label: accuracy.
-
-    All views of an image, and images of a `group`, are in one part; an image is predicted from its first view. `unit`:
-    what STRENGTHS are relative to.
-    """
-    views, judged = len(whole.features) // len(train), list(range(len(train.classes)))
-    if not train.single_label:  # the mean over rare classes is noise, unless there are no others
-        judged = [column for column, positives in enumerate(train.positives.values())
-                  if positives >= LEAST_POSITIVES * FOLDS] or judged
+def choose_l2(whole: Problem, train: Dataset, seed: int, group: str, console: Console
+              ) -> tuple[float, dict[float, float]]:
+    """The penalty with the best mean score on the parts left out in turn, and the score of each one that was tried; of
+    none where there are too few images. All views of an image, and images of a `group`, are in one part."""
+    unit = float(np.square(whole.features).sum(axis=1).mean() + np.square(whole.centre).sum()) or 1.0
     try:
-        folds = train.stratified(train.grouping(group), [os.path.realpath(path) for path in train.paths]
-                                 ).folds(FOLDS, seed)
+        parts = CrossValidation.draw(train, FOLDS, seed, group)
     except UsageError:
-        return Choice(PLAIN_STRENGTH * unit, {})
+        return PLAIN_STRENGTH * unit, {}
     solved: list[Solution | None] = [None] * FOLDS
     scores: dict[float, float] = {}
     with progress_bar(console) as bar:
         task = bar.add_task("cross-validation", total=FOLDS * len(STRENGTHS), note="fits")
         for l2 in (float(f"{strength * unit:.3g}") for strength in STRENGTHS):
             ranks = []
-            for number, (rest, left_out) in enumerate(folds):
-                rows = (rest[:, None] * views + np.arange(views)).ravel()
-                solved[number] = solution = whole.part(rows).solve(l2, solved[number])
-                logits = solution.logits(whole.features[left_out * views])
-                ranks.append(score(train.subset(left_out, train.name).only(judged), logits[:, judged]).rank)
+            for number, fold in enumerate(parts.folds):
+                logits, solved[number] = whole.left_out(fold, l2, solved[number])
+                ranks.append(parts.score(fold, logits))
                 bar.advance(task)
             scores[l2] = float(np.mean(ranks))
-            if list(scores).index(max(scores, key=scores.__getitem__)) < len(scores) - WORSE:
+            best = max(scores, key=scores.__getitem__)
+            if list(scores).index(best) < len(scores) - WORSE:
                 break
-    return Choice(max(scores, key=scores.__getitem__), scores)
+    return best, scores
 
 
 def solve_head(part: TrainablePart, rows: CachedRows, classifier: keras.layers.Layer, config: ResolvedConfig,
@@ -196,27 +180,21 @@ def solve_head(part: TrainablePart, rows: CachedRows, classifier: keras.layers.L
     """Gives `classifier`, all that is trained of `part`, its best weights by the features `rows`, and writes what a
     run folder has of a training. A run that is interrupted starts anew, with the same result."""
     started, train, given = time.monotonic(), splits.train, config.settings.training.l2
-    features = np.asarray(rows[:], np.float32).reshape(len(rows), -1)
-    whole = problem(features, train, build_loss(config.loss, train))
-    with threadpool_limits(1, "blas"):  # matrices are small; threads that wait for each other cost more
-        turned, turn = whole.turned()
-        if given is None:
-            unit = float(np.mean(np.square(features).sum(axis=1))) or 1.0
-            choice = choose_l2(turned, unit, train, config.training.seed, config.settings.dataset.group, progress)
-        else:
-            choice = Choice(given, {})
-        solution = turn.back(turned.solve(choice.l2))
+    whole = problem(rows.vectors(), train, build_loss(config.loss, train))
+    l2, tried = (given, {}) if given is not None else choose_l2(
+        whole, train, config.training.seed, config.settings.dataset.group, progress)
+    solution = whole.back(whole.solve(l2))
     classifier.kernel.assign(solution.weights[:-1].reshape(classifier.kernel.shape))
     classifier.bias.assign(solution.weights[-1])
-    scores = {f"{l2:g}": round(rank, 5) for l2, rank in choice.scores.items()}
+    scores = {f"{penalty:g}": round(rank, 5) for penalty, rank in tried.items()}
     line = {"step": solution.iterations, "seconds": round(time.monotonic() - started, 3), "loss": solution.loss}
     if splits.val is not None:
         line |= score(splits.val, part.logits(part.shared_inputs(splits.val), len(splits.val))).metrics
-    folder.record("solver", {"l2": choice.l2, "iterations": solution.iterations, "cross_validation": scores})
+    folder.record("solver", {"l2": l2, "iterations": solution.iterations, "cross_validation": scores})
     write_text(folder.metrics, json.dumps(line) + "\n")
     for path in (folder.last, folder.best):
         write_aside(path, lambda aside: part.whole.save_weights(aside))
-    tried = "; ".join(f"{l2} {rank:.4f}" for l2, rank in scores.items())
-    console.print(f"L-BFGS: {solution.iterations} iterations, L2 {choice.l2:g}"
-                  + (f", the best in {FOLDS}-fold cross-validation ({tried})" if tried else ""), highlight=False,
+    shown = "; ".join(f"{penalty} {rank:.4f}" for penalty, rank in scores.items())
+    console.print(f"L-BFGS: {solution.iterations} iterations, L2 {l2:g}"
+                  + (f", the best in {FOLDS}-fold cross-validation ({shown})" if tried else ""), highlight=False,
                   soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +101,7 @@ class Fit:
         inputs = self.part.shared_inputs(val)  # computed once where a backbone is frozen
 
         def predict() -> npt.NDArray[np.float32]:
-            with self._weights(self.config.eval_weights):
+            with averaged_weights(self.part.model.optimizer, self.config.eval_weights):
                 return self.part.logits(inputs, len(val))
 
         def scored(logits: npt.NDArray[np.float32]) -> Score:
@@ -126,12 +125,8 @@ class Fit:
                                                            **watched))
         return callbacks
 
-    def _weights(self, kind: Kind) -> AbstractContextManager[None]:
-        """Inside, the model has its raw or its averaged weights."""
-        return nullcontext() if kind == "raw" else averaged_weights(self.part.model.optimizer)
-
     def _save(self, path: Path, kind: Kind) -> None:
         """Writes the weights of the whole network, all or nothing."""
-        with self._weights(kind):
+        with averaged_weights(self.part.model.optimizer, kind):
             if self.part.distribution.is_chief:
                 write_aside(path, lambda aside: self.part.whole.save_weights(aside))

@@ -121,17 +121,19 @@ def learning_rate(config: ResolvedTraining) -> Any:
 
 
 @contextmanager
-def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Inside, the model has the averages of an optimiser with `ema` or `swa` as its weights. Keras' SwapEMAWeights adds
-    and subtracts them, which rounds: afterwards training would continue from weights that are slightly off."""
+def averaged_weights(optimizer: keras.optimizers.Optimizer, kind: str = "ema") -> Iterator[None]:
+    """Inside, the model has the averages of an optimiser with `ema` or `swa` as its weights; as `kind` raw its own.
+    Keras' SwapEMAWeights adds and subtracts them, which rounds: afterwards training would continue from weights that
+    are slightly off."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     # no public access: Keras' own SwapEMAWeights reads the same two lists
-    variables, averages = inner._trainable_variables, inner._model_variables_moving_average
-    raw = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    pairs = [] if kind == "raw" else list(zip(inner._trainable_variables, inner._model_variables_moving_average,
+                                              strict=True))
+    raw = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
     try:
-        for variable, average in zip(variables, averages, strict=True):
+        for variable, average in pairs:
             variable.assign(keras.ops.convert_to_numpy(average))
         yield
     finally:
-        for variable, value in zip(variables, raw, strict=True):
+        for (variable, _), value in zip(pairs, raw, strict=True):
             variable.assign(value)

@@ -135,12 +135,16 @@ def check_folder(folder: RunFolder, settings: TrainConfig) -> None:
         return
     if not folder.config.exists():
         raise UsageError(f"`resume`: {out} does not hold a run; omit `resume` to start one")
-    old, new = folder.read_config(), to_dict(settings)
-    changed = [f"{key} was {old.get(group, {}).get(key)!r}, is {value!r}" for group in REPEATABLE
-               for key, value in new[group].items() if old.get(group, {}).get(key) != value]
-    if changed:
+    new = to_dict(settings)
+    if changed := differences(folder.read_config(), {group: new[group] for group in REPEATABLE}):
         raise UsageError(f"`resume`: the settings differ from {folder.config}: {'; '.join(changed)}; "
                          "omit them, or start a run with them in another folder")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is other in the groups of settings `new` than in `old`, for people."""
+    return [f"{key} was {old.get(group, {}).get(key)!r}, is {value!r}" for group, values in new.items()
+            for key, value in values.items() if old.get(group, {}).get(key) != value]
 
 
 def start_folder(folder: RunFolder, settings: TrainConfig, classes: Sequence[str], provenance: Mapping[str, Any]

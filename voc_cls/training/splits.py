@@ -1,16 +1,26 @@
-"""The images of a run: what it trains on, what it validates on, what it reports results on."""
+"""The images of a run: what it trains on, what it validates on, what it reports results on; and the parts of what it
+trains on that are left out in turn, to choose settings by."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Draw, Task
 from voc_cls.data.load import NONE, read_dataset
 from voc_cls.data.stratify import AUTO
 from voc_cls.errors import DataError, UsageError
+from voc_cls.evaluation.calibration import LEAST_POSITIVES
+from voc_cls.evaluation.tasks import score
 from voc_cls.training.config import PART_SEED, UNKNOWN, DatasetConfig, fraction_of
+
+Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Numbers of the images to train on, and of those that are left out."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,29 @@ class Splits:
     @property
     def task(self) -> Task:
         return self.train.task
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Stratified parts of the images `train`, and the columns of the classes by which they are scored."""
+
+    train: Dataset
+    folds: Sequence[Fold]
+    judged: Sequence[int]
+
+    @classmethod
+    def draw(cls, train: Dataset, folds: int, seed: int, group: str) -> CrossValidation:
+        """Keeps images of a `group` together. Multi-label: judged are the classes with LEAST_POSITIVES in each part,
+        because the mean over rare ones is noise; all, if there are no others. UsageError for too few images."""
+        columns, least = range(len(train.classes)), LEAST_POSITIVES * folds
+        common = [column for column in columns if train.labels[:, column].sum() >= least]
+        parts = train.together(group).folds(folds, seed)
+        return cls(train, parts, columns if train.single_label else common or columns)
+
+    def score(self, fold: Fold, logits: npt.NDArray[np.float32]) -> float:
+        """Of the logits [N, classes] of what `fold` leaves out: mean AP; single-label: accuracy. 0 to 1."""
+        part = self.train.subset(fold[1], self.train.name).only(self.judged)
+        return score(part, logits[:, self.judged]).rank
 
 
 def read_splits(chosen: DatasetConfig, seed: int) -> Splits:

@@ -290,5 +290,4 @@ def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, 
     limit_gb = trained.config["compute"]["cache_gb"] or np.inf  # a run that kept no features may keep these
     views = [View(path, digest) for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
     with naming_broken_images(dataset.paths):
-        rows = backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report))
-    return np.asarray(rows[:], np.float32).reshape(len(dataset), -1)
+        return backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report)).vectors()

@@ -4,13 +4,8 @@ fold, and is scored on the images that were left out. Optuna chooses what to try
 from __future__ import annotations
 
 import itertools
-import json
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -20,187 +15,120 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 import yaml
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
-from threadpoolctl import threadpool_limits
+from rich.table import Table
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.feature_cache import CachedRows, FeatureCache
+from voc_cls.data.feature_cache import FeatureCache
+from voc_cls.data.figure_text import save_figure
 from voc_cls.data.load import NONE
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
-from voc_cls.errors import DataError, Interrupted, RunError, UsageError
-from voc_cls.evaluation.tasks import score
-from voc_cls.files import file_digests, locked, write_text
+from voc_cls.errors import Interrupted, RunError, UsageError
+from voc_cls.files import locked, write_csv, write_text
 from voc_cls.nets.network import Network
-from voc_cls.training.backbone import BATCH_SIZE, feature_batches, feature_rows
-from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.checkpoint import Preemption
-from voc_cls.training.config import RunConfig, TrainConfig, fraction_of, to_dict
-from voc_cls.training.convex import Problem, Turn, problem
-from voc_cls.training.devices import FeatureEngine, compiles
+from voc_cls.training.config import ResolvedConfig, fraction_of, to_dict
+from voc_cls.training.convex import Problem, problem
+from voc_cls.training.devices import compiles
 from voc_cls.training.distribution import SINGLE
 from voc_cls.training.freezing import freeze
-from voc_cls.training.initial_weights import CreatedNetwork, create_network
+from voc_cls.training.initial_weights import create_network
 from voc_cls.training.losses import build_loss
 from voc_cls.training.optimizer import averaged_weights, build_optimizer
-from voc_cls.training.run_folder import REPEATABLE, images_digest
-from voc_cls.training.search_space import TuneConfig, with_values
-from voc_cls.training.splits import Splits, read_splits
-from voc_cls.training.study_results import (
-    ERROR,
-    FOLDS,
-    SECONDS,
-    draw,
-    ranked,
-    results_table,
-    shown,
-    spread,
-    write_table,
-)
+from voc_cls.training.run_folder import REPEATABLE, differences, images_digest
+from voc_cls.training.search_space import StudyConfig, TuneConfig
+from voc_cls.training.splits import CrossValidation, Fold, Splits, read_splits
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, why_not_cached
 
-Rows = npt.NDArray[np.int64]
-SETTINGS, WEIGHTS, ENGINE = "settings", "weights", "engine"
-"""What Optuna keeps of the study: all that decides its trials."""
+PANEL = 3.2
+"""Height of a chart, inches."""
 
 
 @dataclass(frozen=True)
 class CachedHead:
-    """A head, and the features of all training images that it is trained on."""
+    """A head on the features of all training images, and the values that its variables have before each training."""
 
     network: Network
     part: TrainablePart
     initial: tuple[npt.NDArray[Any], ...]
-    """Of all variables of the part's model: every fold of every trial starts from them."""
-    turned: dict[bytes, tuple[Problem, Turn]] = field(default_factory=dict)
-    """What L-BFGS solves, by the images of the fold: the penalty alone differs from trial to trial."""
+    problem: Problem | None
+    """What L-BFGS solves; None: the head is trained by descent."""
 
-    def predict(self, config: TrainConfig, train: Dataset, rest: Rows, left_out: Rows) -> npt.NDArray[np.float32]:
-        """Logits of the images `left_out` of `train`, as they are, after training on `rest`, as `config` says."""
-        features, fold = self.part.rows, train.subset(rest, train.name)
-        assert features is not None
-        views, resolved = len(features) // len(train), config.resolved(fold)
-        seen, loss = features.part((rest[:, None] * views + np.arange(views)).ravel()), build_loss(resolved.loss, fold)
-        unseen, training = features.part(left_out * views), resolved.training
-        if training.solver == "lbfgs":
-            if (key := rest.tobytes()) not in self.turned:
-                self.turned[key] = problem(vectors(seen), fold, loss).turned()
-            turned, turn = self.turned[key]
-            return turn.back(turned.solve(training.l2)).logits(vectors(unseen))
-        model = self.part.model
-        trained = freeze(self.network, "head", training, config.network.exclude)
-        for variable, value in zip(model.variables, self.initial, strict=True):
+    def predict(self, config: ResolvedConfig, train: Dataset, fold: Fold) -> npt.NDArray[np.float32]:
+        """Logits of the images of `train` that `fold` leaves out, after training on the others as `config` says."""
+        if self.problem is not None:
+            return self.problem.left_out(fold, config.training.l2)[0]
+        (rest, left_out), part, training = fold, self.part, config.training
+        trained = freeze(self.network, "head", training, config.settings.network.exclude)
+        for variable, value in zip(part.model.variables, self.initial, strict=True):
             variable.assign(value)
-        factors = trained.factors(model.trainable_variables, self.network.spec.scope)
-        model.compile(build_optimizer(training, factors, float16=False), loss, jit_compile=compiles())
-        order = shuffled_order(len(fold), training.steps, training.batch_size, training.seed)
-        model.fit(feature_batches(seen, fold.targets, order), verbose=0, shuffle=False)
-        with averaged_weights(model.optimizer) if training.eval_weights != "raw" else nullcontext():
-            return self.part.logits(feature_rows(unseen, BATCH_SIZE), len(left_out))
+        factors = trained.factors(part.model.trainable_variables, self.network.spec.scope)
+        part.model.compile(build_optimizer(training, factors, float16=False), build_loss(config.loss, train),
+                           jit_compile=compiles())
+        order = shuffled_order(len(rest), training.steps, training.batch_size, training.seed)
+        part.model.fit(part.batches(replace(order, index=rest[order.index])), verbose=0, shuffle=False)
+        with averaged_weights(part.model.optimizer, training.eval_weights):
+            return part.logits(part.inputs(train.subset(left_out, train.name)), len(left_out))
 
 
-def vectors(rows: CachedRows) -> npt.NDArray[np.float32]:
-    """[N, …] as [N, D]."""
-    return np.asarray(rows[:], np.float32).reshape(len(rows), -1)
+def cached_heads(base: TuneConfig, train: Dataset, study: optuna.Study, console: Console
+                 ) -> dict[tuple[Any, ...], CachedHead]:
+    """What trials are computed from, by the values of `TuneConfig.choices`."""
+    splits, heads = Splits(train, val=train), dict[tuple[Any, ...], CachedHead]()
+    for values in itertools.product(*base.choices.values()):
+        config = base.varied(dict(zip(base.choices, values, strict=True))).resolved(train)
+        chosen = config.settings.network
+        console.print(f"head {chosen.head}, image size {chosen.image_size}, augmentation {values[-1]}:")
+        network = create_network(chosen, train.classes, base.compute.precision, base.training.seed)
+        keep(study, base.study, {"weights": {"weights_digest": network.digest}})
+        first = freeze(network, "head", config.training, chosen.exclude).first
+        if reason := why_not_cached(network, first, splits, config):
+            raise UsageError(f"`augments` {values[-1]}, `head` {chosen.head}: {reason}, but a search needs cached "
+                             "features")
+        cache = FeatureCache(config.cache / "arrays", base.compute.cache_gb, console.print)
+        part = on_backbone_features(SINGLE, network, first, splits, config, cache,
+                                    lambda faster: base.compute.feature_engine or faster())
+        initial = tuple(keras.ops.convert_to_numpy(variable) for variable in part.model.variables)
+        solved = (problem(part.rows.vectors(), train, build_loss(config.loss, train))
+                  if part.rows is not None and config.training.solver == "lbfgs" else None)
+        heads[values] = CachedHead(network, part, initial, solved)
+    return heads
 
 
 @dataclass(frozen=True)
-class Search:
-    """A study that goes on: what varies in the training `base`, and what its trials are computed from."""
+class Objective:
+    """What Optuna maximises: the mean score over the folds."""
 
-    config: TuneConfig
-    base: TrainConfig
-    train: Dataset
-    folds: list[tuple[Rows, Rows]]
-    heads: dict[tuple[Any, ...], CachedHead]
-    """By what decides the features, in the order of `TuneConfig.choices`."""
-    study: optuna.Study
-    console: Console
+    base: TuneConfig
+    parts: CrossValidation
+    heads: Mapping[tuple[Any, ...], CachedHead]
 
-    def run(self) -> None:
-        """Trials until there are enough, or the time is up."""
-        limits, started = self.config.study, time.monotonic()
-        with progress_bar(self.console) as bar:
-            task = bar.add_task("trials", total=limits.trials, note="")
-            while (done := len(finished(self.study))) < limits.trials:
-                bar.update(task, completed=done, note=self._best())
-                if limits.timeout is not None and time.monotonic() - started >= 60 * limits.timeout:
-                    break
-                # by the number of trials, not by what was drawn before: so a study that is continued goes on exactly
-                self.study.sampler = optuna.samplers.TPESampler(seed=self.base.training.seed + done)
-                self._try(self.study.ask())
-            bar.update(task, completed=done, note=self._best())
-
-    def _try(self, trial: Trial) -> None:
-        """One trial; whatever fails in it is recorded."""
-        started, best = time.monotonic(), self._best()
+    def __call__(self, trial: optuna.Trial) -> float:
+        """TrialPruned as soon as the mean is below the median of the trials before; an error is kept with the trial."""
         try:
-            value = self._score(trial)
-        except optuna.TrialPruned:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        except BaseException as error:
-            if isinstance(error, Exception):
-                trial.set_user_attr(ERROR, f"{type(error).__name__}: {' '.join(str(error).split())}")
-            self.study.tell(trial, state=TrialState.FAIL)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            trial.set_user_attr(SECONDS, round(time.monotonic() - started, 2))
-            self.study.tell(trial, value)
-            if self._best() != best:
-                self.console.print(f"{self._best()}: {described(trial.params)}", highlight=False, soft_wrap=True)
+            return self._mean(trial)
+        except Exception as error:
+            if not isinstance(error, optuna.TrialPruned):
+                trial.set_user_attr("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            raise
 
-    def _score(self, trial: Trial) -> float:
-        """The mean score over the folds; TrialPruned as soon as it is below the median of the trials before."""
-        limits, choices = self.config.study, self.config.choices()
-        values = {name: trial.suggest_categorical(name, options) for name, options in choices.items()}
+    def _mean(self, trial: optuna.Trial) -> float:
+        base, train, scores = self.base, self.parts.train, list[float]()
+        values = {name: trial.suggest_categorical(name, options) for name, options in base.choices.items()}
         head = self.heads[tuple(values.values())]
-        if self.base.training.l2 is None:
-            values["l2"] = trial.suggest_float("l2", *limits.l2_range, log=True)
-        config = with_values(self.base, values)
-        if config.training.solver != "lbfgs" and self.base.training.lr is None:
-            config = with_values(self.base, values | {"lr": trial.suggest_float("lr", *limits.lr_range, log=True)})
-        scores: list[float] = []
-        for rest, left_out in self.folds:
-            logits = head.predict(config, self.train, rest, left_out)
-            scores.append(score(self.train.subset(left_out, self.train.name), logits).rank)
-            trial.set_user_attr(FOLDS, scores)
-            trial.report(float(np.mean(scores)), len(scores))
-            if math.isnan(scores[-1]):
-                raise DataError(f"{self.train.name}: no class is in all of its folds; choose fewer `folds`")
-            if len(scores) < len(self.folds) and trial.should_prune():
+        ranges = {"l2": base.study.l2_range} | ({} if head.problem else {"lr": base.study.lr_range})
+        values |= {name: trial.suggest_float(name, min(limits), max(limits), log=True)
+                   for name, limits in ranges.items() if getattr(base.training, name) is None}
+        config = base.varied(values).resolved(train)
+        for number, fold in enumerate(self.parts.folds, 1):
+            scores.append(self.parts.score(fold, head.predict(config, train, fold)))
+            trial.set_user_attr(f"fold_{number}", scores[-1])
+            trial.report(float(np.mean(scores)), number)
+            if number < len(self.parts.folds) and trial.should_prune():
                 raise optuna.TrialPruned
+        trial.set_user_attr("spread", float(np.std(scores, ddof=1)))
         return float(np.mean(scores))
-
-    def _best(self) -> str:
-        done = ranked(self.study.trials)
-        return f"best {100 * (done[0].value or 0):.2f} in trial {done[0].number}" if done else ""
-
-
-def described(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {shown(value)}" for name, value in values.items())
-
-
-def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that count: none that was interrupted."""
-    return [trial for trial in study.trials if trial.state.is_finished()
-            and (trial.state is not TrialState.FAIL or ERROR in trial.user_attrs)]
-
-
-def write_results(folder: Path, study: optuna.Study, base: TrainConfig, metric: str, console: Console) -> None:
-    """Writes trials.csv, trials.png and best.yaml, as far as there are trials for them, and prints the best ones."""
-    trials = finished(study)
-    if trials:
-        write_table(folder / "trials.csv", trials)
-    if best := ranked(trials):
-        draw(folder / "trials.png", trials, metric)
-        text = yaml.safe_dump({group: values for group, values in to_dict(with_values(base, best[0].params)).items()
-                               if group in REPEATABLE}, sort_keys=False, allow_unicode=True)
-        write_text(folder / "best.yaml", f"# Trial {best[0].number} of voc-tune: {metric} {best[0].value:.4f} ± "
-                                         f"{spread(best[0]):.4f} over the folds\n{text}")
-        console.print(results_table(trials, metric))
-        console.print(f"voc-train --config {folder / 'best.yaml'} --out runs/best", highlight=False, soft_wrap=True)
 
 
 def tune(config: TuneConfig, console: Console) -> None:
@@ -208,94 +136,93 @@ def tune(config: TuneConfig, console: Console) -> None:
 
     The images of the evaluation split are not read.
     """
-    base, folder = config.base(), config.study.study
-    chosen, seed = base.dataset, base.training.seed
+    base = config.base()
+    folder, chosen, seed = base.study.study, base.dataset, base.training.seed
     evaluated = NONE if fraction_of(chosen.eval_split) is None else chosen.eval_split
     train = read_splits(replace(chosen, val_split=NONE, eval_split=evaluated), seed).train
-    folds = train.stratified(train.grouping(chosen.group), file_digests(train.paths)).folds(config.study.folds, seed)
+    parts = CrossValidation.draw(train, base.study.folds, seed, chosen.group)
+
+    def reseed(study: optuna.Study, _: object = None) -> None:
+        # by the number of trials, not by what was drawn before: a study that is continued goes on exactly. A trial
+        # whose process was killed stays RUNNING, and counts nowhere
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished(study)), constant_liar=False)
+
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, partial(_refuse, folder)), Preemption().watching(), naming_broken_images(train.paths):
-        study = open_study(folder, {**to_dict(replace(base, run=RunConfig())), "choices": config.choices(),
-                                    "folds": config.study.folds, "l2_range": config.study.l2_range,
-                                    "lr_range": config.study.lr_range, "pictures": images_digest(train)})
-        console.print(f"{train.name}: {len(train):,} pictures in {len(folds)} folds; {len(finished(study))} of "
-                      f"{config.study.trials} trials are done", highlight=False)
+    with (locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")), Preemption().watching(),
+          naming_broken_images(train.paths)):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(storage=f"sqlite:///{(folder / 'study.db').absolute()}", study_name="voc-tune",
+                                    direction="maximize", pruner=optuna.pruners.MedianPruner(), load_if_exists=True)
+        settings = to_dict(replace(base, study=replace(base.study, study=Path(), trials=1)))
+        keep(study, base.study, {group: settings[group] for group in (*REPEATABLE, "study")}
+             | {"data": {"pictures_digest": images_digest(train)}})
+        done = len(finished(study))
+        console.print(f"{train.name}: {len(train):,} pictures in {len(parts.folds)} folds; {done} of "
+                      f"{base.study.trials} trials are done")
         try:
-            heads = cached_heads(base, train, config.choices(), study, console)
-            with threadpool_limits(1, "blas"):  # matrices are small; threads that wait for each other cost more
-                Search(config, base, train, folds, heads, study, console).run()
+            objective = Objective(base, parts, cached_heads(base, train, study, console))
+            optuna.logging.set_verbosity(optuna.logging.INFO)  # a line for each trial
+            reseed(study)
+            study.optimize(objective, base.study.trials - done, catch=(Exception,), callbacks=[reseed],
+                           show_progress_bar=console.is_terminal)
         except Interrupted as error:
             raise Interrupted(Signals(error.exit_code - 128), "the same command continues the study") from None
         finally:
-            write_results(folder, study, base, "accuracy" if train.single_label else "mean AP", console)
-    if not ranked(study.trials):
+            write_results(base, study, "accuracy" if train.single_label else "mean AP", console)
+    if not study.get_trials(states=(TrialState.COMPLETE,)):
         raise RunError(f"`study` {folder}: none of its trials succeeded; the last one: "
-                       f"{finished(study)[-1].user_attrs.get(ERROR)}")
+                       f"{finished(study)[-1].user_attrs.get('error', 'no score')}")
 
 
-def _refuse(folder: Path) -> None:
-    raise RunError(f"`study` {folder}: another voc-tune is running there; wait for it, or choose another folder")
+def keep(study: optuna.Study, chosen: StudyConfig, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Records what decides the trials; UsageError where the study was begun with something else."""
+    if changed := differences({**settings, **study.user_attrs}, settings):
+        raise UsageError(f"`study` {chosen.study}: was begun with other settings: {'; '.join(changed)}; choose another "
+                         "folder, or the same settings")
+    for group, values in settings.items():
+        study.set_user_attr(group, values)
 
 
-def open_study(folder: Path, settings: Mapping[str, Any]) -> optuna.Study:
-    """The study in `folder`, a new one where there is none; UsageError where it was begun with other settings."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    file = (folder / "study.db").absolute()
-    try:
-        study = optuna.create_study(storage=f"sqlite:///{file}", study_name="voc-tune", direction="maximize",
-                                    pruner=optuna.pruners.MedianPruner(), load_if_exists=True)
-    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        raise RunError(f"{file}: not a study of voc-tune ({str(error).splitlines()[0]}); choose another `study`"
-                       ) from error
-    now = flat(json.loads(json.dumps(settings, default=str)))
-    begun = study.user_attrs.get(SETTINGS, now)
-    if changed := [name for name in now if now[name] != begun.get(name)]:
-        raise UsageError(f"`study` {folder}: was begun with {changed[0]} {begun.get(changed[0])}, now it is "
-                         f"{now[changed[0]]}; choose another folder, or the same settings")
-    study.set_user_attr(SETTINGS, now)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
-    return study
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count: none that was interrupted."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
 
 
-def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """{"training": {"seed": 0}} → {"training.seed": 0}."""
-    return {name if key is None else f"{name}.{key}": entry for name, value in settings.items()
-            for key, entry in (value.items() if isinstance(value, dict) else [(None, value)])}
+def write_results(base: TuneConfig, study: optuna.Study, metric: str, console: Console) -> None:
+    """Writes trials.csv and, where one has all folds, trials.png and best.yaml, and prints the best; scores 0 to 1."""
+    folder = base.study.study
+    rows: list[dict[str, Any]] = [
+        {"trial": trial.number, "state": trial.state.name.lower(), "mean": trial.value, **trial.user_attrs,
+         **trial.params, "seconds": trial.duration and trial.duration.total_seconds()} for trial in finished(study)]
+    heading = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(folder / "trials.csv", heading, [[row.get(name) for name in heading] for row in rows])
+    complete = sorted((row for row in rows if row["state"] == "complete"), key=lambda row: -row["mean"])
+    if not complete:
+        return
+    values, best = study.best_params, complete[0]
+    settings = to_dict(base.varied(values))
+    text = yaml.safe_dump({group: settings[group] for group in REPEATABLE}, sort_keys=False, allow_unicode=True)
+    write_text(folder / "best.yaml", f"# Trial {best['trial']} of voc-tune: {metric} {best['mean']:.4f} ± "
+                                     f"{best['spread']:.4f} over the folds\n{text}")
+    draw(folder / "trials.png", complete, ["trial", *values], metric)
+    table = Table("trial", metric, "±", *values, title="The best trials",
+                  caption=f"{metric}: mean over the folds. ±: standard deviation")
+    for row in complete[:10]:
+        cells = [row[name] for name in ("trial", "mean", "spread", *values)]
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+    console.print(table, soft_wrap=False)
+    console.print(f"voc-train --config {folder / 'best.yaml'} --out runs/best")
 
 
-def cached_heads(base: TrainConfig, train: Dataset, choices: Mapping[str, Sequence[Any]], study: optuna.Study,
-                 console: Console) -> dict[tuple[Any, ...], CachedHead]:
-    """What trials are computed from, for all combinations of the `choices`. A network is built once for a head and a
-    size; the features come from the cache or are computed, by one engine for the whole study."""
-    def show(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+def draw(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:
+    """A PNG: the score of trials by each of `names`: their number, and their settings."""
+    from matplotlib.figure import Figure
 
-    def engine(faster: Callable[[], FeatureEngine]) -> FeatureEngine:
-        chosen: FeatureEngine = study.user_attrs.get(ENGINE) or base.compute.feature_engine or faster()
-        study.set_user_attr(ENGINE, chosen)
-        return chosen
-
-    splits, networks = Splits(train), dict[tuple[Any, ...], CreatedNetwork]()
-    heads = dict[tuple[Any, ...], CachedHead]()
-    combinations = itertools.product(*choices.values())
-    for values in sorted(combinations, key=lambda values: values[-1] == "none"):  # their features are part of others'
-        config = with_values(base, dict(zip(choices, values, strict=True)))
-        resolved, chosen = config.resolved(train), config.network
-        if (network := networks.get(values[:2])) is None:
-            show(f"{described(dict(zip(choices, values[:2], strict=False)))}:")
-            network = networks[values[:2]] = create_network(chosen, train.classes, base.compute.precision,
-                                                            base.training.seed)
-            if study.user_attrs.get(WEIGHTS, network.digest) != network.digest:
-                raise UsageError(f"`weights` {chosen.weights}: are not those that the study was begun with; choose "
-                                 "another `study`")
-            study.set_user_attr(WEIGHTS, network.digest)
-        first = freeze(network, "head", resolved.training, chosen.exclude).first
-        if reason := why_not_cached(network, first, splits, resolved):
-            raise UsageError(f"`augments` {values[-1]}, `head` {chosen.head}: {reason}, but a search needs cached "
-                             "features")
-        cache = FeatureCache(resolved.cache / "arrays", base.compute.cache_gb, show)
-        part = on_backbone_features(SINGLE, network, first, splits, resolved, cache, engine)
-        initial = tuple(keras.ops.convert_to_numpy(variable) for variable in part.model.variables)
-        heads[values] = CachedHead(network, part, initial)
-    return heads
+    figure = Figure(figsize=(PANEL * len(names), PANEL), layout="constrained")
+    for panel, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
+        panel.scatter([row[name] for row in rows], [row["mean"] for row in rows], s=16, alpha=0.6)
+        panel.set_xlabel(name)
+        if isinstance(rows[0][name], float):
+            panel.set_xscale("log")
+    figure.supylabel(f"{metric}, mean over the folds")
+    save_figure(figure, path)

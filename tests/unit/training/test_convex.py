@@ -37,8 +37,8 @@ def dataset(labels: np.ndarray, ignored: np.ndarray | None = None, task: Task = 
 
 def solved(features: np.ndarray, train: Dataset, **loss: object) -> np.ndarray:
     built = build_loss(LossConfig(**loss).for_task(train.task), train)  # type: ignore[arg-type]
-    turned, turn = problem(features, train, built).turned()
-    return turn.back(turned.solve(L2)).weights
+    made = problem(features, train, built)
+    return made.back(made.solve(L2)).weights
 
 
 def by_sklearn(features: np.ndarray, labels: np.ndarray, entries: int, **options: object) -> np.ndarray:
@@ -82,7 +82,8 @@ def test_a_picture_whose_label_of_a_class_is_ignored_does_not_count_for_that_cla
 def test_weights_and_smoothing_are_those_of_the_loss_that_descent_has(loss: dict[str, object]):
     train = dataset(LABELS)
     built = build_loss(LossConfig(**loss).for_task(train.task), train)
-    solution = problem(FEATURES, train, built).solve(L2)
+    made = problem(FEATURES, train, built)
+    solution = made.back(made.solve(L2))
     expected = float(built(train.targets, solution.logits(FEATURES))) + L2 * np.square(solution.weights[:-1]).sum()
     assert solution.loss == pytest.approx(expected, rel=1e-4)
 
@@ -90,17 +91,17 @@ def test_weights_and_smoothing_are_those_of_the_loss_that_descent_has(loss: dict
 def test_the_penalty_is_chosen_by_what_is_left_out():
     noisy = np.concatenate([FEATURES, 5 * np.random.default_rng(1).normal(size=(120, 200)).astype(np.float32)], axis=1)
     train = dataset(LABELS)
-    choice = choose_l2(problem(noisy, train, build_loss(LossConfig(loss="sigmoid"), train)), 1e4, train, 0, "none",
-                       Console(quiet=True))
-    assert choice.scores[choice.l2] == max(choice.scores.values()) > min(choice.scores.values()) + 0.01
+    l2, scores = choose_l2(problem(noisy, train, build_loss(LossConfig(loss="sigmoid"), train)), train, 0, "none",
+                           Console(quiet=True))
+    assert scores[l2] == max(scores.values()) > min(scores.values()) + 0.01
 
 
 def test_too_few_pictures_for_folds_take_a_plain_penalty():
     few = dataset(LABELS[:FOLDS - 1])
-    choice = choose_l2(problem(FEATURES[:FOLDS - 1], few, build_loss(LossConfig(loss="sigmoid"), few)), 1.0, few, 0,
-                       "none", Console(quiet=True))
-    assert choice.l2 > 0
-    assert not choice.scores
+    l2, scores = choose_l2(problem(FEATURES[:FOLDS - 1], few, build_loss(LossConfig(loss="sigmoid"), few)), few, 0,
+                           "none", Console(quiet=True))
+    assert l2 > 0
+    assert not scores
 
 
 @pytest.mark.slow  # builds whole networks

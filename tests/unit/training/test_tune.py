@@ -19,9 +19,9 @@ from tests.commands import command_in_process as command
 from voc_cls.data.dataset import Dataset
 from voc_cls.errors import Interrupted, RunError, UsageError
 from voc_cls.nets.network import Network
-from voc_cls.training import tune as tune_module
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainingConfig
 from voc_cls.training.search_space import StudyConfig, TuneConfig
+from voc_cls.training.splits import Fold
 from voc_cls.training.tune import CachedHead, tune
 
 pytestmark = pytest.mark.slow  # builds networks; `make test-fast` leaves it out
@@ -33,7 +33,7 @@ def search(devkit: Path, tmp_path: Path, small_network: Callable[..., Network]) 
     small_network()  # known to the registry from now on
 
     def run(name: str, trials: int, training: TrainingConfig = TrainingConfig(), **study: object) -> str:  # noqa: B008
-        said = Console(file=io.StringIO(), width=80)
+        said = Console(file=io.StringIO(), width=80, soft_wrap=True)
         study = {"heads": ("gap",), "augments": ("flip",), "cache_dir": tmp_path / "cache"} | study
         # the evaluation split, which does not exist, is not read
         config = TuneConfig(DatasetConfig((devkit,), eval_split="missing"), NetworkConfig("none", net="small_vgg"),
@@ -86,7 +86,7 @@ def test_a_study_that_was_killed_goes_on_as_if_it_had_not_been(search, tmp_path)
     optuna.load_study(study_name="voc-tune", storage=database).ask()  # a trial whose process is gone
     assert "9 of 11 trials are done" in search("killed", 11)
     assert outcomes(tmp_path / "killed") == outcomes(tmp_path / "whole")
-    with pytest.raises(UsageError, match=r"^`study` .*killed: was begun with training\.seed 0, now it is 1; "):
+    with pytest.raises(UsageError, match=r"^`study` .*killed: was begun with other settings: seed was 0, is 1; "):
         search("killed", 11, TrainingConfig(seed=1))
 
 
@@ -110,10 +110,10 @@ def test_ctrl_c_ends_a_search_with_what_it_has_and_another_command_continues_it(
 
 
 def test_a_trial_below_the_median_of_the_others_is_pruned_after_its_first_fold(search, tmp_path, monkeypatch):
-    def predict(_: CachedHead, __: object, train: Dataset, ___: object, left_out: np.ndarray) -> np.ndarray:
+    def predict(_: CachedHead, __: object, train: Dataset, fold: Fold) -> np.ndarray:
         study = optuna.load_study(study_name="voc-tune", storage=f"sqlite:///{tmp_path}/study/study.db")
         sign = 1 if len(study.trials) <= 6 else -1
-        return sign * train.labels[left_out]
+        return sign * train.labels[fold[1]]
 
     monkeypatch.setattr(CachedHead, "predict", predict)
     search("study", 7)
@@ -123,12 +123,12 @@ def test_a_trial_below_the_median_of_the_others_is_pruned_after_its_first_fold(s
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(search, tmp_path, monkeypatch):
-    def build_loss(*_: object) -> object:
+    def predict(*_: object) -> object:
         raise RunError("too much")
 
     search("study", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(tune_module, "build_loss", build_loss)
+        patch.setattr(CachedHead, "predict", predict)
         search("study", 2)
         with pytest.raises(RunError, match=r"none of its trials succeeded; the last one: RunError: too much$"):
             search("other", 1)
@@ -148,7 +148,7 @@ def test_by_descent_the_learning_rate_varies_and_what_is_given_does_not(search, 
 
 @pytest.mark.parametrize(("flags", "error"), [
     (("--augments", "mild"), "--augments mild, --head gap: every augmented picture is new; .*needs cached features"),
-    (("--l2-range", 1, 0.1), "--l2-range 1 0.1: give two numbers above 0, the smaller one first"),
+    (("--l2-range", 0, 0.1), "--l2-range 0: must be at least 1e-30"),
     (("--trainable", "conv5+"), "--trainable conv5[+]: a search trains heads alone; omit it"),
     (("--early-stopping", 3), "--early-stopping 3: needs a validation during training"),
     (("--folds", 1000), "--folds 1000: .* choose at most"),
