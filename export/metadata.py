@@ -14,8 +14,7 @@ from export.options import Form, Precision
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import GRAPH_FORMATS
 from voc_cls.evaluation.report.page import percent
-from voc_cls.evaluation.tta import Tta, views_of
-from voc_cls.model_metadata import FORMAT
+from voc_cls.model_metadata import FORMAT, Views
 from voc_cls.training.trained_run import TrainedRun
 from voc_cls.version import __version__
 from voc_cls.weights.load import network_digest
@@ -47,14 +46,10 @@ class VerifiedForm:
 
 
 def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, forms: Mapping[Form, VerifiedForm],
-                   tta: Tta = "none") -> None:
-    """Writes the card and, into `assets`, the labels and the metadata.
-
-    tta: Of the signature `predict_augmented`; none: there is none.
-    """
-    augmented = asdict(views_of(tta, trained.network.spec.preprocessing.size))
+                   views: Views) -> None:
+    """Writes the card and, into `assets`, the labels and the metadata; several `views`: of `predict_augmented`."""
     metadata = metadata_of(trained) | {"forms": {form: made.to_dict(trained.task) for form, made in forms.items()},
-                                       "augmented": None if tta == "none" else augmented}
+                                       "augmented": asdict(views) if views.number > 1 else None}
     assets = folder / "assets"
     assets.mkdir(exist_ok=True)  # TensorFlow makes one
     (assets / "labels.txt").write_text("".join(f"{label}\n" for label in trained.labels), encoding="utf-8")
@@ -74,7 +69,7 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "activation": trained.task.activation,
         "thresholds": trained.thresholds().by_label if trained.task is Task.MULTI_LABEL else {},
         "calibration": None if trained.calibration is None else  # in the graph; null: the network's own probabilities
-        {"method": trained.calibration.method} | trained.calibration.to_dict(),
+        {"method": trained.calibration.method} | asdict(trained.calibration),
         "preprocessing": spec.preprocessing.to_dict(),
         "weights_digest": network_digest(trained.network),
         "pretrained_digest": provenance["weights_digest"],  # of the checkpoint that training started from

@@ -33,9 +33,10 @@ class ExportOptions:
     """Measure mean AP of onnx and openvino on the run's evaluation split, if its pictures are there, for the model
     card; takes as long as voc-eval for each."""
     calibrated: bool = False
-    """Put the calibration that was fitted to the run's validation split into every form: Platt's line of each class,
-    for single-label runs the temperature. A probability of 0.8 is then right about 8 times of 10; rankings and
-    decisions at the exported thresholds stay as they are. Default: the network's own probabilities."""
+    """Put the calibration that was fitted to the run's validation split into every form: a temperature and an offset
+    for all classes (Platt's line), for single-label runs the temperature alone. A probability of 0.8 is then right
+    about 8 times of 10; rankings and decisions at the exported thresholds stay as they are. Default: the network's own
+    probabilities."""
     tta: Tta = "none"
     """Test-time augmentation: one more signature, predict_augmented, which averages over views of each picture as
     voc-eval --tta does, in so many times the time: flip 2, multi-scale 4, both 8. In savedmodel, and by voc-serve in

@@ -27,10 +27,10 @@ SIGNATURES = {  # name → (inputs, outputs), each name → dtype
     "predict_tensors": ({"inputs": tf.float32}, {"probabilities": tf.float32, "logits": tf.float32}),
     "preprocess": ({"image_bytes": tf.string}, {"inputs": tf.float32}),
     "classify": ({"inputs": tf.string}, {"scores": tf.float32, "classes": tf.string}),
+    "predict_augmented": ({"image_bytes": tf.string}, {"probabilities": tf.float32, "logits": tf.float32}),
 }
-"""Names as TensorFlow Serving wants them (https://www.tensorflow.org/tfx/serving/signature_defs)."""
-AUGMENTED = {"predict_augmented": ({"image_bytes": tf.string}, {"probabilities": tf.float32, "logits": tf.float32})}
-"""Besides them in an export with test-time augmentation."""
+"""Names as TensorFlow Serving wants them (https://www.tensorflow.org/tfx/serving/signature_defs); the last one only
+with several views."""
 ENCODED_KEY = "image/encoded"  # the image's key in a tf.Example, as in TF-Slim and the Object Detection API
 WARMUP_SIZES = (1, 4)
 """Images of the warm-up requests."""
@@ -63,6 +63,11 @@ def write_savedmodel(folder: Path, trained: TrainedRun, name: str, views: Views)
             writer.write(log.SerializeToString())
 
 
+def signatures_of(*, augmented: bool) -> Mapping[str, Any]:
+    """Those of SIGNATURES that an export has, with several views or one."""
+    return {name: types for name, types in SIGNATURES.items() if augmented or name != "predict_augmented"}
+
+
 class ExportedModel(tf.Module):  # type: ignore[misc]
     """The module that is saved: the network's variables and the functions of the signatures.
 
@@ -82,11 +87,11 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         self._preprocessing, self._views = network.spec.preprocessing, views
 
     def signatures(self) -> dict[str, Any]:
-        """Name → concrete function; their inputs and outputs are those of SIGNATURES and AUGMENTED."""
+        """Name → concrete function; their inputs and outputs are those of SIGNATURES."""
         size = self._preprocessing.size if len(self._views.sizes) == 1 else None
         shapes = {"predict_images": [None, None, None, 3], "predict_tensors": [None, size, size, 3]}
         functions: dict[str, Any] = {}
-        for name, (inputs, _) in (SIGNATURES if self._views.number == 1 else SIGNATURES | AUGMENTED).items():
+        for name, (inputs, _) in signatures_of(augmented=self._views.number > 1).items():
             specs = [tf.TensorSpec(shapes.get(name, [None]), dtype, key) for key, dtype in inputs.items()]
             functions[name] = tf.function(getattr(self, name), jit_compile=False).get_concrete_function(*specs)
         return functions

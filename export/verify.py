@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 
-from export.savedmodel import AUGMENTED, ENCODED_KEY, SIGNATURES, encoded_images, random_image
+from export.savedmodel import ENCODED_KEY, encoded_images, random_image, signatures_of
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
@@ -35,10 +35,9 @@ Expectation = tuple[str, Array, str, Array]
 """A signature, its input, the name of an output, and that output's right value."""
 
 
-def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta = "none") -> float:
-    """Reloads a SavedModel and runs the same images through it and through the trained network.
-
-    With `tta`, its `predict_augmented` is compared with what voc-eval computes.
+def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta) -> float:
+    """Reloads a SavedModel and runs the same images through it and through the trained network; its
+    `predict_augmented` of several views is compared with what voc-eval computes.
 
     It is loaded in both ways, because a model can work in one and be broken in the other: by objects, as TensorFlow 2
     does, and by the graph, as TensorFlow Serving does.
@@ -50,14 +49,10 @@ def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta = "none") -> 
     signatures = {name: ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},
                          {key: spec.dtype for key, spec in signature.structured_outputs.items()})
                   for name, signature in loaded.signatures.items()}
-    right = SIGNATURES if tta == "none" else SIGNATURES | AUGMENTED
+    right = signatures_of(augmented=tta != "none")
     if signatures != right:
         raise ExportError(f"{version}: has the signatures {signatures} after reloading, expected {right}")
-    expected = _expected(trained.network, trained.task)
-    if tta != "none":
-        images = encoded_images()
-        expected += [(name, np.array(images, object), "probabilities", _as_evaluated(trained, images, tta))
-                     for name in AUGMENTED]
+    expected = _expected(trained, tta)
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # it warns that sessions are deprecated
     try:
         difference = _within_tolerance(version, _largest_difference(
@@ -122,12 +117,12 @@ def _within_tolerance(path: Path, difference: float) -> float:
     return difference
 
 
-def _expected(network: Network, task: Task) -> list[Expectation]:
+def _expected(trained: TrainedRun, tta: Tta) -> list[Expectation]:
     """The trained network's outputs, computed with the functions of the training pipeline."""
-    settings = network.spec.preprocessing
+    network, settings = trained.network, trained.network.spec.preprocessing
 
     def probabilities_for(inputs: Any) -> Array:  # as voc-eval computes them
-        return probabilities_of(network.model(inputs, training=False).numpy(), task)
+        return probabilities_of(network.model(inputs, training=False).numpy(), trained.task)
 
     images = encoded_images()
     encoded, inputs = np.array(images, object), _inputs(network)
@@ -142,6 +137,8 @@ def _expected(network: Network, task: Task) -> list[Expectation]:
         ("classify", np.array(examples, object), "scores", probabilities),
         ("preprocess", encoded, "inputs", inputs),
         ("predict_images", decoded, "probabilities", probabilities_for(preprocess(decoded, settings))),
+        *([("predict_augmented", encoded, "probabilities", _as_evaluated(trained, images, tta))]
+          if tta != "none" else []),
     ]
 
 

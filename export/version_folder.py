@@ -18,7 +18,7 @@ from voc_cls.console import EXTRAS
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, ExportError, UsageError
 from voc_cls.evaluation.tta import views_of
-from voc_cls.model_metadata import versions
+from voc_cls.model_metadata import Views, versions
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
 
@@ -51,6 +51,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         raise ExportError(f"{existing[number]}: exists already and is never overwritten; omit `version` for the next "
                           "one")
     trained = open_run(folder).calibrated() if options.calibrated else open_run(folder)
+    views = views_of(options.tta, trained.network.spec.preprocessing.size)
     splits, unmeasured = None, ""
     if options.precision == "int8" or (portable and options.evaluate):
         try:
@@ -65,12 +66,12 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
             aside = Path(parent) / "model"
             forms: dict[Form, VerifiedForm] = {}
             if "savedmodel" in options.format:
-                write_savedmodel(aside, trained, name, views_of(options.tta, trained.network.spec.preprocessing.size))
+                write_savedmodel(aside, trained, name, views)
                 forms["savedmodel"] = VerifiedForm(verify_savedmodel(aside, trained, options.tta))
             if portable:
                 aside.mkdir(exist_ok=True)
-                forms |= _write_portable(aside, trained, splits, options)
-            write_metadata(aside, name, number, trained, forms, options.tta)
+                forms |= _write_portable(aside, trained, splits, options, views)
+            write_metadata(aside, name, number, trained, forms, views)
             os.rename(aside, target)
     except OSError as error:
         raise ExportError(f"{models}: cannot be written ({error.strerror or error}); nothing was exported") from error
@@ -80,7 +81,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
     return target
 
 
-def _write_portable(folder: Path, trained: TrainedRun, splits: Splits | None, options: ExportOptions
+def _write_portable(folder: Path, trained: TrainedRun, splits: Splits | None, options: ExportOptions, views: Views
                     ) -> dict[Form, VerifiedForm]:
     """Writes the forms that run without TensorFlow into `folder`, in a temporary one; returns how each was verified.
 
@@ -102,7 +103,7 @@ def _write_portable(folder: Path, trained: TrainedRun, splits: Splits | None, op
         path = write_model(read_model(graph), folder)
         forms["openvino"] = _verified(path, openvino_predictor(path), trained, evaluated)
     if "openvino" in forms:
-        for size in views_of(options.tta, trained.network.spec.preprocessing.size).sizes[1:]:
+        for size in views.sizes[1:]:
             verify_predictor(folder / MODEL, openvino_predictor(folder / MODEL, size), trained,
                              options.precision == "float32", size)
     return forms

@@ -68,8 +68,8 @@ class ModelMetadata:
     weights_digest: str = ""
     """SHA-256 over the exported weights."""
     calibration: str = ""
-    """How the graph calibrates: platt (a line for each class) or temperature; empty: probabilities are the network's
-    own. Thresholds are of what is served."""
+    """How the graph calibrates: platt (a line) or temperature; empty: probabilities are the network's own. Thresholds
+    are of what is served."""
     of_forms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Form → the fields above that are its own, by name. In int8 thresholds are chosen again, and of `metrics` and
     `average_precisions` only map or accuracy is measured."""

@@ -146,12 +146,13 @@ def evaluate() -> None:
 def compare_runs(config: EvalConfig, runs: Iterable[TrainedRun], dataset: Dataset, console: Console) -> None:
     """Prints and writes how the second run differs from the first."""
     from voc_cls.evaluation.compare import compare
+    from voc_cls.evaluation.tables import comparison_tables
     from voc_cls.training.trained_run import evaluate_run
 
     a, b = (evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap,
                          logits=known_logits(config, trained, dataset)) for trained in runs)
     comparison = compare(a, b, [str(path) for path in config.runs], config.bootstrap)
-    console.print(*comparison.tables(), sep="\n\n")
+    console.print(comparison_tables(comparison))
     if config.files.json is not None:
         write_json(config.files.json, comparison.to_dict())
     if config.files.report is not None:

@@ -1,18 +1,17 @@
 """What is fitted to a validation split: the rescaling of logits under which a probability of 0.8 is right 8 times of
 10, and in multi-label tasks thresholds, the probability from which on a label counts as seen, for the highest F1.
 
-Rescalings are a temperature, one for all classes (Guo et al. 2017, arXiv:1706.04599), and in multi-label tasks also
-Platt's slope and offset per class (Platt 1999, with his smoothed targets, which keep the fit finite on separable data).
-Both rise with the logit, so neither changes a ranking, an average precision, or what a threshold decides that is moved
-along. They are reported; what is served is the network's own unless the export is `calibrated`, and then its thresholds
-are moved along.
+The rescaling is the same for all classes: a temperature (Guo et al. 2017, arXiv:1706.04599), in multi-label tasks with
+an offset (Platt 1999, with his smoothed targets, which keep the fit finite on separable data). It rises with the logit,
+so it changes neither a ranking, nor an average precision, nor what a threshold decides that is moved along. It is
+reported; what is served is the network's own unless the export is `calibrated`, and then its thresholds are moved
+along. A line for each class, from some tens of positives, is worse than none on other pictures (docs/decisions.md).
 
-The threshold with the highest F1 on some tens of validation positives is largely chance: on other pictures of the real
-VOC2007 part it was worse than one threshold for all classes (docs/decisions.md). So a class's probabilities are first
-calibrated by Platt's line, and the threshold is the one with the highest F1 to be expected under these: half of that
-F1, as a calibrated probability (Lipton et al. 2014, arXiv:1402.1892), carried back through the line. A class with fewer
-than LEAST_POSITIVES positives gets the threshold that is best in the same sense for all entries together (OF1); where
-there is no positive at all, it is 0.5.
+The threshold with the highest F1 on so few positives is largely chance, too: on other pictures of the real VOC2007 part
+it was worse than one threshold for all classes. So the threshold is the one with the highest F1 to be expected under
+Platt's line of the class: half of that F1, as a calibrated probability (Lipton et al. 2014, arXiv:1402.1892), carried
+back through the line. A class with fewer than LEAST_POSITIVES positives gets the threshold that is best in the same
+sense for all entries together (OF1); where there is no positive at all, it is 0.5.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -38,7 +37,7 @@ DEFAULT_THRESHOLD = 0.5
 BINS = 15
 """Of equal width, as in Guo et al. 2017."""
 LEAST_POSITIVES = 10
-"""Of a class in the validation split, and negatives too, for a line of its own."""
+"""Of a class in the validation split, and negatives too, for a threshold of its own."""
 TEMPERATURES = (0.02, 50.0)
 """Range that is searched in single-label tasks: if all predictions are right the best temperature would be 0, and
 infinite for predictions by chance."""
@@ -52,51 +51,38 @@ class PlattLine:
 
     slope: float
     offset: float
-    fitted: Literal["class", "shared"] = "class"
-    """To the class itself, or to all classes together (the temperature)."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The fitted rescalings; `split` is what they were fitted to."""
+    """Calibrated logit = logit / temperature + offset, for all classes; `split` is what it was fitted to."""
 
     split: str
     temperature: float
-    classes: dict[str, PlattLine] = field(default_factory=dict)
-    """Multi-label: by class, in the order of the network's outputs. Single-label: empty."""
+    offset: float = 0.0
+    """Multi-label only: it would cancel out of a softmax."""
 
     def __post_init__(self) -> None:
-        factors = [self.temperature, *(line.slope for line in self.classes.values())]
-        if not all(0 < factor < math.inf for factor in factors):
-            raise ValueError(f"temperature and slopes must be above 0, found {factors}")
-        if not all(math.isfinite(line.offset) for line in self.classes.values()):
-            raise ValueError("offsets must be finite")
+        if not 0 < self.temperature < math.inf or not math.isfinite(self.offset):
+            raise ValueError(f"{self}: the temperature must be above 0, and both be finite")
+
+    def __str__(self) -> str:
+        return f"temperature {self.temperature:.2f}" + (f" and offset {self.offset:+.2f}" if self.offset else "")
 
     @property
     def method(self) -> Literal["platt", "temperature"]:
-        """What `lines` are and a calibrated export serves: Platt's, which need several labels, or the temperature."""
-        return "platt" if self.classes else "temperature"
-
-    @property
-    def lines(self) -> tuple[list[float], list[float]]:
-        """Slopes and offsets, one for each class or, of a temperature, for all: calibrated = slope × logit + offset."""
-        lines = list(self.classes.values()) or [PlattLine(1 / self.temperature, 0.0)]
-        return [line.slope for line in lines], [line.offset for line in lines]
+        """The name of the rescaling, for exports and servers."""
+        return "platt" if self.offset else "temperature"
 
     def rescaled(self, logits: Floats) -> Floats:
-        """Logits [..., classes] by `lines`."""
-        slopes, offsets = map(np.array, self.lines)
-        rescaled: Floats = logits * slopes + offsets
-        return rescaled
+        """Calibrated logits, of any shape."""
+        return logits / self.temperature + self.offset
 
     def moved(self, thresholds: Thresholds) -> Thresholds:
         """Thresholds of the network's own probabilities → of the calibrated ones, which decide the same."""
-        values = expit(self.rescaled(logit(thresholds.values))).tolist()
-        return replace(thresholds, classes={name: replace(entry, threshold=value) for (name, entry), value in zip(
-            thresholds.classes.items(), values, strict=True)})
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value}  # without empty `classes`
+        return replace(thresholds, classes={
+            name: replace(entry, threshold=float(expit(self.rescaled(logit(entry.threshold)))))
+            for name, entry in thresholds.classes.items()})
 
 
 @dataclass(frozen=True)
@@ -160,22 +146,8 @@ class Reliability:
         return {"ece": self.ece, "class_ece": self.class_ece, "bins": [asdict(bar) for bar in self.bins]}
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """Reliability on the evaluated split, without and with each rescaling that was fitted."""
-
-    raw: Reliability
-    temperature: Reliability | None
-    platt: Reliability | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: None if value is None else value.to_dict() for name, value in vars(self).items()}
-
-
 def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
-    """Fits the rescalings of the task to validation logits [N, classes].
-
-    None for a multi-label split that has no positive or no negative entry.
+    """Fits the rescaling to validation logits [N, classes]; None for a multi-label split that `fit_line` has none for.
     """
     if validation.task is Task.SINGLE_LABEL:
         from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
@@ -185,20 +157,14 @@ def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
         best = minimize_scalar(lambda exponent: log_loss(truth, exact / np.exp(exponent)),
                                bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
         return Calibration(validation.name, float(np.exp(best.x)))
-    counted, true = ~validation.ignored, validation.labels == 1
-    pooled = true[counted]
-    if pooled.all() or not pooled.any():
-        return None
-    slope = fit_line(pooled, logits[counted], offset=False).slope
-    if slope <= 0:  # a network worse than chance has no temperature
-        slope = 1.0
-    lines = {name: fit_class_line(true[rows, column], logits[rows, column]) or PlattLine(slope, 0.0, "shared")
-             for column, (name, rows) in enumerate(zip(validation.classes, counted.T, strict=True))}
-    return Calibration(validation.name, 1 / slope, lines)
+    counted = ~validation.ignored
+    line = fit_line(validation.labels[counted] == 1, logits[counted])
+    return None if line is None else Calibration(validation.name, 1 / line.slope, line.offset)
 
 
-def fit_line(truth: Bools, logits: Floats, offset: bool = True) -> PlattLine:
-    """Platt's logistic regression of `truth` [entries] on `logits` [entries]; `truth` needs both kinds.
+def fit_line(truth: Bools, logits: Floats, least: int = 1) -> PlattLine | None:
+    """Platt's logistic regression of `truth` [entries] on `logits` [entries]; None with fewer than `least` positives or
+    negatives, and for a ranking worse than by chance.
 
     The targets are Platt's (1999): (n + 1) / (n + 2) for n positives, 1 / (m + 2) for m negatives. They keep the fit
     finite on separable data. Every entry is there as a positive and as a negative, weighted by its target.
@@ -206,19 +172,14 @@ def fit_line(truth: Bools, logits: Floats, offset: bool = True) -> PlattLine:
     from sklearn.linear_model import LogisticRegression
 
     positives, negatives = int(truth.sum()), int((~truth).sum())
+    if min(positives, negatives) < least:
+        return None
     target = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     scores = np.concatenate([logits, logits]).astype(np.float64)[:, None]
-    model = LogisticRegression(C=np.inf, fit_intercept=offset, tol=1e-6, max_iter=1000)
+    model = LogisticRegression(C=np.inf, tol=1e-6, max_iter=1000)
     model.fit(scores, np.repeat([1, 0], len(logits)), sample_weight=np.concatenate([target, 1 - target]))
-    return PlattLine(float(model.coef_[0, 0]), float(model.intercept_[0]) if offset else 0.0)
-
-
-def fit_class_line(truth: Bools, logits: Floats) -> PlattLine | None:
-    """A class's own line; None where it is too rare for one, or ranked worse than by chance."""
-    if min(truth.sum(), (~truth).sum()) < LEAST_POSITIVES:
-        return None
-    line = fit_line(truth, logits)
-    return line if line.slope > 0 else None
+    slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
+    return PlattLine(slope, offset) if slope > 0 else None
 
 
 def default_thresholds(labels: Sequence[str]) -> Thresholds:
@@ -229,15 +190,14 @@ def default_thresholds(labels: Sequence[str]) -> Thresholds:
 def choose_thresholds(validation: Dataset, logits: Floats) -> Thresholds:
     """Thresholds from the validation split's labels and logits [N, classes]; ignored entries are left out."""
     counted, true = ~validation.ignored, validation.labels == 1
-    pooled = true[counted]
-    line = PlattLine(0.0, 0.0) if pooled.all() or not pooled.any() else fit_line(pooled, logits[counted])
-    if line.slope <= 0:  # nothing to learn from, or a network worse than chance
+    line = fit_line(true[counted], logits[counted])
+    if line is None:
         return default_thresholds(validation.classes)
     shared = best_f1_threshold(logits[counted], line)
     classes = {}
     for column, (name, rows) in enumerate(zip(validation.classes, counted.T, strict=True)):
         truth, scores = true[rows, column], logits[rows, column]
-        own = fit_class_line(truth, scores)
+        own = fit_line(truth, scores, LEAST_POSITIVES)
         classes[name] = (ClassThreshold(shared, "shared", int(truth.sum())) if own is None else
                          ClassThreshold(best_f1_threshold(scores, own), "class", int(truth.sum())))
     return Thresholds(validation.name, shared, classes)
@@ -252,15 +212,6 @@ def best_f1_threshold(logits: Floats, line: PlattLine) -> float:
     calibrated = -np.sort(-expit(line.slope * np.asarray(logits, np.float64) + line.offset))
     expected = 2 * np.cumsum(calibrated) / (np.arange(1, len(calibrated) + 1) + calibrated.sum())
     return float(expit((logit(expected.max() / 2) - line.offset) / line.slope))
-
-
-def calibrated(dataset: Dataset, logits: Floats, calibration: Calibration | None) -> Calibrated:
-    """Reliability of the logits [N, classes], and of the rescaled ones."""
-    raw = reliability(dataset, logits)
-    if calibration is None:
-        return Calibrated(raw, None, None)
-    return Calibrated(raw, reliability(dataset, logits / calibration.temperature),
-                      reliability(dataset, calibration.rescaled(logits)) if calibration.classes else None)
 
 
 def reliability(dataset: Dataset, logits: Floats) -> Reliability:
@@ -301,22 +252,16 @@ def expected_error(bins: tuple[Bin, ...]) -> float:
     return sum(bar.count * abs(bar.confidence - bar.accuracy) for bar in filled) / entries
 
 
-def read_calibration(run: Path, labels: Sequence[str], task: Task) -> Calibration | None:
-    """The run's calibration, None if none was fitted; RunError if the file is not of this task and these labels."""
-    def build(values: dict[str, Any]) -> Calibration:
-        lines = values["classes"].items() if task is Task.MULTI_LABEL else ()
-        return Calibration(values["split"], values["temperature"], {name: PlattLine(**line) for name, line in lines})
-
-    return read_fitted(run / CALIBRATION_FILE, labels, build)
+def read_calibration(run: Path, labels: Sequence[str]) -> Calibration | None:
+    """The run's calibration, None if none was fitted; RunError if the file is not of these labels."""
+    return read_fitted(run / CALIBRATION_FILE, labels, lambda values: Calibration(
+        values["split"], values["temperature"], values.get("offset", 0.0)))  # 0.4.0 wrote none
 
 
 def read_thresholds(run: Path, labels: Sequence[str]) -> Thresholds | None:
     """The run's thresholds, None if it has none; RunError if the file is not of these labels."""
-    def build(values: dict[str, Any]) -> Thresholds:
-        classes = {name: ClassThreshold(**entry) for name, entry in values["classes"].items()}
-        return Thresholds(values["split"], values["shared"], classes)
-
-    return read_fitted(run / THRESHOLDS_FILE, labels, build)
+    return read_fitted(run / THRESHOLDS_FILE, labels, lambda values: Thresholds(values["split"], values["shared"], {
+        name: ClassThreshold(**entry) for name, entry in values["classes"].items()}))
 
 
 def read_fitted(path: Path, labels: Sequence[str], build: Callable[[dict[str, Any]], Fit]) -> Fit | None:

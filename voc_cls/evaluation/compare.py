@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -19,13 +19,10 @@ from voc_cls.evaluation.average_precision import resampled_average_precisions
 from voc_cls.evaluation.bootstrap import LEAST_POSITIVES, RESAMPLES, UNKNOWN, Interval, draw, interval_of
 from voc_cls.evaluation.predictions import data_uri, defined_mean, probabilities_of, thumbnail, top_k
 from voc_cls.evaluation.report.multilabel import MultilabelReport
-from voc_cls.evaluation.report.page import Report, json_ready, percent, render
+from voc_cls.evaluation.report.page import Report, json_ready, render
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-MOST_CHANGES, PAGE_CHANGES, TABLE_CHANGES = 500, 60, 12
-"""In the JSON file, on the page, on the terminal."""
+MOST_CHANGES, PAGE_CHANGES = 500, 60
+"""In the JSON file, on the page."""
 
 
 @dataclass(frozen=True)
@@ -84,26 +81,6 @@ class Comparison:
         shown = [(change, data_uri(thumbnail(self.dataset.paths[change.row])))
                  for change in self.changes[:PAGE_CHANGES]]
         return render("compare.html", {"comparison": self, "shown": shown})
-
-    def tables(self) -> tuple[Table, Table]:
-        """For a terminal: the metrics in percent, and the first changes."""
-        from rich.table import Table
-        from rich.text import Text
-
-        title = f"Average precision (area), {self.dataset.name} ({len(self.dataset):,} pictures), in percent"
-        caption = ("A: {}\nB: {}\n".format(*self.models) + "interval: paired bootstrap over the pictures\n"
-                   "corrected, broken: decisions that only B, only A has right")
-        metrics = Table("", "A", "B", "B − A", "95 % interval", "corrected", "broken", title=Text(title),
-                        caption=Text(caption))
-        for entry in self.differences:
-            metrics.add_row(Text(entry.name), percent(entry.a), percent(entry.b), *entry.texts, str(entry.corrected),
-                            str(entry.broken))
-        changes = Table("picture", "label", "on it", "A %: rank", "B %: rank", "B", title="What changed most")
-        for change in self.changes[:TABLE_CHANGES]:
-            changes.add_row(Text(change.file), Text(change.label), "yes" if change.true else "no", *(
-                f"{percent(probability)}: {rank}"
-                for probability, rank in zip(change.probabilities, change.ranks, strict=True)), change.verdict)
-        return metrics, changes
 
 
 def compare(a: Report, b: Report, models: Sequence[str], resamples: int = RESAMPLES) -> Comparison:

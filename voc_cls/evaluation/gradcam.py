@@ -40,10 +40,8 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int],
 
 
 def cut_after_convolutions(network: Network) -> tuple[keras.Model, keras.Model]:
-    """(up to the last grid after its ReLU, from there to the logits): two models that share the layers. Where the head
-    sees a lower grid too, both are lists of two."""
-    grids = network.grid if network.lower is None else [network.grid, network.lower]
-    return keras.Model(network.model.input, grids), keras.Model(grids, network.model.output)
+    """(up to `network.grids`, from there to the logits): two models that share the layers."""
+    return keras.Model(network.model.input, network.grids), keras.Model(network.grids, network.model.output)
 
 
 def grad_cam(head: keras.Model, features: Any, columns: Sequence[int]) -> npt.NDArray[np.float32]:

@@ -59,13 +59,13 @@ def by_size(dataset: Dataset, boxes: Boxes, logits: Floats, resamples: int
     return results
 
 
-def pointing_game(dataset: Dataset, boxes: Boxes, heat_maps: Callable[[Sequence[Path], Sequence[int]], Floats]
+def pointing_game(dataset: Dataset, boxes: Boxes, heat_maps: Callable[[Sequence[Path], Sequence[str]], Floats]
                   ) -> Pointing:
-    """Looks where the heat maps [n, h, w] of (paths [n], columns [n]) point, for every class that a picture shows and
+    """Looks where the heat maps [n, h, w] of (paths [n], labels [n]) point, for every class that a picture shows and
     has a box of."""
     boxes = boxes[dataset.labels[boxes["row"], boxes["column"]] == 1]
     pairs, pair = np.unique(boxes[["row", "column"]], return_inverse=True)
-    maps = heat_maps([dataset.paths[row] for row in pairs["row"]], pairs["column"].tolist())
+    maps = heat_maps([dataset.paths[row] for row in pairs["row"]], [dataset.classes[at] for at in pairs["column"]])
     number, height, width = maps.shape
     y, x = np.unravel_index(maps.reshape(number, height * width).argmax(axis=1), (height, width))
     found = hits(boxes, pair, (x + 0.5) / width, (y + 0.5) / height) & maps.any(axis=(1, 2))

@@ -9,7 +9,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from voc_cls.data.statistics import count_table
 from voc_cls.evaluation.bootstrap import Interval
+from voc_cls.evaluation.compare import Comparison
 from voc_cls.evaluation.decisions import TOP_K, Confusion, Overall
 from voc_cls.evaluation.objects import LARGE, SMALL
 from voc_cls.evaluation.report.multilabel import MultilabelReport
@@ -19,7 +21,7 @@ from voc_cls.evaluation.report.singlelabel import SinglelabelReport
 BAR_WIDTH = 14
 WIDEST_MATRIX = 12
 """Classes up to which the confusion matrix fits into 80 columns; of more, the most frequent confusions are shown."""
-MOST_CONFUSIONS = 10
+MOST_CONFUSIONS, MOST_CHANGES = 10, 12
 NAME_WIDTH, CELL_WIDTH = 14, 4
 """Characters of a class's name, and of a number of the matrix."""
 
@@ -63,15 +65,16 @@ def decisions_table(report: MultilabelReport) -> Table:
 
     Below: averaged over classes (CP, CR, CF1), pooled (OP, OR, OF1), and with the TOP_K most probable labels each.
     """
-    scores, thresholds, errors = report.scores, report.thresholds, report.calibrated
+    scores, thresholds = report.scores, report.thresholds
     table = Table(
         "class", *_numbers("threshold", "precision", "recall", "F1", "ECE"),
         title="Decisions by thresholds " + ("of 0.5" if thresholds.split is None else
                                             f"chosen on {escape(thresholds.split)}") + ", in percent",
         caption="dim: too few positives for a threshold of its own\n" * any(
-            threshold.chosen == "shared" for threshold in thresholds.classes.values()) + _calibration(report),
+            threshold.chosen == "shared" for threshold in thresholds.classes.values())
+        + "ECE: expected calibration error" + (f" → with {report.calibration}" if report.calibration else ""),
     )
-    stages = [stage for stage in (errors.raw, errors.temperature) if stage is not None]
+    stages = [stage for stage in (report.reliability, report.calibrated) if stage]
     for result, threshold in zip(scores.classes, thresholds.classes.values(), strict=True):
         table.add_row(Text(result.name),
                       Text(f"{threshold.threshold:.3f}", style="dim" if threshold.chosen == "shared" else ""),
@@ -93,31 +96,36 @@ def _overall(table: Table, names: tuple[str, str], overall: Overall, errors: tup
         table.add_row(name, "", percent(precision), percent(recall), with_interval(f1, interval), error, style="bold")
 
 
-def _calibration(report: MultilabelReport) -> str:
-    fitted, platt = report.calibration, report.calibrated.platt
-    if fitted is None or platt is None:
-        return "ECE: expected calibration error"
-    return (f"ECE: expected calibration error → with temperature {fitted.temperature:.2f}\n"
-            f"(with Platt scaling {percent(platt.class_ece)} by class, {percent(platt.ece)} pooled)")
-
-
 def objects_table(report: MultilabelReport) -> Table:
     """Average precisions by the size of the objects, with the positives of that size, and where heat maps point."""
-    pointing, results = report.pointing, report.sizes.values()
-    table = Table("class", *_numbers(*report.sizes, *(["pointing"] if pointing else [])),
-                  title="AP area by the largest object (positives), in percent",
-                  caption=f"small: below {percent(SMALL)} % of the picture, large: from {percent(LARGE)} %\n"
-                  "fewer positives lower AP: compare models, not sizes" + ("" if pointing is None else
-                  f"\npointing: heat maps that hit a box; centres {percent(pointing.centre)}"))
-    for column, name in enumerate(report.dataset.classes):
-        of_sizes = [precisions.classes[column] for precisions, _ in results]
-        table.add_row(Text(name), *(f"{percent(result.ap)} ({result.positives:,})" for result in of_sizes),
-                      *([percent(pointing.classes[name])] if pointing else []))
-    table.add_section()
-    table.add_row("mean", *(with_interval(precisions.map, intervals.metrics["map"])
-                            for precisions, intervals in results),
-                  *([percent(pointing.accuracy)] if pointing else []), style="bold")
-    return table
+    columns = {size: [*(f"{percent(result.ap)} ({result.positives:,})" for result in precisions.classes),
+                      with_interval(precisions.map, intervals.metrics["map"])]
+               for size, (precisions, intervals) in report.sizes.items()}
+    caption = (f"small: below {percent(SMALL)} % of the picture, large: from {percent(LARGE)} %\n"
+               "fewer positives lower AP: compare models, not sizes")
+    if pointing := report.pointing:
+        columns["pointing"] = [*map(percent, pointing.classes.values()), percent(pointing.accuracy)]
+        caption += f"\npointing: heat maps that hit a box; centres {percent(pointing.centre)}"
+    return count_table(columns, report.dataset.classes, "mean", caption=caption,
+                       title="AP area by the largest object (positives), in percent")
+
+
+def comparison_tables(comparison: Comparison) -> Group:
+    """The metrics of both models in percent, and the labels that changed most."""
+    title = f"{comparison.dataset.name} ({len(comparison.dataset):,} pictures), in percent"
+    caption = ("A: {}\nB: {}\n".format(*comparison.models) + "interval: paired bootstrap over the pictures\n"
+               "corrected, broken: decisions that only B, only A has right")
+    metrics = Table("", "A", "B", "B − A", "95 % interval", "corrected", "broken",
+                    title=Text(f"Average precision (area), {title}"), caption=Text(caption))
+    for entry in comparison.differences:
+        metrics.add_row(Text(entry.name), percent(entry.a), percent(entry.b), *entry.texts, str(entry.corrected),
+                        str(entry.broken))
+    changes = Table("picture", "label", "on it", "A %: rank", "B %: rank", "B", title="What changed most")
+    for change in comparison.changes[:MOST_CHANGES]:
+        changes.add_row(Text(change.file), Text(change.label), "yes" if change.true else "no", *(
+            f"{percent(probability)}: {rank}"
+            for probability, rank in zip(change.probabilities, change.ranks, strict=True)), change.verdict)
+    return Group(metrics, "", changes)
 
 
 def summary_table(report: SinglelabelReport) -> Table:
@@ -130,28 +138,24 @@ def summary_table(report: SinglelabelReport) -> Table:
         table.add_row(f"top-{scores.top_k.k} accuracy",
                       with_interval(scores.top_k.accuracy, intervals[scores.top_k.name]), bar(scores.top_k.accuracy))
     table.add_row("log loss (nats)", f"{scores.log_loss:.4f}", "")
-    stages = [stage for stage in (report.calibrated.raw, report.calibrated.temperature) if stage is not None]
-    fitted = report.calibration
+    stages = [stage for stage in (report.reliability, report.calibrated) if stage]
     table.add_row("calibration error (ECE)", arrow(*(stage.ece for stage in stages)),
-                  "" if fitted is None else f"with temperature {fitted.temperature:.2f}")
+                  f"with {report.calibration}" if report.calibration else "")
     return table
 
 
 def classes_table(report: SinglelabelReport) -> Table:
     """Precision, recall and F1 of the most probable class, and the average precision, in percent."""
-    scores, intervals = report.scores, report.intervals.metrics
-    table = Table("class", *_numbers("precision", "recall", "F1", "AP", "pictures"), title="Classes, in percent",
-                  caption="AP: area (VOC2010+) of one class against the rest; mean: unweighted over classes")
-    for rates, ranked in zip(scores.classes, report.average_precisions.classes, strict=True):
-        table.add_row(Text(rates.name), percent(rates.precision), percent(rates.recall), percent(rates.f1),
-                      percent(ranked.ap), f"{rates.positives:,}")
-    table.add_section()
-    macro = scores.macro
-    table.add_row("mean", percent(macro.precision), percent(macro.recall),
-                  with_interval(macro.f1, intervals["macro_f1"]),
-                  with_interval(report.average_precisions.map, intervals["map"]),
-                  f"{sum(rates.positives for rates in scores.classes):,}", style="bold")
-    return table
+    rates, macro, ranking, intervals = (report.scores.classes, report.scores.macro, report.average_precisions,
+                                        report.intervals.metrics)
+    return count_table({
+        "precision": [*(percent(of_class.precision) for of_class in rates), percent(macro.precision)],
+        "recall": [*(percent(of_class.recall) for of_class in rates), percent(macro.recall)],
+        "F1": [*(percent(of_class.f1) for of_class in rates), with_interval(macro.f1, intervals["macro_f1"])],
+        "AP": [*(percent(ranked.ap) for ranked in ranking.classes), with_interval(ranking.map, intervals["map"])],
+        "pictures": [*(of_class.positives for of_class in rates), sum(of_class.positives for of_class in rates)],
+    }, [of_class.name for of_class in rates], "mean", title="Classes, in percent",
+        caption="AP: area (VOC2010+) of one class against the rest; mean: unweighted over classes")
 
 
 def matrix_table(confusion: Confusion) -> Table:

@@ -67,7 +67,7 @@ def write_fitted(run: Path, fitted: Fitted, labels: Collection[str]) -> tuple[Pa
     if fitted.thresholds is not None:
         contents[run / calibration.THRESHOLDS_FILE] = asdict(fitted.thresholds)
     if fitted.calibration is not None:
-        contents[run / calibration.CALIBRATION_FILE] = {"classes": list(labels)} | fitted.calibration.to_dict()
+        contents[run / calibration.CALIBRATION_FILE] = {"classes": list(labels)} | asdict(fitted.calibration)
     else:
         (run / calibration.CALIBRATION_FILE).unlink(missing_ok=True)  # of an earlier fit
     for file, values in contents.items():
@@ -79,7 +79,7 @@ def read_fitted(run: Path, labels: Collection[str], task: Task) -> Fitted:
     """What the run folder has; RunError if a file is not of this task and these labels."""
     names = tuple(labels)
     return Fitted(calibration.read_thresholds(run, names) if task is Task.MULTI_LABEL else None,
-                  calibration.read_calibration(run, names, task))
+                  calibration.read_calibration(run, names))
 
 
 def is_fitted(run: Path, task: Task) -> bool:
@@ -98,10 +98,11 @@ def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classe
     the reported classes, for results by the size of the objects. pointing: whether to compare them with heat maps.
     """
     if dataset.task is Task.SINGLE_LABEL:
-        return singlelabel_report(dataset, logits, fitted.calibration, classes, resamples, run, heat_maps)
-    report = multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples, run,
-                               heat_maps)
+        single = singlelabel_report(dataset, logits, fitted.calibration, classes, resamples)
+        return replace(single, run=run, heat_maps=heat_maps)
+    report = replace(multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples),
+                     run=run, heat_maps=heat_maps)
     if boxes is None:
         return report
-    found = pointing_game(report.dataset, boxes, report.heat_maps) if pointing and report.heat_maps else None
+    found = pointing_game(report.dataset, boxes, heat_maps) if pointing and heat_maps else None
     return replace(report, sizes=by_size(report.dataset, boxes, report.logits, resamples), pointing=found)

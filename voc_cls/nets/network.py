@@ -51,7 +51,7 @@ class Network:
     `entries` has, for every top-level scope in order (conv1 … m_fc8; conv1, block1 … m_logits), the one tensor that
     enters it: there the network can be cut into a frozen backbone and the part that is trained; None where two tensors
     enter, so that it cannot. `grid` is the last grid of features, float [N, h, w, channels], after its ReLU and before
-    any pool. `lower` is the grid before the last scope, if the head sees it beside the last one.
+    any pool.
     """
 
     spec: NetSpec
@@ -59,12 +59,16 @@ class Network:
     model: keras.Model
     entries: dict[str, Tensor | None]
     grid: Tensor
-    lower: Tensor | None
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """Names of the parts that hold variables, from the input to the logits."""
         return tuple(self.entries)
+
+    @property
+    def grids(self) -> Tensor | list[Tensor]:
+        """What the head sees: `grid`; both grids of gap+max+lower, the last one first."""
+        return [self.grid, self.entries[self.scopes[-2]]] if self.head == "gap+max+lower" else self.grid
 
     @property
     def classes(self) -> int:
@@ -93,10 +97,10 @@ class Network:
             outputs[id(layer.output)] = logits = layer(inputs)
         return keras.Model(images, keras.layers.GlobalAveragePooling2D(dtype="float32", name="mean")(logits))
 
-    def rescaled(self, slopes: Sequence[float], offsets: Sequence[float]) -> Network:
-        """The network with slope × logit + offset in place of each logit, [classes] or [1] each; it shares all layers
-        but the last one, which flattens."""
-        line = keras.layers.Rescaling(slopes, offsets, dtype="float32", name="calibration")(self.model.layers[-1].input)
+    def rescaled(self, slope: float, offset: float) -> Network:
+        """The network with slope × logit + offset in place of each logit; it shares all layers but the last one, which
+        flattens."""
+        line = keras.layers.Rescaling(slope, offset, dtype="float32", name="calibration")(self.model.layers[-1].input)
         logits = keras.layers.Flatten(dtype="float32", name="logits")(line)
         return replace(self, model=keras.Model(self.model.input, logits, name=self.spec.name))
 
@@ -145,13 +149,15 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
     images = keras.Input((size, size, 3), name="images")
     with keras.name_scope(spec.scope) if spec.scope else nullcontext():
         backbone = _backbone(spec, images, precision)
-        lower = _last_entry(spec, backbone) if head == "gap+max+lower" else None
+        scope, lower = list(backbone.entries.items())[-1]
+        if head == "gap+max+lower" and lower is None:
+            raise UsageError(f"`head` {head}: two grids enter {scope} of {spec.name}, not one; choose gap+max")
         if head == "flatten":
             values = (1, 1, math.prod(backbone.features.shape[1:]))
             x = keras.layers.Reshape(values, dtype="float32", name="flatten")(backbone.features)
         elif head != "fc":
-            x = _pooled(backbone.features, *([] if head == "gap" else [backbone.features]),
-                        *([] if lower is None else [lower]))
+            maxima = {"gap": [], "gap+max": [backbone.features], "gap+max+lower": [backbone.features, lower]}[head]
+            x = _pooled(backbone.features, maxima)
         elif family.fc_bias is not None:
             x = fully_connected(backbone, precision, family.fc_bias)
         else:
@@ -161,15 +167,7 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
             x = keras.layers.Dropout(family.dropout, dtype="float32", name="dropout7")(x)
         x = keras.layers.Conv2D(classes, 1, dtype="float32", name=spec.head)(x)
         logits = keras.layers.Flatten(dtype="float32", name="logits")(x)
-    return Network(spec, head, keras.Model(images, logits, name=spec.name), entries, backbone.grid, lower)
-
-
-def _last_entry(spec: NetSpec, backbone: Backbone) -> Tensor:
-    """The grid that enters the last scope before the head."""
-    scope, entry = list(backbone.entries.items())[-1]
-    if entry is None:
-        raise UsageError(f"`head` gap+max+lower: two grids enter {scope} of {spec.name}, not one; choose gap+max")
-    return entry
+    return Network(spec, head, keras.Model(images, logits, name=spec.name), entries, backbone.grid)
 
 
 def _backbone(spec: NetSpec, images: Tensor, precision: str) -> Backbone:
@@ -203,7 +201,7 @@ def _grid_mean(features: Tensor) -> Tensor:
     return keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="gap")(features)
 
 
-def _pooled(averaged: Tensor, *maxima: Tensor) -> Tensor:
+def _pooled(averaged: Tensor, maxima: Sequence[Tensor]) -> Tensor:
     """The mean of the grid `averaged` and the maxima of others, each of unit length, side by side and scaled."""
     parts = [keras.layers.UnitNormalization(dtype="float32", name="unit_norm")(_grid_mean(averaged))]
     for grid, name in zip(maxima, ("max", "max_lower"), strict=False):

@@ -120,8 +120,9 @@ class TrainedRun:
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
 
-    def heat_maps(self, paths: Sequence[Path], columns: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Grad-CAM for the class of each column, float32 [n, h, w] in 0-1, under a progress bar."""
+    def heat_maps(self, paths: Sequence[Path], labels: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Grad-CAM of each label, float32 [n, h, w] in 0-1, under a progress bar."""
+        columns = list(map(self.labels.index, labels))
         progress = PredictionProgress("heat maps", len(paths))
         with progress.bar:
             return heat_maps(self.network, paths, columns, lambda number: progress.bar.advance(progress.task, number))
@@ -152,7 +153,7 @@ class TrainedRun:
         if fitted is None:
             raise UsageError(f"`calibrated`: {self.folder.path} has no calibration.json, which is fitted to a "
                              "validation split; train with `val_split`, or omit `calibrated`")
-        return replace(self, network=self.network.rescaled(*fitted.lines), calibration=fitted)
+        return replace(self, network=self.network.rescaled(1 / fitted.temperature, fitted.offset), calibration=fitted)
 
 
 def open_run(path: Path, precision: str = "float32", which: Literal["best", "last"] = "best") -> TrainedRun:

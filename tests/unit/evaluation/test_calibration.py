@@ -14,7 +14,7 @@ from voc_cls.errors import RunError
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.calibration import (
     LEAST_POSITIVES,
-    calibrated,
+    Calibration,
     choose_thresholds,
     expected_error,
     fit_calibration,
@@ -62,23 +62,35 @@ def test_the_temperature_finds_by_how_much_logits_were_too_large():
     assert fitted.temperature == pytest.approx(2.5, rel=0.03)
 
 
-def test_platt_finds_factor_and_offset_of_every_class():
-    dataset, logits = made(20_000)
-    logits = logits * [2, 0.5, 1] + [1, 0, -1]
-    fitted = fit_calibration(dataset, logits)
+def test_it_finds_factor_and_offset():
+    fitted = fit_calibration(*made(20_000, overconfident=2, offset=1))
     assert fitted is not None
-    assert [line.slope for line in fitted.classes.values()] == pytest.approx([1 / 2, 2, 1], rel=0.1)
-    assert [line.offset for line in fitted.classes.values()] == pytest.approx([-1 / 2, 0, 1], abs=0.1)
+    assert fitted.temperature == pytest.approx(2, rel=0.03)
+    assert fitted.offset == pytest.approx(-1 / 2, abs=0.03)
+    assert str(fitted) == f"temperature {fitted.temperature:.2f} and offset {fitted.offset:.2f}"
 
 
 def test_calibration_on_other_pictures_lowers_the_error():
     fitted = fit_calibration(*made(400, overconfident=3, seed=1))
-    found = calibrated(*made(5000, overconfident=3, seed=2), fitted)
-    assert found.temperature is not None
-    assert found.platt is not None
-    assert found.raw.ece > 0.08
-    assert found.temperature.ece < 0.02
-    assert found.platt.ece < 0.02
+    dataset, logits = made(5000, overconfident=3, seed=2)
+    assert fitted is not None
+    assert reliability(dataset, logits).ece > 0.08
+    assert reliability(dataset, fitted.rescaled(logits)).ece < 0.02
+
+
+def test_one_line_for_all_classes_harms_honest_probabilities_less_than_one_for_each():
+    dataset, logits = made(5000, seed=2)
+    errors = []
+    for seed in range(3, 13):
+        few, scores = made(60, seed=seed)
+        fitted = fit_calibration(few, scores)
+        lines = [fit_line(few.labels[:, column] == 1, scores[:, column]) for column in range(3)]
+        assert fitted is not None
+        assert all(lines)
+        own = logits * [line.slope for line in lines] + [line.offset for line in lines]
+        errors.append([reliability(dataset, rescaled).class_ece for rescaled in (fitted.rescaled(logits), own)])
+    shared, separate = np.mean(errors, axis=0)
+    assert shared < 0.7 * separate
 
 
 def test_no_rescaling_changes_an_average_precision():
@@ -86,8 +98,7 @@ def test_no_rescaling_changes_an_average_precision():
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
     before = average_precisions(dataset, logits)
-    for rescaled in (logits / fitted.temperature, fitted.rescaled(logits)):
-        assert average_precisions(dataset, rescaled) == before
+    assert average_precisions(dataset, fitted.rescaled(logits)) == before
 
 
 def test_thresholds_that_are_moved_along_decide_the_same():
@@ -101,39 +112,34 @@ def test_thresholds_that_are_moved_along_decide_the_same():
     np.testing.assert_array_equal(decided, expit(logits.astype(float)) >= thresholds.values)
 
 
-def test_a_rare_class_and_one_ranked_worse_than_by_chance_keep_the_shared_temperature():
+def test_a_rare_class_and_one_ranked_worse_than_by_chance_share_a_threshold():
     dataset, logits = made(400)
     positives = np.flatnonzero(dataset.labels[:, 0] == 1)
     dataset.labels[positives[LEAST_POSITIVES - 1:], 0] = 0
     logits[:, 1] *= -1
-    fitted = fit_calibration(dataset, logits)
-    assert fitted is not None
-    assert [line.fitted for line in fitted.classes.values()] == ["shared", "shared", "class"]
-    assert fitted.classes["class0"].slope == fitted.classes["class1"].slope == pytest.approx(1 / fitted.temperature)
-    assert fitted.classes["class0"].offset == 0
+    chosen = choose_thresholds(dataset, logits)
+    assert [entry.chosen for entry in chosen.classes.values()] == ["shared", "shared", "class"]
+    assert chosen.classes["class0"].threshold == chosen.classes["class1"].threshold == chosen.shared
 
 
 def test_perfectly_separated_logits_have_a_finite_fit_to_platts_targets():
     truth = np.arange(100) < 20
     line = fit_line(truth, 2.0 * truth - 1)  # 1 and -1: both targets can be met exactly
+    assert line is not None
     high, low = 1 / (1 + np.exp(-(line.slope + line.offset))), 1 / (1 + np.exp(line.slope - line.offset))
     assert (high, low) == (pytest.approx(21 / 22, abs=1e-4), pytest.approx(1 / 82, abs=1e-4))
 
 
-def test_a_network_worse_than_chance_has_the_temperature_one():
+def test_a_network_worse_than_chance_keeps_its_probabilities():
     dataset, logits = made(300)
-    fitted = fit_calibration(dataset, -logits)
-    assert fitted is not None
-    assert fitted.temperature == 1
+    assert fit_calibration(dataset, -logits) is None
 
 
 def test_without_a_positive_there_is_nothing_to_fit():
     dataset, logits = made(50)
     dataset.labels[:] = 0
     assert fit_calibration(dataset, logits) is None
-    found = calibrated(dataset, logits, None)
-    assert (found.temperature, found.platt) == (None, None)
-    assert found.raw.ece > 0.1
+    assert reliability(dataset, logits).ece > 0.1
 
 
 def test_ignored_entries_count_nowhere():
@@ -154,19 +160,26 @@ def test_what_is_read_is_what_was_written(tmp_path: Path):
     dataset, logits = made(200)
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
-    assert read_calibration(tmp_path, dataset.classes, dataset.task) is None
+    assert read_calibration(tmp_path, dataset.classes) is None
     write_fitted(tmp_path, Fitted(calibration=fitted), dataset.classes)
-    assert read_calibration(tmp_path, dataset.classes, dataset.task) == fitted
+    assert read_calibration(tmp_path, dataset.classes) == fitted
 
 
-@pytest.mark.parametrize(("key", "value"), [("slope", -1), ("slope", "steep"), ("offset", float("inf"))])
+def test_a_file_of_version_0_4_with_lines_of_the_classes_gives_its_temperature(tmp_path: Path):
+    lines = {"a": {"slope": 0.5, "offset": -1.0, "fitted": "class"},
+             "b": {"slope": 0.4, "offset": 0, "fitted": "shared"}}
+    (tmp_path / "calibration.json").write_text(json.dumps({"split": "val", "temperature": 2.5, "classes": lines}))
+    assert read_calibration(tmp_path, ("a", "b")) == Calibration("val", 2.5)
+
+
+@pytest.mark.parametrize(("key", "value"), [("temperature", -1), ("temperature", "hot"), ("offset", float("inf"))])
 def test_a_file_that_is_not_the_runs_calibration_is_named(tmp_path: Path, key: str, value: object):
     dataset, logits = made(200)
     fitted = fit_calibration(dataset, logits)
     assert fitted is not None
     write_fitted(tmp_path, Fitted(calibration=fitted), dataset.classes)
     values = json.loads((tmp_path / "calibration.json").read_text())
-    values["classes"]["class1"][key] = value
+    values[key] = value
     (tmp_path / "calibration.json").write_text(json.dumps(values))
     with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
-        read_calibration(tmp_path, dataset.classes, dataset.task)
+        read_calibration(tmp_path, dataset.classes)

@@ -18,6 +18,7 @@ from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation.bootstrap import draw, intervals_of
 from voc_cls.evaluation.compare import Comparison, compare
 from voc_cls.evaluation.predictions import read_logits, write_predictions
+from voc_cls.evaluation.tables import comparison_tables
 from voc_cls.evaluation.tasks import evaluate
 
 
@@ -89,7 +90,7 @@ def test_page_and_tables_show_both_models_and_believe_no_name(tmp_path: Path):
     assert len(page.xpath("//li[starts-with(@class, 'example')]")) == 40
     assert not page.xpath("//script")
     shown = io.StringIO()
-    Console(file=shown, width=80).print(*found.tables())
+    Console(file=shown, width=80).print(comparison_tables(found))
     assert "A: runs/[a]" in shown.getvalue()
     assert "class<0>" in shown.getvalue()
     assert found.to_dict()["changes"][0]["file"].endswith(".jpg")

@@ -49,7 +49,7 @@ def test_every_key_of_the_average_precisions_stays_and_the_rest_comes_beside_it(
     for key in ("map", "map_11pt", "cf1", "of1"):
         low, high = values["intervals"][key]
         assert low < values[key] < high
-    assert values["calibration"]["temperature"]["ece"] < values["calibration"]["raw"]["ece"]
+    assert values["calibration"]["platt"]["ece"] < values["calibration"]["raw"]["ece"]
 
 
 def test_without_a_validation_split_thresholds_are_one_half_and_nothing_is_calibrated():
@@ -59,7 +59,7 @@ def test_without_a_validation_split_thresholds_are_one_half_and_nothing_is_calib
     assert (result.scores.overall, result.scores.top_k) == (expected.overall, expected.top_k)
     values = result.to_dict()
     assert (values["thresholds"]["split"], values["calibration"]["fitted"]) == (None, None)
-    assert values["calibration"]["raw"]["ece"] == pytest.approx(result.calibrated.raw.ece)
+    assert values["calibration"]["raw"]["ece"] == pytest.approx(result.reliability.ece)
 
 
 def test_asking_for_some_classes_is_having_only_these():
@@ -87,7 +87,7 @@ def test_a_report_shows_itself_in_a_notebook_and_its_classes_are_records():
 
 
 def test_a_report_can_be_sent_to_another_process_without_its_network():
-    report = multilabel_report(*made(0), resamples=100, heat_maps=lambda *_: np.zeros((0, 1, 1), np.float32))
+    report = replace(multilabel_report(*made(0), resamples=100), heat_maps=lambda *_: np.zeros((0, 1, 1), np.float32))
     assert report.heat_maps is not None
     received = pickle.loads(pickle.dumps(report))
     assert received.heat_maps is None

@@ -69,14 +69,14 @@ def test_every_class_on_a_picture_is_asked_once_and_the_mean_is_over_the_classes
     boxes = np.array([box(0, 0, 0, 0, 50, 50), box(0, 0, 300, 200, 400, 300), box(0, 1, 0, 0, 50, 50),
                       box(1, 0, 0, 0, 50, 50), box(2, 0, 0, 0, 400, 300),
                       box(3, 0, 0, 0, 400, 300)], BOX)  # the last is ignored or of a label that was taken away
-    asked: list[tuple[str, int]] = []
+    asked: list[tuple[str, str]] = []
 
-    def heat_maps(paths: Sequence[Path], columns: Sequence[int]) -> np.ndarray:
-        asked.extend((path.name, column) for path, column in zip(paths, columns, strict=True))
+    def heat_maps(paths: Sequence[Path], labels: Sequence[str]) -> np.ndarray:
+        asked.extend((path.name, label) for path, label in zip(paths, labels, strict=True))
         return np.stack([pointed(350, 250), pointed(350, 250), pointed(350, 250), np.zeros((30, 40))])
 
     found = pointing_game(pictures, boxes, heat_maps)
-    assert asked == [("0.jpg", 0), ("0.jpg", 1), ("1.jpg", 0), ("2.jpg", 0)]
+    assert asked == [("0.jpg", "cat"), ("0.jpg", "dog"), ("1.jpg", "cat"), ("2.jpg", "cat")]
     assert found.classes == {"cat": pytest.approx(1 / 3), "dog": 0}  # the second box; no; an empty map
     assert found.accuracy == pytest.approx(1 / 6)
     assert found.centre == pytest.approx(1 / 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def write(tmp_path: Path, singlelabel: Callable[..., Any]) -> Callable[..., tupl
             Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(path)
         dataset, logits = singlelabel(classes, 150, paths=paths)
         logits = dataset.labels if right else logits
-        report = singlelabel_report(dataset, logits, fit_calibration(dataset, logits), resamples=100,
-                                    run=RunDetails("cifar", CONFIG, METRICS), heat_maps=heat)
+        report = replace(singlelabel_report(dataset, logits, fit_calibration(dataset, logits), resamples=100),
+                         run=RunDetails("cifar", CONFIG, METRICS), heat_maps=heat)
         text = report.to_html()
         assert not re.search(r"url\(|@import|https?:", text)
         assert "nan" not in html.fromstring(text).text_content().lower()

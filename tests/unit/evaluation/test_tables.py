@@ -50,8 +50,8 @@ def test_both_tables_fit_80_columns_and_have_intervals_thresholds_and_calibratio
     overall = result.scores.overall
     assert f"{100 * overall.cf1:.1f} ± {100 * result.intervals.metrics['cf1'].half_width:.1f}" in rows["by class"]
     assert f"{100 * overall.of1:.1f} ± {100 * result.intervals.metrics['of1'].half_width:.1f}" in rows["pooled"]
-    assert result.calibrated.temperature is not None
-    assert f"{100 * result.calibrated.raw.ece:.1f} → {100 * result.calibrated.temperature.ece:.1f}" in rows["pooled"]
+    assert result.calibrated is not None
+    assert f"{100 * result.reliability.ece:.1f} → {100 * result.calibrated.ece:.1f}" in rows["pooled"]
     assert f"temperature {fitted.temperature:.2f}" in text
     assert f"{100 * result.map:.1f} ± {100 * result.intervals.metrics['map'].half_width:.1f}" in rows["mean"]
     assert "dim: too few positives for a threshold of its own" in text  # the traffic light

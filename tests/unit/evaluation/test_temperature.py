@@ -16,7 +16,6 @@ from voc_cls.errors import RunError
 from voc_cls.evaluation.calibration import (
     TEMPERATURES,
     Calibration,
-    calibrated,
     fit_calibration,
     read_calibration,
     reliability,
@@ -45,10 +44,9 @@ def test_it_is_what_the_logits_were_multiplied_by(factor: float):
     dataset, logits = honest()
     fitted = temperature_of(dataset, (factor * logits).astype(np.float32))
     assert fitted.temperature == pytest.approx(factor, rel=0.05)
-    after = calibrated(dataset, (factor * logits).astype(np.float32), fitted)
-    assert after.temperature is not None
-    assert after.temperature.ece < 0.01
-    assert (after.raw.ece > 0.05) == (factor != 1)
+    scaled = (factor * logits).astype(np.float32)
+    assert reliability(dataset, fitted.rescaled(scaled)).ece < 0.01
+    assert (reliability(dataset, scaled).ece > 0.05) == (factor != 1)
 
 
 def test_pictures_that_are_all_right_have_a_temperature_all_the_same():
@@ -70,23 +68,16 @@ def test_the_error_is_that_of_the_most_probable_class():
 
 def test_the_file_brings_it_back_and_must_be_about_the_same_classes(tmp_path: Path, singlelabel: Callable[..., Any]):
     dataset, logits = singlelabel()
-    assert read_calibration(tmp_path, dataset.classes, dataset.task) is None
+    assert read_calibration(tmp_path, dataset.classes) is None
     fitted = temperature_of(dataset, logits)
     write_fitted(tmp_path, Fitted(calibration=fitted), dataset.classes)
-    assert read_calibration(tmp_path, dataset.classes, dataset.task) == fitted
+    assert read_calibration(tmp_path, dataset.classes) == fitted
     with pytest.raises(RunError, match=r"calibration\.json: its classes are not those"):
-        read_calibration(tmp_path, ("a", "b"), dataset.task)
+        read_calibration(tmp_path, ("a", "b"))
 
 
 @pytest.mark.parametrize("damage", ['"temperature": -1', '"temperature": "hot"', '"other": 1'])
 def test_a_file_that_is_no_temperature_is_named(tmp_path: Path, damage: str):
     (tmp_path / "calibration.json").write_text(f'{{"split": "val", {damage}, "classes": ["a"]}}')
     with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
-        read_calibration(tmp_path, ("a",), Task.SINGLE_LABEL)
-
-
-def test_a_file_of_the_other_task_is_refused(tmp_path: Path, singlelabel: Callable[..., Any]):
-    dataset, logits = singlelabel()
-    write_fitted(tmp_path, Fitted(calibration=temperature_of(dataset, logits)), dataset.classes)
-    with pytest.raises(RunError, match=r"calibration\.json: not the calibration of a run"):
-        read_calibration(tmp_path, dataset.classes, Task.MULTI_LABEL)
+        read_calibration(tmp_path, ("a",))

@@ -17,7 +17,7 @@ from export.options import ExportOptions
 from export.version_folder import export_run
 from voc_cls.data.dataset import Task
 from voc_cls.errors import DataError, ExportError, UsageError
-from voc_cls.evaluation.calibration import Calibration, PlattLine, default_thresholds
+from voc_cls.evaluation.calibration import Calibration, default_thresholds
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.files import write_text
@@ -31,8 +31,8 @@ from voc_cls.training.trained_run import open_run
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
 
 NET, SIZE = "mobilenet_v1_0.25_128", 32
-LINES = [PlattLine(0.5 + 0.1 * column, column - 9.0) for column in range(20)]
-"""What the run was calibrated by, class by class."""
+FITTED = Calibration("val", 2.5, -1.5)
+"""What the run was calibrated by."""
 
 
 def with_statistics(network: Network) -> Network:
@@ -57,8 +57,7 @@ def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
     write_text(folder.labels, "".join(f"{label}\n" for label in labels))
-    lines = dict(zip(labels, LINES, strict=True))
-    write_fitted(folder.path, Fitted(default_thresholds(labels), Calibration("val", 1.0, lines)), labels)
+    write_fitted(folder.path, Fitted(default_thresholds(labels), FITTED), labels)
     config = TrainConfig(DatasetConfig(root=(devkit,), train_split="trainval", eval_split="test", val_split="none"),
                          NetworkConfig(weights="none", net=NET, head="gap", image_size=SIZE))
     folder.config.write_text(yaml.safe_dump(to_dict(config.checked())
@@ -167,16 +166,15 @@ def test_the_forms_of_a_calibrated_export_give_platts_probabilities_and_say_so(r
 
     version = export_run(run, tmp_path / "voc", options=ExportOptions(("onnx", "openvino"), evaluate=False,
                                                                       calibrated=True))
-    slopes, offsets = np.array([(line.slope, line.offset) for line in LINES]).T
-    calibrated = slopes * open_run(run).network.model(images(3, SIZE), training=False).numpy() + offsets
+    calibrated = open_run(run).network.model(images(3, SIZE), training=False).numpy() / 2.5 - 1.5
     for predict in (onnx_predictor(version / "model.onnx"), openvino_predictor(version / "model.xml")):
         probabilities, logits = predict(images(3, SIZE))
         np.testing.assert_allclose(logits, calibrated, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(probabilities, expit(calibrated), atol=1e-5)
     metadata = read_metadata(version)
     assert metadata.calibration == "platt"
-    assert list(metadata.thresholds.values()) == pytest.approx(expit(offsets))  # where the network's own are 0.5
-    assert "Calibrated by Platt's line of each class, fitted to val." in (version / "MODEL_CARD.md").read_text()
+    assert list(metadata.thresholds.values()) == pytest.approx([expit(-1.5)] * 20)  # where the network's own are 0.5
+    assert "Calibrated by the temperature 2.5 and the offset -1.5 (" in (version / "MODEL_CARD.md").read_text()
 
 
 def test_int8_that_loses_too_much_is_refused_with_the_loss_and_the_layers_in_float(

@@ -151,8 +151,8 @@ def test_the_maximum_of_the_grid_stands_beside_its_mean(net: str):
 
 def test_the_maximum_of_a_lower_grid_stands_behind_both_each_of_the_same_length():
     network = small("resnet_v1_50", "gap+max+lower")
-    assert network.lower is network.entries["block4"]
-    values = keras.Model(network.model.input, [network.grid, network.lower, network.entries["m_logits"]])
+    assert network.grids[1] is network.entries["block4"]
+    values = keras.Model(network.model.input, [*network.grids, network.entries["m_logits"]])
     grid, lower, entering = (np.asarray(value) for value in values(pictures(network)))
     parts = [grid.mean(axis=(1, 2)), grid.max(axis=(1, 2)), lower.max(axis=(1, 2))]
     expected = np.concatenate([10 * part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], axis=1)

@@ -11,13 +11,13 @@ import numpy as np
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
-from voc_cls.evaluation.calibration import Calibration, Thresholds, calibrated, default_thresholds
+from voc_cls.evaluation.calibration import Calibration, Thresholds, default_thresholds, reliability
 from voc_cls.evaluation.decisions import MultilabelScores, multilabel_intervals, multilabel_scores
 from voc_cls.evaluation.objects import LARGE, SMALL
 from voc_cls.evaluation.predictions import Bools, Floats, probabilities_of
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
-from voc_cls.evaluation.report.page import Example, HeatMaps, MatrixRow, Report, RunDetails
+from voc_cls.evaluation.report.page import Example, MatrixRow, Report
 
 MOST_THUMBNAILS = 160
 """Of mistakes, in the whole page; about 14 kB each."""
@@ -68,18 +68,13 @@ class MultilabelReport(Report):
 
 def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds | None = None,
                       calibration: Calibration | None = None, classes: Collection[str] = (),
-                      resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None
-                      ) -> MultilabelReport:
+                      resamples: int = RESAMPLES) -> MultilabelReport:
     """As `tasks.evaluate`, of multi-label logits."""
     if classes:
         columns = [column for column, name in enumerate(dataset.classes) if name in classes]
-        dataset, logits, all_classes = dataset.only(columns), logits[:, columns], heat_maps
-        if all_classes is not None:
-            heat_maps = lambda paths, chosen: all_classes(paths, [columns[column] for column in chosen])  # noqa: E731
+        dataset, logits = dataset.only(columns), logits[:, columns]
     thresholds = thresholds or default_thresholds(dataset.classes)
     thresholds = replace(thresholds, classes={name: thresholds.classes[name] for name in dataset.classes})
-    if calibration is not None:
-        calibration = replace(calibration, classes={name: calibration.classes[name] for name in dataset.classes})
     probabilities = probabilities_of(logits, dataset.task)
     return MultilabelReport(
         dataset=dataset, logits=logits,
@@ -87,10 +82,9 @@ def multilabel_report(dataset: Dataset, logits: Floats, thresholds: Thresholds |
         thresholds=thresholds,
         scores=multilabel_scores(dataset, probabilities, thresholds.values),
         calibration=calibration,
-        calibrated=calibrated(dataset, logits, calibration),
-        intervals=multilabel_intervals(dataset, logits, probabilities >= thresholds.values, resamples),
-        run=run, heat_maps=heat_maps,
-    )
+        reliability=reliability(dataset, logits),
+        calibrated=None if calibration is None else reliability(dataset, calibration.rescaled(logits)),
+        intervals=multilabel_intervals(dataset, logits, probabilities >= thresholds.values, resamples))
 
 
 def curves(report: MultilabelReport) -> list[tuple[Chart, float]]:
@@ -109,9 +103,7 @@ def curves(report: MultilabelReport) -> list[tuple[Chart, float]]:
 def co_occurrence(dataset: Dataset, present: Bools) -> list[MatrixRow]:
     """How often classes are on the same pictures, a row for each class."""
     counts = present.T.astype(int) @ present
-    shares = counts / np.maximum(counts.diagonal(), 1)[:, None]
-    return [MatrixRow(name, tuple(counts[column].tolist()), *[tuple(shares[column].tolist())] * 2)
-            for column, name in enumerate(dataset.classes)]
+    return page.matrix(dataset.classes, counts, counts.diagonal())
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from voc_cls.data.dataset import Dataset, html_table
 from voc_cls.evaluation.average_precision import AveragePrecisions
 from voc_cls.evaluation.bootstrap import Intervals
-from voc_cls.evaluation.calibration import Calibrated, Calibration
+from voc_cls.evaluation.calibration import Calibration, Reliability
 from voc_cls.evaluation.decisions import MultilabelScores, SinglelabelScores
 from voc_cls.evaluation.objects import Pointing
 from voc_cls.evaluation.predictions import Bools, Floats, data_uri, thumbnail
@@ -33,8 +33,8 @@ MOST_NUMBERED = 24
 MOST_HEAT_MAPS = 4
 """Of each kind: recognised, wrongly predicted, missed."""
 
-HeatMaps = Callable[[Sequence[Path], Sequence[int]], npt.NDArray[np.float32]]
-"""(paths [n], columns [n]) → Grad-CAM of the class of each column, float32 [n, h, w] in 0-1."""
+HeatMaps = Callable[[Sequence[Path], Sequence[str]], npt.NDArray[np.float32]]
+"""(paths [n], labels [n]) → Grad-CAM of each label, float32 [n, h, w] in 0-1."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class Report(ABC):
     scores: MultilabelScores | SinglelabelScores
     calibration: Calibration | None
     """Fitted to the validation split; None: there was none."""
-    calibrated: Calibrated
+    reliability: Reliability
+    calibrated: Reliability | None
+    """Of the calibrated probabilities."""
     intervals: Intervals
     run: RunDetails | None = None
     """None: the page has no sections about training."""
@@ -103,8 +105,10 @@ class Report(ABC):
         values: dict[str, Any] = json_ready(
             self.average_precisions.to_dict() | {"classes": self._classes(), "task": self.dataset.task.value}
             | self._metrics() | {"calibration": {
-                "fitted": None if self.calibration is None else self.calibration.to_dict(),
-                **self.calibrated.to_dict()}, "intervals": self.intervals.to_dict(),
+                "fitted": self.calibration and asdict(self.calibration), "raw": self.reliability.to_dict(),
+                **{method: self.calibrated.to_dict() if self.calibrated and self.calibration
+                   and self.calibration.method == method else None for method in ("temperature", "platt")},
+                }, "intervals": self.intervals.to_dict(),
                 "sizes": {size: precisions.to_dict() | {"intervals": intervals.to_dict()}
                           for size, (precisions, intervals) in self.sizes.items()},
                 "pointing": None if self.pointing is None else asdict(self.pointing)})
@@ -146,7 +150,7 @@ class Report(ABC):
         ranking = self.average_precisions.to_dict()["classes"]
         return {rates.name: {**ranking[rates.name], "ap_interval": list(astuple(self.intervals.classes[rates.name])),
                              "precision": rates.precision, "recall": rates.recall, "f1": rates.f1,
-                             "predicted": rates.predicted, "ece": self.calibrated.raw.classes[rates.name]}
+                             "predicted": rates.predicted, "ece": self.reliability.classes[rates.name]}
                 for rates in self.scores.classes}
 
     @abstractmethod
@@ -185,9 +189,18 @@ class MatrixRow:
     """A class's row of a matrix of counts: their share of the class's pictures, and how strong a colour, 0-1."""
 
     name: str
-    counts: tuple[int, ...]
-    shares: tuple[float, ...]
-    strengths: tuple[float, ...]
+    counts: list[int]
+    shares: list[float]
+    strengths: list[float]
+
+
+def matrix(names: Sequence[str], counts: npt.NDArray[np.int64], totals: npt.NDArray[np.int64], full: float = 1.0
+           ) -> list[MatrixRow]:
+    """The rows of counts [classes, classes], of which the classes have `totals` pictures; a share of `full`, or on the
+    diagonal of 1, has the strongest colour."""
+    shares = counts / np.maximum(totals, 1)[:, None]
+    strengths = np.where(np.eye(len(names), dtype=bool), shares, np.minimum(shares / full, 1))
+    return list(map(MatrixRow, names, counts.tolist(), shares.tolist(), strengths.tolist()))
 
 
 def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats, most: int, lowest_first: bool = False
@@ -234,19 +247,15 @@ def explained(report: Report, by_kind: dict[str, Sequence[Example]]) -> list[Sho
     dataset = report.dataset
     chosen = [(kind, example) for kind, examples in by_kind.items() for example in examples[:MOST_HEAT_MAPS]]
     maps = report.heat_maps([dataset.paths[example.row] for _, example in chosen],
-                            [example.column for _, example in chosen])
+                            [dataset.classes[example.column] for _, example in chosen])
     return [shown(dataset, example, kind, heat) for (kind, example), heat in zip(chosen, maps, strict=True)]
 
 
 def reliability_charts(report: Report, unit: str) -> list[tuple[Chart, float]]:
-    """(reliability diagram, expected calibration error) of the network and of each rescaling; `unit` is counted."""
-    errors, fitted = report.calibrated, report.calibration
-    stages = {"probabilities of the network": errors.raw}
-    if fitted is not None and errors.temperature is not None:
-        stages[f"logits divided by {fitted.temperature:.2f}"] = errors.temperature
-    if errors.platt is not None:
-        stages["Platt scaling, class by class"] = errors.platt
-    return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages.items()]
+    """(reliability diagram, expected calibration error) of the network and of the rescaling; `unit` is counted."""
+    stages = {"probabilities of the network": report.reliability,
+              f"calibrated: {report.calibration}": report.calibrated}
+    return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages.items() if stage]
 
 
 def render(template: str, values: dict[str, Any]) -> str:

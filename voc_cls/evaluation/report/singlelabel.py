@@ -13,11 +13,11 @@ from scipy.special import log_softmax
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
-from voc_cls.evaluation.calibration import Calibration, calibrated
-from voc_cls.evaluation.decisions import Confusion, SinglelabelScores, singlelabel_intervals, singlelabel_scores
+from voc_cls.evaluation.calibration import Calibration, reliability
+from voc_cls.evaluation.decisions import SinglelabelScores, singlelabel_intervals, singlelabel_scores
 from voc_cls.evaluation.predictions import Floats, probabilities_of, top_k
 from voc_cls.evaluation.report import page
-from voc_cls.evaluation.report.page import Example, HeatMaps, MatrixRow, Report, RunDetails
+from voc_cls.evaluation.report.page import Example, Report
 
 MOST_DRAWN = 60
 """Classes up to which the matrix is drawn; a larger one could not be read."""
@@ -56,6 +56,7 @@ class SinglelabelReport(Report):
         dataset, confusion = self.dataset, self.scores.confusion
         probabilities = probabilities_of(self.logits, dataset.task)
         pairs, predicted = confusion.pairs(MOST_PAIRS), probabilities.argmax(axis=1)
+        largest = max((pair.share for pair in confusion.pairs()), default=1.0)
         rows = [(dataset.labels[:, pair.truth] == 1) & (predicted == pair.predicted) for pair in pairs]
         mistakes = [page.examples_of(np.flatnonzero(of_pair), pair.predicted, probabilities[:, pair.predicted],
                                      page.MOST_OF_A_KIND) for of_pair, pair in zip(rows, pairs, strict=True)]
@@ -63,8 +64,10 @@ class SinglelabelReport(Report):
             "template": "singlelabel.html",
             "log_loss_by_chance": math.log(len(dataset.classes)),
             "classes": list(zip(self.average_precisions.classes, self.scores.classes, strict=True)),
-            "matrix": matrix(confusion) if len(dataset.classes) <= MOST_DRAWN else [],
-            "largest_share": largest_share(confusion),
+            # mistakes are coloured relative to the largest share of one, or most of them would look alike
+            "matrix": page.matrix(confusion.labels, confusion.counts, confusion.counts.sum(axis=1), largest)
+            if len(dataset.classes) <= MOST_DRAWN else [],
+            "largest_share": largest,
             "all_pairs": len(confusion.pairs()),
             "reliability": page.reliability_charts(self, "pictures"),
             "mistakes": [(pair, [page.shown(dataset, example, "wrong") for example in worst])
@@ -74,8 +77,7 @@ class SinglelabelReport(Report):
 
 
 def singlelabel_report(dataset: Dataset, logits: Floats, calibration: Calibration | None = None,
-                       classes: Collection[str] = (), resamples: int = RESAMPLES, run: RunDetails | None = None,
-                       heat_maps: HeatMaps | None = None) -> SinglelabelReport:
+                       classes: Collection[str] = (), resamples: int = RESAMPLES) -> SinglelabelReport:
     """As `tasks.evaluate`, of single-label logits."""
     columns = [column for column, name in enumerate(dataset.classes) if not classes or name in classes]
     return SinglelabelReport(
@@ -83,23 +85,9 @@ def singlelabel_report(dataset: Dataset, logits: Floats, calibration: Calibratio
         average_precisions=average_precisions(dataset, log_softmax(logits, axis=-1), classes),
         scores=singlelabel_scores(dataset, logits, classes),
         calibration=calibration,
-        calibrated=calibrated(dataset, logits, calibration),
-        intervals=singlelabel_intervals(dataset, logits, columns, resamples),
-        run=run, heat_maps=heat_maps,
-    )
-
-
-def matrix(confusion: Confusion) -> list[MatrixRow]:
-    """Mistakes are coloured relative to the largest share of one, or most of them would look alike."""
-    strengths = np.minimum(confusion.shares / largest_share(confusion), 1)
-    np.fill_diagonal(strengths, confusion.shares.diagonal())
-    return [MatrixRow(name, tuple(counts), tuple(shares), tuple(strength)) for name, counts, shares, strength in zip(
-        confusion.labels, confusion.counts.tolist(), confusion.shares.tolist(), strengths.tolist(), strict=True)]
-
-
-def largest_share(confusion: Confusion) -> float:
-    """The largest share of a class that is predicted as one other class, 0-1; 1 if there are no mistakes."""
-    return max((pair.share for pair in confusion.pairs()), default=1.0)
+        reliability=reliability(dataset, logits),
+        calibrated=None if calibration is None else reliability(dataset, calibration.rescaled(logits)),
+        intervals=singlelabel_intervals(dataset, logits, columns, resamples))
 
 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, mistakes: Sequence[Sequence[Example]]
