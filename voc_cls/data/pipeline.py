@@ -131,11 +131,8 @@ def view_batches(paths: Sequence[Path], draws: Sequence[Sequence[int]], batch_si
 
     def views(path: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         image = decode_file(path, preprocessing)
-        if augmentation.crop != "none":
-            return tf.map_fn(lambda draw: vary(resize(crop(image, draw, augmentation), preprocessing), draw), draws,
-                             fn_output_signature=shape)
-        resized = resize(image, preprocessing)
-        return tf.map_fn(lambda draw: vary(resized, draw), draws, fn_output_signature=shape)
+        return tf.map_fn(lambda draw: vary(resize(crop(image, draw, augmentation), preprocessing), draw), draws,
+                         fn_output_signature=shape)
 
     names = [str(path) for path in paths]
     images = tf.data.Dataset.from_tensor_slices((names, tf.ragged.constant(draws, tf.int64, ragged_rank=1)))
