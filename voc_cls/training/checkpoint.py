@@ -37,8 +37,9 @@ class Preemption:
     Several hosts have to stop after the same step: there only SIGTERM is heeded, by `distribution`.
     """
 
-    def __init__(self, distribution: Distribution = SINGLE) -> None:
-        self.distribution = distribution
+    def __init__(self, distribution: Distribution = SINGLE,
+                 then: str = "continue with `resume` if the run folder exists already") -> None:
+        self.distribution, self.then = distribution, then
         self.requested: signal.Signals | None = None
         self._deferred = False
 
@@ -75,7 +76,7 @@ class Preemption:
         signal.signal(number, signal.SIG_DFL)
         self.requested = signal.Signals(number)
         if not self._deferred:
-            raise Interrupted(self.requested, "continue with `resume` if the run folder exists already")
+            raise Interrupted(self.requested, self.then)
 
 
 @dataclass(frozen=True)

@@ -326,10 +326,9 @@ class TrainConfig:
         solver = self.training.solver or (None if self._why_no_lbfgs() else "lbfgs")
         if solver == "lbfgs" and (reason := self._why_no_lbfgs()):
             raise UsageError(f"`solver` lbfgs: {reason}; choose descent")
-        defaults = recipe(self.network.trainable, self.network.head, self.training.optimizer)
-        defaults["eval_weights"] = self.training.average or "raw"
-        if solver == "lbfgs":
-            defaults = {"solver": solver}
+        defaults = {"solver": solver} if solver == "lbfgs" else {
+            **recipe(self.network.trainable, self.network.head, self.training.optimizer),
+            "eval_weights": self.training.average or "raw"}
         training = replace(self.training, **{name: value for name, value in defaults.items()
                                              if getattr(self.training, name) is None})
         check_ranges(self.dataset, training, self.loss, self.compute, self.run)

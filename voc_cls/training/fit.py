@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,9 +25,6 @@ from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
 from voc_cls.training.tensorboard import TensorBoardLog
 from voc_cls.training.trainable_part import TrainablePart
-
-Kind = Literal["raw", "ema", "swa"]
-"""Of weights: those that a step leaves, or one of the averages."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +122,8 @@ class Fit:
                                                            **watched))
         return callbacks
 
-    def _save(self, path: Path, kind: Kind) -> None:
-        """Writes the weights of the whole network, all or nothing."""
+    def _save(self, path: Path, kind: str) -> None:
+        """Writes the weights of the whole network, raw, ema or swa, all or nothing."""
         with averaged_weights(self.part.model.optimizer, kind):
             if self.part.distribution.is_chief:
                 write_aside(path, lambda aside: self.part.whole.save_weights(aside))

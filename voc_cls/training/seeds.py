@@ -46,11 +46,9 @@ class SeedsSummary:
 
     def write(self, seeds: Sequence[int]) -> None:
         """Writes seeds.json: `seeds`, those asked for, the results of those that are done, mean and spread."""
-        spread = self.spread
-        write_json(self.path, json_ready({
-            "seeds": list(seeds), "results": {str(seed): dict(values) for seed, values in self.results.items()},
-            "mean": {name: mean for name, (mean, _) in spread.items()},
-            "standard_deviation": {name: deviation for name, (_, deviation) in spread.items()}}))
+        mean, deviation = ({name: values[place] for name, values in self.spread.items()} for place in (0, 1))
+        write_json(self.path, json_ready({"seeds": list(seeds), "results": dict(self.results), "mean": mean,
+                                          "standard_deviation": deviation}))
 
 
 def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, command: Sequence[str] = (),
@@ -79,11 +77,11 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
         try:
             results[seed] = results_of(train(replace(of_seed, run=run), console, command, handle_signals))
         except Interrupted as stopped:
-            if out.is_dir():
-                summary.write(seeds)
             raise Interrupted(signal.Signals(stopped.exit_code - 128), f"at seed {seed}, continue with `resume`, "
                               f"`seeds` {' '.join(map(str, seeds))} and `out` {out}") from stopped
-        summary.write(seeds)
+        finally:
+            if out.is_dir():
+                summary.write(seeds)
     return summary
 
 

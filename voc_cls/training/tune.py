@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from signal import Signals
 from typing import Any
 
 import keras
@@ -24,7 +23,7 @@ from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.figure_text import save_figure
 from voc_cls.data.load import NONE
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
-from voc_cls.errors import Interrupted, RunError, UsageError
+from voc_cls.errors import RunError, UsageError
 from voc_cls.files import locked, write_csv, write_text
 from voc_cls.nets.network import Network
 from voc_cls.training.checkpoint import Preemption
@@ -40,9 +39,6 @@ from voc_cls.training.run_folder import REPEATABLE, differences, images_digest
 from voc_cls.training.search_space import StudyConfig, TuneConfig
 from voc_cls.training.splits import CrossValidation, Fold, Splits, read_splits
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, why_not_cached
-
-PANEL = 3.2
-"""Height of a chart, inches."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +144,8 @@ def tune(config: TuneConfig, console: Console) -> None:
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished(study)), constant_liar=False)
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")), Preemption().watching(),
-          naming_broken_images(train.paths)):
+    with (locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")),
+          Preemption(then="the same command continues the study").watching(), naming_broken_images(train.paths)):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(storage=f"sqlite:///{(folder / 'study.db').absolute()}", study_name="voc-tune",
                                     direction="maximize", pruner=optuna.pruners.MedianPruner(), load_if_exists=True)
@@ -165,8 +161,6 @@ def tune(config: TuneConfig, console: Console) -> None:
             reseed(study)
             study.optimize(objective, base.study.trials - done, catch=(Exception,), callbacks=[reseed],
                            show_progress_bar=console.is_terminal)
-        except Interrupted as error:
-            raise Interrupted(Signals(error.exit_code - 128), "the same command continues the study") from None
         finally:
             write_results(base, study, "accuracy" if train.single_label else "mean AP", console)
     if not study.get_trials(states=(TrialState.COMPLETE,)):
@@ -218,7 +212,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], me
     """A PNG: the score of trials by each of `names`: their number, and their settings."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(PANEL * len(names), PANEL), layout="constrained")
+    figure = Figure(figsize=(3 * len(names), 3), layout="constrained")
     for panel, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
         panel.scatter([row[name] for row in rows], [row["mean"] for row in rows], s=16, alpha=0.6)
         panel.set_xlabel(name)

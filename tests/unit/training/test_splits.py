@@ -15,7 +15,7 @@ from voc_cls.cli.train import PROGRAM
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, UsageError
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
-from voc_cls.training.splits import check_same_classes, read_splits
+from voc_cls.training.splits import CrossValidation, check_same_classes, read_splits
 
 RUN = Path("run")
 
@@ -93,6 +93,18 @@ def test_some_of_the_classes_are_read_in_every_split(chosen: DatasetConfig):
     assert {split.classes for split in splits.all} == {("person", "car")}
     with pytest.raises(UsageError, match=r"`classes`: unknown class 'persn', .* did you mean person"):
         read_splits(replace(chosen, classes=("persn",)).checked(), seed=0)
+
+
+def test_rare_classes_count_in_a_cross_validation_only_where_there_are_no_others():
+    labels = np.stack([np.arange(90) % 3 == 0, np.arange(90) % 18 == 0], axis=1).astype(np.float32)  # 30 and 5 of 90
+    paths = tuple(Path(f"{row}.jpg") for row in range(90))
+    both = Dataset("made", ("common", "rare"), paths, labels, np.zeros(labels.shape, bool))
+    wrong_of_rare = np.stack([labels[:, 0], -labels[:, 1]], axis=1)
+    for train, right in ((both, True), (both.only([1]), False)):
+        parts = CrossValidation.draw(train, 3, 0, "none")
+        for fold in parts.folds:
+            logits = (wrong_of_rare if right else wrong_of_rare[:, 1:])[fold[1]]
+            assert (parts.score(fold, logits) == 1) is right
 
 
 @pytest.fixture
