@@ -326,7 +326,7 @@ class TrainConfig:
         solver = self.training.solver or (None if self._why_no_lbfgs() else "lbfgs")
         if solver == "lbfgs" and (reason := self._why_no_lbfgs()):
             raise UsageError(f"`solver` lbfgs: {reason}; choose descent")
-        defaults = {"solver": solver} if solver == "lbfgs" else {
+        defaults: dict[str, Any] = {"solver": solver} if solver == "lbfgs" else {
             **recipe(self.network.trainable, self.network.head, self.training.optimizer),
             "eval_weights": self.training.average or "raw"}
         training = replace(self.training, **{name: value for name, value in defaults.items()
