@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from voc_cls.data.orientation import jpeg_exif, png_exif, upright
@@ -58,11 +57,11 @@ def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
     def jpeg() -> tf.Tensor:
         image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method=preprocessing.jpeg_dct)
-        return tf.cond(_is_plain_jpeg(part), lambda: image, lambda: _rare(_upright_jpeg)(image_bytes, image))
+        return tf.cond(_is_plain_jpeg(part), lambda: image, lambda: upright(image, jpeg_exif(image_bytes)))
 
     def other() -> tf.Tensor:
-        return tf.cond(_is_plain_png(part), lambda: tf.io.decode_png(image_bytes, channels=3),
-                       lambda: _rare(_png_bmp_or_gif)(image_bytes))
+        return tf.case([(_is_plain_png(part), lambda: tf.io.decode_png(image_bytes, channels=3)),
+                        (part(0, 4) == PNG_MAGIC, lambda: _png(image_bytes))], lambda: _bmp_or_gif(image_bytes))
 
     return tf.ensure_shape(tf.cond(part(0, 3) == JPEG_MAGIC, jpeg, other), [None, None, 3])
 
@@ -83,33 +82,6 @@ def _is_plain_jpeg(part: Callable[[int, int], tf.Tensor]) -> tf.Tensor:
 def _is_plain_png(part: Callable[[int, int], tf.Tensor]) -> tf.Tensor:
     """Whether a PNG is RGB of 8 bits and its pixels follow the header."""
     return (part(0, 4) == PNG_MAGIC) & (part(24, 2) == b"\x08\x02") & (part(37, 4) == b"IDAT")
-
-
-def _rare(branch: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """A branch as one node of the graph; TensorFlow would inline it and pass over each of its ops for every image."""
-    import tensorflow as tf
-
-    return branch if tf.executing_eagerly() else _one_node(branch)
-
-
-@cache
-def _one_node(branch: Callable[..., tf.Tensor]) -> Any:
-    import tensorflow as tf
-
-    inputs = (tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8))
-    return tf.function(branch, inputs[:branch.__code__.co_argcount], autograph=False,
-                       experimental_attributes={"_noinline": True})
-
-
-def _upright_jpeg(image_bytes: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    return upright(image, jpeg_exif(image_bytes))
-
-
-def _png_bmp_or_gif(image_bytes: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
-    return tf.cond(tf.strings.substr(image_bytes, 0, 4) == PNG_MAGIC, lambda: _png(image_bytes),
-                   lambda: _bmp_or_gif(image_bytes))
 
 
 def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:

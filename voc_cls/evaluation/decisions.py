@@ -220,10 +220,9 @@ def singlelabel_scores(dataset: Dataset, logits: Floats, classes: Collection[str
                                                           counts.sum(axis=1))
                   if not classes or of_class.name in classes)
     present = [(of_class.precision, of_class.recall, of_class.f1) for of_class in rates if of_class.positives]
-    k = top_k_of(len(dataset.classes))
     return SinglelabelScores(
         accuracy=float((truth == predicted).mean()),
-        top_k=None if k is None else TopK(k, float(in_top_k(truth, logits, k).mean())),
+        top_k=next((TopK(k, float(hits.mean())) for k, hits in top_k_hits(truth, logits)), None),
         log_loss=log_loss(truth, logits),
         macro=Macro(*(np.mean(present, axis=0).tolist() if present else [float("nan")] * 3)),
         classes=rates,
@@ -239,18 +238,12 @@ def singlelabel_intervals(dataset: Dataset, logits: Floats, columns: Sequence[in
     decided = predicted[:, None] == np.asarray(columns)
     _, _, f1 = class_rates(*(drawn @ indicator for indicator in indicators(chosen, decided)))
     metrics = {"accuracy": drawn @ (predicted == truth) / len(dataset), "macro_f1": defined_mean(f1)}
-    if k := top_k_of(len(dataset.classes)):
-        metrics[f"top_{k}"] = drawn @ in_top_k(truth, logits, k) / len(dataset)
+    metrics |= {f"top_{k}": drawn @ hits / len(dataset) for k, hits in top_k_hits(truth, logits)}
     return intervals_of(chosen, log_softmax(logits, axis=-1)[:, list(columns)], drawn, metrics)
 
 
-def top_k_of(classes: int) -> int | None:
-    """The k of top-k accuracy for so many classes; None where it would be accuracy itself."""
-    k = min(MOST_GUESSES, classes - 1)
-    return k if k > 1 else None
-
-
-def in_top_k(truth: npt.NDArray[np.intp], logits: Floats, k: int) -> Bools:
-    """bool [N]: whether a picture's class is among its k most probable ones; of equal ones the first in the list."""
-    found: Bools = top_k(logits, k)[np.arange(len(truth)), truth]
-    return found
+def top_k_hits(truth: npt.NDArray[np.intp], logits: Floats) -> list[tuple[int, Bools]]:
+    """The k of top-k accuracy, and bool [N]: whether a picture's class is among its k most probable ones, of equal ones
+    the first in the list; nothing for two classes, where it would be accuracy itself."""
+    k = min(MOST_GUESSES, logits.shape[1] - 1)
+    return [(k, top_k(logits, k)[np.arange(len(truth)), truth])] if k > 1 else []

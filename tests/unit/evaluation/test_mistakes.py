@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.evaluation.report.multilabel import class_mistakes, kinds_of_examples
+from voc_cls.evaluation.report.multilabel import kinds_of_examples, worst_mistakes
 
 LABELS = np.array([[1], [0], [0], [1], [0], [1], [0]], np.float32)
 PROBABILITIES = np.array([[0.9], [0.8], [0.95], [0.1], [0.2], [0.3], [0.99]])
@@ -16,25 +16,25 @@ DATASET = Dataset("test", ("cat",), tuple(Path(f"{row}.jpg") for row in range(7)
 
 
 def test_the_most_confident_wrong_and_the_least_probable_missed_come_first():
-    mistakes = class_mistakes(DATASET, PROBABILITIES, np.array([0.5]), 0, most=5)
+    mistakes = worst_mistakes(DATASET, PROBABILITIES, np.array([0.5]), most=5)[0]
     assert [example.row for example in mistakes.wrong] == [2, 1]
     assert [example.row for example in mistakes.missed] == [3, 5]
     assert [example.probability for example in mistakes.missed] == [0.1, 0.3]
 
 
 def test_an_ignored_picture_is_no_mistake():
-    mistakes = class_mistakes(DATASET, PROBABILITIES, np.array([0.5]), 0, most=5)
+    mistakes = worst_mistakes(DATASET, PROBABILITIES, np.array([0.5]), most=5)[0]
     assert 6 not in [example.row for example in mistakes.wrong]
 
 
 def test_all_are_counted_although_few_are_shown():
-    mistakes = class_mistakes(DATASET, PROBABILITIES, np.array([0.15]), 0, most=1)
+    mistakes = worst_mistakes(DATASET, PROBABILITIES, np.array([0.15]), most=1)[0]
     assert (len(mistakes.wrong), mistakes.all_wrong) == (1, 3)
     assert (len(mistakes.missed), mistakes.all_missed) == (1, 1)
 
 
 def test_the_threshold_itself_counts_as_seen():
-    assert class_mistakes(DATASET, PROBABILITIES, np.array([0.8]), 0, most=5).all_wrong == 2
+    assert worst_mistakes(DATASET, PROBABILITIES, np.array([0.8]), most=5)[0].all_wrong == 2
 
 
 def test_the_surest_hit_is_the_right_one_with_the_highest_probability():

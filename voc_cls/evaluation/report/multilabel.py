@@ -117,24 +117,21 @@ class ClassMistakes:
     all_missed: int
 
 
-def worst_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats) -> list[ClassMistakes]:
-    """Of every class that has any, the class with the most of them first."""
-    most = max(1, min(page.MOST_OF_A_KIND, MOST_THUMBNAILS // (2 * len(dataset.classes))))
-    mistakes = [class_mistakes(dataset, probabilities, thresholds, column, most)
-                for column in range(len(dataset.classes))]
-    by_number = sorted(mistakes, key=lambda of_class: -of_class.all_wrong - of_class.all_missed)
-    return [of_class for of_class in by_number if of_class.wrong or of_class.missed]
-
-
-def class_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, column: int, most: int
-                   ) -> ClassMistakes:
-    """Up to `most` of either kind for class `column`; ignored entries are not mistakes."""
-    scores = probabilities[:, column]
-    counted, true = ~dataset.ignored[:, column], dataset.labels[:, column] == 1
-    seen = scores >= thresholds[column]
-    wrong, missed = np.flatnonzero(counted & ~true & seen), np.flatnonzero(counted & true & ~seen)
-    return ClassMistakes(column, page.examples_of(wrong, column, scores, most),
-                         page.examples_of(missed, column, scores, most, lowest_first=True), len(wrong), len(missed))
+def worst_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, most: int | None = None
+                   ) -> list[ClassMistakes]:
+    """Of every class that has any, up to `most` of either kind; the class with the most of them first. Ignored entries
+    are not mistakes."""
+    most = most or max(1, min(page.MOST_OF_A_KIND, MOST_THUMBNAILS // (2 * len(dataset.classes))))
+    true, seen = dataset.labels == 1, probabilities >= thresholds
+    wrong, missed = ~true & seen & ~dataset.ignored, true & ~seen & ~dataset.ignored
+    mistakes = []
+    for column in np.argsort(-(wrong | missed).sum(axis=0), kind="stable").tolist():
+        wrong_rows, missed_rows = np.flatnonzero(wrong[:, column]), np.flatnonzero(missed[:, column])
+        scores = probabilities[:, column]
+        mistakes.append(ClassMistakes(column, page.examples_of(wrong_rows, column, scores, most),
+                                      page.examples_of(missed_rows, column, scores, most, lowest_first=True),
+                                      len(wrong_rows), len(missed_rows)))
+    return [of_class for of_class in mistakes if of_class.wrong or of_class.missed]
 
 
 def kinds_of_examples(dataset: Dataset, probabilities: Floats, thresholds: Floats, mistakes: Sequence[ClassMistakes]
