@@ -163,10 +163,8 @@ def known_logits(config: EvalConfig, trained: TrainedRun, dataset: Dataset) -> A
     """Of a run on its own evaluation pictures, from its predictions.csv; None: they must be computed."""
     from voc_cls.evaluation.predictions import read_logits
 
-    stored = trained.folder.results.predictions
-    if stored is None or not is_own(replace(config, classes=()), trained.config):
-        return None
-    return read_logits(stored, dataset, trained.folder.best)
+    stored, own = trained.folder.results.predictions, is_own(replace(config, classes=()), trained.config)
+    return read_logits(stored, dataset, trained.folder.best) if stored and own else None
 
 
 def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Dataset:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from voc_cls.data.boxes import Boxes
 from voc_cls.data.dataset import Dataset, Task
@@ -63,16 +62,15 @@ def fit(validation: Dataset, logits: Floats) -> Fitted:
 
 def write_fitted(run: Path, fitted: Fitted, labels: Collection[str]) -> tuple[Path, ...]:
     """Writes thresholds.json and calibration.json into the run folder, each whole or not at all; returns the files."""
-    contents: dict[Path, dict[str, Any]] = {}
-    if fitted.thresholds is not None:
-        contents[run / calibration.THRESHOLDS_FILE] = asdict(fitted.thresholds)
-    if fitted.calibration is not None:
-        contents[run / calibration.CALIBRATION_FILE] = {"classes": list(labels)} | asdict(fitted.calibration)
-    else:
-        (run / calibration.CALIBRATION_FILE).unlink(missing_ok=True)  # of an earlier fit
+    contents = {run / calibration.THRESHOLDS_FILE: fitted.thresholds and asdict(fitted.thresholds),
+                run / calibration.CALIBRATION_FILE: fitted.calibration and {"classes": [*labels]} | asdict(
+                    fitted.calibration)}
     for file, values in contents.items():
-        write_json(file, values)
-    return tuple(contents)
+        if values:
+            write_json(file, values)
+        else:
+            file.unlink(missing_ok=True)  # of an earlier fit
+    return tuple(file for file, values in contents.items() if values)
 
 
 def read_fitted(run: Path, labels: Collection[str], task: Task) -> Fitted:

@@ -123,9 +123,7 @@ class Report(ABC):
         sections = self._page()
         training: dict[str, Any] = {"learning": ()}
         if self.run is not None:
-            groups = {group: {key: _config_text(value) for key, value in values.items()}
-                      for group, values in self.run.config.items() if group != "provenance"}
-            training = {"learning": learning_charts(self.run.metrics), "config": groups,
+            training = {"learning": learning_charts(self.run.metrics),
                         "command": shlex.join(map(str, self.run.config["provenance"]["command"]))}
         page = render(sections["template"], {
             "report": self, "run": self.run, "dataset": self.dataset,
@@ -186,21 +184,16 @@ class ShownExample:
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """A class's row of a matrix of counts: their share of the class's pictures, and how strong a colour, 0-1."""
+    """A class's row of a matrix of counts, and their shares of the class's pictures."""
 
     name: str
     counts: list[int]
     shares: list[float]
-    strengths: list[float]
 
 
-def matrix(names: Sequence[str], counts: npt.NDArray[np.int64], totals: npt.NDArray[np.int64], full: float = 1.0
-           ) -> list[MatrixRow]:
-    """The rows of counts [classes, classes], of which the classes have `totals` pictures; a share of `full`, or on the
-    diagonal of 1, has the strongest colour."""
-    shares = counts / np.maximum(totals, 1)[:, None]
-    strengths = np.where(np.eye(len(names), dtype=bool), shares, np.minimum(shares / full, 1))
-    return list(map(MatrixRow, names, counts.tolist(), shares.tolist(), strengths.tolist()))
+def matrix(names: Sequence[str], counts: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> list[MatrixRow]:
+    """The rows of counts [classes, classes]; of each class there are `totals` pictures."""
+    return list(map(MatrixRow, names, counts.tolist(), (counts / np.maximum(totals, 1)[:, None]).tolist()))
 
 
 def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats, most: int, lowest_first: bool = False
@@ -280,13 +273,3 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [json_ready(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _config_text(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

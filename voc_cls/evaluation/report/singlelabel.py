@@ -56,7 +56,6 @@ class SinglelabelReport(Report):
         dataset, confusion = self.dataset, self.scores.confusion
         probabilities = probabilities_of(self.logits, dataset.task)
         pairs, predicted = confusion.pairs(MOST_PAIRS), probabilities.argmax(axis=1)
-        largest = max((pair.share for pair in confusion.pairs()), default=1.0)
         rows = [(dataset.labels[:, pair.truth] == 1) & (predicted == pair.predicted) for pair in pairs]
         mistakes = [page.examples_of(np.flatnonzero(of_pair), pair.predicted, probabilities[:, pair.predicted],
                                      page.MOST_OF_A_KIND) for of_pair, pair in zip(rows, pairs, strict=True)]
@@ -64,10 +63,9 @@ class SinglelabelReport(Report):
             "template": "singlelabel.html",
             "log_loss_by_chance": math.log(len(dataset.classes)),
             "classes": list(zip(self.average_precisions.classes, self.scores.classes, strict=True)),
-            # mistakes are coloured relative to the largest share of one, or most of them would look alike
-            "matrix": page.matrix(confusion.labels, confusion.counts, confusion.counts.sum(axis=1), largest)
+            "matrix": page.matrix(confusion.labels, confusion.counts, confusion.counts.sum(axis=1))
             if len(dataset.classes) <= MOST_DRAWN else [],
-            "largest_share": largest,
+            "largest_share": max((pair.share for pair in confusion.pairs()), default=1.0),
             "all_pairs": len(confusion.pairs()),
             "reliability": page.reliability_charts(self, "pictures"),
             "mistakes": [(pair, [page.shown(dataset, example, "wrong") for example in worst])
