@@ -18,6 +18,7 @@ from voc_cls.errors import Interrupted, RunError, UsageError
 from voc_cls.evaluation.report.page import json_ready, percent
 from voc_cls.files import write_json
 from voc_cls.training.config import TrainConfig
+from voc_cls.training.run_folder import RunFolder, check_folder
 from voc_cls.training.session import train
 from voc_cls.training.trained_run import TrainedRun
 
@@ -66,8 +67,8 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
                       network=replace(config.network, weights=weights_of(config.network.weights, seed)))
               for seed in seeds]
     check_ranges(*(of_seed.training for of_seed in chosen))
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"`out` {out}: exists already; choose another folder, delete it, or continue with `resume`")
+    if not resume:
+        check_folder(RunFolder(out), config)
     results: dict[int, dict[str, float]] = {}
     summary = SeedsSummary(out / SUMMARY, results)
     for seed, of_seed in zip(seeds, chosen, strict=True):

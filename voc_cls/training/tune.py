@@ -92,39 +92,30 @@ def cached_heads(base: TuneConfig, train: Dataset, study: optuna.Study, console:
     return heads
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What Optuna maximises: the mean score over the folds."""
-
-    base: TuneConfig
-    parts: CrossValidation
-    heads: Mapping[tuple[Any, ...], CachedHead]
-
-    def __call__(self, trial: optuna.Trial) -> float:
-        """TrialPruned as soon as the mean is below the median of the trials before; an error is kept with the trial."""
-        try:
-            return self._mean(trial)
-        except Exception as error:
-            if not isinstance(error, optuna.TrialPruned):
-                trial.set_user_attr("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
-            raise
-
-    def _mean(self, trial: optuna.Trial) -> float:
-        base, train, scores = self.base, self.parts.train, list[float]()
+def mean_score(trial: optuna.Trial, base: TuneConfig, parts: CrossValidation,
+               heads: Mapping[tuple[Any, ...], CachedHead]) -> float:
+    """The mean score over the folds; TrialPruned as soon as it is below the median of the trials before. Other errors
+    are kept with the trial."""
+    scores = list[float]()
+    try:
         values = {name: trial.suggest_categorical(name, options) for name, options in base.choices.items()}
-        head = self.heads[tuple(values.values())]
+        head = heads[tuple(values.values())]
         ranges = {"l2": base.study.l2_range} | ({} if head.problem else {"lr": base.study.lr_range})
         values |= {name: trial.suggest_float(name, min(limits), max(limits), log=True)
                    for name, limits in ranges.items() if getattr(base.training, name) is None}
-        config = base.varied(values).resolved(train)
-        for number, fold in enumerate(self.parts.folds, 1):
-            scores.append(self.parts.score(fold, head.predict(config, train, fold)))
+        config = base.varied(values).resolved(parts.train)
+        for number, fold in enumerate(parts.folds, 1):
+            scores.append(parts.score(fold, head.predict(config, parts.train, fold)))
             trial.set_user_attr(f"fold_{number}", scores[-1])
             trial.report(float(np.mean(scores)), number)
-            if number < len(self.parts.folds) and trial.should_prune():
+            if number < len(parts.folds) and trial.should_prune():
                 raise optuna.TrialPruned
-        trial.set_user_attr("spread", float(np.std(scores, ddof=1)))
-        return float(np.mean(scores))
+    except Exception as error:
+        if not isinstance(error, optuna.TrialPruned):
+            trial.set_user_attr("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raise
+    trial.set_user_attr("spread", float(np.std(scores, ddof=1)))
+    return float(np.mean(scores))
 
 
 def tune(config: TuneConfig, console: Console) -> None:
@@ -156,11 +147,11 @@ def tune(config: TuneConfig, console: Console) -> None:
         console.print(f"{train.name}: {len(train):,} pictures in {len(parts.folds)} folds; {done} of "
                       f"{base.study.trials} trials are done")
         try:
-            objective = Objective(base, parts, cached_heads(base, train, study, console))
+            heads = cached_heads(base, train, study, console)
             optuna.logging.set_verbosity(optuna.logging.INFO)  # a line for each trial
             reseed(study)
-            study.optimize(objective, base.study.trials - done, catch=(Exception,), callbacks=[reseed],
-                           show_progress_bar=console.is_terminal)
+            study.optimize(lambda trial: mean_score(trial, base, parts, heads), base.study.trials - done,
+                           catch=(Exception,), callbacks=[reseed], show_progress_bar=console.is_terminal)
         finally:
             write_results(base, study, "accuracy" if train.single_label else "mean AP", console)
     if not study.get_trials(states=(TrialState.COMPLETE,)):
@@ -214,9 +205,10 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], me
 
     figure = Figure(figsize=(3 * len(names), 3), layout="constrained")
     for panel, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
-        panel.scatter([row[name] for row in rows], [row["mean"] for row in rows], s=16, alpha=0.6)
+        values = [str(row[name]) if name == "image_size" else row[name] for row in rows]
+        panel.scatter(values, [row["mean"] for row in rows], s=16, alpha=0.6)
         panel.set_xlabel(name)
-        if isinstance(rows[0][name], float):
+        if isinstance(values[0], float):
             panel.set_xscale("log")
     figure.supylabel(f"{metric}, mean over the folds")
     save_figure(figure, path)
