@@ -66,14 +66,14 @@ class Solution:
 class Problem:
     """What is minimised: the mean over all entries of `counts` times the loss of `targets`.
 
-    features: [N · views, D], the views of an image side by side, less their `centre` [D] and turned to their principal
+    features: [N · views, D], the views of an image side by side, less their `mean` [D] and turned to their principal
     `axes` [D, D] (None: more than MOST_AXES, not turned): `solve` knows the curvature along these, so that L-BFGS needs
     a tenth of the iterations. targets: [N · views, classes], 0 to 1. counts: as targets, of a softmax [N · views, 1]; 0
     where an entry is ignored.
     """
 
     features: Floats
-    centre: Floats
+    mean: Floats
     axes: Floats | None
     targets: Floats
     counts: Floats
@@ -91,7 +91,7 @@ class Problem:
     def back(self, solution: Solution) -> Solution:
         """The same classifier on the features as they were."""
         kernel = solution.weights[:-1] if self.axes is None else self.axes @ solution.weights[:-1]
-        return replace(solution, weights=np.concatenate([kernel, solution.weights[-1:] - self.centre @ kernel]))
+        return replace(solution, weights=np.concatenate([kernel, solution.weights[-1:] - self.mean @ kernel]))
 
     @ONE_THREAD  # type: ignore[untyped-decorator]
     def solve(self, l2: float, start: Solution | None = None) -> Solution:
@@ -132,7 +132,7 @@ class Problem:
 def problem(features: Floats, train: Dataset, loss: MultiLabelLoss | SingleLabelLoss) -> Problem:
     """`loss`, a convex one, on the features [N · views, D] of `train`, the views of an image side by side."""
     views, axes = len(features) // len(train), None
-    features = features - (centre := features.mean(axis=0))
+    features = features - (mean := features.mean(axis=0))
     if features.shape[1] <= MOST_AXES:
         axes = np.linalg.eigh((features.T @ features).astype(np.float64))[1].astype(np.float32)
         features = features @ axes
@@ -141,19 +141,18 @@ def problem(features: Floats, train: Dataset, loss: MultiLabelLoss | SingleLabel
     targets = (shown * (1 - loss.label_smoothing) + loss.label_smoothing / kinds).astype(np.float32)
     if train.single_label:
         weights = np.ones(kinds, np.float32) if loss.weights is None else loss.weights
-        return Problem(features, centre, axes, targets, shown @ weights[:, None], "softmax", views)
+        return Problem(features, mean, axes, targets, shown @ weights[:, None], "softmax", views)
     counts = (labels != IGNORED).astype(np.float32)
     if loss.weights is not None:
         counts *= np.where(shown == 1, loss.weights[1], loss.weights[0])
-    squared = loss.losses is squared_hinge
-    return Problem(features, centre, axes, targets, counts, "hinge" if squared else "sigmoid", views)
+    return Problem(features, mean, axes, targets, counts, "hinge" if loss.losses is squared_hinge else "sigmoid", views)
 
 
 def choose_l2(whole: Problem, train: Dataset, seed: int, group: str, console: Console
               ) -> tuple[float, dict[float, float]]:
     """The penalty with the best mean score on the parts left out in turn, and the score of each one that was tried; of
     none where there are too few images. All views of an image, and images of a `group`, are in one part."""
-    unit = float(np.square(whole.features).sum(axis=1).mean() + np.square(whole.centre).sum()) or 1.0
+    unit = float(np.square(whole.features).sum(axis=1).mean() + np.square(whole.mean).sum()) or 1.0
     try:
         parts = CrossValidation.draw(train, FOLDS, seed, group)
     except UsageError:

@@ -56,10 +56,9 @@ class CrossValidation:
     def draw(cls, train: Dataset, folds: int, seed: int, group: str) -> CrossValidation:
         """Keeps images of a `group` together. Multi-label: judged are the classes with LEAST_POSITIVES in each part,
         because the mean over rare ones is noise; all, if there are no others. UsageError for too few images."""
-        columns, least = range(len(train.classes)), LEAST_POSITIVES * folds
-        common = [column for column in columns if train.labels[:, column].sum() >= least]
-        parts = train.together(group).folds(folds, seed)
-        return cls(train, parts, columns if train.single_label else common or columns)
+        common = [column for column, count in enumerate(train.positives.values()) if count >= LEAST_POSITIVES * folds]
+        judged = common if common and not train.single_label else range(len(train.classes))
+        return cls(train, train.together(group).folds(folds, seed), judged)
 
     def score(self, fold: Fold, logits: npt.NDArray[np.float32]) -> float:
         """Of the logits [N, classes] of what `fold` leaves out: mean AP; single-label: accuracy. 0 to 1."""

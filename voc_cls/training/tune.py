@@ -70,7 +70,7 @@ class CachedHead:
 
 def cached_heads(base: TuneConfig, train: Dataset, study: optuna.Study, console: Console
                  ) -> dict[tuple[Any, ...], CachedHead]:
-    """What trials are computed from, by the values of `TuneConfig.choices`."""
+    """What trials are computed from, by the values of `TuneConfig.choices`. Parts of `train` are also validated."""
     splits, heads = Splits(train, val=train), dict[tuple[Any, ...], CachedHead]()
     for values in itertools.product(*base.choices.values()):
         config = base.varied(dict(zip(base.choices, values, strict=True))).resolved(train)
@@ -190,8 +190,7 @@ def write_results(base: TuneConfig, study: optuna.Study, metric: str, console: C
     write_text(folder / "best.yaml", f"# Trial {best['trial']} of voc-tune: {metric} {best['mean']:.4f} ± "
                                      f"{best['spread']:.4f} over the folds\n{text}")
     draw(folder / "trials.png", complete, ["trial", *values], metric)
-    table = Table("trial", metric, "±", *values, title="The best trials",
-                  caption=f"{metric}: mean over the folds. ±: standard deviation")
+    table = Table("trial", metric, "± in the folds", *values, title="The best trials")
     for row in complete[:10]:
         cells = [row[name] for name in ("trial", "mean", "spread", *values)]
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
