@@ -14,6 +14,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from export.savedmodel import ENCODED_KEY, encoded_images, random_image, signatures_of
+from voc_cls.console import progress_bar
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
@@ -23,7 +24,6 @@ from voc_cls.evaluation.tasks import score
 from voc_cls.evaluation.tta import Tta
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE
-from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.trained_run import TrainedRun
 
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently

@@ -17,9 +17,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from types import FrameType
-from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, VocError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "train": ("cleanlab", "cv2", "h5py", "imagehash", "iterstrat", "jinja2", "keras", "lxml", "matplotlib",
@@ -168,6 +172,16 @@ def quiet_stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def progress_bar(console: Console) -> Progress:
+    """The project's progress bar; silent unless `console` is a terminal or a notebook."""
+    from rich import progress as rich
+
+    return rich.Progress(rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
+                         rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn(),
+                         rich.TextColumn("{task.fields[note]}"), console=console,
+                         disable=not (console.is_terminal or console.is_jupyter))
 
 
 @contextlib.contextmanager

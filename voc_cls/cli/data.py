@@ -6,8 +6,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import tyro
 
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, quiet_stderr, run, warn
+from voc_cls.console import import_tensorflow, parse, progress_bar, quiet_stderr, run, warn
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import DataConfig, DataKind, DifficultPolicy
 from voc_cls.errors import DataError, UsageError
@@ -68,6 +67,8 @@ class Check(DataConfig):
     """Print JSON."""
 
     def run(self) -> None:
+        from rich.console import Console
+
         from voc_cls.data.check import check_dataset
         from voc_cls.data.load import scan_dataset
         from voc_cls.data.readers.split_scan import shown_classes
@@ -75,8 +76,9 @@ class Check(DataConfig):
 
         scan = scan_dataset(self.data, self.root, self.split, self.classes)
         import_tensorflow()
-        with quiet_stderr(), picture_bar("check", enabled=not self.json) as (start, done):
-            check = check_dataset(scan, start, done)
+        with quiet_stderr(), progress_bar(Console(quiet=self.json)) as bar:
+            task = bar.add_task("check", total=None, note="pictures")
+            check = check_dataset(scan, lambda pictures: bar.update(task, total=pictures), lambda: bar.advance(task))
         if self.json:
             print(json.dumps(check.to_dict(), indent=2, ensure_ascii=False))
         else:
@@ -399,32 +401,18 @@ class Demo:
 
     def run(self) -> None:
         check_ranges(self)
+        from rich.console import Console
+
         from voc_cls.demo.devkit import SPLITS, write_demo
 
         if self.pictures < len(SPLITS):
             raise UsageError(f"--pictures {self.pictures}: must be at least {len(SPLITS)}, one for each of "
                              f"{', '.join(SPLITS)}")
-        with picture_bar("draw") as (start, done):
-            start(self.pictures)
-            root, already_there = write_demo(self.folder, self.pictures, self.seed, done=done)
+        with progress_bar(Console()) as bar:
+            task = bar.add_task("draw", total=self.pictures, note="pictures")
+            root, already_there = write_demo(self.folder, self.pictures, self.seed, lambda: bar.advance(task))
         print(f"{'already there' if already_there else 'drawn'}: {self.pictures:,} pictures; use them with "
               f"--data voc --root {shlex.quote(str(root))}")
-
-
-@contextmanager
-def picture_bar(title: str, enabled: bool = True) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """A progress bar on stdout, if that is a terminal.
-
-    Yields (function that sets the number of pictures, function that counts one picture).
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console()
-    with Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(),
-                  console=console, transient=True, disable=not (enabled and console.is_terminal)) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda pictures: progress.update(task, total=pictures), lambda: progress.advance(task)
 
 
 def _number(things: Sequence[object], name: str) -> str:

@@ -95,11 +95,12 @@ def crop(image: tf.Tensor, draw: tf.Tensor, augmentation: Augmentation) -> tf.Te
 
     if augmentation.crop == "none":
         return image
-    box = tf.numpy_function(
-        lambda height, width, number: np.array(crop_box(int(height), int(width), int(number), augmentation), np.int32),
-        [tf.shape(image)[0], tf.shape(image)[1], draw], tf.int32, stateful=False)
-    top, left, rows, columns = tf.unstack(tf.ensure_shape(box, [4]))
-    return image[top:top + rows, left:left + columns]
+
+    def cropped(pixels: Any, number: Any) -> Any:
+        top, left, rows, columns = crop_box(pixels.shape[0], pixels.shape[1], int(number), augmentation)
+        return pixels[top:top + rows, left:left + columns]
+
+    return tf.ensure_shape(tf.numpy_function(cropped, [image, draw], image.dtype, stateful=False), [None, None, 3])
 
 
 def crop_box(height: int, width: int, draw: int, augmentation: Augmentation) -> tuple[int, int, int, int]:

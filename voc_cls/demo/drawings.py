@@ -13,7 +13,7 @@ Point = tuple[float, float]
 Colour = tuple[int, int, int]
 """Red, green, blue, 0-255."""
 
-WHITE, BLACK, GREY, GLASS = (245, 245, 245), (28, 28, 30), (130, 132, 138), (150, 200, 225)
+WHITE, BLACK, GLASS = (245, 245, 245), (28, 28, 30), (150, 200, 225)
 RED, BLUE, GREEN, YELLOW = (200, 40, 40), (45, 85, 190), (50, 140, 65), (240, 200, 50)
 ORANGE, PURPLE, BROWN, WOOD = (235, 130, 45), (130, 65, 160), (110, 70, 40), (175, 120, 70)
 FRACTION_BITS = 4

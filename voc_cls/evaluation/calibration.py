@@ -30,10 +30,10 @@ from scipy.special import expit, logit
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import RunError
 from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, probabilities_of
+from voc_cls.prediction import DEFAULT_THRESHOLD
 
 CALIBRATION_FILE, THRESHOLDS_FILE = "calibration.json", "thresholds.json"
 """In the run folder."""
-DEFAULT_THRESHOLD = 0.5
 BINS = 15
 """Of equal width, as in Guo et al. 2017."""
 LEAST_POSITIVES = 10

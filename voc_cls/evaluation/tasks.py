@@ -95,11 +95,10 @@ def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classe
     bootstrap for the 95 % intervals. run, heat_maps: how the model was made, and Grad-CAM, for the HTML page. boxes: of
     the reported classes, for results by the size of the objects. pointing: whether to compare them with heat maps.
     """
-    if dataset.task is Task.SINGLE_LABEL:
-        single = singlelabel_report(dataset, logits, fitted.calibration, classes, resamples)
-        return replace(single, run=run, heat_maps=heat_maps)
-    report = replace(multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples),
-                     run=run, heat_maps=heat_maps)
+    report: Report = (singlelabel_report(dataset, logits, fitted.calibration, classes, resamples)
+                      if dataset.task is Task.SINGLE_LABEL else
+                      multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples))
+    report = replace(report, run=run, heat_maps=heat_maps)
     if boxes is None:
         return report
     found = pointing_game(report.dataset, boxes, heat_maps) if pointing and heat_maps else None

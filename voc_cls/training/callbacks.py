@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from voc_cls.console import progress_bar as progress_bar
 from voc_cls.data.pipeline import Order
 from voc_cls.errors import RunError
 from voc_cls.evaluation.tasks import Score
@@ -122,13 +122,6 @@ class MetricsLog(keras.callbacks.Callback):  # type: ignore[misc]
                 "lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)), **values}
         with self.folder.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-def progress_bar(console: Console) -> Progress:
-    """The project's progress bar; silent unless `console` is a terminal or a notebook."""
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-                    console=console, disable=not (console.is_terminal or console.is_jupyter))
 
 
 class PredictionProgress(keras.callbacks.Callback):  # type: ignore[misc]

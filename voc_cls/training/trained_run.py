@@ -34,7 +34,7 @@ from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
 from voc_cls.training.callbacks import PredictionProgress
-from voc_cls.training.config import recorded_dataset
+from voc_cls.training.config import DatasetConfig, recorded_dataset
 from voc_cls.training.devices import inference_precision, policy
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 from voc_cls.training.splits import Splits, read_splits
@@ -247,9 +247,16 @@ def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str
 
 def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, group: str | None = None,
                  cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> Suspects:
-    """Ranks the images of a run by how probably they are labelled wrongly; as `find_suspects`, `run_images` and
-    `run_features`. group: by default the run's."""
-    dataset, group = run_images(trained, split), group or trained.config["dataset"].get("group", AUTO)
+    """Ranks the images of a run by how probably they are labelled wrongly; as `find_suspects` and `run_features`.
+
+    Args:
+        split: By default all that the run trained and, with `val_split` auto, validated on.
+        group: By default the run's.
+    """
+    recorded, group = run_dataset(trained), group or trained.config["dataset"].get("group", AUTO)
+    dataset = read_dataset(recorded.data, recorded.root, split or recorded.train_split or "", recorded.difficult,
+                           recorded.classes)
+    check_dataset(trained, dataset)
     dataset.grouping(group)  # an error comes before the features are computed
     features = run_features(trained, dataset, cache_dir, report)
     suspects = find_suspects(dataset, features, folds, trained.config["training"]["seed"], group)
@@ -258,24 +265,17 @@ def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, 
     return suspects if trainable == "head" else replace(suspects, notes=(*suspects.notes, note))
 
 
-def run_images(trained: TrainedRun, split: str | None = None) -> Dataset:
-    """A split of the run's data set, by default all that it trained and, with `val_split` auto, validated on."""
-    recorded = recorded_dataset(trained.config["dataset"])
-    reasons = trained.config["provenance"].get("not_repeatable", {})
-    if "dataset" in reasons:
-        raise UsageError(f"{trained.folder.path}: {reasons['dataset']}, so its labels cannot be judged")
-    dataset = read_dataset(recorded.data, recorded.root, split or recorded.train_split or "", recorded.difficult,
-                           recorded.classes)
-    check_dataset(trained, dataset)
-    return dataset
-
-
 def run_splits(trained: TrainedRun) -> Splits:
     """The images that the run was trained, validated and evaluated on; DataError where they are not there any more."""
+    return read_splits(run_dataset(trained), trained.config["training"]["seed"])
+
+
+def run_dataset(trained: TrainedRun) -> DatasetConfig:
+    """What the run's images were read by; UsageError where that cannot be done again."""
     reasons = trained.config["provenance"].get("not_repeatable", {})
     if "dataset" in reasons:
         raise UsageError(f"{trained.folder.path}: {reasons['dataset']}")
-    return read_splits(recorded_dataset(trained.config["dataset"]), trained.config["training"]["seed"])
+    return recorded_dataset(trained.config["dataset"])
 
 
 def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, report: Callable[[str], object]

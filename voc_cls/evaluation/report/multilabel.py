@@ -14,10 +14,10 @@ from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, default_thresholds, reliability
 from voc_cls.evaluation.decisions import MultilabelScores, multilabel_intervals, multilabel_scores
 from voc_cls.evaluation.objects import LARGE, SMALL
-from voc_cls.evaluation.predictions import Bools, Floats, probabilities_of
+from voc_cls.evaluation.predictions import Floats, probabilities_of
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
-from voc_cls.evaluation.report.page import Example, MatrixRow, Report
+from voc_cls.evaluation.report.page import Example, Report
 
 MOST_THUMBNAILS = 160
 """Of mistakes, in the whole page; about 14 kB each."""
@@ -48,6 +48,7 @@ class MultilabelReport(Report):
     def _page(self) -> dict[str, Any]:
         dataset, probabilities = self.dataset, probabilities_of(self.logits, self.dataset.task)
         mistakes = worst_mistakes(dataset, probabilities, self.thresholds.values)
+        truth = (dataset.labels == 1) & ~dataset.ignored
         decided = (probabilities >= self.thresholds.values) & ~dataset.ignored
         return {
             "template": "multilabel.html",
@@ -56,8 +57,8 @@ class MultilabelReport(Report):
             "small": SMALL, "large": LARGE,
             "curves": curves(self),
             "reliability": page.reliability_charts(self, "labels"),
-            "matrices": [("Labels", co_occurrence(dataset, (dataset.labels == 1) & ~dataset.ignored)),
-                         ("Predictions", co_occurrence(dataset, decided))],
+            "matrices": [(title, page.matrix(dataset.classes, counts, counts.diagonal())) for title, counts in (
+                ("Labels", truth.T.astype(int) @ truth), ("Predictions", decided.T.astype(int) @ decided))],
             "mistakes": [(dataset.classes[of_class.column], of_class,
                           [page.shown(dataset, example, "wrong") for example in of_class.wrong],
                           [page.shown(dataset, example, "missed") for example in of_class.missed])
@@ -98,12 +99,6 @@ def curves(report: MultilabelReport) -> list[tuple[Chart, float]]:
                                            report.logits[counted, column], (rates.recall, rates.precision), threshold)
             charts.append((chart, result.ap))
     return charts
-
-
-def co_occurrence(dataset: Dataset, present: Bools) -> list[MatrixRow]:
-    """How often classes are on the same pictures, a row for each class."""
-    counts = present.T.astype(int) @ present
-    return page.matrix(dataset.classes, counts, counts.diagonal())
 
 
 @dataclass(frozen=True)

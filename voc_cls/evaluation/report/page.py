@@ -182,18 +182,10 @@ class ShownExample:
     kind: str
 
 
-@dataclass(frozen=True)
-class MatrixRow:
-    """A class's row of a matrix of counts, and their shares of the class's pictures."""
-
-    name: str
-    counts: list[int]
-    shares: list[float]
-
-
-def matrix(names: Sequence[str], counts: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> list[MatrixRow]:
-    """The rows of counts [classes, classes]; of each class there are `totals` pictures."""
-    return list(map(MatrixRow, names, counts.tolist(), (counts / np.maximum(totals, 1)[:, None]).tolist()))
+def matrix(names: Sequence[str], counts: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> list[tuple[Any, ...]]:
+    """By class: its name, row of counts [classes, classes], and the shares of these of its `totals` pictures."""
+    shares = counts / np.maximum(totals, 1)[:, None]
+    return list(zip(names, counts.tolist(), shares.tolist(), strict=True))
 
 
 def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats, most: int, lowest_first: bool = False
