@@ -247,22 +247,24 @@ def check_dataset(trained: TrainedRun, dataset: Dataset, classes: Collection[str
 
 def run_suspects(trained: TrainedRun, split: str | None = None, folds: int = 5, group: str | None = None,
                  cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> Suspects:
-    """Ranks the images of a run by how probably they are labelled wrongly; as `find_suspects` and `run_features`.
-
-    Args:
-        split: By default all that the run trained and, with `val_split` auto, validated on.
-        group: By default the run's.
-    """
-    recorded, group = run_dataset(trained), group or trained.config["dataset"].get("group", AUTO)
-    dataset = read_dataset(recorded.data, recorded.root, split or recorded.train_split or "", recorded.difficult,
-                           recorded.classes)
-    check_dataset(trained, dataset)
+    """Ranks the images of a run by how probably they are labelled wrongly; as `find_suspects`, `run_images` and
+    `run_features`. group: by default the run's."""
+    dataset, group = run_images(trained, split), group or trained.config["dataset"].get("group", AUTO)
     dataset.grouping(group)  # an error comes before the features are computed
     features = run_features(trained, dataset, cache_dir, report)
     suspects = find_suspects(dataset, features, folds, trained.config["training"]["seed"], group)
     trainable = trained.config["network"]["trainable"]
     note = f"the run trained {trainable}, so its features may have seen these labels and hide errors"
     return suspects if trainable == "head" else replace(suspects, notes=(*suspects.notes, note))
+
+
+def run_images(trained: TrainedRun, split: str | None = None) -> Dataset:
+    """A split of the run's data set, by default all that it trained and, with `val_split` auto, validated on."""
+    recorded = run_dataset(trained)
+    dataset = read_dataset(recorded.data, recorded.root, split or recorded.train_split or "", recorded.difficult,
+                           recorded.classes)
+    check_dataset(trained, dataset)
+    return dataset
 
 
 def run_splits(trained: TrainedRun) -> Splits:
