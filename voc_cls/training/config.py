@@ -160,6 +160,9 @@ class TrainingConfig:
     and cached features, the optimum itself, in seconds; of these settings it takes --l2, chosen by 3-fold
     cross-validation on the training split unless given, and --seed, and refuses others. Default: lbfgs where it can be
     used and no other of these settings is given, otherwise descent."""
+    head_init: Literal["random", "lbfgs"] = "random"
+    """Initial weights of a new head that is trained with other layers. lbfgs: its optimum on the layers below as they
+    are, by --solver lbfgs, so that its first gradients do not damage them (Kumar et al. 2022)."""
     optimizer: Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"] = "adam"
     """Optimiser. adamw: Adam with --weight-decay. sgd: plain gradient descent. momentum: the same with --momentum."""
     momentum: Annotated[float | None, Range(0, 0.9999)] = None
@@ -334,6 +337,8 @@ class TrainConfig:
         check_ranges(self.dataset, training, self.loss, self.compute, self.run)
         if solver != "lbfgs":
             check_combinations(training, self.dataset.val_split)
+        if training.head_init == "lbfgs" and (reason := self._why_no_optimum()):
+            raise UsageError(f"`head_init` lbfgs: {reason}")
         if self.augmentation.resolved().crop != "none" and self.compute.cache != "none":
             raise UsageError(f"`cache` {self.compute.cache}: keeps resized pictures, and `augment` "
                              f"{self.augmentation.augment} takes its part before they are; omit one of them")
@@ -351,10 +356,14 @@ class TrainConfig:
             return f"only a head alone has an optimum that can be computed, not `trainable` {self.network.trainable}"
         if descent:
             return f"has no `{descent[0]}`, which is of descent; omit it"
-        if self.loss.loss in ("focal", "asymmetric"):
-            return f"minimises a convex loss, not `loss` {self.loss.loss}; omit it"
         if views.mixes or views.views is None or not self.compute.cache_gb:
             return "needs cached features, so a number of `views`, neither `mixup` nor `cutmix`, and `cache_gb`"
+        return self._why_no_optimum()
+
+    def _why_no_optimum(self) -> str:
+        """What keeps the optimum of a head from being computed, whatever is trained beside it."""
+        if self.loss.loss in ("focal", "asymmetric"):
+            return f"minimises a convex loss, not `loss` {self.loss.loss}; omit it"
         return "" if self.run.hosts == 1 else "runs in one process, not with `hosts`"
 
     def resolved(self, train: Dataset) -> ResolvedConfig:

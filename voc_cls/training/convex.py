@@ -24,8 +24,11 @@ from voc_cls.data.feature_cache import CachedRows
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
+from voc_cls.nets.network import Network
+from voc_cls.training.backbone import BATCH_SIZE, feature_rows
 from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.config import ResolvedConfig
+from voc_cls.training.devices import compiles
 from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss, build_loss, squared_hinge
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import CrossValidation, Fold, Splits
@@ -174,26 +177,55 @@ def choose_l2(whole: Problem, train: Dataset, seed: int, group: str, console: Co
     return best, scores
 
 
-def solve_head(part: TrainablePart, rows: CachedRows, classifier: keras.layers.Layer, config: ResolvedConfig,
-               splits: Splits, folder: RunFolder, console: Console, progress: Console) -> None:
-    """Gives `classifier`, all that is trained of `part`, its best weights by the features `rows`, and writes what a
-    run folder has of a training. A run that is interrupted starts anew, with the same result."""
-    started, train, given = time.monotonic(), splits.train, config.settings.training.l2
-    whole = problem(rows.vectors(), train, build_loss(config.loss, train))
-    l2, tried = (given, {}) if given is not None else choose_l2(
+def solve_classifier(classifier: keras.layers.Layer, features: Floats, l2: float | None, config: ResolvedConfig,
+                     splits: Splits, folder: RunFolder, console: Console, progress: Console) -> Solution:
+    """Gives `classifier` its best weights by the training images' `features` [N · views, D], with the penalty `l2` or
+    the best one; says and records how."""
+    train = splits.train
+    whole = problem(features, train, build_loss(config.loss, train))
+    l2, tried = (l2, {}) if l2 is not None else choose_l2(
         whole, train, config.training.seed, config.settings.dataset.group, progress)
-    solution = whole.back(whole.solve(l2))
+    solution: Solution = whole.back(whole.solve(l2))
     classifier.kernel.assign(solution.weights[:-1].reshape(classifier.kernel.shape))
     classifier.bias.assign(solution.weights[-1])
     scores = {f"{penalty:g}": round(rank, 5) for penalty, rank in tried.items()}
-    line = {"step": solution.iterations, "seconds": round(time.monotonic() - started, 3), "loss": solution.loss}
-    if splits.val is not None:
-        line |= score(splits.val, part.logits(part.shared_inputs(splits.val), len(splits.val))).metrics
     folder.record("solver", {"l2": l2, "iterations": solution.iterations, "cross_validation": scores})
-    write_text(folder.metrics, json.dumps(line) + "\n")
-    for path in (folder.last, folder.best):
-        write_aside(path, lambda aside: part.whole.save_weights(aside))
     shown = "; ".join(f"{penalty} {rank:.4f}" for penalty, rank in scores.items())
     console.print(f"L-BFGS: {solution.iterations} iterations, L2 {l2:g}"
                   + (f", the best in {FOLDS}-fold cross-validation ({shown})" if tried else ""), highlight=False,
                   soft_wrap=True)
+    return solution
+
+
+def solve_head(part: TrainablePart, rows: CachedRows, classifier: keras.layers.Layer, config: ResolvedConfig,
+               splits: Splits, folder: RunFolder, console: Console, progress: Console) -> None:
+    """Gives `classifier`, all that is trained of `part`, its best weights by the features `rows`, and writes what a
+    run folder has of a training. A run that is interrupted starts anew, with the same result."""
+    started = time.monotonic()
+    solution = solve_classifier(classifier, rows.vectors(), config.settings.training.l2, config, splits, folder,
+                                console, progress)
+    line = {"step": solution.iterations, "seconds": round(time.monotonic() - started, 3), "loss": solution.loss}
+    if splits.val is not None:
+        line |= score(splits.val, part.logits(part.shared_inputs(splits.val), len(splits.val))).metrics
+    write_text(folder.metrics, json.dumps(line) + "\n")
+    for path in (folder.last, folder.best):
+        write_aside(path, lambda aside: part.whole.save_weights(aside))
+
+
+def start_head(part: TrainablePart, network: Network, first: str, config: ResolvedConfig, splits: Splits,
+               folder: RunFolder, console: Console, progress: Console) -> None:
+    """Gives the head of `network` its best weights for the layers below as they are: gradients of a random head would
+    damage them (linear probing, then fine-tuning: Kumar et al. 2022, arXiv 2202.10054).
+
+    `first`: the first scope that is trained.
+    """
+    head = network.spec.head
+    if part.rows is not None and first == head:
+        features = part.rows.vectors()
+    else:
+        below = keras.Model(network.model.input if part.rows is None else network.entries[first], network.entries[head])
+        below.compile(jit_compile=compiles())
+        inputs = part.inputs(splits.train) if part.rows is None else feature_rows(part.rows, BATCH_SIZE)
+        with part.distribution.alone(part.model):
+            features = np.asarray(below.predict(inputs, verbose=0), np.float32).reshape(-1, below.output_shape[-1])
+    solve_classifier(network.model.get_layer(head), features, None, config, splits, folder, console, progress)

@@ -17,9 +17,9 @@ from voc_cls.evaluation.report.page import Report
 from voc_cls.evaluation.tasks import fit, write_fitted
 from voc_cls.files import write_aside
 from voc_cls.nets.network import Network, build_network
-from voc_cls.training.checkpoint import Preemption
+from voc_cls.training.checkpoint import Preemption, checkpoints
 from voc_cls.training.config import ResolvedConfig, RunConfig, TrainConfig, option_groups
-from voc_cls.training.convex import solve_head
+from voc_cls.training.convex import solve_head, start_head
 from voc_cls.training.devices import FeatureEngine, policy
 from voc_cls.training.distribution import SINGLE, Distribution, joined
 from voc_cls.training.fit import Fit
@@ -61,6 +61,9 @@ class Session:
                 classifier = self.network.model.get_layer(self.network.spec.head)
                 solve_head(part, part.rows, classifier, config, self.splits, folder, self.console, self.progress)
                 return self._finish(part)
+            if training.head_init == "lbfgs" and not checkpoints(folder):
+                start_head(part, self.network, self.trained.first, config, self.splits, folder, self.console,
+                           self.progress)
             order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)
             factors = self.trained.factors(part.model.trainable_variables, self.network.spec.scope)
             Fit(part, training, self.splits, order, build_loss(config.loss, train), factors, folder, self.preemption,

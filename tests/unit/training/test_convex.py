@@ -132,6 +132,34 @@ def test_a_head_alone_is_solved_by_default_and_a_run_broken_off_ends_with_the_sa
         run(resume=True, l2=0.5)
 
 
+@pytest.mark.slow  # builds whole networks
+@pytest.mark.parametrize("trainable", ["m_fc8", "conv3|m_fc8", "all"])
+def test_fine_tuning_can_start_from_the_heads_optimum_and_keeps_it_when_it_is_resumed(
+        trainable: str, small_network: Callable[..., Network], small_dataset: Callable[..., Dataset], tmp_path: Path):
+    splits = Splits(small_dataset("train", 30))
+
+    def run(out: str, **options: object) -> list[np.ndarray]:
+        trained = train_network(small_network(), splits, tmp_path / out, cache_dir=tmp_path / "cache",
+                                inference_precision="float32", augment="none", **options)
+        head = trained.network.model.get_layer(trained.network.spec.head)
+        return [np.asarray(variable) for variable in head.variables]
+
+    optimum = run("head", trainable="head")
+    settings = {"trainable": trainable, "steps": 2, "lr": 1e-30, "head_init": "lbfgs"}
+    started = run("tuned", **settings)
+    for found, best in zip(started, optimum, strict=True):
+        np.testing.assert_allclose(found, best, rtol=1e-3, atol=1e-3 * np.abs(best).max())
+    assert all(map(np.array_equal, run("tuned", resume=True, **settings), started))
+
+
+def test_a_heads_optimum_to_start_from_needs_a_convex_loss():
+    config = replace(HEAD, network=replace(HEAD.network, trainable="conv5+"),
+                     training=TrainingConfig(head_init="lbfgs"))
+    assert config.checked().training.head_init == "lbfgs"
+    with pytest.raises(UsageError, match=r"^`head_init` lbfgs: minimises a convex loss, not `loss` focal; omit it"):
+        replace(config, loss=LossConfig(loss="focal")).checked()
+
+
 HEAD = TrainConfig(DatasetConfig(root=(Path("devkit"),)), NetworkConfig("none", head="gap", trainable="head"))
 
 
