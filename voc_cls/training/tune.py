@@ -16,7 +16,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import FeatureCache
@@ -190,10 +190,10 @@ def write_results(base: TuneConfig, study: optuna.Study, metric: str, console: C
     write_text(folder / "best.yaml", f"# Trial {best['trial']} of voc-tune: {metric} {best['mean']:.4f} ± "
                                      f"{best['spread']:.4f} over the folds\n{text}")
     draw(folder / "trials.png", complete, ["trial", *values], metric)
-    table = Table("trial", metric, "± in the folds", *values, title="The best trials")
+    table = Table("trial", metric, "±", *(Column(name, overflow="fold") for name in values), title="The best trials")
     for row in complete[:10]:
-        cells = [row[name] for name in ("trial", "mean", "spread", *values)]
-        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+        cells = (f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in values)
+        table.add_row(str(row["trial"]), f"{row['mean']:.4f}", f"{row['spread']:.4f}", *cells)
     console.print(table, soft_wrap=False)
     console.print(f"voc-train --config {folder / 'best.yaml'} --out runs/best")
 
