@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from export.options import Form, Precision
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import GRAPH_FORMATS
-from voc_cls.evaluation.report.page import percent
+from voc_cls.evaluation.report.page import render
 from voc_cls.model_metadata import FORMAT, Views
 from voc_cls.training.trained_run import TrainedRun
 from voc_cls.version import __version__
@@ -54,7 +52,8 @@ def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, f
     assets.mkdir(exist_ok=True)  # TensorFlow makes one
     (assets / "labels.txt").write_text("".join(f"{label}\n" for label in trained.labels), encoding="utf-8")
     (assets / "voc_cls.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    (folder / "MODEL_CARD.md").write_text(model_card(name, version, metadata), encoding="utf-8")
+    card = render("model_card.md", {"name": name, "version": version, "metadata": metadata}, "export", "")
+    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
 
 
 def metadata_of(trained: TrainedRun) -> dict[str, Any]:
@@ -80,12 +79,3 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "picture_formats": GRAPH_FORMATS,  # that the graph takes; voc-serve converts other ones before it
         "cut": spec.cut,  # the scope or pool behind which the network ends
     }
-
-
-def model_card(name: str, version: int, metadata: dict[str, Any]) -> str:
-    """Markdown: the task, training data, results, inputs and limits of a model."""
-    # Markdown, not HTML, hence no escaping
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters["percent"] = percent
-    return environment.get_template("model_card.md").render(name=name, version=version, metadata=metadata)

@@ -14,7 +14,6 @@ import yaml
 from rich.console import Console
 from tensorflow.core.protobuf import saved_model_pb2
 
-from export.metadata import model_card
 from export.options import ExportOptions
 from export.savedmodel import SIGNATURES, encoded_images
 from export.version_folder import export_run
@@ -22,6 +21,7 @@ from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError, UsageError
 from voc_cls.evaluation.calibration import Calibration
 from voc_cls.evaluation.predictions import probabilities_of
+from voc_cls.evaluation.report.page import render
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.files import write_json
@@ -146,8 +146,9 @@ def test_an_export_whose_graph_has_the_other_activation_is_refused(single: Path,
                                            ("resnet_v1_50", "licence of its publisher")])
 def test_the_card_claims_no_licence_that_it_does_not_know(exported: Path, net: str, said: str):
     metadata = json.loads((exported / "assets/voc_cls.json").read_text()) | {"net": net, "pretrained_digest": "2"}
-    assert said in model_card("pets", 1, metadata)
-    assert ("Simonyan" in model_card("pets", 1, metadata)) == (net == "vgg_19")
+    card = render("model_card.md", {"name": "pets", "version": 1, "metadata": metadata}, "export", "")
+    assert said in card
+    assert ("Simonyan" in card) == (net == "vgg_19")
 
 
 def test_a_run_of_a_task_that_nobody_knows_is_named(single: Path, tmp_path: Path):

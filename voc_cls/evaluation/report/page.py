@@ -243,14 +243,17 @@ def reliability_charts(report: Report, unit: str) -> list[tuple[Chart, float]]:
     return [(reliability_chart(title, stage, unit), stage.ece) for title, stage in stages.items() if stage]
 
 
-def render(template: str, values: dict[str, Any]) -> str:
-    """A page from one of the templates, with the HTML in `values` escaped; `version` is voc-cls'."""
+def render(template: str, values: dict[str, Any], package: str = "voc_cls.evaluation.report",
+           folder: str = "templates") -> str:
+    """A page from one of the templates in a folder of a package; on an HTML page, the HTML in `values` is escaped.
+    `version` is voc-cls', where they have none."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("voc_cls.evaluation.report"), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=PackageLoader(package, folder), autoescape=template.endswith(".html"),
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                              keep_trailing_newline=True)
     environment.filters |= {"percent": percent, "number": "{:,}".format}
-    return environment.get_template(template).render(values, version=__version__)
+    return environment.get_template(template).render({"version": __version__} | values)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
