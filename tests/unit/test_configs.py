@@ -28,7 +28,7 @@ def training_command(config: Path) -> list[str]:
 
 def test_there_are_the_lectures_exercises():
     nets = {yaml.safe_load(config.read_text())["network"]["net"] for config in CONFIGS}
-    assert nets == {"vgg_16", "vgg_19", "resnet_v1_50", "resnet_v2_50"} <= NETS.keys()
+    assert nets == {"vgg_16", "vgg_19", "resnet_v1_50", "resnet_v1_101", "resnet_v2_50"} <= NETS.keys()
     assert len(CONFIGS) >= 12
 
 
