@@ -112,11 +112,9 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
 
     def predict_augmented(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Encoded images [N] → probabilities and logits [N, C]: the mean of the logits of all views."""
-        logits = []
-        for size in self._views.sizes:
-            inputs = self._decoded(image_bytes, size)
-            logits += [self._logits(view) for view in ((inputs, inputs[:, :, ::-1]) if self._views.mirrored
-                                                       else (inputs,))]
+        inputs = [self._decoded(image_bytes, size) for size in self._views.sizes]
+        mirrored = [images[:, :, ::-1] for images in inputs] if self._views.mirrored else []
+        logits = [self._logits(view) for view in (*inputs, *mirrored)]
         mean = tf.add_n(logits) / len(logits)
         return {"probabilities": self._activation(mean), "logits": mean}
 

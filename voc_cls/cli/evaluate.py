@@ -146,25 +146,22 @@ def evaluate() -> None:
 def compare_runs(config: EvalConfig, runs: Iterable[TrainedRun], dataset: Dataset, console: Console) -> None:
     """Prints and writes how the second run differs from the first."""
     from voc_cls.evaluation.compare import compare
+    from voc_cls.evaluation.predictions import read_logits
     from voc_cls.evaluation.tables import comparison_tables
     from voc_cls.training.trained_run import evaluate_run
 
-    a, b = (evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap,
-                         logits=known_logits(config, trained, dataset)) for trained in runs)
-    comparison = compare(a, b, [str(path) for path in config.runs], config.bootstrap)
+    reports = []
+    for trained in runs:
+        stored, logits = trained.folder.results.predictions, None
+        if stored and is_own(replace(config, classes=()), trained.config):
+            logits = read_logits(stored, dataset, trained.folder.best)
+        reports.append(evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, logits=logits))
+    comparison = compare(reports[0], reports[1], [str(path) for path in config.runs], config.bootstrap)
     console.print(comparison_tables(comparison))
     if config.files.json is not None:
         write_json(config.files.json, comparison.to_dict())
     if config.files.report is not None:
         write_text(config.files.report, comparison.to_html())
-
-
-def known_logits(config: EvalConfig, trained: TrainedRun, dataset: Dataset) -> Any:
-    """Of a run on its own evaluation pictures, from its predictions.csv; None: they must be computed."""
-    from voc_cls.evaluation.predictions import read_logits
-
-    stored, own = trained.folder.results.predictions, is_own(replace(config, classes=()), trained.config)
-    return read_logits(stored, dataset, trained.folder.best) if stored and own else None
 
 
 def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Dataset:
