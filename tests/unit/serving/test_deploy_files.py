@@ -1,4 +1,4 @@
-"""Dashboard, alert rules, compose file: they parse, and name only metrics, labels, files and flags that there are."""
+"""What is in deploy/: it is valid, and names only metrics, labels, files, ports and flags that there are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import kubernetes_validate
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,16 +21,20 @@ from serving.models.model import Version, VersionState
 from serving.server import ServerCollector
 from serving.telemetry.metrics import Metrics
 from tests.commands import command
-
-DEPLOY = Path(__file__).parents[3] / "deploy"
-DASHBOARD = DEPLOY / "grafana/voc-serve.json"
-ALERTS = DEPLOY / "prometheus/alerts.yaml"
-COMPOSE = DEPLOY / "compose.yaml"
+from tests.deploy_files import (
+    ALERTS,
+    COMPOSE,
+    DASHBOARD,
+    DEPLOY,
+    MANIFESTS,
+    expressions,
+    metrics_and_labels,
+    panels,
+    rules,
+)
 
 SCRAPED = frozenset({"job", "instance"})
 """Labels that Prometheus gives to everything it reads."""
-WORDS = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right", "offset", "and", "or", "unless",
-                   "bool"})
 PROMETHEUS_OWN = {"up": SCRAPED}
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
@@ -54,39 +58,6 @@ def exposed() -> dict[str, frozenset[str]]:
     for sample in (sample for family in families for sample in family.samples):
         found[sample.name] = found.get(sample.name, frozenset()) | SCRAPED | sample.labels.keys()
     return found
-
-
-def panels() -> Iterator[dict[str, Any]]:
-    yield from (panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row")
-
-
-def expressions() -> dict[str, str]:
-    """Every PromQL expression of the dashboard and the rules, by where it is; Grafana's variables are filled in."""
-    found = {f"panel {panel['title']}, {target['refId']}": target["expr"]
-             for panel in panels() for target in panel["targets"]}
-    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
-        if variable["type"] == "query":
-            found[f"variable {variable['name']}"] = re.sub(r"label_values\((.*), \w+\)", r"\1", variable["definition"])
-    found |= {rule["alert"]: rule["expr"] for rule in rules()}
-    return {where: text.replace("$__rate_interval", "5m").replace("$model", "voc").replace("$instance", "a")
-            for where, text in found.items()}
-
-
-def rules() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
-
-
-def metrics_and_labels(expression: str) -> tuple[set[str], dict[str, set[str]], set[str]]:
-    """What a PromQL expression names: metrics, the labels each is selected by, and the labels it groups by."""
-    plain = re.sub(r'"[^"]*"', '""', expression)
-    selected: dict[str, set[str]] = {}
-    for name, inside in re.findall(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}", plain):
-        selected.setdefault(name, set()).update(re.findall(r"(\w+)\s*[=!]", inside))
-    grouped = {label.strip() for inside in re.findall(r"\bby\s*\(([^)]*)\)", plain) for label in inside.split(",")}
-    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\bby\s*\([^)]*\)|\boffset\s+\w+", " ", plain)
-    names = {name for name, call in re.findall(r"(?<![\w.:])([a-zA-Z_:][\w:]*)\s*(\()?", bare)
-             if not call and name not in WORDS}
-    return names, selected, grouped
 
 
 def test_the_reader_of_promql_finds_what_an_expression_names():
@@ -164,8 +135,56 @@ def test_in_containers_the_server_listens_on_all_addresses_which_is_not_its_defa
     assert re.search(r"^ENV .*VOC_SERVE_HOST=0\.0\.0\.0$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
     flags = yaml.safe_load(COMPOSE.read_text())["services"]["voc-serve"]["command"]
     assert flags[flags.index("--host") + 1] == "0.0.0.0"
-    deployment = next(yaml.safe_load_all((DEPLOY / "kubernetes/voc-serve.yaml").read_text()))
-    assert "--host=0.0.0.0" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    container = voc_serve_on_kubernetes()["Deployment"]["template"]["spec"]["containers"][0]
+    assert "--host=0.0.0.0" in container["args"]
+
+
+def voc_serve_on_kubernetes(text: str | None = None) -> dict[str, Any]:
+    """The `spec` of each resource of voc-serve.yaml, by its kind."""
+    resources = yaml.safe_load_all(text or (DEPLOY / "kubernetes/voc-serve.yaml").read_text())
+    return {resource["kind"]: resource["spec"] for resource in resources}
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.37"])
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
+def test_the_manifests_are_valid_in_old_and_new_versions_of_kubernetes(manifest: Path, version: str):
+    """Strict: a field that the schema does not have is an error. The schemas come with the package."""
+    for resource in yaml.safe_load_all(manifest.read_text()):
+        assert kubernetes_validate.validate(resource, version, strict=True) == version
+        resource["spec"]["selektor"] = {}
+        with pytest.raises(kubernetes_validate.ValidationError, match="selektor"):
+            kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_what_scales_protects_and_isolates_the_pods_names_the_pods_and_ports_of_the_deployment():
+    specs = voc_serve_on_kubernetes()
+    deployment = specs["Deployment"]
+    labels = {"matchLabels": deployment["template"]["metadata"]["labels"]}
+    assert deployment["selector"] == specs["PodDisruptionBudget"]["selector"] == labels
+    assert specs["NetworkPolicy"]["podSelector"] == labels
+    assert specs["Service"]["selector"] == labels["matchLabels"]
+    assert "replicas" not in deployment  # they belong to the autoscaler
+    assert specs["HorizontalPodAutoscaler"]["minReplicas"] > specs["PodDisruptionBudget"]["maxUnavailable"]
+    container = deployment["template"]["spec"]["containers"][0]
+    assert "cpu" in container["resources"]["requests"]  # what the autoscaler's per cent are of
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert [port["port"] for port in specs["NetworkPolicy"]["ingress"][0]["ports"]] == list(ports)
+    assert {port["name"]: port["port"] for port in specs["Service"]["ports"]} == ports
+    age = next(flag for flag in container["args"] if flag.startswith("--max-connection-age="))
+    down = specs["HorizontalPodAutoscaler"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
+    assert down > int(age.partition("=")[2])
+
+
+def test_the_autoscaler_can_go_by_the_metric_that_its_comment_has():
+    text = (DEPLOY / "kubernetes/voc-serve.yaml").read_text()
+    block = re.search(r"(?:^    # (?:-|  ).*\n)+", text, re.MULTILINE)
+    assert block
+    other = text.replace(block[0], block[0].replace("    # ", "    "))
+    for resource in yaml.safe_load_all(other):
+        kubernetes_validate.validate(resource, "1.37", strict=True)
+    pods = voc_serve_on_kubernetes(other)["HorizontalPodAutoscaler"]["metrics"][1]["pods"]
+    assert exposed()[pods["metric"]["name"]] == SCRAPED  # one number per pod
+    assert int(pods["target"]["averageValue"]) < ServeConfig().batching.queue_size
 
 
 def test_prometheus_reads_the_server_of_the_compose_file():
