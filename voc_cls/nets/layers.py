@@ -105,7 +105,7 @@ def mean_pool(x: Tensor, path: str, size: int, stride: int, dtype: str, padding:
 def add(shortcut: Tensor, residual: Tensor, path: str, dtype: str, relu: bool, scale: float = 1.0) -> Tensor:
     """The sum of two tensors of one shape, the second one times `scale`, with a ReLU or without."""
     if scale != 1:
-        residual = keras.layers.Rescaling(scale, **_named(f"{path}/scale", dtype))(residual)
+        residual = Rescaling(scale, **_named(f"{path}/scale", dtype))(residual)
     x = keras.layers.Add(**_named(f"{path}/sum", dtype))([shortcut, residual])
     return rectified(x, path, dtype) if relu else x
 
@@ -146,6 +146,19 @@ def fully_connected(backbone: Backbone, dtype: str, bias: float) -> Tensor:
 
 def _named(path: str, dtype: str) -> dict[str, str]:
     return {"name": path.replace("/", "."), "dtype": dtype}
+
+
+class Rescaling(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Slope times the input plus offset, numbers or [channels]. Keras' own layer needs TensorFlow on every backend."""
+
+    def __init__(self, scale: Any, offset: Any = 0.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.scale, self.offset = scale, offset
+
+    def call(self, inputs: Any) -> Any:
+        """[…, channels], in the layer's number format."""
+        scale, offset = (keras.ops.cast(value, self.compute_dtype) for value in (self.scale, self.offset))
+        return inputs * scale + offset
 
 
 class DepthwiseConv(keras.layers.DepthwiseConv2D):  # type: ignore[misc]  # Keras ships no types

@@ -13,7 +13,7 @@ from keras import KerasTensor as Tensor
 from voc_cls.errors import UsageError
 from voc_cls.nets import inception, nasnet, sequential
 from voc_cls.nets.inception_tables import TABLES
-from voc_cls.nets.layers import FC_DROPOUT, Backbone, fully_connected, slim_name
+from voc_cls.nets.layers import FC_DROPOUT, Backbone, Rescaling, fully_connected, slim_name
 from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, Resize, net_spec
 
 GAP_SCALE = 10.0
@@ -100,7 +100,7 @@ class Network:
     def rescaled(self, slope: float, offset: float) -> Network:
         """The network with slope × logit + offset in place of each logit; it shares all layers but the last one, which
         flattens."""
-        line = keras.layers.Rescaling(slope, offset, dtype="float32", name="calibration")(self.model.layers[-1].input)
+        line = Rescaling(slope, offset, dtype="float32", name="calibration")(self.model.layers[-1].input)
         logits = keras.layers.Flatten(dtype="float32", name="logits")(line)
         return replace(self, model=keras.Model(self.model.input, logits, name=self.spec.name))
 
@@ -208,4 +208,4 @@ def _pooled(averaged: Tensor, maxima: Sequence[Tensor]) -> Tensor:
         maximum = keras.layers.GlobalMaxPooling2D(keepdims=True, dtype="float32", name=f"gmp{name[3:]}")(grid)
         parts.append(keras.layers.UnitNormalization(dtype="float32", name=f"unit_norm_{name}")(maximum))
     pooled = keras.layers.Concatenate(dtype="float32", name="average_and_maximum")(parts) if maxima else parts[0]
-    return keras.layers.Rescaling(GAP_SCALE, dtype="float32", name="scale")(pooled)
+    return Rescaling(GAP_SCALE, dtype="float32", name="scale")(pooled)
