@@ -12,6 +12,7 @@ from export.options import Form, Precision
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import GRAPH_FORMATS
 from voc_cls.evaluation.report.page import render
+from voc_cls.files import file_digests
 from voc_cls.model_metadata import FORMAT, Views
 from voc_cls.training.trained_run import TrainedRun
 from voc_cls.version import __version__
@@ -51,6 +52,8 @@ def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, f
     assets = folder / "assets"
     assets.mkdir(exist_ok=True)  # TensorFlow makes one
     (assets / "labels.txt").write_text("".join(f"{label}\n" for label in trained.labels), encoding="utf-8")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    metadata["files"] = dict(zip((str(path.relative_to(folder)) for path in files), file_digests(files), strict=True))
     (assets / "voc_cls.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     card = render("model_card.md", {"name": name, "version": version, "metadata": metadata}, "export", "")
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")

@@ -15,10 +15,12 @@ from serving.config.config import EngineChoice, PortsConfig, SecurityConfig, Ser
 from serving.config.models import ModelSettings, model_settings
 from serving.engine.batcher import batch_sizes
 from serving.errors import ServeError
-from serving.models.version_folders import FORMS, check_versions, choose_engine, read_model_folder
+from serving.models.store import version_reader
+from serving.models.version_folders import FORMS, check_versions, choose_engine
 from serving.security.auth import Authenticator
 from serving.security.tls import Certificates
 from voc_cls.model_metadata import read_metadata
+from voc_cls.stores import store_url
 
 MODEL_COLUMNS = ("model", "versions", "labels", "engine", "network", "classes", "thresholds", "folder")
 
@@ -49,7 +51,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _check_model(settings: ModelSettings, engine: EngineChoice) -> tuple[str, ...]:
     """The MODEL_COLUMNS of a model; ServeError if a wanted version or a label's is missing or damaged."""
-    folder, name = read_model_folder(settings.folder), settings.name
+    folder, name = version_reader(settings)(), settings.name
     check_versions(settings, folder.versions)
     for double in folder.doubles:
         raise ServeError(f"{folder.path / double} and {folder.versions[int(double)]} are the same version: remove one")
@@ -62,7 +64,8 @@ def _check_model(settings: ModelSettings, engine: EngineChoice) -> tuple[str, ..
     *_, newest = [read_metadata(folder.versions[number]) for number in wanted]
     labels = " ".join(f"{label}={number}" for label, number in settings.labels.items())
     return (name, " ".join(map(str, wanted)), labels or "-", engines[-1], f"{newest.net} {newest.size} px",
-            str(len(newest.labels)), "yes" if newest.thresholds else "no", str(settings.folder))
+            str(len(newest.labels)), "yes" if newest.thresholds else "no",
+            store_url(settings.folder) or str(settings.folder))
 
 
 def _check_folders(config: ServeConfig) -> None:

@@ -20,6 +20,7 @@ from serving.config.models import ModelSettings, model_settings, replaced_models
 from serving.telemetry.foreign_lines import ForeignLines
 from voc_cls.config import FlagOnly, Program, Settings, YamlOnly, flag_value, settings_of
 from voc_cls.console import run
+from voc_cls.stores import store_url
 
 DESCRIPTION = """Serve exported models over gRPC and HTTP until SIGTERM or SIGINT.
 
@@ -154,9 +155,9 @@ def _flow(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value.absolute())
+        return store_url(value) or str(value.absolute())
     if isinstance(value, ModelSettings):
-        return {"name": value.name, "path": str(value.folder.absolute()), "versions": str(value.policy),
+        return {"name": value.name, "path": _plain(value.folder), "versions": str(value.policy),
                 "labels": dict(value.labels)}
     if isinstance(value, float) and value.is_integer():
         return int(value)

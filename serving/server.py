@@ -28,7 +28,8 @@ from serving.http_middleware import http_middleware
 from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit, reach
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Loader
-from serving.models.version_folders import check_versions, read_model_folder
+from serving.models.store import version_reader
+from serving.models.version_folders import check_versions
 from serving.request_middleware import CLOSED_SECONDS, RequestMiddleware
 from serving.rest.routes import RestApi
 from serving.security.auth import Authenticator
@@ -82,7 +83,7 @@ class Server:
         _remove(config.ports.port_file)  # left by a server that was killed; it would say that this one is ready
         settings = model_settings(config.models)
         for model in settings:
-            folder = read_model_folder(model.folder)
+            folder = version_reader(model)()
             check_versions(model, folder.versions)
             if folder.others:
                 log.warning("in %s ignored, as they are not version numbers: %s", folder.path, ", ".join(folder.others))

@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from voc_cls.console import PARAMETER, parse, set_help
 from voc_cls.errors import UsageError, VocError
+from voc_cls.stores import store_url
 
 HELP = frozenset({"-h", "--help"})
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -179,7 +180,7 @@ class Program:
                     values[name] = only.parse(value, path.parent, place)
                 else:
                     values[name] = typed(value, setting.type, place)
-                    if self.relative_to_file and isinstance(values[name], Path):
+                    if self.relative_to_file and isinstance(values[name], Path) and not store_url(values[name]):
                         values[name] = path.parent / values[name]
         return Settings(self, values, {name: f"{path}: {self._group_of[name]}.{name}" for name in values})
 

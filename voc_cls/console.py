@@ -34,6 +34,7 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "jax": ("jax",),
     "tune": ("optuna",),
     "trace": ("opentelemetry",),
+    "s3": ("fsspec", "s3fs"),
 }
 SMALLER_EXTRAS = {("voc-serve", "train"): "serve", ("voc-serve", "export"): "serve-openvino",
                   ("voc-predict", "export"): "serve-openvino"}

@@ -76,6 +76,9 @@ class ModelMetadata:
     augmented: Views | None = None
     """Of the signature predict_augmented; None: the model has no such signature."""
 
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Path in the version's folder → SHA-256, of all files but this one and the card; empty: an export up to 0.4."""
+
     def as_form(self, form: str) -> ModelMetadata:
         """With what is the own of the form that is computed: savedmodel or openvino."""
         return replace(self, **self.of_forms.get(form, {}))
@@ -181,6 +184,7 @@ def _metadata(content: _Section) -> ModelMetadata:
         calibration=content.section("calibration").get("method", *TEXT, ""),
         of_forms={form: _of_form(forms.section(form), labels) for form in forms.values},
         augmented=Views(tuple(sizes), mirrored, augmented.get("tta", *TEXT, "")) if augmented.values else None,
+        files=content.section("files").values,
     )
 
 

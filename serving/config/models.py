@@ -12,6 +12,7 @@ from serving.security.sanitize import RULE, check_model_name, is_safe_name
 from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
 from voc_cls.errors import UsageError
 from voc_cls.model_metadata import LARGEST_VERSION, version_number
+from voc_cls.stores import store_url
 
 EXAMPLE = "- {name: voc, path: models/voc, versions: latest, labels: {stable: 3}}"
 
@@ -46,7 +47,7 @@ class ModelSettings:
 
     name: str
     folder: Path
-    """Of its versions."""
+    """Of its versions; pathlib's form of a URL if they are in a store."""
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
     """Label → version. Whether there is such a version is known only when the folder is read."""
@@ -57,7 +58,8 @@ class ModelsConfig:
     """Models and their versions."""
 
     model_dir: Path | None = None
-    """Folder of the model's versions, as voc-export wrote it, such as models/voc. Several models: --models-file."""
+    """Folder of the model's versions, as voc-export wrote it, such as models/voc, or a URL of one, such as
+    s3://bucket/models/voc (extra `s3`). Several models: --models-file."""
     model_name: str | None = None
     """Name of the model in requests. Default: the name of the folder."""
     versions: str = "latest"
@@ -138,7 +140,7 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
     name = entry.get("name")
     if name is not None and not isinstance(name, str):
         raise UsageError(f"{where}.name: {name!r} is not a text: write it in quotation marks")
-    resolved = folder / path
+    resolved = Path(path) if store_url(path) else folder / path
     place = f"{where}.path has no name beside it, and its own" if name is None else f"{where}.name"
     name = resolved.resolve().name if name is None else name
     check_model_name(name, place)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from serving.config.models import ModelSettings
 from serving.engine.process import EngineLost
-from serving.errors import FailedPrecondition, ModelError, NotFound, ServeError, Unavailable
+from serving.errors import FailedPrecondition, ModelError, NotFound, Unavailable
 from serving.models.servable import Loader, Servable
+from serving.models.store import version_reader
 from serving.models.version_folders import VersionFolders, check_versions
 from serving.security.sanitize import printable, without_paths
 from serving.telemetry.metrics import LossReason
@@ -93,7 +94,7 @@ class Model:
         if before is not None and before.settings.folder.resolve() == settings.folder.resolve():
             self.versions = {number: version for number, version in before.versions.items()
                              if version.servable is not None}
-        self._folders = VersionFolders(settings.folder)
+        self._folders = VersionFolders(settings.folder, version_reader(settings))
         self._loader, self._answering, self._on_change = loader, answering, on_change
         self.unloaded = False
         """Whether a caller has taken it out of service, until it is loaded again."""
@@ -170,7 +171,7 @@ class Model:
         name, labels, policy = self.settings.name, self.settings.labels, self.settings.policy
         try:
             await self._folders.look(settled=True)
-        except (ServeError, OSError) as error:
+        except (VocError, OSError) as error:
             reason = without_paths(str(error), self.settings.folder, f"of model '{name}'")
             raise ModelError(str(error), reason) from error
         check_versions(self.settings, self._folders.versions)
@@ -192,11 +193,12 @@ class Model:
         problem = ""
         try:
             await self._folders.look(settled=False)
-        except (ServeError, OSError) as error:
+        except (VocError, OSError) as error:
             problem = str(error)
             if problem != self._problem:  # once, not at every look
                 log.error("model %s: %s; its versions in memory stay", self.settings.name, problem)
         self._problem = problem
+        self._loader.metrics.folder_unreadable(self.settings.name, bool(problem))
         if not problem:
             await self.load_wanted()
 

@@ -16,6 +16,7 @@ from serving.models.model import Model, Version
 from serving.models.servable import Loader, Servable
 from serving.request_context import current_request
 from serving.security.sanitize import is_safe_name, printable
+from voc_cls.stores import store_url
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class ModelRegistry:
     def _descriptions(self) -> dict[str, str]:
         """What is served, by the name of the model."""
         return {name: "unloaded" if model.unloaded else (
-                    f"{model.settings.folder}, versions {model.settings.policy}"
+                    f"{store_url(model.settings.folder) or model.settings.folder}, versions {model.settings.policy}"
                     + "".join(f" {label}={number}" for label, number in sorted(model.settings.labels.items())))
                 for name, model in self._models.items()}
 
@@ -223,7 +224,7 @@ class ModelRegistry:
         for wanted in settings:
             folder = wanted.folder.resolve()
             known = [model.settings.folder.resolve() for model in self._models.values()]
-            if folder not in known and (root is None or not folder.is_relative_to(root)):
+            if folder not in known and (root is None or store_url(wanted.folder) or not folder.is_relative_to(root)):
                 raise InvalidArgument(f"model '{wanted.name}': base_path {printable(str(wanted.folder))} is neither "
                                       "the folder of a model of this server nor below its `models_root`")
 

@@ -10,8 +10,10 @@ import contextlib
 import importlib.util
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from serving.config.config import Engine, EngineChoice
@@ -20,6 +22,9 @@ from serving.errors import ModelError, ServeError
 from voc_cls.model_metadata import version_number
 
 log = logging.getLogger(__name__)
+
+LONGEST_LOOK = 1.0
+"""Seconds that other models, and engines to be started again, wait for a look."""
 
 
 @dataclass(frozen=True)
@@ -159,20 +164,29 @@ class VersionFolder:
 class VersionFolders:
     """The version folders of a model, as they were at the last complete look."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, read: Callable[[], ModelFolder] | None = None) -> None:
+        """read: instead of read_model_folder, for a path that is not on this machine."""
+        self._read = read or partial(read_model_folder, path)
+        self._thread = ThreadPoolExecutor(1, "versions")  # asyncio would wait at the end for one of its own that hangs
+        self._reading: asyncio.Future[ModelFolder] | None = None
         self.versions: dict[int, VersionFolder] = {}
         """Ascending."""
         self._doubles: tuple[str, ...] = ()
         self._unreadable = False
 
     async def look(self, settled: bool) -> None:
-        """Reads the folder; ServeError or OSError if it cannot be read, and then nothing changes.
+        """Reads the folder; VocError or OSError if it cannot be read, and then nothing changes.
 
-        `settled`: versions that were not there before count as complete.
+        `settled`: versions that were not there before count as complete. Else, what takes long, as a version is copied
+        from a store, is taken at a later look.
         """
+        self._reading = self._reading or asyncio.get_running_loop().run_in_executor(self._thread, self._read)
+        await asyncio.wait({self._reading}, timeout=None if settled else LONGEST_LOOK)
+        if not self._reading.done():
+            return
         was_unreadable, self._unreadable = self._unreadable, True
-        on_disk = await asyncio.to_thread(read_model_folder, self.path)
+        reading, self._reading = self._reading, None
+        on_disk = reading.result()
         if on_disk.doubles != self._doubles:
             self._doubles = on_disk.doubles
             for name in on_disk.doubles:
@@ -180,7 +194,7 @@ class VersionFolders:
                             on_disk.versions[int(name)])
         folders = {}
         for number, path in on_disk.versions.items():
-            content = await asyncio.to_thread(fingerprint, path)
+            content = path, await asyncio.to_thread(fingerprint, path)
             before = self.versions.get(number)
             same = before is not None and before.fingerprint == content
             # after an unreadable folder failed versions are tried again: the disk may have been the reason

@@ -99,6 +99,8 @@ class Metrics:
         self._shed = counter("calls_shed", "Calls refused to protect the server.", "model", "reason")
         self._engines_lost = counter("engines_lost", "Engine processes that ended unexpectedly, or hung "
                                      "and were killed.", "model", "reason")
+        self._unreadable = Gauge("voc_serve_folder_unreadable", "1 while the versions of a model cannot be listed.",
+                                 ["model"], registry=registry)
         self._stages = {stage: histogram(f"voc_serve_{stage}_seconds", text, STAGE_SECONDS, "model")
                         for stage, text in STAGES.items()}
         self._batch_size = histogram("voc_serve_batch_pictures", "Pictures per batch.", BATCH_SIZES,
@@ -122,7 +124,7 @@ class Metrics:
         for model in models:
             for status in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL):
                 self._requests.labels(model, status.name)
-            for metric in (self._answered, *self._stages.values()):
+            for metric in (self._answered, self._unreadable, *self._stages.values()):
                 metric.labels(model)
             for metric, kinds in ((self._loads, Outcome), (self._engines_lost, LossReason),
                                   (self._dropped, DropReason), (self._shed, ShedReason)):
@@ -177,6 +179,9 @@ class Metrics:
 
     def load(self, model: str, outcome: Outcome, seconds: float) -> None:
         self._loads.labels(self._known(model), outcome).observe(seconds)
+
+    def folder_unreadable(self, model: str, unreadable: bool) -> None:
+        self._unreadable.labels(self._known(model)).set(unreadable)
 
     def warm_up(self, model_path: str, seconds: float) -> None:
         self._warmup_latency.labels(model_path, grpc.StatusCode.OK.name).observe(seconds * 1e6)

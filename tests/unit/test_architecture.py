@@ -19,7 +19,7 @@ COMMANDS = ("voc-train", "voc-tune", "voc-eval", "voc-data", "voc-weights", "voc
             "voc-serve")
 PACKAGES = ("voc_cls", "serving", "export")
 SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_decoder",
-          "voc_cls.image_header", "voc_cls.model_metadata", "voc_cls.version"}
+          "voc_cls.image_header", "voc_cls.model_metadata", "voc_cls.stores", "voc_cls.version"}
 """The small modules that every part may import, the server included; they import nothing heavy."""
 TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.files", "voc_cls.pickles"}
 DATA = {*TRAINING_SHARED, "voc_cls.data"}
@@ -44,7 +44,7 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
 FACADE = {"voc_cls"}
 """The public API stands above everything, `export` included; nothing imports it."""
 HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "scipy", "cleanlab", "pandas", "imagehash",
-         "onnx", "openvino", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry", "optuna")
+         "onnx", "openvino", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry", "optuna", "fsspec")
 FORKING = {"fork", "forkpty", "Process", "Pool", "get_context", "set_start_method", "ProcessPoolExecutor"}
 
 

@@ -6,9 +6,11 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -21,6 +23,7 @@ from voc_cls.console import import_tensorflow, parse, run, with_flags
 from voc_cls.errors import ClientError, DataError, Interrupted, UsageError
 from voc_cls.image_header import IMAGE_SUFFIXES
 from voc_cls.prediction import Prediction
+from voc_cls.stores import local_batches, opened, store_url
 
 PROGRAM = "voc-predict"
 DESCRIPTION = """Predict what pictures show: labels with their probabilities.
@@ -35,8 +38,10 @@ Without a server, load an exported model (by OpenVINO, or needs TensorFlow), or
   voc-predict a.jpg --model models/voc
   voc-predict a.jpg --run runs/voc07
 
-A folder of any size, with its subfolders, into a file:
+A folder of any size, with its subfolders, into a file, also from an object
+  store (extra `s3`):
   voc-predict archive/ --recursive --csv labels.csv
+  voc-predict s3://bucket/archive --recursive --csv labels.csv
   voc-predict holiday/ --sheet sheet.png
 
 Good to know:
@@ -130,8 +135,9 @@ class PredictConfig:
     """The pictures, where their predictions come from, and where they go."""
 
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files of any extension, or folders. Of a folder, the files are taken that end in .jpg .jpeg .jfif .png .bmp
-    .gif .webp .tif or .tiff, in upper or lower case, but no hidden ones."""
+    """Image files of any extension, or folders, or URLs of either, such as s3://bucket/images. Of a folder, the files
+    are taken that end in .jpg .jpeg .jfif .png .bmp .gif .webp .tif or .tiff, in upper or lower case, but no hidden
+    ones."""
     recursive: bool = False
     """Include the pictures in subfolders."""
     run: Path | None = None
@@ -145,6 +151,8 @@ class PredictConfig:
         if not self.pictures:
             raise UsageError("no picture given: name a file or a folder")
         check_ranges(self)
+        if self.output.sheet is not None and any(map(store_url, self.pictures)):
+            raise UsageError("`sheet` draws pictures of this machine only: copy those that it is to show")
         local = "run" if self.run is not None else "model" if self.exported is not None else None
         for entry in fields(self.server) if local is not None else ():
             if entry.name != local and getattr(self.server, entry.name) != entry.default:
@@ -177,23 +185,29 @@ def predict() -> None:
     for note in left_out:
         print(f"{PROGRAM}: note: {with_flags(note)}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _stop)
-    predictions = (iter(_from_run(config.run, files, config.top_k)) if config.run is not None
-                   else _from_model(config.exported, files, config.top_k) if config.exported is not None
-                   else _from_server(config, files))
     errors: list[str] = []
-    succeeded: list[FilePrediction] = []
+    failures: dict[int, str] = {}
+    succeeded: list[tuple[Path, Prediction]] = []
 
-    def reported() -> Iterator[FilePrediction]:
-        for file, prediction in zip(files, predictions, strict=True):
+    def reported(predictions: Iterable[Prediction], copies: Path) -> Iterator[FilePrediction]:
+        for position, (file, prediction) in enumerate(zip(files, predictions, strict=True)):
+            name = store_url(file) or str(file)
             if prediction.error is not None:
-                errors.append(prediction.error)
+                error = failures.get(position) or prediction.error.replace(str(copies / str(position)), name)
+                errors.append(error)
+                prediction = replace(prediction, error=error)
                 if len(files) > 1:
-                    print(f"{PROGRAM}: error: {prediction.error}", file=sys.stderr)
+                    print(f"{PROGRAM}: error: {error}", file=sys.stderr)
             elif config.output.sheet is not None:
                 succeeded.append((file, prediction))
-            yield file, prediction
+            yield name, prediction
 
-    write_predictions(config.output, reported(), len(files))
+    with tempfile.TemporaryDirectory() as copies:
+        batches = local_batches(files, Path(copies), failures)
+        predictions = (list(_from_run(config.run, batches, config.top_k)) if config.run is not None
+                       else _from_model(config.exported, batches, config.top_k) if config.exported is not None
+                       else _from_server(config, chain.from_iterable(batches)))
+        write_predictions(config.output, reported(predictions, Path(copies)), len(files))
     if config.output.sheet is not None and succeeded:
         from voc_cls.evaluation.contact_sheet import draw_sheet
 
@@ -217,20 +231,21 @@ def picture_files(paths: Iterable[Path], *, recursive: bool = False) -> tuple[li
     files, notes = [], []
     for path in paths:
         left_out: Counter[str] = Counter()
-        pictures = list(_pictures_in(path, recursive, left_out)) if path.is_dir() else [path]
+        pictures = [path] if not path.is_dir() and not store_url(path) else list(
+            _pictures_in(path, recursive, left_out))
         counts = ", ".join(f"{count:,} {kind}{'s' * (count > 1)}" for kind, count in (+left_out).items())
         hint = "; `recursive` includes subfolders" if left_out["subfolder"] else ""
         if not pictures:
-            raise UsageError(f"{path} is a folder without pictures ({', '.join(IMAGE_SUFFIXES)})"
+            raise UsageError(f"{store_url(path) or path} is a folder without pictures ({', '.join(IMAGE_SUFFIXES)})"
                              f"{counts and f', but with {counts}'}: give one that has some{hint}")
         files += pictures
-        notes += [f"{path}: left out {counts}{hint}"] if counts else []
+        notes += [f"{store_url(path) or path}: left out {counts}{hint}"] if counts else []
     return files, notes
 
 
 def _pictures_in(folder: Path, recursive: bool, left_out: Counter[str]) -> Iterator[Path]:
     """A folder's own pictures before those of its subfolders; links to folders are not followed."""
-    for parent, folders, names in os.walk(folder, onerror=lambda _: left_out.update(["unreadable folder"])):
+    for parent, folders, names in _walk(folder, left_out):
         visible = [name for name in sorted(folders) if not name.startswith(".")]
         left_out["hidden folder"] += len(folders) - len(visible)
         left_out["subfolder"] += 0 if recursive else len(visible)
@@ -240,13 +255,23 @@ def _pictures_in(folder: Path, recursive: bool, left_out: Counter[str]) -> Itera
             file = Path(parent, name)
             if name.startswith("."):
                 left_out["hidden file"] += 1
-            elif file.suffix.lower() in IMAGE_SUFFIXES:
+            elif not name or file.suffix.lower() in IMAGE_SUFFIXES:
                 yield file
             else:
                 left_out[f"{file.suffix.lower()} file" if file.suffix else "file without extension"] += 1
 
 
-def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Prediction]:
+def _walk(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """os.walk; for a URL fsspec's, which gives a file the name "". DownloadError if there is nothing."""
+    if not (url := store_url(folder)):
+        yield from os.walk(folder, onerror=lambda _: left_out.update(["unreadable folder"]))
+        return
+    with opened(url) as (files, root):
+        for parent, folders, names in files.walk(root, on_error="raise"):
+            yield files.unstrip_protocol(parent), folders, names
+
+
+def _from_server(config: PredictConfig, files: Iterable[Path]) -> Iterator[Prediction]:
     """One prediction per file, in order, over one stream; few pictures are in memory at a time."""
     from voc_cls.client import ClassifyOptions, Client
     from voc_cls.client.client import plain_text_risk
@@ -273,34 +298,37 @@ def _from_server(config: PredictConfig, files: list[Path]) -> Iterator[Predictio
             yield prediction
 
 
-def _from_model(folder: Path, files: list[Path], top_k: int) -> Iterator[Prediction]:
+def _from_model(folder: Path, batches: Iterable[Sequence[Path]], top_k: int) -> Iterator[Prediction]:
     """One prediction per file, in order, computed in this process; few pictures are in memory at a time."""
     from voc_cls.loaded_model import BATCH_SIZE, LoadedModel
 
     model = LoadedModel(folder)
-    for start in range(0, len(files), BATCH_SIZE):
-        yield from model.predict(files[start:start + BATCH_SIZE], top_k=top_k, raise_errors=False)
+    for files in batches:
+        for start in range(0, len(files), BATCH_SIZE):
+            yield from model.predict(files[start:start + BATCH_SIZE], top_k=top_k, raise_errors=False)
 
 
-def _from_run(folder: Path, files: list[Path], top_k: int) -> list[Prediction]:
+def _from_run(folder: Path, batches: Iterable[Sequence[Path]], top_k: int) -> Iterator[Prediction]:
     """One prediction per file, in order, computed in this process; with an `error` for what cannot be decoded."""
     from voc_cls.data.files import read_header
 
-    errors: dict[Path, str] = {}
-    for file in files:  # before TensorFlow starts, which takes seconds
-        try:
-            read_header(file)
-        except DataError as error:
-            errors[file] = str(error)
-    predictions: dict[Path, Prediction] = {}
-    if likely := [file for file in files if file not in errors]:
-        import_tensorflow()
-        from voc_cls.data.check import decode_all
-        from voc_cls.training.trained_run import open_run
+    trained = None
+    for files in batches:
+        errors: dict[Path, str] = {}
+        for file in files:  # before TensorFlow starts, which takes seconds
+            try:
+                read_header(file)
+            except DataError as error:
+                errors[file] = str(error)
+        predictions: dict[Path, Prediction] = {}
+        if likely := [file for file in files if file not in errors]:
+            import_tensorflow()
+            from voc_cls.data.check import decode_all
+            from voc_cls.training.trained_run import open_run
 
-        trained = open_run(folder)
-        outcomes = zip(likely, decode_all(likely), strict=True)  # in a batch, one would end them all
-        errors |= {file: str(outcome) for file, outcome in outcomes if isinstance(outcome, DataError)}
-        decodable = [file for file in likely if file not in errors]
-        predictions = dict(zip(decodable, trained.predict(decodable, top_k), strict=True)) if decodable else {}
-    return [predictions.get(file) or Prediction((), "", error=errors[file]) for file in files]
+            trained = trained or open_run(folder)
+            outcomes = zip(likely, decode_all(likely), strict=True)  # in a batch, one would end them all
+            errors |= {file: str(outcome) for file, outcome in outcomes if isinstance(outcome, DataError)}
+            decodable = [file for file in likely if file not in errors]
+            predictions = dict(zip(decodable, trained.predict(decodable, top_k), strict=True)) if decodable else {}
+        yield from [predictions.get(file) or Prediction((), "", error=errors[file]) for file in files]

@@ -28,7 +28,8 @@ MIN_LABEL_WIDTH = 11
 """Terminal columns of a label, so that the tables of several pictures are aligned."""
 MIN_FOR_PROGRESS = 20
 """From this number of pictures on, a terminal shows a progress bar."""
-FilePrediction = tuple[Path, Prediction]
+FilePrediction = tuple[str, Prediction]
+"""Path or URL, and what the picture shows."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ def _as_json(predictions: Iterable[FilePrediction]) -> str:
     "activation": "sigmoid", "softmax" or null, "calibration": "platt", "temperature" or null, if not calibrated}, …]};
     a picture that failed also has an "error"."""
     entries = []
-    for path, prediction in predictions:
-        entry = {"file": str(path), "model": prediction.model, "version": prediction.version,
+    for file, prediction in predictions:
+        entry = {"file": file, "model": prediction.model, "version": prediction.version,
                  "labels": [{"label": scored.label, "probability": scored.probability} for scored in prediction.labels],
                  "activation": prediction.activation or None, "calibration": prediction.calibration or None}
         if prediction.error is not None:
@@ -108,10 +109,10 @@ def _as_json(predictions: Iterable[FilePrediction]) -> str:
 
 def _rows(predictions: Iterable[FilePrediction]) -> Iterator[tuple[object, ...]]:
     """Of the CSV: one per label; a picture that has none gets one without a label."""
-    for path, prediction in predictions:
+    for file, prediction in predictions:
         labels = [(scored.label, f"{scored.probability:.6f}") for scored in prediction.labels] or [("", "")]
         for label in labels:
-            yield path, prediction.model, prediction.version, *label, prediction.error
+            yield file, prediction.model, prediction.version, *label, prediction.error
 
 
 def _print_tables(console: Console, predictions: Iterable[FilePrediction], threshold: float | None) -> None:
@@ -122,7 +123,7 @@ def _print_tables(console: Console, predictions: Iterable[FilePrediction], thres
             continue
         last = prediction
         width = max(width, *(cell_len(scored.label) for scored in prediction.labels), 0)
-        console.print(Text(str(file), style="bold", overflow="fold"))
+        console.print(Text(file, style="bold", overflow="fold"))
         console.print(Padding(_table(prediction, threshold, width), (0, 0, 1, 2)))
     if last is not None:
         version = "" if last.version is None else f", version {last.version}"

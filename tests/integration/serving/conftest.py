@@ -21,12 +21,14 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.cli import ForeignLines, _main
 from tests.bombardment import Condition, condition
 from tests.forked import ForkedProcess
 from tests.integration.serving.both_clients import KINDS, Connect, connect
 from tests.integration.serving.forked_server import engines_file, start_server
 from tests.integration.serving.secured import Files, flags_of, make_certificates
 from tests.integration.serving.tiny_model import export_tiny_model
+from voc_cls.console import run
 from voc_cls.v1 import classifier_pb2_grpc
 
 BIN = Path(sys.executable).parent
@@ -200,6 +202,47 @@ def secured_server(certificates: Files, model: Path, tmp_path_factory: pytest.Te
     flags = flags_of(certificates, client_certificates=False)
     yield starter(model, *flags, "--reflection", "on").wait_until_ready()
     starter.end_all()
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Serve = Callable[..., Done]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def serve(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Runs voc-serve in this process: --check and --print-config, which serve nothing."""
+    def run_in(*flags: object, cwd: Path | None = None, **environment: str) -> Done:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["voc-serve", *map(str, flags)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            if cwd is not None:
+                patch.chdir(cwd)
+            code = run("voc-serve", lambda: _main(ForeignLines()))
+        return Done(code, *capsys.readouterr())
+
+    return run_in
+
+
+@pytest.fixture
+def refused(serve: Serve) -> Refused:
+    """The sentence with which --check ends."""
+    def refusal(*flags: object, code: int = 1, **environment: str) -> str:
+        done = serve("--check", *flags, **environment)
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert done.stderr.count("\n") == 1
+        return done.stderr.removeprefix("voc-serve: error: ").strip()
+
+    return refusal
 
 
 @pytest.fixture(params=KINDS)

@@ -6,15 +6,12 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from serving.cli import ForeignLines, _main
 from tests.commands import BIN
-from voc_cls.console import run
+from tests.integration.serving.conftest import Refused, Serve
 
 
 @pytest.fixture
@@ -34,47 +31,6 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
                     "-subj", "/CN=localhost", "-days", "2", "-keyout", key, "-out", certificate], check=True,
                    capture_output=True)
     return certificate, key
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Serve = Callable[..., Done]
-Refused = Callable[..., str]
-
-
-@pytest.fixture
-def serve(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """Runs voc-serve in this process."""
-    def run_in(*flags: object, cwd: Path | None = None, **environment: str) -> Done:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["voc-serve", *map(str, flags)])
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            if cwd is not None:
-                patch.chdir(cwd)
-            code = run("voc-serve", lambda: _main(ForeignLines()))
-        return Done(code, *capsys.readouterr())
-
-    return run_in
-
-
-@pytest.fixture
-def refused(serve: Serve) -> Refused:
-    """The sentence with which --check ends."""
-    def refusal(*flags: object, code: int = 1, **environment: str) -> str:
-        done = serve("--check", *flags, **environment)
-        assert (done.returncode, done.stdout) == (code, ""), done.stderr
-        assert done.stderr.count("\n") == 1
-        return done.stderr.removeprefix("voc-serve: error: ").strip()
-
-    return refusal
 
 
 @pytest.mark.usefixtures("certificate")

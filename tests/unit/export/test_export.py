@@ -24,7 +24,7 @@ from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.report.page import render
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.evaluation.tasks import Fitted, write_fitted
-from voc_cls.files import write_json
+from voc_cls.files import file_digests, write_json
 from voc_cls.model_metadata import read_metadata
 from voc_cls.nets.network import build_network
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
@@ -72,6 +72,9 @@ def test_it_has_the_files_that_servers_look_for(exported: Path):
     assert metadata["labels"] == list(LABELS)
     assert metadata["preprocessing"] == {"size": 64, "mean": [123.68, 116.78, 103.94], "std": [1.0, 1.0, 1.0],
                                          "channels": "RGB", "resize": "bilinear", "jpeg_dct": "INTEGER_ACCURATE"}
+    files = {str(path.relative_to(exported)): path for path in exported.rglob("*") if path.is_file()}
+    del files["assets/voc_cls.json"], files["MODEL_CARD.md"]  # itself, and what people edit
+    assert metadata["files"] == dict(zip(files, file_digests(list(files.values())), strict=True))
     assert "# pets, version 13" in (exported / "MODEL_CARD.md").read_text()
 
 
