@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import naming_broken_images
 from voc_cls.data.preprocessing import decode_file, preprocess
 from voc_cls.errors import ExportError, UsageError
-from voc_cls.evaluation.calibration import LEAST_POSITIVES, choose_thresholds
+from voc_cls.evaluation.calibration import choose_thresholds
 from voc_cls.evaluation.predictions import probabilities_of
-from voc_cls.training.splits import Splits
+from voc_cls.training.splits import Splits, judged_classes
 from voc_cls.training.trained_run import TrainedRun
 
 openvino = import_openvino(whole=True)
@@ -86,7 +86,7 @@ def write_int8(graph: Path, folder: Path, trained: TrainedRun, splits: Splits, o
     if checked is None:
         raise UsageError("`precision` int8: the run has neither a validation nor an evaluation split to measure the "
                          "loss on; train it with `val_split`, or export float32")
-    judged = _judged_classes(checked)
+    judged = judged_classes(checked)
     preprocessing, seed = trained.network.spec.preprocessing, trained.config["training"]["seed"]
     rows = np.random.default_rng(seed).permutation(len(splits.train))[:options.calibration]
     calibration = [splits.train.paths[row] for row in rows]
@@ -129,16 +129,7 @@ def write_int8(graph: Path, folder: Path, trained: TrainedRun, splits: Splits, o
     return VerifiedForm(float(difference), "int8", result, by_label, float_layers, change)
 
 
-def _judged_classes(checked: Dataset) -> list[int]:
-    """The classes whose mean AP decides: those with enough positives, if there are any; of single-label data all.
-
-    With fewer, one image that changes its rank moves mean AP by more than what may be lost.
-    """
-    enough = [column for column, positives in enumerate(checked.positives.values()) if positives >= LEAST_POSITIVES]
-    return enough if enough and not checked.single_label else list(range(len(checked.classes)))
-
-
-def _result(dataset: Dataset, logits: Any, classes: list[int]) -> float:
+def _result(dataset: Dataset, logits: Any, classes: Sequence[int]) -> float:
     return result_of(dataset.only(classes), logits[:, classes])
 
 

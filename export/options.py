@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from voc_cls.config import Range, check_ranges
+from voc_cls.config import Range, check_ranges, settings_of, typed
 from voc_cls.errors import UsageError
-from voc_cls.evaluation.tta import Tta
+from voc_cls.model_metadata import Tta
 
 Form = Literal["savedmodel", "onnx", "openvino"]
 Precision = Literal["float32", "int8"]
@@ -45,12 +45,10 @@ class ExportOptions:
     def check(self) -> None:
         """UsageError for values that are not known or out of range, and for int8 without the only form that has it."""
         check_ranges(self)
-        if not self.format or not set(self.format) <= set(get_args(Form)):
-            raise UsageError(f"`format` {' '.join(self.format)}: choose one or several of {', '.join(get_args(Form))}")
-        if self.precision not in get_args(Precision):
-            raise UsageError(f"`precision` {self.precision}: choose {' or '.join(get_args(Precision))}")
-        if self.tta not in get_args(Tta):
-            raise UsageError(f"`tta` {self.tta}: choose {', '.join(get_args(Tta))}")
+        for setting in settings_of(ExportOptions):  # which Python does not check
+            typed(getattr(self, setting.name), setting.type, f"`{setting.name}`")
+        if not self.format:
+            raise UsageError(f"`format`: is empty; choose one or several of {', '.join(get_args(Form))}")
         if self.tta != "none" and self.format == ("onnx",):
             raise UsageError(f"`tta` {self.tta}: is for `format` savedmodel and openvino; add one of them")
         if self.precision == "int8" and "openvino" not in self.format:

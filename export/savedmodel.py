@@ -17,22 +17,11 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from voc_cls.data.preprocessing import decode, preprocess
-from voc_cls.model_metadata import Views
+from voc_cls.model_metadata import IMAGE_FEATURE, Views, signatures_of
 from voc_cls.training.trained_run import TrainedRun
 
 ACTIVATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
 """By Task.activation: logits [N, C] → probabilities [N, C]."""
-SIGNATURES = {  # name → (inputs, outputs), each name → dtype
-    "serving_default": ({"image_bytes": tf.string}, {"probabilities": tf.float32}),
-    "predict_images": ({"images": tf.uint8}, {"probabilities": tf.float32}),
-    "predict_tensors": ({"inputs": tf.float32}, {"probabilities": tf.float32, "logits": tf.float32}),
-    "preprocess": ({"image_bytes": tf.string}, {"inputs": tf.float32}),
-    "classify": ({"inputs": tf.string}, {"scores": tf.float32, "classes": tf.string}),
-    "predict_augmented": ({"image_bytes": tf.string}, {"probabilities": tf.float32, "logits": tf.float32}),
-}
-"""Names as TensorFlow Serving wants them (https://www.tensorflow.org/tfx/serving/signature_defs); the last one only
-with several views."""
-ENCODED_KEY = "image/encoded"  # the image's key in a tf.Example, as in TF-Slim and the Object Detection API
 WARMUP_SIZES = (1, 4)
 """Images of the warm-up requests."""
 EXIF_ON_A_SIDE = (b"\xff\xe1\x00\x22Exif\0\0" + b"MM\0*\0\0\0\x08"
@@ -64,11 +53,6 @@ def write_savedmodel(folder: Path, trained: TrainedRun, name: str, views: Views)
             writer.write(log.SerializeToString())
 
 
-def signatures_of(*, augmented: bool) -> Mapping[str, Any]:
-    """Those of SIGNATURES that an export has, with several views or one."""
-    return {name: types for name, types in SIGNATURES.items() if augmented or name != "predict_augmented"}
-
-
 class ExportedModel(tf.Module):  # type: ignore[misc]
     """The module that is saved: the network's variables and the functions of the signatures.
 
@@ -92,9 +76,9 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         size = self._preprocessing.size if len(self._views.sizes) == 1 else None
         shapes = {"predict_images": [None, None, None, 3], "predict_tensors": [None, size, size, 3]}
         functions: dict[str, Any] = {}
-        for name, (inputs, _) in signatures_of(augmented=self._views.number > 1).items():
-            specs = [tf.TensorSpec(shapes.get(name, [None]), dtype, key) for key, dtype in inputs.items()]
-            functions[name] = tf.function(getattr(self, name), jit_compile=False).get_concrete_function(*specs)
+        for name, signature in signatures_of(self._views.number > 1).items():
+            taken = tf.TensorSpec(shapes.get(name, [None]), tf.as_dtype(signature.dtype), signature.input)
+            functions[name] = tf.function(getattr(self, name), jit_compile=False).get_concrete_function(taken)
         return functions
 
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -124,8 +108,8 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
 
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples [N] with the image under `image/encoded` → scores and classes [N, C]."""
-        features = tf.io.parse_example(inputs, {ENCODED_KEY: tf.io.FixedLenFeature([], tf.string)})
-        scores = self._probabilities(self._decoded(features[ENCODED_KEY]))
+        features = tf.io.parse_example(inputs, {IMAGE_FEATURE: tf.io.FixedLenFeature([], tf.string)})
+        scores = self._probabilities(self._decoded(features[IMAGE_FEATURE]))
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
 
     def _probabilities(self, inputs: tf.Tensor) -> tf.Tensor:

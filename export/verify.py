@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 
-from export.savedmodel import ENCODED_KEY, encoded_images, random_image, signatures_of
+from export.savedmodel import encoded_images, random_image
 from voc_cls.console import progress_bar
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pipeline import image_batches, naming_broken_images
@@ -21,7 +21,7 @@ from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
 from voc_cls.errors import ExportError
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.tasks import score
-from voc_cls.evaluation.tta import Tta
+from voc_cls.model_metadata import IMAGE_FEATURE, OUTPUTS, Tta, signatures_of
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE
 from voc_cls.training.trained_run import TrainedRun
@@ -46,10 +46,11 @@ def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta) -> float:
     signatures are wrong.
     """
     loaded = tf.saved_model.load(str(version))
-    signatures = {name: ({key: spec.dtype for key, spec in signature.structured_input_signature[1].items()},
-                         {key: spec.dtype for key, spec in signature.structured_outputs.items()})
+    signatures = {name: ({key: spec.dtype.name for key, spec in signature.structured_input_signature[1].items()},
+                         {key: spec.dtype.name for key, spec in signature.structured_outputs.items()})
                   for name, signature in loaded.signatures.items()}
-    right = signatures_of(augmented=tta != "none")
+    right = {name: ({signature.input: signature.dtype}, {output: OUTPUTS[output][0] for output in signature.outputs})
+             for name, signature in signatures_of(tta != "none").items()}
     if signatures != right:
         raise ExportError(f"{version}: has the signatures {signatures} after reloading, expected {right}")
     expected = _expected(trained, tta)
@@ -128,7 +129,7 @@ def _expected(trained: TrainedRun, tta: Tta) -> list[Expectation]:
     probabilities = probabilities_for(inputs)
     decoded = random_image(300, 400, 4)[None]
     examples = [tf.train.Example(features=tf.train.Features(feature={
-        ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))})).SerializeToString()
+        IMAGE_FEATURE: tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))})).SerializeToString()
         for image in images]
     return [
         ("serving_default", encoded, "probabilities", probabilities),

@@ -17,7 +17,6 @@ from export.verify import Predictor, logits_of, result_of, verify_predictor, ver
 from voc_cls.console import EXTRAS
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, ExportError, UsageError
-from voc_cls.evaluation.tta import views_of
 from voc_cls.model_metadata import Views, versions
 from voc_cls.training.splits import Splits
 from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
@@ -51,7 +50,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         raise ExportError(f"{existing[number]}: exists already and is never overwritten; omit `version` for the next "
                           "one")
     trained = open_run(folder).calibrated() if options.calibrated else open_run(folder)
-    views = views_of(options.tta, trained.network.spec.preprocessing.size)
+    views = Views.of(options.tta, trained.network.spec.preprocessing.size)
     splits, unmeasured = None, ""
     if options.precision == "int8" or (portable and options.evaluate):
         try:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from serving.errors import InvalidArgument, Unimplemented
 from serving.models import signatures
 from serving.models.servable import Servable
-from serving.models.signatures import AUGMENTED_SIGNATURE, CLASSIFY_SIGNATURE, DEFAULT_SIGNATURE, SIGNATURES
 from serving.request_context import current_request
 from serving.security.sanitize import printable
+from voc_cls.model_metadata import AUGMENTED, CLASSIFY, DEFAULT, SIGNATURES
 
 Outputs = dict[str, npt.NDArray[Any]]
 
@@ -24,8 +24,8 @@ Outputs = dict[str, npt.NDArray[Any]]
 def check_classification(servable: Servable, signature: str) -> None:
     """Refuses a Classify call that names another signature than `classify`; none is fine."""
     augmented = servable.metadata.augmented is not None
-    if signature and signatures.signature_name(servable.name, signature, augmented) != CLASSIFY_SIGNATURE:
-        raise InvalidArgument(f"signature '{signature}' is not for Classify: name '{CLASSIFY_SIGNATURE}' or none, or "
+    if signature and signatures.signature_name(servable.name, signature, augmented) != CLASSIFY:
+        raise InvalidArgument(f"signature '{signature}' is not for Classify: name '{CLASSIFY}' or none, or "
                               "call Predict")
 
 
@@ -53,11 +53,11 @@ async def predict(servable: Servable, signature: str, array: npt.NDArray[Any], o
 async def compute(servable: Servable, signature: str, array: Sequence[Any] | npt.NDArray[Any], field: str) -> Outputs:
     """All that is known of the images in the input of a signature; `field`: what the caller calls it, for messages."""
     request, outputs, inputs = current_request.get(), Outputs(), list(array)
-    if signature == AUGMENTED_SIGNATURE:
+    if signature == AUGMENTED:
         scores = await servable.augmented(inputs, field, request)
         return {"probabilities": scores.probabilities, "logits": scores.logits}
     with servable.capacity.reserve(len(array)):
-        if signature == CLASSIFY_SIGNATURE:
+        if signature == CLASSIFY:
             inputs = await servable.on_thread(signatures.read_examples, inputs, field)
             labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
             outputs["classes"] = np.tile(labels, (len(array), 1))
@@ -75,4 +75,4 @@ async def classify_examples(servable: Servable, images: Sequence[bytes]) -> npt.
     """The images of tf.Examples → scores [N, labels], columns in the order of the model's labels."""
     if not images:
         raise InvalidArgument("examples is empty: send at least one")
-    return (await compute(servable, DEFAULT_SIGNATURE, images, "examples"))["probabilities"]
+    return (await compute(servable, DEFAULT, images, "examples"))["probabilities"]

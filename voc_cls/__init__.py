@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
     from voc_cls.data.load import DatasetDict
     from voc_cls.evaluation.report.page import Report
-    from voc_cls.evaluation.tta import Tta
     from voc_cls.loaded_model import LoadedModel
+    from voc_cls.model_metadata import Tta
     from voc_cls.nets.network import Network
     from voc_cls.nets.registry import Head, Normalisation
     from voc_cls.training.trained_run import TrainedRun

@@ -1,4 +1,4 @@
-"""assets/voc_cls.json: the metadata of an exported model. voc-serve and `voc_cls.load_model` read it."""
+"""An exported model: its signatures, and its metadata, assets/voc_cls.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from voc_cls.errors import ExportError
 from voc_cls.image_decoder import RESIZES, InputFormat
@@ -19,6 +19,20 @@ LARGEST_VERSION = 2**63 - 1
 """ModelSpec.version is an int64."""
 LARGEST_SIZE = 2_364
 """Of a network's input, pixels: 64 MiB."""
+DEFAULT = "serving_default"
+CLASSIFY = "classify"
+AUGMENTED = "predict_augmented"
+"""In exports with test-time augmentation; all have the others. Names as TensorFlow Serving wants them
+(https://www.tensorflow.org/tfx/serving/signature_defs)."""
+IMAGE_FEATURE = "image/encoded"
+"""Key of the image's bytes in a tf.Example, as in TensorFlow's own image data sets."""
+
+
+Tta = Literal["none", "flip", "multi-scale", "both"]
+"""Test-time augmentation. flip: the image and its mirror image (Simonyan & Zisserman 2014, section 3.2). multi-scale:
+the whole image at several sizes; nothing is cropped."""
+SCALES = (1, 8 / 7, 9 / 7)
+"""Relative to the training size: 224, 256 and 288 for 224 pixels. Smaller images would be too small for fc6."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,12 @@ class Views:
     mirrored: bool = False
     tta: str = ""
     """What voc-eval calls it: flip, multi-scale, both, or none."""
+
+    @classmethod
+    def of(cls, tta: Tta, size: int) -> Views:
+        """The views of a network whose input has `size`, pixels."""
+        scales = SCALES if tta in ("multi-scale", "both") else SCALES[:1]
+        return cls(tuple(round(size * scale) for scale in scales), tta in ("flip", "both"), tta)
 
     @property
     def number(self) -> int:
@@ -82,6 +102,37 @@ class ModelMetadata:
     def as_form(self, form: str) -> ModelMetadata:
         """With what is the own of the form that is computed: savedmodel or openvino."""
         return replace(self, **self.of_forms.get(form, {}))
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a signature takes and gives; the names and types are fixed by the export format."""
+
+    input: str
+    dtype: Literal["string", "uint8", "float32"]
+    shape: tuple[str | int, ...]
+    """Dimensions: "size" is the network's input size, "labels" the number of labels; other names are from 1 up."""
+    outputs: tuple[str, ...]
+    other_names: tuple[str, ...] = ()
+    """Names of the input in exports of voc-cls up to 0.4; callers may use them too."""
+
+
+SIGNATURES: Mapping[str, Signature] = {
+    DEFAULT: Signature("image_bytes", "string", ("N",), ("probabilities",)),
+    "predict_images": Signature("images", "uint8", ("N", "height", "width", 3), ("probabilities",)),
+    "predict_tensors": Signature("inputs", "float32", ("N", "size", "size", 3), ("probabilities", "logits")),
+    "preprocess": Signature("image_bytes", "string", ("N",), ("inputs",)),
+    CLASSIFY: Signature("inputs", "string", ("N",), ("scores", "classes"), ("examples",)),
+    AUGMENTED: Signature("image_bytes", "string", ("N",), ("probabilities", "logits")),
+}
+OUTPUTS = {**dict.fromkeys(("probabilities", "logits", "scores"), ("float32", ("N", "labels"))),
+           "classes": ("string", ("N", "labels")), "inputs": ("float32", ("N", "size", "size", 3))}
+"""Type and shape of each output."""
+
+
+def signatures_of(augmented: bool) -> Mapping[str, Signature]:
+    """By name, those of a model, with or without test-time augmentation."""
+    return {name: signature for name, signature in SIGNATURES.items() if augmented or name != AUGMENTED}
 
 
 Check = tuple[str, Callable[[Any], bool]]
@@ -162,7 +213,8 @@ def _metadata(content: _Section) -> ModelMetadata:
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise ExportError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
     preprocessing, metrics, forms = map(content.section, ("preprocessing", "metrics", "forms"))
-    content.get("preprocessing", "have a \"size\" in pixels", _has_size)
+    content.get("preprocessing", "have a \"size\" in pixels",
+                lambda values: values and type(values.get("size")) is int and values["size"] >= 1)
     classes = metrics.section("classes")
     augmented, size = content.section("augmented"), preprocessing.values["size"]
     sizes = augmented.get("sizes", f"be {size} and larger sizes", lambda sizes: isinstance(sizes, list) and sizes[:1] ==
@@ -205,11 +257,6 @@ def _thresholds(content: _Section, labels: tuple[str, ...]) -> dict[str, float]:
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(label, str) and label for label in value)
-
-
-def _has_size(preprocessing: Any) -> bool:
-    size = preprocessing.get("size") if preprocessing else None
-    return isinstance(size, int) and not isinstance(size, bool) and size >= 1
 
 
 def _present(values: Mapping[str, float | None]) -> dict[str, float]:

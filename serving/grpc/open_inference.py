@@ -20,18 +20,18 @@ from serving.inference import Outputs, compute
 from serving.models.model import VersionState
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
-from serving.models.signatures import DEFAULT_SIGNATURE, SIGNATURES, check_input
+from serving.models.signatures import check_input
 from serving.request_context import current_request
 from serving.security.sanitize import printable
 from serving.v2 import open_inference_pb2 as messages
 from serving.v2 import open_inference_pb2_grpc
-from voc_cls.model_metadata import version_number
+from voc_cls.model_metadata import DEFAULT, SIGNATURES, version_number
 from voc_cls.version import __version__
 
 DATATYPES = {"BYTES": "string", "UINT8": "uint8", "FP32": "float32"}
 """The protocol's names of the types that the signatures take."""
 CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents", "FP32": "fp32_contents"}
-INPUTS = {SIGNATURES[name].input: name for name in (DEFAULT_SIGNATURE, "predict_images", "predict_tensors")}
+INPUTS = {SIGNATURES[name].input: name for name in (DEFAULT, "predict_images", "predict_tensors")}
 """Name of an input → the signature that takes it."""
 OUTPUTS = ("probabilities", "logits")
 PLATFORM = "tensorflow_savedmodel"

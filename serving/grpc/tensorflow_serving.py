@@ -17,10 +17,10 @@ from serving.inference import check_classification, classify_examples, predict, 
 from serving.models import signatures
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Servable
-from serving.models.signatures import CLASSIFY_SIGNATURE, SIGNATURES
 from serving.security.sanitize import check_model_name, printable
 from serving.tensorflow_protos import POOL, messages
 from voc_cls.errors import UsageError
+from voc_cls.model_metadata import CLASSIFY, SIGNATURES
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class PredictionService:
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             check_classification(servable, request.model_spec.signature_name)
             return messages.ClassificationResponse(result=await _classify(servable, request.input),
-                                                   model_spec=_model_spec(servable, CLASSIFY_SIGNATURE))
+                                                   model_spec=_model_spec(servable, CLASSIFY))
 
     async def Regress(self, request: Any, context: Any) -> None:  # noqa: ARG002
         with self._models.use(*_requested_version(request.model_spec)):
@@ -76,7 +76,7 @@ class PredictionService:
             _check_tasks(servable, request.tasks)
             return messages.MultiInferenceResponse(results=[
                 {"classification_result": await _classify(servable, request.input),
-                 "model_spec": _model_spec(servable, CLASSIFY_SIGNATURE)}])
+                 "model_spec": _model_spec(servable, CLASSIFY)}])
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         with self._models.use(*_requested_version(request.model_spec)) as servable:
@@ -115,7 +115,7 @@ def _check_tasks(servable: Servable, tasks: Any) -> None:
                                   "call must be for the same")
         check_classification(servable, task.model_spec.signature_name)
         if index:
-            raise InvalidArgument(f"tasks[{index}] has the signature '{CLASSIFY_SIGNATURE}' again: once is enough")
+            raise InvalidArgument(f"tasks[{index}] has the signature '{CLASSIFY}' again: once is enough")
 
 
 def _requested_version(spec: Any) -> tuple[str, int | None, str]:

@@ -1,11 +1,10 @@
-"""The signatures of an exported version: what each takes and gives, and whether a SavedModel and a call fit."""
+"""Whether a SavedModel and a call fit the signatures, and how TensorFlow Serving describes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -13,53 +12,15 @@ from serving.errors import InvalidArgument, NotFound, ServeError
 from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
 from serving.tensorflow_protos import POOL, messages
-from voc_cls.model_metadata import ModelMetadata
+from voc_cls.model_metadata import CLASSIFY, DEFAULT, IMAGE_FEATURE, OUTPUTS, SIGNATURES, ModelMetadata, signatures_of
 
-SIZE, LABELS = "size", "labels"
-"""Names of the dimensions that are the network's input size and its number of labels; others are from 1 up."""
-DEFAULT_SIGNATURE = "serving_default"
-CLASSIFY_SIGNATURE = "classify"
-AUGMENTED_SIGNATURE = "predict_augmented"
-"""In exports with test-time augmentation; all have the others."""
-IMAGE_FEATURE = "image/encoded"
-"""Key of the image's bytes in a tf.Example, as in TensorFlow's own image data sets."""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a signature takes and gives; the names and types are fixed by the export format."""
-
-    input: str
-    dtype: Literal["string", "uint8", "float32"]
-    shape: tuple[str | int, ...]
-    outputs: tuple[str, ...]
-    other_names: tuple[str, ...] = ()
-    """Names of the input in exports of voc-cls up to 0.4; callers may use them too."""
-
-
-SIGNATURES: Mapping[str, Signature] = {
-    DEFAULT_SIGNATURE: Signature("image_bytes", "string", ("N",), ("probabilities",)),
-    "predict_images": Signature("images", "uint8", ("N", "height", "width", 3), ("probabilities",)),
-    "predict_tensors": Signature("inputs", "float32", ("N", SIZE, SIZE, 3), ("probabilities", "logits")),
-    "preprocess": Signature("image_bytes", "string", ("N",), ("inputs",)),
-    CLASSIFY_SIGNATURE: Signature("inputs", "string", ("N",), ("scores", "classes"), ("examples",)),
-    AUGMENTED_SIGNATURE: Signature("image_bytes", "string", ("N",), ("probabilities", "logits")),
-}
-OUTPUTS = {**dict.fromkeys(("probabilities", "logits", "scores"), ("float32", ("N", LABELS))),
-           "classes": ("string", ("N", LABELS)), "inputs": ("float32", ("N", SIZE, SIZE, 3))}
-"""Type and shape of each output."""
 DTYPES = {"string": "DT_STRING", "uint8": "DT_UINT8", "float32": "DT_FLOAT"}
 DATA_TYPE = POOL.FindEnumTypeByName("tensorflow.DataType")
 
 
-def signatures_of(augmented: bool) -> Mapping[str, Signature]:
-    """By name, those of a model, with or without test-time augmentation."""
-    return {name: signature for name, signature in SIGNATURES.items() if augmented or name != AUGMENTED_SIGNATURE}
-
-
 def signature_name(model: str, name: str, augmented: bool) -> str:
     """The signature of a Predict call: serving_default if none is named; NotFound lists those that exist."""
-    name, known = name or DEFAULT_SIGNATURE, signatures_of(augmented)
+    name, known = name or DEFAULT, signatures_of(augmented)
     if name not in known:
         raise NotFound(f"model '{model}' has no signature '{printable(name)}'; it has {', '.join(sorted(known))}")
     return name
@@ -68,7 +29,7 @@ def signature_name(model: str, name: str, augmented: bool) -> str:
 def check_input(name: str, dtype: str, shape: Sequence[int], image_size: int) -> None:
     """InvalidArgument unless `dtype` and `shape` are those of signature `name`; `image_size` in pixels."""
     signature = SIGNATURES[name]
-    expected_shape = [image_size if dimension == SIZE else dimension for dimension in signature.shape]
+    expected_shape = [image_size if dimension == "size" else dimension for dimension in signature.shape]
     fits = len(shape) == len(expected_shape) and all(
         size == expected or (isinstance(expected, str) and size >= 1)
         for size, expected in zip(shape, expected_shape, strict=True))
@@ -107,7 +68,7 @@ def read_signatures(version_folder: Path, metadata: ModelMetadata) -> Any:
 
 def _signature_defs(metadata: ModelMetadata) -> Any:
     """What a SavedModel of the model says, but for the names of the tensors in its graph."""
-    sizes = {SIZE: metadata.size, LABELS: len(metadata.labels)}
+    sizes = {"size": metadata.size, "labels": len(metadata.labels)}
 
     def tensor(name: str, dtype: str, shape: Sequence[str | int]) -> Any:
         dimensions = [{"size": sizes.get(size, -1) if isinstance(size, str) else size} for size in shape]
@@ -116,7 +77,7 @@ def _signature_defs(metadata: ModelMetadata) -> Any:
     return messages.SignatureDefMap(signature_def={name: messages.SignatureDef(
         inputs={signature.input: tensor(f"{name}_{signature.input}", signature.dtype, signature.shape)},
         outputs={output: tensor(f"{name}_{output}", *OUTPUTS[output]) for output in signature.outputs},
-        method_name=f"tensorflow/serving/{'classify' if name == CLASSIFY_SIGNATURE else 'predict'}")
+        method_name=f"tensorflow/serving/{'classify' if name == CLASSIFY else 'predict'}")
         for name, signature in signatures_of(metadata.augmented is not None).items()})
 
 

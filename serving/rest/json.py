@@ -25,10 +25,11 @@ from aiohttp import web
 
 from serving.arrivals import HTTP_COST, VALUE_COST
 from serving.errors import InvalidArgument, StatusError
-from serving.models.signatures import IMAGE_FEATURE, SIGNATURES, Signature, check_input, signature_name
+from serving.models.signatures import check_input, signature_name
 from serving.request_context import current_request
 from serving.request_middleware import MIDDLEWARE, RequestMiddleware
 from serving.security.sanitize import printable
+from voc_cls.model_metadata import IMAGE_FEATURE, SIGNATURES, Signature
 
 BASE64 = "b64"
 """{"b64": "…"} stands for bytes."""

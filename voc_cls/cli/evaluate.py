@@ -14,8 +14,8 @@ from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, run, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
-from voc_cls.evaluation.tta import Tta
 from voc_cls.files import write_json, write_text
+from voc_cls.model_metadata import Tta
 from voc_cls.training.config import fraction_of, recorded_dataset
 from voc_cls.training.run_folder import ResultFiles, RunFolder
 
@@ -114,8 +114,7 @@ def evaluate() -> None:
 
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision
-    from voc_cls.training.ensemble import evaluate_together, same_pictures
-    from voc_cls.training.trained_run import evaluate_run, open_run
+    from voc_cls.training.trained_run import evaluate_run, evaluate_together, open_run, same_pictures
 
     recorded = [RunFolder(path).read_config() for path in config.runs]
     dataset = same_pictures(config.runs, [read(config, path, values) for path, values in

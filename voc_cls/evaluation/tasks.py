@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from voc_cls.data.boxes import Boxes
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation import calibration
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.decisions import singlelabel_scores
-from voc_cls.evaluation.objects import by_size, pointing_game
+from voc_cls.evaluation.objects import by_size, pointing_game, read_boxes
 from voc_cls.evaluation.predictions import Floats
 from voc_cls.evaluation.report.multilabel import multilabel_report
 from voc_cls.evaluation.report.page import HeatMaps, Report, RunDetails
@@ -87,19 +86,19 @@ def is_fitted(run: Path, task: Task) -> bool:
 
 def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classes: Collection[str] = (),
              resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None,
-             boxes: Boxes | None = None, pointing: bool = False) -> Report:
+             pointing: bool = False) -> Report:
     """Evaluates a model's logits [N, classes] on a labelled split, by the task of the data set.
 
     By default thresholds are 0.5 and nothing is calibrated. classes: those to report and to average over; empty: all.
     Single-label: accuracy, log loss, confusion and calibration are of all classes in any case. resamples: of the
-    bootstrap for the 95 % intervals. run, heat_maps: how the model was made, and Grad-CAM, for the HTML page. boxes: of
-    the reported classes, for results by the size of the objects. pointing: whether to compare them with heat maps.
+    bootstrap for the 95 % intervals. run, heat_maps: how the model was made, and Grad-CAM, for the HTML page. pointing:
+    whether to compare the boxes of objects, where the data set has some, with the heat maps.
     """
     report: Report = (singlelabel_report(dataset, logits, fitted.calibration, classes, resamples)
                       if dataset.task is Task.SINGLE_LABEL else
                       multilabel_report(dataset, logits, fitted.thresholds, fitted.calibration, classes, resamples))
     report = replace(report, run=run, heat_maps=heat_maps)
-    if boxes is None:
+    if (boxes := read_boxes(dataset, report.dataset.classes)) is None:
         return report
     found = pointing_game(report.dataset, boxes, heat_maps) if pointing and heat_maps else None
     return replace(report, sizes=by_size(report.dataset, boxes, report.logits, resamples), pointing=found)

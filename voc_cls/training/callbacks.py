@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from voc_cls.console import progress_bar as progress_bar
+from voc_cls.console import progress_bar
 from voc_cls.data.pipeline import Order
 from voc_cls.errors import RunError
 from voc_cls.evaluation.tasks import Score

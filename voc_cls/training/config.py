@@ -328,7 +328,7 @@ class TrainConfig:
         """
         solver = self.training.solver or (None if self._why_no_lbfgs() else "lbfgs")
         if solver == "lbfgs" and (reason := self._why_no_lbfgs()):
-            raise UsageError(f"`solver` lbfgs: {reason}; choose descent")
+            raise UsageError(f"`solver` lbfgs: {reason}, or choose descent")
         defaults: dict[str, Any] = {"solver": solver} if solver == "lbfgs" else {
             **recipe(self.network.trainable, self.network.head, self.training.optimizer),
             "eval_weights": self.training.average or "raw"}
@@ -353,18 +353,19 @@ class TrainConfig:
         descent = [name for name, value in vars(self.training).items()
                    if name not in SOLVED_WITH and value != getattr(plain, name)]
         if self.network.trainable != "head":
-            return f"only a head alone has an optimum that can be computed, not `trainable` {self.network.trainable}"
+            return (f"only a head alone has an optimum that can be computed, not `trainable` {self.network.trainable}; "
+                    "choose head")
         if descent:
             return f"has no `{descent[0]}`, which is of descent; omit it"
         if views.mixes or views.views is None or not self.compute.cache_gb:
-            return "needs cached features, so a number of `views`, neither `mixup` nor `cutmix`, and `cache_gb`"
+            return "needs cached features; give `views` and `cache_gb`, omit `mixup` and `cutmix`"
         return self._why_no_optimum()
 
     def _why_no_optimum(self) -> str:
         """What keeps the optimum of a head from being computed, whatever is trained beside it."""
         if self.loss.loss in ("focal", "asymmetric"):
             return f"minimises a convex loss, not `loss` {self.loss.loss}; omit it"
-        return "" if self.run.hosts == 1 else "runs in one process, not with `hosts`"
+        return "" if self.run.hosts == 1 else "runs in one process, not with `hosts`; omit it"
 
     def resolved(self, train: Dataset) -> ResolvedConfig:
         """With the defaults too that depend on the training images and on the device; from a config that was `checked`.

@@ -19,6 +19,7 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from scipy.special import expit, log_softmax
 from threadpoolctl import threadpool_limits
 
+from voc_cls.console import progress_bar
 from voc_cls.data.dataset import IGNORED, Dataset
 from voc_cls.data.feature_cache import CachedRows
 from voc_cls.errors import UsageError
@@ -26,7 +27,6 @@ from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE, feature_rows
-from voc_cls.training.callbacks import progress_bar
 from voc_cls.training.config import ResolvedConfig
 from voc_cls.training.devices import compiles
 from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss, build_loss, squared_hinge

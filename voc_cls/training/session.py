@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.pipeline import cached_images, naming_broken_images, shuffled_order
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.report.page import Report
@@ -52,11 +51,14 @@ class Session:
     def run(self, command: Sequence[str], weights_digest: str | None, not_repeatable: Mapping[str, str]) -> TrainedRun:
         """Starts the folder or continues in it, trains, and evaluates the best weights."""
         config, train, folder = self.config, self.splits.train, self.folder
+        reason = why_not_cached(self.network, self.trained.first, self.splits, config)
+        if reason and config.training.solver == "lbfgs":  # before there is a folder
+            raise UsageError(f"`solver` lbfgs: {reason}, but it needs cached features; choose descent")
         provenance = describe_start(command, weights_digest, train, self.network.spec.preprocessing, not_repeatable)
         self.distribution.broadcast(lambda: start_folder(folder, config.settings, train.classes, provenance))
         with naming_broken_images(self.splits.pictures):
             show_start(config, self.splits, self.trained, self.distribution, self.console)
-            part, training = self._part(), config.training
+            part, training = self._part(reason), config.training
             if training.solver == "lbfgs" and part.rows is not None:
                 classifier = self.network.model.get_layer(self.network.spec.head)
                 solve_head(part, part.rows, classifier, config, self.splits, folder, self.console, self.progress)
@@ -70,23 +72,20 @@ class Session:
                 self.progress).run()
             return self._finish(part)
 
-    def _part(self) -> TrainablePart:
-        """What `fit` runs on: what is trained alone, on the features of the frozen backbone, where they can be kept."""
+    def _part(self, reason: str) -> TrainablePart:
+        """What `fit` runs on: what is trained alone, on the features of the frozen backbone, if there is no `reason`
+        why they cannot be kept."""
         config, first, compute = self.config, self.trained.first, self.config.settings.compute
 
         def show(line: str) -> None:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-        reason = why_not_cached(self.network, first, self.splits, config)
-        if reason and config.training.solver == "lbfgs":
-            raise UsageError(f"`solver` lbfgs: {reason}, but it needs cached features; choose descent")
         if reason:
             images = cached_images(self.splits.train.paths, self.network.spec.preprocessing, compute.cache,
                                    config.cache / "arrays", compute.cache_gb * 1e9, show)
             part = whole_network(self.distribution, self.network, self.splits.train, config.augmentation, images)
         else:
-            cache = FeatureCache(config.cache / "arrays", compute.cache_gb, show)
-            part = on_backbone_features(self.distribution, self.network, first, self.splits, config, cache,
+            part = on_backbone_features(self.distribution, self.network, first, self.splits, config, show,
                                         self._feature_engine)
         show(f"training {part.description}" + (f": {reason}" if reason else ""))
         return part

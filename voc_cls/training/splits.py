@@ -54,16 +54,20 @@ class CrossValidation:
 
     @classmethod
     def draw(cls, train: Dataset, folds: int, seed: int, group: str) -> CrossValidation:
-        """Keeps images of a `group` together. Multi-label: judged are the classes with LEAST_POSITIVES in each part,
-        because the mean over rare ones is noise; all, if there are no others. UsageError for too few images."""
-        common = [column for column, count in enumerate(train.positives.values()) if count >= LEAST_POSITIVES * folds]
-        judged = common if common and not train.single_label else range(len(train.classes))
-        return cls(train, train.together(group).folds(folds, seed), judged)
+        """Keeps images of a `group` together. UsageError for too few images."""
+        return cls(train, train.together(group).folds(folds, seed), judged_classes(train, folds))
 
     def score(self, fold: Fold, logits: npt.NDArray[np.float32]) -> float:
         """Of the logits [N, classes] of what `fold` leaves out: mean AP; single-label: accuracy. 0 to 1."""
         part = self.train.subset(fold[1], self.train.name).only(self.judged)
         return score(part, logits[:, self.judged]).rank
+
+
+def judged_classes(images: Dataset, parts: int = 1) -> Sequence[int]:
+    """The columns of the classes that decide. Multi-label: those with LEAST_POSITIVES in each of `parts`, because one
+    image that changes its rank moves the mean over rare ones by much; all, if there are no others."""
+    common = [column for column, count in enumerate(images.positives.values()) if count >= LEAST_POSITIVES * parts]
+    return common if common and not images.single_label else range(len(images.classes))
 
 
 def read_splits(chosen: DatasetConfig, seed: int) -> Splits:

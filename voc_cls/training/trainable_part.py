@@ -83,18 +83,19 @@ def whole_network(distribution: Distribution, network: Network, train: Dataset, 
 
 
 def on_backbone_features(distribution: Distribution, network: Network, first: str, splits: Splits,
-                         config: ResolvedConfig, cache: FeatureCache,
+                         config: ResolvedConfig, report: Callable[[str], object],
                          choose: Callable[[Callable[[], FeatureEngine]], FeatureEngine] = lambda faster: faster()
                          ) -> TrainablePart:
     """The backbone, all before the scope `first`, runs once over all images; the rest of the network is the part.
 
     The training images are seen in `augmentation.views` views each; those of the other splits as they are. All features
-    are computed here, or found in `cache`, so that none can fail at the end of the run. To be called outside a
-    distribution strategy's scope. `choose` returns the engine of the features, and is given a function that measures
-    which is faster. Raises DataError as `FeatureCache.rows` does.
+    are computed here, or found in the cache, so that none can fail at the end of the run; `report` is told which. To be
+    called outside a distribution strategy's scope. `choose` returns the engine of the features, and is given a function
+    that measures which is faster. Raises DataError as `FeatureCache.rows` does.
     """
     augmentation, seed, precision = config.augmentation, config.training.seed, config.inference_precision
     backbone = frozen_backbone(network, first, precision)
+    cache = FeatureCache(config.cache / "arrays", config.settings.compute.cache_gb, report)
     digests = dict(zip(splits.pictures, file_digests(splits.pictures), strict=True))
     views = [view for path in splits.train.paths for view in fixed_views(path, digests[path], augmentation, seed)]
     trained = len(views)
@@ -133,5 +134,5 @@ def why_not_cached(network: Network, first: str, splits: Splits, config: Resolve
     numbers = outputs * int(np.prod(entry.shape[1:]))
     size = numbers * (4 if config.inference_precision == "float32" else 2) / 1e9
     if size > limit_gb:
-        return f"the frozen layers' features take {size:.1f} GB, more than the cache may take, {limit_gb:g} GB"
+        return f"the frozen layers' features take {size:.3g} GB, more than the cache may take, {limit_gb:g} GB"
     return ""

@@ -1,10 +1,11 @@
-"""A finished run, opened again: its network with its weights, its labels, its config; the results it writes, and the
-probable label errors among its images, judged on the features that its network has before the head."""
+"""A finished run, opened again: its network with its weights, its labels, its config; the results that it writes, alone
+or with other runs as one model; and the probable label errors among its images, judged on the features that its network
+has before the head."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.data.boxes import read_boxes
 from voc_cls.data.dataset import Dataset, Task, html_table
 from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.load import read_dataset
@@ -25,19 +25,20 @@ from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.contact_sheet import draw_samples
 from voc_cls.evaluation.gradcam import heat_maps
+from voc_cls.evaluation.objects import read_boxes
 from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.suspects import Suspects, find_suspects
-from voc_cls.evaluation.tasks import Fitted, evaluate, read_fitted
-from voc_cls.evaluation.tta import Tta, views_of
+from voc_cls.evaluation.tasks import Fitted, evaluate, fit, read_fitted
 from voc_cls.files import cache_folder, file_digests, write_json
+from voc_cls.model_metadata import Tta, Views
 from voc_cls.nets.network import Network, build_network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
 from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import DatasetConfig, recorded_dataset
 from voc_cls.training.devices import inference_precision, policy
-from voc_cls.training.run_folder import ResultFiles, RunFolder
-from voc_cls.training.splits import Splits, read_splits
+from voc_cls.training.run_folder import ResultFiles, RunFolder, images_digest
+from voc_cls.training.splits import Splits, check_same_classes, read_splits
 from voc_cls.training.trainable_part import finite
 
 
@@ -107,7 +108,7 @@ class TrainedRun:
                ) -> npt.NDArray[np.float32]:
         """As `predict`: logits, float32 [N, classes], the mean over the views of `tta`, under a bar called `title`."""
         preprocessing = self.network.spec.preprocessing
-        views = views_of(tta, preprocessing.size)
+        views = Views.of(tta, preprocessing.size)
         model = self.network.at_any_size() if len(views.sizes) > 1 else self.network.model
         outputs = []
         progress = PredictionProgress(title, len(paths) * views.number)
@@ -191,8 +192,7 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
         pointing: Whether to compare the heat maps of all labels with the boxes; UsageError without boxes.
     """
     check_dataset(trained, dataset, classes)
-    boxes = read_boxes(dataset, [name for name in dataset.classes if not classes or name in classes])
-    if pointing and boxes is None:
+    if pointing and read_boxes(dataset, trained.labels) is None:
         raise UsageError(f"`pointing`: {dataset.name} has no boxes, which VOC's and COCO's annotations have; omit it")
     if any(results.table for results in files):
         predictions.check_binary(dataset)
@@ -201,10 +201,48 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
     run = RunDetails(trained.name, trained.config, tuple(trained.folder.read_metrics()), trained.weights, tta)
     fitted = (read_fitted(trained.folder.path, trained.labels, trained.task) if trained.calibration is None else
               Fitted(trained.thresholds()))
-    report = evaluate(dataset, logits, fitted, classes, resamples, run,
-                      trained.heat_maps, boxes, pointing)
+    report = evaluate(dataset, logits, fitted, classes, resamples, run, trained.heat_maps, pointing)
     write_results(files, report, dataset, logits, trained.name, trained.config["training"]["seed"],
                   {"weights": trained.weights, "tta": tta})
+    return report
+
+
+def same_pictures(runs: Sequence[Path], datasets: Sequence[Dataset]) -> Dataset:
+    """What all `runs` are to be evaluated on; UsageError where `datasets`, one for each, are not the same."""
+    (first, *others), (dataset, *more) = runs, datasets
+    for run, other in zip(others, more, strict=True):
+        check_same_classes(str(run), other, str(first), dataset)
+        if images_digest(other) != images_digest(dataset):
+            raise UsageError(f"{run}: its {other.name} has other pictures or labels than {dataset.name} of {first}; "
+                             "pass the same `root` and `split` for both")
+    return dataset
+
+
+def evaluate_together(runs: Iterable[TrainedRun], dataset: Dataset, validations: Sequence[Dataset | None], tta: Tta,
+                      classes: Collection[str], resamples: int, files: Sequence[ResultFiles]) -> Report:
+    """As `evaluate_run`, of the mean of the logits of several runs, which are opened one after the other.
+
+    Args:
+        validations: What each run was validated on. Where that is the same for all, thresholds and calibration are
+            fitted to the mean of the logits on it; otherwise one run has trained on what another one validated on, so
+            that thresholds are 0.5.
+    """
+    if any(results.table for results in files):
+        predictions.check_binary(dataset)
+    digests = {None if split is None else images_digest(split) for split in validations}
+    validation = validations[0] if len(digests) == 1 else None
+    names, outputs, fitted_outputs = [], [], []
+    for trained in runs:
+        check_dataset(trained, dataset, classes)
+        names.append(str(trained.folder.path))
+        outputs.append(trained.logits(dataset.paths, f"evaluate {trained.name}", tta))
+        if validation is not None:
+            fitted_outputs.append(trained.logits(validation.paths, f"validate {trained.name}"))
+    logits = np.mean(outputs, axis=0)
+    fitted = Fitted() if validation is None else fit(validation, np.mean(fitted_outputs, axis=0))
+    report = evaluate(dataset, logits, fitted, classes, resamples)
+    write_results(files, report, dataset, logits, f"{len(names)} runs", 0,
+                  {"weights": trained.weights, "tta": tta, "runs": names})
     return report
 
 

@@ -4,7 +4,9 @@ fold, and is scored on the images that were left out. Optuna chooses what to try
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,9 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Column, Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.feature_cache import FeatureCache
 from voc_cls.data.figure_text import save_figure
 from voc_cls.data.load import NONE
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
@@ -82,8 +84,7 @@ def cached_heads(base: TuneConfig, train: Dataset, study: optuna.Study, console:
         if reason := why_not_cached(network, first, splits, config):
             raise UsageError(f"`augments` {values[-1]}, `head` {chosen.head}: {reason}, but a search needs cached "
                              "features")
-        cache = FeatureCache(config.cache / "arrays", base.compute.cache_gb, console.print)
-        part = on_backbone_features(SINGLE, network, first, splits, config, cache,
+        part = on_backbone_features(SINGLE, network, first, splits, config, console.print,
                                     lambda faster: base.compute.feature_engine or faster())
         initial = tuple(keras.ops.convert_to_numpy(variable) for variable in part.model.variables)
         solved = (problem(part.rows.vectors(), train, build_loss(config.loss, train))
@@ -118,6 +119,23 @@ def mean_score(trial: optuna.Trial, base: TuneConfig, parts: CrossValidation,
     return float(np.mean(scores))
 
 
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Makes the folder of a study; inside and before, RunError where study.db is damaged or cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except (FileExistsError, PermissionError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise RunError(f"`study` {folder}: cannot be used ({getattr(error, 'orig', error)}); choose another folder, or "
+                       "delete it to begin again") from error
+
+
+def in_a_line(record: logging.LogRecord) -> bool:
+    """For Optuna's logger, which tells a failed trial twice, with Python's traceback."""
+    record.exc_info = None
+    return "failed with value" not in record.getMessage()
+
+
 def tune(config: TuneConfig, console: Console) -> None:
     """Begins or continues a study, and writes its results, also where Ctrl-C or SIGTERM end it (Interrupted).
 
@@ -134,8 +152,7 @@ def tune(config: TuneConfig, console: Console) -> None:
         # whose process was killed stays RUNNING, and counts nowhere
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished(study)), constant_liar=False)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")),
+    with (usable(folder), locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")),
           Preemption(then="the same command continues the study").watching(), naming_broken_images(train.paths)):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(storage=f"sqlite:///{(folder / 'study.db').absolute()}", study_name="voc-tune",
@@ -149,6 +166,7 @@ def tune(config: TuneConfig, console: Console) -> None:
         try:
             heads = cached_heads(base, train, study, console)
             optuna.logging.set_verbosity(optuna.logging.INFO)  # a line for each trial
+            logging.getLogger("optuna.study._optimize").addFilter(in_a_line)
             reseed(study)
             study.optimize(lambda trial: mean_score(trial, base, parts, heads), base.study.trials - done,
                            catch=(Exception,), callbacks=[reseed], show_progress_bar=console.is_terminal)

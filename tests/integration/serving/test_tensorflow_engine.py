@@ -12,9 +12,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.engine.tensorflow import TensorFlowNetwork, choose_precision
 from serving.errors import ServeError
-from serving.models.signatures import read_signatures, signatures_of
+from serving.models.signatures import read_signatures
 from tests.integration.serving.tiny_model import SIZE, export_tiny_model
-from voc_cls.model_metadata import read_metadata
+from voc_cls.model_metadata import read_metadata, signatures_of
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voc_cls.data.boxes import BOX
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.objects import TOLERANCE, by_size, pointing_game
+from voc_cls.evaluation.objects import BOX, TOLERANCE, by_size, pointing_game
 
 WIDTH, HEIGHT = 400, 300
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from voc_cls.data.preprocessing import Preprocessing
-from voc_cls.evaluation.tta import SCALES
+from voc_cls.model_metadata import SCALES
 from voc_cls.nets import layers
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec

@@ -15,7 +15,7 @@ from rich.console import Console
 from tensorflow.core.protobuf import saved_model_pb2
 
 from export.options import ExportOptions
-from export.savedmodel import SIGNATURES, encoded_images
+from export.savedmodel import encoded_images
 from export.version_folder import export_run
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError, UsageError
@@ -25,7 +25,7 @@ from voc_cls.evaluation.report.page import render
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.files import file_digests, write_json
-from voc_cls.model_metadata import read_metadata
+from voc_cls.model_metadata import SIGNATURES, read_metadata
 from voc_cls.nets.network import build_network
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
 from voc_cls.training.run_folder import RunFolder

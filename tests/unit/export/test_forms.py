@@ -213,8 +213,8 @@ def test_without_its_pictures_a_run_is_exported_unmeasured_and_not_quantised(run
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (ExportOptions(()), "`format` : choose one or several of savedmodel, onnx, openvino"),
-    (ExportOptions(("tflite",)), "`format` tflite: choose one or several"),  # type: ignore[arg-type]
+    (ExportOptions(()), "`format`: is empty; choose one or several of savedmodel, onnx, openvino"),
+    (ExportOptions(("tflite",)), "`format`: 'tflite' is not one of savedmodel, onnx, openvino"),  # type: ignore[arg-type]
     (ExportOptions(("onnx",), "int8"), "`precision` int8: is for `format` openvino, not for onnx; add openvino"),
     (ExportOptions(calibration=0), "`calibration` 0: must be at least 1"),
     (ExportOptions(max_drop=-1), "`max_drop` -1: must be from 0 to 100"),

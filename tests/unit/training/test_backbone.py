@@ -52,12 +52,13 @@ def said() -> list[str]:
 
 @pytest.fixture
 def cache(tmp_path: Path, said: list[str]) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache", 1.0, said.append)
+    return FeatureCache(tmp_path / "arrays", 1.0, said.append)
 
 
 def part(network: Network, splits: Splits, cache: FeatureCache, first: str = "conv3",
          augmentation: Augmentation = FLIPS, seed: int = 0, precision: str = "float32") -> TrainablePart:
-    return on_backbone_features(SINGLE, network, first, splits, resolved(splits, augmentation, seed, precision), cache)
+    config = replace(resolved(splits, augmentation, seed, precision), cache=cache.folder.parent)
+    return on_backbone_features(SINGLE, network, first, splits, config, cache.report)
 
 
 def resolved(splits: Splits, augmentation: Augmentation, seed: int = 0, precision: str = "float32",

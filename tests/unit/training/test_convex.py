@@ -115,7 +115,9 @@ def test_a_head_alone_is_solved_by_default_and_a_run_broken_off_ends_with_the_sa
                                 cache_dir=tmp_path / "cache", **options)
         return trained, said.export_text()
 
-    trained, text = run()
+    with pytest.raises(UsageError, match=r"^`solver` lbfgs: .* features take .* GB, more than .* may take, 1e-09 GB"):
+        run(solver="lbfgs", cache_gb=1e-9)
+    trained, text = run()  # which finds no folder yet
     assert "L-BFGS, L2 chosen by cross-validation" in text
     (line,) = trained.history
     assert {"step", "seconds", "loss", "val_map"} <= set(line)
@@ -177,7 +179,7 @@ def test_what_has_no_such_optimum_is_left_to_descent_and_refused_where_it_is_ask
     config = replace(HEAD, **{group: replace(getattr(HEAD, group), **setting)})
     assert config.checked().training.solver is None
     assert config.checked().training.lr > 0
-    with pytest.raises(UsageError, match=f"^`solver` lbfgs: {message}.*; choose descent"):
+    with pytest.raises(UsageError, match=f"^`solver` lbfgs: {message}.*, or choose descent$"):
         replace(config, training=replace(config.training, solver="lbfgs")).checked()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 import signal
 from collections.abc import Callable
@@ -122,20 +123,35 @@ def test_a_trial_below_the_median_of_the_others_is_pruned_after_its_first_fold(s
     assert [bool(table[6][f"fold_{number}"]) for number in (1, 2, 3)] == [True, False, False]
 
 
-def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(search, tmp_path, monkeypatch):
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(search, tmp_path, monkeypatch, caplog):
     def predict(*_: object) -> object:
         raise RunError("too much")
 
     search("study", 1)
     with monkeypatch.context() as patch:
         patch.setattr(CachedHead, "predict", predict)
+        patch.setattr(logging.getLogger("optuna"), "propagate", True)
         search("study", 2)
+        failures = [record for record in caplog.records if "failed" in record.getMessage()]
+        assert [(record.exc_info, record.exc_text) for record in failures] == [(None, None)]
         with pytest.raises(RunError, match=r"none of its trials succeeded; the last one: RunError: too much$"):
             search("other", 1)
     search("study", 3)
     table = trials(tmp_path / "study")
     assert [(trial["state"], trial["error"]) for trial in table] == [
         ("complete", ""), ("fail", "RunError: too much"), ("complete", "")]
+
+
+@pytest.mark.parametrize("damaged", [None, b"text", b"SQLite format 3\0" + bytes(4096)])
+def test_a_study_that_cannot_be_used_is_refused_in_a_sentence(damaged, search, tmp_path):
+    path = tmp_path / "study"
+    if damaged is None:
+        path.write_text("")
+    else:
+        path.mkdir()
+        (path / "study.db").write_bytes(damaged)
+    with pytest.raises(RunError, match=r"^`study` .*study: cannot be used \(.*\); choose another folder, or delete it"):
+        search("study", 1)
 
 
 def test_by_descent_the_learning_rate_varies_and_what_is_given_does_not(search, tmp_path):

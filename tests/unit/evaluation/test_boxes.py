@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voc_cls.data.boxes import read_boxes
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.load import read_dataset
+from voc_cls.evaluation.objects import read_boxes
 
 
 @pytest.fixture
