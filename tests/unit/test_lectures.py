@@ -25,7 +25,8 @@ from voc_cls.training.optimizer import build_optimizer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-RECIPES = ("voc2007_vgg16_fast", "voc2007_vgg16_frozen", "voc2007_vgg16_published")
+RECIPES = ("voc2007_resnet101_448", "voc2007_vgg16_448", "voc2007_vgg16_fast", "voc2007_vgg16_frozen",
+           "voc2007_vgg16_published")
 """What is no lecture's: docs/training.md."""
 LECTURES = [name for name in NAMES if not name.endswith("_better") and name not in RECIPES]
 IMAGENET_MEAN = (123.68, 116.78, 103.94)
