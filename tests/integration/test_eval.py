@@ -25,7 +25,7 @@ def run(devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     done = command("voc-train", "--root", devkit, "--train-split", "train", "--val-split", "val", "--head", "gap",
                    "--trainable", "head", "--weights", "none", "--cut", "pool2", "--image-size", 64, "--steps", 60,
-                   "--batch-size", 8, "--out", folder / "head", VOC_CACHE_DIR=str(folder / "cache"))
+                   "--lr", 0.02, "--batch-size", 8, "--out", folder / "head", VOC_CACHE_DIR=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     return folder / "head"
 
@@ -125,8 +125,10 @@ def test_a_run_is_compared_with_another_by_what_it_predicted_before(run: Path, t
     other, before = tmp_path / "other", contents(run)
     shutil.copytree(run, other)
     lines = (other / "predictions.csv").read_text().splitlines()
-    values = lines[1].split(",")
-    lines[1] = ",".join([*values[:3], *(f"{1 - float(value):.6f}" for value in values[3:])])
+    values, thresholds = lines[1].split(","), json.loads((run / "thresholds.json").read_text())["classes"]
+    decided = [float(value) >= thresholds[label]["threshold"]
+               for label, value in zip(lines[0].split(",")[3:], values[3:], strict=True)]
+    lines[1] = ",".join([*values[:3], *("0.000001" if positive else "0.999999" for positive in decided)])
     (other / "predictions.csv").write_text("\n".join(lines))
     done = command("voc-eval", run, other, "--compare", "--bootstrap", 100, "--json", tmp_path / "compare.json",
                    "--report", tmp_path / "compare.html", COLUMNS="80")
