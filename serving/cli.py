@@ -119,6 +119,10 @@ def _main(foreign_lines: ForeignLines) -> None:
             from serving.check import check
 
             check(config)
+        elif config.ray.ray:
+            from serving.ray.app import run as run_on_ray  # needs the extra `ray`
+
+            run_on_ray(config)
         else:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server can follow it
             import asyncio

@@ -8,42 +8,24 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-from serving.arrivals import Arrivals
 from serving.config.config import SecurityConfig, ServeConfig
 from serving.config.models import model_settings
+from serving.core import Core
 from serving.decoding.pool import DecoderPool
 from serving.errors import ServeError, StatusError
 from serving.grpc.services import add_services
-from serving.grpc_interceptor import GrpcInterceptor
-from serving.http_middleware import http_middleware
 from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit, reach
 from serving.models.registry import ModelRegistry
-from serving.models.servable import Loader
-from serving.models.store import version_reader
-from serving.models.version_folders import check_versions
-from serving.request_middleware import CLOSED_SECONDS, RequestMiddleware
-from serving.rest.routes import RestApi
-from serving.security.auth import Authenticator
-from serving.security.limits import Capacity, ClientLimits
+from serving.request_middleware import CLOSED_SECONDS
 from serving.security.tls import Certificates
 from serving.shutdown import Signals, StopEvent, wait_first
 from serving.telemetry.logs import Logs
-from serving.telemetry.metrics import Metrics, process_usage
 from voc_cls.console import with_flags
 from voc_cls.errors import VocError
 from voc_cls.files import write_text
-
-if TYPE_CHECKING:
-    from serving.telemetry.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -60,52 +42,28 @@ async def serve(config: ServeConfig, read_again: Callable[[], ServeConfig], out:
     started = time.monotonic()
     signals = Signals()
     logs = Logs(config.observability, out, err)
-    tracer = None
-    if config.observability.trace_to is not None:
-        from serving.telemetry.tracing import Tracer  # needs the extra `trace`
-
-        tracer = Tracer(config.observability.trace_to, config.observability.trace_sampling)
     try:
-        await Server(config, read_again, signals, logs, tracer).run(started)
+        await Server(config, read_again, signals, logs).run(started)
     finally:
-        if tracer is not None:
-            await asyncio.to_thread(tracer.close)
         logs.close()
 
 
 class Server:
     """The parts of one server, and what happens to them from start to end."""
 
-    def __init__(self, config: ServeConfig, read_again: Callable[[], ServeConfig], signals: Signals, logs: Logs,
-                 tracer: Tracer | None) -> None:
+    def __init__(self, config: ServeConfig, read_again: Callable[[], ServeConfig], signals: Signals,
+                 logs: Logs) -> None:
         """Finds everything that can be known to be wrong before a model is loaded."""
         raise_file_limit()
         _remove(config.ports.port_file)  # left by a server that was killed; it would say that this one is ready
-        settings = model_settings(config.models)
-        for model in settings:
-            folder = version_reader(model)()
-            check_versions(model, folder.versions)
-            if folder.others:
-                log.warning("in %s ignored, as they are not version numbers: %s", folder.path, ", ".join(folder.others))
         self._config, self._read_again = config, read_again
         self._signals, self._logs, security = signals, logs, config.security
-        self._metrics = Metrics([model.name for model in settings])
-        self._capacity = Capacity(config.batching.queue_size)
-        self._decoders = DecoderPool(config, self._metrics)
-        threads = ThreadPoolExecutor(config.resolved_threads, thread_name_prefix="codec")
-        loader = Loader(config, self._capacity, self._decoders, threads, self._metrics)
-        self._models = ModelRegistry(settings, loader, config.models.models_root)
-        limits = ClientLimits(security.client_rate, security.client_burst, security.client_concurrency,
-                              streams=security.client_streams)
-        arrivals = Arrivals(config.receive_bytes)
-        authenticator = Authenticator(security.keys_file, allow_reload=security.allow_reload)
-        self._middleware = RequestMiddleware(authenticator, limits, arrivals, self._metrics, logs, tracer,
-                                             config.ports.max_calls, self._capacity)
+        self._core = Core(config, logs)
+        self._models, self._middleware = self._core.models, self._core.middleware
         self._certificates = (Certificates(security.tls_cert, security.tls_key, security.client_ca)
                               if security.tls_cert is not None and security.tls_key is not None else None)
         self._grpc, self._grpc_address = open_grpc(
-            config, GrpcInterceptor(self._middleware, config.ports.stream_idle_seconds),
-            self._certificates.grpc_credentials() if self._certificates else None)
+            config, self._core.interceptor, self._certificates.grpc_credentials() if self._certificates else None)
 
     async def run(self, started: float) -> None:
         """Serves until a stop signal; `started`: the monotonic time of the start, for the ready line."""
@@ -116,14 +74,10 @@ class Server:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             await self._grpc.stop(None)
-            await self._models.close()
-            await self._decoders.close()
+            await self._core.close()
 
     async def _serve(self, loading: asyncio.Future[None], started: float) -> None:
-        rest = RestApi(self._models, self._config.max_message_bytes, self._metrics, self._config.security.cors_origin)
-        self._metrics.watch(ServerCollector(self._models, self._capacity, self._logs))
-        http = await open_http(self._config, rest.application(
-            http_middleware(self._middleware, self._config.ports.http_timeout)),
+        http = await open_http(self._config, self._core.http_application(),
                                self._certificates.http_context() if self._certificates else None)
         try:
             stop_event = StopEvent()
@@ -229,44 +183,7 @@ class Server:
         return "; ".join([
             f"voc-serve: ready on {self._listens(http_address)}: " + "; ".join(served), *engines,
             reach(self._config.ports.host), _security(self._config.security),
-            f"{_memory(self._models, self._decoders) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
-
-
-@dataclass(frozen=True, eq=False)
-class ServerCollector(Collector):
-    """Gauges of a server, and memory and CPU time of its engine processes, which ProcessCollector does not cover."""
-
-    models: ModelRegistry
-    capacity: Capacity
-    logs: Logs
-
-    def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("voc_serve_ready", "1 while health says SERVING.", float(self.models.ready))
-        yield GaugeMetricFamily("voc_serve_pictures_in_server", "Pictures being decoded, waiting, in the engines.",
-                                self.capacity.taken)
-        yield GaugeMetricFamily("voc_serve_queue_capacity", "Pictures that may be in the server at a time "
-                                "(queue_size).", self.capacity.number)
-        yield CounterMetricFamily("voc_serve_log_lines_lost", "Log lines that could not be written, as the disk was "
-                                  "full or nobody read them.", self.logs.lost)
-        names = ("model", "version")
-        states = GaugeMetricFamily("voc_serve_version_state", "1 for the state that a version is in.",
-                                   labels=(*names, "state"))
-        failed = GaugeMetricFamily("voc_serve_version_failed", "1 for versions that could not be loaded.", labels=names)
-        engine = InfoMetricFamily("voc_serve_engine", "What computes a version, and how.", labels=names)
-        memory = GaugeMetricFamily("voc_serve_engine_resident_memory_bytes", "Resident memory of the process that "
-                                   "computes a version.", labels=names)
-        cpu = CounterMetricFamily("voc_serve_engine_cpu_seconds", "User and system time of the process that computes "
-                                  "a version.", labels=names)
-        for name in self.models.names:
-            for number, version in self.models.versions(name).items():
-                labels = (name, str(number))
-                states.add_metric((*labels, version.state.name), 1)
-                failed.add_metric(labels, float(version.failed))
-                if version.servable and (usage := process_usage(version.servable.engine.pid)):
-                    engine.add_metric(labels, {"description": version.servable.engine.description})
-                    memory.add_metric(labels, usage["process_resident_memory_bytes"])
-                    cpu.add_metric(labels, usage["process_cpu_seconds_total"])
-        yield from (states, failed, engine, memory, cpu)
+            f"{_memory(self._models, self._core.decoders) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
 
 
 def _remove(file: Path | None) -> None:

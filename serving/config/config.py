@@ -173,6 +173,30 @@ class LifeCycleConfig:
 
 
 @dataclass(frozen=True)
+class RayConfig:
+    """Serving from several machines (docs/scale.md)."""
+
+    ray: bool = False
+    """Serve by Ray Serve (extra `ray`) from replicas of this server on the machines of the cluster that $RAY_ADDRESS
+    names; without it, on this machine alone. Ray opens the gRPC port on all addresses, whatever --host says."""
+    replicas: str = "1"
+    """With --ray: how many replicas, each with decoders and an engine of its own; or auto: as many as have enough
+    to do, --max-batch-size calls each, from one to --max-replicas."""
+    max_replicas: Annotated[int, Range(1, 1e5)] = 10
+    """Largest number of replicas with --replicas auto."""
+    replica_cpus: Annotated[float, Range(0, 1024)] = 0
+    """CPU cores that a replica takes of a machine, and its --threads unless they are given. 0: as many as this process
+    may use, so that a machine like this one has one replica."""
+    replica_port: Annotated[int, Range(1, 65535)] = 8510
+    """HTTP port of a replica, for Prometheus: the first that is free from this one on. --host says who reaches it."""
+
+    @property
+    def number(self) -> int | None:
+        """`replicas`, None for auto."""
+        return None if self.replicas == "auto" else int(self.replicas)
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """Serves exported models over gRPC and HTTP until SIGTERM or SIGINT."""
 
@@ -184,6 +208,7 @@ class ServeConfig:
     security: SecurityConfig = field(default_factory=SecurityConfig)
     observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
     life_cycle: LifeCycleConfig = field(default_factory=LifeCycleConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         check_ranges(*vars(self).values())
@@ -201,6 +226,14 @@ class ServeConfig:
         for given, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("client_ca", "tls_cert")):
             if getattr(security, given) is not None and getattr(security, needed) is None:
                 raise UsageError(f"`{given}` needs `{needed}` too: give both or neither")
+        if self.ray.replicas != "auto" and not re.fullmatch("[1-9][0-9]{,4}", self.ray.replicas):
+            raise UsageError(f"`replicas` {self.ray.replicas!r} is neither a number from 1 on nor auto")
+        if self.ray.ray and security.tls_cert is not None:
+            raise UsageError("`ray` cannot be combined with `tls_cert`, as Ray opens the ports: put a proxy with TLS "
+                             "before them")
+        if self.ray.ray and (self.ports.port < 1 or self.ports.http_port < 1):
+            raise UsageError("`ray` needs a `port` and an `http_port` from 1 on, which each machine of the cluster "
+                             "opens")
         for origin in security.cors_origin:
             if origin != ANY_ORIGIN and not ORIGIN.fullmatch(origin):
                 raise UsageError(f"`cors_origin` {origin!r} is not an origin: write scheme and host as browsers do, in "

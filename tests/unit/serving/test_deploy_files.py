@@ -17,8 +17,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.config.config import ServeConfig
+from serving.core import ServerCollector
 from serving.models.model import Version, VersionState
-from serving.server import ServerCollector
 from serving.telemetry.metrics import Metrics
 from tests.commands import command
 from tests.deploy_files import (

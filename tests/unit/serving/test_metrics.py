@@ -13,8 +13,8 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from serving.core import ServerCollector
 from serving.models.model import Version, VersionState
-from serving.server import ServerCollector
 from serving.telemetry.metrics import Metrics, api_of, process_usage
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"

@@ -1,0 +1,80 @@
+"""The application of Ray Serve: for voc-serve --ray, for `serve run`, and for a Serve config such as KubeRay's.
+
+    serve run serving.ray.app:build model_dir=models/voc replicas=auto
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, get_type_hints
+
+import ray
+from ray import serve
+from ray.serve.config import gRPCOptions
+from ray.serve.schema import LoggingConfig
+
+from serving.config.config import ServeConfig, available_cores
+from serving.config.models import model_settings, replaced_models
+from serving.errors import ServeError
+from serving.ray.replica import Replica
+from voc_cls.config import Program
+
+NAME = "voc-serve"
+PROGRAM = Program(NAME, "", get_type_hints(ServeConfig), relative_to_file=True, replaced=replaced_models)
+QUIET = LoggingConfig(enable_access_log=False)
+"""A replica logs calls as voc-serve does."""
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """The application; `args` are flags of voc-serve by their names, such as model_dir. Variables count as well."""
+    variables = {PROGRAM.variable(name): " ".join(map(str, value)) if isinstance(value, list) else
+                 str(value).lower() if isinstance(value, bool) else str(value) for name, value in args.items()}
+    return application(PROGRAM.read((), {**os.environ, **variables}).config(ServeConfig))
+
+
+def application(config: ServeConfig) -> serve.Application:
+    """The application of a configuration."""
+    model_settings(config.models)  # for its errors
+    cpus = config.ray.replica_cpus or available_cores()
+    if not config.engine.threads:
+        config = replace(config, engine=replace(config.engine, threads=max(1, int(cpus))))
+    scaling: dict[str, Any] = {"num_replicas": config.ray.number} if config.ray.number else {"autoscaling_config": {
+        "min_replicas": 1, "max_replicas": config.ray.max_replicas,
+        "target_ongoing_requests": config.batching.max_batch_size}}
+    return serve.deployment(  # max_ongoing_requests: above what a replica itself refuses, with how long to wait
+        serve.ingress()(Replica), name=NAME, max_ongoing_requests=2 * config.ports.max_calls,
+        ray_actor_options={"num_cpus": cpus}, graceful_shutdown_timeout_s=config.life_cycle.grace_seconds,
+        logging_config=QUIET, **scaling).bind(config)
+
+
+def start(config: ServeConfig) -> None:
+    """Starts Ray Serve with the ports of a configuration on the cluster that this process is connected to."""
+    ports = config.ports
+    serve.start(http_options={"host": ports.host.strip("[]"), "port": ports.http_port}, logging_config=QUIET,
+                grpc_options=gRPCOptions(port=ports.port, enable_reflection=config.security.has_reflection,
+                                         grpc_servicer_functions=["serving.ray.ingress.add_services"]))
+
+
+def run(config: ServeConfig) -> None:
+    """Serves until a stop signal. Raises ServeError if it cannot start."""
+    started = time.monotonic()
+    signals = {signal.SIGTERM, signal.SIGINT}
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False)
+        start(config)
+        serve.run(application(config), name=NAME)
+        print(f"voc-serve: ready on [::]:{config.ports.port} (gRPC) and "
+              f"{config.ports.address(config.ports.http_port)} (HTTP) of {len(ray.nodes())} machines of Ray; "
+              f"{config.ray.replicas} replicas; ready after {time.monotonic() - started:.1f} s", flush=True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        signal.sigwait(signals)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        raise ServeError(f"Ray Serve does not start: {error}") from error
+    finally:
+        if ray.is_initialized():
+            serve.shutdown()
+            ray.shutdown()
