@@ -35,7 +35,7 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "tune": ("optuna",),
     "trace": ("opentelemetry",),
     "s3": ("fsspec", "s3fs"),
-    "ray": ("ray",),
+    "ray": ("pyarrow", "ray"),
 }
 SMALLER_EXTRAS = {("voc-serve", "train"): "serve", ("voc-serve", "export"): "serve-openvino",
                   ("voc-predict", "export"): "serve-openvino"}

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from voc_cls.console import import_openvino, import_tensorflow
 from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
-from voc_cls.image_decoder import Inputs, decode, prepare
+from voc_cls.image_decoder import InputFormat, Inputs, decode, prepare
 from voc_cls.image_header import ImageError, image_work
 from voc_cls.model_metadata import input_format, read_metadata, version_number, versions
 from voc_cls.prediction import Prediction
@@ -33,17 +33,17 @@ Network = Callable[[Inputs], npt.NDArray[np.float32]]
 class LoadedModel:
     """One version of an exported model, ready to predict."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: a model's, of which the highest version is loaded, or a version's. Raises ExportError."""
-        version = _version_folder(folder)
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        """folder: a model's, of which the highest version is loaded, or a version's. threads: that compute; default:
+        one for each core. Raises ExportError."""
+        version = version_folder(folder)
         self.name, self.version = version.parent.name, int(version.name)
         self.metadata = read_metadata(version)
         """Labels, thresholds, activation, metrics and what else the export says of the model."""
         self._format = input_format(version, self.metadata)
-        by_openvino = (version / "model.xml").exists() and (
-            importlib.util.find_spec("openvino") is not None or not (version / "saved_model.pb").exists())
         try:
-            self._network = _openvino(version) if by_openvino else _tensorflow(version)
+            self.network = (_openvino if by_openvino(version) else _tensorflow)(version, threads)
+            """float32 [N, size, size, 3] → probabilities [N, classes]."""
         except ModuleNotFoundError:
             raise
         except Exception as error:  # both raise many kinds for damaged files
@@ -62,12 +62,13 @@ class LoadedModel:
         predictions: list[Prediction] = []
         with ThreadPool() as pool:
             for start in range(0, len(images), BATCH_SIZE):
-                decoded = pool.map(self._decoded, map(Path, images[start:start + BATCH_SIZE]))
+                paths = map(Path, images[start:start + BATCH_SIZE])
+                decoded = pool.map(lambda path: decoded_file(path, self._format), paths)
                 errors = [image for image in decoded if isinstance(image, DataError)]
                 if errors and raise_errors:
                     raise errors[0]
                 inputs = [image for image in decoded if not isinstance(image, DataError)]
-                rows = iter(self._network(np.stack(inputs)) if inputs else ())
+                rows = iter(self.network(np.stack(inputs)) if inputs else ())
                 predictions += [Prediction((), "", error=str(image)) if isinstance(image, DataError) else
                                 self._prediction(next(rows), top_k) for image in decoded]
         return predictions
@@ -77,19 +78,21 @@ class LoadedModel:
                                                    self.metadata.activation, top_k)
         return replace(prediction, version=self.version, calibration=self.metadata.calibration)
 
-    def _decoded(self, path: Path) -> Inputs | DataError:
-        try:
-            read_header(path)
-            return prepare(decode(image_work(path.read_bytes(), MAX_PIXELS)), self._format)
-        except DataError as error:
-            return error
-        except OSError as error:
-            return DataError(f"{path}: cannot be read ({error.strerror})")
-        except ImageError as error:
-            return DataError(f"{path}: is {error}; {ADVICE}")
+
+def decoded_file(path: Path, wanted: InputFormat) -> Inputs | DataError:
+    """float32 [size, size, 3] of an image file, as `wanted`, or why there is none."""
+    try:
+        read_header(path)
+        return prepare(decode(image_work(path.read_bytes(), MAX_PIXELS)), wanted)
+    except DataError as error:
+        return error
+    except OSError as error:
+        return DataError(f"{path}: cannot be read ({error.strerror})")
+    except ImageError as error:
+        return DataError(f"{path}: is {error}; {ADVICE}")
 
 
-def _version_folder(folder: Path) -> Path:
+def version_folder(folder: Path) -> Path:
     """The folder of the highest version; 007 is 7. ExportError if there is none."""
     resolved = folder.resolve()
     if version_number(resolved.name) is not None and (resolved / "assets").is_dir():
@@ -101,14 +104,24 @@ def _version_folder(folder: Path) -> Path:
     return found[max(found)]
 
 
-def _openvino(version: Path) -> Network:
+def by_openvino(version: Path) -> bool:
+    """Whether OpenVINO computes a version here, and not TensorFlow."""
+    return (version / "model.xml").exists() and (
+        importlib.util.find_spec("openvino") is not None or not (version / "saved_model.pb").exists())
+
+
+def _openvino(version: Path, threads: int | None) -> Network:
     """In float32, but for the layers that were exported as int8."""
     core = import_openvino(whole=True).Core()  # whole, for a later training in this process
-    network = core.compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    limits = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+    network = core.compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32", **limits})
     return lambda inputs: network(inputs)["probabilities"]
 
 
-def _tensorflow(version: Path) -> Network:
+def _tensorflow(version: Path, threads: int | None) -> Network:
     tensorflow = import_tensorflow(whole=True)
+    if threads is not None:
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(1)
     signature = tensorflow.saved_model.load(str(version)).signatures["predict_tensors"]
     return lambda inputs: signature(inputs=tensorflow.constant(inputs))["probabilities"].numpy()

@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -43,6 +44,10 @@ A folder of any size, with its subfolders, into a file, also from an object
   voc-predict archive/ --recursive --csv labels.csv
   voc-predict s3://bucket/archive --recursive --csv labels.csv
   voc-predict holiday/ --sheet sheet.png
+
+Millions of pictures, by an exported model on a Ray cluster (extra `ray`):
+  voc-predict s3://bucket/archive --recursive --model models/voc --ray \\
+              --out scores.parquet
 
 Good to know:
   - On a terminal it prints tables; piped, file, label and probability, with
@@ -131,6 +136,26 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Batch prediction on a Ray cluster, with a path as --model (docs/scale.md)."""
+
+    ray: bool = False
+    """Predict on all machines of a Ray cluster: that of $RAY_ADDRESS, or of `ray start` on this machine; otherwise with
+    the cores of this machine. Pictures may then be given as lists, too: .txt files with a path or URL in each line."""
+    out: Path | None = None
+    """Folder, or URL of one, for the scores: Parquet files that together have one row per picture, in no particular
+    order, with the columns path, error, and one for each label. Pictures that are in them are not predicted again: the
+    same command continues a job that was interrupted."""
+    worker_cpus: Annotated[int, Range(1)] = 1
+    """Cores of each worker, which has a copy of the model in memory. The default has the highest throughput."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.ray != (self.out is not None):
+            raise UsageError("`ray` and `out` belong together: give both or neither")
+
+
+@dataclass(frozen=True)
 class PredictConfig:
     """The pictures, where their predictions come from, and where they go."""
 
@@ -146,6 +171,7 @@ class PredictConfig:
     """Labels per picture, the most probable ones; 0 for all."""
     output: Output = field(default_factory=Output)
     server: Server = field(default_factory=Server)
+    batch: Batch = field(default_factory=Batch)
 
     def __post_init__(self) -> None:
         if not self.pictures:
@@ -158,6 +184,10 @@ class PredictConfig:
             if entry.name != local and getattr(self.server, entry.name) != entry.default:
                 raise UsageError(f"`{entry.name}` and `{local}` exclude each other: give `server` to ask a server, or "
                                  f"`{local}` to predict without one")
+        if self.batch.ray and local != "model":
+            raise UsageError("`ray` predicts with an exported model: give its folder as `model`, such as models/voc")
+        if self.batch.ray and self.output != Output():
+            raise UsageError("`ray` writes `out` alone: omit `csv`, `json`, `json_file`, `sheet` and `threshold`")
 
     @property
     def exported(self) -> Path | None:
@@ -181,10 +211,14 @@ def predict() -> None:
     config = parse(PredictConfig, PROGRAM, DESCRIPTION)
     if config.output.sheet is not None:
         import matplotlib  # noqa: F401  # reported as missing now, not after all predictions
-    files, left_out = picture_files(config.pictures, recursive=config.recursive)
+    signal.signal(signal.SIGTERM, partial(_stop, "the same command continues" if config.batch.ray else
+                                          "no file was written"))
+    files, left_out = picture_files(config.pictures, recursive=config.recursive, lists=config.batch.ray)
     for note in left_out:
         print(f"{PROGRAM}: note: {with_flags(note)}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, _stop)
+    if config.exported is not None and config.batch.out is not None:
+        _on_ray(files, config.exported, config.batch.out, config.batch.worker_cpus)
+        return
     errors: list[str] = []
     failures: dict[int, str] = {}
     succeeded: list[tuple[Path, Prediction]] = []
@@ -219,17 +253,34 @@ def predict() -> None:
                           f"{len(errors)} of {len(files)} pictures failed, see above")
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    raise Interrupted(signal.Signals(number), "no file was written")
+def _stop(then: str, number: int, _: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number), then)
 
 
-def picture_files(paths: Iterable[Path], *, recursive: bool = False) -> tuple[list[Path], list[str]]:
+def _on_ray(files: Sequence[Path], model: Path, out: Path, cpus: int) -> None:
+    """--ray; ClientError at the end if some pictures failed."""
+    from rich.console import Console
+
+    from voc_cls.batch_prediction import predict_on_ray
+
+    scored, failed = predict_on_ray(files, model, out, cpus, Console(stderr=True))
+    where = store_url(out) or out
+    print(f"{where}: {scored:,} pictures", file=sys.stderr)
+    if failed:
+        raise ClientError(f"{failed:,} of {len(files):,} pictures failed, see the column `error` of {where}")
+
+
+def picture_files(paths: Iterable[Path], *, recursive: bool = False, lists: bool = False
+                  ) -> tuple[list[Path], list[str]]:
     """The given files and the pictures in the given folders, sorted; and what was left out of each folder.
 
-    UsageError for a folder without any.
+    UsageError for a folder without any. lists: whether .txt files of this machine are lists of paths.
     """
     files, notes = [], []
     for path in paths:
+        if lists and path.suffix.lower() == ".txt" and not store_url(path) and not path.is_dir():
+            files += _listed(path)
+            continue
         left_out: Counter[str] = Counter()
         pictures = [path] if not path.is_dir() and not store_url(path) else list(
             _pictures_in(path, recursive, left_out))
@@ -241,6 +292,18 @@ def picture_files(paths: Iterable[Path], *, recursive: bool = False) -> tuple[li
         files += pictures
         notes += [f"{store_url(path) or path}: left out {counts}{hint}"] if counts else []
     return files, notes
+
+
+def _listed(path: Path) -> list[Path]:
+    """What a list has; UsageError if it cannot be read, or is empty."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a list ({error}); give a text file in UTF-8 with the path or URL "
+                         "of a picture in each line") from error
+    if not (files := [Path(line) for line in lines if line.strip()]):
+        raise UsageError(f"{path}: is an empty list; give one with the path or URL of a picture in each line")
+    return files
 
 
 def _pictures_in(folder: Path, recursive: bool, left_out: Counter[str]) -> Iterator[Path]:

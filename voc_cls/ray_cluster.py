@@ -1,0 +1,35 @@
+"""The Ray cluster that a command computes on, and the one that it starts where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from voc_cls.errors import RunError
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[Any]:
+    """The module ray, connected to the cluster of $RAY_ADDRESS or to one on this machine (`ray start`); without either,
+    to one of this machine's cores alone, which ends with the block.
+
+    What Ray itself raises within becomes a RunError; ModuleNotFoundError without the extra `ray`.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning for every task without a GPU
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else an error for what Ray Data itself does to actors
+    import ray
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # not its plans
+    try:
+        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        yield ray
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        last = str(error).strip().splitlines()[-1:]
+        raise RunError(f"Ray: {' '.join(last) or type(error).__name__}; `ray status` shows the cluster, and "
+                       "/tmp/ray/session_latest/logs of its machines what happened") from error
+    finally:
+        ray.shutdown()
