@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from voc_cls.console import quiet_stderr
 from voc_cls.errors import RunError
 
 
@@ -25,7 +26,8 @@ def connected() -> Iterator[Any]:
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # not its plans
     try:
-        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        with quiet_stderr():
+            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
         yield ray
     except (ConnectionError, ray.exceptions.RayError) as error:
         last = str(error).strip().splitlines()[-1:]

@@ -267,7 +267,7 @@ def _on_ray(files: Sequence[Path], model: Path, out: Path, cpus: int) -> None:
     where = store_url(out) or out
     print(f"{where}: {scored:,} pictures", file=sys.stderr)
     if failed:
-        raise ClientError(f"{failed:,} of {len(files):,} pictures failed, see the column `error` of {where}")
+        raise ClientError(f"{failed:,} of {len(files):,} pictures failed, see the column 'error' of {where}")
 
 
 def picture_files(paths: Iterable[Path], *, recursive: bool = False, lists: bool = False
