@@ -1,17 +1,17 @@
 """Scores of any number of images, computed on a Ray cluster and kept as Parquet files. See docs/scale.md.
 
-Ray Data reads and decodes the images, scores them in actors that hold the model, and writes a file for every FILE_ROWS
-of them. A file appears whole, and is named after its images: where a machine is lost, Ray computes the same files
-again, in which no image is twice. A job that was ended goes on with the images that no file has.
+Ray Data reads and decodes the images and scores them in actors that hold the model; where a machine is lost, it
+computes elsewhere what is missing. The process that began the job takes the scores, each once, and writes a file for
+every FILE_ROWS of them, which appears whole. A job that was ended goes on with the images that no file has.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ from voc_cls.model_metadata import input_format, read_metadata
 from voc_cls.ray_cluster import connected
 from voc_cls.stores import local_batches, opened, store_url
 
-TASK_IMAGES = 128
-"""Of a task: some seconds of a core, beside which what Ray needs for a task, milliseconds, does not count."""
+TASK_IMAGES = 64
+"""Of a task: seconds of a core, beside which the milliseconds that Ray takes for it do not count."""
 DECODED = 32
 """Images that are in memory, and that the network sees, at once; for each actor."""
 FILE_ROWS = 512
@@ -98,17 +98,15 @@ class Scores:
                 paths.update(table[PATH].to_pylist())
         return paths
 
-    def write(self, rows: pyarrow.Table) -> dict[str, list[int]]:
-        """Writes a file; returns its numbers of images and errors, as Ray Data takes them."""
-        name = f"{hashlib.sha256(chr(0).join(rows[PATH].to_pylist()).encode()).hexdigest()[:20]}.parquet"
-        content = io.BytesIO()
+    def write(self, rows: pyarrow.Table) -> None:
+        """Writes a file."""
+        name, content = f"{uuid.uuid4().hex}.parquet", io.BytesIO()
         pyarrow.parquet.write_table(rows.replace_schema_metadata({MODEL: self.model}), content)
         if store_url(self.folder):  # which shows an object when it is complete
             with opened(self._url) as (files, root):
                 files.pipe_file(f"{root}/{name}", content.getvalue())
         else:
             write_aside(self.folder.absolute() / name, lambda aside: aside.write_bytes(content.getvalue()))
-        return {"images": [len(rows)], "errors": [len(rows) - rows[ERROR].null_count]}
 
 
 class Scorer:
@@ -163,7 +161,7 @@ def predict_on_ray(images: Sequence[Path], folder: Path, out: Path, cpus: int, c
     Args:
         images: Files or URLs, which every machine of the cluster can read.
         folder: The exported model or version, on this machine alone.
-        out: A folder that every machine can write to, or a URL.
+        out: A folder, or the URL of one.
         cpus: Cores that each actor has.
         console: Where a progress bar is shown.
     """
@@ -194,16 +192,15 @@ def predict_on_ray(images: Sequence[Path], folder: Path, out: Path, cpus: int, c
             files = ray.put({str(path.relative_to(version)): path.read_bytes()
                              for path in version.rglob("*") if path.is_file()})
             gpus = 0 if by_openvino(version) else min(1, ray.cluster_resources().get("GPU", 0))
-            actors = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, math.ceil(len(missing) / TASK_IMAGES)))
+            actors = ray.data.ActorPoolStrategy(min_size=1, max_size=len(parts), max_tasks_in_flight_per_actor=2)
             results = ray.data.from_arrow(parts).map_batches(
                 decoded, batch_size=DECODED, fn_kwargs={"wanted": wanted}, num_cpus=cpus).map_batches(
                 Scorer, batch_size=DECODED, compute=actors, num_cpus=cpus, num_gpus=gpus,
-                fn_constructor_args=(files, name, cpus)).map_batches(
-                scores.write, batch_size=FILE_ROWS, batch_format="pyarrow", num_cpus=0)
+                fn_constructor_args=(files, name, cpus))
             task = progress.add_task("images", total=len(names), completed=len(done), note="")
-            images_done, errors = len(done), 0
-            for row in results.iter_rows():
-                images_done, errors = images_done + row["images"], errors + row["errors"]
-                progress.update(task, completed=images_done, note=f"{errors:,} errors")
-    return images_done, errors
-
+            scored, errors = len(done), 0
+            for rows in results.iter_batches(batch_size=FILE_ROWS, batch_format="pyarrow"):
+                scores.write(rows)
+                scored, errors = scored + len(rows), errors + len(rows) - rows[ERROR].null_count
+                progress.update(task, completed=scored, note=f"{errors:,} errors")
+    return scored, errors

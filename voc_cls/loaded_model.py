@@ -113,7 +113,8 @@ def by_openvino(version: Path) -> bool:
 def _openvino(version: Path, threads: int | None) -> Network:
     """In float32, but for the layers that were exported as int8."""
     core = import_openvino(whole=True).Core()  # whole, for a later training in this process
-    limits = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+    # several processes would pin their threads to the same cores
+    limits = {} if threads is None else {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     network = core.compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32", **limits})
     return lambda inputs: network(inputs)["probabilities"]
 
