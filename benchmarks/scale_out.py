@@ -2,20 +2,36 @@
 
     python benchmarks/scale_out.py serving models/voc VOCdevkit/VOC2007/JPEGImages
     python benchmarks/scale_out.py batch models/voc VOCdevkit/VOC2007/JPEGImages
+
+A node is a core: its Ray processes, the replica or workers on it and the callers of its ingress all run there. So one
+node has a core for everything, and so has plain voc-serve, with which it takes turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
+
+from serving_calls import begun, calls_of, statuses, throughput
+
+CALLERS = 32
+"""Of each node; two batches."""
+PORTS = (18500, 18600)
+"""Of the gRPC ingress of each node."""
+PLAIN_PORT = 18700
+ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -32,8 +48,134 @@ def pinned(core: int) -> Iterator[None]:
 # --- serving ---------------------------------------------------------------------------------------------------------
 
 
-def serving(model: Path, images: Path) -> dict[str, Any]:
-    raise NotImplementedError
+class Callers:
+    """A process that calls one port."""
+
+    def __init__(self, port: int, core: int, images: list[Path]) -> None:
+        with pinned(core):
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("serving_callers.py")), "grpc", str(port),
+                 *map(str, images)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def begin(self, **command: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+
+    def result(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return dict(json.loads(self._process.stdout.readline()))
+
+    def __enter__(self) -> Callers:
+        self.begin(kind="probe")
+        while not self.result()["probabilities"]:
+            time.sleep(0.2)
+            self.begin(kind="probe")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@contextmanager
+def voc_serve(core: int, model: Path, port: int, *flags: str, environment: dict[str, str] | None = None,
+              ) -> Iterator[subprocess.Popen[str]]:
+    """A server on a core; with --ray only its command is, and the rest where the cluster's nodes are."""
+    command = [sys.executable, "-c", "from serving.cli import main; main()", "--model-dir", str(model),
+               "--port", str(port), "--http-port", str(port + 1), "--threads", "1", *flags]
+    with pinned(core):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    while "ready" not in (line := process.stdout.readline()):
+        if not line:
+            raise SystemExit("voc-serve did not start")
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(nodes: list[Callers], seconds: float) -> float:
+    """Images per second of all nodes together; the first second does not count."""
+    since = time.monotonic() + 1
+    for callers in nodes:
+        callers.begin(kind="closed", callers=CALLERS, seconds=seconds + 1)
+    calls = [call for callers in nodes for call in calls_of(callers.result())]
+    wrong = {status: number for status, number in statuses(calls).items() if status != "OK"}
+    if wrong:
+        print(f"  not answered: {wrong}")
+    return throughput(begun(calls, since, since + seconds))
+
+
+def serving(model: Path, images: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Throughputs of plain voc-serve, of one node and of two; then the second node is killed under load."""
+    os.environ |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+                   "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+                   "RAY_SERVE_WORKER_PROXY_GRPC_PORT": str(PORTS[1]),  # both ingresses are on one machine
+                   "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(PORTS[1] + 50)}
+    from ray.cluster_utils import Cluster
+
+    pictures = sorted(images.glob("*.jpg"))[:16]
+    found: dict[str, list[tuple[float, float]]] = {}
+    with ExitStack() as stack:
+        with pinned(0):
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+            stack.callback(cluster.shutdown)
+        environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+        stack.enter_context(voc_serve(0, model, PLAIN_PORT))
+        plain = stack.enter_context(Callers(PLAIN_PORT, 0, pictures))
+
+        def take_turns(*nodes: Callers) -> list[tuple[float, float]]:
+            turns = []
+            for _ in range(rounds):
+                turns.append((measure([plain], seconds), measure(list(nodes), seconds)))
+                print(f"{len(nodes)} nodes: voc-serve {turns[-1][0]:.1f} images/s, Ray {turns[-1][1]:.1f}", flush=True)
+            return turns
+
+        on_ray = ("--ray", "--replica-cpus", "1")
+        with voc_serve(0, model, PORTS[0], *on_ray, environment=environment), Callers(PORTS[0], 0, pictures) as first:
+            found["one node"] = take_turns(first)
+        os.environ |= {"RAY_SERVE_HAPROXY_STATS_PORT": "8405", "RAY_SERVE_HAPROXY_METRICS_PORT": "9102"}
+        with pinned(1):
+            node = cluster.add_node(num_cpus=1)
+        with (voc_serve(0, model, PORTS[0], *on_ray, "--replicas", "2", environment=environment),
+              Callers(PORTS[0], 0, pictures) as first, Callers(PORTS[1], 1, pictures) as second):
+            found["two nodes"] = take_turns(first, second)
+            killed = kill(lambda: cluster.remove_node(node, allow_graceful=False), pictures, seconds)
+    one, two = (statistics.median(ray / plain for plain, ray in found[name]) for name in ("one node", "two nodes"))
+    best = [max(ray for _, ray in found[name]) for name in ("one node", "two nodes")]
+    return {"one node ÷ voc-serve": one, "two nodes ÷ voc-serve": two,
+            "two nodes ÷ one": two / one, "two nodes ÷ one, the best turn of each": best[1] / best[0],
+            "node killed": killed}
+
+
+def kill(end_node: Any, pictures: list[Path], seconds: float) -> dict[str, int]:
+    """How the calls of voc_cls.client end, which retries, while a node is killed in the middle."""
+    from voc_cls.client import CallError, Client
+
+    ends: Counter[str] = Counter()
+    end = time.monotonic() + 2 * seconds
+
+    def call_again_and_again() -> None:
+        with Client(f"127.0.0.1:{PORTS[0]}", timeout=60) as client:
+            while time.monotonic() < end:
+                try:
+                    client.classify(pictures[:1])
+                    ends["OK"] += 1
+                except CallError as error:
+                    ends[f"{error.code.name}: {error}"] += 1
+
+    threads = [Thread(target=call_again_and_again) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds / 2)
+    end_node()
+    for thread in threads:
+        thread.join()
+    return dict(ends)
 
 
 # --- batch prediction ------------------------------------------------------------------------------------------------
@@ -94,8 +236,13 @@ def main() -> None:
     parser.add_argument("section", choices=("serving", "batch"))
     parser.add_argument("model", type=Path, help="folder of an exported model")
     parser.add_argument("images", type=Path, help="folder of images")
+    parser.add_argument("--seconds", type=float, default=8, help="of each turn of serving")
+    parser.add_argument("--rounds", type=int, default=3, help="of serving")
     args = parser.parse_args()
-    print({"serving": serving, "batch": batch}[args.section](args.model, args.images))
+    os.environ.setdefault("RAY_TMPDIR", tempfile.gettempdir())
+    result = (serving(args.model, args.images, args.seconds, args.rounds) if args.section == "serving"
+              else batch(args.model, args.images))
+    print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

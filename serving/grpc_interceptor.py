@@ -102,7 +102,7 @@ class GrpcInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             incoming = IncomingRequest(method, "GRPC", tuple(context.invocation_metadata() or ()), context.peer(),
                                        grpc_certificate_name(context.auth_context()), deadline)
             with self._middleware.around(incoming, is_stream) as call:
-                context.set_trailing_metadata(((REQUEST_ID, call.id),))
+                context.set_trailing_metadata([(REQUEST_ID, call.id)])
                 yield call
         except StatusError as error:
             request = current_request.get(None)  # health checks have none

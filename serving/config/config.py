@@ -178,7 +178,8 @@ class RayConfig:
 
     ray: bool = False
     """Serve by Ray Serve (extra `ray`) from replicas of this server on the machines of the cluster that $RAY_ADDRESS
-    names; without it, on this machine alone. Ray opens the gRPC port on all addresses, whatever --host says."""
+    names; without it, on this machine alone. Ray opens --port on all addresses, whatever --host says. /metrics of a
+    replica is on the first free port after --http-port."""
     replicas: str = "1"
     """With --ray: how many replicas, each with decoders and an engine of its own; or auto: as many as have enough
     to do, --max-batch-size calls each, from one to --max-replicas."""
@@ -187,13 +188,6 @@ class RayConfig:
     replica_cpus: Annotated[float, Range(0, 1024)] = 0
     """CPU cores that a replica takes of a machine, and its --threads unless they are given. 0: as many as this process
     may use, so that a machine like this one has one replica."""
-    replica_port: Annotated[int, Range(1, 65535)] = 8510
-    """HTTP port of a replica, for Prometheus: the first that is free from this one on. --host says who reaches it."""
-
-    @property
-    def number(self) -> int | None:
-        """`replicas`, None for auto."""
-        return None if self.replicas == "auto" else int(self.replicas)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -79,23 +80,23 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             await changed.wait()
 
 
-class _GenericHandlers:
+class GenericHandlers:
     """What generated code sees of a server, so that it does not register methods.
 
     For each call grpc.aio looks through all that it waits for, which is a call of each registered method.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+    def __init__(self, add_generic_rpc_handlers: Callable[[Any], None]) -> None:
+        self.add_generic_rpc_handlers = add_generic_rpc_handlers
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
         """Leaves it at the generic ones."""
 
 
-def add_services(server: grpc.aio.Server, models: ModelRegistry, config: ServeConfig,
+def add_services(server: grpc.aio.Server | GenericHandlers, models: ModelRegistry, config: ServeConfig,
                  stop_event: StopEvent) -> HealthService:
     """Adds all services to `server`; returns the one of health."""
-    health, generic = HealthService(models, stop_event), _GenericHandlers(server)
+    health, generic = HealthService(models, stop_event), GenericHandlers(server.add_generic_rpc_handlers)
     models.on_change(health.refresh)
     classifier_pb2_grpc.add_ClassifierServicer_to_server(  # type: ignore[no-untyped-call]
         ClassifierService(models, stop_event, config), generic)

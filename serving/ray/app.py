@@ -30,7 +30,7 @@ QUIET = LoggingConfig(enable_access_log=False)
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """The application; `args` are flags of voc-serve by their names, such as model_dir. Variables count as well."""
+    """For `serve run` and Serve configs. `args` are flags of voc-serve by their names; its variables count as well."""
     variables = {PROGRAM.variable(name): " ".join(map(str, value)) if isinstance(value, list) else
                  str(value).lower() if isinstance(value, bool) else str(value) for name, value in args.items()}
     return application(PROGRAM.read((), {**os.environ, **variables}).config(ServeConfig))
@@ -39,37 +39,29 @@ def build(args: Mapping[str, Any]) -> serve.Application:
 def application(config: ServeConfig) -> serve.Application:
     """The application of a configuration."""
     model_settings(config.models)  # for its errors
-    cpus = config.ray.replica_cpus or available_cores()
+    cpus, replicas = config.ray.replica_cpus or available_cores(), config.ray.replicas
     if not config.engine.threads:
         config = replace(config, engine=replace(config.engine, threads=max(1, int(cpus))))
-    scaling: dict[str, Any] = {"num_replicas": config.ray.number} if config.ray.number else {"autoscaling_config": {
+    scaling: dict[str, Any] = {"num_replicas": int(replicas)} if replicas != "auto" else {"autoscaling_config": {
         "min_replicas": 1, "max_replicas": config.ray.max_replicas,
         "target_ongoing_requests": config.batching.max_batch_size}}
-    return serve.deployment(  # max_ongoing_requests: above what a replica itself refuses, with how long to wait
+    return serve.deployment(  # max_ongoing_requests: above what a replica itself refuses, saying how long to wait
         serve.ingress()(Replica), name=NAME, max_ongoing_requests=2 * config.ports.max_calls,
         ray_actor_options={"num_cpus": cpus}, graceful_shutdown_timeout_s=config.life_cycle.grace_seconds,
         logging_config=QUIET, **scaling).bind(config)
 
 
-def start(config: ServeConfig) -> None:
-    """Starts Ray Serve with the ports of a configuration on the cluster that this process is connected to."""
-    ports = config.ports
-    serve.start(http_options={"host": ports.host.strip("[]"), "port": ports.http_port}, logging_config=QUIET,
-                grpc_options=gRPCOptions(port=ports.port, enable_reflection=config.security.has_reflection,
-                                         grpc_servicer_functions=["serving.ray.ingress.add_services"]))
-
-
 def run(config: ServeConfig) -> None:
     """Serves until a stop signal. Raises ServeError if it cannot start."""
-    started = time.monotonic()
-    signals = {signal.SIGTERM, signal.SIGINT}
+    started, ports, signals = time.monotonic(), config.ports, {signal.SIGTERM, signal.SIGINT}
     try:
         ray.init(include_dashboard=False, log_to_driver=False)
-        start(config)
+        serve.start(http_options={"host": ports.host.strip("[]"), "port": ports.http_port}, logging_config=QUIET,
+                    grpc_options=gRPCOptions(port=ports.port, enable_reflection=config.security.has_reflection,
+                                             grpc_servicer_functions=["serving.ray.ingress.add_services"]))
         serve.run(application(config), name=NAME)
-        print(f"voc-serve: ready on [::]:{config.ports.port} (gRPC) and "
-              f"{config.ports.address(config.ports.http_port)} (HTTP) of {len(ray.nodes())} machines of Ray; "
-              f"{config.ray.replicas} replicas; ready after {time.monotonic() - started:.1f} s", flush=True)
+        print(f"voc-serve: ready on [::]:{ports.port} (gRPC) and {ports.address(ports.http_port)} (HTTP) by Ray Serve; "
+              f"replicas: {config.ray.replicas}; ready after {time.monotonic() - started:.1f} s", flush=True)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         signal.sigwait(signals)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
