@@ -177,9 +177,9 @@ class RayConfig:
     """Serving from several machines (docs/scale.md)."""
 
     ray: bool = False
-    """Serve by Ray Serve (extra `ray`) from replicas of this server on the machines of the cluster that $RAY_ADDRESS
-    names; without it, on this machine alone. Ray opens --port on all addresses, whatever --host says. /metrics of a
-    replica is on the first free port after --http-port."""
+    """Serve by Ray Serve (extra `ray`) from replicas of this server on the machines of a Ray cluster: that of
+    $RAY_ADDRESS, or that of this machine (`ray start`), or a new one of this machine alone. Ray opens --port on all
+    addresses, whatever --host says. /metrics of a replica is on the first free port after --http-port."""
     replicas: str = "1"
     """With --ray: how many replicas, each with decoders and an engine of its own; or auto: as many as have enough
     to do, --max-batch-size calls each, from one to --max-replicas."""

@@ -23,6 +23,7 @@ from serving.errors import ServeError
 from serving.grpc.services import GenericHandlers, add_services
 from serving.listeners import HttpListener, open_http, raise_file_limit
 from serving.ray.ingress import METHODS, RawMessage
+from serving.rest.json import PayloadTooLarge
 from serving.shutdown import StopEvent
 from serving.telemetry.logs import Logs
 
@@ -87,13 +88,11 @@ class Replica:
 
         return await self._core.interceptor.intercept_service(found, SimpleNamespace(method=method))
 
-    async def contents(self, messages: AsyncIterator[RawMessage], call: CallContext) -> AsyncIterator[bytes]:
-        """The messages of a call; a too large one ends it, in gRPC's own words."""
-        largest = self._config.max_message_bytes
+    async def contents(self, messages: AsyncIterator[RawMessage]) -> AsyncIterator[bytes]:
+        """The messages of a call; Ray's ingress takes any size."""
         async for message in messages:
-            if (size := len(message.content)) > largest:
-                await call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED,
-                                 f"SERVER: Received message larger than max ({size} vs. {largest})")
+            if len(message.content) > self._config.max_message_bytes:
+                raise PayloadTooLarge(self._config.max_message_bytes)
             yield message.content
 
     async def _open_http(self) -> HttpListener:
@@ -128,13 +127,13 @@ def _method(full_name: str) -> Any:
 
         call, handler = CallContext(grpc_context), await self.handler(message.method)
         try:
-            return await handler.stream_unary(self.contents(messages(), call), call)
+            return await handler.stream_unary(self.contents(messages()), call)
         except grpc.aio.AbortError:  # raised to Ray it would lose the trailing metadata, and with it how long to wait
             return Empty()
 
     async def stream(self: Replica, messages: AsyncIterator[RawMessage], grpc_context: Any) -> AsyncIterator[Any]:
         call, handler = CallContext(grpc_context), await self.handler(full_name)
-        async for response in handler.stream_stream(self.contents(messages, call), call):
+        async for response in handler.stream_stream(self.contents(messages), call):
             yield response
 
     return stream if METHODS[full_name] else unary
