@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,23 +58,13 @@ class Scores:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Makes the folder; within, no other job on this machine can have it. UsageError for what is no folder."""
-        if store_url(self.folder):
-            yield
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise UsageError(f"`out` {self.folder}: is a file; a folder of Parquet files is written, choose another "
-                             "name") from None
-
+        """Makes the folder; within, no other job on this machine can have it."""
         def refuse() -> None:
-            raise UsageError(f"`out` {self.folder}: another voc-predict writes there; wait for it, or choose another "
-                             "folder")
+            raise UsageError(f"`out` {self.folder}: another voc-predict writes there; wait, or choose another folder")
 
-        with locked(self.folder, refuse):
-            for half in self.folder.glob(".aside-*"):  # of a job that was killed
-                half.unlink(missing_ok=True)
+        if not store_url(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if store_url(self.folder) else locked(self.folder, refuse):
             yield
 
     def paths(self) -> set[str]:
@@ -168,13 +157,13 @@ def predict_on_ray(images: Sequence[Path], folder: Path, out: Path, cpus: int, c
     version = version_folder(folder)
     metadata = read_metadata(version)
     wanted = input_format(version, metadata)
-    if clash := {PATH, ERROR} & set(metadata.labels):
-        raise UsageError(f"{folder}: its label {clash.pop()!r} is also the name of a column of the scores; rename it")
     name = f"{version.parent.name}/{version.name}"
     digest = hashlib.sha256((version / "assets/voc_cls.json").read_bytes()).hexdigest()[:16]
     scores = Scores(out, f"{name} ({'OpenVINO' if by_openvino(version) else 'TensorFlow'}, {digest})")
     names = dict.fromkeys(store_url(image) or str(image.absolute()) for image in images)
-    if bad := next((path for path in names if re.search("[\ud800-\udfff]", path)), None):
+    if clash := {PATH, ERROR} & set(metadata.labels):
+        raise UsageError(f"{folder}: its label {clash.pop()!r} is also the name of a column of the scores; rename it")
+    if bad := next((path for path in names if path != path.encode(errors="ignore").decode()), None):
         raise UsageError(f"{bad!r}: its name is not UTF-8, as Parquet wants all text; rename it")
     with scores.reserved():
         done = scores.paths()
@@ -184,9 +173,7 @@ def predict_on_ray(images: Sequence[Path], folder: Path, out: Path, cpus: int, c
         missing = [path for path in names if path not in done]
         if not missing:
             return len(done), 0
-        with connected() as ray, progress_bar(console) as progress:
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
+        with connected(cpus) as ray, progress_bar(console) as progress:
             parts = [pyarrow.table({PATH: missing[start:start + TASK_IMAGES]})
                      for start in range(0, len(missing), TASK_IMAGES)]
             files = ray.put({str(path.relative_to(version)): path.read_bytes()

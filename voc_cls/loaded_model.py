@@ -34,7 +34,7 @@ class LoadedModel:
     """One version of an exported model, ready to predict."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        """folder: a model's, of which the highest version is loaded, or a version's. threads: that compute; default:
+        """folder: a model's, of which the highest version is loaded, or a version's. threads: of OpenVINO; default:
         one for each core. Raises ExportError."""
         version = version_folder(folder)
         self.name, self.version = version.parent.name, int(version.name)
@@ -42,7 +42,7 @@ class LoadedModel:
         """Labels, thresholds, activation, metrics and what else the export says of the model."""
         self._format = input_format(version, self.metadata)
         try:
-            self.network = (_openvino if by_openvino(version) else _tensorflow)(version, threads)
+            self.network = _openvino(version, threads) if by_openvino(version) else _tensorflow(version)
             """float32 [N, size, size, 3] → probabilities [N, classes]."""
         except ModuleNotFoundError:
             raise
@@ -119,10 +119,7 @@ def _openvino(version: Path, threads: int | None) -> Network:
     return lambda inputs: network(inputs)["probabilities"]
 
 
-def _tensorflow(version: Path, threads: int | None) -> Network:
+def _tensorflow(version: Path) -> Network:
     tensorflow = import_tensorflow(whole=True)
-    if threads is not None:
-        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-        tensorflow.config.threading.set_inter_op_parallelism_threads(1)
     signature = tensorflow.saved_model.load(str(version)).signatures["predict_tensors"]
     return lambda inputs: signature(inputs=tensorflow.constant(inputs))["probabilities"].numpy()

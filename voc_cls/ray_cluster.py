@@ -13,12 +13,20 @@ from voc_cls.errors import RunError
 
 
 @contextlib.contextmanager
-def connected() -> Iterator[Any]:
+def connected(threads: int = 1, log_to_driver: bool = False, **environment: str) -> Iterator[Any]:
     """The module ray, connected to the cluster of $RAY_ADDRESS or to one on this machine (`ray start`); without either,
     to one of this machine's cores alone, which ends with the block.
 
     What Ray itself raises within becomes a RunError; ModuleNotFoundError without the extra `ray`.
+
+    Args:
+        threads: That TensorFlow has in each worker.
+        log_to_driver: Whether what workers print is printed here.
+        environment: Variables of the workers.
     """
+    environment = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "2"} | environment
+    if backend := os.environ.get("KERAS_BACKEND"):
+        environment.setdefault("KERAS_BACKEND", backend)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning for every task without a GPU
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else an error for what Ray Data itself does to actors
     import ray
@@ -27,7 +35,9 @@ def connected() -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # not its plans
     try:
         with quiet_stderr():
-            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=log_to_driver,
+                     runtime_env={"env_vars": environment})
+        ray.data.DataContext.get_current().enable_progress_bars = False
         yield ray
     except (ConnectionError, ray.exceptions.RayError) as error:
         last = str(error).strip().splitlines()[-1:]

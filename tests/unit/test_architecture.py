@@ -25,7 +25,7 @@ TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.files", "voc_cls.pickl
 DATA = {*TRAINING_SHARED, "voc_cls.data"}
 NETS = {*DATA, "voc_cls.nets"}
 WEIGHTS, EVALUATION = {*NETS, "voc_cls.weights"}, {*NETS, "voc_cls.prediction", "voc_cls.evaluation"}
-TRAINING = {*WEIGHTS, *EVALUATION, "voc_cls.training"}
+TRAINING = {*WEIGHTS, *EVALUATION, "voc_cls.ray_cluster", "voc_cls.training"}
 MAY_IMPORT = {  # package → what of this project it may import; docs/decisions.md has the reasons
     "voc_cls/data": DATA,
     "voc_cls/demo": {*DATA, "voc_cls.demo"},

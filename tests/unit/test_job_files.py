@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import yaml
 
 from tests.commands import command
@@ -13,6 +15,11 @@ from voc_cls.training.distribution import COORDINATOR_VARIABLE, RANK_VARIABLES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SLURM, KUBERNETES = DEPLOY / "slurm/voc-train.sbatch", DEPLOY / "kubernetes/voc-train.yaml"
+RAY_JOB = DEPLOY / "kuberay/voc-predict.yaml"
+JOB_FIELDS = {"entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "rayClusterSpec"}
+CLUSTER_FIELDS = {"rayVersion", "enableInTreeAutoscaling", "headGroupSpec", "workerGroupSpecs"}
+GROUP_FIELDS = {"groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+"""Of KubeRay's API (ray-operator/apis/ray/v1) those that are used; its schema is in no package."""
 
 
 def voc_train_flags(text: str) -> set[str]:
@@ -52,3 +59,19 @@ def test_the_kubernetes_pods_find_rank_0_and_know_their_own():
     assert environment["KERAS_BACKEND"] == "jax"
     assert f"--hosts {spec['completions']}" in pod["containers"][0]["args"][0]
     assert spec["completions"] == spec["parallelism"]
+
+
+def test_the_ray_job_runs_a_command_with_flags_that_there_are_in_pods_that_kubernetes_takes():
+    job = yaml.safe_load(RAY_JOB.read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
+    assert spec.keys() <= JOB_FIELDS
+    assert cluster.keys() <= CLUSTER_FIELDS
+    assert cluster["rayVersion"] == importlib.metadata.version("ray")
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group.keys() <= GROUP_FIELDS
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
+        kubernetes_validate.validate(pod, "1.37", strict=True)
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", command("voc-predict", "--help").stdout))
+    used = set(re.findall(r"--[a-z][a-z-]*", spec["entrypoint"]))
+    assert {"--ray", "--out", "--model"} <= used <= known

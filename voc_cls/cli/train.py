@@ -50,6 +50,11 @@ def train() -> None:
         return
     settings = read_settings(sys.argv[1:], os.environ)
     config = settings.config(TrainConfig)
+    if config.run.workers is not None and config.run.hosts == 1:  # not in the processes that it starts
+        from voc_cls.training.ray_hosts import train_on_workers
+
+        train_on_workers(main, sys.argv[1:], config.run.workers, config.run.out / "config.yaml")
+        return
     import_tensorflow()
     from rich.console import Console
 

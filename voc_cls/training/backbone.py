@@ -102,13 +102,24 @@ class FrozenBackbone:
         own = {} if engine == "keras" else {"engine": f"{engine} {installed(engine)}"}
         return replace(self, engine=engine, key=self.key | own)
 
-    def features(self, views: Sequence[View], cache: FeatureCache) -> CachedRows:
+    def features(self, views: Sequence[View], cache: FeatureCache,
+                 compute: Callable[[Sequence[View]], Iterator[npt.NDArray[Any]]] | None = None) -> CachedRows:
         """The features of `views`, [N, …], in the backbone's number format, those from `cache` that are in it.
 
+        compute: what computes the others, as `self.compute`, the default, does. With a progress bar on a terminal.
         Raises DataError as `FeatureCache.rows` does.
         """
-        return cache.rows(*self._rows(views), lambda missing: self._compute([views[number] for number in missing]),
-                          TITLE)
+        def shown(missing: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
+            done, started = 0, time.monotonic()
+            with progress_bar(Console(stderr=True)) as progress:
+                task = progress.add_task("features", total=len(missing), note="")
+                for rows in (compute or self.compute)([views[number] for number in missing]):
+                    yield rows
+                    done += len(rows)
+                    speed = done / (time.monotonic() - started)
+                    progress.update(task, completed=done, note=f"{speed:.0f} pictures/s")
+
+        return cache.rows(*self._rows(views), shown, TITLE)
 
     def faster_engine(self, views: Sequence[View], cache: FeatureCache) -> FeatureEngine:
         """The engine that `cache` has most of the features of `views` from or, where many are missing, that which
@@ -146,27 +157,22 @@ class FrozenBackbone:
         batch = tf.TensorSpec([BATCH_SIZE, *model.input_shape[1:]], tf.float32)
         graph = openvino.convert_model(tf.function(lambda images: model(images, training=False), [batch]))
         compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO[self.precision],
-                                                         "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": cores()})
+                                                         "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": cores(),
+                                                         "ENABLE_CPU_PINNING": False})
         return lambda images: compiled(images)[0].astype(self.model.output.dtype)
 
     def _rows(self, views: Sequence[View]) -> tuple[dict[str, Any], list[str], tuple[int, ...], str]:
         return (self.key, [view.item for view in views], tuple(self.model.output_shape[1:]), self.model.output.dtype)
 
-    def _compute(self, views: Sequence[View]) -> Iterator[npt.NDArray[Any]]:
-        """The features of `views`, in batches, with a progress bar on a terminal.
+    def compute(self, views: Sequence[View]) -> Iterator[npt.NDArray[Any]]:
+        """The features of `views`, in batches.
 
         Every batch is filled up to the same size: TensorFlow's mean over the grid gives other last bits in smaller
         ones, and features must not depend on what else is computed.
         """
-        compute, done, started = self.function, 0, time.monotonic()
-        with progress_bar(Console(stderr=True)) as progress:
-            task = progress.add_task("features", total=len(views), note="")
-            for images in _batches(views, self.preprocessing):
-                full = np.concatenate([images, np.repeat(images[-1:], BATCH_SIZE - len(images), axis=0)])
-                yield compute(full)[:len(images)]
-                done += len(images)
-                speed = done / (time.monotonic() - started)
-                progress.update(task, completed=done, note=f"{speed:.0f} pictures/s")
+        for images in _batches(views, self.preprocessing):
+            full = np.concatenate([images, np.repeat(images[-1:], BATCH_SIZE - len(images), axis=0)])
+            yield self.function(full)[:len(images)]
 
 
 def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackbone:

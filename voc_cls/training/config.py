@@ -299,6 +299,12 @@ class RunConfig:
     take precedence. Default: $VOC_TRAIN_CONFIG."""
     cache_dir: Path | None = None
     """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
+    ray: Annotated[bool, FlagOnly()] = False
+    """Compute the features of a frozen backbone on all workers of a Ray cluster: that of $RAY_ADDRESS, or of `ray
+    start` on this machine; otherwise on the cores of this machine (extra `ray`; docs/scale.md)."""
+    workers: Annotated[int | None, Range(2), FlagOnly()] = None
+    """Instead of here, train together in so many processes on the cluster of --ray; where one is lost, they continue
+    from the last checkpoint. --out, pictures and weights must be on a file system that all machines share."""
     hosts: Annotated[int, Range(1)] = 1
     """Number of processes that train together, usually one per machine (KERAS_BACKEND=jax; docs/distributed.md)."""
     rank: int | None = None

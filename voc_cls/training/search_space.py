@@ -42,6 +42,9 @@ class StudyConfig:
     lr_range: Annotated[tuple[float, float], Range(1e-30)] = (1e-4, 1e-1)
     """Least and greatest --lr to try where the head is trained by descent, on a logarithmic scale; the default of a
     head, 2e-3, is in the middle."""
+    ray: Annotated[bool, FlagOnly()] = False
+    """Compute the features and as many trials at once as a Ray cluster has cores: that of $RAY_ADDRESS, or of `ray
+    start` on this machine; otherwise with the cores of this machine (extra `ray`; docs/scale.md)."""
     config: Annotated[Path | None, FlagOnly()] = None
     """YAML file with values for any of these flags, such as a run's config.yaml. Flags and the variables VOC_TUNE_…
     take precedence. Default: $VOC_TUNE_CONFIG."""
@@ -69,9 +72,9 @@ class TuneConfig(TrainConfig):
         size = net_spec(network.net, network.image_size).preprocessing.size
         study = replace(study, heads=study.heads if network.head == "fc" else (network.head,),
                         augments=study.augments if augment == "flip" else (augment,),
-                        image_sizes=study.image_sizes or (size,), config=None, cache_dir=None)
+                        image_sizes=study.image_sizes or (size,), config=None, cache_dir=None, ray=False)
         return replace(self, dataset=self.dataset.checked(), network=replace(network, trainable="head"), study=study,
-                       run=RunConfig(cache_dir=self.study.cache_dir))
+                       run=RunConfig(cache_dir=self.study.cache_dir, ray=self.study.ray))
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:

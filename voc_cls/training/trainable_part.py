@@ -22,6 +22,7 @@ from voc_cls.training.backbone import BATCH_SIZE, View, feature_batches, feature
 from voc_cls.training.config import ResolvedConfig
 from voc_cls.training.devices import FeatureEngine
 from voc_cls.training.distribution import SINGLE, Distribution
+from voc_cls.training.ray_features import by_workers
 from voc_cls.training.splits import Splits
 
 
@@ -101,7 +102,8 @@ def on_backbone_features(distribution: Distribution, network: Network, first: st
     trained = len(views)
     views += [View(path, digests[path]) for path in splits.pictures[len(splits.train):]]
     engine = choose(lambda: backbone.faster_engine(views, cache))
-    features = backbone.on(engine).features(views, cache)
+    own, run = backbone.on(engine), config.settings.run
+    features = own.features(views, cache, by_workers(network, first, own) if run.ray and run.hosts == 1 else None)
     where = {view.path: number for number, view in enumerate(views[trained:], trained)}
     rows = features.part(slice(trained))
     with distribution.scope():

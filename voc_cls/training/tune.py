@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from voc_cls.data.pipeline import naming_broken_images, shuffled_order
 from voc_cls.errors import RunError, UsageError
 from voc_cls.files import locked, write_csv, write_text
 from voc_cls.nets.network import Network
+from voc_cls.ray_cluster import connected
 from voc_cls.training.checkpoint import Preemption
 from voc_cls.training.config import ResolvedConfig, fraction_of, to_dict
 from voc_cls.training.convex import Problem, problem
@@ -41,6 +43,9 @@ from voc_cls.training.run_folder import REPEATABLE, differences, images_digest
 from voc_cls.training.search_space import StudyConfig, TuneConfig
 from voc_cls.training.splits import CrossValidation, Fold, Splits, read_splits
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, why_not_cached
+
+Score = Callable[[tuple[Any, ...], ResolvedConfig, int], float]
+"""(values of `TuneConfig.choices`, settings of a trial, index of a fold) → score, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,27 @@ class CachedHead:
             return part.logits(part.inputs(train.subset(left_out, train.name)), len(left_out))
 
 
-def cached_heads(base: TuneConfig, train: Dataset, study: optuna.Study, console: Console
+def cross_validation(base: TuneConfig) -> CrossValidation:
+    """The training split and its folds; the images of the evaluation split are not read."""
+    chosen, seed = base.dataset, base.training.seed
+    evaluated = NONE if fraction_of(chosen.eval_split) is None else chosen.eval_split
+    train = read_splits(replace(chosen, val_split=NONE, eval_split=evaluated), seed).train
+    return CrossValidation.draw(train, base.study.folds, seed, chosen.group)
+
+
+def cached_heads(base: TuneConfig, train: Dataset, check: Callable[[str | None], object], console: Console
                  ) -> dict[tuple[Any, ...], CachedHead]:
-    """What trials are computed from, by the values of `TuneConfig.choices`. Parts of `train` are also validated."""
+    """What trials are computed from, by the values of `TuneConfig.choices`. Parts of `train` are also validated.
+
+    check: given the digest of the weights of each network.
+    """
     splits, heads = Splits(train, val=train), dict[tuple[Any, ...], CachedHead]()
     for values in itertools.product(*base.choices.values()):
         config = base.varied(dict(zip(base.choices, values, strict=True))).resolved(train)
         chosen = config.settings.network
         console.print(f"head {chosen.head}, image size {chosen.image_size}, augmentation {values[-1]}:")
         network = create_network(chosen, train.classes, base.compute.precision, base.training.seed)
-        keep(study, base.study, {"weights": {"weights_digest": network.digest}})
+        check(network.digest)
         first = freeze(network, "head", config.training, chosen.exclude).first
         if reason := why_not_cached(network, first, splits, config):
             raise UsageError(f"`augments` {values[-1]}, `head` {chosen.head}: {reason}, but a search needs cached "
@@ -93,27 +109,54 @@ def cached_heads(base: TuneConfig, train: Dataset, study: optuna.Study, console:
     return heads
 
 
+@cache
+def of_worker(base: TuneConfig) -> tuple[CrossValidation, dict[tuple[Any, ...], CachedHead]]:
+    """What a worker of Ray computes all its folds from; the features are in the cache."""
+    parts = cross_validation(base)
+    return parts, cached_heads(base, parts.train, lambda _: None, Console(quiet=True))
+
+
+def fold_score(parts: CrossValidation, heads: Mapping[tuple[Any, ...], CachedHead], choice: tuple[Any, ...],
+               config: ResolvedConfig, fold: int) -> float:
+    """The score on one fold of the head for these values of `TuneConfig.choices`, trained as `config` says."""
+    return parts.score(parts.folds[fold], heads[choice].predict(config, parts.train, parts.folds[fold]))
+
+
+@contextmanager
+def scoring(base: TuneConfig, parts: CrossValidation, heads: Mapping[tuple[Any, ...], CachedHead]
+            ) -> Iterator[tuple[Score, int]]:
+    """What scores a fold, here or in the workers of Ray, and how many trials wait for it at once."""
+    if not base.run.ray:
+        yield partial(fold_score, parts, heads), 1
+        return
+    with connected() as ray:
+        own = replace(base, run=replace(base.run, ray=False))
+        worker = ray.remote(lambda *fold: fold_score(*of_worker(own), *fold))
+        yield lambda *fold: float(ray.get(worker.remote(*fold))), int(ray.cluster_resources()["CPU"])
+
+
 def mean_score(trial: optuna.Trial, base: TuneConfig, parts: CrossValidation,
-               heads: Mapping[tuple[Any, ...], CachedHead]) -> float:
+               heads: Mapping[tuple[Any, ...], CachedHead], score: Score) -> float:
     """The mean score over the folds; TrialPruned as soon as it is below the median of the trials before. Other errors
     are kept with the trial."""
     scores = list[float]()
     try:
         values = {name: trial.suggest_categorical(name, options) for name, options in base.choices.items()}
-        head = heads[tuple(values.values())]
-        ranges = {"l2": base.study.l2_range} | ({} if head.problem else {"lr": base.study.lr_range})
+        choice = tuple(values.values())
+        ranges = {"l2": base.study.l2_range} | ({} if heads[choice].problem else {"lr": base.study.lr_range})
         values |= {name: trial.suggest_float(name, min(limits), max(limits), log=True)
                    for name, limits in ranges.items() if getattr(base.training, name) is None}
         config = base.varied(values).resolved(parts.train)
-        for number, fold in enumerate(parts.folds, 1):
-            scores.append(parts.score(fold, head.predict(config, parts.train, fold)))
+        for number in range(1, len(parts.folds) + 1):
+            scores.append(score(choice, config, number - 1))
             trial.set_user_attr(f"fold_{number}", scores[-1])
             trial.report(float(np.mean(scores)), number)
             if number < len(parts.folds) and trial.should_prune():
                 raise optuna.TrialPruned
     except Exception as error:
         if not isinstance(error, optuna.TrialPruned):
-            trial.set_user_attr("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            cause = getattr(error, "cause", error)  # Ray's has the traceback in its text
+            trial.set_user_attr("error", f"{type(cause).__name__}: {' '.join(str(cause).split())}")
         raise
     trial.set_user_attr("spread", float(np.std(scores, ddof=1)))
     return float(np.mean(scores))
@@ -137,21 +180,16 @@ def in_a_line(record: logging.LogRecord) -> bool:
 
 
 def tune(config: TuneConfig, console: Console) -> None:
-    """Begins or continues a study, and writes its results, also where Ctrl-C or SIGTERM end it (Interrupted).
-
-    The images of the evaluation split are not read.
-    """
+    """Begins or continues a study, and writes its results, also where Ctrl-C or SIGTERM end it (Interrupted)."""
     base = config.base()
-    folder, chosen, seed = base.study.study, base.dataset, base.training.seed
-    evaluated = NONE if fraction_of(chosen.eval_split) is None else chosen.eval_split
-    train = read_splits(replace(chosen, val_split=NONE, eval_split=evaluated), seed).train
-    parts = CrossValidation.draw(train, base.study.folds, seed, chosen.group)
+    folder, seed = base.study.study, base.training.seed
+    parts = cross_validation(base)
+    train = parts.train
 
     def reseed(study: optuna.Study, _: object = None) -> None:
         # by the number of trials, not by what was drawn before: a study that is continued goes on exactly. A trial
         # whose process was killed stays RUNNING, and counts nowhere
-        study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished(study)), constant_liar=False)
-
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished(study)), constant_liar=base.run.ray)
     with (usable(folder), locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")),
           Preemption(then="the same command continues the study").watching(), naming_broken_images(train.paths)):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -164,12 +202,15 @@ def tune(config: TuneConfig, console: Console) -> None:
         console.print(f"{train.name}: {len(train):,} pictures in {len(parts.folds)} folds; {done} of "
                       f"{base.study.trials} trials are done")
         try:
-            heads = cached_heads(base, train, study, console)
+            heads = cached_heads(base, train, lambda digest: keep(study, base.study, {
+                "weights": {"weights_digest": digest}}), console)
             optuna.logging.set_verbosity(optuna.logging.INFO)  # a line for each trial
             logging.getLogger("optuna.study._optimize").addFilter(in_a_line)
             reseed(study)
-            study.optimize(lambda trial: mean_score(trial, base, parts, heads), base.study.trials - done,
-                           catch=(Exception,), callbacks=[reseed], show_progress_bar=console.is_terminal)
+            with scoring(base, parts, heads) as (score, jobs):
+                study.optimize(lambda trial: mean_score(trial, base, parts, heads, score), base.study.trials - done,
+                               n_jobs=jobs, catch=(Exception,), callbacks=[reseed],
+                               show_progress_bar=console.is_terminal and jobs == 1)
         finally:
             write_results(base, study, "accuracy" if train.single_label else "mean AP", console)
     if not study.get_trials(states=(TrialState.COMPLETE,)):
