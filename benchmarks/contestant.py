@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import subprocess
+import tempfile
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
@@ -14,8 +15,9 @@ class Contestant:
 
     def __init__(self, name: str, *command: object) -> None:
         self.name = name
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
         self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
+                                        stdout=subprocess.PIPE, stderr=self.errors, text=True, bufsize=1)
         self.speeds: list[float] = []
         print(f"{name}: {self._line()}", flush=True)
 
@@ -33,7 +35,9 @@ class Contestant:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if not line:
-            raise SystemExit(f"{self.name} ended with exit code {self.process.wait()}")
+            code = self.process.wait()
+            self.errors.seek(0)
+            raise SystemExit(f"{self.name} ended with exit code {code}:\n{self.errors.read()[-2000:]}")
         return line
 
     @property
