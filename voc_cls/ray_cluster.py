@@ -34,9 +34,12 @@ def connected(threads: int = 1, log_to_driver: bool = False, **environment: str)
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # not its plans
     try:
-        with quiet_stderr():
-            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=log_to_driver,
-                     runtime_env={"env_vars": environment})
+        try:
+            with quiet_stderr():
+                ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=log_to_driver,
+                         runtime_env={"env_vars": environment})
+        except Exception as error:  # where it cannot start, it has no kind of its own
+            raise ConnectionError(*error.args) from error
         ray.data.DataContext.get_current().enable_progress_bars = False
         yield ray
     except (ConnectionError, ray.exceptions.RayError) as error:

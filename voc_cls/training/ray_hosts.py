@@ -60,13 +60,14 @@ def train_on_workers(main: Callable[[], None], args: Sequence[str], workers: int
             if not group.wait(PLACE_SECONDS):
                 raise RunError(f"`workers` {workers}: the cluster has no room for so many processes with {needs} each; "
                                "add machines, or choose fewer")
-            places = [{"num_cpus": 1, "num_gpus": needs.get("GPU", 0), "max_retries": 0, "max_calls": 1,
+            places = [{"num_cpus": 1, "num_gpus": needs.get("GPU", 0), "max_retries": 0,
                        "scheduling_strategy": ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
                            group, rank)} for rank in range(workers)]
             address = ray.get(ray.remote(free_address).options(**places[0]).remote())
             flags = [*args, *["--resume"] * (config.exists() and "--resume" not in args), "--hosts", str(workers),
                      "--coordinator", address, "--rank"]
-            ranks = [ray.remote(run_rank).options(**place).remote(main, [*flags, str(rank)], str(Path.cwd()))
+            worker = ray.remote(max_calls=1)(run_rank)  # a process of its own for each start
+            ranks = [worker.options(**place).remote(main, [*flags, str(rank)], str(Path.cwd()))
                      for rank, place in enumerate(places)]
             codes = []
             for rank in ranks:
