@@ -26,8 +26,6 @@ from typing import Any
 
 from serving_calls import begun, calls_of, statuses, throughput
 
-CALLERS = 32
-"""Of each node; two batches."""
 PORTS = (18500, 18600)
 """Of the gRPC ingress of each node."""
 PLAIN_PORT = 18700
@@ -98,11 +96,11 @@ def voc_serve(core: int, model: Path, port: int, *flags: str, environment: dict[
         process.wait()
 
 
-def measure(nodes: list[Callers], seconds: float) -> float:
+def measure(nodes: list[Callers], seconds: float, connections: int) -> float:
     """Images per second of all nodes together; the first second does not count."""
     since = time.monotonic() + 1
     for callers in nodes:
-        callers.begin(kind="closed", callers=CALLERS, seconds=seconds + 1)
+        callers.begin(kind="closed", callers=connections, seconds=seconds + 1)
     calls = [call for callers in nodes for call in calls_of(callers.result())]
     wrong = {status: number for status, number in statuses(calls).items() if status != "OK"}
     if wrong:
@@ -110,7 +108,7 @@ def measure(nodes: list[Callers], seconds: float) -> float:
     return throughput(begun(calls, since, since + seconds))
 
 
-def serving(model: Path, images: Path, seconds: float, rounds: int) -> dict[str, Any]:
+def serving(model: Path, images: Path, seconds: float, rounds: int, connections: int) -> dict[str, Any]:
     """Throughputs of plain voc-serve, of one node and of two; then the second node is killed under load."""
     os.environ |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
                    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
@@ -131,7 +129,7 @@ def serving(model: Path, images: Path, seconds: float, rounds: int) -> dict[str,
         def take_turns(*nodes: Callers) -> list[tuple[float, float]]:
             turns = []
             for _ in range(rounds):
-                turns.append((measure([plain], seconds), measure(list(nodes), seconds)))
+                turns.append((measure([plain], seconds, connections), measure(list(nodes), seconds, connections)))
                 print(f"{len(nodes)} nodes: voc-serve {turns[-1][0]:.1f} images/s, Ray {turns[-1][1]:.1f}", flush=True)
             return turns
 
@@ -145,11 +143,11 @@ def serving(model: Path, images: Path, seconds: float, rounds: int) -> dict[str,
               Callers(PORTS[0], 0, pictures) as first, Callers(PORTS[1], 1, pictures) as second):
             found["two nodes"] = take_turns(first, second)
             killed = kill(lambda: cluster.remove_node(node, allow_graceful=False), pictures, seconds)
-    one, two = (statistics.median(ray / plain for plain, ray in found[name]) for name in ("one node", "two nodes"))
-    best = [max(ray for _, ray in found[name]) for name in ("one node", "two nodes")]
-    return {"one node ÷ voc-serve": one, "two nodes ÷ voc-serve": two,
-            "two nodes ÷ one": two / one, "two nodes ÷ one, the best turn of each": best[1] / best[0],
-            "node killed": killed}
+    rays = {name: [ray for _, ray in turns] for name, turns in found.items()}
+    one, two = rays["one node"], rays["two nodes"]
+    return {"one node ÷ voc-serve, median of turns": statistics.median(ray / plain for plain, ray in found["one node"]),
+            "two nodes ÷ one, medians": statistics.median(two) / statistics.median(one),
+            "two nodes ÷ one, the best turn of each": max(two) / max(one), "node killed": killed}
 
 
 def kill(end_node: Any, pictures: list[Path], seconds: float) -> dict[str, int]:
@@ -238,9 +236,10 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder of images")
     parser.add_argument("--seconds", type=float, default=8, help="of each turn of serving")
     parser.add_argument("--rounds", type=int, default=3, help="of serving")
+    parser.add_argument("--callers", type=int, default=32, help="of each node; by default two batches")
     args = parser.parse_args()
     os.environ.setdefault("RAY_TMPDIR", tempfile.gettempdir())
-    result = (serving(args.model, args.images, args.seconds, args.rounds) if args.section == "serving"
+    result = (serving(args.model, args.images, args.seconds, args.rounds, args.callers) if args.section == "serving"
               else batch(args.model, args.images))
     print(json.dumps(result, indent=2, ensure_ascii=False))
 

@@ -18,6 +18,7 @@ from serving.config.models import model_settings
 from serving.decoding.pool import DecoderPool
 from serving.grpc_interceptor import GrpcInterceptor
 from serving.http_middleware import http_middleware
+from serving.listeners import raise_file_limit
 from serving.models.registry import ModelRegistry
 from serving.models.servable import Loader
 from serving.models.store import version_reader
@@ -37,6 +38,7 @@ class Core:
 
     def __init__(self, config: ServeConfig, logs: Logs) -> None:
         """Finds everything that can be known to be wrong before a model is loaded."""
+        raise_file_limit()
         settings = model_settings(config.models)
         for model in settings:
             folder = version_reader(model)()

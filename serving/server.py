@@ -17,7 +17,7 @@ from serving.core import Core
 from serving.decoding.pool import DecoderPool
 from serving.errors import ServeError, StatusError
 from serving.grpc.services import add_services
-from serving.listeners import HttpListener, open_grpc, open_http, raise_file_limit, reach
+from serving.listeners import HttpListener, open_grpc, open_http, reach
 from serving.models.registry import ModelRegistry
 from serving.request_middleware import CLOSED_SECONDS
 from serving.security.tls import Certificates
@@ -54,7 +54,6 @@ class Server:
     def __init__(self, config: ServeConfig, read_again: Callable[[], ServeConfig], signals: Signals,
                  logs: Logs) -> None:
         """Finds everything that can be known to be wrong before a model is loaded."""
-        raise_file_limit()
         _remove(config.ports.port_file)  # left by a server that was killed; it would say that this one is ready
         self._config, self._read_again = config, read_again
         self._signals, self._logs, security = signals, logs, config.security

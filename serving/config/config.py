@@ -222,12 +222,9 @@ class ServeConfig:
                 raise UsageError(f"`{given}` needs `{needed}` too: give both or neither")
         if self.ray.replicas != "auto" and not re.fullmatch("[1-9][0-9]{,4}", self.ray.replicas):
             raise UsageError(f"`replicas` {self.ray.replicas!r} is neither a number from 1 on nor auto")
-        if self.ray.ray and security.tls_cert is not None:
-            raise UsageError("`ray` cannot be combined with `tls_cert`, as Ray opens the ports: put a proxy with TLS "
-                             "before them")
-        if self.ray.ray and (self.ports.port < 1 or self.ports.http_port < 1):
-            raise UsageError("`ray` needs a `port` and an `http_port` from 1 on, which each machine of the cluster "
-                             "opens")
+        if self.ray.ray and (security.tls_cert is not None or self.ports.port < 1 or self.ports.http_port < 1):
+            raise UsageError("`ray` needs a `port` and an `http_port` from 1 on and no `tls_cert`: Ray opens the ports "
+                             "on each machine, without TLS; for TLS put a proxy before them")
         for origin in security.cors_origin:
             if origin != ANY_ORIGIN and not ORIGIN.fullmatch(origin):
                 raise UsageError(f"`cors_origin` {origin!r} is not an origin: write scheme and host as browsers do, in "

@@ -13,12 +13,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
+from serving.errors import Unavailable
 from serving.request_context import FAILED
 from serving.tensorflow_protos import POOL
 from serving.v2 import open_inference_pb2
 from voc_cls.v1 import classifier_pb2
 
-LOST = "the replica that had this call has ended: send it again"
 SERVICES = (*(file.DESCRIPTOR.services_by_name[name] for file, name in (
     (classifier_pb2, "Classifier"), (open_inference_pb2, "GRPCInferenceService"), (health_pb2, "Health"))),
             *map(POOL.FindServiceByName, ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")))
@@ -53,9 +53,11 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 async def _unary(answer: Any, message: RawMessage, context: Any) -> bytes:
     """Ray's INTERNAL for a call whose replica has ended becomes UNAVAILABLE, which clients send again."""
     content: bytes = await answer(message, context)
-    if context.code() == grpc.StatusCode.INTERNAL.value[0] and context.details() != FAILED:
-        context.set_code(grpc.StatusCode.UNAVAILABLE)
-        context.set_details(LOST)
+    if context.code() is grpc.StatusCode.INTERNAL and context.details() != FAILED:
+        lost = Unavailable("the replica that had this call has ended: send it again")
+        context.set_code(lost.status)
+        context.set_details(str(lost))
+        context.set_trailing_metadata([("grpc-retry-pushback-ms", str(lost.retry_after_ms))])
     return content
 
 

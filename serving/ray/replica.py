@@ -21,7 +21,7 @@ from serving.config.config import ServeConfig
 from serving.core import Core
 from serving.errors import ServeError
 from serving.grpc.services import GenericHandlers, add_services
-from serving.listeners import HttpListener, open_http, raise_file_limit
+from serving.listeners import HttpListener, open_http
 from serving.ray.ingress import METHODS, RawMessage
 from serving.rest.json import PayloadTooLarge
 from serving.shutdown import StopEvent
@@ -31,8 +31,6 @@ PORTS = 100
 """So many replicas of one machine find a port each."""
 NOT_SENT_ON = {"connection", "expect", "transfer-encoding", "date", "x-request-id"}
 """Headers that are about one connection, and those that Ray's ingress adds to an answer."""
-AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""Headers that aiohttp would add."""
 
 
 class CallContext:
@@ -68,7 +66,6 @@ class Replica:
 
     async def __init__(self, config: ServeConfig) -> None:  # type: ignore[misc]  # Ray awaits it
         """Returns when the models are loaded. Raises ServeError if they cannot be."""
-        raise_file_limit()
         self._config, self._core = config, Core(config, Logs(config.observability))
         self._handlers: list[grpc.GenericRpcHandler] = []
         add_services(GenericHandlers(self._handlers.extend), self._core.models, config, StopEvent())
@@ -76,7 +73,8 @@ class Replica:
         self._core.models.open(True)
         self._watching = asyncio.create_task(self._core.models.watch(config.models.poll_seconds))
         self._http = await self._open_http()
-        self._session = ClientSession(auto_decompress=False, skip_auto_headers=AUTOMATIC)
+        self._session = ClientSession(auto_decompress=False, skip_auto_headers=(
+            "Accept", "Accept-Encoding", "Content-Type", "User-Agent"))
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return Starlette(routes=[Route("/{path:path}", self._forward, methods=["GET", "POST", "OPTIONS"])])
