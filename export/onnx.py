@@ -19,6 +19,7 @@ from onnx import helper
 from export.verify import Predictor
 from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError
+from voc_cls.nets.layers import SMALLEST_LENGTH
 from voc_cls.nets.network import Network
 from voc_cls.version import __version__
 
@@ -26,8 +27,6 @@ OPSET, IR_VERSION = 17, 8
 """Of 2022: what reads ONNX today reads these."""
 INPUT, PROBABILITIES, LOGITS = "inputs", "probabilities", "logits"
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
-SMALLEST_LENGTH = 1e-12
-"""Of keras.layers.UnitNormalization: what a vector is divided by at least."""
 
 
 def write_onnx(path: Path, network: Network, task: Task) -> None:
@@ -151,10 +150,14 @@ class _Graph:
         x = self.node("Mul", f"{name}/scaled", x, self.constant(f"{name}/slope", slopes))
         return self.node("Add", name, x, self.constant(f"{name}/offset", offsets)) if offsets.any() else x
 
-    def write_UnitNormalization(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
-        length = self.node("ReduceL2", f"{name}/length", x, axes=[1], keepdims=1)
+    def write_UnitNormalization(self, layer: Any, name: str, x: str, vectors: str = "") -> str:  # noqa: ARG002
+        """Divided by its length, or by that of `vectors`."""
+        length = self.node("ReduceL2", f"{name}/length", vectors or x, axes=[1], keepdims=1)
         least = self.constant(f"{name}/least", np.float32(SMALLEST_LENGTH))
         return self.node("Div", name, x, self.node("Max", f"{name}/divisor", length, least))
+
+    def write_MeanNormalization(self, layer: Any, name: str, x: str) -> str:
+        return self.write_UnitNormalization(layer, name, x, self.node("GlobalAveragePool", f"{name}/mean", x))
 
     def write_Reshape(self, layer: Any, name: str, x: str) -> str:
         """A grid as one vector, its values in the order of Keras."""

@@ -101,8 +101,8 @@ def create_network(name: str = "vgg_16", *, classes: Sequence[str], head: Head =
         classes: The labels, in the order of the network's outputs; usually `data.classes`.
         head: "gap" (the L2-normalised mean of the last grid, for weight files that hold the convolutions only),
             "gap+max" (its maximum too, better for small objects), "gap+max+lower" (also that of the grid before the
-            last scope, the best for frozen layers), "flatten" (a dense layer on all of its values) or "fc" (the
-            paper's own).
+            last scope), "csra" (class-specific attention, for large images), "flatten" (a dense layer on all
+            values of the grid) or "fc" (the paper's own).
         cut: The scope or pool behind which the network ends, such as "pool3" or "block4". Default: the whole network.
         weights: A weight file of any known format, the folder of an earlier run with the same head, or None for random
             weights.

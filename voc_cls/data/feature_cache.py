@@ -61,14 +61,16 @@ class CachedRows:
             rows[number] = self.blocks[block][place]
         return rows.reshape(*picked.shape[:-1], *self.shape[1:])
 
-    def vectors(self) -> npt.NDArray[np.float32]:
-        """All rows in memory, [N, D]."""
-        return np.asarray(self[:], np.float32).reshape(len(self), -1)
-
     def part(self, index: Any) -> CachedRows:
         """Only the rows `index`, in that order; nothing is read."""
         positions = self.positions[index]
         return replace(self, positions=positions, shape=(len(positions), *self.shape[1:]))
+
+
+def vectors(rows: CachedRows | Array) -> npt.NDArray[np.float32]:
+    """The means of grids [N, …, D] over their places, in memory, [N, D]."""
+    return np.stack([np.asarray(rows[row], np.float32).reshape(-1, rows.shape[-1]).mean(axis=0)
+                     for row in range(len(rows))])
 
 
 @dataclass(frozen=True)

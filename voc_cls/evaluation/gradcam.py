@@ -29,7 +29,7 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int],
     """
     preprocessing = network.spec.preprocessing
     backbone, head = cut_after_convolutions(network)
-    maps = [np.zeros((0, *network.grid.shape[1:3]), np.float32)]
+    maps = [np.zeros((0, *keras.tree.flatten(network.grids)[0].shape[1:3]), np.float32)]
     with naming_broken_images(paths):
         for number, images in enumerate(image_batches(paths, BATCH_SIZE, preprocessing) if paths else ()):
             classes = columns[number * BATCH_SIZE:(number + 1) * BATCH_SIZE]

@@ -19,6 +19,8 @@ Padding = Literal["same", "valid", "symmetric"]
 
 FC_UNITS = 4096  # of VGG's and AlexNet's fc6 and fc7
 FC_DROPOUT = 0.5  # dropout_keep_prob
+SMALLEST_LENGTH = 1e-12
+"""Of keras.layers.UnitNormalization: what a vector is divided by at least."""
 STATISTICS = ("moving_mean", "moving_variance")
 """Last words of the names of variables that have no gradient."""
 SLIM_WORDS = {
@@ -159,6 +161,17 @@ class Rescaling(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no typ
         """[…, channels], in the layer's number format."""
         scale, offset = (keras.ops.cast(value, self.compute_dtype) for value in (self.scale, self.offset))
         return inputs * scale + offset
+
+
+class MeanNormalization(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """A grid divided by the length of its mean: the places keep their lengths relative to each other."""
+
+    def call(self, inputs: Any) -> Any:
+        """[N, h, w, channels], computed in float32."""
+        ops, grid = keras.ops, keras.ops.cast(inputs, "float32")
+        square = ops.sum(ops.square(ops.mean(grid, axis=(1, 2), keepdims=True)), axis=-1, keepdims=True)
+        length = ops.sqrt(ops.maximum(square, SMALLEST_LENGTH ** 2))  # bounded first: a square root has no slope at 0
+        return ops.cast(grid / length, self.compute_dtype)
 
 
 class DepthwiseConv(keras.layers.DepthwiseConv2D):  # type: ignore[misc]  # Keras ships no types

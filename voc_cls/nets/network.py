@@ -13,11 +13,13 @@ from keras import KerasTensor as Tensor
 from voc_cls.errors import UsageError
 from voc_cls.nets import inception, nasnet, sequential
 from voc_cls.nets.inception_tables import TABLES
-from voc_cls.nets.layers import FC_DROPOUT, Backbone, Rescaling, fully_connected, slim_name
+from voc_cls.nets.layers import FC_DROPOUT, Backbone, MeanNormalization, Rescaling, add, fully_connected, slim_name
 from voc_cls.nets.registry import HEADS, NetSpec, Normalisation, Resize, net_spec
 
 GAP_SCALE = 10.0
 """Length given to the unit-norm features of the `gap` head: docs/decisions.md has the measurement."""
+ATTENTION = 0.1
+"""λ of the head csra, that of Zhu & Wu 2021 for VOC2007; docs/training.md has the measurement."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,14 @@ class Network:
 
     @property
     def grids(self) -> Tensor | list[Tensor]:
-        """What the head sees: `grid`; both grids of gap+max+lower, the last one first."""
-        return [self.grid, self.entries[self.scopes[-2]]] if self.head == "gap+max+lower" else self.grid
+        """What the head sees: `grid`, of csra after its norm; both grids of gap+max+lower, the last one first."""
+        *_, last, head = self.entries.values()
+        return {"gap+max+lower": [self.grid, last], "csra": head}.get(self.head, self.grid)
+
+    @property
+    def attention(self) -> float:
+        """λ of the head csra; 0: the classifier has one place."""
+        return ATTENTION if self.head == "csra" else 0.0
 
     @property
     def classes(self) -> int:
@@ -142,7 +150,9 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
     Head "fc" is the paper's: fc6 and fc7, or the mean of the last grid, with its dropout. "gap": the mean of the grid,
     L2-normalised and scaled: for when only the convolutions are pretrained. "gap+max": the grid's maximum beside its
     mean, so that small objects are not averaged away. "gap+max+lower": also the maximum of the grid that enters the
-    last scope (VGG: conv4_3's, pooled), whose places are smaller. "flatten": a dense layer on all of its values.
+    last scope (VGG: conv4_3's, pooled), whose places are smaller. "csra": the classifier at each place of the grid,
+    its mean plus λ times its maximum: class-specific residual attention (Zhu & Wu 2021, arXiv:2108.02456) at its
+    sharpest, T → ∞. "flatten": a dense layer on all of the grid's values.
     `precision` is a Keras dtype policy; the classifier and the logits are float32 in each of them.
     """
     size, family = spec.preprocessing.size, FAMILIES[spec.family]
@@ -155,6 +165,9 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
         if head == "flatten":
             values = (1, 1, math.prod(backbone.features.shape[1:]))
             x = keras.layers.Reshape(values, dtype="float32", name="flatten")(backbone.features)
+        elif head == "csra":
+            x = MeanNormalization(dtype=precision, name="mean_norm")(backbone.features)
+            x = Rescaling(GAP_SCALE, dtype=precision, name="scale")(x)
         elif head != "fc":
             maxima = {"gap": [], "gap+max": [backbone.features], "gap+max+lower": [backbone.features, lower]}[head]
             x = _pooled(backbone.features, maxima)
@@ -166,6 +179,9 @@ def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") ->
         if head == "fc" and family.dropout:
             x = keras.layers.Dropout(family.dropout, dtype="float32", name="dropout7")(x)
         x = keras.layers.Conv2D(classes, 1, dtype="float32", name=spec.head)(x)
+        if head == "csra":
+            maximum = keras.layers.GlobalMaxPooling2D(keepdims=True, dtype="float32", name="class_max")(x)
+            x = add(_grid_mean(x), maximum, "class_attention", "float32", relu=False, scale=ATTENTION)
         logits = keras.layers.Flatten(dtype="float32", name="logits")(x)
     return Network(spec, head, keras.Model(images, logits, name=spec.name), entries, backbone.grid)
 

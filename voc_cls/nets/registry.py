@@ -15,7 +15,7 @@ LARGEST_IMAGE = 2048
 Family = Literal["vgg", "resnet_v1", "resnet_v2", "alexnet", "inception_v1", "inception_v2", "inception_v3",
                  "inception_v4", "inception_resnet_v2", "mobilenet_v1", "nasnet"]
 Normalisation = Literal["auto", "vgg", "caffe", "inception", "torch"]
-Head = Literal["fc", "gap", "gap+max", "gap+max+lower", "flatten"]
+Head = Literal["fc", "gap", "gap+max", "gap+max+lower", "csra", "flatten"]
 Resize = Literal["bilinear", "bilinear-constant"]
 Blocks = tuple[tuple[int, int], ...]
 

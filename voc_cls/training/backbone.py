@@ -192,7 +192,8 @@ def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackb
     model.compile(jit_compile=compiles())
     preprocessing = network.spec.preprocessing
     return FrozenBackbone(model, preprocessing, precision, {
-        "net": network.spec.name, "cut": network.spec.cut, "head": network.head, "before": first,
+        "net": network.spec.name, "cut": network.spec.cut, "before": first,
+        "head": network.head if first == network.scopes[-1] else None,  # what is further down does not depend on it
         "weights": tensors_digest(sorted(weights.items())), "precision": precision,
         "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices}, lambda: built("float32"))
 

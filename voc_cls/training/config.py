@@ -121,7 +121,8 @@ class NetworkConfig:
     """Classification head. fc: the network's own (VGG, AlexNet: fc6, fc7, m_fc8; the others: global average
     pooling, m_logits). gap: L2-normalised global average pooling, for weight files that contain only the convolutions.
     gap+max: also the maximum, better for small objects. gap+max+lower: also the maximum of the grid before the last
-    scope (VGG: conv4), the best for frozen layers. flatten: a dense layer on all values of the last grid."""
+    scope (VGG: conv4), good for frozen layers. csra: every class is scored at each place, where it scores highest
+    counting more; for large images, such as 448 pixels. flatten: a dense layer on all values of the last grid."""
     cut: str | None = None
     """End the network behind this scope or pool, such as pool3 (VGG), block4 (ResNet) or Mixed_5b (Inception); the head
     follows it. VGG and AlexNet then need another --head than fc. Default: the whole network."""
@@ -444,7 +445,7 @@ def recipe(trainable: str, head: str, optimizer: str) -> dict[str, Any]:
     values: dict[str, Any] = {"steps": 6000, "lr": 1e-5, "l2": 0.0}  # the lecture's
     if trainable == "head":
         # docs/decisions.md: chosen by cross-validation on trainval of the real VOC2007 part
-        values = {"steps": 3000, "lr": 2e-3, "l2": 5e-4 if head.startswith("gap") else 0.0}
+        values = {"steps": 3000, "lr": 2e-3, "l2": 0.0 if head in ("fc", "flatten") else 5e-4}
     if optimizer in ("sgd", "momentum", "adagrad"):
         values["lr"] = 1e-3  # a step is then as long as the gradient, or falls with the sum of all before
     return values | {"momentum": {"momentum": 0.9}, "adamw": {"weight_decay": 0.004}}.get(optimizer, {})

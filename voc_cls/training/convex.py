@@ -2,6 +2,7 @@
 
 The loss is the one that gradient descent minimises, with the same penalty (`l2` times the sum of squares of the kernel,
 as keras.regularizers.L2). It is convex, so there is one optimum, and neither a rate nor a number of steps to choose.
+With the attention of `csra` it is so for given places of the highest scores: those by the optimum without attention.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from voc_cls.console import progress_bar
 from voc_cls.data.dataset import IGNORED, Dataset
-from voc_cls.data.feature_cache import CachedRows
+from voc_cls.data.feature_cache import CachedRows, vectors
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
@@ -35,6 +36,7 @@ from voc_cls.training.splits import CrossValidation, Fold, Splits
 from voc_cls.training.trainable_part import TrainablePart
 
 Floats = npt.NDArray[np.float32]
+Rows = CachedRows | npt.NDArray[Any]
 ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
 """Matrices are small here; threads that wait for each other cost more."""
 FOLDS = 3
@@ -69,10 +71,10 @@ class Solution:
 class Problem:
     """What is minimised: the mean over all entries of `counts` times the loss of `targets`.
 
-    features: [N · views, D], the views of an image side by side, less their `mean` [D] and turned to their principal
-    `axes` [D, D] (None: more than MOST_AXES, not turned): `solve` knows the curvature along these, so that L-BFGS needs
-    a tenth of the iterations. targets: [N · views, classes], 0 to 1. counts: as targets, of a softmax [N · views, 1]; 0
-    where an entry is ignored.
+    features: [N · views, D], or [classes, N · views, D] where each class has its own; the views of an image side by
+    side, less their `mean` [D] and turned to their principal `axes` [D, D] (None: more than MOST_AXES, not turned):
+    `solve` knows the curvature along these, so that L-BFGS needs a tenth of the iterations. targets: [N · views,
+    classes], 0 to 1. counts: as targets, of a softmax [N · views, 1]; 0 where an entry is ignored.
     """
 
     features: Floats
@@ -99,16 +101,16 @@ class Problem:
     @ONE_THREAD  # type: ignore[untyped-decorator]
     def solve(self, l2: float, start: Solution | None = None) -> Solution:
         """The optimum, sought from `start` or from zeros."""
-        (rows, dimensions), classes = self.features.shape, self.targets.shape[1]
+        (rows, dimensions), classes = self.features.shape[-2:], self.targets.shape[1]
         divisor = rows if self.loss == "softmax" else rows * classes
         bend = 2.0 if self.loss == "hinge" else 0.25  # the second derivative of the loss of an entry at most
         # the loss is curved by at most this along each weight; in these units all are alike
-        curvature = np.square(self.features).sum(axis=0, dtype=np.float64) * bend / divisor + 2 * l2
-        units = np.append(curvature, rows * bend / divisor)[:, None] ** -0.5
+        curvature = np.square(self.features).sum(axis=-2, dtype=np.float64).T.reshape(dimensions, -1) * bend / divisor
+        units = np.concatenate([(curvature + 2 * l2) * np.ones(classes), [[rows * bend / divisor] * classes]]) ** -0.5
 
         def value_and_slopes(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             weights = units * flat.reshape(dimensions + 1, classes)
-            logits = self.features @ weights[:-1].astype(np.float32) + weights[-1].astype(np.float32)
+            logits = products(self.features, weights[:-1].astype(np.float32)) + weights[-1].astype(np.float32)
             if self.loss == "softmax":
                 logs = log_softmax(logits, axis=1)
                 losses, errors = -(self.targets * logs).sum(axis=1, keepdims=True), np.exp(logs) - self.targets
@@ -119,7 +121,8 @@ class Problem:
             else:
                 losses, errors = np.logaddexp(0, logits) - self.targets * logits, expit(logits) - self.targets
             errors = errors * self.counts / np.float32(divisor)
-            slopes = np.concatenate([self.features.T @ errors, errors.sum(axis=0, keepdims=True)]).astype(np.float64)
+            slopes = np.concatenate([products(np.swapaxes(self.features, -1, -2), errors),
+                                     errors.sum(axis=0, keepdims=True)]).astype(np.float64)
             slopes[:-1] += 2 * l2 * weights[:-1]
             value = (losses * self.counts).sum(dtype=np.float64) / divisor + l2 * np.square(weights[:-1]).sum()
             return float(value), (units * slopes).ravel()
@@ -129,6 +132,11 @@ class Problem:
                          options={"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "ftol": 1e-9, "gtol": 1e-6})
         weights = units * found.x.reshape(first.shape)
         return Solution(weights.astype(np.float32), int(found.nit), float(found.fun))
+
+
+def products(features: Floats, columns: Floats) -> Floats:
+    """`features` @ `columns`: one matrix [N, D], or one for each column [classes, N, D], times [D, classes]."""
+    return features @ columns if features.ndim == 2 else (features @ columns.T[:, :, None])[:, :, 0].T
 
 
 @ONE_THREAD  # type: ignore[untyped-decorator]
@@ -149,6 +157,18 @@ def problem(features: Floats, train: Dataset, loss: MultiLabelLoss | SingleLabel
     if loss.weights is not None:
         counts *= np.where(shown == 1, loss.weights[1], loss.weights[0])
     return Problem(features, mean, axes, targets, counts, "hinge" if loss.losses is squared_hinge else "sigmoid", views)
+
+
+@ONE_THREAD  # type: ignore[untyped-decorator]
+def attended(whole: Problem, grids: Rows, kernel: Floats, attention: float) -> Problem:
+    """`whole` with features of each class's own: of the `grids` [N · views, h, w, D] the mean, and `attention` times
+    what is at the place where the class scores highest with `kernel` [D, classes]."""
+    features = np.empty((kernel.shape[1], *whole.features.shape[-2:]), np.float32)
+    for row in range(len(grids)):
+        places = np.asarray(grids[row], np.float32).reshape(-1, len(kernel))
+        own = places.mean(axis=0) + np.float32(attention) * places[(places @ kernel).argmax(axis=0)] - whole.mean
+        features[:, row] = own if whole.axes is None else own @ whole.axes
+    return replace(whole, features=features)
 
 
 def choose_l2(whole: Problem, train: Dataset, seed: int, group: str, console: Console
@@ -177,17 +197,20 @@ def choose_l2(whole: Problem, train: Dataset, seed: int, group: str, console: Co
     return best, scores
 
 
-def solve_classifier(classifier: keras.layers.Layer, features: Floats, l2: float | None, config: ResolvedConfig,
-                     splits: Splits, folder: RunFolder, console: Console, progress: Console) -> Solution:
-    """Gives `classifier` its best weights by the training images' `features` [N · views, D], with the penalty `l2` or
-    the best one; says and records how."""
-    train = splits.train
-    whole = problem(features, train, build_loss(config.loss, train))
+def solve_classifier(network: Network, features: Rows, l2: float | None, config: ResolvedConfig, splits: Splits,
+                     folder: RunFolder, console: Console, progress: Console) -> Solution:
+    """Gives the classifier of `network` its best weights by the training images' `features` [N · views, …, D], with the
+    penalty `l2` or the best one, of csra without attention; says and records how."""
+    train, attention, classifier = splits.train, network.attention, network.model.get_layer(network.spec.head)
+    whole = problem(np.float32(1 + attention) * vectors(features), train, build_loss(config.loss, train))
     l2, tried = (l2, {}) if l2 is not None else choose_l2(
         whole, train, config.training.seed, config.settings.dataset.group, progress)
-    solution: Solution = whole.back(whole.solve(l2))
+    best: Solution = whole.solve(l2)
+    if attention:
+        best = attended(whole, features, whole.back(best).weights[:-1], attention).solve(l2, best)
+    solution: Solution = whole.back(best)
     classifier.kernel.assign(solution.weights[:-1].reshape(classifier.kernel.shape))
-    classifier.bias.assign(solution.weights[-1])
+    classifier.bias.assign(solution.weights[-1] / np.float32(1 + attention))  # it is added at every place
     scores = {f"{penalty:g}": round(rank, 5) for penalty, rank in tried.items()}
     folder.record("solver", {"l2": l2, "iterations": solution.iterations, "cross_validation": scores})
     shown = "; ".join(f"{penalty} {rank:.4f}" for penalty, rank in scores.items())
@@ -197,13 +220,12 @@ def solve_classifier(classifier: keras.layers.Layer, features: Floats, l2: float
     return solution
 
 
-def solve_head(part: TrainablePart, rows: CachedRows, classifier: keras.layers.Layer, config: ResolvedConfig,
-               splits: Splits, folder: RunFolder, console: Console, progress: Console) -> None:
-    """Gives `classifier`, all that is trained of `part`, its best weights by the features `rows`, and writes what a
-    run folder has of a training. A run that is interrupted starts anew, with the same result."""
+def solve_head(part: TrainablePart, rows: CachedRows, network: Network, config: ResolvedConfig, splits: Splits,
+               folder: RunFolder, console: Console, progress: Console) -> None:
+    """Gives the classifier of `network`, all that is trained of `part`, its best weights by the features `rows`, and
+    writes what a run folder has of a training. A run that is interrupted starts anew, with the same result."""
     started = time.monotonic()
-    solution = solve_classifier(classifier, rows.vectors(), config.settings.training.l2, config, splits, folder,
-                                console, progress)
+    solution = solve_classifier(network, rows, config.settings.training.l2, config, splits, folder, console, progress)
     line = {"step": solution.iterations, "seconds": round(time.monotonic() - started, 3), "loss": solution.loss}
     if splits.val is not None:
         line |= score(splits.val, part.logits(part.shared_inputs(splits.val), len(splits.val))).metrics
@@ -221,11 +243,11 @@ def start_head(part: TrainablePart, network: Network, first: str, config: Resolv
     """
     head = network.spec.head
     if part.rows is not None and first == head:
-        features = part.rows.vectors()
+        features: Rows = part.rows
     else:
         below = keras.Model(network.model.input if part.rows is None else network.entries[first], network.entries[head])
         below.compile(jit_compile=compiles())
         inputs = part.inputs(splits.train) if part.rows is None else feature_rows(part.rows, BATCH_SIZE)
         with part.distribution.alone(part.model):
-            features = np.asarray(below.predict(inputs, verbose=0), np.float32).reshape(-1, below.output_shape[-1])
-    solve_classifier(network.model.get_layer(head), features, None, config, splits, folder, console, progress)
+            features = below.predict(inputs, verbose=0)
+    solve_classifier(network, features, None, config, splits, folder, console, progress)

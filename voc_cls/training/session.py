@@ -60,8 +60,7 @@ class Session:
             show_start(config, self.splits, self.trained, self.distribution, self.console)
             part, training = self._part(reason), config.training
             if training.solver == "lbfgs" and part.rows is not None:
-                classifier = self.network.model.get_layer(self.network.spec.head)
-                solve_head(part, part.rows, classifier, config, self.splits, folder, self.console, self.progress)
+                solve_head(part, part.rows, self.network, config, self.splits, folder, self.console, self.progress)
                 return self._finish(part)
             if training.head_init == "lbfgs" and not checkpoints(folder):
                 start_head(part, self.network, self.trained.first, config, self.splits, folder, self.console,

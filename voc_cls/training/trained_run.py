@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task, html_table
-from voc_cls.data.feature_cache import FeatureCache
+from voc_cls.data.feature_cache import FeatureCache, vectors
 from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import preprocess
@@ -320,7 +320,7 @@ def run_dataset(trained: TrainedRun) -> DatasetConfig:
 
 def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, report: Callable[[str], object]
                  ) -> Floats:
-    """float32 [N, D]: what enters the head of the run's network, from the cache as far as it is there.
+    """float32 [N, D]: what enters the head, of a grid the mean, from the cache as far as it is there.
 
     cache_dir: folder for caches; None: the user's. report: is told where the features come from.
     """
@@ -331,4 +331,4 @@ def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, 
     limit_gb = trained.config["compute"]["cache_gb"] or np.inf  # a run that kept no features may keep these
     views = [View(path, digest) for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
     with naming_broken_images(dataset.paths):
-        return backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report)).vectors()
+        return vectors(backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report)))

@@ -23,6 +23,7 @@ from rich.table import Column, Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from voc_cls.data.dataset import Dataset
+from voc_cls.data.feature_cache import vectors
 from voc_cls.data.figure_text import save_figure
 from voc_cls.data.load import NONE
 from voc_cls.data.pipeline import naming_broken_images, shuffled_order
@@ -96,6 +97,8 @@ def cached_heads(base: TuneConfig, train: Dataset, check: Callable[[str | None],
         console.print(f"head {chosen.head}, image size {chosen.image_size}, augmentation {values[-1]}:")
         network = create_network(chosen, train.classes, base.compute.precision, base.training.seed)
         check(network.digest)
+        if network.attention and config.training.solver == "lbfgs":
+            raise UsageError("`head` csra: a search computes it by descent only; choose `solver` descent")
         first = freeze(network, "head", config.training, chosen.exclude).first
         if reason := why_not_cached(network, first, splits, config):
             raise UsageError(f"`augments` {values[-1]}, `head` {chosen.head}: {reason}, but a search needs cached "
@@ -103,7 +106,7 @@ def cached_heads(base: TuneConfig, train: Dataset, check: Callable[[str | None],
         part = on_backbone_features(SINGLE, network, first, splits, config, console.print,
                                     lambda faster: base.compute.feature_engine or faster())
         initial = tuple(keras.ops.convert_to_numpy(variable) for variable in part.model.variables)
-        solved = (problem(part.rows.vectors(), train, build_loss(config.loss, train))
+        solved = (problem(vectors(part.rows), train, build_loss(config.loss, train))
                   if part.rows is not None and config.training.solver == "lbfgs" else None)
         heads[values] = CachedHead(network, part, initial, solved)
     return heads

@@ -92,6 +92,19 @@ def test_it_is_cam_where_the_head_is_one_layer_on_averages():
     np.testing.assert_allclose(grad_cam(rest, values, columns), expected, atol=1e-5)
 
 
+def test_of_class_attention_it_is_the_map_of_the_class():
+    keras.utils.set_random_seed(0)
+    network = build_network("alexnet_v2", "csra", 3, image_size=131)
+    kernel, _ = network.model.get_layer("m_fc8").weights
+    kernel.assign(np.abs(kernel))
+    normed, classifier = cut_after_convolutions(network)
+    grids = np.asarray(normed(np.random.default_rng(0).normal(0, 50, (2, 131, 131, 3)).astype(np.float32)))
+    maps = grids @ np.asarray(kernel)[0, 0]
+    expected = np.stack([maps[0, ..., 2], maps[1, ..., 0]])
+    np.testing.assert_allclose(grad_cam(classifier, grids, [2, 0]), expected / expected.max(axis=(1, 2), keepdims=True),
+                               rtol=1e-3, atol=1e-4)
+
+
 def test_the_overlay_darkens_what_is_cold_and_lights_what_is_hot():
     picture = np.full((60, 90, 3), 128, np.uint8)
     heat = np.zeros((3, 3), np.float32)

@@ -124,6 +124,7 @@ NARROW: dict[str, dict[str, Any]] = {  # between them all kinds of layers
     "resnet_v2_50": {"head": "gap+max", "blocks": ((8, 2), (8, 2))},
     "resnet_v1_50": {"head": "gap+max+lower", "blocks": ((8, 2), (8, 2))},
     "nasnet_mobile": {"head": "fc", "blocks": ((8, 1), (12, 1), (24, 1), (48, 1))},
+    "vgg_19": {"head": "csra", "blocks": ((4, 1), (4, 1))},
     "vgg_16": {"head": "flatten", "blocks": ((4, 1), (4, 1))},
 }
 

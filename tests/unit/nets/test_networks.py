@@ -161,6 +161,18 @@ def test_the_maximum_of_a_lower_grid_stands_behind_both_each_of_the_same_length(
         build_network("nasnet_mobile", "gap+max+lower", 3)
 
 
+def test_class_attention_adds_the_maximum_of_a_classs_scores_to_their_mean():
+    network = small("resnet_v1_50", "csra")
+    kernel, bias = network.model.get_layer("m_logits").get_weights()
+    values = keras.Model(network.model.input, [network.grid, network.model.output])
+    grid, logits = (np.asarray(value) for value in values(pictures(network)))
+    lengths = np.linalg.norm(grid.mean(axis=(1, 2)), axis=1)[:, None, None, None]
+    maps = 10 * grid / lengths @ kernel[0, 0] + bias
+    np.testing.assert_allclose(logits, maps.mean(axis=(1, 2)) + 0.1 * maps.max(axis=(1, 2)), rtol=1e-4, atol=1e-4)
+    at_any_size = np.asarray(network.at_any_size()(pictures(network)))
+    np.testing.assert_allclose(at_any_size, logits, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("net", ["resnet_v1_50", "resnet_v2_50"])
 def test_in_bfloat16_the_logits_are_float32_and_close_to_those_of_float32(net: str):
     exact, rounded = small.__wrapped__(net), small.__wrapped__(net, precision="mixed_bfloat16")  # they are changed here
