@@ -51,13 +51,16 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 async def _unary(answer: Any, message: RawMessage, context: Any) -> bytes:
-    """Ray's INTERNAL for a call whose replica has ended becomes UNAVAILABLE, which clients send again."""
+    """Ends a call that has failed without the empty message of Ray's, with which clients would not send it again.
+
+    Ray's INTERNAL for a call whose replica has ended becomes UNAVAILABLE.
+    """
     content: bytes = await answer(message, context)
     if context.code() is grpc.StatusCode.INTERNAL and context.details() != FAILED:
         lost = Unavailable("the replica that had this call has ended: send it again")
-        context.set_code(lost.status)
-        context.set_details(str(lost))
-        context.set_trailing_metadata([("grpc-retry-pushback-ms", str(lost.retry_after_ms))])
+        await context.abort(lost.status, str(lost), (("grpc-retry-pushback-ms", str(lost.retry_after_ms)),))
+    if (code := context.code()) and code is not grpc.StatusCode.OK:
+        await context.abort(code, context.details())
     return content
 
 
