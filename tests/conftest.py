@@ -17,6 +17,8 @@ from tests.commands import command_in_process
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # then commands need not import JAX
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # JAX, once imported, would set 1 for all processes started later
+# where a process has computed with AMX, as tests one after the other do in bfloat16, a virtual machine with Linux 6.18
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # ended it by SIGSEGV at a signal that has a handler
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command would compile the whole package
 WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
 
