@@ -17,8 +17,6 @@ from tests.commands import command_in_process
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # then commands need not import JAX
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # JAX, once imported, would set 1 for all processes started later
-# where a process has computed with AMX, as tests one after the other do in bfloat16, a virtual machine with Linux 6.18
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # ended it by SIGSEGV at a signal that has a handler
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command would compile the whole package
 WEIGHTS_DIR = Path(os.environ.get("VOC_WEIGHTS_DIR", Path(__file__).parents[2] / "shared/weights"))
 
@@ -35,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kinds[path.parent.name == "serving"].append(path)
     pairs = [path for pair in zip_longest(kinds[False], kinds[True]) for path in pair if path is not None]
     places = {path: place for place, path in enumerate(pairs)}
-    # after OpenVINO and TensorFlow have computed in one process as in test_backbone, signals and float16 have ended it
+    # after OpenVINO and TensorFlow have computed in one process as in test_backbone, signals have ended it by SIGSEGV
     items.sort(key=lambda item: (item.path.name == "test_backbone.py", places.get(item.path, len(places))))
 
 
