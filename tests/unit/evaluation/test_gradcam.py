@@ -1,8 +1,10 @@
-"""Grad-CAM, on networks whose weights are made by hand so that the answer is known."""
+"""Grad-CAM, on networks whose weights are made by hand so that the answer is known, and beside its definition."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 from PIL import Image
 
 from voc_cls.errors import DataError
-from voc_cls.evaluation.gradcam import cut_after_convolutions, grad_cam, heat_maps
+from voc_cls.evaluation.gradcam import heat_maps
 from voc_cls.evaluation.report.page import overlay
-from voc_cls.nets.network import Network, build_network
+from voc_cls.nets.explained import explained
+from voc_cls.nets.network import Network, build, build_network
+from voc_cls.nets.registry import net_spec
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
 
@@ -73,36 +77,58 @@ def test_a_broken_picture_is_named(colours: Network, tmp_path: Path):
         heat_maps(colours, [tmp_path / "broken.jpg"], [0])
 
 
-def test_the_network_is_cut_at_the_input_of_pool5(colours: Network):
-    trunk, rest = cut_after_convolutions(colours)
-    assert trunk.output_shape == (None, 7, 7, 512)
-    assert rest.layers[1].name == "pool5"
+def by_gradients(network: Network, images: Any) -> np.ndarray:
+    """As the paper defines it, by a backward pass: float32 [N, classes, h, w]."""
+    import tensorflow as tf
+
+    number, classes = len(images), network.classes
+    grids = keras.Model(network.model.input, network.grids)(images, training=False)
+    repeated = keras.tree.map_structure(lambda grid: tf.repeat(grid, classes, axis=0), grids)
+    grid = keras.tree.flatten(repeated)[0]
+    with tf.GradientTape() as tape:
+        tape.watch(grid)
+        logits = keras.Model(network.grids, network.model.output)(repeated, training=False)
+        total = tf.reduce_sum(logits * tf.tile(tf.eye(classes), (number, 1)))
+    weights = tf.reduce_mean(tape.gradient(total, grid), axis=(1, 2), keepdims=True)
+    maps = tf.nn.relu(tf.reduce_sum(weights * grid, axis=-1)).numpy().reshape(number, classes, *grid.shape[1:3])
+    return maps / np.maximum(maps.max(axis=(2, 3), keepdims=True), 1e-38)
 
 
-def test_it_is_cam_where_the_head_is_one_layer_on_averages():
-    """Selvaraju et al., section 3.1: a generalisation of CAM, the maps weighted by the classifier's weights."""
+HEADS: list[tuple[str, str, int, dict[str, Any]]] = [  # every head, each kind of fc, most families
+    *(("vgg_16", head, 64, {"blocks": ((4, 1), (8, 1), (8, 1))})
+      for head in ("gap", "gap+max", "gap+max+lower", "csra", "flatten")),
+    ("vgg_16", "fc", 32, {"blocks": ((4, 1), (8, 1))}), ("alexnet_v2", "gap+max+lower", 131, {}),
+    ("resnet_v1_50", "fc", 48, {"blocks": ((8, 2), (8, 2))}), ("resnet_v2_50", "gap+max", 48, {"blocks": ((8, 2),)}),
+    ("mobilenet_v1_0.25_128", "csra", 65, {}), ("inception_v1", "flatten", 64, {})]
+
+
+@pytest.mark.parametrize(("net", "head", "size", "fields"), HEADS)
+def test_without_a_backward_pass_it_is_what_its_definition_says(net: str, head: str, size: int, fields: dict[str, Any]):
+    keras.utils.set_random_seed(3)
+    network = build(replace(net_spec(net, size), **fields), head, 4)
     random = np.random.default_rng(0)
-    features = keras.Input((5, 6, 7))
-    dense = keras.layers.Dense(3)
-    rest = keras.Model(features, dense(keras.layers.GlobalAveragePooling2D()(features)))
-    values = random.normal(size=(4, 5, 6, 7)).astype(np.float32)
-    columns = [2, 0, 1, 2]
-    cam = np.maximum(np.einsum("nhwc,cn->nhw", values, dense.get_weights()[0][:, columns]), 0)
-    expected = cam / cam.max(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(grad_cam(rest, values, columns), expected, atol=1e-5)
+    for variable in network.model.weights:
+        if variable.path.endswith(("moving_mean", "beta", "bias")):
+            variable.assign(random.normal(0, 0.1, variable.shape))
+    images = random.normal(0, 1, (3, size, size, 3)).astype(np.float32)
+    logits, maps, embedding = map(np.asarray, explained(network)(images, training=False))
+    np.testing.assert_array_equal(logits, np.asarray(network.model(images, training=False)))
+    expected = by_gradients(network, images)
+    assert maps.shape == expected.shape
+    assert maps.shape[2] > 1
+    assert expected.any(axis=(2, 3)).mean() >= 0.25
+    np.testing.assert_allclose(maps, expected, atol=1e-3)
+    features = np.asarray(keras.Model(network.model.input, network.entries[network.spec.head])(images, training=False))
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
+    mean = features.mean(axis=(1, 2))
+    np.testing.assert_allclose(embedding, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
 
 
-def test_of_class_attention_it_is_the_map_of_the_class():
-    keras.utils.set_random_seed(0)
-    network = build_network("alexnet_v2", "csra", 3, image_size=131)
-    kernel, _ = network.model.get_layer("m_fc8").weights
-    kernel.assign(np.abs(kernel))
-    normed, classifier = cut_after_convolutions(network)
-    grids = np.asarray(normed(np.random.default_rng(0).normal(0, 50, (2, 131, 131, 3)).astype(np.float32)))
-    maps = grids @ np.asarray(kernel)[0, 0]
-    expected = np.stack([maps[0, ..., 2], maps[1, ..., 0]])
-    np.testing.assert_allclose(grad_cam(classifier, grids, [2, 0]), expected / expected.max(axis=(1, 2), keepdims=True),
-                               rtol=1e-3, atol=1e-4)
+def test_calibrated_it_is_the_same():
+    network = build(replace(net_spec("vgg_16", 32), blocks=((4, 1), (8, 1))), "gap+max", 3)
+    images = np.random.default_rng(0).normal(0, 1, (2, 32, 32, 3)).astype(np.float32)
+    maps = [np.asarray(explained(one)(images, training=False)[1]) for one in (network, network.rescaled(0.4, -1.5))]
+    np.testing.assert_allclose(*maps, atol=1e-5)
 
 
 def test_the_overlay_darkens_what_is_cold_and_lights_what_is_hot():
@@ -113,16 +139,3 @@ def test_the_overlay_darkens_what_is_cold_and_lights_what_is_hot():
     assert drawn.shape == picture.shape
     assert drawn.dtype == np.uint8
     assert drawn[5, 5].max() < 128 < drawn[30, 45].max()
-
-
-@pytest.mark.parametrize(("net", "size", "grid"), [("alexnet_v2", 67, (3, 3)), ("resnet_v1_50", 64, (2, 2)),
-                                                   ("resnet_v2_50", 64, (2, 2)), ("inception_v1", 64, (2, 2)),
-                                                   ("mobilenet_v1_0.25_128", 65, (3, 3))])
-def test_every_family_has_a_last_grid_to_look_at(net: str, size: int, grid: tuple[int, int], picture: Path):
-    network = build_network(net, "gap+max+lower" if net == "alexnet_v2" else "gap", 2, image_size=size)
-    trunk, rest = cut_after_convolutions(network)
-    given = np.random.default_rng(0).normal(0, 1, (2, size, size, 3)).astype(np.float32)
-    np.testing.assert_allclose(np.asarray(rest(trunk(given))), np.asarray(network.model(given)), rtol=1e-3, atol=1e-4)
-    maps = heat_maps(network, [picture], [1])
-    assert maps.shape == (1, *grid)
-    assert 0 <= maps.min() <= maps.max() <= 1
