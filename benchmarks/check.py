@@ -25,7 +25,8 @@ TENSORFLOW = """
 import sys, pathlib
 from voc_cls.console import import_tensorflow
 tf = import_tensorflow()
-from voc_cls.data.preprocessing import Preprocessing, decode
+from voc_cls.data.preprocessing import decode
+from voc_cls.image_decoder import Preprocessing
 preprocessing = Preprocessing(size=1, mean=(0.0, 0.0, 0.0))
 names = sorted(map(str, pathlib.Path(sys.argv[1]).rglob("*.jpg")))
 decoded = tf.data.Dataset.from_tensor_slices(names).map(

@@ -38,7 +38,7 @@ from voc_cls.data.load import load_dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.image_decoder import decode, prepare
 from voc_cls.image_header import image_work
-from voc_cls.model_metadata import input_format, read_metadata
+from voc_cls.model_metadata import read_metadata
 
 CLASSES = ("bus", "car", "cat", "person", "train")
 """The classes with enough positives in the real part, see docs/training.md."""
@@ -194,7 +194,7 @@ class OpenVinoAlone:
     """OpenVINO in this process."""
 
     def __init__(self, benchmark: Benchmark, version: Path, precision: str, test: Dataset) -> None:
-        self._wanted = input_format(version, read_metadata(version))
+        self._wanted = read_metadata(version).preprocessing
         self._contents = [path.read_bytes() for path in test.paths[:4 * BATCH]]
         images = np.stack([self._decoded(content) for content in self._contents])
         self._predict, ways = openvino_ways(version, precision, benchmark.threads, images)

@@ -72,7 +72,7 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "thresholds": trained.thresholds().by_label if trained.task is Task.MULTI_LABEL else {},
         "calibration": None if trained.calibration is None else  # in the graph; null: the network's own probabilities
         {"method": trained.calibration.method} | asdict(trained.calibration),
-        "preprocessing": spec.preprocessing.to_dict(),
+        "preprocessing": asdict(spec.preprocessing),
         "weights_digest": network_digest(trained.network),
         "pretrained_digest": provenance["weights_digest"],  # of the checkpoint that training started from
         "trained_on": {key: config["dataset"][key] for key in ("data", "train_split", "difficult")}

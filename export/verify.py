@@ -17,10 +17,11 @@ from export.savedmodel import encoded_images, random_image
 from voc_cls.console import progress_bar
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.pipeline import image_batches, naming_broken_images
-from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
+from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.errors import ExportError
 from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.tasks import score
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.model_metadata import IMAGE_FEATURE, OUTPUTS, Tta, signatures_of
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE

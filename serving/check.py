@@ -63,9 +63,9 @@ def _check_model(settings: ModelSettings, engine: EngineChoice) -> tuple[str, ..
                 raise ServeError(f"{folder.versions[number]} has no {file}: export the model again with voc-export")
     *_, newest = [read_metadata(folder.versions[number]) for number in wanted]
     labels = " ".join(f"{label}={number}" for label, number in settings.labels.items())
-    return (name, " ".join(map(str, wanted)), labels or "-", engines[-1], f"{newest.net} {newest.size} px",
-            str(len(newest.labels)), "yes" if newest.thresholds else "no",
-            store_url(settings.folder) or str(settings.folder))
+    return (name, " ".join(map(str, wanted)), labels or "-", engines[-1],
+            f"{newest.net} {newest.preprocessing.size} px", str(len(newest.labels)),
+            "yes" if newest.thresholds else "no", store_url(settings.folder) or str(settings.folder))
 
 
 def _check_folders(config: ServeConfig) -> None:

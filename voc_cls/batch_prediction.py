@@ -26,9 +26,9 @@ from rich.console import Console
 from voc_cls.console import progress_bar
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import locked, write_aside
-from voc_cls.image_decoder import InputFormat
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.loaded_model import LoadedModel, by_openvino, decoded_file, version_folder
-from voc_cls.model_metadata import input_format, read_metadata
+from voc_cls.model_metadata import read_metadata
 from voc_cls.ray_cluster import connected
 from voc_cls.stores import local_batches, opened, store_url
 
@@ -125,7 +125,7 @@ class Scorer:
                               ERROR: pyarrow.array(batch[ERROR].tolist(), pyarrow.string(), mask=~failed)})
 
 
-def decoded(batch: Batch, wanted: InputFormat) -> dict[str, Any]:
+def decoded(batch: Batch, wanted: Preprocessing) -> dict[str, Any]:
     """Images as inputs of the network, zeros where there is an error."""
     paths: list[str] = batch[PATH].tolist()
     inputs = np.zeros((len(paths), wanted.size, wanted.size, 3), np.float32)
@@ -156,7 +156,6 @@ def predict_on_ray(images: Sequence[Path], folder: Path, out: Path, cpus: int, c
     """
     version = version_folder(folder)
     metadata = read_metadata(version)
-    wanted = input_format(version, metadata)
     name = f"{version.parent.name}/{version.name}"
     digest = hashlib.sha256((version / "assets/voc_cls.json").read_bytes()).hexdigest()[:16]
     scores = Scores(out, f"{name} ({'OpenVINO' if by_openvino(version) else 'TensorFlow'}, {digest})")
@@ -181,7 +180,7 @@ def predict_on_ray(images: Sequence[Path], folder: Path, out: Path, cpus: int, c
             gpus = 0 if by_openvino(version) else min(1, ray.cluster_resources().get("GPU", 0))
             actors = ray.data.ActorPoolStrategy(min_size=1, max_size=len(parts), max_tasks_in_flight_per_actor=2)
             results = ray.data.from_arrow(parts).map_batches(
-                decoded, batch_size=DECODED, fn_kwargs={"wanted": wanted}, num_cpus=cpus).map_batches(
+                decoded, batch_size=DECODED, fn_kwargs={"wanted": metadata.preprocessing}, num_cpus=cpus).map_batches(
                 Scorer, batch_size=DECODED, compute=actors, num_cpus=cpus, num_gpus=gpus,
                 fn_constructor_args=(files, name, cpus))
             task = progress.add_task("images", total=len(names), completed=len(done), note="")

@@ -39,17 +39,23 @@ _one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
-class InputFormat:
-    """What a network takes, in the words of `voc_cls/data/preprocessing.py`."""
+class Preprocessing:
+    """What happens to a decoded image before it enters the network; stored with every run and export."""
 
     size: int
-    """Height and width, pixels."""
+    """Height and width of the network's input, pixels."""
     mean: tuple[float, ...]
-    """Subtracted from each channel, grey levels."""
+    """Subtracted per channel, in grey levels 0-255, in the order of `channels`."""
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Divisor of each channel afterwards, grey levels."""
+    channels: str = "RGB"
+    """Order of the colour channels. Keras' own VGG-16 is BGR, TF-Slim's is RGB: recorded, never assumed."""
     resize: str = "bilinear"
-    """One of RESIZES."""
+    """Interpolation; half-pixel centres, no antialiasing, aspect ratio not kept (as in the lecture). "bilinear", or
+    "bilinear-constant": beyond the edges the image is black, which dims the border of what is enlarged, as
+    skimage.transform.resize(mode="constant") does."""
+    jpeg_dct: str = "INTEGER_ACCURATE"
+    """libjpeg's inverse DCT. TensorFlow's default is the fast one, up to 5 grey levels off."""
 
 
 @cache
@@ -186,7 +192,7 @@ def decode(work: ImageWork) -> Pixels:
     return upright(pixels, header.orientation) if header.format == "PNG" else pixels
 
 
-def prepare(image: Pixels, wanted: InputFormat, out: Inputs | None = None) -> Inputs:
+def prepare(image: Pixels, wanted: Preprocessing, out: Inputs | None = None) -> Inputs:
     """uint8 [H, W, 3] RGB → float32 [size, size, 3], resized and normalised; `out`: where to write that."""
     height, width, _ = image.shape
     inputs = _resize(image, wanted.size, out)

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from voc_cls.console import import_openvino, import_tensorflow
 from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
-from voc_cls.image_decoder import InputFormat, Inputs, decode, prepare
+from voc_cls.image_decoder import Inputs, Preprocessing, decode, prepare
 from voc_cls.image_header import ImageError, image_work
-from voc_cls.model_metadata import input_format, read_metadata, version_number, versions
+from voc_cls.model_metadata import read_metadata, version_number, versions
 from voc_cls.prediction import Prediction
 
 BATCH_SIZE = 16
@@ -40,7 +40,6 @@ class LoadedModel:
         self.name, self.version = version.parent.name, int(version.name)
         self.metadata = read_metadata(version)
         """Labels, thresholds, activation, metrics and what else the export says of the model."""
-        self._format = input_format(version, self.metadata)
         try:
             self.network = _openvino(version, threads) if by_openvino(version) else _tensorflow(version)
             """float32 [N, size, size, 3] → probabilities [N, classes]."""
@@ -63,7 +62,7 @@ class LoadedModel:
         with ThreadPool() as pool:
             for start in range(0, len(images), BATCH_SIZE):
                 paths = map(Path, images[start:start + BATCH_SIZE])
-                decoded = pool.map(lambda path: decoded_file(path, self._format), paths)
+                decoded = pool.map(lambda path: decoded_file(path, self.metadata.preprocessing), paths)
                 errors = [image for image in decoded if isinstance(image, DataError)]
                 if errors and raise_errors:
                     raise errors[0]
@@ -79,7 +78,7 @@ class LoadedModel:
         return replace(prediction, version=self.version, calibration=self.metadata.calibration)
 
 
-def decoded_file(path: Path, wanted: InputFormat) -> Inputs | DataError:
+def decoded_file(path: Path, wanted: Preprocessing) -> Inputs | DataError:
     """float32 [size, size, 3] of an image file, as `wanted`, or why there is none."""
     try:
         read_header(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voc_cls.errors import ExportError
-from voc_cls.image_decoder import RESIZES, InputFormat
+from voc_cls.image_decoder import RESIZES, Preprocessing
 
 FORMAT = 1
 """Of voc_cls.json: the newest that is read, and what is written. Raised when an older reader would misunderstand it."""
@@ -67,20 +67,11 @@ class ModelMetadata:
     labels: tuple[str, ...]
     """In the order of the columns of `probabilities`."""
     net: str
-    size: int
-    """Height and width of the network's input, pixels."""
+    preprocessing: Preprocessing
     activation: str = "sigmoid"
     """From logits to probabilities: sigmoid, each label independently, or softmax, where they sum to 1."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """Label → least probability with which it counts as present."""
-    mean: tuple[float, ...] = ()
-    """Subtracted from each channel, grey levels 0-255, in the order of `channels`."""
-    channels: str = ""
-    """RGB or BGR."""
-    resize: str = ""
-    """Such as bilinear."""
-    std: tuple[float, ...] = ()
-    """Each channel is then divided by it, grey levels; empty: no division."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Results on the evaluation split, under the names of `voc-eval --json`: map, map_11pt, of1 and so on."""
     average_precisions: Mapping[str, float] = field(default_factory=dict)
@@ -139,8 +130,8 @@ Check = tuple[str, Callable[[Any], bool]]
 """What a value must do, for messages, and whether it does."""
 TEXT: Check = ("be text", lambda value: isinstance(value, str))
 FRACTION: Check = ("be from 0 to 1", lambda value: value is None or (_is_number(value) and 0 <= value <= 1))
-GREY_LEVELS: Check = ("be a list of grey levels",
-                      lambda value: isinstance(value, list) and all(map(_is_number, value)))
+GREY_LEVELS: Check = ("be three grey levels",
+                      lambda value: isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)))
 
 
 def version_number(text: str) -> int | None:
@@ -176,17 +167,6 @@ def read_metadata(version_folder: Path) -> ModelMetadata:
     return _metadata(_Section(path, "", content))
 
 
-def input_format(version_folder: Path, metadata: ModelMetadata) -> InputFormat:
-    """What `voc_cls.image_decoder` is to make of an image for a version; ExportError if it cannot."""
-    wanted = InputFormat(metadata.size, metadata.mean, metadata.std or InputFormat.std, metadata.resize)
-    if (len(wanted.mean) != 3 or len(wanted.std) != 3 or wanted.resize not in RESIZES or metadata.channels != "RGB"
-            or wanted.size > LARGEST_SIZE):
-        raise ExportError(f"{version_folder} wants images of {metadata.channels or 'unknown channels'}, {wanted.size} "
-                          f"× {wanted.size} pixels, resized '{wanted.resize}', minus {wanted.mean}, which this voc-cls "
-                          "does not make: export the model again with voc-export")
-    return wanted
-
-
 @dataclass(frozen=True)
 class _Section:
     """An object within the file; errors are ExportErrors that name the file and the key."""
@@ -212,24 +192,18 @@ def _metadata(content: _Section) -> ModelMetadata:
     labels = tuple(content.get("labels", "be a list of names", _are_names))
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise ExportError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
-    preprocessing, metrics, forms = map(content.section, ("preprocessing", "metrics", "forms"))
-    content.get("preprocessing", "have a \"size\" in pixels",
-                lambda values: values and type(values.get("size")) is int and values["size"] >= 1)
-    classes = metrics.section("classes")
-    augmented, size = content.section("augmented"), preprocessing.values["size"]
+    metrics, forms, augmented = map(content.section, ("metrics", "forms", "augmented"))
+    preprocessing, classes = _preprocessing(content.section("preprocessing")), metrics.section("classes")
+    size = preprocessing.size
     sizes = augmented.get("sizes", f"be {size} and larger sizes", lambda sizes: isinstance(sizes, list) and sizes[:1] ==
                           [size] and all(type(one) is int and size <= one <= LARGEST_SIZE for one in sizes), [size])
     mirrored = augmented.get("mirrored", "be true or false", lambda value: isinstance(value, bool), False)
     return ModelMetadata(
         labels=labels,
         net=content.get("net", *TEXT, "?"),
-        size=size,
+        preprocessing=preprocessing,
         activation=content.get("activation", *TEXT, "sigmoid"),
         thresholds=_thresholds(content, labels),
-        mean=tuple(map(float, preprocessing.get("mean", *GREY_LEVELS, []))),
-        std=tuple(map(float, preprocessing.get("std", *GREY_LEVELS, []))),
-        channels=preprocessing.get("channels", *TEXT, ""),
-        resize=preprocessing.get("resize", *TEXT, ""),
         metrics=_numbers(metrics.values),
         average_precisions=_present({label: classes.section(label).get("ap", *FRACTION) for label in labels}),
         weights_digest=content.get("weights_digest", *TEXT, ""),
@@ -238,6 +212,17 @@ def _metadata(content: _Section) -> ModelMetadata:
         augmented=Views(tuple(sizes), mirrored, augmented.get("tta", *TEXT, "")) if augmented.values else None,
         files=content.section("files").values,
     )
+
+
+def _preprocessing(section: _Section) -> Preprocessing:
+    """What `voc_cls.image_decoder` can make of an image; exports before 0.4 have no `std`."""
+    size = section.get("size", f"be from 1 to {LARGEST_SIZE} pixels",
+                       lambda size: type(size) is int and 1 <= size <= LARGEST_SIZE)
+    mean = section.get("mean", *GREY_LEVELS)
+    std = section.get("std", *GREY_LEVELS, [1, 1, 1])
+    return Preprocessing(size, tuple(map(float, mean)), tuple(map(float, std)),
+                         section.get("channels", "be RGB", "RGB".__eq__),
+                         section.get("resize", f"be {' or '.join(RESIZES)}", RESIZES.__contains__))
 
 
 def _of_form(form: _Section, labels: tuple[str, ...]) -> dict[str, Any]:

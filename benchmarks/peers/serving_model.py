@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from serving.engine.tensorflow import TensorFlowNetwork
-from voc_cls.image_decoder import InputFormat, decode, prepare
+from voc_cls.image_decoder import Preprocessing, decode, prepare
 from voc_cls.image_header import image_work
 
 MAX_PIXELS = 64_000_000
@@ -52,8 +52,7 @@ class Model:
         self.labels: list[str] = metadata["labels"]
         wanted = metadata["preprocessing"]
         self.size: int = wanted["size"]
-        std = wanted.get("std", InputFormat.std)
-        self._input_format = InputFormat(self.size, wanted["mean"], std, wanted["resize"])
+        self._preprocessing = Preprocessing(**wanted)
         cv2.setNumThreads(1)
         self.threads = settings.threads
         self.decoders = ThreadPoolExecutor(settings.threads)
@@ -67,7 +66,7 @@ class Model:
 
     def decode(self, content: bytes) -> Any:
         """The bytes of a picture file → float32 [size, size, 3]; from any thread."""
-        return prepare(decode(image_work(content, MAX_PIXELS)), self._input_format)
+        return prepare(decode(image_work(content, MAX_PIXELS)), self._preprocessing)
 
     def decode_all(self, contents: Sequence[bytes]) -> Any:
         """Picture files, on the decoder threads → float32 [N, size, size, 3]."""

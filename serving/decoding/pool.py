@@ -34,7 +34,7 @@ from serving.engine.process import Inputs
 from serving.errors import DeadlineExceeded, ServeError
 from serving.request_context import RequestContext
 from serving.telemetry.metrics import Metrics
-from voc_cls.image_decoder import InputFormat
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.image_header import ImageError
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ KILL_SECONDS = 0.1
 """How long an image may take whose caller has gone. A kill costs some milliseconds, so it must not be had for less."""
 START_SECONDS, RESTART_SECONDS = 60.0, 1.0
 """How long a process may take to start, and the pause before the next attempt."""
+pack: Callable[[DecodeJob], bytes] = lru_cache(pickle.dumps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class _Image:
     content: bytes | memoryview
     shape: tuple[int, ...]
     """Of pixels that are decoded already; empty for an image file."""
-    wanted: InputFormat
+    wanted: Preprocessing
     request: RequestContext
     result: asyncio.Future[Inputs | ImageError]
     since: float = field(default_factory=time.monotonic)
@@ -79,7 +80,7 @@ class DecoderPool:
         self._tasks = [loop.create_task(self._serve(range(min(number, len(LANES)))))
                        for number in range(1, max(len(LANES), config.resolved_threads) + 1)]
 
-    async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], wanted: InputFormat,
+    async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], wanted: Preprocessing,
                      request: RequestContext) -> list[Inputs | ImageError]:
         """Files, or decoded images, uint8 [H, W, 3] RGB → for each what the network takes, or why it is not valid.
 
@@ -268,7 +269,7 @@ class _Worker:
     def run(self, job: DecodeJob, content: bytes | memoryview,
             done: Callable[[Inputs | ImageError | None, bool], None]) -> None:
         """Does one job; `done` gets None if it is more work than the job allows, and whether the worker has ended."""
-        packed, fits = _packed(job), 4 * job.wanted.size**2 * 3 <= SLOT_BYTES
+        packed, fits = pack(job), 4 * job.wanted.size**2 * 3 <= SLOT_BYTES
         begin = self._free.pop() if fits and self._free else SLOTS * SLOT_BYTES
 
         def answered(answer: bytes) -> None:
@@ -327,8 +328,3 @@ class _Worker:
         else:  # it has ended, or speaks unasked
             self.kill()
             self.over.set()
-
-
-@lru_cache
-def _packed(job: DecodeJob) -> bytes:
-    return pickle.dumps(job)

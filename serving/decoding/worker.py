@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voc_cls.image_decoder import InputFormat, Inputs, decode, opencv, prepare
+from voc_cls.image_decoder import Inputs, Preprocessing, decode, opencv, prepare
 from voc_cls.image_header import ImageError, image_header, image_work
 from voc_cls.model_metadata import LARGEST_SIZE
 
@@ -50,7 +50,7 @@ PR_SET_PDEATHSIG = 1
 class DecodeJob:
     """What to do with the bytes that follow."""
 
-    wanted: InputFormat
+    wanted: Preprocessing
     max_pixels: int
     max_passes: float
     """Most work that may be begun, see ImageWork.passes."""

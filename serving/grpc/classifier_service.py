@@ -72,6 +72,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
         """The metadata of a loaded version, and all versions that the server knows, the newest first."""
         with self._models.use(*_requested_version(request)) as servable:
             metadata, versions = servable.metadata, self._models.versions(servable.name)
+            taken = metadata.preprocessing
             return classifier_pb2.GetModelResponse(
                 model=servable.name,
                 version=servable.version,
@@ -82,8 +83,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
                                              average_precision=metadata.average_precisions.get(label))
                         for label in metadata.labels],
                 preprocessing=classifier_pb2.Preprocessing(
-                    size=metadata.size, mean=metadata.mean, channels=metadata.channels, resize=metadata.resize,
-                    std=metadata.std),
+                    size=taken.size, mean=taken.mean, channels=taken.channels, resize=taken.resize, std=taken.std),
                 metrics=metadata.metrics,
                 weights_digest=metadata.weights_digest,
                 augmented=asdict(metadata.augmented) if metadata.augmented else None,

@@ -141,7 +141,7 @@ def _read_input(request: Any, servable: Servable) -> tuple[str, npt.NDArray[Any]
     signature, dtype, shape = INPUTS[tensor.name], DATATYPES.get(tensor.datatype, ""), tuple(tensor.shape)
     if dtype == "string" and shape[1:] == (1,):
         shape = shape[:1]  # Triton's tools know no tensor without dimensions, so they add one
-    check_input(signature, dtype or printable(tensor.datatype), shape, servable.metadata.size)
+    check_input(signature, dtype or printable(tensor.datatype), shape, servable.metadata.preprocessing.size)
     servable.capacity.check(shape[0])
     array = unpack(raw[0], dtype, shape[0]) if raw else _elements(tensor, dtype)
     if array.size != math.prod(shape):

@@ -26,9 +26,8 @@ from serving.request_context import RequestContext
 from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics
 from voc_cls.errors import VocError
-from voc_cls.image_decoder import InputFormat
 from voc_cls.image_header import ImageError
-from voc_cls.model_metadata import ModelMetadata, Views, input_format, read_metadata
+from voc_cls.model_metadata import ModelMetadata, Views, read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,6 @@ class Servable:
     metadata: ModelMetadata
     signatures: Any
     """SignatureDefMap, as GetModelMetadata returns it."""
-    input_format: InputFormat
     decoders: DecoderPool
     engine: EngineProcess
     batcher: Batcher
@@ -67,7 +65,7 @@ class Servable:
 
         Each view takes a place, and is one image to the engine. InvalidArgument as from `decode`.
         """
-        views = self.metadata.augmented or Views((self.metadata.size,))
+        views = self.metadata.augmented or Views((self.metadata.preprocessing.size,))
         with self.capacity.reserve(len(images) * views.number, f" in {views.number} views each"):
             inputs = [image for size in views.sizes for image in await self.decode(images, field, request, size)]
             mirrored = [image[:, ::-1] for image in inputs] if views.mirrored else []
@@ -98,7 +96,7 @@ class Servable:
 
     async def _decoded(self, images: Sequence[bytes | npt.NDArray[np.uint8]],
                        request: RequestContext, size: int | None = None) -> list[Inputs | ImageError]:
-        wanted = replace(self.input_format, size=size or self.input_format.size)
+        wanted = self.metadata.preprocessing if size is None else replace(self.metadata.preprocessing, size=size)
         with self.batcher.expecting(len(images)):
             return await self.decoders.decode(images, wanted, request)
 
@@ -163,11 +161,11 @@ class Loader:
 
     async def _load(self, model: str, version: int, folder: Path, background: bool) -> Servable:
         config, metadata = self.config, read_metadata(folder)
-        wanted, sizes = input_format(folder, metadata), batch_sizes(config.batching.max_batch_size)
+        sizes = batch_sizes(config.batching.max_batch_size)
         name, why = choose_engine(config.engine.engine, folder)
         engine = EngineProcess(LoadRequest(folder.absolute(), config.engine.precision, config.resolved_threads,
-                                           metadata.size, len(metadata.labels), sizes, background, name, why,
-                                           metadata.augmented.sizes[1:] if metadata.augmented else ()),
+                                           metadata.preprocessing.size, len(metadata.labels), sizes, background, name,
+                                           why, metadata.augmented.sizes[1:] if metadata.augmented else ()),
                                config.engine.engine_timeout)
         try:
             await self.decoders.started()
@@ -178,5 +176,5 @@ class Loader:
             raise
         batcher = Batcher(engine.predict, engine.batch_sizes, config.batching.batch_timeout_ms / 1000,
                           partial(self.metrics.batch, model, version), partial(self.metrics.dropped, model))
-        return Servable(model, version, metadata.as_form(FORMS[name].name), signatures, wanted, self.decoders,
+        return Servable(model, version, metadata.as_form(FORMS[name].name), signatures, self.decoders,
                         engine, batcher, self.threads, self.capacity)

@@ -68,7 +68,7 @@ def read_signatures(version_folder: Path, metadata: ModelMetadata) -> Any:
 
 def _signature_defs(metadata: ModelMetadata) -> Any:
     """What a SavedModel of the model says, but for the names of the tensors in its graph."""
-    sizes = {"size": metadata.size, "labels": len(metadata.labels)}
+    sizes = {"size": metadata.preprocessing.size, "labels": len(metadata.labels)}
 
     def tensor(name: str, dtype: str, shape: Sequence[str | int]) -> Any:
         dimensions = [{"size": sizes.get(size, -1) if isinstance(size, str) else size} for size in shape]

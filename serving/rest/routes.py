@@ -95,7 +95,7 @@ class RestApi:
         version, body = _requested_version(request), await read_body(request, self._max_bytes)
         with self._models.use(*version) as servable:
             signature, array, form = await servable.on_thread(
-                lambda: read_predict_input(parse(body), servable.name, servable.metadata.size,
+                lambda: read_predict_input(parse(body), servable.name, servable.metadata.preprocessing.size,
                                            servable.metadata.augmented is not None))
             outputs = await predict(servable, signature, array, (), form)
             answer = await servable.on_thread(write_outputs, outputs, form)

@@ -12,9 +12,9 @@ from tests.fuzzing import Fuzzer, real_pictures
 from tests.image_kinds import COLOURS, every_kind, gifs, jpegs, others, photographs, pngs
 from tests.pictures import Pixels, lying, smooth
 from voc_cls import image_decoder
-from voc_cls.data.preprocessing import Preprocessing, preprocess
 from voc_cls.data.preprocessing import decode as decode_in_graph
-from voc_cls.image_decoder import RESIZES, InputFormat, decodable, decode, prepare
+from voc_cls.data.preprocessing import preprocess
+from voc_cls.image_decoder import RESIZES, Preprocessing, decodable, decode, prepare
 from voc_cls.image_header import ImageError, image_work
 from voc_cls.nets.registry import NETS
 
@@ -71,8 +71,7 @@ def test_photographs_and_every_kind_have_the_graphs_pixels_and_are_resized_as_by
     for content in (*files, *every_kind()):
         pixels = decoded(content)
         np.testing.assert_array_equal(pixels, graph(content))
-        np.testing.assert_allclose(prepare(pixels, InputFormat(VGG.size, VGG.mean)), preprocess(pixels, VGG), rtol=0,
-                                   atol=0.006)
+        np.testing.assert_allclose(prepare(pixels, VGG), preprocess(pixels, VGG), rtol=0, atol=0.006)
 
 
 def test_without_opencv_pillow_and_numpy_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +80,7 @@ def test_without_opencv_pillow_and_numpy_give_the_same(monkeypatch: pytest.Monke
     monkeypatch.setattr(image_decoder, "opencv", lambda: None)
     for content, pixels in zip(files, expected, strict=True):
         np.testing.assert_array_equal(decoded(content), pixels)
-        np.testing.assert_allclose(prepare(pixels, InputFormat(VGG.size, VGG.mean)), preprocess(pixels, VGG), rtol=0,
-                                   atol=2e-5)
+        np.testing.assert_allclose(prepare(pixels, VGG), preprocess(pixels, VGG), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("resize", RESIZES)
@@ -93,5 +91,5 @@ def test_pictures_of_any_size_are_resized_and_normalised_as_by_the_graph(size: i
         pixels = smooth(height, width)
         expected = preprocess(pixels, settings).numpy()
         exact = max(height, width) > 512
-        np.testing.assert_allclose(prepare(pixels, InputFormat(size, settings.mean, settings.std, resize)), expected,
-                                   rtol=0, atol=2e-6 if exact else 0.006 / 57)
+        np.testing.assert_allclose(prepare(pixels, settings), expected, rtol=0,
+                                   atol=2e-6 if exact else 0.006 / 57)

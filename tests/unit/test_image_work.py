@@ -12,11 +12,11 @@ from PIL import Image
 from tests import attacks
 from tests.fuzzing import real_pictures
 from tests.pictures import encoded, smooth
-from voc_cls.image_decoder import InputFormat, decode, prepare
+from voc_cls.image_decoder import Preprocessing, decode, prepare
 from voc_cls.image_header import WORK_PER_PIXEL, ImageError, image_work
 
 MOST = 64_000_000
-SMALL = InputFormat(8, (0.0, 0.0, 0.0))
+SMALL = Preprocessing(8, (0.0, 0.0, 0.0))
 VOC2007_ROOT = Path(os.environ.get("VOC2007_ROOT", Path(__file__).parents[3] / "shared/voc2007/VOCdevkit/VOC2007"))
 
 

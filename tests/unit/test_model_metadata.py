@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from voc_cls.errors import ExportError
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.model_metadata import ModelMetadata, read_metadata
 
-GOOD = {"format": 1, "net": "vgg_16", "labels": ["cat", "dog"], "preprocessing": {"size": 224}, "what comes later": 1}
+VGG = {"size": 224, "mean": [123.68, 116.78, 104], "channels": "RGB", "resize": "bilinear"}
+GOOD = {"format": 1, "net": "vgg_16", "labels": ["cat", "dog"], "preprocessing": VGG, "what comes later": 1}
 """As much as the first exports had to say."""
 METRICS = {"split": "VOC2007 test", "pictures": 160, "difficult": "ignored", "map": 0.75, "map_11pt": 0.7, "cf1": 0.5,
            "of1": None, "classes": {"cat": {"ap": 0.9, "f1": 1}, "dog": {"ap": None}, "cow": {"ap": 1}},
            "top_3": {"cf1": 0.1}, "thresholds": {"shared": 0.5}}
 WHOLE = {**GOOD, "activation": "sigmoid", "thresholds": {"cat": 0.25, "dog": 1}, "metrics": METRICS,
-         "preprocessing": {"size": 224, "mean": [123.68, 116.78, 104], "channels": "BGR", "resize": "bilinear",
-                           "std": [58, 57.5, 57]},
+         "preprocessing": {**VGG, "std": [58, 57.5, 57], "jpeg_dct": "INTEGER_ACCURATE"},
          "weights_digest": "50cc"}
 
 
@@ -29,15 +30,15 @@ def written(folder: Path, content: Any) -> Path:
 
 
 def test_an_export_that_says_little_is_read_and_what_is_unknown_is_ignored(tmp_path: Path) -> None:
-    assert read_metadata(written(tmp_path, GOOD)) == ModelMetadata(("cat", "dog"), "vgg_16", 224)
-    assert read_metadata(written(tmp_path, {**GOOD, "metrics": None, "thresholds": None})) == ModelMetadata(
-        ("cat", "dog"), "vgg_16", 224)
+    expected = ModelMetadata(("cat", "dog"), "vgg_16", Preprocessing(224, (123.68, 116.78, 104.0)))
+    assert read_metadata(written(tmp_path, GOOD)) == expected
+    assert read_metadata(written(tmp_path, {**GOOD, "metrics": None, "thresholds": None})) == expected
 
 
 def test_thresholds_preprocessing_and_what_was_measured_are_read(tmp_path: Path) -> None:
     assert read_metadata(written(tmp_path, WHOLE)) == ModelMetadata(
-        ("cat", "dog"), "vgg_16", 224, "sigmoid", {"cat": 0.25, "dog": 1.0}, (123.68, 116.78, 104.0), "BGR", "bilinear",
-        (58.0, 57.5, 57.0), {"pictures": 160.0, "map": 0.75, "map_11pt": 0.7, "cf1": 0.5}, {"cat": 0.9}, "50cc")
+        ("cat", "dog"), "vgg_16", Preprocessing(224, (123.68, 116.78, 104.0), (58.0, 57.5, 57.0)), "sigmoid",
+        {"cat": 0.25, "dog": 1.0}, {"pictures": 160.0, "map": 0.75, "map_11pt": 0.7, "cf1": 0.5}, {"cat": 0.9}, "50cc")
 
 
 def test_thresholds_are_those_of_the_form_that_is_served_if_it_has_its_own(tmp_path: Path) -> None:
@@ -67,12 +68,17 @@ def test_what_an_int8_form_is_said_to_reach_is_what_it_was_measured_to_reach_its
     ({**GOOD, "labels": ["cat", 3]}, '"labels" must be a list of names'),
     ({**GOOD, "labels": ["cat", "dog", "cat"]}, '"labels" has cat more than once'),
     ({**GOOD, "net": 16}, '"net" must be text, found 16'),
-    ({**GOOD, "preprocessing": {"size": 0}}, '"preprocessing" must have a "size" in pixels, found {\'size\': 0}'),
-    ({**GOOD, "preprocessing": {"size": True}}, '"preprocessing" must have a "size" in pixels'),
+    ({**GOOD, "preprocessing": {"size": 0}}, '"preprocessing.size" must be from 1 to 2364 pixels, found 0'),
+    ({**GOOD, "preprocessing": {"size": True}}, '"preprocessing.size" must be from 1 to 2364 pixels, found True'),
+    ({**GOOD, "preprocessing": {**VGG, "size": 3000}}, '"preprocessing.size" must be from 1 to 2364 pixels, found'),
+    ({**GOOD, "preprocessing": None}, '"preprocessing.size" must be from 1 to 2364 pixels, found None'),
     ({**GOOD, "preprocessing": 224}, '"preprocessing" must have keys and values, found 224'),
-    ({**GOOD, "preprocessing": {"size": 8, "mean": 100}}, '"preprocessing.mean" must be a list of grey levels, found'),
-    ({**GOOD, "preprocessing": {"size": 8, "mean": ["a"]}}, '"preprocessing.mean" must be a list of grey levels'),
-    ({**GOOD, "preprocessing": {"size": 8, "channels": 3}}, '"preprocessing.channels" must be text, found 3'),
+    ({**GOOD, "preprocessing": {"size": 8, "mean": 100}}, '"preprocessing.mean" must be three grey levels, found 100'),
+    ({**GOOD, "preprocessing": {"size": 8, "mean": ["a"]}}, '"preprocessing.mean" must be three grey levels'),
+    ({**GOOD, "preprocessing": {**VGG, "std": [1, 1]}}, '"preprocessing.std" must be three grey levels, found [1, 1]'),
+    ({**GOOD, "preprocessing": {**VGG, "channels": "BGR"}}, '"preprocessing.channels" must be RGB, found \'BGR\''),
+    ({**GOOD, "preprocessing": {**VGG, "resize": "area"}},
+     '"preprocessing.resize" must be bilinear or bilinear-constant, found \'area\''),
     ({**GOOD, "thresholds": [0.5, 0.5]}, '"thresholds" must have keys and values, found [0.5, 0.5]'),
     ({**GOOD, "thresholds": {"cow": 0.5}}, '"thresholds.cow" must be for one of "labels", found 0.5'),
     ({**GOOD, "thresholds": {"cat": "high"}}, '"thresholds.cat" must be from 0 to 1, found \'high\''),

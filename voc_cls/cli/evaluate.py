@@ -197,10 +197,10 @@ def is_own(config: EvalConfig, recorded: dict[str, Any]) -> bool:
 
 def fit_where_missing(trained: TrainedRun) -> tuple[Path, ...]:
     """What the task fits, of a run that has a validation split but not its files; returns what was written."""
-    from voc_cls.evaluation.tasks import fit, is_fitted, write_fitted
+    from voc_cls.evaluation.tasks import Fitted, fit, read_fitted, write_fitted
 
-    pictures = None if is_fitted(trained.folder.path, trained.task) else validation(trained.config)
-    if pictures is None:
+    if (read_fitted(trained.folder.path, trained.labels, trained.task) != Fitted()
+            or (pictures := validation(trained.config)) is None):
         return ()
     fitted = fit(pictures, trained.logits(pictures.paths, "validate"))
     return write_fitted(trained.folder.path, fitted, trained.labels)

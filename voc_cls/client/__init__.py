@@ -10,7 +10,8 @@
 from voc_cls.client.async_client import AsyncClient
 from voc_cls.client.client import Client
 from voc_cls.client.errors import CallError
-from voc_cls.client.types import ClassifyOptions, LabelInfo, ModelInfo, ModelVersion, Preprocessing
+from voc_cls.client.types import ClassifyOptions, LabelInfo, ModelInfo, ModelVersion
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.prediction import Prediction, ScoredLabel
 
 __all__ = ["AsyncClient", "CallError", "ClassifyOptions", "Client", "LabelInfo", "ModelInfo", "ModelVersion",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from voc_cls.errors import ClientError
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.image_header import FORMATS
 from voc_cls.model_metadata import Views
 from voc_cls.prediction import Prediction, ScoredLabel
@@ -185,22 +186,6 @@ class LabelInfo:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes the network's input."""
-
-    size: int
-    """Height and width, pixels."""
-    mean: tuple[float, ...]
-    """Subtracted from each channel in the order of `channels`, grey levels of 0 to 255."""
-    channels: str
-    """RGB or BGR."""
-    resize: str
-    """Such as bilinear."""
-    std: tuple[float, ...] = ()
-    """Each channel is divided by it afterwards, grey levels; empty: no division, or an export before 0.4.0."""
-
-
-@dataclass(frozen=True)
 class ModelVersion:
     """A version of a model and its state."""
 
@@ -244,8 +229,8 @@ def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
         labels=tuple(LabelInfo(label.name, label.threshold if label.HasField("threshold") else None,
                                label.average_precision if label.HasField("average_precision") else None)
                      for label in response.labels),
-        preprocessing=Preprocessing(preprocessing.size, tuple(preprocessing.mean), preprocessing.channels,
-                                    preprocessing.resize, tuple(preprocessing.std)),
+        preprocessing=Preprocessing(preprocessing.size, tuple(preprocessing.mean), tuple(preprocessing.std),
+                                    preprocessing.channels, preprocessing.resize),
         metrics=dict(response.metrics), weights_digest=response.weights_digest,
         versions=tuple(ModelVersion(version.version, _state(version.state), tuple(version.labels), version.error)
                        for version in response.versions),

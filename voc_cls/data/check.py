@@ -23,10 +23,10 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.data.duplicates import Bits, apart, find_duplicates, find_near_duplicates, perceptual_hash
 from voc_cls.data.files import ADVICE
 from voc_cls.data.load import NO_CLASSES, DatasetScan
-from voc_cls.data.preprocessing import Preprocessing, decode
+from voc_cls.data.preprocessing import decode
 from voc_cls.data.readers.split_scan import shown_classes
 from voc_cls.errors import DataError
-from voc_cls.image_decoder import decodable
+from voc_cls.image_decoder import Preprocessing, decodable
 from voc_cls.image_header import ImageError, image_header
 
 LARGE = 1 << 24

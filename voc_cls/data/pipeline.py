@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,10 +20,11 @@ import numpy.typing as npt
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.check import decode_all
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
-from voc_cls.data.preprocessing import Preprocessing, decode_file, resize
+from voc_cls.data.preprocessing import decode_file, resize
 from voc_cls.data.transforms import crop, flip, resample
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import file_digests
+from voc_cls.image_decoder import Preprocessing
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -166,7 +167,7 @@ def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Li
 
     shape = preprocessing.size, preprocessing.size, 3
     if cache == "disk":
-        key = {"decoded": {**preprocessing.to_dict(), "mean": None}, "tensorflow": tf.__version__}
+        key = {"decoded": {**asdict(preprocessing), "mean": None}, "tensorflow": tf.__version__}
         return FeatureCache(folder, limit_bytes / 1e9, say).rows(
             key, file_digests(paths), shape, np.float32,
             lambda missing: _decode([paths[number] for number in missing], preprocessing), "decoded pictures")
@@ -198,7 +199,7 @@ def _variation(preprocessing: Preprocessing, augmentation: Augmentation
     """
     import tensorflow as tf
 
-    def spread(numbers: tuple[float, float, float]) -> tf.Tensor:
+    def spread(numbers: tuple[float, ...]) -> tf.Tensor:
         with tf.device("CPU"):
             return tf.broadcast_to(tf.constant(numbers, tf.float32), [preprocessing.size, preprocessing.size, 3])
 

@@ -6,11 +6,16 @@ that the graph does not take are converted before it, by `voc_cls/image_decoder.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from voc_cls import image_decoder
 from voc_cls.data.orientation import jpeg_exif, png_exif, upright
+from voc_cls.image_decoder import LEAST_BRIGHT, Preprocessing
+from voc_cls.image_header import ImageError, image_work
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -18,30 +23,6 @@ if TYPE_CHECKING:
 JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG"
 GRAPH_FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 """What `decode` takes; BMP: 24 or 32 bits a pixel, not compressed."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What happens to a decoded image before it enters the network; stored with every run and export."""
-
-    size: int
-    """Height and width of the network's input, pixels."""
-    mean: tuple[float, float, float]
-    """Subtracted per channel, in grey levels 0-255, in the order of `channels`."""
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Divisor of each channel afterwards, grey levels."""
-    channels: str = "RGB"
-    """Order of the colour channels. Keras' own VGG-16 is BGR, TF-Slim's is RGB: recorded, never assumed."""
-    resize: str = "bilinear"
-    """Interpolation; half-pixel centres, no antialiasing, aspect ratio not kept (as in the lecture). "bilinear", or
-    "bilinear-constant": beyond the edges the image is black, which dims the border of what is enlarged, as
-    skimage.transform.resize(mode="constant") does."""
-    jpeg_dct: str = "INTEGER_ACCURATE"
-    """libjpeg's inverse DCT. TensorFlow's default is the fast one, up to 5 grey levels off."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
 
 def decode(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -90,13 +71,7 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     What is not plain is decoded by `voc_cls/image_decoder.py`, to the same bits. That is one op; the branches of
     `decode` cost 0.5 ms for every image, as much as decoding itself, though they are not taken.
     """
-    import sys
-
-    import numpy as np  # here, because the registry of networks needs `Preprocessing` alone, in every --help
     import tensorflow as tf
-
-    from voc_cls import image_decoder
-    from voc_cls.image_header import ImageError, image_work
 
     content = tf.io.read_file(path)
     part = _start(content)
@@ -119,8 +94,6 @@ def decode_file(path: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 def _png(image_bytes: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
-
-    from voc_cls.image_decoder import LEAST_BRIGHT
 
     pixels = tf.io.decode_png(image_bytes, channels=4)
     colours, alpha = pixels[..., :3], pixels[..., 3:]

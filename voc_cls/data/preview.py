@@ -13,7 +13,8 @@ from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import IGNORED, Dataset
 from voc_cls.data.figure_text import FigureText, save_figure
 from voc_cls.data.pipeline import Order, naming_broken_images, training_batches
-from voc_cls.data.preprocessing import Preprocessing, grey_levels
+from voc_cls.data.preprocessing import grey_levels
+from voc_cls.image_decoder import Preprocessing
 
 CELL, TITLE, LINE = 2.1, 0.9, 0.17
 """Inches: an image with its name, the title with the subtitle, a line of labels."""

@@ -79,11 +79,6 @@ def read_fitted(run: Path, labels: Collection[str], task: Task) -> Fitted:
                   calibration.read_calibration(run, names))
 
 
-def is_fitted(run: Path, task: Task) -> bool:
-    """Whether the run folder has the file that a fit always writes."""
-    return (run / (calibration.THRESHOLDS_FILE if task is Task.MULTI_LABEL else calibration.CALIBRATION_FILE)).exists()
-
-
 def evaluate(dataset: Dataset, logits: Floats, fitted: Fitted = Fitted(), classes: Collection[str] = (),
              resamples: int = RESAMPLES, run: RunDetails | None = None, heat_maps: HeatMaps | None = None,
              pointing: bool = False) -> Report:

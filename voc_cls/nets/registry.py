@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import UsageError
+from voc_cls.image_decoder import Preprocessing
 
 LARGEST_IMAGE = 2048
 

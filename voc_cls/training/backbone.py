@@ -23,9 +23,9 @@ from voc_cls.console import import_openvino, progress_bar
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, prefetched, view_batches
-from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.data.transforms import FLIP_BITS
 from voc_cls.errors import UsageError
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.nets.network import Network, build
 from voc_cls.training.devices import FeatureEngine, accelerators, compiles, cores, installed, policy, versions
 from voc_cls.weights.tensors import tensors_digest
@@ -195,7 +195,7 @@ def frozen_backbone(network: Network, first: str, precision: str) -> FrozenBackb
         "net": network.spec.name, "cut": network.spec.cut, "before": first,
         "head": network.head if first == network.scopes[-1] else None,  # what is further down does not depend on it
         "weights": tensors_digest(sorted(weights.items())), "precision": precision,
-        "preprocessing": preprocessing.to_dict(), "software": software, "devices": devices}, lambda: built("float32"))
+        "preprocessing": asdict(preprocessing), "software": software, "devices": devices}, lambda: built("float32"))
 
 
 def _batches(views: Sequence[View], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:

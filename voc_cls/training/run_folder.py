@@ -6,15 +6,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from voc_cls.config import Range
 from voc_cls.data.dataset import Dataset
-from voc_cls.data.preprocessing import Preprocessing
 from voc_cls.errors import RunError, UsageError
 from voc_cls.files import write_text
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.training.config import TrainConfig, to_dict
 from voc_cls.training.devices import backend, device, versions
 
@@ -187,5 +187,5 @@ def describe_start(command: Sequence[str], weights_digest: str | None, train: Da
     """
     record = {"command": list(command), "versions": versions(), "backend": backend(), "device": device(),
               "weights_digest": weights_digest, "pictures_digest": images_digest(train), "train_pictures": len(train),
-              "task": train.task.value, "preprocessing": preprocessing.to_dict()}
+              "task": train.task.value, "preprocessing": asdict(preprocessing)}
     return record | ({"not_repeatable": dict(not_repeatable)} if not_repeatable else {})

@@ -22,7 +22,7 @@ from export.version_folder import export_run
 from tests.integration.serving.conftest import Server, Start
 from voc_cls.data.dataset import Task
 from voc_cls.evaluation.predictions import probabilities_of
-from voc_cls.image_decoder import InputFormat, decode, prepare
+from voc_cls.image_decoder import Preprocessing, decode, prepare
 from voc_cls.image_header import image_work
 from voc_cls.nets.network import build_network
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
@@ -62,7 +62,7 @@ def expected(run: Path) -> Any:
     """The mean over the views, by another road than the server's: probabilities [N, C]."""
     network, images = open_run(run).network.at_any_size(), [decode(image_work(image, 10**6)) for image in
                                                             encoded_images()]
-    views = [np.stack([prepare(image, InputFormat(size, VGG)) for image in images]) for size in SIZES]
+    views = [np.stack([prepare(image, Preprocessing(size, VGG)) for image in images]) for size in SIZES]
     logits = [np.asarray(network(view[:, :, ::step])) for view in views for step in (1, -1)]
     assert np.abs(logits[0] - np.mean(logits, axis=0)).max() > 1e-3
     return probabilities_of(np.mean(logits, axis=0), Task.MULTI_LABEL)

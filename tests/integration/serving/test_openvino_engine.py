@@ -21,8 +21,8 @@ from tests.image_kinds import every_kind, photographs
 from tests.integration.serving.conftest import Server, Start, jpeg, until
 from tests.integration.serving.tiny_ir import export_tiny_ir
 from tests.integration.serving.tiny_model import LABELS, MEAN, SIZE
-from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
-from voc_cls.image_decoder import decodable
+from voc_cls.data.preprocessing import decode, preprocess
+from voc_cls.image_decoder import Preprocessing, decodable
 from voc_cls.v1 import classifier_pb2
 
 SIZES = (1, 2, 4, 8, 16)

@@ -26,8 +26,9 @@ from voc_cls.data.pipeline import (
     training_batches,
     view_batches,
 )
-from voc_cls.data.preprocessing import Preprocessing, decode, preprocess
+from voc_cls.data.preprocessing import decode, preprocess
 from voc_cls.errors import DataError, UsageError
+from voc_cls.image_decoder import Preprocessing
 
 pytestmark = pytest.mark.slow  # takes seconds; `make test-fast` leaves it out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from voc_cls.data.preprocessing import Preprocessing, decode, preprocess, resize
+from voc_cls.data.preprocessing import decode, preprocess, resize
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.nets.registry import NETS
 
 VGG = NETS["vgg_16"].preprocessing
@@ -86,7 +87,7 @@ def test_the_resize_agrees_with_opencvs_bilinear_one():
 
 
 def test_it_survives_the_way_through_json():
-    values = json.loads(json.dumps(VGG.to_dict()))
+    values = json.loads(json.dumps(asdict(VGG)))
     assert Preprocessing(**values | {key: tuple(values[key]) for key in ("mean", "std")}) == VGG
 
 

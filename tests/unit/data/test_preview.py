@@ -13,9 +13,10 @@ from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import DifficultPolicy
 from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import image_batches
-from voc_cls.data.preprocessing import Preprocessing, grey_levels
+from voc_cls.data.preprocessing import grey_levels
 from voc_cls.data.preview import Preview, caption, draw_preview, preview
 from voc_cls.errors import DataError
+from voc_cls.image_decoder import Preprocessing
 
 NETWORK = Preprocessing(size=64, mean=(123.68, 116.78, 103.94))
 CLASSES = ("cat", "dog", "dining table", "person")

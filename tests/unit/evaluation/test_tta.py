@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.model_metadata import SCALES
 from voc_cls.nets import layers
 from voc_cls.nets.network import Network, build

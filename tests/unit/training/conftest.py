@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from voc_cls.data.dataset import Dataset, DifficultPolicy
-from voc_cls.data.preprocessing import Preprocessing
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.nets.network import Network, build_network
 from voc_cls.nets.registry import NETS, net_spec
 
