@@ -25,7 +25,7 @@ from sklearn.metrics import log_loss
 
 from voc_cls.console import import_tensorflow
 from voc_cls.data.dataset import Dataset
-from voc_cls.evaluation.calibration import LEAST_POSITIVES, PlattLine, fit_line, reliability
+from voc_cls.evaluation.calibration import LEAST_POSITIVES, Calibration, fit_line, reliability
 
 FRACTION, FOLDS, SEEDS = 0.15, 5, 3
 
@@ -39,8 +39,9 @@ def calibrations(validation: Dataset, logits: np.ndarray) -> dict[str, np.ndarra
     temperature = fit_line(np.concatenate([truth, ~truth]), np.concatenate([scores, -scores]))
     own = [fit_line(true[rows, column], logits[rows, column], LEAST_POSITIVES) or line
            for column, rows in enumerate(counted.T)]
-    methods = {"none": [PlattLine(1, 0)], "temperature": [temperature], "one line": [line], "one a class": own}
-    return {method: np.array([(found.slope, found.offset) for found in lines]).T for method, lines in methods.items()}
+    methods = {"none": [Calibration("", 1)], "temperature": [temperature], "one line": [line], "one a class": own}
+    return {method: np.array([(1 / found.temperature, found.offset) for found in lines]).T
+            for method, lines in methods.items()}
 
 
 def show(title: str, dataset: Dataset, results: Sequence[dict[str, np.ndarray]]) -> None:

@@ -46,14 +46,6 @@ Fit = TypeVar("Fit")
 
 
 @dataclass(frozen=True)
-class PlattLine:
-    """Calibrated logit = slope × logit + offset."""
-
-    slope: float
-    offset: float
-
-
-@dataclass(frozen=True)
 class Calibration:
     """Calibrated logit = logit / temperature + offset, for all classes; `split` is what it was fitted to."""
 
@@ -158,11 +150,10 @@ def fit_calibration(validation: Dataset, logits: Floats) -> Calibration | None:
                                bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
         return Calibration(validation.name, float(np.exp(best.x)))
     counted = ~validation.ignored
-    line = fit_line(validation.labels[counted] == 1, logits[counted])
-    return None if line is None else Calibration(validation.name, 1 / line.slope, line.offset)
+    return fit_line(validation.labels[counted] == 1, logits[counted], split=validation.name)
 
 
-def fit_line(truth: Bools, logits: Floats, least: int = 1) -> PlattLine | None:
+def fit_line(truth: Bools, logits: Floats, least: int = 1, split: str = "") -> Calibration | None:
     """Platt's logistic regression of `truth` [entries] on `logits` [entries]; None with fewer than `least` positives or
     negatives, and for a ranking worse than by chance.
 
@@ -179,7 +170,7 @@ def fit_line(truth: Bools, logits: Floats, least: int = 1) -> PlattLine | None:
     model = LogisticRegression(C=np.inf, tol=1e-6, max_iter=1000)
     model.fit(scores, np.repeat([1, 0], len(logits)), sample_weight=np.concatenate([target, 1 - target]))
     slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
-    return PlattLine(slope, offset) if slope > 0 else None
+    return Calibration(split, 1 / slope, offset) if slope > 0 else None
 
 
 def default_thresholds(labels: Sequence[str]) -> Thresholds:
@@ -203,15 +194,15 @@ def choose_thresholds(validation: Dataset, logits: Floats) -> Thresholds:
     return Thresholds(validation.name, shared, classes)
 
 
-def best_f1_threshold(logits: Floats, line: PlattLine) -> float:
+def best_f1_threshold(logits: Floats, line: Calibration) -> float:
     """The best threshold for entries with these logits, if `line` is their calibration.
 
     Of the k most probable entries, q being the calibrated probabilities, 2 × (sum of their q) / (k + sum of all q) is
     the F1 to be expected; its highest value is twice the calibrated threshold.
     """
-    calibrated = -np.sort(-expit(line.slope * np.asarray(logits, np.float64) + line.offset))
+    calibrated = -np.sort(-expit(line.rescaled(np.asarray(logits, np.float64))))
     expected = 2 * np.cumsum(calibrated) / (np.arange(1, len(calibrated) + 1) + calibrated.sum())
-    return float(expit((logit(expected.max() / 2) - line.offset) / line.slope))
+    return float(expit((logit(expected.max() / 2) - line.offset) * line.temperature))
 
 
 def reliability(dataset: Dataset, logits: Floats) -> Reliability:

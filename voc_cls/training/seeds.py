@@ -15,16 +15,14 @@ from rich.table import Column, Table
 
 from voc_cls.config import check_ranges
 from voc_cls.errors import Interrupted, RunError, UsageError
+from voc_cls.evaluation.report.charts import CHOSEN_BY
 from voc_cls.evaluation.report.page import json_ready, percent
 from voc_cls.files import write_json
 from voc_cls.training.config import TrainConfig
-from voc_cls.training.run_folder import RunFolder, check_folder
+from voc_cls.training.run_folder import SUMMARY, RunFolder, check_folder
 from voc_cls.training.session import train
 from voc_cls.training.trained_run import TrainedRun
 
-SUMMARY = "seeds.json"
-SCORES = ("val_map", "val_accuracy")
-"""What decides in metrics.jsonl which weights are best, unless it is the loss."""
 MOST_COLUMNS = 5
 """Seeds up to which the table has a column for each; more do not fit into a terminal."""
 
@@ -58,6 +56,7 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
 
     UsageError where a seed is there twice, training is on several hosts, or, without `resume`, `out` holds something.
     """
+    check_ranges(config.run)
     out, resume = config.run.out, config.run.resume
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"`seeds` {' '.join(map(str, seeds))}: a seed is there twice, which would be the same run")
@@ -66,7 +65,6 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
     chosen = [replace(config, training=replace(config.training, seed=seed),
                       network=replace(config.network, weights=weights_of(config.network.weights, seed)))
               for seed in seeds]
-    check_ranges(*(of_seed.training for of_seed in chosen))
     if not resume:
         check_folder(RunFolder(out), config)
     results: dict[int, dict[str, float]] = {}
@@ -74,7 +72,7 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
     for seed, of_seed in zip(seeds, chosen, strict=True):
         folder = out / f"seed-{seed}"
         console.rule(f"seed {seed}")
-        run = replace(config.run, out=folder, seeds=(), resume=resume and (folder / "config.yaml").is_file())
+        run = replace(config.run, out=folder, resume=resume and (folder / "config.yaml").is_file())
         try:
             results[seed] = results_of(train(replace(of_seed, run=run), console, command, handle_signals))
         except Interrupted as stopped:
@@ -97,7 +95,7 @@ def weights_of(weights: str, seed: int) -> str:
 def results_of(trained: TrainedRun) -> dict[str, float]:
     """The results of one run, by name."""
     results = {}
-    for name in SCORES:
+    for name in CHOSEN_BY:
         if lines := [line for line in trained.history if line.get(name) is not None]:
             by_loss = trained.config["training"].get("monitor") == "loss"
             best = min(lines, key=lambda line: line["val_loss"]) if by_loss else max(lines, key=lambda line: line[name])

@@ -87,7 +87,7 @@ def test_one_line_for_all_classes_harms_honest_probabilities_less_than_one_for_e
         lines = [fit_line(few.labels[:, column] == 1, scores[:, column]) for column in range(3)]
         assert fitted is not None
         assert all(lines)
-        own = logits * [line.slope for line in lines] + [line.offset for line in lines]
+        own = np.column_stack([line.rescaled(column) for line, column in zip(lines, logits.T, strict=True)])
         errors.append([reliability(dataset, rescaled).class_ece for rescaled in (fitted.rescaled(logits), own)])
     shared, separate = np.mean(errors, axis=0)
     assert shared < 0.7 * separate
@@ -126,7 +126,7 @@ def test_perfectly_separated_logits_have_a_finite_fit_to_platts_targets():
     truth = np.arange(100) < 20
     line = fit_line(truth, 2.0 * truth - 1)  # 1 and -1: both targets can be met exactly
     assert line is not None
-    high, low = 1 / (1 + np.exp(-(line.slope + line.offset))), 1 / (1 + np.exp(line.slope - line.offset))
+    high, low = 1 / (1 + np.exp(-line.rescaled(np.array([1.0, -1.0]))))
     assert (high, low) == (pytest.approx(21 / 22, abs=1e-4), pytest.approx(1 / 82, abs=1e-4))
 
 

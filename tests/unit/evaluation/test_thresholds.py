@@ -16,7 +16,7 @@ from voc_cls.data.dataset import Dataset, DifficultPolicy
 from voc_cls.errors import RunError
 from voc_cls.evaluation.calibration import (
     LEAST_POSITIVES,
-    PlattLine,
+    Calibration,
     best_f1_threshold,
     choose_thresholds,
     default_thresholds,
@@ -56,10 +56,10 @@ def drawn(pictures: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return truth, 1.5 * (3 * (evidence - 1.5) / 1.5 ** 2 - np.log(7)) + 1
 
 
-@pytest.mark.parametrize("line", [PlattLine(1, 0), PlattLine(0.5, -1), PlattLine(2, 0.5)], ids=str)
-def test_no_set_of_pictures_has_a_higher_expected_f1(line: PlattLine):
+@pytest.mark.parametrize("line", [Calibration("", 1), Calibration("", 2, -1), Calibration("", 0.5, 0.5)], ids=str)
+def test_no_set_of_pictures_has_a_higher_expected_f1(line: Calibration):
     _, logits = drawn(100, seed=0)
-    calibrated = expit(line.slope * logits + line.offset)
+    calibrated = expit(line.rescaled(logits))
     decided = np.arange(101)[:, None] > np.argsort(np.argsort(-calibrated))  # the k most probable, k = 0 … 100
     expected = 2 * (decided * calibrated).sum(axis=1) / (decided.sum(axis=1) + calibrated.sum())
     chosen = expit(logits) >= best_f1_threshold(logits, line)
@@ -70,8 +70,8 @@ def test_the_threshold_of_three_pictures_worked_by_hand():
     # the best two: 2 × 1.5 / (2 + 1.6) = 5/6; one alone: 2 × 0.9 / (1 + 1.6) = 0.69; all three: 3.2 / 4.6 = 0.70
     probabilities = np.array([0.9, 0.6, 0.1])
     logits = np.log(probabilities / (1 - probabilities))
-    assert best_f1_threshold(logits, PlattLine(1, 0)) == pytest.approx(5 / 12)
-    assert best_f1_threshold((logits - 1) / 2, PlattLine(2, 1)) == pytest.approx(
+    assert best_f1_threshold(logits, Calibration("", 1)) == pytest.approx(5 / 12)
+    assert best_f1_threshold((logits - 1) / 2, Calibration("", 0.5, 1)) == pytest.approx(
         float(expit((np.log(5 / 7) - 1) / 2)))
 
 

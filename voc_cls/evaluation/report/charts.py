@@ -18,7 +18,7 @@ LEARNING_CURVES = {"loss": "loss", "val_map": "validation mAP", "val_accuracy": 
                    "val_loss": "validation log loss", "lr": "learning rate"}
 """Key of metrics.jsonl → title of its chart."""
 CHOSEN_BY = ("val_map", "val_accuracy")
-"""Metrics by which the best weights are chosen."""
+"""Metrics by which the best weights are chosen, unless it is the loss."""
 
 
 @dataclass(frozen=True)
