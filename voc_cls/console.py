@@ -42,6 +42,8 @@ SMALLER_EXTRAS = {("voc-serve", "train"): "serve", ("voc-serve", "export"): "ser
 """(program, extra) → one that has what this program needs of it."""
 LISTS = ("--root", "--classes", "--exclude", "--seeds", "--cors-origin")
 """Flags of several values that may be given several times; tyro would keep the last time alone."""
+NEGATIVE = re.compile(r"-\.?\d")
+"""How a negative number begins: a value, not a flag."""
 INTERRUPTED = 130
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
 """How a message names a parameter."""
@@ -121,7 +123,7 @@ def _joined(args: Sequence[str]) -> list[str]:
             values += [value] if equals else []
             current = others if equals else values
         else:
-            current = others if argument.startswith("-") else current
+            current = others if argument.startswith("-") and not NEGATIVE.match(argument) else current
             current.append(argument)
     return [*others, *(argument for values in lists.values() for argument in values)]
 

@@ -119,6 +119,9 @@ def test_several_seeds_make_a_run_each_as_alone_and_a_table_and_go_on_by_their_f
     refused = command("voc-train", *flags, "--seeds", 1, 1, "--out", tmp_path / "twice")
     assert refused.returncode == 2
     assert "--seeds 1 1: a seed is there twice" in refused.stderr
+    refused = command("voc-train", "--out", out, "--resume", "--seeds", 1, -1)
+    assert refused.returncode == 2
+    assert refused.stderr == "voc-train: error: --seeds -1: must be from 0 to 4294967295\n"
     assert "choose another folder" in command("voc-train", *flags, "--seeds", 1, "--out", out).stderr
 
 

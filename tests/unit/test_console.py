@@ -115,6 +115,8 @@ class Lists:
     """Names."""
     number: int = 3
     """A number."""
+    seeds: tuple[int, ...] = ()
+    """Numbers."""
 
 
 @pytest.mark.parametrize("args", ["f --root a b --classes x y --number 4",
@@ -122,3 +124,8 @@ class Lists:
                                   "--root=a --root=b f --number=4 --classes x --classes=y"])
 def test_a_flag_of_several_values_may_be_repeated(args: str):
     assert parse(Lists, "voc-x", "Does x.", args.split()) == Lists(Path("f"), (Path("a"), Path("b")), ("x", "y"), 4)
+
+
+def test_a_negative_number_is_a_value_in_a_list_too():
+    assert parse(Lists, "voc-x", "Does x.", ["--seeds", "-1", "2", "f", "--number", "-4"]) == Lists(
+        Path("f"), seeds=(-1, 2), number=-4)

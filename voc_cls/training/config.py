@@ -292,7 +292,7 @@ class RunConfig:
     """Run folder, for the config, weights, metrics and report."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
-    seeds: Annotated[tuple[int, ...], FlagOnly()] = ()
+    seeds: Annotated[tuple[int, ...], Range(0, 2**32 - 1), FlagOnly()] = ()
     """Train once with each of these seeds instead of --seed, such as 0 1 2, into --out/seed-0 and so on; a table and
     seeds.json in --out have every result with its mean and spread. With --resume, seeds may be added."""
     config: Annotated[Path | None, FlagOnly()] = None
@@ -351,7 +351,7 @@ class TrainConfig:
                              f"{self.augmentation.augment} takes its part before they are; omit one of them")
         weights = self.network.weights
         network = replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute()),
-                          cut=net_spec(self.network.net, cut=self.network.cut).cut)
+                          cut=net_spec(self.network.net, self.network.image_size, cut=self.network.cut).cut)
         return replace(self, dataset=self.dataset.checked(), network=network, training=training)
 
     def _why_no_lbfgs(self) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from voc_cls.config import Range
 from voc_cls.data.dataset import Dataset
 from voc_cls.errors import RunError, UsageError
-from voc_cls.files import write_text
+from voc_cls.files import write_json, write_text
 from voc_cls.image_decoder import Preprocessing
 from voc_cls.training.config import TrainConfig, to_dict
 from voc_cls.training.devices import backend, device, versions
@@ -22,6 +22,8 @@ REPEATABLE = ("dataset", "network", "augmentation", "training", "loss", "compute
 """The groups of config.yaml that decide what a run computes."""
 CONFIG_GROUPS = (*REPEATABLE, "provenance")
 """Its top-level keys."""
+SUMMARY = "seeds.json"
+"""Beside the run folders of several seeds."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def start_folder(folder: RunFolder, settings: TrainConfig, classes: Sequence[str
     values["provenance"] = dict(provenance)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
+        if settings.run.seeds and not (summary := folder.path.parent / SUMMARY).exists():
+            write_json(summary, {"seeds": settings.run.seeds})  # which `resume` trains, should this run be killed
         write_text(folder.labels, "".join(f"{name}\n" for name in classes))
         write_text(folder.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     except OSError as error:

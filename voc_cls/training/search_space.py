@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,8 +74,13 @@ class TuneConfig(TrainConfig):
         study = replace(study, heads=study.heads if network.head == "fc" else (network.head,),
                         augments=study.augments if augment == "flip" else (augment,),
                         image_sizes=study.image_sizes or (size,), config=None, cache_dir=None, ray=False)
-        return replace(self, dataset=self.dataset.checked(), network=replace(network, trainable="head"), study=study,
+        base = replace(self, dataset=self.dataset.checked(), network=replace(network, trainable="head"), study=study,
                        run=RunConfig(cache_dir=self.study.cache_dir, ray=self.study.ray))
+        for values in itertools.product(*base.choices.values()):  # all, before features are computed for the first
+            config = base.varied(dict(zip(base.choices, values, strict=True)))
+            if config.network.head == "csra" and config.training.solver == "lbfgs":
+                raise UsageError("`head` csra: a search computes it by descent only; choose `solver` descent")
+        return base
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:

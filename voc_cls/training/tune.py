@@ -97,8 +97,6 @@ def cached_heads(base: TuneConfig, train: Dataset, check: Callable[[str | None],
         console.print(f"head {chosen.head}, image size {chosen.image_size}, augmentation {values[-1]}:")
         network = create_network(chosen, train.classes, base.compute.precision, base.training.seed)
         check(network.digest)
-        if network.attention and config.training.solver == "lbfgs":
-            raise UsageError("`head` csra: a search computes it by descent only; choose `solver` descent")
         first = freeze(network, "head", config.training, chosen.exclude).first
         if reason := why_not_cached(network, first, splits, config):
             raise UsageError(f"`augments` {values[-1]}, `head` {chosen.head}: {reason}, but a search needs cached "

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from voc_cls.errors import RunError
+from voc_cls.training.config import DatasetConfig, NetworkConfig, RunConfig, TrainConfig
+from voc_cls.training.run_folder import RunFolder, start_folder
 from voc_cls.training.seeds import SeedsSummary, recorded_seeds, weights_of
 
 
@@ -41,3 +43,12 @@ def test_a_damaged_summary_is_named(tmp_path: Path):
     (tmp_path / "seeds.json").write_text("{}")
     with pytest.raises(RunError, match="name the `seeds`"):
         recorded_seeds(tmp_path)
+
+
+def test_a_kill_in_the_first_seed_leaves_the_seeds_that_resume_trains(tmp_path):
+    settings = TrainConfig(DatasetConfig((tmp_path,)), NetworkConfig("none"), run=RunConfig(seeds=(0, 2)))
+    start_folder(RunFolder(tmp_path / "seed-0"), settings, ["cat"], {})
+    assert recorded_seeds(tmp_path) == (0, 2)
+    (tmp_path / "seeds.json").write_text('{"seeds": [0, 2], "results": {"0": {}}}')
+    start_folder(RunFolder(tmp_path / "seed-2"), settings, ["cat"], {})
+    assert "results" in (tmp_path / "seeds.json").read_text()

@@ -165,6 +165,8 @@ def test_by_descent_the_learning_rate_varies_and_what_is_given_does_not(search, 
 
 @pytest.mark.parametrize(("flags", "error"), [
     (("--augments", "mild"), "--augments mild, --head gap: every augmented picture is new; .*needs cached features"),
+    (("--image-sizes", 32, -5), "--image-size -5: must be from"),
+    (("--heads", "gap", "csra"), "--head csra: a search computes it by descent only; choose --solver descent"),
     (("--l2-range", 0, 0.1), "--l2-range 0: must be at least 1e-30"),
     (("--trainable", "conv5+"), "--trainable conv5[+]: a search trains heads alone; omit it"),
     (("--early-stopping", 3), "--early-stopping 3: needs a validation during training"),
