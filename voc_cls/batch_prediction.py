@@ -23,7 +23,7 @@ import pyarrow
 import pyarrow.parquet
 from rich.console import Console
 
-from voc_cls.console import progress_bar
+from voc_cls.console import import_tensorflow, progress_bar
 from voc_cls.errors import DataError, UsageError
 from voc_cls.files import locked, write_aside
 from voc_cls.image_decoder import Preprocessing
@@ -105,8 +105,11 @@ class Scorer:
         """files: a reference to the content of each file of the version called `name`, such as voc/1."""
         import ray
 
+        contents = ray.get(files)
+        if "model.xml" not in contents:
+            import_tensorflow(whole=True)  # it takes seconds, in which a worker that is ended would leave its folder
         with tempfile.TemporaryDirectory() as folder:
-            for path, content in ray.get(files).items():
+            for path, content in contents.items():
                 file = Path(folder, name, path)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)

@@ -149,6 +149,34 @@ def set_help(config: Any) -> None:
             config.__annotations__[entry.name] = Annotated[kinds[entry.name], text]
 
 
+def stop_on(then: str, *numbers: signal.Signals) -> None:
+    """From now on, each of these signals raises Interrupted, which ends with `then`: what was saved, what continues."""
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number), then)
+
+    for number in numbers:
+        signal.signal(number, stop)
+
+
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Ray is started within: SIGTERM keeps its handler, instead of Ray's, which end without a word or with a C++ stack.
+
+    Ray's own may run within; then SIGTERM is raised again at the end.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handler, ended = signal.getsignal(signal.SIGTERM), False
+    try:
+        yield
+    except SystemExit:  # of Ray's handlers
+        ended = True
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, handler)
+    if ended:
+        signal.raise_signal(signal.SIGTERM)
+
+
 def default_hint(default: str) -> str:
     """How help shows a default; empty ones are left to the text of the flag."""
     return "" if default in ("None", "False", "", "''") else f"(default: {default})"

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from voc_cls.console import quiet_stderr
+from voc_cls.console import quiet_stderr, sigterm_kept
 from voc_cls.errors import RunError
 
 
@@ -35,7 +35,7 @@ def connected(threads: int = 1, log_to_driver: bool = False, **environment: str)
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # not its plans
     try:
         try:
-            with quiet_stderr():
+            with sigterm_kept(), quiet_stderr():
                 ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=log_to_driver,
                          runtime_env={"env_vars": environment})
         except Exception as error:  # where it cannot start, it has no kind of its own

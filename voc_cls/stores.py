@@ -33,7 +33,9 @@ def opened(url: str) -> Iterator[tuple[Any, str]]:
     import fsspec
 
     try:
-        yield fsspec.core.url_to_fs(url)
+        files, path = fsspec.core.url_to_fs(url)
+        files.invalidate_cache()  # or its listings would be those of the last time
+        yield files, path
     except VocError:
         raise
     except Exception as error:  # of many kinds

@@ -49,7 +49,6 @@ class Store:
 
         listed: dict[str, dict[str, Any]] = {}
         with opened(self._url) as (files, root):
-            files.invalidate_cache()  # or it would be the listing of the last time
             for path, entry in files.find(root, detail=True).items():
                 version, _, name = path.removeprefix(f"{root}/").partition("/")
                 listed.setdefault(version, {})[name] = entry

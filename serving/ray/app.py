@@ -22,6 +22,7 @@ from serving.config.models import model_settings, replaced_models
 from serving.errors import ServeError
 from serving.ray.replica import Replica
 from voc_cls.config import Program
+from voc_cls.console import sigterm_kept, stop_on
 
 NAME = "voc-serve"
 PROGRAM = Program(NAME, "", get_type_hints(ServeConfig), relative_to_file=True, replaced=replaced_models)
@@ -54,8 +55,10 @@ def application(config: ServeConfig) -> serve.Application:
 def run(config: ServeConfig) -> None:
     """Serves until a stop signal. Raises ServeError if it cannot start."""
     started, ports, signals = time.monotonic(), config.ports, {signal.SIGTERM, signal.SIGINT}
+    stop_on("it was still starting", *signals)
     try:
-        ray.init(include_dashboard=False, log_to_driver=False)
+        with sigterm_kept():
+            ray.init(include_dashboard=False, log_to_driver=False)
         serve.start(http_options={"host": ports.host.strip("[]"), "port": ports.http_port}, logging_config=QUIET,
                     grpc_options=gRPCOptions(port=ports.port, enable_reflection=config.security.has_reflection,
                                              grpc_servicer_functions=["serving.ray.ingress.add_services"]))

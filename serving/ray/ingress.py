@@ -6,6 +6,7 @@ way to another process. So a message travels with its method, and is read where 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,21 +48,32 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, details: Any) -> Any:
         handler = self._method_handlers.get(details.method)
-        return handler and handler._replace(unary_unary=partial(_unary, handler.unary_unary))
+        return handler and handler._replace(unary_unary=partial(_unary, handler.unary_unary),
+                                            stream_stream=partial(_stream, handler.stream_stream))
 
 
 async def _unary(answer: Any, message: RawMessage, context: Any) -> bytes:
+    content: bytes = await answer(message, context)
+    await _end(context)
+    return content
+
+
+async def _stream(answer: Any, messages: AsyncIterator[RawMessage], context: Any) -> AsyncIterator[bytes]:
+    async for content in answer(messages, context):
+        yield content
+    await _end(context)
+
+
+async def _end(context: Any) -> None:
     """Ends a call that has failed without the empty message of Ray's, with which clients would not send it again.
 
     Ray's INTERNAL for a call whose replica has ended becomes UNAVAILABLE.
     """
-    content: bytes = await answer(message, context)
     if context.code() is grpc.StatusCode.INTERNAL and context.details() != FAILED:
         lost = Unavailable("the replica that had this call has ended: send it again")
         await context.abort(lost.status, str(lost), (("grpc-retry-pushback-ms", str(lost.retry_after_ms)),))
     if (code := context.code()) and code is not grpc.StatusCode.OK:
         await context.abort(code, context.details())
-    return content
 
 
 def add_services(servicer: Any, server: Any) -> None:  # noqa: ARG001

@@ -16,19 +16,29 @@ from ray.cluster_utils import Cluster
 
 from tests.commands import command_in_process as command
 from tests.commands import variables_set
+from tests.integration.serving.object_store import BUCKET, ObjectStore
 from tests.integration.serving.tiny_ir import export_tiny_ir
 from tests.integration.serving.tiny_model import LABELS
 from tests.pictures import encoded, smooth
 from voc_cls import batch_prediction
+from voc_cls.stores import opened
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    started = ObjectStore()
+    yield started
+    started.end()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """A Ray of one core for all the commands here."""
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    with variables_set({"RAY_ADDRESS": started.address}):
-        yield
-    started.shutdown()
+def cluster(store: ObjectStore) -> Iterator[None]:
+    """A Ray of one core for all the commands here, whose workers know the object store."""
+    with variables_set(store.environment):
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        with variables_set({"RAY_ADDRESS": started.address}):
+            yield
+        started.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +140,28 @@ def test_images_and_scores_may_have_urls_and_images_a_list(images: Path, model: 
     expected = plain(images / "01.jpg", "--model", model)[str(images / "01.jpg")]["labels"]
     assert scores[f"file://{images}/01.jpg"] == pytest.approx(
         {one["label"]: one["probability"] for one in expected} | {"error": None}, abs=1e-6)
+
+
+def test_images_and_scores_are_in_an_object_store(
+        store: ObjectStore, job: tuple[subprocess.CompletedProcess[str], Path], images: Path, model: Path,
+        tmp_path: Path):
+    folder, expected = f"s3://{BUCKET}/images", {Path(path).name: row for path, row in rows(job[1]).items()}
+    store.upload(images, "images", without="39.jpg")
+    for out in (tmp_path / "here", f"s3://{BUCKET}/scores/job"):
+        args = ("voc-predict", folder, "--model", model, "--ray", "--out", out)
+        assert f"{out}: 39 pictures" in command(*args).stderr
+        store.put("images/39.jpg", (images / "39.jpg").read_bytes())
+        assert f"{out}: 40 pictures" in command(*args).stderr
+        store.remove("images/39.jpg")
+        copy = tmp_path / "copy"
+        with opened(str(out)) as (files, root):
+            files.get(root, str(copy), recursive=True)
+        scores = rows(copy)
+        shutil.rmtree(copy)
+        assert scores.keys() == {f"{folder}/{name}" for name in expected}
+        for path, row in scores.items():
+            error = expected[Path(path).name]["error"]
+            assert row == {**expected[Path(path).name], "error": error and error.replace(str(images), folder)}
 
 
 def refused(*args: object) -> str:

@@ -10,18 +10,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import tyro
 
 from voc_cls.cli.predict_output import FilePrediction, Output, write_predictions
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, run, with_flags
-from voc_cls.errors import ClientError, DataError, Interrupted, UsageError
+from voc_cls.console import import_tensorflow, parse, run, stop_on, with_flags
+from voc_cls.errors import ClientError, DataError, UsageError
 from voc_cls.image_header import IMAGE_SUFFIXES
 from voc_cls.prediction import Prediction
 from voc_cls.stores import local_batches, opened, store_url
@@ -211,8 +209,10 @@ def predict() -> None:
     config = parse(PredictConfig, PROGRAM, DESCRIPTION)
     if config.output.sheet is not None:
         import matplotlib  # noqa: F401  # reported as missing now, not after all predictions
-    signal.signal(signal.SIGTERM, partial(_stop, "the same command continues" if config.batch.ray else
-                                          "no file was written"))
+    if config.batch.ray:
+        stop_on("the same command continues", signal.SIGTERM, signal.SIGINT)
+    else:
+        stop_on("no file was written", signal.SIGTERM)
     files, left_out = picture_files(config.pictures, recursive=config.recursive, lists=config.batch.ray)
     for note in left_out:
         print(f"{PROGRAM}: note: {with_flags(note)}", file=sys.stderr)
@@ -251,10 +251,6 @@ def predict() -> None:
     if errors:
         raise ClientError(errors[0] if len(files) == 1 else
                           f"{len(errors)} of {len(files)} pictures failed, see above")
-
-
-def _stop(then: str, number: int, _: FrameType | None) -> None:
-    raise Interrupted(signal.Signals(number), then)
 
 
 def _on_ray(files: Sequence[Path], model: Path, out: Path, cpus: int) -> None:

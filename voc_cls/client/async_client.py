@@ -63,7 +63,7 @@ class AsyncClient(BaseClient):
                 await ended.wait()
                 return call.result()
             except grpc.RpcError as error:
-                pause = retries.pause(error.code(), error.details() or "")
+                pause = retries.pause(error.code(), error.details() or "", bool(error.trailing_metadata()))
             finally:
                 call.cancel()
             await asyncio.sleep(pause)

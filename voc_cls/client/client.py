@@ -116,15 +116,15 @@ class Stream:
                 if not self._state.finished:
                     self._changed.wait_for(lambda: self._state.closed, self._state.call_ended(*status))
 
-    def _receive(self) -> tuple[grpc.StatusCode, str]:
-        """Takes all responses of the call; returns the status and details with which it ended."""
+    def _receive(self) -> tuple[grpc.StatusCode, str, bool]:
+        """Takes all responses of the call; returns how it ended, for StreamState.call_ended."""
         try:
             for response in self._call:
                 with self._changed:
                     self._state.receive(response)
                     self._notify()
         except grpc.RpcError:
-            return self._call.code(), self._call.details() or ""
+            return self._call.code(), self._call.details() or "", bool(self._call.trailing_metadata())
         return ENDED_EARLY
 
     def _requests(self, call: int) -> Iterator[classifier_pb2.ClassifyStreamRequest]:
@@ -292,7 +292,7 @@ class Client(BaseClient):
             try:
                 return method(request, timeout=self._timeout, metadata=self._metadata(retries))
             except grpc.RpcError as error:
-                pause = retries.pause(error.code(), error.details() or "")
+                pause = retries.pause(error.code(), error.details() or "", bool(error.trailing_metadata()))
             time.sleep(pause)
 
 

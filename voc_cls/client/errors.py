@@ -79,10 +79,13 @@ class Retries:
         self._waiting = False
         self._deadline = time.monotonic() + self.wait
 
-    def pause(self, code: grpc.StatusCode, details: str) -> float:
-        """Seconds before the call that ended with this status is repeated; CallError if it should not be."""
+    def pause(self, code: grpc.StatusCode, details: str, answered: bool = False) -> float:
+        """Seconds before the call that ended with this status is repeated; CallError if it should not be.
+
+        answered: whether the status is a server's, which sends metadata with it, not of gRPC for want of one.
+        """
         if code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > self._deadline:
-            raise self.error(code, details) from None
+            raise self.error(code, details, answered) from None
         if not self._waiting:
             self._waiting = True
             self.on_wait()
@@ -91,18 +94,18 @@ class Retries:
     def image_pause(self, code: grpc.StatusCode, error: classifier_pb2.Error, refusals: int) -> float:
         """Seconds before a picture of a stream, refused `refusals` times, is sent again; CallError if it is not."""
         if code not in RETRIED_STATUSES or refusals >= ATTEMPTS:
-            return self.pause(code, error.message)
+            return self.pause(code, error.message, answered=True)
         if error.HasField("retry_after_ms"):
             return float(error.retry_after_ms) / 1000
         return BACKOFF * 2.0 ** (refusals - 1)
 
-    def error(self, code: grpc.StatusCode, details: str) -> CallError:
+    def error(self, code: grpc.StatusCode, details: str, answered: bool = False) -> CallError:
         """The exception for a call that ended with this status."""
-        return CallError(self._message(code, details), code, self.request_id)
+        return CallError(self._message(code, details, answered), code, self.request_id)
 
-    def _message(self, code: grpc.StatusCode, details: str) -> str:
+    def _message(self, code: grpc.StatusCode, details: str, answered: bool) -> str:
         server = f"the server at {self.address}"
-        if code is grpc.StatusCode.UNAVAILABLE and "not ready" not in details and "stopping" not in details:
+        if code is grpc.StatusCode.UNAVAILABLE and not answered:
             return self._unreachable(details)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return (f"{server} did not answer within {self.timeout:g} s: it is overloaded or unreachable; "

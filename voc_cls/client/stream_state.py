@@ -20,7 +20,7 @@ CLOSE_TIMEOUT = 1
 """Seconds that the server has to end a stream in which everything is answered."""
 SINGLE_IMAGE_STATUSES = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 """The server failed, maybe because of this image; any other refusal would apply to every other image too."""
-ENDED_EARLY = (grpc.StatusCode.UNAVAILABLE, "the stream ended before all pictures were answered")
+ENDED_EARLY = (grpc.StatusCode.UNAVAILABLE, "the stream ended before all pictures were answered", True)
 """The status of a call that ended with OK, but with images unanswered."""
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -117,8 +117,8 @@ class StreamState:
         (prediction,) = predictions(response.response, [image])
         self._answer(image, prediction)
 
-    def call_ended(self, code: grpc.StatusCode, details: str) -> float:
-        """Prepares for another call, as this one has ended with images unanswered.
+    def call_ended(self, code: grpc.StatusCode, details: str, answered: bool = False) -> float:
+        """Prepares for another call, as this one has ended with images unanswered; arguments as for Retries.pause.
 
         Returns the seconds to wait before it; CallError if another call would end the same way.
         """
@@ -131,7 +131,7 @@ class StreamState:
         elif self._call_responded and code is grpc.StatusCode.UNAVAILABLE:
             pause = 0.0  # the server was fine until now: unanswered images are sent again at once
         else:
-            pause = self._retries.pause(code, details)
+            pause = self._retries.pause(code, details, answered)
         self._call_responded = False
         self._last_response = time.monotonic() + pause
         self._to_send = sorted(self._pending)

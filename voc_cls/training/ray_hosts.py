@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from voc_cls.console import stop_on
 from voc_cls.errors import RunError
 from voc_cls.ray_cluster import connected
 
@@ -48,6 +49,7 @@ def train_on_workers(main: Callable[[], None], args: Sequence[str], workers: int
         workers: Number of processes.
         config: The run's config.yaml.
     """
+    stop_on("continue with `resume` if the run folder exists already", signal.SIGTERM, signal.SIGINT)
     codes: list[object] = [None]
     with connected(log_to_driver=True, KERAS_BACKEND="jax", PYTHONUNBUFFERED="1") as ray:
         needs = {"CPU": 1, "GPU": 1} if ray.cluster_resources().get("GPU") else {"CPU": 1}

@@ -191,6 +191,7 @@ def tune(config: TuneConfig, console: Console) -> None:
         # by the number of trials, not by what was drawn before: a study that is continued goes on exactly. A trial
         # whose process was killed stays RUNNING, and counts nowhere
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished(study)), constant_liar=base.run.ray)
+
     with (usable(folder), locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")),
           Preemption(then="the same command continues the study").watching(), naming_broken_images(train.paths)):
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -25,8 +25,6 @@ def retries_of(encrypted: bool, wait: float, on_wait: Callable[[], object] = lam
      "correct the address, or give `client_cert` and `client_key` if the server requires a client certificate"),
     (S.UNAVAILABLE, "Ssl handshake failed", True, "no trusted connection to box:1 (Ssl handshake failed): the server "
      "does not use TLS, or one side rejects the other's certificate; check the CA file and the client certificate"),
-    (S.UNAVAILABLE, "model 'voc' is not ready yet", False,
-     "the server at box:1 refused the call with UNAVAILABLE: model 'voc' is not ready yet"),
     (S.DEADLINE_EXCEEDED, "", False, "the server at box:1 did not answer within 2.5 s: it is overloaded or "
                                      "unreachable; retry later, with fewer pictures or a longer `timeout`"),
     (S.RESOURCE_EXHAUSTED, f"SERVER: {TOO_LARGE}", False, "the server at box:1 rejects messages of this size (SERVER: "
@@ -44,6 +42,12 @@ def retries_of(encrypted: bool, wait: float, on_wait: Callable[[], object] = lam
 def test_every_status_has_its_sentence(code: S, details: str, encrypted: bool, message: str) -> None:
     error = retries_of(encrypted, 0).error(code, details)
     assert (str(error), error.code, error.request_id) == (message, code, "r7")
+
+
+@pytest.mark.parametrize("details", ["model 'voc' is not ready yet", "the replica that had this call has ended"])
+def test_a_server_that_answers_that_it_cannot_is_not_said_to_be_missing(details: str) -> None:
+    error = retries_of(False, 0).error(S.UNAVAILABLE, details, answered=True)
+    assert str(error) == f"the server at box:1 refused the call with UNAVAILABLE: {details}"
 
 
 def test_a_call_is_repeated_while_the_server_is_not_ready_and_the_waiting_is_reported_once() -> None:
