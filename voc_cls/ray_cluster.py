@@ -42,6 +42,8 @@ def connected(threads: int = 1, log_to_driver: bool = False, **environment: str)
             raise ConnectionError(*error.args) from error
         ray.data.DataContext.get_current().enable_progress_bars = False
         yield ray
+    except SystemError as error:  # what a signal's exception becomes in Ray's C++
+        raise error.__cause__ or error from None
     except (ConnectionError, ray.exceptions.RayError) as error:
         last = str(error).strip().splitlines()[-1:]
         raise RunError(f"Ray: {' '.join(last) or type(error).__name__}; `ray status` shows the cluster, and "

@@ -22,6 +22,8 @@ SINGLE_IMAGE_STATUSES = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 """The server failed, maybe because of this image; any other refusal would apply to every other image too."""
 ENDED_EARLY = (grpc.StatusCode.UNAVAILABLE, "the stream ended before all pictures were answered", True)
 """The status of a call that ended with OK, but with images unanswered."""
+LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""How a stream ends with its server; CANCELLED, behind HAProxy. This client cancels only what is finished."""
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -128,7 +130,7 @@ class StreamState:
                 raise self._retries.error(code, details)
             self._server_max_bytes = int(too_large[2])
             pause = 0.0
-        elif self._call_responded and code is grpc.StatusCode.UNAVAILABLE:
+        elif self._call_responded and code in LOST:
             pause = 0.0  # the server was fine until now: unanswered images are sent again at once
         else:
             pause = self._retries.pause(code, details, answered)

@@ -74,7 +74,7 @@ def train_on_workers(main: Callable[[], None], args: Sequence[str], workers: int
             codes = []
             for rank in ranks:
                 try:
-                    codes.append(ray.get(rank))
+                    codes.append(rank.future().result())  # ray.get would heed no signal but Ctrl-C's own
                 except ray.exceptions.RayError:  # its machine or process is gone
                     codes.append(None)
             ray.util.remove_placement_group(group)

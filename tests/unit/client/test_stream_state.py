@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 import pytest
@@ -127,11 +128,12 @@ def test_a_failure_of_the_server_fails_one_picture_and_a_refusal_of_the_call_end
         refuse(stream, 1, grpc.StatusCode.NOT_FOUND)
 
 
-def test_a_call_that_breaks_after_answers_is_repeated_at_once_with_the_unanswered_pictures() -> None:
+@pytest.mark.parametrize("status", [ENDED_EARLY, UNAVAILABLE, (grpc.StatusCode.CANCELLED, "by HAProxy")])
+def test_a_call_that_breaks_after_answers_is_repeated_at_once_with_the_unanswered_pictures(status: Any) -> None:
     stream = new_stream(image(0), image(1), image(2))
     sent(stream)
     answer(stream, [1])
-    assert stream.call_ended(*ENDED_EARLY) == 0
+    assert stream.call_ended(*status) == 0
     assert sent(stream) == [0, 2]
     answer(stream, [0, 2, 0])  # an answer that comes twice counts once
     stream.complete = True
