@@ -58,7 +58,7 @@ def job(images: Path, model: Path, out: Path) -> subprocess.Popen[str]:
     program = ("import sys; from voc_cls import batch_prediction; from voc_cls.cli.predict import main; "
                "batch_prediction.FILE_ROWS = batch_prediction.TASK_IMAGES; main()")
     return subprocess.Popen([sys.executable, "-c", program, images, "--model", model, "--ray", "--out", out], text=True,
-                            stderr=subprocess.PIPE)
+                            stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def wait_for_files(out: Path, count: int) -> None:
@@ -84,17 +84,20 @@ def test_a_machine_that_is_killed_loses_no_image_and_none_is_there_twice(
     check_complete(out, images)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_job_that_is_ended_goes_on_with_the_rest(
-        cluster: Cluster, images: Path, model: Path, tmp_path: Path, number: signal.Signals):
+@pytest.mark.parametrize(("number", "environment"), [
+    (signal.SIGKILL, {}), (signal.SIGTERM, {}), (signal.SIGINT, {}), (signal.SIGTERM, {"RAY_ADDRESS": "local"})])
+def test_a_job_that_is_ended_goes_on_with_the_rest(cluster: Cluster, images: Path, model: Path, tmp_path: Path,
+                                                   number: signal.Signals, environment: dict[str, str]):
     cluster.add_node(num_cpus=1)
     out = tmp_path / "scores"
-    running = job(images, model, out)
+    with variables_set(environment):
+        running = job(images, model, out)
     wait_for_files(out, 4)
     running.send_signal(number)
     said = running.communicate(timeout=60)[1]
-    if number == signal.SIGTERM:
-        assert "stopped by SIGTERM; the same command continues" in said
+    if number != signal.SIGKILL:
+        assert f"stopped by {number.name}; the same command continues" in said
+        assert running.returncode == 128 + number
     files = {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     assert 4 <= len(files) < IMAGES // 64
     assert f"{out}: 1,200 pictures" in job(images, model, out).communicate(timeout=400)[1]
