@@ -14,6 +14,7 @@ from voc_cls.data.preprocessing import GRAPH_FORMATS
 from voc_cls.evaluation.report.page import render
 from voc_cls.files import file_digests
 from voc_cls.model_metadata import FORMAT, Views
+from voc_cls.training.config import to_dict
 from voc_cls.training.trained_run import TrainedRun
 from voc_cls.version import __version__
 from voc_cls.weights.load import network_digest
@@ -72,7 +73,7 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "thresholds": trained.thresholds().by_label if trained.task is Task.MULTI_LABEL else {},
         "calibration": None if trained.calibration is None else  # in the graph; null: the network's own probabilities
         {"method": trained.calibration.method} | asdict(trained.calibration),
-        "preprocessing": asdict(spec.preprocessing),
+        "preprocessing": to_dict(spec.preprocessing),
         "weights_digest": network_digest(trained.network),
         "pretrained_digest": provenance["weights_digest"],  # of the checkpoint that training started from
         "trained_on": {key: config["dataset"][key] for key in ("data", "train_split", "difficult")}
