@@ -16,6 +16,7 @@ from serving.arrivals import Arrivals
 from serving.config.config import ServeConfig
 from serving.config.models import model_settings
 from serving.decoding.pool import DecoderPool
+from serving.grpc.classifier_service import ClassifierService
 from serving.grpc_interceptor import GrpcInterceptor
 from serving.http_middleware import http_middleware
 from serving.listeners import raise_file_limit
@@ -24,9 +25,11 @@ from serving.models.servable import Loader
 from serving.models.store import version_reader
 from serving.models.version_folders import check_versions
 from serving.request_middleware import RequestMiddleware
+from serving.rest.classifier import ClassifierApi
 from serving.rest.routes import RestApi
 from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
+from serving.shutdown import StopEvent
 from serving.telemetry.logs import Logs
 from serving.telemetry.metrics import Metrics, process_usage
 
@@ -67,7 +70,9 @@ class Core:
 
     def http_application(self) -> web.Application:
         """The routes, for `open_http`."""
-        rest = RestApi(self.models, self._config.max_message_bytes, self._metrics, self._config.security.cors_origin)
+        max_bytes = self._config.max_message_bytes
+        classifier = ClassifierApi(ClassifierService(self.models, StopEvent(), self._config), max_bytes)
+        rest = RestApi(self.models, max_bytes, self._metrics, self._config.security.cors_origin, classifier)
         return rest.application(http_middleware(self.middleware, self._config.ports.http_timeout))
 
     async def close(self) -> None:

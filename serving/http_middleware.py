@@ -21,8 +21,9 @@ from serving.security.sanitize import printable
 from serving.security.tls import http_certificate_name
 
 ROUTES = ("POST /v1/models/NAME[/versions/NUMBER|/labels/LABEL]:predict, :classify; "
-          "GET /v1/models[/NAME[/versions/NUMBER|/labels/LABEL]], …/metadata; POST "
-          "/v2/models/NAME[/versions/VERSION]/infer; GET /v2; GET /healthz; GET /metrics; all: GET /openapi.json")
+          "GET /v1/models[/NAME[/versions/NUMBER|/labels/LABEL]], …/metadata, …/description; POST "
+          "/v1/classify; POST /v2/models/NAME[/versions/VERSION]/infer; GET /v2; GET /healthz; GET /metrics; all: GET "
+          "/openapi.json")
 PATTERN = re.compile(r":\[[^]]*\][+*]?")
 """The regular expressions in aiohttp's routes: {name:[^/:]+} is shown as {name}."""
 

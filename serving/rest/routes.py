@@ -21,6 +21,7 @@ from serving.errors import InvalidArgument
 from serving.http_middleware import json_response
 from serving.inference import check_classification, classify_examples, predict, refuse_regression
 from serving.models.registry import ModelRegistry
+from serving.rest.classifier import ClassifierApi
 from serving.rest.json import (
     parse,
     read_body,
@@ -50,8 +51,10 @@ SECURITY = {"bearer": {"type": "http", "scheme": "bearer"},
 class RestApi:
     """The routes."""
 
-    def __init__(self, models: ModelRegistry, max_bytes: int, metrics: Metrics, origins: Collection[str]) -> None:
+    def __init__(self, models: ModelRegistry, max_bytes: int, metrics: Metrics, origins: Collection[str],
+                 classifier: ClassifierApi) -> None:
         """`origins`: of pages that may read answers."""
+        self._classifier = classifier
         self._models, self._max_bytes, self._metrics, self._origins = models, max_bytes, metrics, origins
 
     def application(self, *middlewares: Middleware) -> web.Application:
@@ -67,6 +70,7 @@ class RestApi:
         get("/metrics", self._metrics_page)
         get("/monitoring/prometheus/metrics", self._metrics_page)  # TensorFlow Serving's
         get("/v1/models", self._list)
+        post("/v1/classify", self._classifier.classify)
         add_routes(get, post, self._models, self._max_bytes)
         for model in VERSIONS:
             post(f"{model}:predict", self._predict)
@@ -74,6 +78,7 @@ class RestApi:
             post(f"{model}:regress", self._regress)
             get(model, self._status)
             get(f"{model}/metadata", self._metadata)
+            get(f"{model}/description", self._description)
         return application
 
     async def _openapi(self, request: web.Request) -> web.Response:
@@ -127,6 +132,10 @@ class RestApi:
     def _states(self, name: str, version: int | None = None, label: str = "") -> dict[str, Any]:
         return {"model_version_status": [{"version": str(number), "state": found.state.name, "status": found.status}
                                          for number, found in self._models.versions(name, version, label).items()]}
+
+    async def _description(self, request: web.Request) -> web.Response:
+        """Labels, thresholds, preprocessing, scores and versions of a model."""
+        return await self._classifier.describe(*_requested_version(request))
 
     async def _metadata(self, request: web.Request) -> web.Response:
         """The signatures of a model."""

@@ -44,7 +44,8 @@ GROUPS = {  # a method belongs to the first group that has it
     "reflection": ("/grpc.reflection.*",),
     "predict": ("/tensorflow.serving.PredictionService/*", "/voc_cls.v1.Classifier/*", "POST /v1/models/*:predict",
                 "POST /v1/models/*:classify", "POST /v1/models/*:regress", "POST /v2/models/*/infer",
-                "/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/ModelStreamInfer"),
+                "POST /v1/classify", "/inference.GRPCInferenceService/ModelInfer",
+                "/inference.GRPCInferenceService/ModelStreamInfer"),
 }
 GRANTABLE = tuple(group for group in GROUPS if group != "health")
 """The groups that a key can be given; health needs no key."""

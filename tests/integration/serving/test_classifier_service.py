@@ -13,7 +13,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from tests.integration.serving.conftest import Server, Start, jpeg
 from tests.integration.serving.tiny_model import LABELS, MEAN, SIZE, metadata
@@ -53,6 +55,31 @@ def test_several_pictures_are_answered_in_their_order_with_their_labels_sorted(
         assert probabilities == sorted(probabilities, reverse=True)
         answered = {scored.label: scored.probability for scored in classification.labels}
         np.testing.assert_allclose([answered[label] for label in LABELS], row, atol=1e-6)
+
+
+def test_http_gives_what_grpc_gives_an_error_of_one_picture_included(server: Server, stub: Any, pictures: list[bytes]
+                                                                     ) -> None:
+    sent = request(pictures[0], b"%PDF-1.4", model="tiny", version=10, top_k=3)
+    answer = requests.post(f"{server.http}/v1/classify", json=MessageToDict(sent), timeout=20).json()
+    assert ParseDict(answer, classifier_pb2.ClassifyResponse()) == stub.Classify(sent, timeout=20)
+    assert answer["calibration"] == ""  # in it, though empty
+    for path in ("", "/versions/10"):
+        about = requests.get(f"{server.http}/v1/models/tiny{path}/description", timeout=20).json()
+        assert ParseDict(about, classifier_pb2.GetModelResponse()) == stub.GetModel(
+            classifier_pb2.GetModelRequest(model="tiny"), timeout=20)
+
+
+@pytest.mark.parametrize(("body", "status", "message"), [
+    ({}, 400, "pictures is empty"),
+    ({"pictures": [{"content": "abc"}]}, 400, "the body is not as ClassifyRequest"),
+    ({"images": []}, 400, "the body is not as ClassifyRequest"),
+    ({"pictures": [{}] * 10_001}, 400, "pictures has 10001 entries"),
+    ({"model": "dogs", "pictures": [{"content": ""}]}, 404, "no model 'dogs'"),
+])
+def test_http_refuses_what_is_no_request(server: Server, body: dict[str, Any], status: int, message: str) -> None:
+    answer = requests.post(f"{server.http}/v1/classify", json=body, timeout=20)
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(message)
 
 
 def test_only_the_wanted_number_of_labels_is_answered(stub: Any, pictures: list[bytes]) -> None:

@@ -70,4 +70,4 @@ def test_what_curl_gets_is_a_row_of_probabilities(folder: Path, server: Server, 
 
 
 def test_every_kind_of_block_was_found() -> None:
-    assert [language for language, _ in BLOCKS] == ["python"] * 5 + ["sh"] * 4 + ["python", "sh"]
+    assert [language for language, _ in BLOCKS] == ["python"] * 5 + ["sh"] * 5 + ["python", "sh"]
