@@ -26,6 +26,7 @@ from serving.models.store import version_reader
 from serving.models.version_folders import check_versions
 from serving.request_middleware import RequestMiddleware
 from serving.rest.classifier import ClassifierApi
+from serving.rest.page import add_page
 from serving.rest.routes import RestApi
 from serving.security.auth import Authenticator
 from serving.security.limits import Capacity, ClientLimits
@@ -73,7 +74,10 @@ class Core:
         max_bytes = self._config.max_message_bytes
         classifier = ClassifierApi(ClassifierService(self.models, StopEvent(), self._config), max_bytes)
         rest = RestApi(self.models, max_bytes, self._metrics, self._config.security.cors_origin, classifier)
-        return rest.application(http_middleware(self.middleware, self._config.ports.http_timeout))
+        application = rest.application(http_middleware(self.middleware, self._config.ports.http_timeout))
+        if self._config.ports.page:
+            add_page(application)
+        return application
 
     async def close(self) -> None:
         """Ends the engines and the decoders, and sends the last traces."""

@@ -16,7 +16,7 @@ from serving.config.config import ANY_ORIGIN
 from serving.errors import DeadlineExceeded, InvalidArgument, NotFound, StatusError, Unimplemented
 from serving.request_context import REQUEST_ID, current_request
 from serving.request_middleware import MIDDLEWARE, IncomingRequest, RequestMiddleware
-from serving.security.auth import group_of
+from serving.security.auth import KEYLESS, group_of
 from serving.security.sanitize import printable
 from serving.security.tls import http_certificate_name
 
@@ -46,7 +46,7 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 
 
 def http_middleware(middleware: RequestMiddleware, seconds: float) -> Middleware:
-    """Wraps every request but health checks; reading metrics needs a key, but is not limited or counted.
+    """Wraps every request but health checks and the page; reading metrics needs a key, but is not limited or counted.
 
     `seconds`: how long a request may take, from its head to its answer; 0: no limit.
     """
@@ -58,7 +58,7 @@ def http_middleware(middleware: RequestMiddleware, seconds: float) -> Middleware
         incoming = IncomingRequest(f"{request.method} {route}", "REST", tuple(request.headers.items()),
                                    request.remote or "", http_certificate_name(request.transport),
                                    asyncio.get_running_loop().time() + seconds if seconds else None)
-        if group_of(incoming.method) in ("health", "metrics"):  # of which health needs no key
+        if group_of(incoming.method) in (*KEYLESS, "metrics"):
             middleware.authenticator.client(incoming.method, incoming.headers, incoming.peer, incoming.certificate_name)
             return await handler(request)
         with middleware.around(incoming) as context:

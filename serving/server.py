@@ -172,6 +172,7 @@ class Server:
 
     def _ready_line(self, http_address: str | None, seconds: float) -> str:
         """Addresses, models, engine, batch sizes, security, memory, and how long the start took."""
+        scheme = "http" if self._certificates is None else "https"
         served: list[str] = []
         engines: dict[str, None] = {}
         for servable, version_labels in self._models.loaded():
@@ -181,6 +182,7 @@ class Server:
             engines[f"{servable.engine.description}; batch sizes {' '.join(map(str, servable.batcher.sizes))}"] = None
         return "; ".join([
             f"voc-serve: ready on {self._listens(http_address)}: " + "; ".join(served), *engines,
+            *([f"page: {scheme}://{http_address}/"] if http_address and self._config.ports.page else ()),
             reach(self._config.ports.host), _security(self._config.security),
             f"{_memory(self._models, self._core.decoders) / 2**30:.1f} GiB of memory", f"ready after {seconds:.1f} s"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -75,6 +76,23 @@ def save_slim() -> Callable[..., Path]:
         return prefix
 
     return save
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The chromium of this machine, headless, with a camera that makes pictures; skips where there is none.
+
+    A module's, as while Playwright's synchronous API is open no event loop can run in this thread.
+    """
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=False, args=[
+            "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"])
+        yield browser
+        browser.close()
 
 
 class FileServer:

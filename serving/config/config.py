@@ -31,6 +31,9 @@ class PortsConfig:
     """Port of the gRPC API; 0: a free one, printed at the start. The default is TensorFlow Serving's."""
     http_port: Annotated[int, Range(-1, 65535)] = 8501
     """Port of REST, /healthz and /metrics; 0: a free one; -1: none. The default is TensorFlow Serving's."""
+    page: bool = True
+    """Whether the HTTP port has a page at / on which people try the models in a browser. Its files need no key, the
+    calls that it makes do."""
     port_file: Path | None = None
     """File to write the number of the gRPC port into once the server is ready; removed when it stops."""
     max_message_mb: Annotated[int, Range(1, 2047)] = 64

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 GROUPS = {  # a method belongs to the first group that has it
     "health": ("/grpc.health.v1.Health/*", "GET /healthz", "GET /v2/health/*",
                "/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"),
+    "page": ("GET /", "GET /page/*"),
     "status": ("/tensorflow.serving.ModelService/GetModelStatus", "/voc_cls.v1.Classifier/GetModel",
                "/tensorflow.serving.PredictionService/GetModelMetadata", "GET /v1/models", "GET /v1/models/*",
                "/inference.GRPCInferenceService/ServerMetadata", "/inference.GRPCInferenceService/ModelReady",
@@ -47,8 +48,10 @@ GROUPS = {  # a method belongs to the first group that has it
                 "POST /v1/classify", "/inference.GRPCInferenceService/ModelInfer",
                 "/inference.GRPCInferenceService/ModelStreamInfer"),
 }
-GRANTABLE = tuple(group for group in GROUPS if group != "health")
-"""The groups that a key can be given; health needs no key."""
+KEYLESS = ("health", "page")
+"""The groups that need no key."""
+GRANTABLE = tuple(group for group in GROUPS if group not in KEYLESS)
+"""The groups that a key can be given."""
 EVERYTHING = "*"
 TOKEN = re.compile(r"[\x21-\x7e]{16,4096}")
 """Tokens that a header can carry and that are too long to be guessed."""
@@ -86,7 +89,7 @@ class Authenticator:
             raise PermissionDenied("this server has no keys, so its models cannot be managed by calls: its operator "
                                    "can allow that to everybody (`allow_reload`) or to a key of the group admin "
                                    "(`keys_file`)")
-        if self._path is None or group == "health":
+        if self._path is None or group in KEYLESS:
             return identity(peer, certificate_name)
         self.refresh()
         key = self._find(_token(headers))

@@ -71,7 +71,7 @@ def test_http_gives_what_grpc_gives_an_error_of_one_picture_included(server: Ser
 
 @pytest.mark.parametrize(("body", "status", "message"), [
     ({}, 400, "pictures is empty"),
-    ({"pictures": [{"content": "abc"}]}, 400, "the body is not as ClassifyRequest"),
+    ({"pictures": ["abc"]}, 400, "the body is not as ClassifyRequest"),
     ({"images": []}, 400, "the body is not as ClassifyRequest"),
     ({"pictures": [{}] * 10_001}, 400, "pictures has 10001 entries"),
     ({"model": "dogs", "pictures": [{"content": ""}]}, 404, "no model 'dogs'"),

@@ -27,6 +27,7 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 HTTP_PREDICT, HTTP_STATUS, METRICS = "POST /v1/models/{name}:predict", "GET /v1/models/{name}", "GET /metrics"
 HTTP_METADATA = "GET /v1/models/{name}/metadata"
 HEALTH = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "GET /healthz", "HEAD /healthz")
+PAGE = ("GET /", "HEAD /", "GET /page/page.js")
 
 
 def digest(token: str) -> str:
@@ -93,9 +94,9 @@ def test_a_name_may_have_an_old_and_a_new_token(tmp_path: Path) -> None:
     assert {keys.client(PREDICT, bearer(token), PEER) for token in (OLD, PHOTO)} == {"photo-app"}
 
 
-def test_health_needs_no_key_and_says_nothing_about_one(tmp_path: Path) -> None:
+def test_health_and_the_page_need_no_key_and_say_nothing_about_one(tmp_path: Path) -> None:
     keys = access(tmp_path, entry("photo-app", PHOTO, "[predict]"))
-    for method in HEALTH:
+    for method in (*HEALTH, *PAGE):
         assert keys.client(method, (), PEER) == "10.0.0.7"
         assert keys.client(method, bearer(UNKNOWN), PEER) == "10.0.0.7"
 
@@ -122,7 +123,7 @@ def test_a_key_is_good_for_its_methods_on_both_ports_and_no_others(tmp_path: Pat
 
 @pytest.mark.parametrize("method", [
     "/tensorflow.serving.ModelService/SomethingNew", "/tensorflow.serving.SessionService/Run",
-    "/voc_cls.v1.Other/Call", "POST /v1/reload", "DELETE /v1/models/{name}", "GET /",
+    "/voc_cls.v1.Other/Call", "POST /v1/reload", "DELETE /v1/models/{name}", "GET /other",
 ])
 def test_a_method_that_no_group_has_is_given_by_name_only(tmp_path: Path, method: str) -> None:
     assert not may(access(tmp_path, entry("photo-app", PHOTO)), method, PHOTO)
@@ -135,6 +136,7 @@ def test_a_method_that_no_group_has_is_given_by_name_only(tmp_path: Path, method
     ("GET /monitoring/prometheus/metrics", "metrics"),
     ("POST /v1/models/{name}/versions/{version}:classify", "predict"), ("/grpc.health.v1.Healthy/Check", ""),
     ("POST /healthz", ""), ("GET /healthz/../metrics", ""), ("GET /v2/health/live", "health"),
+    ("GET /page", ""), ("POST /", ""), ("POST /page/page.js", ""),
     ("GET /v2", "status"), ("GET /v2/models/{name}/ready", "status"), ("POST /v2/repository/index", "status"),
     ("POST /v2/models/{name}/versions/{version}/infer", "predict"), ("GET /openapi.json", "status"),
     ("POST /v2/repository/models/{model_name}/load", "admin"),
