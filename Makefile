@@ -2,14 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-REFERENCE := voc_cls voc_cls.client voc_cls.errors voc_cls.data.dataset voc_cls.data.load voc_cls.nets.network \
-  voc_cls.training.trained_run voc_cls.evaluation.predictions voc_cls.evaluation.report.page
 
 # files in the order of tests/conftest.py, not by their number of tests
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast endurance exercises gpu-check check reference proto image image-test clean
+.PHONY: help install demo test test-fast endurance exercises gpu-check check docs proto image image-test clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,8 +45,8 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy voc_cls serving export
 
-reference: $(INSTALLED)  ## Write the API reference to build/reference, from the docstrings
-	$(BIN)/pdoc --docformat google --output-directory build/reference $(REFERENCE)
+docs: $(INSTALLED)  ## Build the documentation site in site/, and check its links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 proto: $(INSTALLED)  ## Generate voc_cls/v1, serving/v2 and serving/tensorflow_protos.binpb from proto/
 	$(BIN)/pip install --quiet --no-deps --upgrade --target build/protoc grpcio-tools==1.76.0  # fits the oldest protobuf
@@ -65,4 +63,4 @@ image-test: $(INSTALLED)  ## Build both images, run them, send each a request (n
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/image-test.sh
 
 clean:  ## Remove what make made
-	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv demo build site *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 import voc_cls as vc
 from voc_cls.errors import UsageError
 
-NOTEBOOK = Path(__file__).parents[2] / "examples/python/train_and_export.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "examples/notebooks/train_and_look.ipynb"
 
 
 @pytest.fixture(scope="module")

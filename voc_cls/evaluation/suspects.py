@@ -14,6 +14,7 @@ import numpy as np
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.stratify import AUTO
+from voc_cls.errors import UsageError
 from voc_cls.evaluation.predictions import SEPARATOR, Bools, Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.page import render
 from voc_cls.files import file_digests, write_csv, write_text
@@ -93,6 +94,8 @@ def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int 
     images or groups than folds.
     """
     judged = dataset.labels.sum(axis=0) >= folds
+    if not judged.any():
+        raise UsageError(f"{dataset.name}: no class has {folds} pictures, one for each fold; choose a larger split")
     rare = ", ".join(name for name, enough in zip(dataset.classes, judged, strict=True) if not enough)
     notes = (f"classes with fewer than {folds} pictures are not judged: {rare}",) if rare else ()
     rows = np.flatnonzero(dataset.labels[:, judged].any(axis=1) | (not dataset.single_label))

@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from voc_cls.data.dataset import Dataset, Task
+from voc_cls.errors import UsageError
 from voc_cls.evaluation.predictions import Floats
 from voc_cls.evaluation.suspects import Suspects, find_suspects
 
@@ -53,6 +54,12 @@ def single(paths: tuple[Path, ...]) -> tuple[Dataset, Floats]:
 
 def numbers(suspects: Suspects, most: int = len(WRONG)) -> set[int]:
     return {int(suspect.file.stem) for suspect in suspects.images[:most]}
+
+
+def test_a_split_without_a_class_of_enough_images_is_refused(several: tuple[Dataset, Floats]):
+    dataset, features = several
+    with pytest.raises(UsageError, match="animals: no class has 5 pictures, one for each fold; choose a larger split"):
+        find_suspects(dataset.subset(np.arange(6), "animals"), features[:6])
 
 
 def test_wrong_labels_of_several_come_first_with_what_is_to_be_changed(several: tuple[Dataset, Floats]):
