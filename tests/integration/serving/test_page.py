@@ -6,7 +6,9 @@ A test fails if the page logs an error, breaks its content security policy or ca
 from __future__ import annotations
 
 import base64
+import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,21 @@ from tests.integration.serving.tiny_model import LABELS, export_tiny_model
 from tests.pictures import encoded, smooth
 
 Open = Callable[..., Any]
+THRESHOLDS = {label: round(0.1 + column / 25, 2) for column, label in enumerate(LABELS)}
+"""Of version 10."""
 
 
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves tiny, versions 9 and 10, and the softmax model breeds."""
     folder = tmp_path_factory.mktemp("page")
+    shutil.copytree(model, folder / "tiny")
+    about = folder / "tiny/10/assets/voc_cls.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "thresholds": THRESHOLDS}))
     export_tiny_model(folder / "breeds" / "1", activation="softmax")
     config = folder / "serve.yaml"
-    config.write_text(f"models:\n  served:\n    - {{name: tiny, path: {model}, versions: all}}\n"
-                      f"    - {{name: breeds, path: {folder / 'breeds'}}}\n")
+    config.write_text("models:\n  served:\n    - {name: tiny, path: tiny, versions: all}\n"
+                      "    - {name: breeds, path: breeds}\n")
     starter = Start(folder)
     yield starter(None, "--config", config).wait_until_ready()
     starter.end_all()
@@ -128,14 +135,15 @@ def test_labels_from_their_thresholds_on_are_marked_and_read_out(server: Server,
     page = open_page(server)
     page.get_by_label("Choose images").set_input_files(files[0])
     shown = labels(result(page, "a.jpg"))
-    seen = {label for label, value in shown.items() if float(value[:-2]) >= 50}
-    assert 0 < len(seen) < len(LABELS)
+    seen = {label for label, value in shown.items() if float(value[:-2]) >= 100 * THRESHOLDS[label]}
+    assert seen != {label for label, value in shown.items() if float(value[:-2]) >= 50}
     assert set(page.locator(".label.seen .name").all_text_contents()) == seen
-    name = next(iter(shown))
-    row = page.get_by_role("button", name=f"{name} {shown[name]} , at or above its threshold of 50.0 %")
+    name = next(label for label in shown if label in seen)
+    threshold = 100 * THRESHOLDS[name]
+    row = page.get_by_role("button", name=f"{name} {shown[name]} , at or above its threshold of {threshold:.1f} %")
     bar, mark, box = (row.locator(part).bounding_box() for part in (".bar i", ".bar u", ".bar"))
     assert bar["width"] == pytest.approx(float(shown[name][:-2]) / 100 * box["width"], abs=1)
-    assert mark["x"] + 1 - box["x"] == pytest.approx(box["width"] / 2, abs=1)
+    assert mark["x"] + 1 - box["x"] == pytest.approx(threshold / 100 * box["width"], abs=1)
     spoken = page.get_by_role("log").inner_text()
     assert spoken.startswith("a.jpg: ")
     assert all(f"{label} {shown[label]}" in spoken for label in seen)
