@@ -128,13 +128,16 @@ class Panel {
 // Draws a heat map, cold parts darkened and hot ones glowing as in the report, and says where it is strongest.
 function draw(canvas, { height, width, values }) {
   const heat = Uint8Array.from(atob(values), (letter) => letter.charCodeAt(0));
-  [canvas.width, canvas.height] = [width, height];
-  const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
+  const pixels = new ImageData(width, height), small = new OffscreenCanvas(width, height);
   heat.forEach((value, place) => {
     const t = value / 255; // black, purple, orange, yellow: near matplotlib's inferno
     pixels.data.set([Math.min(1, 1.6 * t), t * t, 0.5 * Math.sin(Math.PI * t), 0.25 + 0.45 * t].map((part) => 255 * part), 4 * place);
   });
-  context.putImageData(pixels, 0, 0);
+  small.getContext("2d").putImageData(pixels, 0, 0);
+  [canvas.width, canvas.height] = [32 * width, 32 * height]; // smoother than what CSS makes of a few cells
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
   const strongest = heat.indexOf(Math.max(...heat));
   const third = (place, size, names) => names[Math.floor((3 * place) / size)];
   return `at the ${third(Math.floor(strongest / width), height, ["top", "middle", "bottom"])} ${
