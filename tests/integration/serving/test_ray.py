@@ -164,6 +164,7 @@ def test_http_has_the_same_routes(server: RayServer):
     status, body = server.http("/v1/models/tiny:predict", {"instances": [{"b64": b64encode(PICTURE).decode()}]})
     assert (status, len(json.loads(body)["predictions"][0])) == (200, len(LABELS))
     assert server.http("/healthz") == (200, b"SERVING\n")
+    assert [server.http(path)[0] for path in ("/", "/page/page.js")] == [200, 200]
     status, body = server.http("/v1/models/other")
     assert (status, json.loads(body)["error"]) == (404, "no model 'other'; this server has 'tiny'")
     assert server.http("/v1/models/tiny:predict", {"instances": ["x" * 2**20]})[0] == 413
