@@ -79,6 +79,7 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "trained_on": {key: config["dataset"][key] for key in ("data", "train_split", "difficult")}
         | {"pictures": provenance["train_pictures"]},
         "metrics": json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.is_file() else None,
+        "explains": True,  # by heat maps and embeddings
         "voc_cls_version": __version__,
         "picture_formats": GRAPH_FORMATS,  # that the graph takes; voc-serve converts other ones before it
         "cut": spec.cut,  # the scope or pool behind which the network ends

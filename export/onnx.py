@@ -19,6 +19,7 @@ from onnx import helper
 from export.verify import Predictor
 from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError
+from voc_cls.nets.explained import EMBEDDING, HEAT_MAPS, LEAST, explained
 from voc_cls.nets.layers import SMALLEST_LENGTH
 from voc_cls.nets.network import Network
 from voc_cls.version import __version__
@@ -33,10 +34,10 @@ def write_onnx(path: Path, network: Network, task: Task) -> None:
     """Writes `network` as a checked ONNX model.
 
     Its input is `inputs`, float32 [N, size, size, 3], preprocessed RGB; its outputs are `probabilities` and `logits`,
-    float32 [N, classes].
+    float32 [N, classes], `heat_maps` [N, classes, h, w] and `embedding` [N, D].
     """
-    graph = _Graph()
-    first, *layers = network.model.layers
+    graph, whole = _Graph(), explained(network)
+    first, *layers = whole.layers
     values = {id(first.output): graph.node("Transpose", "images", INPUT, perm=TO_CHANNELS_FIRST)}
     for layer in layers:
         inputs = [values[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
@@ -48,8 +49,9 @@ def write_onnx(path: Path, network: Network, task: Task) -> None:
     softmax = {} if task is Task.MULTI_LABEL else {"axis": 1}
     graph.node(task.activation.capitalize(), PROBABILITIES, values[id(network.model.output)], **softmax)
     size = network.spec.preprocessing.size
-    tensors = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in (
-        (INPUT, ["N", size, size, 3]), (PROBABILITIES, ["N", network.classes]), (LOGITS, ["N", network.classes]))]
+    tensors = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *shape[1:]]) for name, shape in zip(
+        (INPUT, PROBABILITIES, LOGITS, HEAT_MAPS, EMBEDDING),
+        ((None, size, size, 3), network.model.output_shape, *whole.output_shape), strict=True)]
     model = helper.make_model(
         helper.make_graph(graph.nodes, network.spec.name, tensors[:1], tensors[1:], graph.initializers),
         producer_name="voc-cls", producer_version=__version__, ir_version=IR_VERSION,
@@ -63,7 +65,7 @@ def onnx_predictor(path: Path) -> Predictor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run([PROBABILITIES, LOGITS], {INPUT: inputs})
+    return lambda inputs: session.run(None, {INPUT: inputs})
 
 
 class _Graph:
@@ -174,6 +176,30 @@ class _Graph:
     def write_Flatten(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
         """The last layer. A larger image has a larger grid of logits; this is its mean, as of Network.at_any_size."""
         return self.node("Flatten", name, self.node("GlobalAveragePool", f"{name}/mean", x), axis=1)
+
+    def write_ConvolvedSlope(self, layer: Any, name: str, x: str) -> str:
+        """By the convolution's own weights where they are for one place: they are in the file once."""
+        convolution, channels = layer.convolution, layer.input.shape[-1]
+        weights = f"{convolution.name.replace('.', '/')}/weights"
+        if layer.places > 1 or channels < convolution.kernel.shape[2]:
+            kernel = keras.ops.transpose(layer.kernel(channels))
+            weights = self.constant(f"{name}/weights", keras.ops.reshape(kernel, (*kernel.shape, 1, 1)))
+        return self.node("Conv", name, x, weights, kernel_shape=[1, 1])
+
+    def write_PassedSlope(self, layer: Any, name: str, x: str, output: str) -> str:  # noqa: ARG002
+        one_place = self.node("GlobalAveragePool", f"{name}/mean", output)  # so that a larger image has a map, too
+        return self.node("Mul", name, x, self.node("Sign", f"{name}/sign", one_place))
+
+    def write_UnitSlope(self, layer: Any, name: str, x: str, vector: str, unit: str) -> str:
+        product, axes = self.node("Mul", f"{name}/product", x, unit), self.constant(f"{name}/axes", np.array([1]))
+        along = self.node("Mul", f"{name}/along", self.node("ReduceSum", f"{name}/sum", product, axes), unit)
+        return self.write_UnitNormalization(layer, name, self.node("Sub", f"{name}/across", x, along), vector)
+
+    def write_HeatMaps(self, layer: Any, name: str, x: str) -> str:  # noqa: ARG002
+        positive = self.node("Relu", f"{name}/positive", x)
+        highest = self.node("ReduceMax", f"{name}/highest", positive, axes=[2, 3])
+        least = self.constant(f"{name}/least", np.float32(LEAST))
+        return self.node("Div", name, positive, self.node("Max", f"{name}/divisor", highest, least))
 
     def write_Add(self, layer: Any, name: str, *inputs: str) -> str:  # noqa: ARG002
         return self.node("Add", name, *inputs)

@@ -65,10 +65,30 @@ def openvino_predictor(model: Any, size: int | None = None) -> Predictor:
     """
     core = openvino.Core()
     if size is not None:
-        model = core.read_model(model)
+        model = of_scores(core.read_model(model))
         model.reshape([-1, size, size, 3])
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda inputs: compiled(inputs).to_tuple()
+
+
+def of_scores(model: Any) -> Any:
+    """The part of an openvino.Model that computes its first outputs, probabilities and logits."""
+    return openvino.Model(model.outputs[:2], model.get_parameters())
+
+
+def with_explanations(quantised: Any, whole: Any) -> Any:
+    """`quantised`, of the scores, with the other outputs of the float `whole`: computed in float, from its layers and
+    by its weights, which so are in the file once."""
+    scores = of_scores(whole)
+    layers, by_weights = ({node.get_friendly_name(): node for node in model.get_ops()} for model in (quantised, scores))
+    weights = {node.input_value(1).get_node().get_friendly_name(): layers[name].input_value(1)
+               for name, node in by_weights.items() if node.get_type_name() in WEIGHTED}
+    for node in whole.get_ops():
+        for port in node.inputs() if node.get_friendly_name() not in by_weights else ():
+            name = port.get_source_output().get_node().get_friendly_name()
+            if name in by_weights:
+                port.replace_source_output(weights[name] if name in weights else layers[name].output(0))
+    return openvino.Model([*quantised.outputs, *whole.outputs[2:]], quantised.get_parameters())
 
 
 def write_int8(graph: Path, folder: Path, trained: TrainedRun, splits: Splits, options: ExportOptions) -> VerifiedForm:
@@ -106,9 +126,11 @@ def write_int8(graph: Path, folder: Path, trained: TrainedRun, splits: Splits, o
     with (naming_broken_images((*calibration, *checked.paths)),
           contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO())):  # NNCF's progress bars
         model = nncf.quantize_with_accuracy_control(
-            read_model(graph), nncf.Dataset(calibration, inputs_of), nncf.Dataset(checked.paths, inputs_of), validate,
-            max_drop=options.max_drop / 100, subset_size=len(calibration))
-    predict, float_layers = openvino_predictor(write_model(model, folder)), _float_layers(model)
+            of_scores(read_model(graph)), nncf.Dataset(calibration, inputs_of),
+            nncf.Dataset(checked.paths, inputs_of), validate, max_drop=options.max_drop / 100,
+            subset_size=len(calibration))
+    float_layers = _float_layers(model)
+    predict = openvino_predictor(write_model(with_explanations(model, read_model(graph)), folder))
     exact, logits = validated[0], logits_of(predict, checked, preprocessing, "validate int8")
     before, after = _result(checked, exact, judged), _result(checked, logits, judged)
     of = "" if len(judged) == len(checked.classes) else f", {len(judged)} of {len(checked.classes)} classes"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from voc_cls.data.preprocessing import decode, preprocess
-from voc_cls.model_metadata import IMAGE_FEATURE, Views, signatures_of
+from voc_cls.model_metadata import EXPLAIN_TENSORS, IMAGE_FEATURE, Views, signatures_of
+from voc_cls.nets.explained import explained
 from voc_cls.training.trained_run import TrainedRun
 
 ACTIVATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
@@ -67,16 +69,19 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         self.variables_by_name = {variable.path: variable.value for variable in network.model.variables}
         model = network.at_any_size() if len(views.sizes) > 1 else network.model
         self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda inputs: model(inputs, training=False)
+        self._explained: Callable[[tf.Tensor], list[tf.Tensor]] = partial(explained(network), training=False)
         self.labels = tf.constant(trained.labels)
         self._activation = ACTIVATIONS[trained.task.activation]
         self._preprocessing, self._views = network.spec.preprocessing, views
 
     def signatures(self) -> dict[str, Any]:
         """Name → concrete function; their inputs and outputs are those of SIGNATURES."""
-        size = self._preprocessing.size if len(self._views.sizes) == 1 else None
-        shapes = {"predict_images": [None, None, None, 3], "predict_tensors": [None, size, size, 3]}
+        own = self._preprocessing.size
+        size = own if len(self._views.sizes) == 1 else None
+        shapes = {"predict_images": [None, None, None, 3], "predict_tensors": [None, size, size, 3],
+                  EXPLAIN_TENSORS: [None, own, own, 3]}
         functions: dict[str, Any] = {}
-        for name, signature in signatures_of(self._views.number > 1).items():
+        for name, signature in signatures_of(self._views.number > 1, explains=True).items():
             taken = tf.TensorSpec(shapes.get(name, [None]), tf.as_dtype(signature.dtype), signature.input)
             functions[name] = tf.function(getattr(self, name), jit_compile=False).get_concrete_function(taken)
         return functions
@@ -111,6 +116,21 @@ class ExportedModel(tf.Module):  # type: ignore[misc]
         features = tf.io.parse_example(inputs, {IMAGE_FEATURE: tf.io.FixedLenFeature([], tf.string)})
         scores = self._probabilities(self._decoded(features[IMAGE_FEATURE]))
         return {"scores": scores, "classes": tf.tile(self.labels[None], [tf.shape(scores)[0], 1])}
+
+    def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encoded images [N] → probabilities [N, C] and heat maps [N, C, h, w]."""
+        outputs = self.explain_tensors(self._decoded(image_bytes))
+        return {name: outputs[name] for name in ("probabilities", "heat_maps")}
+
+    def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encoded images [N] → embedding [N, D]."""
+        return {"embedding": self.explain_tensors(self._decoded(image_bytes))["embedding"]}
+
+    def explain_tensors(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """float32 [N, size, size, 3] → all outputs."""
+        logits, heat_maps, embedding = self._explained(inputs)
+        return {"probabilities": self._activation(logits), "logits": logits, "heat_maps": heat_maps,
+                "embedding": embedding}
 
     def _probabilities(self, inputs: tf.Tensor) -> tf.Tensor:
         return self._activation(self._logits(inputs))

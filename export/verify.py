@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,20 @@ from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.tasks import score
 from voc_cls.image_decoder import Preprocessing
 from voc_cls.model_metadata import IMAGE_FEATURE, OUTPUTS, Tta, signatures_of
+from voc_cls.nets.explained import explained
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE
 from voc_cls.training.trained_run import TrainedRun
 
 TOLERANCE = 1e-5  # of a probability: the same float32 kernels, possibly fused differently
+MAP_SCALE = 1e-2
+"""A cell of a heat map may differ by 1e-3. In some more: where nearly nothing speaks for a class, the scale makes last
+bits large, and the only cell of a grid is 1 or 0 by them."""
 
 Array = npt.NDArray[Any]
-Predictor = Callable[[Array], tuple[Array, Array]]
-"""float32 [N, size, size, 3] preprocessed images → probabilities and logits, float32 [N, classes]."""
+Predictor = Callable[[Array], Sequence[Array]]
+"""float32 [N, size, size, 3] preprocessed images → probabilities and logits, float32 [N, classes]; heat maps and
+embeddings, if there are any."""
 Expectation = tuple[str, Array, str, Array]
 """A signature, its input, the name of an output, and that output's right value."""
 
@@ -51,7 +56,7 @@ def verify_savedmodel(version: Path, trained: TrainedRun, tta: Tta) -> float:
                          {key: spec.dtype.name for key, spec in signature.structured_outputs.items()})
                   for name, signature in loaded.signatures.items()}
     right = {name: ({signature.input: signature.dtype}, {output: OUTPUTS[output][0] for output in signature.outputs})
-             for name, signature in signatures_of(tta != "none").items()}
+             for name, signature in signatures_of(tta != "none", explains=True).items()}
     if signatures != right:
         raise ExportError(f"{version}: has the signatures {signatures} after reloading, expected {right}")
     expected = _expected(trained, tta)
@@ -86,11 +91,14 @@ def verify_predictor(file: Path, predict: Predictor, trained: TrainedRun, exact:
     """
     inputs, model = _inputs(trained.network, size), trained.network.at_any_size() if size else trained.network.model
     expected = probabilities_of(model(inputs, training=False).numpy(), trained.task)
+    explanations = () if size else explained(trained.network)(inputs, training=False)[1:]
     differences = []
     for number in (len(inputs), 1):
-        probabilities, logits = predict(inputs[:number])
+        probabilities, logits, *others = predict(inputs[:number])
         differences += [np.abs(found - expected[:number]).max()
                         for found in (probabilities, probabilities_of(logits, trained.task))]
+        differences += [_difference(output, found, right[:number].numpy()) for output, found, right in
+                        zip(("heat_maps", "embedding"), others, explanations, strict=False)]
     difference = float(np.max(differences))
     return _within_tolerance(file, difference) if exact else difference
 
@@ -111,6 +119,14 @@ def result_of(dataset: Dataset, logits: Array) -> float:
     return score(dataset, logits).metrics["val_map" if dataset.task is Task.MULTI_LABEL else "val_accuracy"]
 
 
+def _difference(output: str, found: Any, right: Array) -> float:
+    """The largest; of heat maps [N, classes, h, w] that of half of them, as MAP_SCALE says."""
+    differences = np.abs(np.asarray(found) - right)
+    if output != "heat_maps":
+        return float(differences.max())
+    return MAP_SCALE * float(np.median(differences.max(axis=(2, 3)))) if right[0, 0].size > 1 else 0.0
+
+
 def _within_tolerance(path: Path, difference: float) -> float:
     if not difference <= TOLERANCE:
         raise ExportError(f"{path}: outputs differ by {difference:.1e} from the trained network's, more than "
@@ -127,6 +143,7 @@ def _expected(trained: TrainedRun, tta: Tta) -> list[Expectation]:
 
     images = encoded_images()
     encoded, inputs = np.array(images, object), _inputs(network)
+    _, heat_maps, embeddings = (output.numpy() for output in explained(network)(inputs, training=False))
     probabilities = probabilities_for(inputs)
     decoded = random_image(300, 400, 4)[None]
     examples = [tf.train.Example(features=tf.train.Features(feature={
@@ -140,6 +157,10 @@ def _expected(trained: TrainedRun, tta: Tta) -> list[Expectation]:
         ("predict_images", decoded, "probabilities", probabilities_for(preprocess(decoded, settings))),
         *([("predict_augmented", encoded, "probabilities", _as_evaluated(trained, images, tta))]
           if tta != "none" else []),
+        ("explain", encoded, "probabilities", probabilities),
+        ("explain", encoded, "heat_maps", heat_maps),
+        ("explain_tensors", inputs, "probabilities", probabilities),
+        ("embed", encoded, "embedding", embeddings),
     ]
 
 
@@ -161,5 +182,5 @@ def _inputs(network: Network, size: int | None = None) -> Array:
 
 def _largest_difference(call: Callable[[str, Array], Mapping[str, Any]], expected: list[Expectation]) -> float:
     """`call` runs a signature by name on its one input, and returns its outputs."""
-    return float(np.max([np.abs(call(signature, value)[output] - right).max()  # NaN where one is
+    return float(np.max([_difference(output, call(signature, value)[output], right)  # NaN where one is
                          for signature, value, output, right in expected]))

@@ -16,15 +16,14 @@ from serving.models import signatures
 from serving.models.servable import Servable
 from serving.request_context import current_request
 from serving.security.sanitize import printable
-from voc_cls.model_metadata import AUGMENTED, CLASSIFY, DEFAULT, SIGNATURES
+from voc_cls.model_metadata import AUGMENTED, CLASSIFY, DEFAULT, EXPLAIN_TENSORS, EXPLAINING, SIGNATURES
 
 Outputs = dict[str, npt.NDArray[Any]]
 
 
 def check_classification(servable: Servable, signature: str) -> None:
     """Refuses a Classify call that names another signature than `classify`; none is fine."""
-    augmented = servable.metadata.augmented is not None
-    if signature and signatures.signature_name(servable.name, signature, augmented) != CLASSIFY:
+    if signature and signatures.signature_name(servable.name, signature, servable.metadata.signatures) != CLASSIFY:
         raise InvalidArgument(f"signature '{signature}' is not for Classify: name '{CLASSIFY}' or none, or "
                               "call Predict")
 
@@ -61,12 +60,14 @@ async def compute(servable: Servable, signature: str, array: Sequence[Any] | npt
             inputs = await servable.on_thread(signatures.read_examples, inputs, field)
             labels = np.array([label.encode() for label in servable.metadata.labels], dtype=object)
             outputs["classes"] = np.tile(labels, (len(array), 1))
-        if signature != "predict_tensors":
+        if signature not in ("predict_tensors", EXPLAIN_TENSORS):
             inputs = await servable.decode(inputs, field, request)
         if signature == "preprocess":
             outputs["inputs"] = np.stack(inputs)
         else:
-            scores = await servable.scores(inputs, request)
+            scores = await servable.scores(inputs, request, signature in EXPLAINING)
+            if scores.heat_maps is not None and scores.embeddings is not None:
+                outputs |= {"heat_maps": scores.heat_maps, "embedding": scores.embeddings}
             outputs |= {"probabilities": scores.probabilities, "logits": scores.logits, "scores": scores.probabilities}
     return outputs
 

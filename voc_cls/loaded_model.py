@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
 from voc_cls.image_decoder import Inputs, Preprocessing, decode, prepare
 from voc_cls.image_header import ImageError, image_work
-from voc_cls.model_metadata import read_metadata, version_number, versions
+from voc_cls.model_metadata import EXPLAIN_TENSORS, EXPORT_AGAIN, read_metadata, version_number, versions
 from voc_cls.prediction import Prediction
 
 BATCH_SIZE = 16
@@ -28,6 +29,9 @@ BATCH_SIZE = 16
 
 Network = Callable[[Inputs], npt.NDArray[np.float32]]
 """float32 [N, size, size, 3] → probabilities [N, classes]."""
+Outputs = Callable[[Inputs], Sequence[npt.NDArray[np.float32]]]
+"""The same, several outputs."""
+EXPLAINED = ("probabilities", "heat_maps", "embedding")
 
 
 class LoadedModel:
@@ -41,7 +45,9 @@ class LoadedModel:
         self.metadata = read_metadata(version)
         """Labels, thresholds, activation, metrics and what else the export says of the model."""
         try:
-            self.network = _openvino(version, threads) if by_openvino(version) else _tensorflow(version)
+            self._load = partial(_openvino if by_openvino(version) else _tensorflow, version, threads)
+            outputs = self._load("predict_tensors", ("probabilities",))
+            self.network: Network = lambda inputs: outputs(inputs)[0]
             """float32 [N, size, size, 3] → probabilities [N, classes]."""
         except ModuleNotFoundError:
             raise
@@ -49,7 +55,15 @@ class LoadedModel:
             raise ExportError(f"{version}: cannot be loaded ({' '.join(str(error).split())[-200:]}); export the model "
                               "again") from error
 
-    def predict(self, images: Sequence[Path | str], *, top_k: int = 0, raise_errors: bool = True) -> list[Prediction]:
+    @cached_property
+    def _explain(self) -> Outputs:
+        """float32 [N, size, size, 3] → EXPLAINED; ExportError if the version has none."""
+        if not self.metadata.explains:
+            raise ExportError(f"version {self.version} of model '{self.name}' {EXPORT_AGAIN}")
+        return self._load(EXPLAIN_TENSORS, EXPLAINED)
+
+    def predict(self, images: Sequence[Path | str], *, top_k: int = 0, raise_errors: bool = True,
+                explain: bool = False) -> list[Prediction]:
         """Predictions for image files, in the same order.
 
         Args:
@@ -57,8 +71,10 @@ class LoadedModel:
             top_k: How many labels of each image to keep, the most probable ones; 0: all.
             raise_errors: Whether an image that cannot be decoded raises DataError, which names it. False: its
                 prediction has an `error`, and the others have their labels.
+            explain: Whether labels have heat maps, and predictions embeddings.
         """
         predictions: list[Prediction] = []
+        network: Outputs = self._explain if explain else lambda inputs: (self.network(inputs),)
         with ThreadPool() as pool:
             for start in range(0, len(images), BATCH_SIZE):
                 paths = map(Path, images[start:start + BATCH_SIZE])
@@ -67,15 +83,16 @@ class LoadedModel:
                 if errors and raise_errors:
                     raise errors[0]
                 inputs = [image for image in decoded if not isinstance(image, DataError)]
-                rows = iter(self.network(np.stack(inputs)) if inputs else ())
+                rows = zip(*network(np.stack(inputs)), strict=True) if inputs else iter(())
                 predictions += [Prediction((), "", error=str(image)) if isinstance(image, DataError) else
-                                self._prediction(next(rows), top_k) for image in decoded]
+                                self._prediction(top_k, *next(rows)) for image in decoded]
         return predictions
 
-    def _prediction(self, probabilities: npt.NDArray[np.float32], top_k: int) -> Prediction:
+    def _prediction(self, top_k: int, probabilities: Inputs, heat_maps: Inputs | None = None,
+                    embedding: Inputs | None = None) -> Prediction:
         prediction = Prediction.from_probabilities(probabilities, self.metadata.labels, self.name,
-                                                   self.metadata.activation, top_k)
-        return replace(prediction, version=self.version, calibration=self.metadata.calibration)
+                                                   self.metadata.activation, top_k, heat_maps)
+        return replace(prediction, version=self.version, calibration=self.metadata.calibration, embedding=embedding)
 
 
 def decoded_file(path: Path, wanted: Preprocessing) -> Inputs | DataError:
@@ -109,16 +126,24 @@ def by_openvino(version: Path) -> bool:
         importlib.util.find_spec("openvino") is not None or not (version / "saved_model.pb").exists())
 
 
-def _openvino(version: Path, threads: int | None) -> Network:
+def _openvino(version: Path, threads: int | None, _: str, outputs: Sequence[str]) -> Outputs:
     """In float32, but for the layers that were exported as int8."""
-    core = import_openvino(whole=True).Core()  # whole, for a later training in this process
+    openvino = import_openvino(whole=True)  # for a later training in this process
+    core = openvino.Core()
+    model = core.read_model(version / "model.xml")
+    model = openvino.Model([model.output(name) for name in outputs], model.get_parameters())
     # several processes would pin their threads to the same cores
     limits = {} if threads is None else {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-    network = core.compile_model(version / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32", **limits})
-    return lambda inputs: network(inputs)["probabilities"]
+    network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **limits})
+    return lambda inputs: network(inputs).to_tuple()
 
 
-def _tensorflow(version: Path) -> Network:
+def _tensorflow(version: Path, _: int | None, name: str, outputs: Sequence[str]) -> Outputs:
     tensorflow = import_tensorflow(whole=True)
-    signature = tensorflow.saved_model.load(str(version)).signatures["predict_tensors"]
-    return lambda inputs: signature(inputs=tensorflow.constant(inputs))["probabilities"].numpy()
+    signature = tensorflow.saved_model.load(str(version)).signatures[name]
+
+    def compute(inputs: Inputs) -> list[npt.NDArray[np.float32]]:
+        values = signature(inputs=tensorflow.constant(inputs))
+        return [values[output].numpy() for output in outputs]
+
+    return compute

@@ -22,8 +22,12 @@ LARGEST_SIZE = 2_364
 DEFAULT = "serving_default"
 CLASSIFY = "classify"
 AUGMENTED = "predict_augmented"
-"""In exports with test-time augmentation; all have the others. Names as TensorFlow Serving wants them
+"""In exports with test-time augmentation. Names as TensorFlow Serving wants them
 (https://www.tensorflow.org/tfx/serving/signature_defs)."""
+EXPLAIN, EMBED, EXPLAIN_TENSORS = EXPLAINING = "explain", "embed", "explain_tensors"
+"""In exports with heat maps and embeddings; all have the others."""
+EXPORT_AGAIN = "was exported without heat maps and embeddings, as before 0.5: export it again with voc-export"
+"""What there is to say of a version that has none."""
 IMAGE_FEATURE = "image/encoded"
 """Key of the image's bytes in a tf.Example, as in TensorFlow's own image data sets."""
 
@@ -87,8 +91,15 @@ class ModelMetadata:
     augmented: Views | None = None
     """Of the signature predict_augmented; None: the model has no such signature."""
 
+    explains: bool = False
+    """Whether it has heat maps and embeddings."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path in the version's folder → SHA-256, of all files but this one and the card; empty: an export up to 0.4."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """By name."""
+        return signatures_of(self.augmented is not None, self.explains)
 
     def as_form(self, form: str) -> ModelMetadata:
         """With what is the own of the form that is computed: savedmodel or openvino."""
@@ -115,15 +126,21 @@ SIGNATURES: Mapping[str, Signature] = {
     "preprocess": Signature("image_bytes", "string", ("N",), ("inputs",)),
     CLASSIFY: Signature("inputs", "string", ("N",), ("scores", "classes"), ("examples",)),
     AUGMENTED: Signature("image_bytes", "string", ("N",), ("probabilities", "logits")),
+    EXPLAIN: Signature("image_bytes", "string", ("N",), ("probabilities", "heat_maps")),
+    EMBED: Signature("image_bytes", "string", ("N",), ("embedding",)),
+    EXPLAIN_TENSORS: Signature("inputs", "float32", ("N", "size", "size", 3),
+                               ("probabilities", "logits", "heat_maps", "embedding")),
 }
 OUTPUTS = {**dict.fromkeys(("probabilities", "logits", "scores"), ("float32", ("N", "labels"))),
-           "classes": ("string", ("N", "labels")), "inputs": ("float32", ("N", "size", "size", 3))}
+           "classes": ("string", ("N", "labels")), "inputs": ("float32", ("N", "size", "size", 3)),
+           "heat_maps": ("float32", ("N", "labels", "height", "width")), "embedding": ("float32", ("N", "features"))}
 """Type and shape of each output."""
 
 
-def signatures_of(augmented: bool) -> Mapping[str, Signature]:
-    """By name, those of a model, with or without test-time augmentation."""
-    return {name: signature for name, signature in SIGNATURES.items() if augmented or name != AUGMENTED}
+def signatures_of(augmented: bool, explains: bool = False) -> Mapping[str, Signature]:
+    """By name, those of a model, with or without test-time augmentation, and heat maps and embeddings."""
+    left_out = {*(() if augmented else (AUGMENTED,)), *(() if explains else EXPLAINING)}
+    return {name: signature for name, signature in SIGNATURES.items() if name not in left_out}
 
 
 Check = tuple[str, Callable[[Any], bool]]
@@ -210,6 +227,7 @@ def _metadata(content: _Section) -> ModelMetadata:
         calibration=content.section("calibration").get("method", *TEXT, ""),
         of_forms={form: _of_form(forms.section(form), labels) for form in forms.values},
         augmented=Views(tuple(sizes), mirrored, augmented.get("tta", *TEXT, "")) if augmented.values else None,
+        explains=content.get("explains", "be true or false", lambda value: isinstance(value, bool), False),
         files=content.section("files").values,
     )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float32]
 
 SOFTMAX = "softmax"
 """The activation of a single-label model: its probabilities sum to 1."""
@@ -21,6 +24,9 @@ class ScoredLabel:
 
     label: str
     probability: float
+    heat_map: FloatArray | None = field(default=None, compare=False, repr=False)
+    """Where it was asked for: float32 [h, w], 0-1, which parts of the upright image speak for the label (Grad-CAM); the
+    strongest cell is 1."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,18 @@ class Prediction:
     """sigmoid (labels are independent) or softmax (probabilities sum to 1); empty if unknown: servers before 0.4.0."""
     calibration: str = ""
     """platt or temperature: how the probabilities were calibrated; empty: they are the network's own."""
+    embedding: FloatArray | None = field(default=None, compare=False, repr=False)
+    """Where it was asked for: float32 [D], of length 1; similar images have large products."""
 
     @classmethod
     def from_probabilities(cls, probabilities: np.ndarray[tuple[int], np.dtype[np.floating]], classes: Sequence[str],
-                           model: str, activation: str, top_k: int = 0) -> Prediction:
+                           model: str, activation: str, top_k: int = 0,
+                           heat_maps: FloatArray | None = None) -> Prediction:
         """The prediction that a network's output for one image means: float [classes], 0 to 1. top_k: how many labels
-        to keep; 0 for all."""
+        to keep; 0 for all. heat_maps: [classes, h, w]."""
         order = (-probabilities).argsort(kind="stable")[:top_k or None]
-        labels = tuple(ScoredLabel(classes[column], float(probabilities[column])) for column in order)
+        labels = tuple(ScoredLabel(classes[column], float(probabilities[column]),
+                                   None if heat_maps is None else heat_maps[column]) for column in order)
         return cls(labels, model, activation=activation)
 
     def seen(self, threshold: float | None = None) -> tuple[ScoredLabel, ...]:

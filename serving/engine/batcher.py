@@ -5,7 +5,8 @@ is being decoded. A single caller is answered at once, and under load the batche
 turns, and so do the requests of one client; a request keeps its order.
 
 Images whose batch failed, or was lost with its engine, are computed once more, each alone: so an image that ends its
-engine or fails its batch does so to others once only.
+engine or fails its batch does so to others once only. Images that are to be explained are computed alone too, in turns
+with batches of the others.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ CLOSED = "this version is no longer served: try again, or ask another server"
 class _QueuedImage:
     inputs: Inputs
     request: RequestContext
+    explain: bool = False
+    """Whether heat maps and embedding are wanted too."""
     suspect: bool = False
     """Whether its batch has failed, or was lost; so it is computed alone."""
     since: float = field(default_factory=time.monotonic)
@@ -62,10 +65,11 @@ def batch_sizes(largest: int) -> tuple[int, ...]:
 class Batcher:
     """Runs `predict` in a separate thread, on batches of the queued images. Belongs to its event loop."""
 
-    def __init__(self, predict: Callable[[Sequence[Inputs]], Scores | None], sizes: tuple[int, ...], timeout: float,
+    def __init__(self, predict: Callable[..., Scores | None], sizes: tuple[int, ...], timeout: float,
                  on_batch: Callable[[int, float], None], on_drop: Callable[[DropReason, int], None]) -> None:
         """Starts the thread and the task that takes batches.
 
+        `predict` gets the images of a batch, and True where it is one that is to be explained.
         `sizes`: those to use, ascending; `timeout`: how long the first image of a batch that is not full waits for
         others, seconds. `on_batch` is told the images of a batch and its seconds in the engine, `on_drop` why images
         were not computed, and how many.
@@ -86,7 +90,8 @@ class Batcher:
         self._coming = 0
         """Images that are being decoded."""
         self._queue: FairQueue[_QueuedImage] = FairQueue()
-        self._suspects: FairQueue[_QueuedImage] = FairQueue()
+        self._alone: FairQueue[_QueuedImage] = FairQueue()
+        self._alone_is_next = True
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._task = asyncio.get_running_loop().create_task(self._serve(), context=Context())  # of no call
@@ -102,17 +107,17 @@ class Batcher:
             if not self._coming:
                 self._arrived.set()
 
-    async def predict(self, inputs: Sequence[Inputs], request: RequestContext) -> list[Scores]:
-        """Scores of images, each float32 [size, size, 3], one row each.
+    async def predict(self, inputs: Sequence[Inputs], request: RequestContext, explain: bool = False) -> list[Scores]:
+        """Scores of images, each float32 [size, size, 3], one row each; with `explain` all outputs.
 
         Cancelling drops those that have not reached the engine. Raises DeadlineExceeded when the deadline passes before
         that, Unavailable once the batcher is closed, Internal for images that end their engine twice.
         """
         if self._closing or (self._last and not self._running.is_set()):
             raise Unavailable(CLOSED, 1)
-        queued, is_first = [_QueuedImage(image, request) for image in inputs], not self._queue
+        queued, is_first = [_QueuedImage(image, request, explain) for image in inputs], explain or not self._queue
         for image in queued:
-            self._queue.add(request.client, request.id, image)
+            (self._alone if explain else self._queue).add(request.client, request.id, image)
         if is_first or len(self._queue) >= self.sizes[-1] or not self._coming:
             self._arrived.set()
         try:
@@ -144,7 +149,7 @@ class Batcher:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._closing:
-            if not self._queue and not self._suspects:
+            if not self._queue and not self._alone:
                 await self._wait(PING_SECONDS)
             await self._fill()
             await self._running.wait()
@@ -155,7 +160,9 @@ class Batcher:
                 continue
             begin = time.monotonic()  # without a batch: is the engine there?
             try:
-                scores = await loop.run_in_executor(self._thread, self._predict, [image.inputs for image in batch])
+                explain = (True,) if batch and batch[0].explain else ()
+                scores = await loop.run_in_executor(self._thread, self._predict, [image.inputs for image in batch],
+                                                    *explain)
             except EngineLost as error:
                 log.error("a batch of %d is lost: %s", len(batch), error)
                 self._running.clear()
@@ -201,16 +208,19 @@ class Batcher:
         for image in batch:
             if not image.suspect:
                 image.suspect = True
-                self._suspects.add(image.request.client, image.request.id, image)
+                self._alone.add(image.request.client, image.request.id, image)
 
     def _fail_waiting(self) -> None:
-        _fail([*self._queue, *self._suspects], Unavailable(CLOSED if self._closing else LOST, 1))
+        _fail([*self._queue, *self._alone], Unavailable(CLOSED if self._closing else LOST, 1))
 
     def _take(self) -> list[_QueuedImage]:
-        """The next batch: as many of the images still wanted as fill the largest possible size, or one suspect."""
+        """The next batch: as many of the images still wanted as fill the largest possible size, or one that is computed
+        alone."""
         self._drop()
-        if self._suspects:
-            return [self._suspects.take()]
+        if self._alone and (self._alone_is_next or not self._queue):
+            self._alone_is_next = False
+            return [self._alone.take()]
+        self._alone_is_next = True
         size = max((size for size in self.sizes if size <= len(self._queue)), default=0)
         batch = [self._queue.take() for _ in range(size)]
         if batch:
@@ -229,9 +239,9 @@ class Batcher:
         def unwanted(image: _QueuedImage) -> bool:
             return image.result.done() or expired(image)
 
-        if not any(map(unwanted, self._queue)) and not self._suspects:
+        if not any(map(unwanted, self._queue)) and not self._alone:
             return
-        dropped = self._queue.remove(unwanted) + self._suspects.remove(unwanted)
+        dropped = self._queue.remove(unwanted) + self._alone.remove(unwanted)
         _fail(dropped, DeadlineExceeded("the deadline passed while the picture waited for the engine"))
         late = sum(map(expired, dropped))
         self.dropped += len(dropped)

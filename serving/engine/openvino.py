@@ -27,6 +27,7 @@ CAPABILITIES = CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 """Precision → OpenVINO's hint, for the layers that were not exported as int8."""
 INPUT, OUTPUTS = "inputs", ("probabilities", "logits")
+EXPLAINED = (*OUTPUTS, "heat_maps", "embedding")
 TOGETHER = 8
 """Images that are computed as one: dense layers read their weights once for all of them."""
 MEASURE_SECONDS = 1.0
@@ -69,10 +70,9 @@ class OpenVinoNetwork:
         self._precision, self._threads = choose_precision(precision), threads
         self._file = version_folder / MODEL_XML
         self._others: dict[int, _Way] = {}  # by the size of the images; each has its own copy of the weights
+        self._explaining: _Way | None = None  # another one
         try:
-            self._model = CORE.read_model(self._file)
-            for name in OUTPUTS:
-                self._model.output(name)
+            self._model = self._read(OUTPUTS)
             self._size = self._model.input(INPUT).partial_shape[1].get_length()
             self._single = self._best = self._compiled(1, NUM_STREAMS=1)
         except RuntimeError as error:
@@ -112,6 +112,18 @@ class OpenVinoNetwork:
         several = len(inputs) - len(inputs) % self._best.images if len(inputs) >= self._best.least else 0
         return _scores(self._best.start(inputs[:several]) + self._single.start(inputs[several:]))
 
+    def explain(self, inputs: Inputs) -> Scores:
+        """float32 [1, size, size, 3] → all outputs. The first call compiles a network that has them."""
+        if self._explaining is None:
+            self._model = self._read(EXPLAINED)
+            self._explaining, self._model = self._compiled(1, NUM_STREAMS=1), None
+        return _scores(self._explaining.start(inputs), EXPLAINED)
+
+    def _read(self, outputs: Sequence[str]) -> Any:
+        """The part of model.xml that computes these."""
+        model = CORE.read_model(self._file)
+        return ov.Model([model.output(name) for name in outputs], model.get_parameters())
+
     def _other_ways(self, largest: int) -> Iterator[_Way]:
         """Those beside image after image that batches of up to `largest` images can use."""
         if self._threads > 1 and largest > 1:
@@ -122,7 +134,7 @@ class OpenVinoNetwork:
             yield self._compiled(min(TOGETHER, largest), NUM_STREAMS=1)
 
     def _compiled(self, images: int, size: int | None = None, **options: Any) -> _Way:
-        model = self._model if size is None else CORE.read_model(self._file)
+        model = self._model if size is None else self._read(OUTPUTS)
         return _Way(model, images, size or self._size, {
             "INFERENCE_PRECISION_HINT": HINTS[self._precision], "INFERENCE_NUM_THREADS": self._threads,
             "ENABLE_HYPER_THREADING": True, "ENABLE_CPU_PINNING": False, **options})
@@ -137,11 +149,11 @@ class OpenVinoNetwork:
         return min(seconds) / len(inputs)
 
 
-def _scores(requests: Sequence[Any]) -> Scores:
+def _scores(requests: Sequence[Any], outputs: Sequence[str] = OUTPUTS) -> Scores:
     """The outputs of requests that have been started."""
     for request in requests:
         request.wait()
-    return Scores(*(np.concatenate([request.get_tensor(name).data for request in requests]) for name in OUTPUTS))
+    return Scores(*(np.concatenate([request.get_tensor(name).data for request in requests]) for name in outputs))
 
 
 def choose_precision(wanted: str) -> str:

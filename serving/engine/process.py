@@ -26,7 +26,7 @@ from serving.errors import ServeError
 
 BATCH_SECONDS, SLOWER, LOAD = 10.0, 20.0, 60.0
 """An engine may be silent for so many seconds, or so many times as long as a batch of that size took before; while it
-loads so many times as long as the first."""
+loads, or explains its first image, so many times as long as the first."""
 LOOK_SECONDS = 0.5
 """Between two looks at an engine that has not answered yet."""
 IDLE = 0.02
@@ -40,20 +40,36 @@ Inputs = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scores:
-    """The network's outputs for N images: two float32 arrays [N, C], columns in the order of the labels."""
+    """The network's outputs for N images, float32 arrays; columns are in the order of the labels."""
 
     probabilities: npt.NDArray[np.float32]
+    """[N, C]"""
     logits: npt.NDArray[np.float32]
+    """[N, C]"""
+    heat_maps: npt.NDArray[np.float32] | None = None
+    """[N, C, h, w], 0-1; they and embeddings only where they were asked for."""
+    embeddings: npt.NDArray[np.float32] | None = None
+    """[N, D], each of length 1."""
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[np.float32], ...]:
+        """Those that there are."""
+        return tuple(array for array in vars(self).values() if array is not None)
 
     def __getitem__(self, rows: slice) -> Scores:
-        return Scores(self.probabilities[rows], self.logits[rows])
+        return Scores(*(array[rows] for array in self.arrays))
 
     def __reduce__(self) -> tuple[Any, ...]:  # as arrays they travel in ten times the time
-        return _scores, (len(self.probabilities), self.probabilities.tobytes(), self.logits.tobytes())
+        return _scores, tuple((array.shape, array.tobytes()) for array in self.arrays)
 
 
-def _scores(images: int, *outputs: bytes) -> Scores:
-    return Scores(*(np.frombuffer(output, np.float32).reshape(images, -1) for output in outputs))
+def joined(scores: Sequence[Scores]) -> Scores:
+    """Of several images, all with the same outputs, one after the other."""
+    return Scores(*map(np.concatenate, zip(*(score.arrays for score in scores), strict=True)))
+
+
+def _scores(*outputs: tuple[tuple[int, ...], bytes]) -> Scores:
+    return Scores(*(np.frombuffer(content, np.float32).reshape(shape) for shape, content in outputs))
 
 
 class EngineLost(Exception):
@@ -118,6 +134,8 @@ class EngineProcess:
         """For each of them, how long its first batch took, once it is loaded."""
         self._batch_seconds: dict[int, float] = {}
         """By size of the batch, how long the fastest took."""
+        self._explained = False
+        """Whether it has explained an image."""
         memory = os.memfd_create("voc-serve-batch")
         os.truncate(memory, 4 * request.shared_numbers)
         server_end, worker_end = socket.socketpair()
@@ -145,25 +163,27 @@ class EngineProcess:
             raise ServeError(f"{self.request.version_folder} cannot be loaded: {error}") from error
         self._batch_seconds = dict(zip(self.batch_sizes, self.warm_up_seconds, strict=True))
 
-    def predict(self, inputs: Sequence[Inputs]) -> Scores | None:
+    def predict(self, inputs: Sequence[Inputs], explain: bool = False) -> Scores | None:
         """Images, each float32 [size, size, 3], through the network; none: only whether the engine answers.
 
+        explain: one image, with its heat maps and embedding; the first takes longer, as the engine gets ready for it.
         From one thread only. Raises EngineLost, or RuntimeError if the network cannot compute them.
         """
         if all(len(image) == self.request.image_size for image in inputs):
-            return self._predict(inputs)
-        scores = [self._predict([image]) for image in inputs]  # of several sizes
-        return Scores(*(np.concatenate([getattr(row, name) for row in scores]) for name in ("probabilities", "logits")))
+            return self._predict(inputs, explain)
+        return joined([self._predict([image]) for image in inputs])  # type: ignore[misc]  # of several sizes
 
-    def _predict(self, inputs: Sequence[Inputs]) -> Scores | None:
+    def _predict(self, inputs: Sequence[Inputs], explain: bool = False) -> Scores | None:
         """Images of one size, in a number that the engine computes."""
         images, size, begin = len(inputs), len(inputs[0]) if inputs else 0, time.monotonic()
         if inputs:
             np.stack(inputs, out=batch_in(self._shared, images, size))
-        self._send((images, size))
+        self._send((images, size, explain))
         usual = self._batch_seconds.get(images, 0) * max(1, (size / self.request.image_size)**2)
-        answer: Scores | None = self._receive(self._timeout or max(BATCH_SECONDS, SLOWER * usual))
-        if size == self.request.image_size:
+        limit = self._timeout or max(BATCH_SECONDS, SLOWER * usual)
+        answer: Scores | None = self._receive(limit * (LOAD if explain and not self._explained else 1))
+        self._explained |= explain
+        if size == self.request.image_size and not explain:
             self._batch_seconds[images] = min(usual, time.monotonic() - begin)
         return answer
 

@@ -7,6 +7,7 @@ The variables are frozen to constants: then oneDNN keeps the weights in the orde
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +41,28 @@ def choose_precision(wanted: str, cpu_info: Path = CPU_INFO) -> str:
 
 
 class TensorFlowNetwork:
-    """The signature `predict_tensors` of one exported version, loaded and frozen."""
+    """The signatures `predict_tensors` and, once it is called, `explain_tensors` of one version, loaded and frozen."""
 
     def __init__(self, version_folder: Path, precision: str, threads: int) -> None:
         self._precision = choose_precision(precision)
-        self._threads = threads
+        self._threads, self._folder = threads, version_folder
+        self._run = self._loaded("predict_tensors", ("probabilities", "logits"))
+        self._explain: Any = None
+
+    def _loaded(self, name: str, outputs: Sequence[str]) -> Any:
+        """The function of a signature, inputs → `outputs`; ServeError."""
+        version_folder = self._folder
         try:
-            graph_def, signature = _frozen(version_folder)
+            graph_def, signature = _frozen(version_folder, name)
             graph = v1.Graph()
             with graph.as_default():
                 v1.import_graph_def(graph_def, name="")
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
             raise ServeError(f"{version_folder} cannot be loaded ({_reason(error)}): export the model again with "
                              "voc-export") from error
-        self._session = v1.Session(graph=graph, config=self._config())
-        self._run = self._session.make_callable(
-            [signature.outputs["probabilities"].name, signature.outputs["logits"].name],
-            [signature.inputs["inputs"].name])
+        session = v1.Session(graph=graph, config=self._config())
+        return session.make_callable([signature.outputs[output].name for output in outputs],
+                                     [signature.inputs["inputs"].name])
 
     @property
     def description(self) -> str:
@@ -70,6 +76,12 @@ class TensorFlowNetwork:
         """float32 [N, size, size, 3] through the network."""
         probabilities, logits = self._run(inputs)
         return Scores(probabilities, logits)
+
+    def explain(self, inputs: Inputs) -> Scores:
+        """float32 [1, size, size, 3] → all outputs."""
+        if self._explain is None:
+            self._explain = self._loaded("explain_tensors", ("probabilities", "logits", "heat_maps", "embedding"))
+        return Scores(*self._explain(inputs))
 
     def _config(self) -> Any:
         """Threads and precision of the session; on a CPU only those of TensorFlow's graph optimisers that matter.
@@ -98,11 +110,11 @@ def start_threads(threads: int) -> None:
         session.run(v1.matmul(v1.ones((64, 64)), v1.ones((64, 64))))
 
 
-def _frozen(version_folder: Path) -> tuple[Any, Any]:
-    """(the graph of `predict_tensors` with constants for variables, its signature)."""
+def _frozen(version_folder: Path, name: str) -> tuple[Any, Any]:
+    """(the graph of the signature `name` with constants for variables, the signature)."""
     with v1.Graph().as_default(), v1.Session() as session:
         meta_graph = v1.saved_model.load(session, ["serve"], str(version_folder))
-        signature = meta_graph.signature_def["predict_tensors"]
+        signature = meta_graph.signature_def[name]
         outputs = sorted({tensor.name.split(":")[0] for tensor in signature.outputs.values()})
         needed = v1.graph_util.extract_sub_graph(meta_graph.graph_def, outputs)
         return v1.graph_util.convert_variables_to_constants(session, needed, outputs), signature

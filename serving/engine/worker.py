@@ -41,13 +41,17 @@ class Network(Protocol):
     def predict(self, inputs: Inputs) -> Scores:
         """float32 [N, size, size, 3] through the network; of another size than its own, one image."""
 
+    def explain(self, inputs: Inputs) -> Scores:
+        """float32 [1, size, size, 3] → all outputs. The first call loads what computes them: a copy of the weights."""
+
 
 def main(connection: Connection, memory: int) -> None:
     """Loads a version, then computes batches until the server closes the connection.
 
     `connection` receives a LoadRequest and answers with the network's description, the batch sizes in use and the
     seconds of the first batch of each; then it receives the number and size of images in the shared memory, whose file
-    descriptor is `memory`, and answers Scores, and to 0 images None. An exception is an answer too.
+    descriptor is `memory`, and whether to explain them, and answers Scores, and to 0 images None. An exception is an
+    answer too.
     """
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -66,11 +70,12 @@ def main(connection: Connection, memory: int) -> None:
     connection.send((network.description, sizes, seconds))
     while True:
         try:
-            images, size = connection.recv()
+            images, size, explain = connection.recv()
         except (EOFError, ConnectionError):
             return
         try:
-            connection.send(network.predict(batch_in(shared, images, size)) if images else None)
+            compute = network.explain if explain else network.predict
+            connection.send(compute(batch_in(shared, images, size)) if images else None)
         except Exception as error:
             connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.config.config import ServeConfig
+from serving.engine.process import Scores
 from serving.errors import InvalidArgument, ResourceExhausted, StatusError, Unavailable
 from serving.models.registry import ModelRegistry
 from serving.request_context import FAILED, current_request
@@ -51,14 +52,15 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
         with self._models.use(*_requested_version(request)) as servable:
             metadata, thresholds = servable.metadata, _thresholds(request, servable.metadata)
             images = [picture.content for picture in request.pictures]
-            results = await servable.classify_each(images, current_request.get())
+            explain = request.heat_maps or request.embedding
+            results = await servable.classify_each(images, current_request.get(), explain)
             return classifier_pb2.ClassifyResponse(
                 model=servable.name, version=servable.version, activation=metadata.activation,
                 calibration=metadata.calibration, classifications=[
                     classifier_pb2.Classification(error=classifier_pb2.Error(
                         code=InvalidArgument.status.value[0], message=f"pictures[{index}] is {result}"))
                     if isinstance(result, ImageError)
-                    else _classification(result.probabilities[0], metadata.labels, thresholds, request.top_k)
+                    else _classification(result, metadata.labels, thresholds, request)
                     for index, result in enumerate(results)])
 
     async def ClassifyStream(self, request_iterator: AsyncIterator[classifier_pb2.ClassifyStreamRequest],
@@ -86,6 +88,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
                     size=taken.size, mean=taken.mean, channels=taken.channels, resize=taken.resize, std=taken.std),
                 metrics=metadata.metrics,
                 weights_digest=metadata.weights_digest,
+                explains=metadata.explains,
                 augmented=asdict(metadata.augmented) if metadata.augmented else None,
                 versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
                                                       labels=version.labels, error=version.reason)
@@ -119,14 +122,21 @@ def _requested_version(request: Any) -> tuple[str, int | None, str]:
     return request.model, request.version if request.HasField("version") else None, request.version_label
 
 
-def _classification(probabilities: npt.NDArray[np.float32], labels: tuple[str, ...],
-                    thresholds: npt.NDArray[np.float32] | float, top_k: int) -> classifier_pb2.Classification:
+def _classification(scores: Scores, labels: tuple[str, ...], thresholds: npt.NDArray[np.float32] | float,
+                    request: classifier_pb2.ClassifyRequest) -> classifier_pb2.Classification:
     """The most probable labels first, equally probable ones in the order of the labels; `top_k` 0: all."""
+    probabilities = scores.probabilities[0]
     passing = probabilities >= np.float32(thresholds)
     order, values = np.argsort(-probabilities, kind="stable"), probabilities.tolist()
     classification = classifier_pb2.Classification()
-    for column in order[passing[order]][:top_k or None].tolist():
-        classification.labels.add(label=labels[column], probability=values[column])
+    if request.embedding and scores.embeddings is not None:
+        classification.embedding.extend(scores.embeddings[0].tolist())
+    for column in order[passing[order]][:request.top_k or None].tolist():
+        label = classification.labels.add(label=labels[column], probability=values[column])
+        if request.heat_maps and scores.heat_maps is not None:
+            heat_map = scores.heat_maps[0, column]
+            label.heat_map.height, label.heat_map.width = heat_map.shape
+            label.heat_map.values = np.rint(255 * heat_map).astype(np.uint8).tobytes()
     return classification
 
 

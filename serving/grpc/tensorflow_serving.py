@@ -49,7 +49,7 @@ class PredictionService:
         """Tensors in, tensors out, by the name of a signature."""
         with self._models.use(*_requested_version(request.model_spec)) as servable:
             name = signatures.signature_name(servable.name, request.model_spec.signature_name,
-                                             servable.metadata.augmented is not None)
+                                             servable.metadata.signatures)
             array = await servable.on_thread(_read_input, name, request.inputs, servable.metadata.preprocessing.size,
                                              self._max_message_bytes)
             outputs = await predict(servable, name, array, request.output_filter, next(iter(request.inputs)))

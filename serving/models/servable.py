@@ -18,8 +18,8 @@ import numpy.typing as npt
 from serving.config.config import ServeConfig
 from serving.decoding.pool import DecoderPool
 from serving.engine.batcher import Batcher, batch_sizes
-from serving.engine.process import END_SECONDS, EngineProcess, Inputs, LoadRequest, Scores
-from serving.errors import InvalidArgument, ServeError
+from serving.engine.process import END_SECONDS, EngineProcess, Inputs, LoadRequest, Scores, joined
+from serving.errors import FailedPrecondition, InvalidArgument, ServeError
 from serving.models.signatures import read_signatures
 from serving.models.version_folders import FORMS, choose_engine
 from serving.request_context import RequestContext
@@ -27,7 +27,7 @@ from serving.security.limits import Capacity
 from serving.telemetry.metrics import Metrics
 from voc_cls.errors import VocError
 from voc_cls.image_header import ImageError
-from voc_cls.model_metadata import ModelMetadata, Views, read_metadata
+from voc_cls.model_metadata import EXPORT_AGAIN, ModelMetadata, Views, read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,9 @@ class Servable:
     """Read and write what would hold up the event loop."""
     capacity: Capacity
 
-    async def scores(self, inputs: Sequence[Inputs], request: RequestContext) -> Scores:
-        """Preprocessed images, each float32 [size, size, 3] → their scores."""
-        scores = await self.batcher.predict(inputs, request)
-        return Scores(np.concatenate([score.probabilities for score in scores]),
-                      np.concatenate([score.logits for score in scores]))
+    async def scores(self, inputs: Sequence[Inputs], request: RequestContext, explain: bool = False) -> Scores:
+        """Preprocessed images, each float32 [size, size, 3] → their scores; with `explain` all outputs."""
+        return joined(await self.batcher.predict(inputs, request, explain))
 
     async def augmented(self, images: Sequence[bytes], field: str, request: RequestContext) -> Scores:
         """Image files → the mean of the logits over the model's views of each, and its probabilities.
@@ -73,12 +71,16 @@ class Servable:
         logits = scores.logits.reshape(views.number, len(images), -1).mean(axis=0)
         return Scores(ACTIVATIONS[self.metadata.activation](logits), logits)
 
-    async def classify_each(self, images: Sequence[bytes], request: RequestContext) -> list[Scores | ImageError]:
-        """Bytes of image files → for each its scores, one row, or why it is not a valid image."""
+    async def classify_each(self, images: Sequence[bytes], request: RequestContext, explain: bool = False
+                            ) -> list[Scores | ImageError]:
+        """Bytes of image files → for each its scores, one row, with `explain` all outputs, or why it is not a valid
+        image."""
+        if explain and not self.metadata.explains:
+            raise FailedPrecondition(f"version {self.version} of model '{self.name}' {EXPORT_AGAIN}")
         with self.capacity.reserve(len(images)):
             decoded = await self._decoded(images, request)
             valid = [result for result in decoded if not isinstance(result, ImageError)]
-            scores = iter(await self.batcher.predict(valid, request) if valid else ())
+            scores = iter(await self.batcher.predict(valid, request, explain) if valid else ())
             return [result if isinstance(result, ImageError) else next(scores) for result in decoded]
 
     async def decode(self, images: Sequence[bytes | npt.NDArray[np.uint8]], field: str,

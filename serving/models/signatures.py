@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from serving.errors import InvalidArgument, NotFound, ServeError
+from serving.errors import FailedPrecondition, InvalidArgument, NotFound, ServeError
 from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
 from serving.tensorflow_protos import POOL, messages
-from voc_cls.model_metadata import CLASSIFY, DEFAULT, IMAGE_FEATURE, OUTPUTS, SIGNATURES, ModelMetadata, signatures_of
+from voc_cls.model_metadata import (
+    CLASSIFY,
+    DEFAULT,
+    EXPLAINING,
+    EXPORT_AGAIN,
+    IMAGE_FEATURE,
+    OUTPUTS,
+    SIGNATURES,
+    ModelMetadata,
+)
 
 DTYPES = {"string": "DT_STRING", "uint8": "DT_UINT8", "float32": "DT_FLOAT"}
 DATA_TYPE = POOL.FindEnumTypeByName("tensorflow.DataType")
 
 
-def signature_name(model: str, name: str, augmented: bool) -> str:
-    """The signature of a Predict call: serving_default if none is named; NotFound lists those that exist."""
-    name, known = name or DEFAULT, signatures_of(augmented)
+def signature_name(model: str, name: str, known: Collection[str]) -> str:
+    """The signature of a Predict call: serving_default if none is named; NotFound lists the `known` ones."""
+    name = name or DEFAULT
+    if name in EXPLAINING and name not in known:
+        raise FailedPrecondition(f"model '{model}' {EXPORT_AGAIN}")
     if name not in known:
         raise NotFound(f"model '{model}' has no signature '{printable(name)}'; it has {', '.join(sorted(known))}")
     return name
@@ -54,7 +65,7 @@ def read_signatures(version_folder: Path, metadata: ModelMetadata) -> Any:
     graph = next((graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags), None)
     if graph is None:
         raise ServeError(f"{path} has no graph with the tag 'serve': export the model again with voc-export")
-    for name, signature in signatures_of(metadata.augmented is not None).items():
+    for name, signature in metadata.signatures.items():
         if name not in graph.signature_def:
             raise ServeError(f"{path} has no signature '{name}' (it has: {', '.join(sorted(graph.signature_def))}): "
                              "export the model again with voc-export")
@@ -78,7 +89,7 @@ def _signature_defs(metadata: ModelMetadata) -> Any:
         inputs={signature.input: tensor(f"{name}_{signature.input}", signature.dtype, signature.shape)},
         outputs={output: tensor(f"{name}_{output}", *OUTPUTS[output]) for output in signature.outputs},
         method_name=f"tensorflow/serving/{'classify' if name == CLASSIFY else 'predict'}")
-        for name, signature in signatures_of(metadata.augmented is not None).items()})
+        for name, signature in metadata.signatures.items()})
 
 
 def read_examples(examples: Sequence[Any], field: str, *context: Any) -> list[bytes]:

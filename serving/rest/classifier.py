@@ -24,7 +24,7 @@ class ClassifierApi:
         self._service, self._max_bytes = service, max_bytes
 
     async def classify(self, request: web.Request) -> web.Response:
-        """Images in, labels with probabilities out, or an error for each image that is invalid."""
+        """Images in, labels with probabilities out, with heat maps on request; an error for each that is invalid."""
         body = await read_body(request, self._max_bytes)
         asked = await asyncio.to_thread(_read, body)
         return await _answer(await self._service.Classify(asked, None))

@@ -14,7 +14,7 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from serving.models.signatures import check_input, signature_name
 from serving.request_context import current_request
 from serving.request_middleware import MIDDLEWARE, RequestMiddleware
 from serving.security.sanitize import printable
-from voc_cls.model_metadata import IMAGE_FEATURE, SIGNATURES, Signature
+from voc_cls.model_metadata import IMAGE_FEATURE, SIGNATURES, Signature, signatures_of
 
 BASE64 = "b64"
 """{"b64": "…"} stands for bytes."""
@@ -187,14 +187,15 @@ def read_signature_name(content: Mapping[str, Any]) -> str:
     return name
 
 
-def read_predict_input(content: Mapping[str, Any], model: str, image_size: int, augmented: bool = False
+def read_predict_input(content: Mapping[str, Any], model: str, image_size: int,
+                       known: Collection[str] = tuple(signatures_of(augmented=False))
                        ) -> tuple[str, npt.NDArray[Any], Form]:
     """The signature of a body, its input, checked, and where that was. Raises InvalidArgument, NotFound.
 
-    `model`: its name, for messages; `image_size`: of the network's input, pixels; `augmented`: whether the model has
-    that signature.
+    `model`: its name, for messages; `image_size`: of the network's input, pixels; `known`: names of its
+    signatures.
     """
-    name = signature_name(model, read_signature_name(content), augmented)
+    name = signature_name(model, read_signature_name(content), known)
     signature = SIGNATURES[name]
     if len(content.keys() & RESPONSE_KEYS.keys()) != 1:
         raise InvalidArgument("the body must have either \"instances\" (one value for each picture) or \"inputs\" (one "

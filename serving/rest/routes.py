@@ -101,7 +101,7 @@ class RestApi:
         with self._models.use(*version) as servable:
             signature, array, form = await servable.on_thread(
                 lambda: read_predict_input(parse(body), servable.name, servable.metadata.preprocessing.size,
-                                           servable.metadata.augmented is not None))
+                                           servable.metadata.signatures))
             outputs = await predict(servable, signature, array, (), form)
             answer = await servable.on_thread(write_outputs, outputs, form)
             return web.Response(body=answer, content_type="application/json")

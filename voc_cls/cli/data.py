@@ -1,4 +1,4 @@
-"""voc-data: check, count, show, split, download and draw data sets, and find their label errors."""
+"""voc-data: check, count, show, split, download and draw data sets, and find label errors and similar pictures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
+from voc_cls.cli.similar import Similar
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, progress_bar, quiet_stderr, run, warn
 from voc_cls.data.augmentation import AugmentationConfig
@@ -31,6 +32,7 @@ DESCRIPTION = """Prepare data sets: download, check, count, preview and split th
   voc-data preview --root VOCdevkit/VOC2007 --augment mild --out preview.png
   voc-data split --data folder --root PetImages --out lists --folds 5
   voc-data suspects runs/head
+  voc-data similar a.jpg --run runs/head
   voc-data demo demo --pictures 480
 
 Help for a subcommand: voc-data check --help"""
@@ -427,7 +429,7 @@ def _flags(config: AugmentationConfig) -> str:
                     for flag, value in given.items())
 
 
-Command = Check | Stats | Preview | Split | Suspects | Download | Demo
+Command = Check | Stats | Preview | Split | Suspects | Similar | Download | Demo
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -43,6 +43,9 @@ A folder of any size, with its subfolders, into a file, also from an object
   voc-predict s3://bucket/archive --recursive --csv labels.csv
   voc-predict holiday/ --sheet sheet.png
 
+Which parts of a picture speak for its labels, as heat maps over it:
+  voc-predict a.jpg b.jpg --explain heat/
+
 Millions of pictures, by an exported model on a Ray cluster (extra `ray`):
   voc-predict s3://bucket/archive --recursive --model models/voc --ray \\
               --out scores.parquet
@@ -175,8 +178,9 @@ class PredictConfig:
         if not self.pictures:
             raise UsageError("no picture given: name a file or a folder")
         check_ranges(self)
-        if self.output.sheet is not None and any(map(store_url, self.pictures)):
-            raise UsageError("`sheet` draws pictures of this machine only: copy those that it is to show")
+        for name in ("sheet", "explain"):
+            if getattr(self.output, name) is not None and any(map(store_url, self.pictures)):
+                raise UsageError(f"`{name}` draws pictures of this machine only: copy those that it is to show")
         local = "run" if self.run is not None else "model" if self.exported is not None else None
         for entry in fields(self.server) if local is not None else ():
             if entry.name != local and getattr(self.server, entry.name) != entry.default:
@@ -185,7 +189,8 @@ class PredictConfig:
         if self.batch.ray and local != "model":
             raise UsageError("`ray` predicts with an exported model: give its folder as `model`, such as models/voc")
         if self.batch.ray and self.output != Output():
-            raise UsageError("`ray` writes `out` alone: omit `csv`, `json`, `json_file`, `sheet` and `threshold`")
+            raise UsageError("`ray` writes `out` alone: omit `csv`, `json`, `json_file`, `sheet`, `explain` and "
+                             "`threshold`")
 
     @property
     def exported(self) -> Path | None:
@@ -207,8 +212,16 @@ def main() -> None:
 def predict() -> None:
     """Parses the command line, predicts, and writes; ClientError at the end if some pictures failed."""
     config = parse(PredictConfig, PROGRAM, DESCRIPTION)
-    if config.output.sheet is not None:
+    explain = config.output.explain
+    if config.output.sheet is not None or explain is not None:
         import matplotlib  # noqa: F401  # reported as missing now, not after all predictions
+    if explain is not None:
+        from voc_cls.evaluation.contact_sheet import draw_heat_maps
+
+        try:
+            explain.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"`explain` {explain}: cannot be made ({error.strerror}); choose another folder") from None
     if config.batch.ray:
         stop_on("the same command continues", signal.SIGTERM, signal.SIGINT)
     else:
@@ -222,6 +235,7 @@ def predict() -> None:
     errors: list[str] = []
     failures: dict[int, str] = {}
     succeeded: list[tuple[Path, Prediction]] = []
+    explained: Counter[str] = Counter()
 
     def reported(predictions: Iterable[Prediction], copies: Path) -> Iterator[FilePrediction]:
         for position, (file, prediction) in enumerate(zip(files, predictions, strict=True)):
@@ -234,14 +248,18 @@ def predict() -> None:
                     print(f"{PROGRAM}: error: {error}", file=sys.stderr)
             elif config.output.sheet is not None:
                 succeeded.append((file, prediction))
+            if explain is not None and prediction.labels:
+                explained[file.name] += 1
+                again = f"-{explained[file.name]}" if explained[file.name] > 1 else ""
+                draw_heat_maps(explain / f"{file.name}{again}.png", file, prediction, config.output.threshold)
             yield name, prediction
 
     with tempfile.TemporaryDirectory() as copies:
         batches = local_batches(files, Path(copies), failures)
-        predictions = (list(_from_run(config.run, batches, config.top_k)) if config.run is not None
-                       else _from_model(config.exported, batches, config.top_k) if config.exported is not None
-                       else _from_server(config, chain.from_iterable(batches)))
+        predictions = predictions_of(config, batches, explain is not None)
         write_predictions(config.output, reported(predictions, Path(copies)), len(files))
+    if explain is not None:
+        print(f"{explain}: {explained.total()} pictures with heat maps", file=sys.stderr)
     if config.output.sheet is not None and succeeded:
         from voc_cls.evaluation.contact_sheet import draw_sheet
 
@@ -251,6 +269,15 @@ def predict() -> None:
     if errors:
         raise ClientError(errors[0] if len(files) == 1 else
                           f"{len(errors)} of {len(files)} pictures failed, see above")
+
+
+def predictions_of(config: PredictConfig, batches: Iterable[Sequence[Path]], explain: bool) -> Iterable[Prediction]:
+    """One prediction per file, in order, by what `config` names; with `explain` with heat maps and embeddings."""
+    if config.run is not None:
+        return list(_from_run(config.run, batches, config.top_k, explain))
+    if config.exported is not None:
+        return _from_model(config.exported, batches, config.top_k, explain)
+    return _from_server(config, chain.from_iterable(batches), explain)
 
 
 def _on_ray(files: Sequence[Path], model: Path, out: Path, cpus: int) -> None:
@@ -330,7 +357,7 @@ def _walk(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, list[str]
             yield files.unstrip_protocol(parent), folders, names
 
 
-def _from_server(config: PredictConfig, files: Iterable[Path]) -> Iterator[Prediction]:
+def _from_server(config: PredictConfig, files: Iterable[Path], explain: bool) -> Iterator[Prediction]:
     """One prediction per file, in order, over one stream; few pictures are in memory at a time."""
     from voc_cls.client import ClassifyOptions, Client
     from voc_cls.client.client import plain_text_risk
@@ -343,7 +370,8 @@ def _from_server(config: PredictConfig, files: Iterable[Path]) -> Iterator[Predi
     def on_wait() -> None:
         print(f"{PROGRAM}: {server.address} is not ready yet, waiting up to {server.wait:g} s", file=sys.stderr)
 
-    options = ClassifyOptions(top_k=config.top_k, model=server.model, version_label=server.version_label)
+    options = ClassifyOptions(top_k=config.top_k, model=server.model, version_label=server.version_label,
+                              heat_maps=explain, embedding=explain)
     if server.version is not None:
         options["version"] = server.version
     if server.thresholds == EXPORTED:
@@ -357,17 +385,18 @@ def _from_server(config: PredictConfig, files: Iterable[Path]) -> Iterator[Predi
             yield prediction
 
 
-def _from_model(folder: Path, batches: Iterable[Sequence[Path]], top_k: int) -> Iterator[Prediction]:
+def _from_model(folder: Path, batches: Iterable[Sequence[Path]], top_k: int, explain: bool) -> Iterator[Prediction]:
     """One prediction per file, in order, computed in this process; few pictures are in memory at a time."""
     from voc_cls.loaded_model import BATCH_SIZE, LoadedModel
 
     model = LoadedModel(folder)
     for files in batches:
         for start in range(0, len(files), BATCH_SIZE):
-            yield from model.predict(files[start:start + BATCH_SIZE], top_k=top_k, raise_errors=False)
+            yield from model.predict(files[start:start + BATCH_SIZE], top_k=top_k, raise_errors=False,
+                                     explain=explain)
 
 
-def _from_run(folder: Path, batches: Iterable[Sequence[Path]], top_k: int) -> Iterator[Prediction]:
+def _from_run(folder: Path, batches: Iterable[Sequence[Path]], top_k: int, explain: bool) -> Iterator[Prediction]:
     """One prediction per file, in order, computed in this process; with an `error` for what cannot be decoded."""
     from voc_cls.data.files import read_header
 
@@ -389,5 +418,6 @@ def _from_run(folder: Path, batches: Iterable[Sequence[Path]], top_k: int) -> It
             outcomes = zip(likely, decode_all(likely), strict=True)  # in a batch, one would end them all
             errors |= {file: str(outcome) for file, outcome in outcomes if isinstance(outcome, DataError)}
             decodable = [file for file in likely if file not in errors]
-            predictions = dict(zip(decodable, trained.predict(decodable, top_k), strict=True)) if decodable else {}
+            answers = (trained.explain if explain else trained.predict)(decodable, top_k) if decodable else ()
+            predictions = dict(zip(decodable, answers, strict=True))
         yield from [predictions.get(file) or Prediction((), "", error=errors[file]) for file in files]

@@ -49,6 +49,10 @@ class Output:
     sheet: Path | None = None
     """Draw the pictures with their labels into this PNG file; needs the extra `train`."""
 
+    explain: Path | None = None
+    """Folder for a PNG of each picture with the heat maps (Grad-CAM) of the labels with at least --threshold, if there
+    are none of the most probable one: which parts of it speak for them; needs the extra `train`."""
+
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"`threshold` {self.threshold:g} is not a probability, 0 to 1")

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+import numpy.typing as npt
+
 from voc_cls.errors import ClientError
 from voc_cls.image_decoder import Preprocessing
 from voc_cls.image_header import FORMATS
@@ -109,6 +112,10 @@ class ClassifyOptions(TypedDict, total=False):
     """Servable version; default: the newest that is served."""
     version_label: str
     """A label of the version, such as stable, instead of its number."""
+    heat_maps: bool
+    """Whether each label of a prediction has a `heat_map`, a numpy array."""
+    embedding: bool
+    """Whether each prediction has an `embedding`, a numpy array."""
 
 
 def classify_request(options: ClassifyOptions,
@@ -125,6 +132,7 @@ def classify_request(options: ClassifyOptions,
     _check_version(version, options.get("version_label", ""))
     return classifier_pb2.ClassifyRequest(
         model=options.get("model", ""), version=version, version_label=options.get("version_label", ""), top_k=top_k,
+        heat_maps=options.get("heat_maps", False), embedding=options.get("embedding", False),
         threshold=threshold, **({"exported_thresholds": True} if exported else {}),
         pictures=[classifier_pb2.Picture(content=image.content) for image in batch if isinstance(image, Image)])
 
@@ -156,9 +164,19 @@ def predictions(response: classifier_pb2.ClassifyResponse | None, batch: Sequenc
 
 def _prediction(response: classifier_pb2.ClassifyResponse, classification: classifier_pb2.Classification,
                 image: Image) -> Prediction:
-    labels = tuple(ScoredLabel(scored.label, scored.probability) for scored in classification.labels)
+    labels = tuple(ScoredLabel(scored.label, scored.probability, _heat_map(scored)) for scored in classification.labels)
+    embedding = np.array(classification.embedding, np.float32) if classification.embedding else None
     error = _with_name(image, classification.error.message) if classification.HasField("error") else None
-    return Prediction(labels, response.model, response.version, error, response.activation, response.calibration)
+    return Prediction(labels, response.model, response.version, error, response.activation, response.calibration,
+                      embedding)
+
+
+def _heat_map(scored: classifier_pb2.ScoredLabel) -> npt.NDArray[np.float32] | None:
+    """float32 [h, w], 0-1."""
+    if not scored.HasField("heat_map"):
+        return None
+    cells = np.frombuffer(scored.heat_map.values, np.uint8).reshape(scored.heat_map.height, scored.heat_map.width)
+    return np.divide(cells, 255, dtype=np.float32)
 
 
 def raise_first(batch: Sequence[Image | Prediction]) -> None:
@@ -219,6 +237,8 @@ class ModelInfo:
     """platt or temperature: how the probabilities were calibrated; empty: they are the network's own."""
     augmented: Views | None = None
     """What the signature predict_augmented averages over; None: there is none."""
+    explains: bool = False
+    """Whether it gives heat maps and embeddings."""
 
 
 def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
@@ -235,7 +255,8 @@ def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
         versions=tuple(ModelVersion(version.version, _state(version.state), tuple(version.labels), version.error)
                        for version in response.versions),
         calibration=response.calibration,
-        augmented=Views(tuple(views.sizes), views.mirrored, views.tta) if response.HasField("augmented") else None)
+        augmented=Views(tuple(views.sizes), views.mirrored, views.tta) if response.HasField("augmented") else None,
+        explains=response.explains)
 
 
 def _state(number: int) -> str:

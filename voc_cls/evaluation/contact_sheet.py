@@ -1,4 +1,4 @@
-"""A contact sheet: pictures with their most probable labels as bars, in one PNG."""
+"""A contact sheet: pictures with their most probable labels as bars, in one PNG; and one picture with its heat maps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.data.figure_text import FigureText, save_figure
 from voc_cls.errors import DataError
 from voc_cls.evaluation.predictions import Floats
+from voc_cls.evaluation.report.page import overlay
 from voc_cls.image_decoder import as_displayed
 from voc_cls.image_header import ImageError
 from voc_cls.prediction import Prediction
@@ -72,6 +73,32 @@ def draw_sheet(path: Path, files: Sequence[Path], predictions: Sequence[Predicti
             _bars(grid[2 * row + 1, column], predictions[index], threshold, labels, truth, names)
         save_figure(figure, path)
     return drawn
+
+
+def draw_heat_maps(path: Path, file: Path, prediction: Prediction, threshold: float | None = None) -> None:
+    """Draws `file` beside the heat maps over it of the labels that count as seen, if there are none of the first one.
+
+    The PNG file `path` appears whole. DataError if it cannot be written or the picture not be read. threshold: as for
+    Prediction.seen; at most MOST_LABELS are drawn.
+    """
+    from matplotlib.figure import Figure
+
+    labels = (prediction.seen(threshold) or prediction.labels[:1])[:MOST_LABELS]
+    names = FigureText.of([file.name, *(scored.label for scored in labels)])
+    with names.drawing({}):
+        figure = Figure((CELL_WIDTH * (1 + len(labels)), PICTURE_HEIGHT + 2 * HEADING_HEIGHT), DPI, facecolor="white",
+                        layout="constrained")
+        grid = figure.subplots(1, 1 + len(labels), squeeze=False)[0]
+        for axes in grid:
+            axes.set_axis_off()
+        _picture(grid[0], file, names(file.name, NAME_LENGTH))
+        for axes, scored in zip(grid[1:], labels, strict=True):
+            if scored.heat_map is not None:
+                axes.imshow(overlay(as_displayed(file.read_bytes()), scored.heat_map), interpolation="antialiased")
+            axes.set_anchor("S")
+            percent = f"{scored.probability:.1%}".replace("%", " %")
+            axes.set_title(f"{names(scored.label, LABEL_LENGTH)} {percent}", fontsize=9, color=INK, pad=4)
+        save_figure(figure, path)
 
 
 def draw_samples(path: Path, dataset: Dataset, probabilities: Floats, model: str, pictures: int, seed: int) -> None:

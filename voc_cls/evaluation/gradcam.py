@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.pipeline import image_batches, naming_broken_images
+from voc_cls.evaluation.predictions import Floats
+from voc_cls.image_decoder import Preprocessing
 from voc_cls.nets.explained import explained
 from voc_cls.nets.network import Network
 
@@ -25,10 +27,16 @@ def heat_maps(network: Network, paths: Sequence[Path], columns: Sequence[int],
     """
     model = explained(network)
     maps = [np.zeros((0, *model.output_shape[1][2:]), np.float32)]
-    with naming_broken_images(paths):
-        for number, images in enumerate(image_batches(paths, BATCH_SIZE, network.spec.preprocessing) if paths else ()):
-            classes = columns[number * BATCH_SIZE:(number + 1) * BATCH_SIZE]
-            _, of_all, _ = model(keras.ops.convert_to_tensor(images.numpy()), training=False)
-            maps.append(keras.ops.convert_to_numpy(of_all)[np.arange(len(classes)), list(classes)])
-            advance(len(classes))
+    for number, (_, of_all, _) in enumerate(explanations(model, network.spec.preprocessing, paths)):
+        classes = columns[number * BATCH_SIZE:(number + 1) * BATCH_SIZE]
+        maps.append(of_all[np.arange(len(classes)), list(classes)])
+        advance(len(classes))
     return np.concatenate(maps)
+
+
+def explanations(model: keras.Model, preprocessing: Preprocessing, paths: Sequence[Path]) -> Iterator[list[Floats]]:
+    """For each batch of images logits, heat maps and embeddings by `model`, which `explained` has made."""
+    with naming_broken_images(paths):
+        for images in image_batches(paths, BATCH_SIZE, preprocessing) if paths else ():
+            outputs = model(keras.ops.convert_to_tensor(images.numpy()), training=False)
+            yield [keras.ops.convert_to_numpy(output) for output in outputs]

@@ -40,7 +40,7 @@ def explained(network: Network) -> keras.Model:
             slopes[id(layer.output)] = _slope(layer, known, grid.shape[-1] if network.head == "flatten" else 0)
     heat_maps = HeatMaps(dtype="float32", name=HEAT_MAPS)(slopes[id(network.model.output)])
     features = network.entries[network.spec.head]
-    mean = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name=f"{EMBEDDING}.mean")(features)
+    mean = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name=f"{EMBEDDING}.features")(features)
     unit = keras.layers.UnitNormalization(dtype="float32", name=f"{EMBEDDING}.unit")(mean)
     embedding = keras.layers.Flatten(dtype="float32", name=EMBEDDING)(unit)
     return keras.Model(network.model.input, [network.model.output, heat_maps, embedding])

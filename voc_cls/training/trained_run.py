@@ -24,7 +24,7 @@ from voc_cls.evaluation import predictions
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.contact_sheet import draw_samples
-from voc_cls.evaluation.gradcam import heat_maps
+from voc_cls.evaluation.gradcam import explanations, heat_maps
 from voc_cls.evaluation.objects import read_boxes
 from voc_cls.evaluation.predictions import Floats, Predictions, probabilities_of
 from voc_cls.evaluation.report.page import Report, RunDetails
@@ -32,7 +32,9 @@ from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.evaluation.tasks import Fitted, evaluate, fit, read_fitted
 from voc_cls.files import cache_folder, file_digests, write_json
 from voc_cls.model_metadata import Tta, Views
+from voc_cls.nets.explained import explained
 from voc_cls.nets.network import Network, build_network
+from voc_cls.prediction import Prediction
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_rows, frozen_backbone
 from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import DatasetConfig, recorded_dataset
@@ -120,6 +122,13 @@ class TrainedRun:
                 logits = model.predict(batches, verbose=0, callbacks=[progress], steps=steps)
                 outputs.append(np.asarray(logits, np.float32).reshape(len(paths), -1, len(self.labels)))
         return finite(np.concatenate(outputs, axis=1).mean(axis=1))
+
+    def explain(self, paths: Sequence[Path | str], top_k: int = 0) -> list[Prediction]:
+        """As `predict`: for each image its labels with heat maps, and its embedding."""
+        outputs = explanations(explained(self.network), self.network.spec.preprocessing, list(map(Path, paths)))
+        return [replace(Prediction.from_probabilities(row, self.labels, self.name, self.task.activation, top_k, maps),
+                        embedding=embedding) for logits, *more in outputs
+                for row, maps, embedding in zip(probabilities_of(logits, self.task), *more, strict=True)]
 
     def heat_maps(self, paths: Sequence[Path], labels: Sequence[str]) -> npt.NDArray[np.float32]:
         """Grad-CAM of each label, float32 [n, h, w] in 0-1, under a progress bar."""

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "pictures", "top_k", "threshold", "exported_thresholds", "version_label")
+    __slots__ = ("model", "version", "pictures", "top_k", "threshold", "exported_thresholds", "version_label", "heat_maps", "embedding")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class ClassifyRequest(_message.Message):
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     EXPORTED_THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
     VERSION_LABEL_FIELD_NUMBER: _ClassVar[int]
+    HEAT_MAPS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     pictures: _containers.RepeatedCompositeFieldContainer[Picture]
@@ -23,7 +25,9 @@ class ClassifyRequest(_message.Message):
     threshold: float
     exported_thresholds: bool
     version_label: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., pictures: _Optional[_Iterable[_Union[Picture, _Mapping]]] = ..., top_k: _Optional[int] = ..., threshold: _Optional[float] = ..., exported_thresholds: bool = ..., version_label: _Optional[str] = ...) -> None: ...
+    heat_maps: bool
+    embedding: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., pictures: _Optional[_Iterable[_Union[Picture, _Mapping]]] = ..., top_k: _Optional[int] = ..., threshold: _Optional[float] = ..., exported_thresholds: bool = ..., version_label: _Optional[str] = ..., heat_maps: bool = ..., embedding: bool = ...) -> None: ...
 
 class Picture(_message.Message):
     __slots__ = ("content",)
@@ -46,12 +50,14 @@ class ClassifyResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., activation: _Optional[str] = ..., calibration: _Optional[str] = ...) -> None: ...
 
 class Classification(_message.Message):
-    __slots__ = ("labels", "error")
+    __slots__ = ("labels", "error", "embedding")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedCompositeFieldContainer[ScoredLabel]
     error: Error
-    def __init__(self, labels: _Optional[_Iterable[_Union[ScoredLabel, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    embedding: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, labels: _Optional[_Iterable[_Union[ScoredLabel, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., embedding: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "retry_after_ms")
@@ -64,12 +70,24 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class ScoredLabel(_message.Message):
-    __slots__ = ("label", "probability")
+    __slots__ = ("label", "probability", "heat_map")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    HEAT_MAP_FIELD_NUMBER: _ClassVar[int]
     label: str
     probability: float
-    def __init__(self, label: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
+    heat_map: HeatMap
+    def __init__(self, label: _Optional[str] = ..., probability: _Optional[float] = ..., heat_map: _Optional[_Union[HeatMap, _Mapping]] = ...) -> None: ...
+
+class HeatMap(_message.Message):
+    __slots__ = ("height", "width", "values")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    values: bytes
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class ClassifyStreamRequest(_message.Message):
     __slots__ = ("id", "request")
@@ -100,7 +118,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., version_label: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions", "calibration", "augmented")
+    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions", "calibration", "augmented", "explains")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +137,7 @@ class GetModelResponse(_message.Message):
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     AUGMENTED_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     net: str
@@ -130,7 +149,8 @@ class GetModelResponse(_message.Message):
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
     calibration: str
     augmented: Views
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., calibration: _Optional[str] = ..., augmented: _Optional[_Union[Views, _Mapping]] = ...) -> None: ...
+    explains: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., calibration: _Optional[str] = ..., augmented: _Optional[_Union[Views, _Mapping]] = ..., explains: bool = ...) -> None: ...
 
 class Views(_message.Message):
     __slots__ = ("sizes", "mirrored", "tta")

@@ -164,7 +164,7 @@ def test_a_run_of_a_task_that_nobody_knows_is_named(single: Path, tmp_path: Path
         export_run(tmp_path, tmp_path / "pets")
 
 
-def test_the_five_signatures_have_their_names_and_dtypes(exported: Path):
+def test_the_signatures_have_their_names_and_dtypes(exported: Path):
     loaded = tf.saved_model.load(str(exported))
     assert set(loaded.signatures) == set(SIGNATURES) - {"predict_augmented"}
 

@@ -22,6 +22,7 @@ from voc_cls.evaluation.predictions import probabilities_of
 from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.files import write_text
 from voc_cls.model_metadata import read_metadata
+from voc_cls.nets.explained import explained
 from voc_cls.nets.network import Network, build
 from voc_cls.nets.registry import net_spec
 from voc_cls.training.config import DatasetConfig, NetworkConfig, TrainConfig, to_dict
@@ -90,7 +91,7 @@ def test_a_version_without_a_savedmodel_has_its_forms_and_what_describes_them(ex
     assert "serving_default" not in card
 
 
-def test_the_onnx_graph_has_one_input_two_outputs_and_any_batch_size(exported: Path, run: Path):
+def test_the_onnx_graph_has_one_input_four_outputs_and_any_batch_size(exported: Path, run: Path):
     import onnxruntime
 
     model = onnx.load(exported / "model.onnx")
@@ -98,11 +99,11 @@ def test_the_onnx_graph_has_one_input_two_outputs_and_any_batch_size(exported: P
     session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
     assert [(value.name, value.type, value.shape) for value in session.get_inputs()] == [
         ("inputs", "tensor(float)", ["N", SIZE, SIZE, 3])]
-    assert [(value.name, value.shape) for value in session.get_outputs()] == [("probabilities", ["N", 20]),
-                                                                              ("logits", ["N", 20])]
+    assert [(value.name, value.shape) for value in session.get_outputs()] == [
+        ("probabilities", ["N", 20]), ("logits", ["N", 20]), ("heat_maps", ["N", 20, 1, 1]), ("embedding", ["N", 256])]
     network = open_run(run).network
     for number in (1, 3):
-        probabilities, logits = session.run(None, {"inputs": images(number, SIZE)})
+        probabilities, logits = session.run(["probabilities", "logits"], {"inputs": images(number, SIZE)})
         right = network.model(images(number, SIZE), training=False).numpy()
         np.testing.assert_allclose(logits, right, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(probabilities, probabilities_of(right, Task.MULTI_LABEL), atol=1e-5)
@@ -113,10 +114,11 @@ def test_the_openvino_model_has_the_same_names_and_values_in_float32(exported: P
 
     model = read_model(exported / "model.xml")
     assert [tensor.get_any_name() for tensor in model.inputs] == ["inputs"]
-    assert [tensor.get_any_name() for tensor in model.outputs] == ["probabilities", "logits"]
+    assert [tensor.get_any_name() for tensor in model.outputs] == ["probabilities", "logits", "heat_maps",
+                                                                           "embedding"]
     assert model.input().partial_shape.to_string() == f"[?,{SIZE},{SIZE},3]"
     right = open_run(run).network.model(images(3, SIZE), training=False).numpy()
-    _, logits = openvino_predictor(exported / "model.xml")(images(3, SIZE))
+    logits = openvino_predictor(exported / "model.xml")(images(3, SIZE))[1]
     np.testing.assert_allclose(logits, right, rtol=1e-4, atol=1e-4)
 
 
@@ -136,15 +138,17 @@ def test_every_kind_of_layer_computes_the_same_in_onnx(net: str, tmp_path: Path)
     head, size = NARROW[net]["head"], 48
     network = with_statistics(build(replace(net_spec(net, size), blocks=NARROW[net]["blocks"]), head, 3))
     write_onnx(tmp_path / "model.onnx", network, Task.SINGLE_LABEL)
-    probabilities, logits = onnx_predictor(tmp_path / "model.onnx")(images(2, size))
-    right = network.model(images(2, size), training=False).numpy()
+    probabilities, logits, *explanations = onnx_predictor(tmp_path / "model.onnx")(images(2, size))
+    right, *explained_right = map(np.asarray, explained(network)(images(2, size), training=False))
     np.testing.assert_allclose(logits, right, rtol=1e-3, atol=1e-5 * np.abs(right).max())
     np.testing.assert_allclose(probabilities, probabilities_of(right, Task.SINGLE_LABEL), atol=1e-4)
+    for found, expected in zip(explanations, explained_right, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_int8_is_a_quarter_of_the_size_with_thresholds_of_its_own_and_calibrates_in_float(
         run: Path, exported: Path, tmp_path: Path):
-    from export.openvino import read_model
+    from export.openvino import openvino_predictor, read_model
 
     options = ExportOptions(("openvino",), "int8", calibration=8, max_drop=100, evaluate=False, calibrated=True)
     version = export_run(run, tmp_path / "voc", options=options)
@@ -155,6 +159,8 @@ def test_int8_is_a_quarter_of_the_size_with_thresholds_of_its_own_and_calibrates
     assert "Layers that stayed in float32: none." in (version / "MODEL_CARD.md").read_text()
     model = read_model(version / "model.xml")
     assert model.input().get_any_name() == "inputs"
+    embeddings = [openvino_predictor(folder / "model.xml")(images(3, SIZE))[3] for folder in (version, exported)]
+    assert (embeddings[0] * embeddings[1]).sum(axis=1).min() > 0.95
     lines = [node for node in model.get_ordered_ops() if node.get_friendly_name().startswith("calibration")
              and node.get_type_name() in ("Multiply", "Add")]
     assert lines
@@ -169,7 +175,7 @@ def test_the_forms_of_a_calibrated_export_give_platts_probabilities_and_say_so(r
                                                                       calibrated=True))
     calibrated = open_run(run).network.model(images(3, SIZE), training=False).numpy() / 2.5 - 1.5
     for predict in (onnx_predictor(version / "model.onnx"), openvino_predictor(version / "model.xml")):
-        probabilities, logits = predict(images(3, SIZE))
+        probabilities, logits, *_ = predict(images(3, SIZE))
         np.testing.assert_allclose(logits, calibrated, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(probabilities, expit(calibrated), atol=1e-5)
     metadata = read_metadata(version)
