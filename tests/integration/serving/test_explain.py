@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import grpc
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 import voc_cls
@@ -24,6 +26,8 @@ from export.version_folder import export_run
 from serving.engine.openvino import OpenVinoNetwork
 from serving.engine.tensorflow import TensorFlowNetwork
 from tests.integration.serving.conftest import Server, Start
+from voc_cls.cli.data import main
+from voc_cls.cli.predict import predict
 from voc_cls.client import CallError, Client
 from voc_cls.errors import ExportError
 from voc_cls.image_decoder import Preprocessing, decode, prepare
@@ -208,3 +212,46 @@ def test_the_run_and_the_loaded_model_explain_alike(exported: Path, run: Path, t
     for one, other in zip(by_run.labels, by_model.labels, strict=True):
         np.testing.assert_allclose(one.heat_map, other.heat_map, atol=0.02)
     np.testing.assert_allclose(by_run.embedding, by_model.embedding, atol=1e-4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six pictures, and one that is none."""
+    (tmp_path / "pictures").mkdir()
+    for number, content in enumerate([*encoded_images(), b"no picture"]):
+        (tmp_path / f"pictures/{number}.jpg").write_bytes(content)
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("source", ["--server", "--model", "--run"])
+def test_voc_predict_draws_heat_maps_whatever_predicts(served: Server, exported: Path, run: Path, folder: Path,
+                                                       source: str, monkeypatch: pytest.MonkeyPatch,
+                                                       tmp_path: Path) -> None:
+    values = {"--server": [served.address, "--version", "1"], "--model": [str(exported / "1")], "--run": [str(run)]}
+    monkeypatch.setattr("sys.argv", ["voc-predict", str(folder / "0.jpg"), str(folder / "3.jpg"), source,
+                                     *values[source], "--explain", str(tmp_path / "heat")])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        predict()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    drawn = sorted((tmp_path / "heat").iterdir())
+    assert [file.name for file in drawn] == ["0.jpg.png", "3.jpg.png"]
+    with Image.open(drawn[0]) as picture:
+        assert picture.width > 1.5 * picture.height  # the picture, and beside it one with a map at least
+
+
+def test_similar_pictures_are_those_with_near_embeddings(exported: Path, folder: Path, right: list[np.ndarray],
+                                                         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["similar", str(folder / "1.jpg"), str(folder), "--model", str(exported / "1"), "--top", "4"]
+    assert main([*command, "--json", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    shown, errors = capsys.readouterr()
+    found = json.loads(shown)
+    similarities = right[2] @ right[2][1]
+    order = (-similarities).argsort(kind="stable")[:4]
+    assert [entry["file"] for entry in found] == [str(folder / f"{row}.jpg") for row in order]
+    np.testing.assert_allclose([entry["similarity"] for entry in found], similarities[order], atol=1e-4)
+    assert "6.jpg: is " in errors
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    assert main(command[:2]) == 2
+    assert "1.jpg: no folder to search; name one after the picture, or a run by --run" in capsys.readouterr().err

@@ -23,14 +23,17 @@ class Engine:
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
+        self.explained: list[int] = []
+        """Which of the batches were to be explained."""
         self.started, self.released = threading.Semaphore(0), threading.Semaphore(0)
 
     @property
     def sizes(self) -> list[int]:
         return [len(batch) for batch in self.batches]
 
-    def predict(self, inputs: Sequence[Inputs]) -> Scores:
+    def predict(self, inputs: Sequence[Inputs], explain: bool = False) -> Scores:
         values = np.array([picture[0, :1, 0] for picture in inputs])
+        self.explained += [len(self.batches)] if explain else []
         self.batches.append(values.ravel().tolist())
         self.started.release()
         assert self.released.acquire(timeout=5)
@@ -67,11 +70,11 @@ def caller(number: int = 0, client: str = "127.0.0.1", deadline: float | None = 
     return RequestContext(f"call {number}", "/voc_cls.v1.Classifier/Classify", client, deadline, **more)
 
 
-def ask(batcher: Batcher, call: RequestContext, *values: float) -> asyncio.Task[list[float]]:
+def ask(batcher: Batcher, call: RequestContext, *values: float, explain: bool = False) -> asyncio.Task[list[float]]:
     """The answers to pictures that are one value each."""
     async def answers() -> list[float]:
         pictures = [np.full((2, 2, 3), value, np.float32) for value in values]
-        return [float(scores.probabilities[0, 0]) for scores in await batcher.predict(pictures, call)]
+        return [float(scores.probabilities[0, 0]) for scores in await batcher.predict(pictures, call, explain)]
 
     return asyncio.create_task(answers())
 
@@ -142,6 +145,22 @@ def test_a_single_picture_is_not_behind_all_those_of_a_large_call() -> None:
         assert await large == list(range(1, 13))
 
     assert 99 in scenario(play).batches[1]
+
+
+def test_images_to_explain_are_computed_alone_in_turns_with_batches_of_the_others() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
+        first = ask(batcher, caller(1), 1)
+        await engine.busy()
+        explained = ask(batcher, caller(2), 10, 11, 12, explain=True)
+        others = ask(batcher, caller(3), 2, 3, 4, 5, 6, 7)
+        await settle()
+        engine.release(100)
+        assert await first == [1]
+        assert (await explained, await others) == ([10, 11, 12], [2, 3, 4, 5, 6, 7])
+
+    engine = scenario(play)
+    assert engine.batches[1:6] == [[10], [2, 3, 4, 5], [11], [6, 7], [12]]
+    assert engine.explained == [1, 3, 5]
 
 
 def test_a_batch_that_is_not_full_waits_for_others_as_long_as_it_is_metrics() -> None:
