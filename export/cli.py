@@ -12,12 +12,15 @@ import tyro
 
 from export.options import ExportOptions
 from voc_cls.console import import_tensorflow, parse, run
+from voc_cls.errors import UsageError
+from voc_cls.stores import registered_model
 
 PROGRAM = "voc-export"
 DESCRIPTION = """Export a trained run as a new version of a model, for voc-serve and others.
 
   voc-export runs/voc07 models/voc        writes models/voc/1, then 2, 3, ...
   voc-serve --model-dir models/voc
+  voc-export runs/voc07 models:/voc       a version in MLflow's model registry
 
 In other forms, for servers without TensorFlow; several at once:
   voc-export runs/voc07 models/voc --format onnx openvino
@@ -34,7 +37,8 @@ class ExportConfig:
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder: the --out of voc-train."""
     models: Annotated[Path, tyro.conf.Positional]
-    """Folder of the model, one subfolder per version; its name is the name of the model."""
+    """Folder of the model, one subfolder per version; its name is the name of the model. Or models:/NAME, of MLflow's
+    registry where the run is tracked, else at $MLFLOW_TRACKING_URI, else in mlflow.db here (extra `mlflow`)."""
     version: int | None = None
     """Version number. Default: the highest existing one plus 1."""
     forms: ExportOptions = field(default_factory=ExportOptions)
@@ -47,10 +51,16 @@ def main() -> None:
 def export() -> None:
     config = parse(ExportConfig, PROGRAM, DESCRIPTION)
     config.forms.check()
+    registered = registered_model(config.models)
+    if registered and (registered[1] or config.version is not None):
+        raise UsageError(f"{config.models}: MLflow numbers the versions; pass models:/{registered[0]} alone")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()
     from rich.console import Console
 
-    from export.version_folder import export_run
+    from export.version_folder import export_run, register_run
 
-    export_run(config.run, config.models, config.version, Console(), config.forms)
+    if registered:
+        register_run(config.run, registered[0], Console(), config.forms)
+    else:
+        export_run(config.run, config.models, config.version, Console(), config.forms)

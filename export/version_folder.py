@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from export.metadata import VerifiedForm, write_metadata
 from export.options import ExportOptions, Form
 from export.savedmodel import write_savedmodel
 from export.verify import Predictor, logits_of, result_of, verify_predictor, verify_savedmodel
-from voc_cls.console import EXTRAS
+from voc_cls.console import EXTRAS, quiet_stderr
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, ExportError, UsageError
 from voc_cls.model_metadata import Views, versions
+from voc_cls.stores import connected
+from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
+from voc_cls.training.tracking import Tracker
 from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
+from voc_cls.version import __version__
 
 ONNX_MODEL = "model.onnx"
 """The name that Triton looks for."""
@@ -78,6 +83,30 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         lines = [f"{target}: exported and verified", *(_text(form, made, trained.task) for form, made in forms.items())]
         console.print("\n  ".join(lines) + unmeasured, highlight=False, markup=False, soft_wrap=True)
     return target
+
+
+def register_run(run: Path, name: str, console: Console, options: ExportOptions) -> None:
+    """Exports a run into MLflow's registry, where the run is tracked; one that is not is sent there. DownloadError."""
+    tracked = Tracker(RunFolder(run), None)
+    tracker = tracked if tracked.uri else Tracker(RunFolder(run), "auto")
+    with connected(tracker.uri) as mlflow:
+        existing = mlflow.search_model_versions(filter_string=f"name='{name}'")
+    number = max((int(version.version) for version in existing), default=0) + 1  # for the card
+    extra = "serve" if "savedmodel" in options.format else "serve-openvino"
+    with tempfile.TemporaryDirectory() as aside:
+        exported = export_run(run, Path(aside, name), number, None, options)
+        if tracker.run_id is None:
+            tracker.update("FINISHED")
+        with (connected(tracker.uri) as mlflow, mlflow.start_run(tracker.run_id), quiet_stderr(),
+              warnings.catch_warnings(action="ignore")):  # of missing examples, which would be run
+            from mlflow.types import ColSpec, Schema
+
+            logged = mlflow.pyfunc.log_model(
+                name=name, registered_model_name=name, loader_module="voc_cls.loaded_model", data_path=str(exported),
+                signature=mlflow.models.ModelSignature(Schema([ColSpec("binary")])),
+                pip_requirements=[f"voc-cls[{extra},mlflow]=={__version__}"])
+    console.print(f"models:/{name}/{logged.registered_model_version}: exported, verified and registered at "
+                  f"{tracker.uri}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write_portable(folder: Path, trained: TrainedRun, splits: Splits | None, options: ExportOptions, views: Views

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import zip_longest
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
@@ -35,6 +36,7 @@ EXTRAS = {  # extra of `pip install "voc-cls[...]"` → modules that it brings
     "tune": ("optuna",),
     "trace": ("opentelemetry",),
     "s3": ("fsspec", "s3fs"),
+    "mlflow": ("alembic", "mlflow", "pandas", "sqlalchemy"),
     "ray": ("pyarrow", "ray"),
 }
 SMALLER_EXTRAS = {("voc-serve", "train"): "serve", ("voc-serve", "export"): "serve-openvino",
@@ -116,7 +118,9 @@ def _joined(args: Sequence[str]) -> list[str]:
     lists: dict[str, list[str]] = {}
     others: list[str] = []
     current = others
-    for argument in args:
+    for argument, following in zip_longest(args, args[1:], fillvalue="-"):
+        if argument == "--mlflow" and following.startswith("-"):  # tyro has no flags that may stand without a value
+            argument = "--mlflow=auto"
         flag, equals, value = argument.partition("=")
         if flag in LISTS:
             values = lists.setdefault(flag, [flag])

@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +64,12 @@ class LoadedModel:
             raise ExportError(f"version {self.version} of model '{self.name}' {EXPORT_AGAIN}")
         return self._load(EXPLAIN_TENSORS, EXPLAINED)
 
-    def predict(self, images: Sequence[Path | str], *, top_k: int = 0, raise_errors: bool = True,
+    def predict(self, images: Sequence[Path | str | bytes], *, top_k: int = 0, raise_errors: bool = True,
                 explain: bool = False) -> list[Prediction]:
         """Predictions for image files, in the same order.
 
         Args:
-            images: JPEG, PNG, BMP, GIF, WebP or TIFF files.
+            images: JPEG, PNG, BMP, GIF, WebP or TIFF files, or their content.
             top_k: How many labels of each image to keep, the most probable ones; 0: all.
             raise_errors: Whether an image that cannot be decoded raises DataError, which names it. False: its
                 prediction has an `error`, and the others have their labels.
@@ -77,8 +79,8 @@ class LoadedModel:
         network: Outputs = self._explain if explain else lambda inputs: (self.network(inputs),)
         with ThreadPool() as pool:
             for start in range(0, len(images), BATCH_SIZE):
-                paths = map(Path, images[start:start + BATCH_SIZE])
-                decoded = pool.map(lambda path: decoded_file(path, self.metadata.preprocessing), paths)
+                batch = images[start:start + BATCH_SIZE]
+                decoded = pool.map(lambda image: decoded_file(image, self.metadata.preprocessing), batch)
                 errors = [image for image in decoded if isinstance(image, DataError)]
                 if errors and raise_errors:
                     raise errors[0]
@@ -95,17 +97,35 @@ class LoadedModel:
         return replace(prediction, version=self.version, calibration=self.metadata.calibration, embedding=embedding)
 
 
-def decoded_file(path: Path, wanted: Preprocessing) -> Inputs | DataError:
-    """float32 [size, size, 3] of an image file, as `wanted`, or why there is none."""
+def _load_pyfunc(path: str) -> Any:
+    """MLflow loads a registered model by this name. Its `predict` takes a table whose first column has image files or
+    their bytes, and returns one of the same rows with the probability of each label, 0 to 1."""
+    import pandas as pd
+
+    model = LoadedModel(Path(path))
+
+    def predict(images: pd.DataFrame) -> pd.DataFrame:
+        rows = [{scored.label: scored.probability for scored in prediction.labels}
+                for prediction in model.predict(list(images.iloc[:, 0]))]
+        return pd.DataFrame(rows, images.index, list(model.metadata.labels))
+
+    return SimpleNamespace(predict=predict)
+
+
+def decoded_file(image: Path | str | bytes, wanted: Preprocessing) -> Inputs | DataError:
+    """float32 [size, size, 3] of an image file or its content, as `wanted`, or why there is none."""
+    name = f"an image of {len(image):,} bytes" if isinstance(image, bytes) else str(image)
     try:
-        read_header(path)
-        return prepare(decode(image_work(path.read_bytes(), MAX_PIXELS)), wanted)
+        if not isinstance(image, bytes):
+            read_header(Path(image))
+            image = Path(image).read_bytes()
+        return prepare(decode(image_work(image, MAX_PIXELS)), wanted)
     except DataError as error:
         return error
     except OSError as error:
-        return DataError(f"{path}: cannot be read ({error.strerror})")
+        return DataError(f"{name}: cannot be read ({error.strerror})")
     except ImageError as error:
-        return DataError(f"{path}: is {error}; {ADVICE}")
+        return DataError(f"{name}: is {error}; {ADVICE}")
 
 
 def version_folder(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Files in object stores, such as s3://bucket/images, read through fsspec, which knows the protocols.
+"""Files in object stores, such as s3://bucket/images, read through fsspec, which knows the protocols; MLflow's server.
 
 The paths of command lines and configurations are pathlib's, which makes s3:/bucket of s3://bucket.
 """
@@ -6,6 +6,7 @@ The paths of command lines and configurations are pathlib's, which makes s3:/buc
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from multiprocessing.pool import ThreadPool
@@ -14,6 +15,14 @@ from typing import Any
 
 from voc_cls.errors import DownloadError, VocError
 
+SQLITE = "sqlite:///"
+MLFLOW = {  # where the environment says nothing else
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow would report its use over the network
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # or it prints lines about each new database
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds, and one retry; with MLflow's own 120 and 7 a training would stop
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
 FETCHED_AT_ONCE = 32
 """Images, each by a thread: a request to S3 takes some 50 ms, however small the file."""
 
@@ -21,7 +30,8 @@ FETCHED_AT_ONCE = 32
 def store_url(path: Path | str) -> str:
     """The URL as which a path was given; empty for a path on this machine."""
     match = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", str(path))
-    return "" if match is None else f"{match[1]}://{'/' if match[1] == 'file' else ''}{match[2]}"
+    slashes = {"file": ":///", "models": ":/"}
+    return "" if match is None else f"{match[1]}{slashes.get(match[1], '://')}{match[2]}"
 
 
 @contextlib.contextmanager
@@ -43,6 +53,37 @@ def opened(url: str) -> Iterator[tuple[Any, str]]:
             raise ModuleNotFoundError(str(error), name="s3fs") from None
         raise DownloadError(f"{url} cannot be read ({' '.join(str(error).split()) or type(error).__name__}): check the "
                             "address and the credentials, and that the store can be reached") from error
+
+
+def tracking_uri(given: str = "auto") -> str:
+    """MLflow's tracking URI, of a file with its whole path; auto: $MLFLOW_TRACKING_URI, otherwise mlflow.db here."""
+    uri = given if given != "auto" else os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
+
+
+@contextlib.contextmanager
+def connected(uri: str) -> Iterator[Any]:
+    """The module mlflow, which uses this URI from now on; what is raised within becomes a DownloadError.
+    ModuleNotFoundError without the extra `mlflow`."""
+    for name, value in MLFLOW.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    try:
+        mlflow.set_tracking_uri(uri)
+        yield mlflow
+    except (VocError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # of many kinds
+        cause = " ".join(str(error).split()).partition(" with exception")[0][:300]
+        raise DownloadError(f"MLflow at {uri}: {cause}; check the address and "
+                            "whether it can be reached") from error
+
+
+def registered_model(path: Path | str) -> tuple[str, str] | None:
+    """("voc", "3") of models:/voc/3, ("voc", "best") of models:/voc@best, ("voc", "") of models:/voc; or None."""
+    match = re.fullmatch(r"models:/+([^/@]+)(?:/latest|[/@](.+))?", str(path))
+    return match and (match[1], match[2] or "")
 
 
 def local_batches(paths: Sequence[Path], copies: Path, failures: dict[int, str]) -> Iterator[Sequence[Path]]:

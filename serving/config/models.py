@@ -12,7 +12,7 @@ from serving.security.sanitize import RULE, check_model_name, is_safe_name
 from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
 from voc_cls.errors import UsageError
 from voc_cls.model_metadata import LARGEST_VERSION, version_number
-from voc_cls.stores import store_url
+from voc_cls.stores import registered_model, store_url
 
 EXAMPLE = "- {name: voc, path: models/voc, versions: latest, labels: {stable: 3}}"
 
@@ -58,10 +58,11 @@ class ModelsConfig:
     """Models and their versions."""
 
     model_dir: Path | None = None
-    """Folder of the model's versions, as voc-export wrote it, such as models/voc, or a URL of one, such as
-    s3://bucket/models/voc (extra `s3`). Several models: --models-file."""
+    """Folder of the model's versions, as voc-export wrote it, such as models/voc; a URL of one, such as
+    s3://bucket/models/voc (extra `s3`); or models:/voc, models:/voc/3 or models:/voc@alias of MLflow's registry at
+    $MLFLOW_TRACKING_URI, by default mlflow.db here (extra `mlflow`). Several models: --models-file."""
     model_name: str | None = None
-    """Name of the model in requests. Default: the name of the folder."""
+    """Name of the model in requests. Default: the name of the folder, or in the registry."""
     versions: str = "latest"
     """Which versions to serve: latest, latest:N (the N highest), all, or numbers such as 3,7."""
     version_labels: tuple[str, ...] = ()
@@ -107,7 +108,8 @@ def replaced_models(names: Collection[str]) -> set[str]:
 
 
 def _of_folder(config: ModelsConfig, folder: Path) -> ModelSettings:
-    name = config.model_name if config.model_name is not None else folder.resolve().name
+    own_name, _ = registered_model(folder) or (folder.resolve().name, "")
+    name = config.model_name if config.model_name is not None else own_name
     check_model_name(name, f"`model_dir` {folder} has no `model_name`, and its name" if config.model_name is None
                      else "`model_name`")
     policy = parse_policy(config.versions)
@@ -142,7 +144,8 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
         raise UsageError(f"{where}.name: {name!r} is not a text: write it in quotation marks")
     resolved = Path(path) if store_url(path) else folder / path
     place = f"{where}.path has no name beside it, and its own" if name is None else f"{where}.name"
-    name = resolved.resolve().name if name is None else name
+    own_name, _ = registered_model(resolved) or (resolved.resolve().name, "")
+    name = own_name if name is None else name
     check_model_name(name, place)
     policy = parse_policy(entry.get("versions", "latest"), f"{where}.versions")
     labels = entry.get("labels") or {}

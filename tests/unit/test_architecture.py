@@ -47,7 +47,8 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
 FACADE = {"voc_cls"}
 """The public API stands above everything, `export` included; nothing imports it."""
 HEAVY = ("tensorflow", "keras", "cv2", "lxml", "matplotlib", "sklearn", "scipy", "cleanlab", "pandas", "imagehash",
-         "onnx", "openvino", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry", "optuna", "fsspec", "ray")
+         "onnx", "openvino", "h5py", "jax", "aiohttp", "prometheus_client", "opentelemetry", "optuna", "fsspec", "ray",
+         "mlflow", "sqlalchemy")
 FORKING = {"fork", "forkpty", "Process", "Pool", "get_context", "set_start_method", "ProcessPoolExecutor"}
 
 

@@ -13,6 +13,7 @@ from voc_cls.config import Program, Settings, flag_value, read_yaml
 from voc_cls.console import import_tensorflow, run
 from voc_cls.errors import RunError, UsageError
 from voc_cls.nets.registry import networks_as_text
+from voc_cls.stores import connected, tracking_uri
 from voc_cls.training.config import TrainConfig
 
 DESCRIPTION = f"""Fine-tune an ImageNet network on your own pictures.
@@ -63,6 +64,9 @@ def train() -> None:
     from voc_cls.training.session import train as train_run
 
     console = Console()
+    if config.run.mlflow and not config.run.resume:
+        with connected(tracking_uri(config.run.mlflow)) as mlflow:  # for its error, before there is something to lose
+            mlflow.search_experiments(max_results=1)
     seeds = config.run.seeds or (recorded_seeds(config.run.out) if config.run.resume else ())
     with settings.explaining():
         if seeds:

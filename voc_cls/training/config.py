@@ -312,6 +312,9 @@ class RunConfig:
     """Number of this process, from 0. Default: $VOC_RANK, $SLURM_PROCID or $JOB_COMPLETION_INDEX."""
     coordinator: str | None = None
     """HOST:PORT of rank 0, the same on every host. Default: $VOC_COORDINATOR."""
+    mlflow: str | None = None
+    """Track the run with MLflow, at this URI, such as http://tracking:5000; without one, at $MLFLOW_TRACKING_URI,
+    otherwise in the file mlflow.db here (extra `mlflow`). --resume continues the same run of MLflow."""
     doctor: Annotated[bool, FlagOnly()] = False
     """Print versions, devices and missing packages, then exit; no other flag is needed."""
 

@@ -24,6 +24,7 @@ from voc_cls.training.optimizer import averaged_weights, build_optimizer
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
 from voc_cls.training.tensorboard import TensorBoardLog
+from voc_cls.training.tracking import Tracker
 from voc_cls.training.trainable_part import TrainablePart
 
 
@@ -42,6 +43,7 @@ class Fit:
     folder: RunFolder
     preemption: Preemption
     console: Console
+    tracker: Tracker
 
     def run(self) -> None:
         """Trains from the newest checkpoint, or from the start; saves the best and the last weights of the network.
@@ -79,7 +81,8 @@ class Fit:
         deciding = [*([] if validation is None else [validation]), *self._schedules()]
         board = TensorBoardLog(folder.tensorboard, lambda: steps.done, part.whole, self.splits.val,
                                lambda: validation and validation.latest, lambda: part.pictures(self.order))
-        writing = [MetricsLog(folder, steps, kept[-1]["seconds"] if kept else 0.0), board]
+        writing = [MetricsLog(folder, steps, kept[-1]["seconds"] if kept else 0.0), board,
+                   keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self.tracker.send())]
         progress = TrainingProgress(steps, intervals, self.console)
         finite_loss = FiniteLoss(steps, self.order, self.splits.train.paths)
         callbacks = [steps, finite_loss, *deciding, progress, *(writing if distribution.is_chief else []),

@@ -21,6 +21,7 @@ from voc_cls.files import write_json
 from voc_cls.training.config import TrainConfig
 from voc_cls.training.run_folder import SUMMARY, RunFolder, check_folder
 from voc_cls.training.session import train
+from voc_cls.training.tracking import Tracker
 from voc_cls.training.trained_run import TrainedRun
 
 MOST_COLUMNS = 5
@@ -69,18 +70,21 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], console: Console, com
         check_folder(RunFolder(out), config)
     results: dict[int, dict[str, float]] = {}
     summary = SeedsSummary(out / SUMMARY, results)
-    for seed, of_seed in zip(seeds, chosen, strict=True):
-        folder = out / f"seed-{seed}"
-        console.rule(f"seed {seed}")
-        run = replace(config.run, out=folder, resume=resume and (folder / "config.yaml").is_file())
-        try:
-            results[seed] = results_of(train(replace(of_seed, run=run), console, command, handle_signals))
-        except Interrupted as stopped:
-            raise Interrupted(signal.Signals(stopped.exit_code - 128), f"at seed {seed}, continue with `resume`, "
-                              f"`seeds` {' '.join(map(str, seeds))} and `out` {out}") from stopped
-        finally:
-            if out.is_dir():
-                summary.write(seeds)
+    tracker = Tracker(RunFolder(out), config.run.mlflow)
+    with tracker.following():
+        for seed, of_seed in zip(seeds, chosen, strict=True):
+            folder = out / f"seed-{seed}"
+            console.rule(f"seed {seed}")
+            run = replace(config.run, out=folder, mlflow=tracker.uri or None,
+                          resume=resume and (folder / "config.yaml").is_file())
+            try:
+                results[seed] = results_of(train(replace(of_seed, run=run), console, command, handle_signals))
+            except Interrupted as stopped:
+                raise Interrupted(signal.Signals(stopped.exit_code - 128), f"at seed {seed}, continue with `resume`, "
+                                  f"`seeds` {' '.join(map(str, seeds))} and `out` {out}") from stopped
+            finally:
+                if out.is_dir():
+                    summary.write(seeds)
     return summary
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from voc_cls.training.losses import build_loss
 from voc_cls.training.run_folder import RunFolder, check_folder, describe_start, images_digest, start_folder
 from voc_cls.training.splits import Splits, check_splits, dataset_config, read_splits
 from voc_cls.training.summary import show_start
+from voc_cls.training.tracking import Tracker
 from voc_cls.training.trainable_part import TrainablePart, on_backbone_features, whole_network, why_not_cached
 from voc_cls.training.trained_run import TrainedRun, evaluate_run
 
@@ -56,7 +58,9 @@ class Session:
             raise UsageError(f"`solver` lbfgs: {reason}, but it needs cached features; choose descent")
         provenance = describe_start(command, weights_digest, train, self.network.spec.preprocessing, not_repeatable)
         self.distribution.broadcast(lambda: start_folder(folder, config.settings, train.classes, provenance))
-        with naming_broken_images(self.splits.pictures):
+        tracker = Tracker(folder, config.settings.run.mlflow)
+        tracked = tracker.following() if self.distribution.is_chief else nullcontext()
+        with tracked, naming_broken_images(self.splits.pictures):
             show_start(config, self.splits, self.trained, self.distribution, self.console)
             part, training = self._part(reason), config.training
             if training.solver == "lbfgs" and part.rows is not None:
@@ -68,7 +72,7 @@ class Session:
             order = shuffled_order(len(train), training.steps, training.batch_size, training.seed)
             factors = self.trained.factors(part.model.trainable_variables, self.network.spec.scope)
             Fit(part, training, self.splits, order, build_loss(config.loss, train), factors, folder, self.preemption,
-                self.progress).run()
+                self.progress, tracker).run()
             return self._finish(part)
 
     def _part(self, reason: str) -> TrainablePart:
