@@ -22,7 +22,7 @@ from voc_cls.model_metadata import Views, versions
 from voc_cls.stores import connected
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
-from voc_cls.training.tracking import Tracker
+from voc_cls.training.tracking import RECORD, Tracker
 from voc_cls.training.trained_run import TrainedRun, open_run, run_splits
 from voc_cls.version import __version__
 
@@ -87,8 +87,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
 
 def register_run(run: Path, name: str, console: Console, options: ExportOptions) -> None:
     """Exports a run into MLflow's registry, where the run is tracked; one that is not is sent there. DownloadError."""
-    tracked = Tracker(RunFolder(run), None)
-    tracker = tracked if tracked.uri else Tracker(RunFolder(run), "auto")
+    tracker = Tracker(RunFolder(run), None if (run / RECORD).is_file() else "auto")
     with connected(tracker.uri) as mlflow:
         existing = mlflow.search_model_versions(filter_string=f"name='{name}'")
     number = max((int(version.version) for version in existing), default=0) + 1  # for the card
@@ -99,11 +98,9 @@ def register_run(run: Path, name: str, console: Console, options: ExportOptions)
             tracker.update("FINISHED")
         with (connected(tracker.uri) as mlflow, mlflow.start_run(tracker.run_id), quiet_stderr(),
               warnings.catch_warnings(action="ignore")):  # of missing examples, which would be run
-            from mlflow.types import ColSpec, Schema
-
             logged = mlflow.pyfunc.log_model(
                 name=name, registered_model_name=name, loader_module="voc_cls.loaded_model", data_path=str(exported),
-                signature=mlflow.models.ModelSignature(Schema([ColSpec("binary")])),
+                signature=mlflow.models.ModelSignature(mlflow.types.Schema([mlflow.types.ColSpec("binary")])),
                 pip_requirements=[f"voc-cls[{extra},mlflow]=={__version__}"])
     console.print(f"models:/{name}/{logged.registered_model_version}: exported, verified and registered at "
                   f"{tracker.uri}", highlight=False, markup=False, soft_wrap=True)

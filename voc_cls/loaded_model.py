@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +96,7 @@ class LoadedModel:
         return replace(prediction, version=self.version, calibration=self.metadata.calibration, embedding=embedding)
 
 
-def _load_pyfunc(path: str) -> Any:
+def _load_pyfunc(path: str) -> SimpleNamespace:
     """MLflow loads a registered model by this name. Its `predict` takes a table whose first column has image files or
     their bytes, and returns one of the same rows with the probability of each label, 0 to 1."""
     import pandas as pd

@@ -30,8 +30,7 @@ FETCHED_AT_ONCE = 32
 def store_url(path: Path | str) -> str:
     """The URL as which a path was given; empty for a path on this machine."""
     match = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", str(path))
-    slashes = {"file": ":///", "models": ":/"}
-    return "" if match is None else f"{match[1]}{slashes.get(match[1], '://')}{match[2]}"
+    return "" if match is None else match[1] + {"file": ":///", "models": ":/"}.get(match[1], "://") + match[2]
 
 
 @contextlib.contextmanager
@@ -75,9 +74,8 @@ def connected(uri: str) -> Iterator[Any]:
     except (VocError, ModuleNotFoundError):
         raise
     except Exception as error:  # of many kinds
-        cause = " ".join(str(error).split()).partition(" with exception")[0][:300]
-        raise DownloadError(f"MLflow at {uri}: {cause}; check the address and "
-                            "whether it can be reached") from error
+        raise DownloadError(f"MLflow at {uri}: {' '.join(str(error).split()).partition(' with exception')[0][:300]}; "
+                            "check the address and whether it can be reached") from error
 
 
 def registered_model(path: Path | str) -> tuple[str, str] | None:

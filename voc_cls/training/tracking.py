@@ -18,8 +18,7 @@ from voc_cls.training.run_folder import REPEATABLE, SUMMARY, RunFolder
 
 RECORD = "mlflow.json"
 """In the run folder: the run of MLflow, and where it is."""
-PAUSE = 600.0
-"""Seconds after a call that failed, which may take 20 s, until the next one."""
+PAUSE = 600.0  # seconds from a call that failed, which may take 20 s, until the next one
 
 
 class Tracker:
@@ -49,16 +48,16 @@ class Tracker:
 
     def send(self, status: str = "") -> None:
         """As `update`, but without a `status` only now and then; a failure is a warning."""
-        started, pause = time.monotonic(), PAUSE
+        started = time.monotonic()
         if not self.uri or (not status and started < self._next_call):
             return
+        self._next_call = started + PAUSE
         try:
             self.update(status)
-            pause = 9 * (time.monotonic() - started)  # training has at least nine tenths of the time
+            self._next_call = started + 10 * (time.monotonic() - started)  # nine tenths of the time are for training
         except DownloadError as error:
             warn([f"{error}. Nothing is lost: MLflow gets what is missing later, at the latest with `resume` and `out` "
                   f"{self.folder.path}"])
-        self._next_call = time.monotonic() + pause
 
     def update(self, status: str = "") -> None:
         """Sends what is new, and at the end, which `status` says, the results and files too; DownloadError."""
@@ -73,8 +72,7 @@ class Tracker:
                     self._log(mlflow, line)
                 self._sent = len(lines)
                 if status:
-                    last = lines[-1] if lines else {"seconds": 0, "step": 0}
-                    self._log(mlflow, scores(self.folder) | {key: last[key] for key in ("seconds", "step")})
+                    self._log(mlflow, {"seconds": 0, "step": 0, **(lines[-1] if lines else {}), **scores(self.folder)})
                     for file in sorted(self.folder.path.glob("[!.]*.*")):
                         if file.is_file() and not file.match("*.weights.h5"):
                             mlflow.log_artifact(str(file))
