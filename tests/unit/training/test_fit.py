@@ -29,6 +29,7 @@ from voc_cls.training.fit import Fit
 from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
+from voc_cls.training.tracking import Tracker
 from voc_cls.training.trainable_part import TrainablePart, finite
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
@@ -77,7 +78,7 @@ def train(folder: Path, steps: int, of: int | None = None, val: Dataset | None =
                                    "interval": INTERVAL, **config})
     loss = SingleLabelLoss() if val is not None and val.single_label else MultiLabelLoss()
     Fit(trained, settings, Splits(TRAIN, val), order, loss, (1.0,) * 4, RunFolder(folder),
-        preemption or Preemption(), Console(quiet=True)).run()
+        preemption or Preemption(), Console(quiet=True), Tracker(RunFolder(folder), None)).run()
     return trained.model
 
 
