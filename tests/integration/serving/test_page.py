@@ -98,6 +98,7 @@ def files(tmp_path: Path) -> list[Path]:
 def result(page: Any, name: str) -> Any:
     """The result of an image, once it is answered."""
     item = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name, exact=True))
+    item.wait_for()
     item.get_by_text("Waiting").first.wait_for(state="detached")
     return item
 
