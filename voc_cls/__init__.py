@@ -51,8 +51,9 @@ def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     Args:
         root: The folder or file of the data set: one year of a VOC devkit or a list of several, images with VOC
             annotations, `cifar-10-batches-py` or its archive, CSV lists, a folder with a folder for each class, or
-            COCO's annotations.
-        kind: "voc", "cifar10", "csv", "folder" or "coco". Default: recognised from the content of `root`.
+            COCO's annotations, or an export of Label Studio.
+        kind: "voc", "cifar10", "csv", "folder", "coco" or "label-studio". Default: recognised from the content of
+            `root`.
         difficult: For VOC, what an image is for a class of which it shows only difficult objects: "ignore" (neither
             positive nor negative, as VOC scores it), "positive" or "negative".
         classes: The classes to read, in this order; others are ignored. Default: all.

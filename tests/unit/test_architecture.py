@@ -36,11 +36,12 @@ MAY_IMPORT = {  # package → what of this project it may import; docs/decisions
     "voc_cls/v1": {"voc_cls.v1"},
     "voc_cls/prediction": set(),
     "voc_cls/loaded_model": {*SHARED, "voc_cls.data.files", "voc_cls.prediction"},
+    "voc_cls/pre_annotations": {"voc_cls.files", "voc_cls.prediction", "voc_cls.stores"},
     "voc_cls/ray_cluster": {"voc_cls.errors", "voc_cls.console"},
     "voc_cls/batch_prediction": {*SHARED, "voc_cls.loaded_model", "voc_cls.ray_cluster"},
     "voc_cls/client": {*SHARED, "voc_cls.v1", "voc_cls.prediction", "voc_cls.client"},
     "voc_cls/cli": {*TRAINING, "voc_cls.client", "voc_cls.demo", "voc_cls.loaded_model", "voc_cls.batch_prediction",
-                    "voc_cls.cli"},
+                    "voc_cls.pre_annotations", "voc_cls.cli"},
     "export": {*TRAINING, "export"},
     "serving": {*SHARED, "voc_cls.v1", "serving"},
 }

@@ -1,7 +1,8 @@
-"""voc-data: check, count, show, split, download and draw data sets, and find label errors and similar pictures."""
+"""voc-data: check, count, show, split, download and draw data sets, find label errors and what to label next."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from voc_cls.data.official import OfficialArchive
 
 PROGRAM = "voc-data"
-DESCRIPTION = """Prepare data sets: download, check, count, preview and split them, find label errors.
+DESCRIPTION = """Prepare data sets: download, check, count, preview and split them, find label errors, choose what to
+label.
 
   voc-data download voc2007
   voc-data check --root VOCdevkit/VOC2007
@@ -33,6 +35,7 @@ DESCRIPTION = """Prepare data sets: download, check, count, preview and split th
   voc-data split --data folder --root PetImages --out lists --folds 5
   voc-data suspects runs/head
   voc-data similar a.jpg --run runs/head
+  voc-data next runs/head photos --count 100 --label-studio tasks.json
   voc-data demo demo --pictures 480
 
 Help for a subcommand: voc-data check --help"""
@@ -281,7 +284,10 @@ class Suspects:
     html: Path | None = None
     """HTML file with the pictures. Default: suspects.html in the run folder."""
     pictures: Annotated[int, Range(1, 10_000)] = 200
-    """Number of pictures in the HTML file, about 14 kB each."""
+    """Number of pictures in the HTML file, about 10 kB each."""
+    heat_maps: bool = True
+    """Show in the HTML file where the run's network sees the class in doubt (Grad-CAM); without, the page is there
+    sooner."""
     csv: Path | None = None
     """Write all pictures to this CSV file: rank, file, score, given, suggested (classes separated by |)."""
     json: bool = False
@@ -292,9 +298,8 @@ class Suspects:
     def run(self) -> None:
         check_ranges(self)
         page = self.html or self.run_folder / "suspects.html"
-        for flag, file in (("--html", page), ("--csv", self.csv)):
-            if file is not None and self.run_folder.is_dir() and not file.absolute().parent.is_dir():
-                raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
+        if self.run_folder.is_dir():
+            _check_folders({"--html": page, "--csv": self.csv})
         import_tensorflow()
         from rich.console import Console
 
@@ -305,7 +310,7 @@ class Suspects:
 
         trained = open_run(self.run_folder)
         suspects = run_suspects(trained, self.split, self.folds, self.group, self.cache_dir, note)
-        suspects.write_html(page, self.pictures, trained.name)
+        suspects.write_html(page, self.pictures, trained.name, trained.heat_maps if self.heat_maps else None)
         if self.csv is not None:
             suspects.write_csv(self.csv)
         if self.json:
@@ -315,6 +320,61 @@ class Suspects:
         note(f"written: {page}")
         if self.csv is not None:
             note(f"written: {self.csv}")
+
+
+@dataclass(frozen=True)
+class Next:
+    """List the unlabelled pictures to label next, in order, as CSV: file, uncertainty, predicted (separated by |).
+
+    Chosen are pictures whose labels would change the run's head the most, and in
+    different ways (BADGE: docs/data-sets.md).
+
+    Examples:
+      voc-data next runs/head photos --count 100 > next.csv
+      voc-data next runs/head photos --count 100 --label-studio tasks.json
+    """
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    """Run folder: the --out of voc-train."""
+    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files or folders, with subfolders, or .txt lists with a path in each line. Pictures of the run's training split
+    are left out."""
+    count: Annotated[int, Range(1)] = 100
+    """Number of pictures to choose."""
+    seed: Annotated[int, Range(0)] = 0
+    """Random seed: the same seed chooses the same pictures."""
+    label_studio: Path | None = None
+    """Write tasks with the predictions as pre-annotations to this JSON file, and the labelling configuration beside it
+    as .xml, to import into Label Studio."""
+    json: bool = False
+    """Print JSON instead of CSV."""
+    cache_dir: Path | None = None
+    """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
+
+    def run(self) -> None:
+        check_ranges(self)
+        from voc_cls.cli.predict import picture_files
+
+        _check_folders({"--label-studio": self.label_studio})
+        files, left_out = picture_files(self.pictures, recursive=True, lists=True)
+        warn(left_out)
+        import_tensorflow()
+        from voc_cls.pre_annotations import write_tasks
+        from voc_cls.training.trained_run import open_run, run_next
+
+        def note(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        images = run_next(open_run(self.run_folder), files, self.count, self.seed, self.cache_dir, note)
+        rows = [{"file": str(image.file), "uncertainty": round(image.uncertainty, 4),
+                 "predicted": [scored.label for scored in image.prediction.seen()]} for image in images]
+        if self.json:
+            print(json.dumps({"next": rows}, indent=2, ensure_ascii=False))
+        else:
+            csv.writer(sys.stdout, lineterminator="\n").writerows([rows[0].keys(), *(
+                (row["file"], row["uncertainty"], "|".join(row["predicted"])) for row in rows)])
+        if self.label_studio is not None:
+            note(write_tasks(self.label_studio, [(str(image.file), image.prediction) for image in images]))
 
 
 @dataclass(frozen=True)
@@ -417,6 +477,13 @@ class Demo:
               f"--data voc --root {shlex.quote(str(root))}")
 
 
+def _check_folders(files: dict[str, Path | None]) -> None:
+    """UsageError for a file that is to be written, by its flag, into a folder that does not exist."""
+    for flag, file in files.items():
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
+
+
 def _number(things: Sequence[object], name: str) -> str:
     return f"{len(things):,} {name}{'s' * (len(things) > 1)}"
 
@@ -429,7 +496,7 @@ def _flags(config: AugmentationConfig) -> str:
                     for flag, value in given.items())
 
 
-Command = Check | Stats | Preview | Split | Suspects | Similar | Download | Demo
+Command = Check | Stats | Preview | Split | Suspects | Similar | Next | Download | Demo
 
 
 def main(args: Sequence[str] | None = None) -> int:

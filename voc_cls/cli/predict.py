@@ -42,6 +42,7 @@ A folder of any size, with its subfolders, into a file, also from an object
   voc-predict archive/ --recursive --csv labels.csv
   voc-predict s3://bucket/archive --recursive --csv labels.csv
   voc-predict holiday/ --sheet sheet.png
+  voc-predict holiday/ --label-studio tasks.json
 
 Which parts of a picture speak for its labels, as heat maps over it:
   voc-predict a.jpg b.jpg --explain heat/
@@ -186,11 +187,13 @@ class PredictConfig:
             if entry.name != local and getattr(self.server, entry.name) != entry.default:
                 raise UsageError(f"`{entry.name}` and `{local}` exclude each other: give `server` to ask a server, or "
                                  f"`{local}` to predict without one")
+        if self.output.label_studio is not None and self.server.thresholds is not None:
+            raise UsageError("`label_studio` needs the probabilities of all labels: omit `thresholds`")
         if self.batch.ray and local != "model":
             raise UsageError("`ray` predicts with an exported model: give its folder as `model`, such as models/voc")
         if self.batch.ray and self.output != Output():
-            raise UsageError("`ray` writes `out` alone: omit `csv`, `json`, `json_file`, `sheet`, `explain` and "
-                             "`threshold`")
+            raise UsageError("`ray` writes `out` alone: omit `csv`, `json`, `json_file`, `label_studio`, `sheet`, `explain` "
+                             "and `threshold`")
 
     @property
     def exported(self) -> Path | None:
@@ -212,6 +215,8 @@ def main() -> None:
 def predict() -> None:
     """Parses the command line, predicts, and writes; ClientError at the end if some pictures failed."""
     config = parse(PredictConfig, PROGRAM, DESCRIPTION)
+    if config.output.label_studio is not None:
+        config = replace(config, top_k=0)
     explain = config.output.explain
     if config.output.sheet is not None or explain is not None:
         import matplotlib  # noqa: F401  # reported as missing now, not after all predictions

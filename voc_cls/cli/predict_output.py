@@ -19,6 +19,7 @@ from rich.text import Text
 
 from voc_cls.errors import UsageError
 from voc_cls.files import write_csv, write_text
+from voc_cls.pre_annotations import write_tasks
 from voc_cls.prediction import Prediction
 
 SEEN = "green"
@@ -43,9 +44,12 @@ class Output:
     csv: Path | None = None
     """Write a CSV file with one row per label: file, model, version, label, probability, error. An interrupted run
     leaves the old file as it was."""
+    label_studio: Path | None = None
+    """Write tasks with these predictions as pre-annotations to this JSON file, and the labelling configuration beside
+    it as .xml, to import into Label Studio: docs/data-sets.md."""
     threshold: float | None = None
-    """Highlight labels with at least this probability, 0 to 1. Default: 0.5; for single-label (softmax) models the most
-    probable label."""
+    """Highlight, or pre-annotate, labels with at least this probability, 0 to 1. Default: 0.5; for single-label
+    (softmax) models the most probable label."""
     sheet: Path | None = None
     """Draw the pictures with their labels into this PNG file; needs the extra `train`."""
 
@@ -58,7 +62,7 @@ class Output:
             raise UsageError(f"`threshold` {self.threshold:g} is not a probability, 0 to 1")
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise UsageError(f"`sheet` {self.sheet} must end in .png")
-        given = [f"`{name}`" for name in ("json", "json_file", "csv") if getattr(self, name)]
+        given = [f"`{name}`" for name in ("json", "json_file", "csv", "label_studio") if getattr(self, name)]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} exclude each other: give one of them")
         if self.file is not None and not self.file.absolute().parent.is_dir():
@@ -67,7 +71,7 @@ class Output:
     @property
     def file(self) -> Path | None:
         """Where the predictions go, if not to stdout."""
-        return self.json_file or self.csv
+        return self.json_file or self.csv or self.label_studio
 
 
 def write_predictions(output: Output, predictions: Iterator[FilePrediction], total: int) -> None:
@@ -77,11 +81,14 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
     progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(compact=True),
                         console=console, transient=True, redirect_stdout=sys.stdout.isatty(),
                         disable=total < MIN_FOR_PROGRESS or not sys.stderr.isatty())
+    written = f"{output.file}: {total} pictures"
     with contextlib.closing(predictions), progress:  # type: ignore[type-var]
         counted = progress.track(predictions, total=total)
         if output.file is not None:
             if output.csv is not None:
                 write_csv(output.csv, COLUMNS, _rows(counted), "\n")
+            elif output.label_studio is not None:
+                written = write_tasks(output.label_studio, list(counted), output.threshold)
             else:
                 write_text(output.file, _as_json(counted))
         elif output.json:
@@ -93,7 +100,7 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
                 for scored in prediction.labels:
                     print(f"{file}\t{scored.label}\t{scored.probability:.4f}")
     if output.file is not None:
-        print(f"{output.file}: {total} pictures", file=sys.stderr)
+        print(written, file=sys.stderr)
 
 
 def _as_json(predictions: Iterable[FilePrediction]) -> str:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from voc_cls.data.stratify import AUTO, Grouping, Stratified, connected, group_images
 
-DataKind = Literal["voc", "cifar10", "csv", "folder", "coco"]
+DataKind = Literal["voc", "cifar10", "csv", "folder", "coco", "label-studio"]
 IGNORED = -1.0
 """The target of an entry that is neither positive nor negative; the loss and every metric leave it out."""
 REPR_CLASSES = 5
@@ -34,12 +34,14 @@ class DataConfig:
     several paths as one data set (--root VOC2007 --root VOC2012), or a folder of pictures with VOC annotations (.xml)
     by any tool. cifar10: cifar-10-batches-py or the .tar.gz. csv: the folder of train.csv and so on, or one CSV file.
     folder: the folder that contains a folder for each class, or for each split. coco: the folder above
-    annotations/instances_*.json or train/_annotations.coco.json, or one such file."""
+    annotations/instances_*.json or train/_annotations.coco.json, or one such file. label-studio: the export (.json), or
+    its folder."""
     data: DataKind = "voc"
     """Kind of data set. csv: rows of path,class (single-label), of path,labels (multi-label, such as cat|dog), or of a
     path and a 0 or 1 for each class (multi-label). folder: the class is the name of the folder; without class folders,
     the part of the file name before the first dot (cat.0.jpg). coco: the categories of a picture's annotations
-    (multi-label)."""
+    (multi-label). label-studio: the choices and regions of a picture's annotations (multi-label; single-label where the
+    labelling configuration beside the export has a single choice)."""
     classes: tuple[str, ...] = ()
     """Classes to use, in the order of the network's outputs, such as cat dog. Other classes are ignored; in a
     single-label data set their pictures are left out. Default: all; for voc those of classes.txt or labelmap.txt in

@@ -17,6 +17,7 @@ from voc_cls.data.readers.cifar10 import Cifar10Reader
 from voc_cls.data.readers.coco import CocoReader
 from voc_cls.data.readers.csv import CsvReader
 from voc_cls.data.readers.folder import FolderReader
+from voc_cls.data.readers.label_studio import LabelStudioReader
 from voc_cls.data.readers.split_scan import Reader, SplitScan, split_for
 from voc_cls.data.readers.voc import VocReader
 from voc_cls.errors import DataError, UsageError, VocError
@@ -27,7 +28,8 @@ NONE = "none"
 """The value of `eval_split` and `val_split` for no split."""
 NO_CLASSES = "has no split with classes; list its pictures, named as their files are"
 READERS: dict[DataKind, type[Reader]] = {
-    reader.kind: reader for reader in (VocReader, Cifar10Reader, CsvReader, FolderReader, CocoReader)}
+    reader.kind: reader for reader in (VocReader, Cifar10Reader, CsvReader, FolderReader, CocoReader,
+                                       LabelStudioReader)}
 assert set(READERS) == set(get_args(DataKind))
 
 

@@ -6,6 +6,7 @@ The classifier is a logistic regression on the features of a network. docs/decis
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ import numpy as np
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.stratify import AUTO
 from voc_cls.errors import UsageError
+from voc_cls.evaluation.objects import read_boxes
 from voc_cls.evaluation.predictions import SEPARATOR, Bools, Floats, data_uri, thumbnail
-from voc_cls.evaluation.report.page import render
+from voc_cls.evaluation.report.page import HeatMaps, glow, render
 from voc_cls.files import file_digests, write_csv, write_text
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ TEMPERATURE = 0.1
 DOUBT = 0.2
 """Probability below which a label, or its absence, is contradicted."""
 
+NamedBox = tuple[str, float, float, float, float]
+"""Class, and left, top, width and height in percent of the picture."""
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -40,6 +45,19 @@ class Suspect:
     suggested: tuple[str, ...]
     changes: tuple[str, ...]
     """From given to suggested with the classes' probabilities, the surest first: "+dog 97 %", "−cat 2 %"."""
+    boxes: tuple[NamedBox, ...] = ()
+    """Of the annotated objects."""
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The classes of `changes`."""
+        return tuple(change[1:].rpartition(" ")[0].rpartition(" ")[0] for change in self.changes)
+
+    @property
+    def kind(self) -> str:
+        """Whether classes are probably "missing", "wrong" or "both"; "none" without changes."""
+        return {"": "none", "+": "missing", "−": "wrong"}.get(
+            "".join({change[0] for change in self.changes}), "both")
 
 
 @dataclass(frozen=True)
@@ -80,10 +98,17 @@ class Suspects:
             [rank, suspect.file, f"{suspect.score:.6f}", SEPARATOR.join(suspect.given),
              SEPARATOR.join(suspect.suggested)] for rank, suspect in enumerate(self.images, 1)))
 
-    def write_html(self, path: Path, most: int, run: str) -> None:
-        """Writes a page with the first `most` images that loads no other file."""
-        shown = [(suspect, data_uri(thumbnail(suspect.file))) for suspect in self.images[:most]]
-        write_text(path, render("suspects.html", {"suspects": self, "shown": shown, "run": run}))
+    def write_html(self, path: Path, most: int, run: str, heat_maps: HeatMaps | None = None) -> None:
+        """Writes a page with the first `most` images that loads no other file; heat maps are of the surest change."""
+        shown, doubted = self.images[:most], [suspect for suspect in self.images[:most] if suspect.changes]
+        maps = () if heat_maps is None else heat_maps([suspect.file for suspect in doubted],
+                                                      [suspect.changed[0] for suspect in doubted])
+        heat = {suspect.file: data_uri(glow(own), "webp") for suspect, own in zip(doubted, maps, strict=False)}
+        pictures = [(suspect, data_uri(thumbnail(suspect.file), "webp"), heat.get(suspect.file)) for suspect in shown]
+        classes = Counter(name for suspect in shown for name in suspect.changed)
+        kinds = Counter(suspect.kind for suspect in shown)
+        write_text(path, render("suspects.html", {"suspects": self, "shown": pictures, "run": run, "kinds": kinds,
+                                                  "classes": sorted(classes.items())}))
 
 
 def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int = 0, group: str = AUTO) -> Suspects:
@@ -105,7 +130,7 @@ def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int 
     wrong: Bools = (fits < DOUBT) & ~chosen.ignored
     if dataset.single_label:
         wrong = np.eye(len(chosen.classes))[probabilities.argmax(axis=1)] != chosen.labels
-    images = []
+    images, boxes = [], percent_boxes(dataset)
     for row in np.argsort(scores, kind="stable").tolist():
         columns = sorted(np.flatnonzero(wrong[row]).tolist(), key=fits[row].tolist().__getitem__)
         given = dataset.named(dataset.labels[rows[row]])
@@ -113,8 +138,20 @@ def find_suspects(dataset: Dataset, features: Floats, folds: int = 5, seed: int 
         changes = (f"{'−' if chosen.labels[row, column] else '+'}{chosen.classes[column]} "
                    f"{100 * probabilities[row, column]:.0f} %" for column in columns)
         images.append(Suspect(chosen.paths[row], float(scores[row]), tuple(given),
-                              tuple(name for name in dataset.classes if name in suggested), tuple(changes)))
+                              tuple(name for name in dataset.classes if name in suggested), tuple(changes),
+                              boxes.get(int(rows[row]), ())))
     return Suspects(dataset.name, tuple(images), notes)
+
+
+def percent_boxes(dataset: Dataset) -> dict[int, tuple[NamedBox, ...]]:
+    """By row of the data set, the `boxes` of a Suspect."""
+    found: dict[int, tuple[NamedBox, ...]] = {}
+    boxes = read_boxes(dataset, dataset.classes)
+    for row, column, left, top, right, bottom, width, height, _ in [] if boxes is None else boxes.tolist():
+        named = (dataset.classes[column], 100 * left / width, 100 * top / height, 100 * (right - left) / width,
+                 100 * (bottom - top) / height)
+        found[row] = (*found.get(row, ()), named)
+    return found
 
 
 def out_of_fold(dataset: Dataset, features: Floats, folds: int, seed: int, group: str = AUTO) -> Floats:

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.data.dataset import Dataset, Task, html_table
-from voc_cls.data.feature_cache import FeatureCache, vectors
+from voc_cls.data.feature_cache import CachedRows, FeatureCache, vectors
 from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import preprocess
 from voc_cls.data.stratify import AUTO
 from voc_cls.errors import RunError, UsageError
 from voc_cls.evaluation import predictions
+from voc_cls.evaluation.active_learning import Candidate, choose, expected_errors
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.contact_sheet import draw_samples
@@ -333,11 +334,40 @@ def run_features(trained: TrainedRun, dataset: Dataset, cache_dir: Path | None, 
 
     cache_dir: folder for caches; None: the user's. report: is told where the features come from.
     """
+    return vectors(_head_inputs(trained, dataset.paths, file_digests(dataset.paths), cache_dir, report))
+
+
+def _head_inputs(trained: TrainedRun, paths: Sequence[Path], digests: Sequence[str], cache_dir: Path | None,
+                 report: Callable[[str], object]) -> CachedRows:
+    """What enters the head for images with these digests, [N, …]; otherwise as `run_features`."""
     precision = inference_precision(trained.config["compute"]["inference_precision"])
     engine = trained.config["provenance"].get("features", {}).get("engine", "keras")
     backbone = frozen_backbone(trained.network, trained.network.scopes[-1], precision)
     backbone = backbone.on(engine if engine in backbone.engines else "keras")
     limit_gb = trained.config["compute"]["cache_gb"] or np.inf  # a run that kept no features may keep these
-    views = [View(path, digest) for path, digest in zip(dataset.paths, file_digests(dataset.paths), strict=True)]
-    with naming_broken_images(dataset.paths):
-        return vectors(backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report)))
+    views = [View(path, digest) for path, digest in zip(paths, digests, strict=True)]
+    with naming_broken_images(paths):
+        return backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report))
+
+
+def run_next(trained: TrainedRun, paths: Sequence[Path], count: int, seed: int, cache_dir: Path | None = None,
+             report: Callable[[str], object] = lambda _: None) -> list[Candidate]:
+    """Chooses `count` of the images to label next; cache_dir and report as for `run_features`.
+
+    Left out are copies, and the images of the run's training split. UsageError where nothing is left.
+    """
+    labelled, pool = set(file_digests(run_images(trained).paths)), dict[str, Path]()
+    for path, digest in zip(paths, file_digests(paths), strict=True):
+        if digest not in labelled:
+            pool.setdefault(digest, path)
+    if not pool:
+        raise UsageError("`pictures`: all are labelled already; name others")
+    report(f"{len(pool):,} of {len(paths):,} pictures are neither labelled already nor copies of others")
+    files, network = tuple(pool.values()), trained.network
+    rows = _head_inputs(trained, files, tuple(pool), cache_dir, report)
+    logits = network.cut(network.scopes[-1])[1].predict(feature_rows(rows, BATCH_SIZE), verbose=0)
+    probabilities = probabilities_of(finite(np.asarray(logits, np.float32)), trained.task)
+    predictions = Predictions(files, trained.labels, probabilities, trained.task, trained.name)
+    errors = expected_errors(probabilities, trained.task)
+    return [Candidate(files[row], float(np.linalg.norm(errors[row])), predictions[row])
+            for row in choose(vectors(rows), errors, count, seed)]

@@ -16,7 +16,7 @@ from voc_cls.errors import DataError, UsageError
 
 KINDS: tuple[tuple[DataKind, Task], ...] = (("voc", Task.MULTI_LABEL), ("cifar10", Task.SINGLE_LABEL),
                                             ("csv", Task.MULTI_LABEL), ("folder", Task.SINGLE_LABEL),
-                                            ("coco", Task.MULTI_LABEL))
+                                            ("coco", Task.MULTI_LABEL), ("label-studio", Task.MULTI_LABEL))
 
 
 @pytest.fixture
@@ -34,8 +34,13 @@ def roots(devkit: Path, tmp_path: Path) -> dict[str, Path]:
                        for number, name in ((1, "cat"), (2, "dog"))],
             "annotations": [{"image_id": 1, "category_id": 3}, {"image_id": 2, "category_id": 4}],
             "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}]}))
+        (tmp_path / f"tasks/{split}.json").parent.mkdir(exist_ok=True)
+        (tmp_path / f"tasks/{split}.json").write_text(json.dumps([
+            {"data": {"image": f"tree/{split}/{name}/1.jpg"},
+             "annotations": [{"result": [{"type": "choices", "value": {"choices": [name]}}]}]}
+            for name in ("cat", "dog")]))
     return {"voc": devkit, "cifar10": write_python(tmp_path, drawn(20)), "csv": tmp_path / "tree",
-            "folder": tmp_path / "tree", "coco": tmp_path / "coco"}
+            "folder": tmp_path / "tree", "coco": tmp_path / "coco", "label-studio": tmp_path / "tasks"}
 
 
 @pytest.mark.parametrize(("data", "task"), KINDS)

@@ -20,6 +20,7 @@ from unicodedata import normalize
 from voc_cls.data.dataset import Task
 from voc_cls.data.files import check_file, decode_text, read_bytes
 from voc_cls.data.readers.image_finder import ImageFinder
+from voc_cls.data.readers.label_studio import LabelStudioReader
 from voc_cls.data.readers.split_scan import (
     Box,
     LabelledImage,
@@ -63,7 +64,7 @@ class CocoReader(Reader):
     @staticmethod
     def matches(root: Path) -> bool:
         if root.is_file():
-            return root.suffix == ".json"
+            return root.suffix == ".json" and not LabelStudioReader.matches(root)
         return any(any(root.glob(pattern)) for pattern in (f"annotations/{PREFIX}*.json", f"{PREFIX}*.json",
                                                            f"*/{IN_SPLIT_FOLDER}", IN_SPLIT_FOLDER))
 

@@ -213,16 +213,22 @@ def shown(dataset: Dataset, example: Example, kind: str, heat: npt.NDArray[np.fl
 
 def overlay(pixels: npt.NDArray[np.uint8], heat: Floats) -> npt.NDArray[np.uint8]:
     """uint8 [H, W, 3] RGB: `pixels` with `heat` [h, w] (0-1) laid over it, cold parts darkened, hot ones glowing."""
-    from matplotlib import colormaps
     from PIL import Image
 
     height, width = pixels.shape[:2]
     smooth = Image.fromarray(np.asarray(heat, np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-    strength = np.clip(np.asarray(smooth), 0, 1)[..., None]
-    colours = colormaps["inferno"](strength[..., 0])[..., :3] * 255
-    opacity = 0.25 + 0.4 * strength
-    mixed: npt.NDArray[np.uint8] = (pixels * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+    layer = glow(np.asarray(smooth)) / 255
+    mixed: npt.NDArray[np.uint8] = (pixels * (1 - layer[..., 3:]) + layer[..., :3] * 255 * layer[..., 3:]).round(
+        ).astype(np.uint8)
     return mixed
+
+
+def glow(heat: Floats) -> npt.NDArray[np.uint8]:
+    """uint8 [h, w, 4] RGBA, to be laid over a picture: `heat` (0-1) in colours, the more opaque the hotter."""
+    from matplotlib import colormaps
+
+    colours = colormaps["inferno"](np.clip(heat, 0, 1), alpha=0.25 + 0.4 * np.clip(heat, 0, 1), bytes=True)
+    return np.asarray(colours, np.uint8)
 
 
 def explained(report: Report, by_kind: dict[str, Sequence[Example]]) -> list[ShownExample]:
