@@ -96,13 +96,13 @@ def main() -> None:
     labels = START + BATCH * np.arange(ROUNDS + 1)
     limit = average_precisions(test, head(np.arange(len(whole))).logits(test_features)).map
     print(f"mean AP over {', '.join(CLASSES)}, means ± standard deviations of {args.seeds} seeds; all {len(whole):,} "
-          f"labels: {limit:.4f}\n{'labels':10}" + "".join(f"{number:>14}" for number in labels) + f"{'mean':>8}")
+          f"labels: {limit:.4f}\n{'labels':10}" + "".join(f"{number:>16}" for number in labels) + f"{'mean':>8}")
     curves = {}
     for rule in RULES:
         values = curves[rule] = np.array([curve(rule, seed) for seed in range(args.seeds)])
         pairs = zip(values.mean(axis=0), values.std(axis=0), strict=True)
         cells = (f"{mean:.4f} ±{spread:.4f}" for mean, spread in pairs)
-        print(f"{rule:10}" + "".join(f"{cell:>14}" for cell in cells) + f"{values[:, 1:].mean():8.4f}", flush=True)
+        print(f"{rule:10}" + "".join(f"{cell:>16}" for cell in cells) + f"{values[:, 1:].mean():8.4f}", flush=True)
         if args.png is not None:
             draw(args.png, labels, curves, limit, len(whole))
 
@@ -110,6 +110,7 @@ def main() -> None:
 def draw(path: Path, labels: Any, curves: dict[str, Any], limit: float, pool: int) -> None:
     """The curves, of `next` and `random` with their spread, and the mean AP with all labels of the pool."""
     from matplotlib.figure import Figure
+    from PIL import Image
 
     figure = Figure((7, 4), 110, facecolor="white", layout="constrained")
     axes = figure.subplots()
@@ -127,6 +128,7 @@ def draw(path: Path, labels: Any, curves: dict[str, Any], limit: float, pool: in
     axes.legend(fontsize=8.5, frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -181,8 +181,34 @@ def test_suspects_are_judged_on_the_features_that_the_run_kept(run: Path, tmp_pa
     with (tmp_path / "suspects.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [suspect["file"] for suspect in values["suspects"]]
-    assert len(rows) == values["pictures"] == len(html.parse(str(tmp_path / "page.html")).xpath("//li/img"))
+    assert len(rows) == values["pictures"] == len(html.parse(str(tmp_path / "page.html")).xpath("//li/span/img[not(@class)]"))
     assert contents(run) == before
+
+
+def test_the_images_to_label_next_are_unlabelled_ones_with_predictions_for_label_studio(
+        run: Path, devkit: Path, tmp_path: Path):
+    (tmp_path / "photos/more").mkdir(parents=True)
+    images = {split: (devkit / f"ImageSets/Main/{split}.txt").read_text().split() for split in ("train", "test")}
+    for name in (*images["train"][:3], *images["test"][:6]):
+        shutil.copy(devkit / f"JPEGImages/{name}.jpg", tmp_path / f"photos/{name}.jpg")
+    shutil.copy(devkit / f"JPEGImages/{images['test'][0]}.jpg", tmp_path / "photos/more/copy.jpg")
+    flags, cache = ("next", run, tmp_path / "photos", "--count", 4), {"VOC_CACHE_DIR": str(run.parent / "cache")}
+    done = command("voc-data", *flags, "--json", "--label-studio", tmp_path / "tasks.json", **cache)
+    assert done.returncode == 0, done.stderr
+    assert "6 of 10 pictures are neither labelled already nor copies of others" in done.stderr
+    chosen = json.loads(done.stdout)["next"]
+    assert len({Path(entry["file"]).stem for entry in chosen} & {*images["test"][:6], "copy"}) == 4
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [Path(task["data"]["image"]).name for task in tasks] == [Path(entry["file"]).name for entry in chosen]
+    assert [[choice for item in task["predictions"][0]["result"] for choice in item["value"]["choices"]]
+            for task in tasks] == [entry["predicted"] for entry in chosen]
+    done = command("voc-data", *flags, **cache)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [(row["file"], row["predicted"]) for row in rows] == [
+        (entry["file"], "|".join(entry["predicted"])) for entry in chosen]
+    done = command("voc-data", "next", run, devkit / f"JPEGImages/{images['train'][0]}.jpg", **cache)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("all are labelled already; name others\n")
 
 
 def test_suspects_name_what_is_missing_before_anything_is_computed(run: Path, tmp_path: Path):

@@ -284,7 +284,7 @@ class Suspects:
     html: Path | None = None
     """HTML file with the pictures. Default: suspects.html in the run folder."""
     pictures: Annotated[int, Range(1, 10_000)] = 200
-    """Number of pictures in the HTML file, about 10 kB each."""
+    """Number of pictures in the HTML file, about 12 kB each."""
     heat_maps: bool = True
     """Show in the HTML file where the run's network sees the class in doubt (Grad-CAM); without, the page is there
     sooner."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +139,48 @@ def test_the_table_fits_80_columns_and_the_files_have_what_it_shows(several: tup
     assert rows[0]["suggested"] == "|".join(suspects.images[0].suggested)
     suspects.write_html(tmp_path / "page.html", 7, "runs/head")
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<img") == page.count('src="data:image/jpeg') == 7
+    assert page.count("<img") == page.count('src="data:image/webp') == 7
     assert "http" not in page.replace("http-equiv", "")
     assert suspects.to_dict()["suspects"][0]["given"] == list(suspects.images[0].given)
+
+
+def test_the_page_has_boxes_and_heat_maps_and_is_filtered_and_walked_through_by_keyboard(
+        several: tuple[Dataset, Floats], tmp_path: Path):
+    playwright, browser = pytest.importorskip("playwright.sync_api"), shutil.which("chromium")
+    if browser is None:
+        pytest.skip("needs chromium")
+    found = find_suspects(*several)
+    boxed = replace(found.images[0], boxes=(("cat", 10.0, 20.0, 50.0, 60.0),))
+    asked: list[tuple[str, str]] = []
+
+    def heat_maps(paths: Sequence[Path], labels: Sequence[str]) -> np.ndarray:
+        asked.extend((path.name, label) for path, label in zip(paths, labels, strict=True))
+        return np.random.default_rng(0).random((len(paths), 7, 7)).astype(np.float32)
+
+    replace(found, images=(boxed, *found.images[1:])).write_html(tmp_path / "page.html", 10, "runs/head", heat_maps)
+    doubted = [suspect for suspect in found.images[:10] if suspect.changes]
+    assert asked == [(suspect.file.name, suspect.changes[0][1:].split()[0]) for suspect in doubted]
+    with playwright.sync_playwright() as api:
+        page = api.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"]).new_page()
+        errors: list[object] = []
+        page.on("pageerror", lambda error: errors.append(error))
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.locator(".suspect .heat").count() == len(doubted)
+        assert not page.locator(".suspect .heat").first.is_visible()
+        assert page.locator(".suspect i").is_visible()
+        page.keyboard.press("h")
+        page.keyboard.press("b")
+        assert page.locator(".suspect .heat").first.is_visible()
+        assert not page.locator(".suspect i").is_visible()
+        for key in ("ArrowRight", "ArrowRight", "Enter", "ArrowRight"):
+            page.keyboard.press(key)
+        assert found.images[2].file.name in page.locator("dialog").inner_text()
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.querySelector('b').textContent") == "3."
+        name, kind = doubted[0].changed[0], doubted[0].kind
+        page.select_option("#class", name)
+        page.select_option("#kind", kind)
+        fitting = sum(name in suspect.changed and suspect.kind == kind for suspect in found.images[:10])
+        assert page.locator(".suspect:visible").count() == fitting < 10
+        assert page.locator("#count").inner_text() == f"{fitting} picture{'s' * (fitting != 1)}"
+        assert not errors

@@ -23,14 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from voc_cls.data.dataset import Task
 from voc_cls.data.files import check_file, decode_text, read_bytes
 from voc_cls.data.readers.image_finder import ImageFinder
-from voc_cls.data.readers.split_scan import (
-    LabelledImage,
-    Reader,
-    SplitScan,
-    class_problem,
-    scan_images,
-    unknown_class,
-)
+from voc_cls.data.readers.split_scan import LabelledImage, Reader, SplitScan, class_problem, scan_images, unknown_class
 from voc_cls.errors import DataError
 from voc_cls.image_header import IMAGE_SUFFIXES
 

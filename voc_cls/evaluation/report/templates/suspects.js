@@ -7,7 +7,9 @@ function show(index) {
   if (!left[index]) return;
   current = index;
   left[index].focus();
-  if (dialog.open) dialog.replaceChildren(...[...left[index].children].map((child) => child.cloneNode(true)));
+  if (!dialog.open) return;
+  dialog.dataset.index = index;  // closing it moves the focus back to where it was opened
+  dialog.replaceChildren(...[...left[index].children].map((child) => child.cloneNode(true)));
 }
 function enlarge() {
   if (!left[current] || dialog.open) return;
@@ -28,7 +30,7 @@ for (const card of cards) {
   card.addEventListener("click", () => { current = left.indexOf(card); enlarge(); });
 }
 dialog.addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => show(current));
+dialog.addEventListener("close", () => show(Number(dialog.dataset.index)));
 document.addEventListener("keydown", (event) => {
   const actions = { ArrowRight: () => show(current + 1), ArrowLeft: () => show(current - 1), Enter: enlarge,
     b: () => box("show-boxes").click(), h: () => box("show-heat").click() };
