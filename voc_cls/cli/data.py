@@ -9,8 +9,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
@@ -286,8 +287,7 @@ class Suspects:
     pictures: Annotated[int, Range(1, 10_000)] = 200
     """Number of pictures in the HTML file, about 12 kB each."""
     heat_maps: bool = True
-    """Show in the HTML file where the run's network sees the class in doubt (Grad-CAM); without, the page is there
-    sooner."""
+    """Show in the HTML file where the run's network sees the class in doubt (Grad-CAM); takes longer."""
     csv: Path | None = None
     """Write all pictures to this CSV file: rank, file, score, given, suggested (classes separated by |)."""
     json: bool = False
@@ -298,8 +298,9 @@ class Suspects:
     def run(self) -> None:
         check_ranges(self)
         page = self.html or self.run_folder / "suspects.html"
-        if self.run_folder.is_dir():
-            _check_folders({"--html": page, "--csv": self.csv})
+        for flag, file in (("--html", page), ("--csv", self.csv)):
+            if file is not None and self.run_folder.is_dir() and not file.absolute().parent.is_dir():
+                raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
         import_tensorflow()
         from rich.console import Console
 
@@ -355,26 +356,27 @@ class Next:
         check_ranges(self)
         from voc_cls.cli.predict import picture_files
 
-        _check_folders({"--label-studio": self.label_studio})
+        tasks = self.label_studio
+        if tasks is not None and not tasks.absolute().parent.is_dir():
+            raise UsageError(f"--label-studio {tasks}: the folder {tasks.parent} does not exist; make it first")
         files, left_out = picture_files(self.pictures, recursive=True, lists=True)
         warn(left_out)
         import_tensorflow()
         from voc_cls.pre_annotations import write_tasks
         from voc_cls.training.trained_run import open_run, run_next
 
-        def note(line: str) -> None:
-            print(line, file=sys.stderr)
-
+        note = partial(print, file=sys.stderr)
         images = run_next(open_run(self.run_folder), files, self.count, self.seed, self.cache_dir, note)
-        rows = [{"file": str(image.file), "uncertainty": round(image.uncertainty, 4),
-                 "predicted": [scored.label for scored in image.prediction.seen()]} for image in images]
+        rows: list[dict[str, Any]] = [
+            {"file": str(image.file), "uncertainty": round(image.uncertainty, 4),
+             "predicted": [scored.label for scored in image.prediction.seen()]} for image in images]
         if self.json:
             print(json.dumps({"next": rows}, indent=2, ensure_ascii=False))
         else:
             csv.writer(sys.stdout, lineterminator="\n").writerows([rows[0].keys(), *(
                 (row["file"], row["uncertainty"], "|".join(row["predicted"])) for row in rows)])
-        if self.label_studio is not None:
-            note(write_tasks(self.label_studio, [(str(image.file), image.prediction) for image in images]))
+        if tasks is not None:
+            note(write_tasks(tasks, [(str(image.file), image.prediction) for image in images]))
 
 
 @dataclass(frozen=True)
@@ -475,13 +477,6 @@ class Demo:
             root, already_there = write_demo(self.folder, self.pictures, self.seed, lambda: bar.advance(task))
         print(f"{'already there' if already_there else 'drawn'}: {self.pictures:,} pictures; use them with "
               f"--data voc --root {shlex.quote(str(root))}")
-
-
-def _check_folders(files: dict[str, Path | None]) -> None:
-    """UsageError for a file that is to be written, by its flag, into a folder that does not exist."""
-    for flag, file in files.items():
-        if file is not None and not file.absolute().parent.is_dir():
-            raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
 
 
 def _number(things: Sequence[object], name: str) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from voc_cls.cli.predict_output import Output, write_predictions
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.load import load_dataset, open_reader, read_dataset, recognise_kind
-from voc_cls.errors import DataError
+from voc_cls.errors import DataError, UsageError
 from voc_cls.pre_annotations import write_tasks
 from voc_cls.prediction import Prediction, ScoredLabel
 
@@ -159,3 +160,15 @@ def test_pre_annotations_that_are_accepted_are_read_as_labels(tmp_path: Path, ac
     assert dataset.paths == tuple(tmp_path / "data/photos" / path.name for path in photos)
     assert dataset.classes == ("a <cat>", "dog")
     assert dataset.labels.tolist() == ([[1, 1], [0, 1]] if activation == "sigmoid" else [[0, 1], [0, 1]])
+
+
+def test_voc_predict_pre_annotates_from_its_threshold_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shown = Prediction((ScoredLabel("dog", 0.9), ScoredLabel("cat", 0.3)), "pets", None, activation="sigmoid")
+    output = Output(label_studio=tmp_path / "tasks.json", threshold=0.2)
+    write_predictions(output, iter([(str(tmp_path / "photos/a.jpg"), shown)]), 1)
+    task, = json.loads((tmp_path / "tasks.json").read_text())
+    assert task["predictions"] == [{"model_version": "pets", "score": 0.3, "result": [
+        {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["dog", "cat"]}}]}]
+    assert capsys.readouterr().err.startswith(f"{tmp_path}/tasks.json: 1 tasks for Label Studio, with the labelling conf")
+    with pytest.raises(UsageError, match="`csv` and `label_studio` exclude each other"):
+        Output(csv=tmp_path / "a.csv", label_studio=tmp_path / "tasks.json")
