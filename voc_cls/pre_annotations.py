@@ -40,7 +40,8 @@ def write_tasks(path: Path, predictions: Sequence[tuple[str, Prediction]], thres
     write_text(config, _label_config(good[0][1]) if good else "<View/>\n")
     served = (f"; it shows the pictures when it is started with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true "
               f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={root} and has the local storage {storage}") if folders else ""
-    return f"{path}: {len(tasks):,} tasks for Label Studio, with the labelling configuration {config}{served}"
+    number = f"{len(tasks):,} task{'s' * (len(tasks) != 1)}"
+    return f"{path}: {number} for Label Studio, with the labelling configuration {config}{served}"
 
 
 def _pre_annotation(prediction: Prediction, seen: Sequence[ScoredLabel]) -> dict[str, object]:

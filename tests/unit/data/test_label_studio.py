@@ -165,10 +165,10 @@ def test_pre_annotations_that_are_accepted_are_read_as_labels(tmp_path: Path, ac
 def test_voc_predict_pre_annotates_from_its_threshold_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     shown = Prediction((ScoredLabel("dog", 0.9), ScoredLabel("cat", 0.3)), "pets", None, activation="sigmoid")
     output = Output(label_studio=tmp_path / "tasks.json", threshold=0.2)
-    write_predictions(output, iter([(str(tmp_path / "photos/a.jpg"), shown)]), 1)
+    write_predictions(output, (entry for entry in [(str(tmp_path / "photos/a.jpg"), shown)]), 1)
     task, = json.loads((tmp_path / "tasks.json").read_text())
     assert task["predictions"] == [{"model_version": "pets", "score": 0.3, "result": [
         {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["dog", "cat"]}}]}]
-    assert capsys.readouterr().err.startswith(f"{tmp_path}/tasks.json: 1 tasks for Label Studio, with the labelling conf")
+    assert capsys.readouterr().err.startswith(f"{tmp_path}/tasks.json: 1 task for Label Studio, with the label")
     with pytest.raises(UsageError, match="`csv` and `label_studio` exclude each other"):
         Output(csv=tmp_path / "a.csv", label_studio=tmp_path / "tasks.json")
