@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
+from voc_cls.cli.data_next import Next
 from voc_cls.cli.similar import Similar
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, progress_bar, quiet_stderr, run, warn
@@ -321,62 +320,6 @@ class Suspects:
         note(f"written: {page}")
         if self.csv is not None:
             note(f"written: {self.csv}")
-
-
-@dataclass(frozen=True)
-class Next:
-    """List the unlabelled pictures to label next, in order, as CSV: file, uncertainty, predicted (separated by |).
-
-    Chosen are pictures whose labels would change the run's head the most, and in
-    different ways (BADGE: docs/data-sets.md).
-
-    Examples:
-      voc-data next runs/head photos --count 100 > next.csv
-      voc-data next runs/head photos --count 100 --label-studio tasks.json
-    """
-
-    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
-    """Run folder: the --out of voc-train."""
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files or folders, with subfolders, or .txt lists with a path in each line. Pictures of the run's training split
-    are left out."""
-    count: Annotated[int, Range(1)] = 100
-    """Number of pictures to choose."""
-    seed: Annotated[int, Range(0)] = 0
-    """Random seed: the same seed chooses the same pictures."""
-    label_studio: Path | None = None
-    """Write tasks with the predictions as pre-annotations to this JSON file, and the labelling configuration beside it
-    as .xml, to import into Label Studio."""
-    json: bool = False
-    """Print JSON instead of CSV."""
-    cache_dir: Path | None = None
-    """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
-
-    def run(self) -> None:
-        check_ranges(self)
-        from voc_cls.cli.predict import picture_files
-
-        tasks = self.label_studio
-        if tasks is not None and not tasks.absolute().parent.is_dir():
-            raise UsageError(f"--label-studio {tasks}: the folder {tasks.parent} does not exist; make it first")
-        files, left_out = picture_files(self.pictures, recursive=True, lists=True)
-        warn(left_out)
-        import_tensorflow()
-        from voc_cls.pre_annotations import write_tasks
-        from voc_cls.training.trained_run import open_run, run_next
-
-        note = partial(print, file=sys.stderr)
-        images = run_next(open_run(self.run_folder), files, self.count, self.seed, self.cache_dir, note)
-        rows: list[dict[str, Any]] = [
-            {"file": str(image.file), "uncertainty": round(image.uncertainty, 4),
-             "predicted": [scored.label for scored in image.prediction.seen()]} for image in images]
-        if self.json:
-            print(json.dumps({"next": rows}, indent=2, ensure_ascii=False))
-        else:
-            csv.writer(sys.stdout, lineterminator="\n").writerows([rows[0].keys(), *(
-                (row["file"], row["uncertainty"], "|".join(row["predicted"])) for row in rows)])
-        if tasks is not None:
-            note(write_tasks(tasks, [(str(image.file), image.prediction) for image in images]))
 
 
 @dataclass(frozen=True)

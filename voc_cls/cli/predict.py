@@ -192,8 +192,8 @@ class PredictConfig:
         if self.batch.ray and local != "model":
             raise UsageError("`ray` predicts with an exported model: give its folder as `model`, such as models/voc")
         if self.batch.ray and self.output != Output():
-            raise UsageError("`ray` writes `out` alone: omit `csv`, `json`, `json_file`, `label_studio`, `sheet`, `explain` "
-                             "and `threshold`")
+            raise UsageError("`ray` writes `out` alone: omit `csv`, `json`, `json_file`, `label_studio`, `sheet`, "
+                             "`explain` and `threshold`")
 
     @property
     def exported(self) -> Path | None:
