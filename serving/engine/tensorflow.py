@@ -60,9 +60,9 @@ class TensorFlowNetwork:
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
             raise ServeError(f"{version_folder} cannot be loaded ({_reason(error)}): export the model again with "
                              "voc-export") from error
-        session = v1.Session(graph=graph, config=self._config())
-        return session.make_callable([signature.outputs[output].name for output in outputs],
-                                     [signature.inputs["inputs"].name])
+        self._session = v1.Session(graph=graph, config=self._config())
+        return self._session.make_callable([signature.outputs[output].name for output in outputs],
+                                           [signature.inputs["inputs"].name])
 
     @property
     def description(self) -> str:
