@@ -5,11 +5,14 @@ Needs Chromium (apt-get install chromium). All images in them are generated.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -30,6 +33,23 @@ def main(demo: Path) -> None:
         page.set_viewport_size({"width": 720, "height": HEIGHT})
         page.set_content(terminal(["voc-data", "stats", "--root", str(demo / "devkit/VOCdevkit/VOC2007")]))
         save(page.locator("pre").screenshot(), "terminal")
+        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        with served(demo / "models/voc") as address:
+            page.goto(address)
+            page.locator("#files").set_input_files(demo / "devkit/VOCdevkit/VOC2007/JPEGImages/000007.jpg")
+            page.locator("button.label").first.click()
+            page.wait_for_timeout(3000)  # until the heat map has come
+            save(page.screenshot(full_page=True), "page")
+
+
+@contextlib.contextmanager
+def served(model: Path) -> Iterator[str]:
+    """Serves a model for a while; yields the address of the page."""
+    ports = ["--port", "0", "--http-port", "0"]
+    with subprocess.Popen(["voc-serve", "--model-dir", model, *ports], stdout=subprocess.PIPE, text=True) as server:
+        yield next(f"http://{line[1]}/" for line in (
+            re.search(r"and (\S+) \(HTTP\)", printed) for printed in server.stdout) if line)
+        server.terminate()
 
 
 def terminal(command: list[str]) -> str:

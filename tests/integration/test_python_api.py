@@ -1,4 +1,4 @@
-"""`import voc_cls as vc`: the way of docs/python.md, from a data set to an exported model, and the notebook."""
+"""`import voc_cls as vc`: the way of docs/python.md, from a data set to an exported model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 
 import voc_cls as vc
 from voc_cls.errors import UsageError
-
-NOTEBOOK = Path(__file__).parents[2] / "examples/notebooks/train_and_look.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +107,3 @@ def test_the_process_keeps_its_signal_handlers_and_random_generators(data: Any, 
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert (random.random(), np.random.random()) == expected
     assert capfd.readouterr().out == ""
-
-
-def test_the_notebook_runs_from_its_first_cell_to_its_last(devkit: Path, tmp_path: Path):
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    for cell in notebook.cells:
-        cell.source = (cell.source.replace("demo/VOCdevkit/VOC2007", str(devkit)).replace("STEPS = 300", "STEPS = 60")
-                       .replace('weights = vc.fetch_weights("vgg_16_conv")', "weights = None")
-                       .replace('head="gap",', 'head="gap", image_size=64, cut="pool2",'))
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert (tmp_path / "models/voc/1/saved_model.pb").is_file()
-    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("text/html" in output for output in shown) >= 4  # data, split, history, report
