@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class ExportConfig:
     registry where the run is tracked, else at $MLFLOW_TRACKING_URI, else in mlflow.db here (extra `mlflow`)."""
     version: int | None = None
     """Version number. Default: the highest existing one plus 1."""
+    json: bool = False
+    """Print JSON: the path, the version, and how far each form is from the trained network."""
     forms: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -54,6 +57,8 @@ def export() -> None:
     registered = registered_model(config.models)
     if registered and (registered[1] or config.version is not None):
         raise UsageError(f"{config.models}: MLflow numbers the versions; pass models:/{registered[0]} alone")
+    if registered and config.json:
+        raise UsageError(f"`json`: is for a folder, not for {config.models}; omit it")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()
     from rich.console import Console
@@ -62,5 +67,8 @@ def export() -> None:
 
     if registered:
         register_run(config.run, registered[0], Console(), config.forms)
-    else:
-        export_run(config.run, config.models, config.version, Console(), config.forms)
+        return
+    path = export_run(config.run, config.models, config.version, Console(stderr=config.json), config.forms)
+    if config.json:
+        forms = json.loads((path / "assets/voc_cls.json").read_bytes())["forms"]
+        print(json.dumps({"path": str(path), "version": int(path.name), "forms": forms}, indent=2))

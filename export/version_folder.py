@@ -15,7 +15,7 @@ from export.metadata import VerifiedForm, write_metadata
 from export.options import ExportOptions, Form
 from export.savedmodel import write_savedmodel
 from export.verify import Predictor, logits_of, result_of, verify_predictor, verify_savedmodel
-from voc_cls.console import EXTRAS, quiet_stderr
+from voc_cls.console import EXTRAS, quiet_stderr, say
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, ExportError, UsageError
 from voc_cls.model_metadata import Views, versions
@@ -81,7 +81,7 @@ def export_run(run: TrainedRun | Path | str, model_dir: Path | str, version: int
         raise ExportError(f"{models}: cannot be written ({error.strerror or error}); nothing was exported") from error
     if console is not None:
         lines = [f"{target}: exported and verified", *(_text(form, made, trained.task) for form, made in forms.items())]
-        console.print("\n  ".join(lines) + unmeasured, highlight=False, markup=False, soft_wrap=True)
+        say(console, "\n  ".join(lines) + unmeasured)
     return target
 
 

@@ -99,6 +99,8 @@ class Settings:
     program: Program
     values: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    """Names of those that are not defaults."""
 
     def without(self, names: Collection[str]) -> Settings:
         """The same but for these fields."""
@@ -158,7 +160,7 @@ class Program:
         flags = {name: value for group in vars(parsed).values() for name, value in vars(group).items()}
         return Settings(self, {**below.values, **flags}, {
             name: source for name, source in below.sources.items() if flags.get(name, below.values[name]) ==
-            below.values[name]})
+            below.values[name]}, frozenset(given | below.values.keys()))
 
     def read_file(self, path: Path, where: str) -> Settings:
         """The settings of a YAML file; UsageError, beginning with `where`, for what is wrong in it."""

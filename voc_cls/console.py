@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -20,7 +23,7 @@ from itertools import zip_longest
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
-from voc_cls.errors import Interrupted, VocError
+from voc_cls.errors import Interrupted, UsageError, VocError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +49,10 @@ LISTS = ("--root", "--classes", "--exclude", "--seeds", "--cors-origin")
 """Flags of several values that may be given several times; tyro would keep the last time alone."""
 NEGATIVE = re.compile(r"-\.?\d")
 """How a negative number begins: a value, not a flag."""
+SHELLS = ("bash", "zsh", "fish")
+"""Those for which `--print-completion`, as the first argument, prints a script that completes a command."""
 INTERRUPTED = 130
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
 """How a message names a parameter."""
 
@@ -55,6 +61,8 @@ Config = TypeVar("Config")
 
 def run(program: str, main: Callable[[], None]) -> int:
     """Runs a command's `main` and turns how it ended into an exit code, errors into one sentence on stderr."""
+    if os.environ.get("NO_COLOR"):  # rich would still print bold, tyro all colours
+        os.environ["TERM"] = "dumb"
     try:
         main()
         sys.stdout.flush()
@@ -89,12 +97,24 @@ def with_flags(message: str) -> str:
 
 def warn(sentences: Iterable[str]) -> None:
     for sentence in dict.fromkeys(sentences):
-        print(f"warning: {with_flags(sentence)}", file=sys.stderr)
+        print(wrapped(f"warning: {with_flags(sentence)}", sys.stderr.isatty()), file=sys.stderr)
+
+
+def wrapped(text: str, terminal: bool) -> str:
+    """Lines broken between words for a terminal; words such as paths stay whole, so that they can be copied."""
+    width = shutil.get_terminal_size().columns if terminal else sys.maxsize
+    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+                     if len(ESCAPES.sub("", line)) > width else line for line in text.splitlines())
+
+
+def say(console: Console, text: str) -> None:
+    """Prints plain text; off a terminal, lines stay as they are."""
+    console.print(wrapped(with_flags(text), console.is_terminal), highlight=False, markup=False, soft_wrap=True)
 
 
 def _fail(program: str, message: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody to tell, or a full disk
-        print(f"{program}: error: {message}", file=sys.stderr)
+        print(wrapped(f"{program}: error: {message}", sys.stderr.isatty()), file=sys.stderr)
     return code
 
 
@@ -106,11 +126,31 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
     import tyro
 
     set_help(config)
-    given = sys.argv[1:] if args is None else args
-    parsed: Config = tyro.cli(config, prog=program, description=description, args=_joined(given),
-                              config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
-                                      tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone))
-    return parsed
+    given = list(sys.argv[1:] if args is None else args)
+    if given[:1] == ["--print-completion"]:
+        if given[1:] not in ([shell] for shell in SHELLS):
+            raise UsageError(f"{' '.join(given)}: --print-completion takes one of {', '.join(SHELLS)}, alone")
+        given[0] = "--tyro-print-completion"
+    read = functools.partial(tyro.cli, config, prog=program, description=description, args=_joined(given),
+                             config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
+                                     tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone))
+    completion = given[:1] == ["--tyro-print-completion"]
+    if not (completion or "--help" in given or "-h" in given):
+        parsed: Config = read()
+        return parsed
+    terminal, text = sys.stdout.isatty(), io.StringIO()
+    text.isatty = lambda: terminal  # type: ignore[method-assign]
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        read()
+    print(_completing_files(text.getvalue()) if completion else wrapped(text.getvalue(), terminal))
+    sys.exit()
+
+
+def _completing_files(script: str) -> str:
+    """tyro's script for a shell, with the names of files where it knows nothing: it knows single paths only."""
+    files = re.search(r"return (\[\S*COMPLETE_FILES\S*\])", script)
+    return re.sub(r"return (\[\]|completions(?=\n+def main))", lambda found: found[0].replace("[]", files[1]).replace(
+        "completions", f"completions or {files[1]}"), script) if files else script
 
 
 def _joined(args: Sequence[str]) -> list[str]:
@@ -217,7 +257,16 @@ def progress_bar(console: Console) -> Progress:
     return rich.Progress(rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
                          rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn(),
                          rich.TextColumn("{task.fields[note]}"), console=console,
-                         disable=not (console.is_terminal or console.is_jupyter))
+                         speed_estimate_period=300,  # seconds; a batch of a large network takes tens of them
+                         disable=not (console.is_terminal or console.is_jupyter) or console.is_dumb_terminal)
+
+
+def duration(seconds: float) -> str:
+    """For people: 40 seconds, 3 minutes, 1.5 hours."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{max(seconds, 1):.0f} seconds"
 
 
 @contextlib.contextmanager

@@ -236,7 +236,8 @@ def byte_bar(title: str, total: int | None, console: Console | None,
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=console is None or not console.is_terminal) as progress:
+               TextColumn("left"), TimeRemainingColumn())
+    shown = console is not None and console.is_terminal and not console.is_dumb_terminal
+    with Progress(*columns, console=console, disable=not shown) as progress:
         task = progress.add_task(title, total=total, completed=done)
         yield lambda size: progress.advance(task, size)

@@ -56,7 +56,8 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
         try:
             return hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+            raise DataError(f"{path}: cannot be read ({error.strerror}); look at its permissions and at "
+                            "the disk") from error
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(digest, paths))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voc_cls.console import import_openvino, import_tensorflow
-from voc_cls.data.files import ADVICE, MAX_PIXELS, read_header
+from voc_cls.data.files import ADVICE, LOOK, MAX_PIXELS, read_header
 from voc_cls.errors import DataError, ExportError
 from voc_cls.image_decoder import Inputs, Preprocessing, decode, prepare
 from voc_cls.image_header import ImageError, image_work
@@ -122,7 +122,7 @@ def decoded_file(image: Path | str | bytes, wanted: Preprocessing) -> Inputs | D
     except DataError as error:
         return error
     except OSError as error:
-        return DataError(f"{name}: cannot be read ({error.strerror})")
+        return DataError(f"{name}: cannot be read ({error.strerror}); {LOOK}")
     except ImageError as error:
         return DataError(f"{name}: is {error}; {ADVICE}")
 

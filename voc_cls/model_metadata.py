@@ -208,7 +208,8 @@ class _Section:
 def _metadata(content: _Section) -> ModelMetadata:
     labels = tuple(content.get("labels", "be a list of names", _are_names))
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ExportError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once")
+        raise ExportError(f"{content.path}: \"labels\" has {', '.join(repeated)} more than once: export the "
+                          "model again")
     metrics, forms, augmented = map(content.section, ("metrics", "forms", "augmented"))
     preprocessing, classes = _preprocessing(content.section("preprocessing")), metrics.section("classes")
     size = preprocessing.size

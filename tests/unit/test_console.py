@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from voc_cls.console import parse, with_flags
+from tests.commands import BIN
+from voc_cls.console import duration, parse, with_flags, wrapped
 
 PROGRAM = """
 import sys
@@ -129,3 +132,67 @@ def test_a_flag_of_several_values_may_be_repeated(args: str):
 def test_a_negative_number_is_a_value_in_a_list_too():
     assert parse(Lists, "voc-x", "Does x.", ["--seeds", "-1", "2", "f", "--number", "-4"]) == Lists(
         Path("f"), seeds=(-1, 2), number=-4)
+
+
+COMPLETED = {  # shell → what completes the words $1 in it
+    "bash": "source ./script; COMP_WORDS=($1 ''); [ $2 ] && COMP_WORDS=($1 $2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); "
+            "_tyro_voc_weights; printf '%s\n' \"${COMPREPLY[@]}\"",
+    "fish": "source ./script; complete -C \"$argv[1] $argv[2]\"",
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETED)
+def test_a_shell_completes_subcommands_flags_their_choices_and_files(shell: str, tmp_path: Path):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    printed = subprocess.run([BIN / "voc-weights", "--print-completion", shell], capture_output=True, text=True,
+                             check=True)
+    (tmp_path / "script").write_text(printed.stdout)
+    (tmp_path / "vgg_16.ckpt.index").touch()
+    ask = [shell, "-c", COMPLETED[shell], *(["bash"] if shell == "bash" else [])]
+
+    def completed(words: str, begun: str = "") -> list[str]:
+        done = subprocess.run([*ask, words, begun], cwd=tmp_path, capture_output=True, text=True, check=True,
+                              env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"})
+        return [line.split("\t")[0].strip() for line in done.stdout.splitlines()]
+
+    assert "convert" in completed("voc-weights")
+    assert completed("voc-weights diff", "--exc") == ["--exclude"]
+    assert "gap+max" in completed("voc-weights diff --head")
+    assert completed("voc-weights fetch --archive", "vgg") == ["vgg_16.ckpt.index"]
+
+
+def test_a_shell_without_completion_is_one_sentence():
+    done = subprocess.run([BIN / "voc-nets", "--print-completion", "tcsh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == ("voc-nets: error: --print-completion tcsh: --print-completion takes one of bash, zsh, fish, "
+                           "alone\n")
+
+
+def test_lines_break_between_words_on_a_terminal_and_paths_stay_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    path = "/a/path/that-is/longer-than/a-line"
+    assert wrapped(f"written: {path} and more", terminal=True) == f"written:\n{path}\nand more"
+    assert wrapped(f"written: {path} and more", terminal=False) == f"written: {path} and more"
+
+
+@pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+def test_a_terminal_of_80_columns_gets_help_that_fits_and_escape_codes_only_where_wanted(variable: dict[str, str]):
+    program = ("import fcntl, os, pty, struct, sys, termios\n"
+               "pid, terminal = pty.fork()\n"
+               "if not pid: os.execv(sys.argv[1], sys.argv[1:])\n"
+               "fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))\n"
+               "try:\n    while piece := os.read(terminal, 4096): os.write(1, piece)\nexcept OSError: pass\n")
+    plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    done = subprocess.run([sys.executable, "-c", program, BIN / "voc-weights", "verify", "--help"], capture_output=True,
+                          text=True, check=True, env={**plain, "TERM": "xterm", **variable})
+    assert "Compare our network" in done.stdout
+    assert ("\x1b" in done.stdout) == (not variable)
+    if variable:
+        assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 seconds"), (80, "80 seconds"), (150, "2.5 minutes"),
+                                               (7200, "2 hours")])
+def test_a_time_to_expect_is_said_in_the_largest_unit_that_fits(seconds: float, said: str):
+    assert duration(seconds) == said

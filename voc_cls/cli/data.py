@@ -18,7 +18,7 @@ from voc_cls.cli.similar import Similar
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, parse, progress_bar, quiet_stderr, run, warn
 from voc_cls.data.augmentation import AugmentationConfig
-from voc_cls.data.dataset import DataConfig, DataKind, DifficultPolicy
+from voc_cls.data.dataset import DataConfig, DifficultPolicy
 from voc_cls.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Check(DataConfig):
         else:
             print(*check.problems, *(f"warning: {warning}" for warning in check.warnings), sep="\n",
                   end="\n" if check.problems or check.warnings else "")
-            if self.data == "voc" and scan.splits and scan.splits[0].dataset.classes != CLASSES:
+            if scan.reader.kind == "voc" and scan.splits and scan.splits[0].dataset.classes != CLASSES:
                 print(f"classes: {shown_classes(scan.splits[0].dataset.classes)}")
         where = f"{check.name} ({', '.join(check.splits)})"
         if check.problems:
@@ -125,7 +125,7 @@ class Stats(DataConfig):
 
         scan = scan_dataset(self.data, self.root, self.split, self.classes)
         if not scan.requested:
-            raise DataError(f"{scan.reader.where}: has no split to count")
+            raise DataError(f"{scan.reader.where}: has no split with classes to count; name a data set that has one")
         splits = statistics(scan)
         warn(warning for split in scan.splits for warning in split.warnings)
         if self.plot is not None:
@@ -202,8 +202,6 @@ class Split(DataConfig):
     out: Path
     """New folder for the lists: train.csv, val.csv and test.csv, or with --folds train_1.csv, val_1.csv and so on; and
     classes.txt."""
-    data: DataKind = "folder"
-    """Kind of data set."""
     split: str | None = None
     """The split to divide. Default: the training split of voc-train."""
     val: Annotated[float | None, FRACTION] = None
@@ -224,6 +222,8 @@ class Split(DataConfig):
     """Random seed: the same seed gives the same lists."""
     difficult: DifficultPolicy = DifficultPolicy.IGNORE
     """voc only: how to label a picture that contains only difficult objects of a class."""
+    json: bool = False
+    """Print JSON: the folder, and the number of pictures of each list, in all and by class."""
 
     def run(self) -> None:
         check_ranges(self)
@@ -244,6 +244,10 @@ class Split(DataConfig):
         val = 0.0 if self.folds is not None else 0.15 if self.val is None else self.val
         lists = draw_lists(dataset, val, self.test, self.folds, self.seed, self.group)
         write_lists(lists, self.out, self.per_class)
+        if self.json:
+            counts = {name: {"pictures": len(part), "classes": part.positives} for name, part in lists.parts.items()}
+            print(json.dumps({"out": str(self.out), "lists": counts}, indent=2, ensure_ascii=False))
+            return
         Console().print(lists)
         chosen = "--val-split val" if val else "--val-split auto"
         if self.folds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, run, warn
+from voc_cls.console import import_tensorflow, parse, run, say, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
 from voc_cls.files import write_json, write_text
 from voc_cls.model_metadata import Tta
 from voc_cls.training.config import fraction_of, recorded_dataset
-from voc_cls.training.run_folder import ResultFiles, RunFolder
+from voc_cls.training.run_folder import STDOUT, ResultFiles, RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,10 +123,15 @@ def evaluate() -> None:
     warn(dataset.warnings)
     runs = (open_run(path, inference_precision(config.precision or values["compute"]["inference_precision"]),
                      config.weights) for path, values in zip(config.runs, recorded, strict=True))
-    console, files = Console(), [config.files]
+    print_json = config.files.json == STDOUT
+    if print_json:
+        config = replace(config, files=replace(config.files, json=None))
+    console, files = Console(stderr=print_json), [config.files]
     fitted: tuple[Path, ...] = ()
     if config.compare:
-        compare_runs(config, runs, dataset, console)
+        values = compare_runs(config, runs, dataset, console)
+        if print_json:
+            print(json.dumps(values, indent=2))
         return
     if len(config.runs) > 1:
         report = evaluate_together(runs, dataset, [validation(values) for values in recorded], config.tta,
@@ -138,12 +144,15 @@ def evaluate() -> None:
         report = evaluate_run(trained, dataset, config.tta, config.classes, config.bootstrap, files,
                               pointing=config.pointing)
     console.print(report_tables(report))
+    if print_json:
+        print(json.dumps(report.to_dict(), indent=2))
     for path in (*fitted, *(path for result_files in files for path in result_files.given().values())):
-        console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"written: {path}")
 
 
-def compare_runs(config: EvalConfig, runs: Iterable[TrainedRun], dataset: Dataset, console: Console) -> None:
-    """Prints and writes how the second run differs from the first."""
+def compare_runs(config: EvalConfig, runs: Iterable[TrainedRun], dataset: Dataset, console: Console
+                 ) -> dict[str, Any]:
+    """Prints, writes and returns how the second run differs from the first."""
     from voc_cls.evaluation.compare import compare
     from voc_cls.evaluation.predictions import read_logits
     from voc_cls.evaluation.tables import comparison_tables
@@ -161,6 +170,7 @@ def compare_runs(config: EvalConfig, runs: Iterable[TrainedRun], dataset: Datase
         write_json(config.files.json, comparison.to_dict())
     if config.files.report is not None:
         write_text(config.files.report, comparison.to_html())
+    return comparison.to_dict()
 
 
 def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Dataset:
@@ -173,7 +183,7 @@ def read(config: EvalConfig, run_path: Path, recorded: dict[str, Any]) -> Datase
         raise UsageError(f"{run_path}: {reasons['dataset']}; pass --root and --split, or evaluate it from Python")
     split = config.split or pictures.eval_split or NONE
     if split == NONE:
-        raise UsageError("--split: the run has no evaluation split; name one")
+        raise UsageError(f"{run_path}: was trained without an evaluation split; name one with --split")
     if not (config.root or config.data or config.split) and fraction_of(split) is not None:
         drawn = read_splits(pictures, recorded["training"]["seed"]).eval
         assert drawn is not None, "a part of the training split is drawn"

@@ -78,8 +78,9 @@ def write_predictions(output: Output, predictions: Iterator[FilePrediction], tot
     """Writes `total` predictions as they arrive; files and JSON on stdout appear when they are complete."""
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # file names need not be UTF-8
     console = Console() if sys.stdout.isatty() else Console(stderr=True)
-    progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn(compact=True),
-                        console=console, transient=True, redirect_stdout=sys.stdout.isatty(),
+    progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("pictures, left"),
+                        TimeRemainingColumn(compact=True), console=console, transient=True,
+                        redirect_stdout=sys.stdout.isatty(),
                         disable=total < MIN_FOR_PROGRESS or not sys.stderr.isatty())
     written = f"{output.file}: {total} pictures"
     with contextlib.closing(predictions), progress:  # type: ignore[type-var]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import get_type_hints
 
 from voc_cls.config import Program, Settings, flag_value, read_yaml
-from voc_cls.console import import_tensorflow, run
+from voc_cls.console import import_tensorflow, run, say
 from voc_cls.errors import RunError, UsageError
 from voc_cls.nets.registry import networks_as_text
 from voc_cls.stores import connected, tracking_uri
@@ -18,20 +20,18 @@ from voc_cls.training.config import TrainConfig
 
 DESCRIPTION = f"""Fine-tune an ImageNet network on your own pictures.
 
+On any data set; network, head and weights are chosen, and explained:
+  voc-train --root photos --out runs/photos
+
 All layers, from a TF-Slim checkpoint, as in the lecture:
   voc-train --root VOCdevkit/VOC2007 --weights vgg_16.ckpt --out runs/voc07
 
-Only the classifier, on frozen layers: minutes instead of hours without a GPU:
-  weights=$(voc-weights fetch vgg_16_conv)
-  voc-train --root VOCdevkit/VOC2007 --weights $weights --head gap \\
-            --trainable head --out runs/head
-
-Another network and a single-label data set:
-  voc-train --data cifar10 --root cifar-10-batches-py --net resnet_v1_50 \\
+Only the classifier of another network, on frozen layers:
+  voc-train --root cifar-10-batches-py --net resnet_v1_50 --trainable head \\
             --weights $(voc-weights fetch resnet_v1_50) --out runs/cifar10
 
 With several seeds, for the mean and the spread of the results:
-  voc-train --root VOCdevkit/VOC2007 --weights vgg_16.ckpt --seeds 0 1 2 --out runs/voc07
+  voc-train --root VOCdevkit/VOC2007 --seeds 0 1 2 --out runs/voc07
 
 Continue after an interruption:
   voc-train --out runs/head --resume
@@ -63,22 +63,34 @@ def train() -> None:
     from voc_cls.training.seeds import recorded_seeds, seeds_table, train_seeds
     from voc_cls.training.session import train as train_run
 
-    console = Console()
+    console, splits = Console(stderr=config.run.json), None
     if config.run.mlflow and not config.run.resume:
         with connected(tracking_uri(config.run.mlflow)) as mlflow:  # for its error, before there is something to lose
             mlflow.search_experiments(max_results=1)
+    if config.network.weights == "auto":
+        from voc_cls.training.recipe import choose, fetched
+
+        with settings.explaining():
+            if "config" in settings.given:
+                config = replace(config, network=fetched(config.network, console))
+            else:
+                config, splits = choose(config, settings.given, console)
     seeds = config.run.seeds or (recorded_seeds(config.run.out) if config.run.resume else ())
     with settings.explaining():
         if seeds:
             summary = train_seeds(config, seeds, console, sys.argv, handle_signals=True)
             console.print(seeds_table(summary))
-            console.print(f"written: {summary.path}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"written: {summary.path}")
+            if config.run.json:
+                print(summary.path.read_text(encoding="utf-8"), end="")
             return
-        report = train_run(config, console, sys.argv, handle_signals=True).report
+        report = train_run(config, console, sys.argv, handle_signals=True, splits=splits).report
     if report is not None:
         console.print(report_tables(report))
     results = " (report.html shows the results)" if report is not None else ""
-    console.print(f"run folder: {config.run.out}{results}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"run folder: {config.run.out}{results}")
+    if config.run.json:
+        print(json.dumps({"run": str(config.run.out)} | (report.to_dict() if report is not None else {}), indent=2))
 
 
 def examine() -> None:

@@ -122,6 +122,8 @@ class Diff:
     """Number of classes."""
     exclude: tuple[str, ...] = ()
     """Scopes that are not restored, with all variables in them, such as fc6 or conv5/conv5_3."""
+    json: bool = False
+    """Print JSON: each variable with its status and shapes."""
     weights_entry: Entry = None
 
     def run(self) -> None:
@@ -134,7 +136,10 @@ class Diff:
 
         network = build_network(self.net, self.head, self.classes, cut=self.cut)
         diff = compare(weights.shapes, network, self.exclude, weights.path.name)
-        _show(diff)
+        if self.json:
+            print(json.dumps(diff.to_dict(), indent=2))
+        else:
+            _show(diff)
         _note(weights.notes)
         diff.check()
 
@@ -206,6 +211,8 @@ class Verify:
     """Weight file of any format. Default: random weights."""
     net: str = "vgg_16"
     """The network; voc-weights list shows them."""
+    json: bool = False
+    """Print JSON: the relative difference of each output."""
     weights_entry: Entry = None
 
     def run(self) -> None:
@@ -213,7 +220,10 @@ class Verify:
         from voc_cls.weights.verify import verify
 
         verification = verify(self.file, self.net, entry=self.weights_entry)
-        _show(verification)
+        if self.json:
+            print(json.dumps(asdict(verification), indent=2))
+        else:
+            _show(verification)
         _note(verification.notes)
         verification.check()
 

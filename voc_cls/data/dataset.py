@@ -36,12 +36,12 @@ class DataConfig:
     folder: the folder that contains a folder for each class, or for each split. coco: the folder above
     annotations/instances_*.json or train/_annotations.coco.json, or one such file. label-studio: the export (.json), or
     its folder."""
-    data: DataKind = "voc"
-    """Kind of data set. csv: rows of path,class (single-label), of path,labels (multi-label, such as cat|dog), or of a
-    path and a 0 or 1 for each class (multi-label). folder: the class is the name of the folder; without class folders,
-    the part of the file name before the first dot (cat.0.jpg). coco: the categories of a picture's annotations
-    (multi-label). label-studio: the choices and regions of a picture's annotations (multi-label; single-label where the
-    labelling configuration beside the export has a single choice)."""
+    data: DataKind | None = None
+    """Kind of data set. Default: recognised by its files. csv: rows of path,class (single-label), of path,labels
+    (multi-label, such as cat|dog), or of a path and a 0 or 1 for each class (multi-label). folder: the class is the
+    name of the folder; without class folders, the part of the file name before the first dot (cat.0.jpg). coco: the
+    categories of a picture's annotations (multi-label). label-studio: the choices and regions of a picture's
+    annotations (multi-label; single-label where the labelling configuration beside the export has a single choice)."""
     classes: tuple[str, ...] = ()
     """Classes to use, in the order of the network's outputs, such as cat dog. Other classes are ignored; in a
     single-label data set their pictures are left out. Default: all; for voc those of classes.txt or labelmap.txt in

@@ -23,6 +23,7 @@ HEADER_BYTES = 1 << 14
 ENDS = {"JPEG": (b"\xff\xd9", "its end-of-image marker"), "PNG": (b"IEND\xaeB`\x82", "its end chunk (IEND)")}
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs; the number is Pillow's (Image.MAX_IMAGE_PIXELS, twice)."""
+LOOK = "look at its permissions and at the disk"
 ADVICE = "replace it, or convert it to JPEG"
 
 
@@ -31,12 +32,12 @@ def check_file(path: Path) -> int:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file; correct the name, or copy the file there") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {LOOK}") from None
     if not stat.S_ISREG(status.st_mode):
         found = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
-        raise DataError(f"{path}: is {found} where a file is expected")
+        raise DataError(f"{path}: is {found} where a file is expected; name a file")
     return status.st_size
 
 
@@ -44,11 +45,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """The content of the regular file `path`; DataError if it cannot be read or has more than `limit` bytes."""
     size = check_file(path)
     if size > limit:
-        raise DataError(f"{path}: has {size:,} bytes, more than the {limit:,} that such a file may have")
+        raise DataError(f"{path}: has {size:,} bytes, more than the {limit:,} that such a file may have; is it "
+                        "another kind of file?")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {LOOK}") from None
 
 
 def decode_text(content: bytes, errors: str = "strict") -> str:
@@ -93,7 +95,7 @@ def read_header(path: Path) -> ImageHeader:
                 header = image_header(start + file.read())
             _check_end(path, header, start, file)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {LOOK}") from None
     except ImageError as error:
         raise DataError(f"{path}: is {error}; {ADVICE}") from None
     if header.width * header.height > MAX_PIXELS:

@@ -108,8 +108,11 @@ def load_dataset(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     return DatasetDict(open_reader(chosen, roots), DifficultPolicy(difficult), tuple(classes))
 
 
-def recognise_kind(root: Path) -> DataKind:
-    """The kind of the data set at `root` according to its content; DataError where none or several are possible."""
+def recognise_kind(root: Path, parameter: str = "kind") -> DataKind:
+    """The kind of the data set at `root` according to its content; DataError where none or several are possible.
+
+    parameter: what errors call that which names a kind.
+    """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; `root` is where the data set is")
     kinds: list[DataKind] = [kind for kind, reader in READERS.items() if kind != "folder" and reader.matches(root)]
@@ -118,7 +121,7 @@ def recognise_kind(root: Path) -> DataKind:
     if len(kinds) == 1:
         return kinds[0]
     if kinds:
-        raise DataError(f"{root}: can be read as {' and as '.join(kinds)}; pass one of them as `kind`")
+        raise DataError(f"{root}: can be read as {' and as '.join(kinds)}; pass one of them as `{parameter}`")
     likely: DataKind = "csv" if root.is_file() or any(root.glob("*.[ct]sv")) else "folder"
     reason = "what is missing"
     try:
@@ -127,7 +130,7 @@ def recognise_kind(root: Path) -> DataKind:
     except DataError as error:
         reason = f"what is missing (as {likely}: {error})"
     raise DataError(f"{root}: is not recognised as a data set of one of the kinds {', '.join(READERS)}; pass another "
-                    f"`root`, or the `kind` to see {reason}")
+                    f"`root`, or the `{parameter}` to see {reason}")
 
 
 def checked_roots(kind: DataKind, root: Roots) -> tuple[Path, ...]:
@@ -144,12 +147,18 @@ def checked_roots(kind: DataKind, root: Roots) -> tuple[Path, ...]:
     return roots
 
 
-def open_reader(kind: DataKind, root: Roots) -> Reader:
-    """The reader of the data set at `root`; nothing is read yet."""
+def known_kind(kind: DataKind | None, root: Roots) -> DataKind:
+    """`kind`, else that which the content at `root` has; DataError as `recognise_kind`."""
+    return kind or recognise_kind(checked_roots("voc", root)[0], "data")
+
+
+def open_reader(kind: DataKind | None, root: Roots) -> Reader:
+    """The reader of the data set at `root`, of the kind that its content has unless given; nothing else is read yet."""
+    kind = known_kind(kind, root)
     return READERS[kind](checked_roots(kind, root))
 
 
-def read_dataset(kind: DataKind, root: Roots, split: str, difficult: DifficultPolicy = DifficultPolicy.IGNORE,
+def read_dataset(kind: DataKind | None, root: Roots, split: str, difficult: DifficultPolicy = DifficultPolicy.IGNORE,
                  classes: tuple[str, ...] = ()) -> Dataset:
     """Reads one split; the classes and their order are the same for all splits of `root`.
 
@@ -160,7 +169,7 @@ def read_dataset(kind: DataKind, root: Roots, split: str, difficult: DifficultPo
     return open_reader(kind, root).scan(split, difficult, classes).checked()
 
 
-def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
+def default_splits(kind: DataKind | None, root: Roots) -> tuple[str, str]:
     """(to train on, to evaluate on) where no split is named; `none` for nothing to evaluate on.
 
     voc: trainval if there is one, else as others. cifar10: train, test. Others: train, and test if it has classes, or
@@ -170,12 +179,12 @@ def default_splits(kind: DataKind, root: Roots) -> tuple[str, str]:
     try:
         splits, test = reader.splits, split_for("test", reader.labelled_splits)
     except DataError:
-        if kind == "voc":  # told when a split is read
+        if reader.kind == "voc":  # told when a split is read
             return "trainval", "test"
         raise
     train = splits[0] if len(splits) == 1 else split_for("train", splits) or "train"
     evaluate = test if test and test != train else NONE
-    return "trainval" if kind == "voc" and "trainval" in splits else train, evaluate
+    return "trainval" if reader.kind == "voc" and "trainval" in splits else train, evaluate
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,8 @@ class DatasetScan:
     problems: tuple[str, ...]
 
 
-def scan_dataset(kind: DataKind, root: Roots, split: str | None = None, classes: tuple[str, ...] = ()) -> DatasetScan:
+def scan_dataset(kind: DataKind | None, root: Roots, split: str | None = None, classes: tuple[str, ...] = ()
+                 ) -> DatasetScan:
     """Reads labels and image headers; decodes nothing. DataError where `root` is not a data set of this kind.
 
     split: the only split to read; by default all that have classes. classes: those to read; by default all.

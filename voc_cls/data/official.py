@@ -128,7 +128,7 @@ def fetch_archive(archive: OfficialArchive, out: Path, local: Path | None = None
                         unpack(file, aside, 2 * archive.unpacked, advance)
                     if not (aside / archive.proof).is_file():
                         raise DownloadError(f"{file}: has no {archive.proof} in it, so it is another archive than "
-                                            f"{archive.name}")
+                                            f"{archive.name}; fetch the official one")
                     put_into_place(aside, out, archive.proof)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
+from voc_cls.console import progress_bar
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.check import decode_all
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
@@ -188,7 +190,11 @@ def cached_images(paths: Sequence[Path], preprocessing: Preprocessing, cache: Li
 def _decode(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
     """The images in their order, in batches, resized, 0-255."""
     unchanged = replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    yield from image_batches(paths, CACHE_BATCH, unchanged).as_numpy_iterator()
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("decode", total=len(paths), note="pictures")
+        for batch in image_batches(paths, CACHE_BATCH, unchanged).as_numpy_iterator():
+            yield batch
+            bar.advance(task, len(batch))
 
 
 def _variation(preprocessing: Preprocessing, augmentation: Augmentation

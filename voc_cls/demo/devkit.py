@@ -74,7 +74,8 @@ def write_demo(folder: Path, pictures: int, seed: int, done: Callable[[], None] 
             raise DataError(f"{devkit}: is not the demo of {pictures:,} pictures and seed {seed}; remove it or name "
                             "another folder")
     except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
+        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror}); name another folder"
+                        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return devkit / YEAR, already_there

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 
-from voc_cls.console import import_openvino, progress_bar
+from voc_cls.console import duration, import_openvino, progress_bar
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, prefetched, view_batches
@@ -110,14 +110,20 @@ class FrozenBackbone:
         Raises DataError as `FeatureCache.rows` does.
         """
         def shown(missing: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
-            done, started = 0, time.monotonic()
+            done = first = 0
             with progress_bar(Console(stderr=True)) as progress:
                 task = progress.add_task("features", total=len(missing), note="")
                 for rows in (compute or self.compute)([views[number] for number in missing]):
                     yield rows
                     done += len(rows)
-                    speed = done / (time.monotonic() - started)
-                    progress.update(task, completed=done, note=f"{speed:.0f} pictures/s")
+                    progress.update(task, completed=done)
+                    if not first:  # it includes what is done once
+                        first, started = done, time.monotonic()
+                        continue
+                    speed = (done - first) / (time.monotonic() - started)
+                    progress.update(task, note=f"{speed:.3g} pictures/s")
+                    if done == 2 * first:
+                        cache.report(f"{TITLE}: about {duration((len(missing) - done) / speed)} to go")
 
         return cache.rows(*self._rows(views), shown, TITLE)
 

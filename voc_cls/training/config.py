@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from voc_cls.config import FlagOnly, Range, check_ranges, settings_of, typed
 from voc_cls.data.augmentation import Augmentation, AugmentationConfig
 from voc_cls.data.dataset import DataConfig, Dataset, DifficultPolicy, Task
-from voc_cls.data.load import NONE, checked_roots, default_splits, open_reader
+from voc_cls.data.load import NONE, checked_roots, default_splits, known_kind, open_reader
 from voc_cls.data.readers.csv import folds_of
 from voc_cls.data.stratify import AUTO
 from voc_cls.errors import UsageError
@@ -64,6 +64,9 @@ class DatasetConfig(DataConfig):
 
         UsageError for a fold that does not exist or contradicts the splits; DataError where there is no such data set.
         """
+        if self.data is None:
+            there = not self.root or self.root[0].exists()  # else voc: its reader says what is missing
+            return replace(self, data=known_kind(None, self.root) if there else "voc").checked()
         train, val, evaluate = self.train_split, self.val_split, self.eval_split
         drawn = self.val_part is not None or fraction_of(evaluate) is not None
         if self.group not in (AUTO, NONE) and (self.fold is not None or not drawn):
@@ -107,11 +110,12 @@ class DatasetConfig(DataConfig):
 class NetworkConfig:
     """The network and its initial weights."""
 
-    weights: str
-    """Initial weights: a TF-Slim checkpoint, .npz, .npy, .h5, .keras, .pth, Lightning's .ckpt, .safetensors or .onnx
-    (voc-weights fetch downloads one, voc-weights diff shows what fits); the folder of an earlier run with the same
-    --head, whose best weights are used, head included (of a folder of --seeds, each seed takes its own run); or none
-    for random weights."""
+    weights: str = "auto"
+    """Initial weights. auto: those of ImageNet for --net, fetched once; without --config, the settings of the network
+    that are not given are then chosen by the pictures and the machine, and explained at the start. Or a file: a TF-Slim
+    checkpoint, .npz, .npy, .h5, .keras, .pth, Lightning's .ckpt, .safetensors or .onnx (voc-weights fetch downloads
+    one, voc-weights diff shows what fits). Or the folder of an earlier run with the same --head, whose best weights are
+    used, head included (of a folder of --seeds, each seed takes its own run). none: random weights."""
     weights_entry: str | None = None
     """Key or prefix of the weights in their file, such as model_ema. Default: the only network; of a network and its
     moving average the network."""
@@ -315,6 +319,9 @@ class RunConfig:
     mlflow: str | None = None
     """Track the run with MLflow, at this URI, such as http://tracking:5000; without one, at $MLFLOW_TRACKING_URI,
     otherwise in the file mlflow.db here (extra `mlflow`). --resume continues the same run of MLflow."""
+    json: Annotated[bool, FlagOnly()] = False
+    """Print the results on the evaluation split as JSON, 0 to 1, as evaluation.json has them; all else goes to
+    stderr."""
     doctor: Annotated[bool, FlagOnly()] = False
     """Print versions, devices and missing packages, then exit; no other flag is needed."""
 
@@ -353,7 +360,8 @@ class TrainConfig:
             raise UsageError(f"`cache` {self.compute.cache}: keeps resized pictures, and `augment` "
                              f"{self.augmentation.augment} takes its part before they are; omit one of them")
         weights = self.network.weights
-        network = replace(self.network, weights=weights if weights == "none" else str(Path(weights).absolute()),
+        weights = weights if weights in ("auto", "none") else str(Path(weights).absolute())
+        network = replace(self.network, weights=weights,
                           cut=net_spec(self.network.net, self.network.image_size, cut=self.network.cut).cut)
         return replace(self, dataset=self.dataset.checked(), network=network, training=training)
 

@@ -20,7 +20,7 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from scipy.special import expit, log_softmax
 from threadpoolctl import threadpool_limits
 
-from voc_cls.console import progress_bar
+from voc_cls.console import progress_bar, say
 from voc_cls.data.dataset import IGNORED, Dataset
 from voc_cls.data.feature_cache import CachedRows, vectors
 from voc_cls.errors import UsageError
@@ -28,6 +28,7 @@ from voc_cls.evaluation.tasks import score
 from voc_cls.files import write_aside, write_text
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE, feature_rows
+from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import ResolvedConfig
 from voc_cls.training.devices import compiles
 from voc_cls.training.losses import MultiLabelLoss, SingleLabelLoss, build_loss, squared_hinge
@@ -213,10 +214,8 @@ def solve_classifier(network: Network, features: Rows, l2: float | None, config:
     classifier.bias.assign(solution.weights[-1] / np.float32(1 + attention))  # it is added at every place
     scores = {f"{penalty:g}": round(rank, 5) for penalty, rank in tried.items()}
     folder.record("solver", {"l2": l2, "iterations": solution.iterations, "cross_validation": scores})
-    shown = "; ".join(f"{penalty} {rank:.4f}" for penalty, rank in scores.items())
-    console.print(f"L-BFGS: {solution.iterations} iterations, L2 {l2:g}"
-                  + (f", the best in {FOLDS}-fold cross-validation ({shown})" if tried else ""), highlight=False,
-                  soft_wrap=True)
+    say(console, f"L-BFGS: {solution.iterations} iterations, L2 {l2:g}" + (
+        f", the best of {len(tried)} in {FOLDS}-fold cross-validation ({tried[l2]:.4f})" if tried else ""))
     return solution
 
 
@@ -248,6 +247,7 @@ def start_head(part: TrainablePart, network: Network, first: str, config: Resolv
         below = keras.Model(network.model.input if part.rows is None else network.entries[first], network.entries[head])
         below.compile(jit_compile=compiles())
         inputs = part.inputs(splits.train) if part.rows is None else feature_rows(part.rows, BATCH_SIZE)
-        with part.distribution.alone(part.model):
-            features = below.predict(inputs, verbose=0)
+        bar = PredictionProgress("features below the head", len(splits.train) if part.rows is None else len(part.rows))
+        with part.distribution.alone(part.model), bar.bar:
+            features = below.predict(inputs, verbose=0, callbacks=[bar])
     solve_classifier(network, features, None, config, splits, folder, console, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import keras
@@ -20,6 +21,8 @@ from voc_cls.weights.diff import below
 
 MOST_ROWS = 40
 """Layers in the table; a larger network is shown scope by scope."""
+MOST_FROZEN = 12
+"""Frozen layers in a row up to which each has its line in the table."""
 MOST_NAMES = 6
 """Layers that an error names from either end of a larger network."""
 
@@ -67,10 +70,14 @@ class Trained:
         for row in self.rows:
             name = row.path if len(self.rows) <= MOST_ROWS else row.scope
             shown.setdefault((name, row.trained), []).append(row)
-        for (name, trained), rows in shown.items():
-            shown_rate = f"{rate * rows[0].factor:.3g}" if trained and rate is not None else ""
-            state = ("trained" if trained else "[dim]frozen[/dim]", shown_rate)
-            table.add_row(escape(name), f"{sum(row.parameters for row in rows):,}", *state)
+        for trained, alike in groupby(shown.items(), lambda entry: entry[0][1]):
+            named = [(name, rows) for (name, _), rows in alike]
+            if not trained and len(named) > MOST_FROZEN:
+                named = [(f"{named[0][0]} … {named[-1][0]}", [row for _, rows in named for row in rows])]
+            for name, rows in named:
+                shown_rate = f"{rate * rows[0].factor:.3g}" if trained and rate is not None else ""
+                state = ("trained" if trained else "[dim]frozen[/dim]", shown_rate)
+                table.add_row(escape(name), f"{sum(row.parameters for row in rows):,}", *state)
         return table
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
-from voc_cls.console import with_flags
+from voc_cls.console import say
 from voc_cls.data.dataset import Task
 from voc_cls.errors import UsageError, WeightsError
 from voc_cls.nets.network import Network, build_network
@@ -65,15 +65,14 @@ class WeightsSource:
                 raise UsageError(f"`exclude` {' '.join(exclude)}: an earlier run's weights are taken whole; omit it")
             check_same_kind(self.run, network, tuple(classes), task)
             load_weights(network, self.run, "best")
-            console.print(f"weights: the best of {self.run.path}, with its head", highlight=False, markup=False,
-                          soft_wrap=True)
+            say(console, f"weights: the best of {self.run.path}, with its head")
             return network_digest(network)
         if self.file is None:
             console.print("weights: random")
             return None
         restore(network, self.file, exclude, show=console.print)
         for note in self.file.notes:
-            console.print(f"note: {with_flags(note)}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"note: {note}")
         return self.file.digest()
 
 

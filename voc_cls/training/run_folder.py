@@ -20,6 +20,8 @@ from voc_cls.training.devices import backend, device, versions
 
 REPEATABLE = ("dataset", "network", "augmentation", "training", "loss", "compute")
 """The groups of config.yaml that decide what a run computes."""
+STDOUT = Path("-")
+"""As the name of a file: standard output."""
 CONFIG_GROUPS = (*REPEATABLE, "provenance")
 """Its top-level keys."""
 SUMMARY = "seeds.json"
@@ -31,7 +33,7 @@ class ResultFiles:
     """The files to write, beside what the terminal shows."""
 
     json: Path | None = None
-    """Write all scores to this JSON file, 0 to 1."""
+    """Write all scores to this JSON file, 0 to 1; -: print them, and all else on stderr."""
     predictions: Path | None = None
     """Write the probabilities of every picture to this CSV file."""
     table: Path | None = None
@@ -46,7 +48,7 @@ class ResultFiles:
 
     def given(self) -> dict[str, Path]:
         """Name → file of those that are written."""
-        return {name: file for name, file in vars(self).items() if isinstance(file, Path)}
+        return {name: file for name, file in vars(self).items() if isinstance(file, Path) and file != STDOUT}
 
 
 class RunFolder:
@@ -110,7 +112,8 @@ class RunFolder:
         try:
             return tuple(self.labels.read_text(encoding="utf-8").split("\n")[:-1])
         except OSError as error:
-            raise RunError(f"{self.labels}: cannot be read ({error.strerror}); is the run complete?") from error
+            raise RunError(f"{self.labels}: cannot be read ({error.strerror}); give the folder of a complete run"
+                           ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; none before the first interval has ended."""

@@ -6,11 +6,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from voc_cls.console import say
 from voc_cls.data.pipeline import cached_images, naming_broken_images, shuffled_order
 from voc_cls.errors import UsageError
 from voc_cls.evaluation.report.page import Report
@@ -80,9 +82,7 @@ class Session:
         why they cannot be kept."""
         config, first, compute = self.config, self.trained.first, self.config.settings.compute
 
-        def show(line: str) -> None:
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
+        show = partial(say, self.console)
         if reason:
             images = cached_images(self.splits.train.paths, self.network.spec.preprocessing, compute.cache,
                                    config.cache / "arrays", compute.cache_gb * 1e9, show)
@@ -115,11 +115,11 @@ class Session:
         recorded = distribution.broadcast(folder.read_config)
         trained = TrainedRun(folder, recorded, self.splits.train.classes, self.network)
         if (val := self.splits.val) is not None:
-            logits = part.logits(part.shared_inputs(val), len(val))
+            logits = part.logits(part.shared_inputs(val), len(val), "validate")
             distribution.broadcast(lambda: write_fitted(folder.path, fit(val, logits), trained.labels))
         if (evaluated := self.splits.eval) is None:
             return trained
-        logits = part.logits(part.shared_inputs(evaluated), len(evaluated))
+        logits = part.logits(part.shared_inputs(evaluated), len(evaluated), "evaluate")
 
         def write() -> Report:
             with distribution.alone(self.network.model):  # Grad-CAM computes too
@@ -128,12 +128,12 @@ class Session:
         return replace(trained, report=distribution.broadcast(write))
 
 
-def train(config: TrainConfig, console: Console, command: Sequence[str] = (), handle_signals: bool = False
-          ) -> TrainedRun:
+def train(config: TrainConfig, console: Console, command: Sequence[str] = (), handle_signals: bool = False,
+          splits: Splits | None = None) -> TrainedRun:
     """Trains as `config` says; from the moment that the run folder exists it is whole at every moment.
 
     `console` is made quiet on all processes but the first. handle_signals: whether SIGTERM and Ctrl-C save a checkpoint
-    and raise Interrupted.
+    and raise Interrupted. splits: those of `config`, where they have been read already.
     """
     folder = RunFolder(config.run.out)
     if config.run.resume and folder.config.is_file():
@@ -153,7 +153,7 @@ def train(config: TrainConfig, console: Console, command: Sequence[str] = (), ha
         distribution.broadcast(lambda: check_folder(folder, config))
         preemption = Preemption(distribution)
         with preemption.watching(handle_signals):
-            splits = read_splits(config.dataset, config.training.seed)
+            splits = splits or read_splits(config.dataset, config.training.seed)
             resolved = config.resolved(splits.train)  # a loss that does not fit is refused here
             distribution.check_same(pictures=[images_digest(split) for split in splits.all])
             with seeded(config.training.seed), distribution.scope():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from voc_cls.errors import RunError
 from voc_cls.files import file_digests
 from voc_cls.nets.network import Network
 from voc_cls.training.backbone import BATCH_SIZE, View, feature_batches, feature_rows, fixed_views, frozen_backbone
+from voc_cls.training.callbacks import PredictionProgress
 from voc_cls.training.config import ResolvedConfig
 from voc_cls.training.devices import FeatureEngine
 from voc_cls.training.distribution import SINGLE, Distribution
@@ -49,10 +51,12 @@ class TrainablePart:
         rows = np.arange(len(dataset))[self.distribution.share(len(dataset))]
         return self.inputs(dataset.subset(rows, dataset.name))
 
-    def logits(self, inputs: object, count: int) -> npt.NDArray[np.float32]:
-        """float32 [count, classes] of the current weights, on every process, from what `shared_inputs` returned."""
-        with self.distribution.alone(self.model):
-            logits = np.asarray(self.model.predict(inputs, verbose=0), np.float32)
+    def logits(self, inputs: object, count: int, title: str = "") -> npt.NDArray[np.float32]:
+        """float32 [count, classes] of the current weights, on every process, from what `shared_inputs` returned; under
+        a progress bar, if it has a title."""
+        progress = PredictionProgress(title, count) if title else None
+        with self.distribution.alone(self.model), progress.bar if progress else nullcontext():
+            logits = np.asarray(self.model.predict(inputs, verbose=0, callbacks=progress and [progress]), np.float32)
         return finite(self.distribution.gather(logits, count))
 
 

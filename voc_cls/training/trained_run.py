@@ -324,7 +324,7 @@ def run_dataset(trained: TrainedRun) -> DatasetConfig:
     """What the run's images were read by; UsageError where that cannot be done again."""
     reasons = trained.config["provenance"].get("not_repeatable", {})
     if "dataset" in reasons:
-        raise UsageError(f"{trained.folder.path}: {reasons['dataset']}")
+        raise UsageError(f"{trained.folder.path}: {reasons['dataset']}; use it from Python")
     return recorded_dataset(trained.config["dataset"])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.markup import escape
@@ -20,6 +20,8 @@ from voc_cls.weights.tensors import Shape
 if TYPE_CHECKING:
     from voc_cls.nets.network import Network
 
+MOST_SCOPES = 12
+"""Restored scopes up to which each has its line in the table."""
 TRAINING_STATE = ("global_step", "beta1_power", "beta2_power", "mean_rgb", "num_batches_tracked")
 """Last words of tensors that TF-Slim and PyTorch keep beside weights; the official vgg_16.ckpt has global_step and
 mean_rgb."""
@@ -71,6 +73,12 @@ class Diff:
     entries: tuple[Entry, ...]
     done: str = "restored"
     """What has been done with what fits."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: shapes are None where a variable is absent."""
+        return {"file": self.file, "network": self.network, "variables": [
+            {"name": entry.name, "status": entry.status.name.lower(), "wanted": entry.wanted, "in_file": entry.in_file}
+            for entry in self.entries]}
 
     def of(self, *statuses: Status) -> tuple[Entry, ...]:
         """The entries with one of these statuses."""
@@ -124,10 +132,13 @@ class Diff:
     def _rows(self) -> list[tuple[str, list[Entry]]]:
         """(what is shown, its entries), by status."""
         groups: dict[tuple[Status, str], list[Entry]] = {}
+        scopes = list(dict.fromkeys(self._scope(entry.name) for entry in self.of(Status.RESTORED)))
         for status in Status:
             alone = status.is_gap or status in (Status.NEW_HEAD, Status.EXCLUDED, Status.NO_NAME)
             for entry in self.of(status):
                 key = entry.name.removeprefix(f"{self.scope}/") if alone else self._scope(entry.name)
+                if status is Status.RESTORED and len(scopes) > MOST_SCOPES:
+                    key = f"{scopes[0]} … {scopes[-1]}"
                 groups.setdefault((status, "" if status is Status.NOT_WEIGHTS else key), []).append(entry)
         return [(shortened([entry.name for entry in entries]) if status is Status.NOT_WEIGHTS
                  else key if len(entries) == 1 else f"{key} ({len(entries)})", entries)

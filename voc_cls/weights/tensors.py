@@ -73,7 +73,8 @@ class WeightFile:
         """One tensor as float32; WeightsError for another type and for values that are not finite."""
         dtype = self.tensors[name].dtype
         if "float" not in dtype:
-            raise WeightsError(f"{self.path}: {name} is of type {dtype}, where weights are floating-point numbers")
+            raise WeightsError(f"{self.path}: {name} is of type {dtype}, where weights are floating-point numbers; "
+                               "save them as float32")
         with np.errstate(over="ignore"):  # a float64 too large becomes inf, which is named below
             weights = self.read(name).astype(np.float32, copy=False)
         if not np.isfinite(weights).all():

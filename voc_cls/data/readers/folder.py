@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from voc_cls.data.dataset import Task
+from voc_cls.data.files import LOOK
 from voc_cls.data.readers import split_scan
 from voc_cls.data.readers.split_scan import LabelledImage, Reader, SplitScan, is_split_name
 from voc_cls.errors import DataError
@@ -217,7 +218,7 @@ def walk(folder: Path) -> Iterator[str]:
 
 
 def _unreadable(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); {LOOK}")
 
 
 def _is_hidden(name: str) -> bool:

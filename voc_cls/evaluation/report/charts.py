@@ -67,7 +67,7 @@ class Chart:
 
     def x(self, value: Any) -> Any:
         low, high = self.x_range
-        return self.left + (value - low) / (high - low) * (self.right - self.left)
+        return self.left + (value - low) / (high - low or 1) * (self.right - self.left)
 
     def y(self, value: Any) -> Any:
         low, high = self.y_range

@@ -79,7 +79,7 @@ def recognise(path: Path) -> Format:
     claimed = next((kind for kind in FORMATS if path.suffix.lower() in kind.suffixes), None)
     if not path.is_file() or tf_checkpoint.PART.search(path.name):
         if claimed not in (None, TF_CHECKPOINT) and not path.exists() and not tf_checkpoint.checkpoint_files(path):
-            raise WeightsError(f"{path}: no such file")
+            raise WeightsError(f"{path}: no such file; name a weight file, or fetch one with `voc-weights fetch`")
         return TF_CHECKPOINT
     actual = _by_bytes(path)
     if isinstance(actual, str):

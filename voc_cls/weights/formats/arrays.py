@@ -95,7 +95,8 @@ def read_onnx(path: Path) -> WeightFile:
     with damage_reported(f"{path}"):
         initializers = list(onnx.load(path).graph.initializer)
         if not initializers:
-            raise WeightsError(f"{path} is an ONNX model without initialisers, so there are no weights in it")
+            raise WeightsError(f"{path} is an ONNX model without initialisers, so there are no weights in it; save it "
+                               "with them")
         types = {proto.name: onnx.helper.tensor_dtype_to_np_dtype(proto.data_type).name for proto in initializers}
     protos = {proto.name: proto for proto in initializers if types[proto.name] in NUMBERS}
     tensors = {name: TensorInfo(tuple(proto.dims), types[name]) for name, proto in protos.items()}
