@@ -330,7 +330,9 @@ def typed(value: Any, kind: Any, where: str) -> Any:
             raise ValueError("not a whole number")
         return plain(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"{where}: {value!r} cannot be used ({error})") from error
+        kinds = {int: "not a whole number", float: "not a number"}
+        reason = kinds.get(plain, error) if isinstance(value, str) else error
+        raise UsageError(f"{where}: {value!r} cannot be used ({reason})") from error
 
 
 def _from_text(text: str, kind: Any) -> Any:

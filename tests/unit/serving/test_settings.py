@@ -145,7 +145,7 @@ def test_the_printed_models_are_the_same_too(tmp_path: Path) -> None:
     ("colour: red", ": unknown key colour; known are models, ports"),
     ("[1]", ": has no keys; expected models, ports"),
     ("ports: 8500", ": ports: expected keys and values, found 8500"),
-    ("ports: {port: high}", ": ports.port: 'high' cannot be used (invalid literal for int"),
+    ("ports: {port: high}", ": ports.port: 'high' cannot be used (not a whole number)"),
     ("ports: {port: 8500.5}", ": ports.port: 8500.5 cannot be used (not a whole number)"),
     ("ports: {port: true}", ": ports.port: True cannot be used (not a number)"),
     ("ports: {host: [a]}", ": ports.host: ['a'] cannot be used (not a text)"),
