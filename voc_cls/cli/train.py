@@ -71,7 +71,7 @@ def train() -> None:
         from voc_cls.training.recipe import choose, fetched
 
         with settings.explaining():
-            if "config" in settings.given:
+            if "config" in settings.given or os.environ.get(PROGRAM.variable("config")):
                 config = replace(config, network=fetched(config.network, console))
             else:
                 config, splits = choose(config, settings.given, console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import get_type_hints
 
 from voc_cls.config import Program
@@ -35,5 +36,11 @@ def tune() -> None:
 
     from voc_cls.training.tune import tune as search
 
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with settings.explaining():
-        search(config, Console(highlight=False, markup=False, soft_wrap=True))
+        if config.network.weights == "auto":
+            from voc_cls.training.recipe import fetched
+
+            pooling = replace(config.network, head="gap")  # as all heads that are tried
+            config = replace(config, network=replace(config.network, weights=fetched(pooling, console).weights))
+        search(config, console)

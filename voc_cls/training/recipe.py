@@ -26,7 +26,7 @@ from voc_cls.training.splits import Splits, read_splits
 from voc_cls.weights.fetch import fetch, fetch_source
 
 FAST, ACCURATE = "mobilenet_v1_1.0_224", "vgg_16"
-"""Without and with a GPU: on CPUs FAST takes a seventh of the time, and ranks the real VOC2007 part a point lower."""
+"""Without and with a GPU: on CPUs FAST takes a tenth of the time, and ranks the real VOC2007 part a point lower."""
 LARGE = 448
 """Pixels: shows small objects, and takes four times as long as 224."""
 SMALL_PICTURES = 300
@@ -75,7 +75,7 @@ def choose(config: TrainConfig, given: Collection[str], console: Console) -> tup
         table.add_row("evaluation", f"{evaluated} (--eval-split)")
     if "net" not in given:
         table.add_row("network", f"{network.net}: " + (
-            "there is a GPU" if gpu else "without a GPU, a seventh of VGG-16's time for nearly its scores")
+            "there is a GPU" if gpu else "without a GPU, a tenth of VGG-16's time for nearly its scores")
             + " (--net)")
     if "image_size" in chosen and "image_size" not in given:
         table.add_row("image size", f"{LARGE} pixels, which shows small objects; 224 is four times as fast "
