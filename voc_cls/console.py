@@ -143,7 +143,7 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         read()
     print(_completing_files(text.getvalue()) if completion else wrapped(text.getvalue(), terminal))
-    sys.exit()
+    sys.exit(0)
 
 
 def _completing_files(script: str) -> str:

@@ -166,7 +166,7 @@ def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text
 
 
 @pytest.mark.parametrize(("variable", "value", "message"), [
-    ("VOC_SERVE_QUEUE_SIZE", "many", "VOC_SERVE_QUEUE_SIZE: 'many' cannot be used (invalid literal for int"),
+    ("VOC_SERVE_QUEUE_SIZE", "many", "VOC_SERVE_QUEUE_SIZE: 'many' cannot be used (not a whole number)"),
     ("VOC_SERVE_LOG_LEVEL", "loud", "VOC_SERVE_LOG_LEVEL: 'loud' is not one of debug, info, warning, error"),
     ("VOC_SERVE_GRACE_SECONDS", "-1", "VOC_SERVE_GRACE_SECONDS -1: must be from 0 to 86400"),
     ("VOC_SERVE_MAX_BATCHSIZE", "8", "VOC_SERVE_MAX_BATCHSIZE: no such variable; did you mean VOC_SERVE_MAX_BATCH"),
