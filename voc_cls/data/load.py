@@ -122,6 +122,11 @@ def recognise_kind(root: Path, parameter: str = "kind") -> DataKind:
         return kinds[0]
     if kinds:
         raise DataError(f"{root}: can be read as {' and as '.join(kinds)}; pass one of them as `{parameter}`")
+    try:
+        open_reader("voc", root).scan("trainval")
+    except DataError as error:
+        if "pass `root`" in str(error):  # of a folder in a devkit, or above it
+            raise
     likely: DataKind = "csv" if root.is_file() or any(root.glob("*.[ct]sv")) else "folder"
     reason = "what is missing"
     try:
