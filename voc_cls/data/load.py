@@ -153,8 +153,10 @@ def checked_roots(kind: DataKind, root: Roots) -> tuple[Path, ...]:
 
 
 def known_kind(kind: DataKind | None, root: Roots) -> DataKind:
-    """`kind`, else that which the content at `root` has; DataError as `recognise_kind`."""
-    return kind or recognise_kind(checked_roots("voc", root)[0], "data")
+    """`kind`, else that which the content at `root` has, DataError as `recognise_kind`; voc where there is nothing, as
+    its reader says what is missing."""
+    first = checked_roots(kind or "voc", root)[0]
+    return kind or (recognise_kind(first, "data") if first.exists() else "voc")
 
 
 def open_reader(kind: DataKind | None, root: Roots) -> Reader:

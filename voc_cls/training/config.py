@@ -65,8 +65,7 @@ class DatasetConfig(DataConfig):
         UsageError for a fold that does not exist or contradicts the splits; DataError where there is no such data set.
         """
         if self.data is None:
-            there = not self.root or self.root[0].exists()  # else voc: its reader says what is missing
-            return replace(self, data=known_kind(None, self.root) if there else "voc").checked()
+            return replace(self, data=known_kind(None, self.root)).checked()
         train, val, evaluate = self.train_split, self.val_split, self.eval_split
         drawn = self.val_part is not None or fraction_of(evaluate) is not None
         if self.group not in (AUTO, NONE) and (self.fold is not None or not drawn):
