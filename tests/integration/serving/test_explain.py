@@ -45,10 +45,10 @@ VGG = Preprocessing(SIZE, (123.68, 116.78, 103.94))
 OLD = "was exported without heat maps and embeddings, as before 0.5: export it again with voc-export"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_run(path: Path) -> Path:
     """A run folder with the beginning of a VGG-16, with random weights."""
-    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    path.mkdir()
+    folder = RunFolder(path)
     network = build_network("vgg_16", "gap+max", len(LABELS), image_size=SIZE, cut=CUT)
     network.model.save_weights(folder.best)
     network.model.save_weights(folder.last)
@@ -58,6 +58,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.config.write_text(yaml.safe_dump(to_dict(config.checked())
                                             | {"provenance": {"weights_digest": None, "train_pictures": 7}}))
     return folder.path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "pets")
 
 
 @pytest.fixture(scope="module")

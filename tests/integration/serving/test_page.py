@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 
+from export.options import ExportOptions
+from export.version_folder import export_run
 from tests.integration.serving.conftest import Server, Start, jpeg
 from tests.integration.serving.secured import TOKEN
+from tests.integration.serving.test_explain import write_run
 from tests.integration.serving.tiny_model import LABELS, export_tiny_model
 from tests.pictures import encoded, smooth
 
@@ -57,6 +61,16 @@ def keyed(start_with: Callable[..., Server], tmp_path_factory: pytest.TempPathFa
     keys.write_text(f"keys:\n  - name: app\n    token: {TOKEN}\n")
     keys.chmod(0o600)
     return start_with("--keys-file", keys)
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves a model with heat maps."""
+    folder = tmp_path_factory.mktemp("explained")
+    export_run(write_run(folder / "run"), folder / "pets", options=ExportOptions(("openvino",), evaluate=False))
+    starter = Start(folder)
+    yield starter(folder / "pets").wait_until_ready()
+    starter.end_all()
 
 
 @pytest.fixture
@@ -230,6 +244,43 @@ def test_everything_is_reached_by_keyboard_with_a_visible_focus(server: Server, 
     assert page.evaluate("document.activeElement.id") == "files"
 
 
+def test_a_heat_map_is_laid_over_the_image_for_the_label_that_is_chosen_by_mouse_or_keyboard(
+        explained: Server, open_page: Open, files: list[Path]) -> None:
+    page = open_page(explained)
+    page.get_by_label("Choose images").set_input_files(files[0])
+    name = next(iter(labels(result(page, "a.jpg"))))
+    label, heat_map = page.get_by_role("button", name=f"{name} "), page.get_by_role("img", name=f"Heat map of {name}")
+    label.click()
+    heat_map.wait_for()
+    assert label.get_attribute("aria-pressed") == "true"
+    body = {"pictures": [{"content": base64.b64encode(files[0].read_bytes()).decode()}], "heat_maps": True, "top_k": 1}
+    answer = requests.post(f"{explained.http}/v1/classify", json=body, timeout=20).json()
+    found = answer["classifications"][0]["labels"][0]["heat_map"]
+    cells = list(base64.b64decode(found["values"]))
+    opacity = heat_map.evaluate("""(canvas, [height, width]) => {
+        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const middle = (cell, cells, pixels) => Math.floor((cell + 0.5) * pixels / cells);
+        return Array.from({length: height * width}, (_, cell) => data[3 + 4 * (
+            middle(Math.floor(cell / width), height, canvas.height) * canvas.width
+            + middle(cell % width, width, canvas.width))]);
+    }""", [found["height"], found["width"]])
+    assert len(set(cells)) > 10
+    assert np.corrcoef(cells, opacity)[0, 1] > 0.95
+    image = page.get_by_role("img", name="a.jpg")
+    assert heat_map.bounding_box() == image.bounding_box()
+    strongest = heat_map.get_attribute("aria-label").partition(", strongest at the ")[2]
+    row, column = divmod(cells.index(max(cells)), found["width"])
+    assert strongest == (f"{('top', 'middle', 'bottom')[3 * row // found['height']]} "
+                         f"{('left', 'centre', 'right')[3 * column // found['width']]}")
+    assert strongest in page.get_by_role("log").inner_text()
+    page.get_by_role("button", name="Remove all").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    heat_map.wait_for(state="detached")
+    page.keyboard.press("Space")
+    heat_map.wait_for()
+
+
 def test_two_versions_answer_side_by_side(server: Server, open_page: Open, files: list[Path]) -> None:
     page = open_page(server)
     page.get_by_label("Choose images").set_input_files(files[0])
@@ -253,6 +304,7 @@ def test_a_softmax_model_has_one_label_and_no_thresholds(server: Server, open_pa
     shown = labels(result(page, "a.jpg"))
     assert page.locator(".label.seen .name").all_text_contents() == [next(iter(shown))]
     assert page.locator(".bar u:visible").count() == 0
+    assert not page.get_by_text("Choose a label").is_visible()  # as this export has no heat maps
     assert "sum to 100 %" in page.get_by_label("Model card").inner_text()
 
 
