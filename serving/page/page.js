@@ -74,7 +74,8 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 }
 offerPhotos(find("photo"), add);
 find("clear").addEventListener("click", () => {
-  results.forEach((result) => result.remove());
+  for (const { url } of results) URL.revokeObjectURL(url);
+  find("results").querySelector("ol").replaceChildren();
   results = [];
   find("results").hidden = true;
   find("files").focus();

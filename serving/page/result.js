@@ -39,11 +39,6 @@ export class Result {
     this.label = label;
     for (const panel of this.panels) panel.explain(label);
   }
-
-  remove() {
-    URL.revokeObjectURL(this.url);
-    this.element.remove();
-  }
 }
 
 class Panel {
