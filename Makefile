@@ -45,8 +45,9 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy voc_cls serving export
 
+# not --quiet, with which --strict sees no warnings
 docs: $(INSTALLED)  ## Build the documentation site in site/, and check its links
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 proto: $(INSTALLED)  ## Generate voc_cls/v1, serving/v2 and serving/tensorflow_protos.binpb from proto/
 	$(BIN)/pip install --quiet --no-deps --upgrade --target build/protoc grpcio-tools==1.76.0  # fits the oldest protobuf
