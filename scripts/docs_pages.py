@@ -116,20 +116,25 @@ def command_page(name: str, main: Any) -> str:
 
 
 def as_markdown(help_text: str) -> str:
-    """Usage and description as they are, and the boxes of flags as lists of definitions."""
-    usage, *boxes = re.split(r"^╭─ (.+?) ─*╮$", help_text, flags=re.MULTILINE)
+    """Usage and description as they are, and the groups of flags as lists of definitions.
+
+    tyro draws groups as boxes on a terminal, and as titles above a line elsewhere.
+    """
+    usage, *boxes = re.split(r"^(?:╭─ (.+?) ─*╮| (\S.*?) *\n -{9,} *)$", help_text, flags=re.MULTILINE)
+    boxes[:] = [part for part in boxes if part is not None]
     page = "```text\n" + re.sub("\n{3,}", "\n\n", usage).strip() + "\n```\n"
     for title, box in zip(boxes[::2], boxes[1::2], strict=True):
-        lines = [line for line in re.findall(r"^│ (.*) │$", box, re.MULTILINE) if not line.startswith("-h, --help")]
+        lines = [line for line in re.findall(r"^[│ ] (.*?\S) *│?$", box, re.MULTILINE)
+                 if not re.match(r"-h, --help|[─-]{9}", line)]
         if title == "subcommands" or not lines:  # they have sections of their own
             continue
         page += f"\n**{title.capitalize()}**\n\n"
         for line in lines:
             flag, _, meaning = line.partition("  ")
             if flag.startswith("-") or (flag and title.startswith("positional")):
-                page += f"\n`{flag.strip()}`\n:   {escaped(meaning)}"
+                page += f"\n\n`{flag.strip()}`\n:   {escaped(meaning)}"
             else:
-                page += f" {escaped(line)}" if line[0] != "─" else "\n"
+                page += f" {escaped(line)}"
     return page
 
 
