@@ -128,7 +128,7 @@ def as_markdown(help_text: str) -> str:
                  if not re.match(r"-h, --help|[─-]{9}", line)]
         if title == "subcommands" or not lines:  # they have sections of their own
             continue
-        page += f"\n**{title.capitalize()}**\n\n"
+        page += f"\n\n**{title.capitalize()}**\n\n"
         for line in lines:
             flag, _, meaning = line.partition("  ")
             if flag.startswith("-") or (flag and title.startswith("positional")):
