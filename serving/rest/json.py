@@ -123,10 +123,14 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
                               "fewer in one call, or arrays over gRPC")
     try:
         content = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
+        if b"\\ud" in body or b"\\uD" in body:
+            ENCODER.encode(content).encode()
     except UnicodeDecodeError as error:
         raise InvalidArgument(f"the body is not JSON: byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise InvalidArgument(f"the body is not JSON: {error}") from None
+    except UnicodeEncodeError:
+        raise InvalidArgument("the body has half of a surrogate pair, such as \\ud800 alone: send text as UTF-8") from None
     except RecursionError:
         raise InvalidArgument("the body is nested too deeply: a tensor needs 4 levels of lists") from None
     except ValueError:

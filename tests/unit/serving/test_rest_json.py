@@ -155,6 +155,8 @@ def test_a_wrong_value_is_named_with_what_was_found_and_expected(name: str, cont
     (b"{\"instances\": [1]} {}", "the body is not JSON: Extra data"),
     (b"{\"instances\": \"a\nb\"}", "the body is not JSON: Invalid control character"),
     (b"\xff{}", "the body is not JSON: byte 0 is not UTF-8"),
+    (b"{\"inputs\": \"\\ud800\"}", "the body has half of a surrogate pair"),
+    (b"{\"\\uDFFF\": 1}", "the body has half of a surrogate pair"),
     (b"[1]", "the body must be a JSON object, found a list"),
     (b"null", "the body must be a JSON object, found null"),
     (b"{\"instances\": [NaN]}", "the body has NaN, which is not a number in JSON"),
