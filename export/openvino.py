@@ -26,6 +26,7 @@ from voc_cls.data.preprocessing import decode_file, preprocess
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.evaluation.calibration import choose_thresholds
 from voc_cls.evaluation.predictions import probabilities_of
+from voc_cls.openvino_core import openvino_core, signal_stack_kept
 from voc_cls.training.splits import Splits, judged_classes
 from voc_cls.training.trained_run import TrainedRun
 
@@ -45,7 +46,7 @@ def read_model(path: Path) -> Any:
     """
     from openvino.passes import ConstantFolding, Manager
 
-    model = openvino.Core().read_model(path)
+    model = openvino_core().read_model(path)
     passes = Manager()
     passes.register_pass(ConstantFolding())
     passes.run_passes(model)
@@ -63,7 +64,7 @@ def openvino_predictor(model: Any, size: int | None = None) -> Predictor:
 
     What is float in it is computed in float32; OpenVINO itself would choose bfloat16 where the processor has it.
     """
-    core = openvino.Core()
+    core = openvino_core()
     if size is not None:
         model = of_scores(core.read_model(model))
         model.reshape([-1, size, size, 3])
@@ -126,7 +127,7 @@ def write_int8(graph: Path, folder: Path, trained: TrainedRun, splits: Splits, o
         outputs = zip(probabilities_of(logits, trained.task), logits, strict=True)
         return _result(images, logits, judged), [[values[None] for values in pair] for pair in outputs]
 
-    with (naming_broken_images((*calibration, *checked.paths)),
+    with (naming_broken_images((*calibration, *checked.paths)), signal_stack_kept(),
           contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO())):  # NNCF's progress bars
         model = nncf.quantize_with_accuracy_control(
             of_scores(read_model(graph)), nncf.Dataset(calibration, inputs_of),

@@ -34,8 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kinds[path.parent.name == "serving"].append(path)
     pairs = [path for pair in zip_longest(kinds[False], kinds[True]) for path in pair if path is not None]
     places = {path: place for place, path in enumerate(pairs)}
-    # after OpenVINO and TensorFlow have computed in one process as in test_backbone, signals have ended it by SIGSEGV
-    items.sort(key=lambda item: (item.path.name == "test_backbone.py", places.get(item.path, len(places))))
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

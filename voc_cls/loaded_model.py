@@ -23,6 +23,7 @@ from voc_cls.errors import DataError, ExportError
 from voc_cls.image_decoder import Inputs, Preprocessing, decode, prepare
 from voc_cls.image_header import ImageError, image_work
 from voc_cls.model_metadata import EXPLAIN_TENSORS, EXPORT_AGAIN, read_metadata, version_number, versions
+from voc_cls.openvino_core import openvino_core
 from voc_cls.prediction import Prediction
 
 BATCH_SIZE = 16
@@ -148,7 +149,7 @@ def by_openvino(version: Path) -> bool:
 def _openvino(version: Path, threads: int | None, _: str, outputs: Sequence[str]) -> Outputs:
     """In float32, but for the layers that were exported as int8."""
     openvino = import_openvino(whole=True)  # for a later training in this process
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(version / "model.xml")
     model = openvino.Model([model.output(name) for name in outputs], model.get_parameters())
     # several processes would pin their threads to the same cores

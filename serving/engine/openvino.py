@@ -19,9 +19,10 @@ from serving.engine.process import Inputs, Scores
 from serving.errors import ServeError
 from serving.models.version_folders import MODEL_XML
 from voc_cls.console import import_openvino
+from voc_cls.openvino_core import openvino_core
 
 ov = import_openvino()
-CORE = ov.Core()
+CORE = openvino_core()
 CAPABILITIES = CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 """What the CPU computes fast. Asking makes OpenVINO count the cores too, before some are taken away for the load."""
 HINTS = {"float32": "f32", "bfloat16": "bf16"}

@@ -130,7 +130,8 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InvalidArgument(f"the body is not JSON: {error}") from None
     except UnicodeEncodeError:
-        raise InvalidArgument("the body has half of a surrogate pair, such as \\ud800 alone: send text as UTF-8") from None
+        raise InvalidArgument("the body has half of a surrogate pair, such as \\ud800 alone: send text as UTF-8"
+                              ) from None
     except RecursionError:
         raise InvalidArgument("the body is nested too deeply: a tensor needs 4 levels of lists") from None
     except ValueError:

@@ -27,11 +27,14 @@ from voc_cls.data.transforms import FLIP_BITS
 from voc_cls.errors import UsageError
 from voc_cls.image_decoder import Preprocessing
 from voc_cls.nets.network import Network, build
+from voc_cls.openvino_core import openvino_core
 from voc_cls.training.devices import FeatureEngine, accelerators, compiles, cores, installed, policy, versions
 from voc_cls.weights.tensors import tensors_digest
 
 TITLE = "features of the frozen layers"
 BATCH_SIZE = 32
+LONG = 60
+"""Seconds to go from which on a line says so, as a log shows no bar."""
 MEASURED_FROM = 1000
 """Features from which on it pays to start both engines and compute two batches with each: some ten seconds."""
 FASTER = 1.1
@@ -122,8 +125,9 @@ class FrozenBackbone:
                         continue
                     speed = (done - first) / (time.monotonic() - started)
                     progress.update(task, note=f"{speed:.3g} pictures/s")
-                    if done == 2 * first:
-                        cache.report(f"{TITLE}: about {duration((len(missing) - done) / speed)} to go")
+                    left = (len(missing) - done) / speed
+                    if done == 2 * first and left >= LONG:
+                        cache.report(f"{TITLE}: about {duration(left)} to go")
 
         return cache.rows(*self._rows(views), shown, TITLE)
 
@@ -162,7 +166,7 @@ class FrozenBackbone:
         openvino, model = import_openvino(whole=True), self.plain()
         batch = tf.TensorSpec([BATCH_SIZE, *model.input_shape[1:]], tf.float32)
         graph = openvino.convert_model(tf.function(lambda images: model(images, training=False), [batch]))
-        compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO[self.precision],
+        compiled = openvino_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO[self.precision],
                                                          "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": cores(),
                                                          "ENABLE_CPU_PINNING": False})
         return lambda images: compiled(images)[0].astype(self.model.output.dtype)

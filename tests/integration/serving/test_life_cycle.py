@@ -57,8 +57,8 @@ def test_the_ready_line_says_what_is_served_and_how(server: Server) -> None:
     assert server.ready_line.startswith(f"ready on {server.address} (gRPC) and {http} (HTTP): model tiny, version 10 "
                                         "(tiny, 20 labels); TensorFlow 2.")
     assert ", CPU, float32, " in server.ready_line
-    assert ("; batch sizes 1 2 4 8 16; for clients on this machine only (see --host); no encryption, no keys; "
-            in server.ready_line)
+    assert (f"; batch sizes 1 2 4 8 16; page: {server.http}/; for clients on this machine only (see --host); "
+            "no encryption, no keys; ") in server.ready_line
     memory, seconds = re.findall(r"; ([0-9.]+) GiB of memory; ready after ([0-9.]+) s$", server.ready_line)[0]
     assert 0.1 < float(memory) < 4
     assert float(seconds) > 0
