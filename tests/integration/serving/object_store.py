@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import boto3
+import s3fs
 
 from tests.integration.serving.test_life_cycle import free_port
 
@@ -26,6 +27,7 @@ class ObjectStore:
         self.environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
                             "AWS_MAX_ATTEMPTS": "1"}  # by default it takes 6 s until a store counts as gone
         """For those who are to use it."""
+        s3fs.S3FileSystem.clear_instance_cache()  # fsspec would go on with a store that this process has used before
         self.start()
 
     def start(self) -> None:
