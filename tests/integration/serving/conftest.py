@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import openvino  # noqa: F401  # whole: the engine imports it without its converters, which tests of training need
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
