@@ -13,7 +13,7 @@ from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import GRAPH_FORMATS
 from voc_cls.evaluation.report.page import render
 from voc_cls.files import file_digests
-from voc_cls.model_metadata import FORMAT, Views
+from voc_cls.model_metadata import FORMAT, Views, read_metadata
 from voc_cls.training.config import to_dict
 from voc_cls.training.trained_run import TrainedRun
 from voc_cls.version import __version__
@@ -56,6 +56,7 @@ def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, f
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     metadata["files"] = dict(zip((str(path.relative_to(folder)) for path in files), file_digests(files), strict=True))
     (assets / "voc_cls.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    metadata["training_data"] = read_metadata(folder).training_data
     card = render("model_card.md", {"name": name, "version": version, "metadata": metadata}, "export", "")
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
 

@@ -133,8 +133,10 @@ def image_format(content: bytes) -> str:
     for magic, name in MAGIC.items():
         if content.startswith(magic) and (name != "WebP" or content[8:12] == b"WEBP"):
             return name
-    start = f"{len(content)} bytes that start with {content[:8]!r}" if content else "empty"
-    raise ImageError(f"not a {FORMATS} picture: {start}")
+    begin = content[:8].decode("latin-1")  # as text, where it is some
+    begin = f"'{begin}'" if begin.isascii() and begin.isprintable() else f"the bytes {content[:8].hex(' ')}"
+    raise ImageError(f"not a {FORMATS} picture: " + (f"{len(content)} bytes that start with {begin}" if content else
+                                                     "empty"))
 
 
 def image_header(content: bytes) -> ImageHeader:

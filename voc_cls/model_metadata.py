@@ -93,6 +93,8 @@ class ModelMetadata:
 
     explains: bool = False
     """Whether it has heat maps and embeddings."""
+    training_data: str = ""
+    """For people, as in the card; empty: the export does not say."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path in the version's folder → SHA-256, of all files but this one and the card; empty: an export up to 0.4."""
 
@@ -229,6 +231,7 @@ def _metadata(content: _Section) -> ModelMetadata:
         of_forms={form: _of_form(forms.section(form), labels) for form in forms.values},
         augmented=Views(tuple(sizes), mirrored, augmented.get("tta", *TEXT, "")) if augmented.values else None,
         explains=content.get("explains", "be true or false", lambda value: isinstance(value, bool), False),
+        training_data=_training_data(content),
         files=content.section("files").values,
     )
 
@@ -250,6 +253,20 @@ def _of_form(form: _Section, labels: tuple[str, ...]) -> dict[str, Any]:
         measured = {name: form.values.get(name) for name in ("map", "accuracy")}
         own |= {"metrics": _numbers(measured), "average_precisions": {}}
     return own
+
+
+def _training_data(content: _Section) -> str:
+    """In sentences."""
+    data, digest = content.section("trained_on"), content.values.get("pretrained_digest")
+    if not data.values:
+        return ""
+    kind, split, difficult = (data.values.get(key) for key in ("data", "train_split", "difficult"))
+    policy = f"; pictures with only difficult objects of a class: {difficult}" if kind == "voc" else ""
+    licence = ("VGG weights: Simonyan & Zisserman, CC BY 4.0" if str(content.values.get("net")).startswith("vgg_")
+               else "under the licence of its publisher")
+    weights = f"checkpoint with SHA-256 {digest} ({licence})" if digest else "none"
+    return (f"{kind}, split {split}, {data.get('pictures', 'be a number', _is_number):,} pictures{policy}. "
+            f"Pretrained weights: {weights}.")
 
 
 def _thresholds(content: _Section, labels: tuple[str, ...]) -> dict[str, float]:

@@ -89,6 +89,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
                 metrics=metadata.metrics,
                 weights_digest=metadata.weights_digest,
                 explains=metadata.explains,
+                training_data=metadata.training_data,
                 augmented=asdict(metadata.augmented) if metadata.augmented else None,
                 versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
                                                       labels=version.labels, error=version.reason)

@@ -20,7 +20,7 @@ export function facts({ net, labels, activation, metrics }) {
 }
 
 export function modelCard(description) {
-  const { net, labels, activation, calibration, metrics, preprocessing, versions, weights_digest } = description;
+  const { net, labels, activation, calibration, metrics, preprocessing, training_data, versions, weights_digest } = description;
   const card = document.getElementById("card").content.cloneNode(true);
   card.querySelector(".about").textContent = `${title(description)}. ${activation === "softmax"
     ? "An image has one label; the probabilities of all labels sum to 100 %, also for an image of something else."
@@ -40,7 +40,7 @@ export function modelCard(description) {
     for (const value of [threshold, precision]) row.insertCell().textContent = value === undefined ? "–" : percent(value);
   }
   const { size, resize, channels, mean = [], std = [] } = preprocessing;
-  const entries = { network: net, input: `${size} × ${size} pixels, ${channels}, ${resize}`,
+  const entries = { "training data": training_data, network: net, input: `${size} × ${size} pixels, ${channels}, ${resize}`,
     "minus mean": mean.join(", "), "divided by": std.join(", "), "weights, SHA-256": weights_digest,
     versions: versions.map(({ version, state, labels: named }) =>
       `${[version, ...named].join(" ")} (${state.replace("STATE_", "").toLowerCase()})`).join(", ") };

@@ -19,7 +19,7 @@ const say = (text) => find("status").append(element("p", text));
 
 function ask(result) {
   lane = (lane + 1) % lanes.length;
-  lanes[lane] = lanes[lane].then(() => result.ask());
+  lanes[lane] = lanes[lane].then(() => results.includes(result) && result.ask());
 }
 
 async function add(files, problem = "") {
@@ -30,7 +30,22 @@ async function add(files, problem = "") {
   find("results").querySelector("ol").prepend(...added.map((result) => result.element));
   results.push(...added);
   find("results").hidden = !results.length;
+  for (const result of added) result.element.querySelector(".remove").onclick = () => remove([result]);
   added.forEach(ask);
+}
+
+// Removes results; one beside them, or else the choice of images, gets the focus.
+function remove(gone) {
+  const { nextElementSibling, previousElementSibling } = gone[0].element;
+  for (const { element, file, url } of gone) {
+    URL.revokeObjectURL(url);
+    element.remove();
+    say(`${file.name} is removed`);
+  }
+  results = results.filter((result) => !gone.includes(result));
+  find("results").hidden = !results.length;
+  const beside = results.length && (nextElementSibling ?? previousElementSibling);
+  (beside ? beside.querySelector(".remove") : find("files")).focus();
 }
 
 // Asks the chosen versions from now on, also about the images that are shown.
@@ -73,11 +88,5 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 offerPhotos(find("photo"), add);
-find("clear").addEventListener("click", () => {
-  for (const { url } of results) URL.revokeObjectURL(url);
-  find("results").querySelector("ol").replaceChildren();
-  results = [];
-  find("results").hidden = true;
-  find("files").focus();
-});
+find("clear").addEventListener("click", () => remove(results));
 const ready = start().catch((error) => fail(error.message));

@@ -11,6 +11,7 @@ export class Result {
   constructor(file, models, say) {
     Object.assign(this, { file, say, element: clone("result"), url: URL.createObjectURL(file) });
     this.element.querySelector("h3").textContent = file.name;
+    this.element.querySelector(".remove").ariaLabel = `Remove ${file.name}`;
     this.show(models);
   }
 
@@ -24,6 +25,7 @@ export class Result {
   async ask() {
     const panels = this.panels;
     const answers = await Promise.allSettled(panels.map(({ model }) => classify(model, this.file)));
+    if (!this.element.isConnected) return; // removed meanwhile
     const best = new Map(); // label → its highest probability, for one order in all panels
     for (const { label, probability } of answers.flatMap(({ value }) => value?.labels ?? [])) {
       best.set(label, Math.max(probability, best.get(label) ?? 0));

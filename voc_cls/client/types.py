@@ -239,6 +239,8 @@ class ModelInfo:
     """What the signature predict_augmented averages over; None: there is none."""
     explains: bool = False
     """Whether it gives heat maps and embeddings."""
+    training_data: str = ""
+    """For people, as in MODEL_CARD.md; empty: the export does not say."""
 
 
 def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
@@ -256,7 +258,7 @@ def model_info(response: classifier_pb2.GetModelResponse) -> ModelInfo:
                        for version in response.versions),
         calibration=response.calibration,
         augmented=Views(tuple(views.sizes), views.mirrored, views.tta) if response.HasField("augmented") else None,
-        explains=response.explains)
+        explains=response.explains, training_data=response.training_data)
 
 
 def _state(number: int) -> str:

@@ -118,7 +118,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., version_label: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions", "calibration", "augmented", "explains")
+    __slots__ = ("model", "version", "net", "activation", "labels", "preprocessing", "metrics", "weights_digest", "versions", "calibration", "augmented", "explains", "training_data")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class GetModelResponse(_message.Message):
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     AUGMENTED_FIELD_NUMBER: _ClassVar[int]
     EXPLAINS_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_DATA_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     net: str
@@ -150,7 +151,8 @@ class GetModelResponse(_message.Message):
     calibration: str
     augmented: Views
     explains: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., calibration: _Optional[str] = ..., augmented: _Optional[_Union[Views, _Mapping]] = ..., explains: bool = ...) -> None: ...
+    training_data: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., net: _Optional[str] = ..., activation: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., weights_digest: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., calibration: _Optional[str] = ..., augmented: _Optional[_Union[Views, _Mapping]] = ..., explains: bool = ..., training_data: _Optional[str] = ...) -> None: ...
 
 class Views(_message.Message):
     __slots__ = ("sizes", "mirrored", "tta")

@@ -112,7 +112,7 @@ def test_a_call_with_more_pictures_than_places_is_invalid(stub: Any) -> None:
 
 @pytest.mark.parametrize(("broken", "message"), [
     (b"", "not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: empty"),
-    (b"%PDF-1.4 and more", "not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 17 bytes that start with b'%PDF-1.4'"),
+    (b"%PDF-1.4 and more", "not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 17 bytes that start with '%PDF-1.4'"),
     (jpeg(0)[:1500], "a damaged JPEG picture: its end is missing after 1500 bytes"),
     (jpeg(0)[:20], "a damaged JPEG picture: its header ends after 20 bytes"),
     (b"\x89PNG\r\n\x1a\n", "a damaged PNG picture: its header ends after 8 bytes"),
@@ -173,6 +173,7 @@ def described(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("described") / "voc"
     says = {"1": {"format": 1, "labels": list(LABELS), "preprocessing": metadata()["preprocessing"]},
             "2": {**metadata(), "net": "vgg_16", "weights_digest": "50cc",
+                  "trained_on": {"data": "folder", "train_split": "train", "difficult": "ignore", "pictures": 1234},
                   "thresholds": {label: round(0.1 + column / 25, 2) for column, label in enumerate(LABELS)},
                   "metrics": {"map": 0.75, "of1": None, "classes": {"cat": {"ap": 0.875}, "dog": {"ap": None}}}}}
     for number, content in says.items():
@@ -239,6 +240,7 @@ def test_a_model_describes_itself(described: Any) -> None:
         SIZE, "RGB", "bilinear")
     np.testing.assert_allclose(found.preprocessing.mean, MEAN, rtol=1e-6)
     assert dict(found.metrics) == {"map": 0.75}
+    assert found.training_data == "folder, split train, 1,234 pictures. Pretrained weights: none."
     available = classifier_pb2.ModelVersion.STATE_AVAILABLE
     assert [(version.version, version.state, list(version.labels), version.error) for version in found.versions] == [
         (2, available, ["canary"], ""), (1, available, ["stable"], "")]
@@ -246,7 +248,8 @@ def test_a_model_describes_itself(described: Any) -> None:
 
 def test_an_old_export_describes_itself_as_far_as_it_can(described: Any) -> None:
     found = described.GetModel(classifier_pb2.GetModelRequest(version_label="stable"), timeout=20)
-    assert (found.version, found.activation, found.weights_digest, dict(found.metrics)) == (1, "sigmoid", "", {})
+    assert (found.version, found.activation, found.weights_digest, found.training_data, dict(found.metrics)) == (
+        1, "sigmoid", "", "", {})
     assert not any(label.HasField("threshold") or label.HasField("average_precision") for label in found.labels)
     assert refused(described.GetModel, classifier_pb2.GetModelRequest(model="dogs")) == (
         grpc.StatusCode.NOT_FOUND, "no model 'dogs'; this server has 'voc'")

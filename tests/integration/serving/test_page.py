@@ -36,7 +36,8 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(model, folder / "tiny")
     about = folder / "tiny/10/assets/voc_cls.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "thresholds": THRESHOLDS}))
+    about.write_text(json.dumps({**json.loads(about.read_text()), "thresholds": THRESHOLDS, "trained_on": {
+        "data": "voc", "train_split": "trainval", "difficult": "ignore", "pictures": 5011}}))
     export_tiny_model(folder / "breeds" / "1", activation="softmax")
     config = folder / "serve.yaml"
     config.write_text("models:\n  served:\n    - {name: tiny, path: tiny, versions: all}\n"
@@ -134,15 +135,64 @@ def expected_labels(server: Server, file: Path, model: str = "tiny/versions/10")
 def test_chosen_images_get_their_labels_and_a_broken_one_beside_them_its_error(
         server: Server, open_page: Open, files: list[Path], tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(jpeg(0)[:300])
+    (tmp_path / "page.png").write_bytes(b"<!DOCTYPE html>")
+    (tmp_path / "noise.png").write_bytes(b"\x00\xffPNG")
     page = open_page(server)
-    page.get_by_label("Choose images").set_input_files([files[0], tmp_path / "broken.jpg", files[1]])
+    page.get_by_label("Choose images").set_input_files(
+        [files[0], *(tmp_path / name for name in ("broken.jpg", "page.png", "noise.png")), files[1]])
     for file in files:
         assert labels(result(page, file.name)) == expected_labels(server, file)
         assert re.search(r"answered in \d+ ms", result(page, file.name).inner_text())
     broken = result(page, "broken.jpg")
     assert labels(broken) == {}
     assert "JPEG" in broken.locator(".error").inner_text()
-    assert page.locator(".result h3").all_text_contents() == ["a.jpg", "broken.jpg", "b.png"]
+    for name, said in (("page.png", "15 bytes that start with '<!DOCTYP'"),
+                       ("noise.png", "5 bytes that start with the bytes 00 ff 50 4e 47")):
+        assert result(page, name).locator(".error").inner_text() == (
+            f"This is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: {said}")
+    assert page.locator(".result h3").all_text_contents() == ["a.jpg", "broken.jpg", "page.png", "noise.png", "b.png"]
+
+
+def test_one_image_is_removed_and_the_next_one_has_the_focus(server: Server, open_page: Open, files: list[Path],
+                                                             tmp_path: Path) -> None:
+    shutil.copy(files[0], tmp_path / "c.jpg")
+    page = open_page(server)
+    page.get_by_label("Choose images").set_input_files([*files, tmp_path / "c.jpg"])
+    for name in ("a.jpg", "b.png", "c.jpg"):
+        result(page, name)
+    focused = "document.activeElement.ariaLabel ?? document.activeElement.id"
+    for key, left in (("b.png", ["a.jpg", "c.jpg"]), ("c.jpg", ["a.jpg"]), ("a.jpg", [])):
+        page.get_by_role("button", name=f"Remove {key}").press("Enter")
+        assert page.locator(".result h3").all_text_contents() == left
+        assert page.evaluate(focused) == (f"Remove {left[-1]}" if left else "files")
+        assert page.get_by_role("log").inner_text().endswith(f"{key} is removed")
+    assert not page.get_by_role("button", name="Remove all").is_visible()
+
+
+def test_an_image_that_is_removed_while_it_waits_is_not_asked_about(server: Server, open_page: Open, files: list[Path],
+                                                                    tmp_path: Path) -> None:
+    copies = [Path(shutil.copy(files[0], tmp_path / f"{number}.jpg")) for number in range(9)]
+    page, routes, going = open_page(server), [], []
+    page.route("**/v1/classify", lambda route: (routes.append(route), route.continue_() if going else None))
+    page.get_by_label("Choose images").set_input_files(copies[:5])  # four are asked about at once
+    page.get_by_role("button", name="Remove 4.jpg").click()
+    while len(routes) < 4:
+        page.wait_for_timeout(20)
+    going.append(True)
+    for route in routes[:]:
+        route.continue_()
+    page.get_by_label("Choose images").set_input_files(copies[5:])  # the last one has its turn after the removed one
+    for number in (0, 1, 2, 3, 5, 6, 7, 8):
+        assert len(labels(result(page, f"{number}.jpg"))) == len(LABELS)
+    assert len(routes) == 8
+
+
+def test_the_model_card_has_what_the_model_was_trained_on(server: Server, open_page: Open) -> None:
+    page = open_page(server)
+    page.get_by_text("Training data, input and versions").click()
+    assert page.locator("dl.made").inner_text().startswith(
+        "training data\nvoc, split trainval, 5,011 pictures; pictures with only difficult objects of a class: ignore. "
+        "Pretrained weights: none.\n")
 
 
 def test_labels_from_their_thresholds_on_are_marked_and_read_out(server: Server, open_page: Open, files: list[Path]
@@ -273,7 +323,7 @@ def test_a_heat_map_is_laid_over_the_image_for_the_label_that_is_chosen_by_mouse
     assert strongest == (f"{('top', 'middle', 'bottom')[3 * row // found['height']]} "
                          f"{('left', 'centre', 'right')[3 * column // found['width']]}")
     assert strongest in page.get_by_role("log").inner_text()
-    page.get_by_role("button", name="Remove all").focus()
+    page.get_by_role("button", name="Remove a.jpg").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     heat_map.wait_for(state="detached")

@@ -260,7 +260,7 @@ def test_names_that_are_not_utf_8_come_back_as_they_are(server: Server, tmp_path
 @pytest.mark.parametrize(("args", "code", "message"), [
     (["none.jpg"], 1, "none.jpg does not exist: give the path of a JPEG, PNG, BMP, GIF, WebP or TIFF file"),
     (["notes.txt"], 1,
-     "notes.txt is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 10 bytes that start with b'no pictu'"),
+     "notes.txt is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 10 bytes that start with 'no pictu'"),
     (["b.jpg", "--run", "runs/x"], 2,
      "--server and --run exclude each other: give --server to ask a server, or --run to predict without one"),
     (["b.jpg", "--threshold", "2"], 2, "--threshold 2 is not a probability, 0 to 1"),

@@ -152,7 +152,7 @@ def test_an_input_that_does_not_fit_is_named_with_what_was_found_and_expected(
 def test_a_broken_picture_is_named_by_its_index(stub: Any, pictures: list[bytes]) -> None:
     assert refused(stub.Predict, request(image_bytes=[*pictures[:2], b"no picture"])) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "image_bytes[2] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 10 bytes that start with b'no pictu'")
+        "image_bytes[2] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 10 bytes that start with 'no pictu'")
     code, details = refused(stub.Predict, request("classify", examples=[example(pictures[0]), example(b"")]))
     assert (code, details) == (grpc.StatusCode.INVALID_ARGUMENT,
                                "examples[1] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: empty")
@@ -233,7 +233,7 @@ def test_what_an_example_lacks_is_taken_from_the_context(stub: Any, saved_model:
     (classification([b"x", b""]), grpc.StatusCode.INVALID_ARGUMENT,
      "examples[1] must have one bytes value as 'image/encoded', found 0"),
     (classification([b"x"]), grpc.StatusCode.INVALID_ARGUMENT,
-     "examples[0] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 1 bytes that start with b'x'"),
+     "examples[0] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 1 bytes that start with 'x'"),
     (classification([b"x"], "serving_default"), grpc.StatusCode.INVALID_ARGUMENT,
      "signature 'serving_default' is not for Classify: name 'classify' or none, or call Predict"),
     (classification([b"x"], "detect"), grpc.StatusCode.NOT_FOUND, "model 'tiny' has no signature 'detect'; it has "

@@ -168,7 +168,7 @@ def test_the_metadata_are_the_signatures_of_the_saved_model(http: requests.Sessi
     ("POST", "/v1/models/tiny:predict", {"signature_name": "detect", "instances": [b64(b"x")]}, 404,
      "model 'tiny' has no signature 'detect'; it has classify, predict_images"),
     ("POST", "/v1/models/tiny:predict", {"instances": [b64(b"no picture")]}, 400,
-     "instances[0] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 10 bytes that start with b'no pictu'"),
+     "instances[0] is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 10 bytes that start with 'no pictu'"),
     ("POST", "/v1/models/tiny:predict", {"signature_name": "classify", "instances": [b64(b"\xff")]}, 400,
      "instances[0] is not a serialized tf.Example"),
     ("POST", "/v1/models/tiny:predict", {"instances": ["x"]}, 400, "instances[0] is a plain string"),

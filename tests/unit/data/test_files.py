@@ -64,7 +64,7 @@ GOOD = {
 BAD = {
     "empty": (b"", "is empty"),
     "a web page": (b"<!DOCTYPE html>",
-                   "is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 15 bytes that start with b'<!DOCTYP'"),
+                   "is not a JPEG, PNG, BMP, GIF, WebP or TIFF picture: 15 bytes that start with '<!DOCTYP'"),
     "half a WebP": (encoded("WEBP")[:600], "is a truncated WebP of 600 bytes"),
     "a TIFF of 32 bits": (encoded("TIFF", "F"), "is a TIFF of 32 bits a sample, where 1, 2, 4, 8, 16 are decoded"),
     "a TIFF whose directory is missing": (encoded("TIFF")[:8], "is a damaged TIFF picture: its header ends after 8"),

@@ -21,7 +21,6 @@ from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import ExportError, RunError, UsageError
 from voc_cls.evaluation.calibration import Calibration
 from voc_cls.evaluation.predictions import probabilities_of
-from voc_cls.evaluation.report.page import render
 from voc_cls.evaluation.report.singlelabel import singlelabel_report
 from voc_cls.evaluation.tasks import Fitted, write_fitted
 from voc_cls.files import file_digests, write_json
@@ -145,13 +144,20 @@ def test_an_export_whose_graph_has_the_other_activation_is_refused(single: Path,
         export_run(single, tmp_path / "pets")
 
 
-@pytest.mark.parametrize(("net", "said"), [("vgg_19", "Simonyan & Zisserman, CC BY 4.0"),
-                                           ("resnet_v1_50", "licence of its publisher")])
-def test_the_card_claims_no_licence_that_it_does_not_know(exported: Path, net: str, said: str):
+@pytest.mark.parametrize(("net", "said"), [("vgg_19", "VGG weights: Simonyan & Zisserman, CC BY 4.0"),
+                                           ("resnet_v1_50", "under the licence of its publisher")])
+def test_no_licence_is_claimed_that_is_not_known(exported: Path, net: str, said: str, tmp_path: Path):
     metadata = json.loads((exported / "assets/voc_cls.json").read_text()) | {"net": net, "pretrained_digest": "2"}
-    card = render("model_card.md", {"name": "pets", "version": 1, "metadata": metadata}, "export", "")
-    assert said in card
-    assert ("Simonyan" in card) == (net == "vgg_19")
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets/voc_cls.json").write_text(json.dumps(metadata))
+    assert f"Pretrained weights: checkpoint with SHA-256 2 ({said})." in read_metadata(tmp_path).training_data
+
+
+def test_the_card_has_the_training_data_as_the_metadata_give_it(exported: Path):
+    training_data = read_metadata(exported).training_data
+    assert training_data == ("voc, split trainval, 7 pictures; pictures with only difficult objects of a class: "
+                             "ignore. Pretrained weights: none.")
+    assert f"## Training data\n\n{training_data}\n" in (exported / "MODEL_CARD.md").read_text()
 
 
 def test_a_run_of_a_task_that_nobody_knows_is_named(single: Path, tmp_path: Path):
