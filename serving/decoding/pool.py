@@ -20,7 +20,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class _Image:
     request: RequestContext
     result: asyncio.Future[Inputs | ImageError]
     since: float = field(default_factory=time.monotonic)
+    spent: float = 0
+    """Seconds that workers of earlier lanes have taken, which found that it is more work."""
 
 
 class DecoderPool:
@@ -202,7 +204,8 @@ class DecoderPool:
     def _decode(self, worker: _Worker, image: _Image, lane: int) -> None:
         """Has an image of this lane decoded, which may cost the worker."""
         loop, begin, seconds = asyncio.get_running_loop(), time.monotonic(), self._limits.decode_seconds
-        kills = [loop.call_at(begin + seconds, worker.kill)]
+        late = begin + seconds - image.spent
+        kills = [loop.call_at(late, worker.kill)]
 
         def caller_has_gone(_: object) -> None:
             kills.append(loop.call_at(begin + KILL_SECONDS, worker.kill))
@@ -213,12 +216,12 @@ class DecoderPool:
                 kill.cancel()
             if ended:
                 why = ("took longer than its caller waited" if image.result.done() else "ends its decoder"
-                       if time.monotonic() < begin + seconds else
+                       if time.monotonic() < late else
                        f"takes longer than {seconds:g} s to decode (`decode_seconds`)")
                 decoded = ImageError(f"a picture of {len(image.content)} bytes that {why}")
                 log.warning("a decoder is replaced: client '%s' sent %s", image.request.client, decoded)
             if decoded is None:
-                self._add(image, lane + 1)
+                self._add(replace(image, spent=image.spent + time.monotonic() - begin), lane + 1)
             elif not image.result.done():
                 image.request.on_stage("decode_queue", image.since, begin)
                 image.request.on_stage("decode", begin, time.monotonic())

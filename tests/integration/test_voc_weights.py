@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import subprocess
 import sys
 import tarfile
@@ -259,13 +258,13 @@ def test_what_is_wrong_is_told_in_one_sentence(args, code, message, capfd, small
 
 
 @pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
-def test_help_is_quick_and_imports_no_tensorflow(command):
+def test_help_is_quick_because_it_imports_little(command):
     code = ("import sys; from voc_cls.cli.weights import main\n"
             f"try: main({[*command, '--help']!r})\n"
-            "except SystemExit: assert not {'tensorflow', 'keras', 'onnx'} & set(sys.modules)")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            "except SystemExit: print(*sys.modules, file=sys.stderr)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "usage: voc-weights" in done.stdout
-    # seconds of the processor: those of the clock depend on what else runs
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+    loaded = done.stderr.split()
+    assert "voc_cls.cli.weights" in loaded
+    assert not {"tensorflow", "keras", "onnx", "cv2", "matplotlib"} & set(loaded)
+    assert len(loaded) < 500  # 390 today

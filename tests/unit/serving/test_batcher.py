@@ -165,18 +165,23 @@ def test_images_to_explain_are_computed_alone_in_turns_with_batches_of_the_other
 
 def test_a_batch_that_is_not_full_waits_for_others_as_long_as_it_is_metrics() -> None:
     async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
-        engine.release(2)
+        engine.release(1)
         begun = time.monotonic()
         first = ask(batcher, caller(1), 1)
         await asyncio.sleep(0.05)
         second = ask(batcher, caller(2), 2)
         assert (await first, await second) == ([1], [2])
         assert time.monotonic() - begun >= 0.3
-        begun = time.monotonic()
-        assert await ask(batcher, caller(3), 3, 4, 5, 6) == [3, 4, 5, 6]  # full, so it does not wait
-        assert time.monotonic() - begun < 0.3
 
-    assert scenario(play, timeout=0.3).sizes == [2, 4]
+    assert scenario(play, timeout=0.3).sizes == [2]
+
+
+def test_a_full_batch_waits_for_nobody() -> None:
+    async def play(batcher: Batcher, engine: Engine, _: RecordedMetrics) -> None:
+        engine.release(1)
+        assert await ask(batcher, caller(3), 3, 4, 5, 6) == [3, 4, 5, 6]
+
+    assert scenario(play, timeout=86400).sizes == [4]
 
 
 def test_the_cancelled_and_the_expired_are_dropped_when_their_turn_comes_and_counted_by_reason() -> None:
