@@ -19,7 +19,7 @@ from voc_cls.console import EXTRAS, quiet_stderr, say
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.errors import DataError, ExportError, UsageError
 from voc_cls.model_metadata import Views, versions
-from voc_cls.stores import connected
+from voc_cls.stores import connected, masked
 from voc_cls.training.run_folder import RunFolder
 from voc_cls.training.splits import Splits
 from voc_cls.training.tracking import RECORD, Tracker
@@ -103,7 +103,7 @@ def register_run(run: Path, name: str, console: Console, options: ExportOptions)
                 signature=mlflow.models.ModelSignature(mlflow.types.Schema([mlflow.types.ColSpec("binary")])),
                 pip_requirements=[f"voc-cls[{extra},mlflow]=={__version__}"])
     console.print(f"models:/{name}/{logged.registered_model_version}: exported, verified and registered at "
-                  f"{tracker.uri}", highlight=False, markup=False, soft_wrap=True)
+                  f"{masked(tracker.uri)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write_portable(folder: Path, trained: TrainedRun, splits: Splits | None, options: ExportOptions, views: Views

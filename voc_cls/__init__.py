@@ -248,11 +248,20 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     With a model.xml in it, OpenVINO computes it, and TensorFlow is neither imported nor needed.
 
     Args:
-        path: The folder of the model, of which the highest version is loaded, or of a version.
+        path: The folder of the model, of which the highest version is loaded, or of a version. Or models:/voc,
+            models:/voc/3 or models:/voc@best of MLflow's registry at $MLFLOW_TRACKING_URI.
 
     Raises:
         ExportError: There is no version, or it is damaged.
+        DownloadError: The registry cannot be reached, or has no such version.
     """
     from voc_cls.loaded_model import LoadedModel
+    from voc_cls.stores import connected, registered_model, store_url, tracking_uri
 
-    return LoadedModel(Path(path))
+    if (registered := registered_model(str(path))) is None:
+        return LoadedModel(Path(path))
+    with connected(tracking_uri()) as mlflow:
+        url = store_url(str(path)) if registered[1] else f"models:/{registered[0]}/latest"
+        model: LoadedModel = mlflow.pyfunc.load_model(url).get_raw_model()
+    model.name = registered[0]  # MLflow's folder is called data
+    return model

@@ -109,7 +109,7 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
                 for prediction in model.predict(list(images.iloc[:, 0]))]
         return pd.DataFrame(rows, images.index, list(model.metadata.labels))
 
-    return SimpleNamespace(predict=predict)
+    return SimpleNamespace(predict=predict, get_raw_model=lambda: model)
 
 
 def decoded_file(image: Path | str | bytes, wanted: Preprocessing) -> Inputs | DataError:

@@ -20,6 +20,7 @@ MLFLOW = {  # where the environment says nothing else
     "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow would report its use over the network
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # or it prints lines about each new database
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with its password, and beside our JSON
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds, and one retry; with MLflow's own 120 and 7 a training would stop
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
@@ -60,6 +61,11 @@ def tracking_uri(given: str = "auto") -> str:
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
 
 
+def masked(text: str) -> str:
+    """A text with URIs, their passwords as ***: http://me:***@tracking:5000."""
+    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
+
+
 @contextlib.contextmanager
 def connected(uri: str) -> Iterator[Any]:
     """The module mlflow, which uses this URI from now on; what is raised within becomes a DownloadError.
@@ -74,8 +80,9 @@ def connected(uri: str) -> Iterator[Any]:
     except (VocError, ModuleNotFoundError):
         raise
     except Exception as error:  # of many kinds
-        raise DownloadError(f"MLflow at {uri}: {' '.join(str(error).split()).partition(' with exception')[0][:300]}; "
-                            "check the address and whether it can be reached") from error
+        raise DownloadError(masked(
+            f"MLflow at {uri}: {' '.join(str(error).split()).partition(' with exception')[0][:300]}; "
+            "check the address and whether it can be reached")) from error
 
 
 def registered_model(path: Path | str) -> tuple[str, str] | None:

@@ -23,7 +23,7 @@ from serving.models.version_folders import ModelFolder, read_model_folder
 from voc_cls.errors import ExportError
 from voc_cls.files import cache_folder, file_digests, locked
 from voc_cls.model_metadata import read_metadata, version_number
-from voc_cls.stores import connected, opened, registered_model, store_url, tracking_uri
+from voc_cls.stores import connected, masked, opened, registered_model, store_url, tracking_uri
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Registry(Store):
     def __init__(self, settings: ModelSettings, name: str, which: str) -> None:
         super().__init__(settings)
         self._name, self._which, self._uri = name, which, tracking_uri()
-        self._copies /= quote(self._uri, safe="")
+        self._copies /= quote(masked(self._uri), safe="")
 
     def _list(self) -> dict[str, dict[str, Any]]:
         with connected(self._uri) as mlflow:

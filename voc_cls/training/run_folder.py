@@ -15,6 +15,7 @@ from voc_cls.data.dataset import Dataset
 from voc_cls.errors import RunError, UsageError
 from voc_cls.files import write_json, write_text
 from voc_cls.image_decoder import Preprocessing
+from voc_cls.stores import masked
 from voc_cls.training.config import TrainConfig, to_dict
 from voc_cls.training.devices import backend, device, versions
 
@@ -192,7 +193,7 @@ def describe_start(command: Sequence[str], weights_digest: str | None, train: Da
 
     not_repeatable: group of the config → why it does not hold what it takes to repeat the run.
     """
-    record = {"command": list(command), "versions": versions(), "backend": backend(), "device": device(),
+    record = {"command": list(map(masked, command)), "versions": versions(), "backend": backend(), "device": device(),
               "weights_digest": weights_digest, "pictures_digest": images_digest(train), "train_pictures": len(train),
               "task": train.task.value, "preprocessing": asdict(preprocessing)}
     return record | ({"not_repeatable": dict(not_repeatable)} if not_repeatable else {})

@@ -13,7 +13,7 @@ from typing import Any
 from voc_cls.console import warn
 from voc_cls.errors import DownloadError, Interrupted
 from voc_cls.files import write_json
-from voc_cls.stores import connected, tracking_uri
+from voc_cls.stores import connected, masked, tracking_uri
 from voc_cls.training.run_folder import REPEATABLE, SUMMARY, RunFolder
 
 RECORD = "mlflow.json"
@@ -28,8 +28,10 @@ class Tracker:
         """given: a tracking URI, or auto; None: where the folder has been tracked, if it was."""
         path = folder.path / RECORD
         record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"uri": "", "run_id": None}
-        self.folder, self.uri = folder, tracking_uri(given) if given else str(record["uri"])
-        self.run_id = record["run_id"] if record["uri"] == self.uri else None
+        known = str(record["uri"])  # without its password, which the environment may have
+        default = tracking_uri() if masked(tracking_uri()) == known else known
+        self.folder, self.uri = folder, tracking_uri(given) if given else default
+        self.run_id = record["run_id"] if masked(self.uri) == known else None
         self._started, self._sent, self._next_call = 0, 0, 0.0
 
     @contextlib.contextmanager
@@ -88,7 +90,7 @@ class Tracker:
         run = mlflow.start_run(self.run_id, run_name=self.folder.path.name, nested=True).info
         self.run_id, self._started = run.run_id, run.start_time
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder.path / RECORD, {"uri": self.uri, "run_id": self.run_id})
+        write_json(self.folder.path / RECORD, {"uri": masked(self.uri), "run_id": self.run_id})
         mlflow.log_params({name: value for group in REPEATABLE for name, value in config.get(group, {}).items()})
 
     def _log(self, mlflow: Any, line: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import voc_cls
 from tests.commands import command_in_process as command
 from tests.commands import variables_set
 from tests.forked import start_command
@@ -21,7 +22,8 @@ from tests.integration.serving.mlflow_server import MlflowServer
 from tests.integration.serving.served_models import ServedModels
 from tests.integration.serving.test_life_cycle import free_port
 from tests.integration.serving.test_versions import Callers
-from voc_cls.stores import MLFLOW, registered_model, store_url
+from voc_cls.errors import DownloadError
+from voc_cls.stores import MLFLOW, masked, registered_model, store_url
 from voc_cls.v1 import classifier_pb2
 
 SMALL = ("--net", "vgg_16", "--cut", "pool1", "--head", "gap", "--image-size", 32, "--weights", "none",
@@ -144,31 +146,38 @@ def test_several_seeds_are_children_of_a_run_with_their_means(devkit: Path, tmp_
 
 def test_a_training_goes_on_without_its_server_which_gets_the_rest_later(devkit: Path, tmp_path: Path) -> None:
     server, out = MlflowServer(tmp_path), tmp_path / "run"
+    secret, shown = (server.uri.replace("://", f"://me:{password}@") for password in ("geheim", "***"))
     try:
         process = start_command("voc-train", "--root", devkit, *SMALL, *NOT_EVALUATED, "--steps", 60, "--out",
-                                out, "--mlflow", server.uri, output=tmp_path / "said", errors=tmp_path / "errors")
+                                out, "--mlflow", secret, output=tmp_path / "said", errors=tmp_path / "errors")
         until(lambda: (out / "metrics.jsonl").exists() or process.poll() is not None)
         server.end()
         assert process.wait(120) == 0
         errors = (tmp_path / "errors").read_text()
-        assert errors.startswith(f"warning: MLflow at {server.uri}: ")
+        assert errors.startswith(f"warning: MLflow at {shown}: ")
         assert f"MLflow gets what is missing later, at the latest with --resume and --out {out}" in errors
         assert "Traceback" not in errors
         server.start()
         assert len(history(out, "loss", server.uri)) < len(lines(out, "loss")) == 6
-        resumed = command("voc-train", "--out", out, "--resume")
+        resumed = command("voc-train", "--out", out, "--resume", MLFLOW_TRACKING_URI=secret)
         assert (resumed.returncode, resumed.stderr) == (0, "")
         assert history(out, "loss", server.uri) == lines(out, "loss")
         assert tracked(out, server.uri).info.status == "FINISHED"
+        assert json.loads((out / "mlflow.json").read_text())["uri"] == shown
+        assert "geheim" not in resumed.stdout
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]  # also those that the server has got
+        assert len(files) >= 15
+        assert [path for path in files if b"geheim" in path.read_bytes()] == []
     finally:
         server.end()
 
 
 def test_a_server_that_is_not_there_is_said_before_a_training_begins(devkit: Path, tmp_path: Path) -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
+    uri = f"http://me:geheim@127.0.0.1:{free_port()}"
     done = command("voc-train", "--root", devkit, *SMALL, "--out", tmp_path / "run", "--mlflow", uri)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"voc-train: error: MLflow at {uri}: API request to ")
+    assert done.stderr.startswith(f"voc-train: error: MLflow at {uri.replace('geheim', '***')}: API request to ")
+    assert "geheim" not in done.stdout + done.stderr
     assert done.stderr.endswith("failed; check the address and whether it can be reached\n")
     assert not (tmp_path / "run").exists()
 
@@ -208,6 +217,15 @@ def test_a_registered_model_answers_as_voc_serve_does(registered: str, start: St
         pd.testing.assert_frame_equal(predicted, expected, check_like=True, check_dtype=False, rtol=0, atol=1e-6)
     table = pd.DataFrame({"image": contents}, index=["a", "b", "c"])
     assert list(loaded.predict(table).index) == ["a", "b", "c"]
+    client().set_registered_model_alias("voc", "first", 1)
+    for url in (registered, f"{registered}/latest", f"{registered}/1", f"{registered}@first"):
+        model = voc_cls.load_model(url)
+        assert (model.name, model.version) == ("voc", 1)
+        best = model.predict(images[:1], top_k=1)[0].labels[0]
+        assert best.probability == pytest.approx(answers[0].labels[0].probability, abs=1e-6)
+        assert best.label == answers[0].labels[0].label
+    with pytest.raises(DownloadError, match=r"MLflow at sqlite:.*name=nothing not found"):
+        voc_cls.load_model("models:/nothing")
 
 
 def test_an_alias_is_followed_and_no_call_fails_nor_is_a_damaged_version_served(registered: str, start: Start) -> None:
@@ -254,6 +272,14 @@ def test_mlflow_numbers_the_versions_itself(tmp_path: Path) -> None:
         done = command("voc-export", tmp_path, *arguments)
         assert (done.returncode, done.stderr) == (2, f"voc-export: error: {arguments[0]}: MLflow numbers the versions; "
                                                      "pass models:/voc alone\n")
+
+
+@pytest.mark.parametrize(("uri", "shown"), [
+    ("postgresql+psycopg2://me:a@b:c@db:5432/mlflow", "postgresql+psycopg2://me:***@db:5432/mlflow"),
+    ("--mlflow=https://:x%40y@host", "--mlflow=https://:***@host"),
+    *((same, same) for same in ("http://host:5000/a@b", "sqlite:////home/a:b@c/mlflow.db", "https://me@host", "auto"))])
+def test_passwords_are_masked_and_nothing_else(uri: str, shown: str) -> None:
+    assert masked(uri) == shown
 
 
 def test_urls_of_registered_models_are_understood() -> None:
