@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from scipy.stats import rankdata
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import resampled_average_precisions
 from voc_cls.evaluation.bootstrap import LEAST_POSITIVES, RESAMPLES, UNKNOWN, Interval, draw, interval_of
-from voc_cls.evaluation.predictions import data_uri, defined_mean, probabilities_of, thumbnail, top_k
+from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, probabilities_of, top_k
+from voc_cls.evaluation.report.gallery import Kind, gallery
 from voc_cls.evaluation.report.multilabel import MultilabelReport
 from voc_cls.evaluation.report.page import Report, json_ready, render
 
-MOST_CHANGES, PAGE_CHANGES = 500, 60
-"""In the JSON file, on the page."""
+MOST_CHANGES = 500
+"""In the JSON file."""
+FILTERS = {"All changes": ("corrected", "broken"), "Corrected by B": ("corrected",), "Broken by B": ("broken",)}
+"""Of the page, as report.gallery.DECISIONS."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Difference:
     def texts(self) -> tuple[str, str]:
         """B - A and its interval, in points with their signs."""
         low, high = self.interval.low, self.interval.high
-        return f"{100 * (self.b - self.a):+.1f}", "–" if np.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
+        return ("–" if np.isnan(self.b - self.a) else f"{100 * (self.b - self.a):+.1f}",
+                "–" if np.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,12 @@ class Comparison:
     resamples: int
     differences: Sequence[Difference]
     changes: Sequence[Change]
+    probabilities: Floats
+    """[2, N, classes]"""
+    thresholds: Sequence[Floats | None]
+    corrected: Bools
+    """[N, classes]: only the decision of B is right."""
+    broken: Bools
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, as `voc-eval --compare --json` writes it."""
@@ -78,9 +89,11 @@ class Comparison:
 
     def to_html(self) -> str:
         """One page that loads no other file."""
-        shown = [(change, data_uri(thumbnail(self.dataset.paths[change.row])))
-                 for change in self.changes[:PAGE_CHANGES]]
-        return render("compare.html", {"comparison": self, "shown": shown})
+        moved = np.abs(self.probabilities[1] - self.probabilities[0])
+        kinds = {"corrected": Kind(self.corrected, moved), "broken": Kind(self.broken, moved)}
+        models = {f"{letter}: {Path(name).name}": (scores, values) for letter, name, scores, values in zip(
+            "AB", self.models, self.probabilities, self.thresholds, strict=True)}
+        return render("compare.html", {"comparison": self, "gallery": gallery(self.dataset, models, kinds, FILTERS)})
 
 
 def compare(a: Report, b: Report, models: Sequence[str], resamples: int = RESAMPLES) -> Comparison:
@@ -97,7 +110,8 @@ def compare(a: Report, b: Report, models: Sequence[str], resamples: int = RESAMP
     drawn, true = draw(len(dataset), resamples), dataset.labels == 1
     counted = true if dataset.single_label else ~dataset.ignored
     right = counted & (seen == true)
-    corrected, broken = (right[1] & ~right[0]).sum(axis=0).tolist(), (right[0] & ~right[1]).sum(axis=0).tolist()
+    verdicts = right[1] & ~right[0], right[0] & ~right[1]
+    corrected, broken = (verdict.sum(axis=0).tolist() for verdict in verdicts)
     areas = np.stack([resampled_average_precisions(dataset, scores, drawn)[0] for scores in probabilities])
     means = {"mean": defined_mean(areas)}
     if dataset.single_label:
@@ -118,4 +132,5 @@ def compare(a: Report, b: Report, models: Sequence[str], resamples: int = RESAMP
                       "same decision" if not changed[row, column] else
                       "corrected" if right[1, row, column] else "broken")
                for row, column in np.argwhere(counted)[order].tolist()]
-    return Comparison(dataset, models, resamples, differences, changes)
+    thresholds = [report.thresholds.values if isinstance(report, MultilabelReport) else None for report in (a, b)]
+    return Comparison(dataset, models, resamples, differences, changes, probabilities, thresholds, *verdicts)

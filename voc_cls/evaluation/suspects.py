@@ -103,8 +103,8 @@ class Suspects:
         shown, doubted = self.images[:most], [suspect for suspect in self.images[:most] if suspect.changes]
         maps = () if heat_maps is None else heat_maps([suspect.file for suspect in doubted],
                                                       [suspect.changed[0] for suspect in doubted])
-        heat = {suspect.file: data_uri(glow(own), "webp") for suspect, own in zip(doubted, maps, strict=False)}
-        pictures = [(suspect, data_uri(thumbnail(suspect.file), "webp"), heat.get(suspect.file)) for suspect in shown]
+        heat = {suspect.file: data_uri(glow(own)) for suspect, own in zip(doubted, maps, strict=False)}
+        pictures = [(suspect, data_uri(thumbnail(suspect.file)), heat.get(suspect.file)) for suspect in shown]
         classes = Counter(name for suspect in shown for name in suspect.changed)
         kinds = Counter(suspect.kind for suspect in shown)
         write_text(path, render("suspects.html", {"suspects": self, "shown": pictures, "run": run, "kinds": kinds,

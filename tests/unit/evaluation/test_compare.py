@@ -14,6 +14,7 @@ from PIL import Image
 from rich.console import Console
 from scipy.special import expit, logit
 
+from tests.unit.evaluation.test_multilabel_page import images_of
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.evaluation.bootstrap import draw, intervals_of
 from voc_cls.evaluation.compare import Comparison, compare
@@ -80,6 +81,12 @@ def test_of_one_class_for_each_picture_the_true_one_decides():
     assert (accuracy.a, accuracy.b, accuracy.corrected, accuracy.broken) == (0.5, 1, 1, 0)
 
 
+def test_a_class_without_positives_has_no_difference():
+    dataset, logits = made()
+    dataset.labels[:, 1] = 0
+    assert compared(dataset, logits).differences[-1].texts == ("–", "–")
+
+
 def test_page_and_tables_show_both_models_and_believe_no_name(tmp_path: Path):
     dataset, logits = made(20, folder=tmp_path)
     for path in dataset.paths:
@@ -87,8 +94,9 @@ def test_page_and_tables_show_both_models_and_believe_no_name(tmp_path: Path):
     found = compared(dataset, logits, ("runs/[a]", "<b>"))
     page = html.fromstring(found.to_html())
     assert page.xpath("//h1")[0].text == "<b> against runs/[a]"
-    assert len(page.xpath("//li[starts-with(@class, 'example')]")) == 40
-    assert not page.xpath("//script")
+    changed = {change.file for change in found.changes if change.verdict != "same decision"}
+    assert {image["file"] for image in images_of(page)} == changed != set()
+    assert len(page.xpath("//script")) == 2
     shown = io.StringIO()
     Console(file=shown, width=80).print(comparison_tables(found))
     assert "A: runs/[a]" in shown.getvalue()

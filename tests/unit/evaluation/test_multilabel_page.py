@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,7 +36,7 @@ CONFIG: dict[str, Any] = {
 METRICS = tuple({"step": 50 * number, "seconds": number, "lr": 2e-3, "loss": 1 / number, "val_map": 0.5 + number / 100}
                 for number in range(1, 21))
 SECTIONS = ["Summary", "Classes", "Precision and recall", "Learning", "Co-occurrence", "Reliability",
-            "The worst mistakes", "What it looked at", "Training run"]
+            "Images", "What it looked at", "Training run"]
 
 
 def dataset(folder: Path, classes: Sequence[str], pictures: int = 60, seed: int = 0) -> tuple[Dataset, np.ndarray]:
@@ -85,6 +86,16 @@ def tree(page: Path) -> html.HtmlElement:
     return html.parse(str(page)).getroot()
 
 
+def images_of(tree: html.HtmlElement) -> list[dict[str, Any]]:
+    """Those that the page's script shows."""
+    images: list[dict[str, Any]] = json.loads(tree.get_element_by_id("gallery").text)["images"]
+    return images
+
+
+def visible_text(tree: html.HtmlElement) -> str:
+    return " ".join(tree.xpath("//body//text()[not(parent::script)]"))
+
+
 def headings(tree: html.HtmlElement) -> list[str]:
     return [heading.text_content() for heading in tree.iter("h2")]
 
@@ -99,7 +110,7 @@ def test_it_has_every_section(tree: html.HtmlElement):
 def test_it_loads_nothing_from_anywhere(page: Path, tree: html.HtmlElement):
     addresses = [value for element in tree.iter() if isinstance(element.tag, str)
                  for name, value in element.items() if name in ("src", "href", "srcset", "data", "action", "poster")]
-    assert len(addresses) > 20
+    assert len(addresses) > 10
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert not tree.xpath("//iframe | //object | //embed | //link[@rel!='icon'] | //script[@src]")
     text = page.read_text()
@@ -107,10 +118,10 @@ def test_it_loads_nothing_from_anywhere(page: Path, tree: html.HtmlElement):
 
 
 def test_names_from_files_stay_text(page: Path, tree: html.HtmlElement):
-    assert len(tree.xpath("//script")) == 1
+    assert len(tree.xpath("//script")) == 3
     assert EVIL not in page.read_text()
     assert EVIL in [heading.text_content() for heading in tree.xpath("//table[@class='classes']//th[@scope='row']")]
-    assert any(EVIL.replace("/", "") in image.get("alt") for image in tree.iter("img"))
+    assert any(EVIL.replace("/", "") in image["file"] for image in images_of(tree))
 
 
 def test_it_has_the_numbers_of_the_report(tree: html.HtmlElement, tmp_path: Path):
@@ -140,32 +151,21 @@ def test_the_diagonal_of_the_matrices_counts_pictures(tree: html.HtmlElement, tm
 
 def test_every_picture_and_chart_can_be_read_out(tree: html.HtmlElement):
     images = list(tree.iter("img"))
-    assert len(images) > 20
+    assert len(images) > 10
     assert all(image.get("alt") for image in images)
     charts = [element for element in tree.iter() if element.tag == "svg"]
     assert len(charts) == 5 + 3 + 2  # classes, learning, reliability
     assert all(chart.get("role") == "img" and chart.get("aria-label") for chart in charts)
 
 
-def test_pictures_are_small_jpegs(tree: html.HtmlElement):
-    for image in tree.iter("img"):
-        kind, _, data = image.get("src").partition(",")
-        assert kind == "data:image/jpeg;base64"
-        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
-            assert max(picture.size) == 256
-
-
-def test_mistakes_show_what_is_really_on_the_picture(tree: html.HtmlElement, tmp_path: Path):
-    made, _ = dataset(tmp_path, CLASSES)
-    shown = tree.xpath("//li[starts-with(@class, 'example')]")
-    assert len(shown) > 5
-    names = {path.name: row for row, path in enumerate(made.paths)}
-    for example in shown:
-        row = names[example.find("span[@class='file']").text]
-        truth = [name for name, label in zip(CLASSES, made.labels[row], strict=True) if label]
-        assert example.find("span[@class='truth']").text == (", ".join(truth) or "none of the classes")
-        own = example.xpath("ancestor::details/summary/text()")[0]
-        assert (own in truth) == ("missed" in example.get("class"))
+def test_pictures_are_small(tree: html.HtmlElement):
+    pictures = [image["picture"] for image in images_of(tree)]
+    assert len(pictures) > 40
+    for picture in [*pictures, *(image.get("src") for image in tree.iter("img"))]:
+        kind, _, data = picture.partition(",")
+        assert kind == "data:image/webp;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
+            assert max(opened.size) == 256
 
 
 def test_the_config_is_in_it(tree: html.HtmlElement):
@@ -190,23 +190,32 @@ def test_a_class_without_positives_has_dashes(write: Callable[..., Path]):
     texts = [cell.text_content().strip() for cell in tree.xpath("//table[@class='classes']/tbody/tr")[2]]
     assert texts[0:2] == ["car", "–"]
     assert texts[9] == "0"
-    assert "nan" not in tree.text_content().lower()
+    assert "nan" not in visible_text(tree).lower()
     assert len(tree.get_element_by_id("curves").xpath(".//figure")) == 4
 
 
-def test_eighty_classes_stay_a_few_megabytes(write: Callable[..., Path]):
-    path = write(classes=[f"class number {number}" for number in range(80)], pictures=100)
-    assert path.stat().st_size < 5e6
-    tree = html.parse(str(path)).getroot()
+def test_five_thousand_pictures_of_eighty_classes_stay_below_two_megabytes(tmp_path: Path):
+    made, _ = dataset(tmp_path, CLASSES, pictures=60)
+    random = np.random.default_rng(0)
+    labels = (random.random((5000, 80)) < 0.03).astype(np.float32)
+    many = Dataset("many", tuple(f"class {number}" for number in range(80)), 84 * made.paths[:-1] + made.paths[:44],
+                   labels, np.zeros(labels.shape, bool), DifficultPolicy.IGNORE)
+    report = multilabel_report(many, (5 * labels - 4 + random.normal(size=labels.shape)).astype(np.float32),
+                               resamples=100)
+    page = replace(report, run=RunDetails("voc07", CONFIG, METRICS), heat_maps=heat).to_html()
+    assert len(page.encode()) < 2e6
+    tree = html.fromstring(page)
     assert len(tree.xpath("//table[@class='classes']/tbody/tr")) == 80
     assert len(tree.xpath("//table[@class='matrix many']")) == 2
+    shown, chosen_from = len(images_of(tree)), int((labels.any(axis=1) | (report.logits >= 0).any(axis=1)).sum())
+    assert f"The page has room for {shown} of these {chosen_from:,} images" in " ".join(visible_text(tree).split())
 
 
 def test_one_class_is_enough(write: Callable[..., Path]):
     assert headings(html.parse(str(write(classes=["cat"]))).getroot()) == SECTIONS
 
 
-@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_without_scrolling_sideways_and_sorts_its_table(page: Path, browser: Any, width: int):
     shown = browser.new_page(viewport={"width": width, "height": 900})
     shown.goto(page.as_uri())

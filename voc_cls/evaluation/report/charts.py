@@ -74,10 +74,13 @@ class Chart:
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
     def path(self, xs: Floats, ys: Floats) -> str:
-        """An SVG path through the points, to half a pixel; a point equal to the one before it is left out."""
+        """An SVG path through the points, to half a pixel; points that do not show are left out."""
         points = np.round(2 * np.stack([self.x(xs), self.y(ys)], axis=1)) / 2
-        moved = np.append(True, (points[1:] != points[:-1]).any(axis=1))
-        return "M" + "L".join(f"{x:g} {y:g}" for x, y in points[moved])
+        points = points[np.append(True, (points[1:] != points[:-1]).any(axis=1))]
+        before, after = np.diff(points[:-1], axis=0), np.diff(points[1:], axis=0)
+        # on the way straight up, down or right
+        between = ((before == 0) & (after == 0)).any(axis=1) & (before * after >= 0).all(axis=1)
+        return "M" + "L".join(f"{x:g} {y:g}" for x, y in np.delete(points, 1 + np.flatnonzero(between), axis=0))
 
 
 def precision_recall_chart(name: str, truth: Bools, scores: Floats, at: tuple[float, float], threshold: float

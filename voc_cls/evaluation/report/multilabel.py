@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from voc_cls.data.dataset import Dataset
 from voc_cls.evaluation.average_precision import average_precisions
@@ -17,10 +15,8 @@ from voc_cls.evaluation.objects import LARGE, SMALL
 from voc_cls.evaluation.predictions import Floats, probabilities_of
 from voc_cls.evaluation.report import page
 from voc_cls.evaluation.report.charts import Chart, precision_recall_chart
-from voc_cls.evaluation.report.page import Example, Report
-
-MOST_THUMBNAILS = 160
-"""Of mistakes, in the whole page; about 14 kB each."""
+from voc_cls.evaluation.report.gallery import DECISIONS, decisions, gallery
+from voc_cls.evaluation.report.page import Report
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -47,9 +43,9 @@ class MultilabelReport(Report):
 
     def _page(self) -> dict[str, Any]:
         dataset, probabilities = self.dataset, probabilities_of(self.logits, self.dataset.task)
-        mistakes = worst_mistakes(dataset, probabilities, self.thresholds.values)
-        truth = (dataset.labels == 1) & ~dataset.ignored
-        decided = (probabilities >= self.thresholds.values) & ~dataset.ignored
+        truth, decided = (marked & ~dataset.ignored for marked in (
+            dataset.labels == 1, probabilities >= self.thresholds.values))
+        kinds = decisions(dataset, probabilities, decided)
         return {
             "template": "multilabel.html",
             "classes": list(zip(self.average_precisions.classes, self.scores.classes,
@@ -59,11 +55,8 @@ class MultilabelReport(Report):
             "reliability": page.reliability_charts(self, "labels"),
             "matrices": [(title, page.matrix(dataset.classes, counts, counts.diagonal())) for title, counts in (
                 ("Labels", truth.T.astype(int) @ truth), ("Predictions", decided.T.astype(int) @ decided))],
-            "mistakes": [(dataset.classes[of_class.column], of_class,
-                          [page.shown(dataset, example, "wrong") for example in of_class.wrong],
-                          [page.shown(dataset, example, "missed") for example in of_class.missed])
-                         for of_class in mistakes],
-            "cams": page.explained(self, kinds_of_examples(dataset, probabilities, self.thresholds.values, mistakes)),
+            "gallery": gallery(dataset, {"": (probabilities, self.thresholds.values)}, kinds, DECISIONS),
+            "cams": page.explained(self, kinds, probabilities),
         }
 
 
@@ -99,41 +92,3 @@ def curves(report: MultilabelReport) -> list[tuple[Chart, float]]:
                                            report.logits[counted, column], (rates.recall, rates.precision), threshold)
             charts.append((chart, result.ap))
     return charts
-
-
-@dataclass(frozen=True)
-class ClassMistakes:
-    """A class's mistakes at its threshold: false positives, the most probable first; false negatives, the least."""
-
-    column: int
-    wrong: tuple[Example, ...]
-    missed: tuple[Example, ...]
-    all_wrong: int
-    all_missed: int
-
-
-def worst_mistakes(dataset: Dataset, probabilities: Floats, thresholds: Floats, most: int | None = None
-                   ) -> list[ClassMistakes]:
-    """Of every class that has any, up to `most` of either kind; the class with the most of them first. Ignored entries
-    are not mistakes."""
-    most = most or max(1, min(page.MOST_OF_A_KIND, MOST_THUMBNAILS // (2 * len(dataset.classes))))
-    true, seen = dataset.labels == 1, probabilities >= thresholds
-    wrong, missed = ~true & seen & ~dataset.ignored, true & ~seen & ~dataset.ignored
-    mistakes = []
-    for column in np.argsort(-(wrong | missed).sum(axis=0), kind="stable").tolist():
-        wrong_rows, missed_rows = np.flatnonzero(wrong[:, column]), np.flatnonzero(missed[:, column])
-        scores = probabilities[:, column]
-        mistakes.append(ClassMistakes(column, page.examples_of(wrong_rows, column, scores, most),
-                                      page.examples_of(missed_rows, column, scores, most, lowest_first=True),
-                                      len(wrong_rows), len(missed_rows)))
-    return [of_class for of_class in mistakes if of_class.wrong or of_class.missed]
-
-
-def kinds_of_examples(dataset: Dataset, probabilities: Floats, thresholds: Floats, mistakes: Sequence[ClassMistakes]
-                      ) -> dict[str, Sequence[Example]]:
-    """What was recognised, wrongly predicted and missed, the clearest cases first, every class at most once in each."""
-    return {"right": page.surest((dataset.labels == 1) & (probabilities >= thresholds), probabilities),
-            "wrong": sorted((of_class.wrong[0] for of_class in mistakes if of_class.wrong),
-                            key=lambda example: -example.probability),
-            "missed": sorted((of_class.missed[0] for of_class in mistakes if of_class.missed),
-                             key=lambda example: example.probability)}

@@ -19,15 +19,12 @@ from voc_cls.evaluation.bootstrap import Intervals
 from voc_cls.evaluation.calibration import Calibration, Reliability
 from voc_cls.evaluation.decisions import MultilabelScores, SinglelabelScores
 from voc_cls.evaluation.objects import Pointing
-from voc_cls.evaluation.predictions import Bools, Floats, data_uri, thumbnail
+from voc_cls.evaluation.predictions import Floats, data_uri, thumbnail
 from voc_cls.evaluation.report.charts import Chart, learning_charts, reliability_chart
+from voc_cls.evaluation.report.gallery import Kind
 from voc_cls.files import write_text
 from voc_cls.version import __version__
 
-MOST_OF_A_KIND = 8
-"""Thumbnails of one class's mistakes of one kind; about 14 kB each."""
-OPEN_MISTAKES = 6
-"""Classes, or pairs of them, whose mistakes are shown without a click: those with the most."""
 MOST_NUMBERED = 24
 """Classes up to which a matrix has room for numbers."""
 MOST_HEAT_MAPS = 4
@@ -127,8 +124,7 @@ class Report(ABC):
                         "command": shlex.join(map(str, self.run.config["provenance"]["command"]))}
         page = render(sections["template"], {
             "report": self, "run": self.run, "dataset": self.dataset,
-            "numbered": len(self.dataset.classes) <= MOST_NUMBERED, "open_mistakes": OPEN_MISTAKES,
-            **training, **sections})
+            "numbered": len(self.dataset.classes) <= MOST_NUMBERED, **training, **sections})
         if path is not None:
             write_text(Path(path), page)
         return page
@@ -188,27 +184,20 @@ def matrix(names: Sequence[str], counts: npt.NDArray[np.int64], totals: npt.NDAr
     return list(zip(names, counts.tolist(), shares.tolist(), strict=True))
 
 
-def examples_of(rows: npt.NDArray[np.intp], column: int, probabilities: Floats, most: int, lowest_first: bool = False
-                ) -> tuple[Example, ...]:
-    """Up to `most` of the rows as examples of one class, by their probabilities [N], the highest first by default."""
-    order = np.argsort((1 if lowest_first else -1) * probabilities[rows], kind="stable")[:most]
-    return tuple(Example(int(row), column, float(probabilities[row])) for row in rows[order])
+def surest(kind: Kind, probabilities: Floats) -> list[Example]:
+    """Of every class that has decisions of this kind the surest, the surest class first; probabilities [N, classes]."""
+    rows = np.where(kind.labels, kind.sureness, -1).argmax(axis=0)
+    columns = sorted(np.flatnonzero(kind.labels.any(axis=0)).tolist(),
+                     key=lambda column: -kind.sureness[rows[column], column])
+    return [Example(int(rows[column]), column, float(probabilities[rows[column], column])) for column in columns]
 
 
-def surest(hits: Bools, probabilities: Floats) -> list[Example]:
-    """Of every class that has `hits` [N, classes], the one with the highest probability; the surest class first."""
-    examples = [example for column, rows in enumerate(hits.T)
-                for example in examples_of(np.flatnonzero(rows), column, probabilities[:, column], most=1)]
-    return sorted(examples, key=lambda example: -example.probability)
-
-
-def shown(dataset: Dataset, example: Example, kind: str, heat: npt.NDArray[np.float32] | None = None) -> ShownExample:
+def shown(dataset: Dataset, example: Example, kind: str, heat: npt.NDArray[np.float32]) -> ShownExample:
     """Reads the picture; `heat` [h, w] is laid over a second copy."""
     path, small = dataset.paths[example.row], thumbnail(dataset.paths[example.row])
     truth = dataset.named(dataset.labels[example.row])
-    return ShownExample(path.name, data_uri(small), "" if heat is None else data_uri(overlay(small, heat)),
-                        dataset.classes[example.column], example.probability, ", ".join(truth) or "none of the classes",
-                        kind)
+    return ShownExample(path.name, data_uri(small), data_uri(overlay(small, heat)), dataset.classes[example.column],
+                        example.probability, ", ".join(truth) or "none of the classes", kind)
 
 
 def overlay(pixels: npt.NDArray[np.uint8], heat: Floats) -> npt.NDArray[np.uint8]:
@@ -231,12 +220,13 @@ def glow(heat: Floats) -> npt.NDArray[np.uint8]:
     return np.asarray(colours, np.uint8)
 
 
-def explained(report: Report, by_kind: dict[str, Sequence[Example]]) -> list[ShownExample]:
-    """The first examples of each kind with Grad-CAM; none if the report has no network."""
+def explained(report: Report, kinds: dict[str, Kind], probabilities: Floats) -> list[ShownExample]:
+    """The surest examples of each kind with Grad-CAM, every class at most once; none if the report has no network."""
     if report.heat_maps is None:
         return []
     dataset = report.dataset
-    chosen = [(kind, example) for kind, examples in by_kind.items() for example in examples[:MOST_HEAT_MAPS]]
+    chosen = [(name, example) for name, kind in kinds.items()
+              for example in surest(kind, probabilities)[:MOST_HEAT_MAPS]]
     maps = report.heat_maps([dataset.paths[example.row] for _, example in chosen],
                             [dataset.classes[example.column] for _, example in chosen])
     return [shown(dataset, example, kind, heat) for (kind, example), heat in zip(chosen, maps, strict=True)]
@@ -258,6 +248,7 @@ def render(template: str, values: dict[str, Any], package: str = "voc_cls.evalua
     environment = Environment(loader=PackageLoader(package, folder), autoescape=template.endswith(".html"),
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                               keep_trailing_newline=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"percent": percent, "number": "{:,}".format}
     return environment.get_template(template).render({"version": __version__} | values)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from scipy.special import log_softmax
 
 from voc_cls.data.dataset import Dataset
@@ -17,12 +16,13 @@ from voc_cls.evaluation.calibration import Calibration, reliability
 from voc_cls.evaluation.decisions import SinglelabelScores, singlelabel_intervals, singlelabel_scores
 from voc_cls.evaluation.predictions import Floats, probabilities_of, top_k
 from voc_cls.evaluation.report import page
-from voc_cls.evaluation.report.page import Example, Report
+from voc_cls.evaluation.report.gallery import DECISIONS, decisions, gallery
+from voc_cls.evaluation.report.page import Report
 
 MOST_DRAWN = 60
 """Classes up to which the matrix is drawn; a larger one could not be read."""
 MOST_PAIRS = 12
-"""Of confused classes, in the list and with pictures."""
+"""Of confused classes, in the list."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -55,10 +55,7 @@ class SinglelabelReport(Report):
     def _page(self) -> dict[str, Any]:
         dataset, confusion = self.dataset, self.scores.confusion
         probabilities = probabilities_of(self.logits, dataset.task)
-        pairs, predicted = confusion.pairs(MOST_PAIRS), probabilities.argmax(axis=1)
-        rows = [(dataset.labels[:, pair.truth] == 1) & (predicted == pair.predicted) for pair in pairs]
-        mistakes = [page.examples_of(np.flatnonzero(of_pair), pair.predicted, probabilities[:, pair.predicted],
-                                     page.MOST_OF_A_KIND) for of_pair, pair in zip(rows, pairs, strict=True)]
+        kinds = decisions(dataset, probabilities, top_k(probabilities, 1))
         return {
             "template": "singlelabel.html",
             "log_loss_by_chance": math.log(len(dataset.classes)),
@@ -66,11 +63,11 @@ class SinglelabelReport(Report):
             "matrix": page.matrix(confusion.labels, confusion.counts, confusion.counts.sum(axis=1))
             if len(dataset.classes) <= MOST_DRAWN else [],
             "largest_share": max((pair.share for pair in confusion.pairs()), default=1.0),
+            "pairs": confusion.pairs(MOST_PAIRS),
             "all_pairs": len(confusion.pairs()),
             "reliability": page.reliability_charts(self, "pictures"),
-            "mistakes": [(pair, [page.shown(dataset, example, "wrong") for example in worst])
-                         for pair, worst in zip(pairs, mistakes, strict=True)],
-            "cams": page.explained(self, kinds_of_examples(dataset, probabilities, mistakes)),
+            "gallery": gallery(dataset, {"": (probabilities, None)}, kinds, DECISIONS),
+            "cams": page.explained(self, {name: kinds[name] for name in ("right", "wrong")}, probabilities),
         }
 
 
@@ -86,11 +83,3 @@ def singlelabel_report(dataset: Dataset, logits: Floats, calibration: Calibratio
         reliability=reliability(dataset, logits),
         calibrated=None if calibration is None else reliability(dataset, calibration.rescaled(logits)),
         intervals=singlelabel_intervals(dataset, logits, columns, resamples))
-
-
-def kinds_of_examples(dataset: Dataset, probabilities: Floats, mistakes: Sequence[Sequence[Example]]
-                      ) -> dict[str, Sequence[Example]]:
-    """The surest right predictions, every class at most once, and the surest wrong ones, every pair at most once."""
-    hits = (dataset.labels == 1) & top_k(probabilities, 1)
-    wrong = sorted((examples[0] for examples in mistakes if examples), key=lambda example: -example.probability)
-    return {"right": page.surest(hits, probabilities), "wrong": wrong}

@@ -12,3 +12,9 @@ for (const button of document.querySelectorAll(".classes thead button")) {
     body.append(...[...body.rows].sort((a, b) => rising ? compare(a, b) : compare(b, a)));
   });
 }
+// What a cell of co-occurrence counts; written into every cell, it would be a third of a page about 80 classes.
+for (const matrix of document.querySelectorAll(".matrix:not(.confusion)")) {
+  matrix.addEventListener("mouseover", ({ target: cell }) => {
+    if (cell.matches("td")) cell.title = `${cell.parentElement.cells[0].textContent} and ${matrix.rows[0].cells[cell.cellIndex].textContent}: ${cell.textContent || 0}`;
+  });
+}
