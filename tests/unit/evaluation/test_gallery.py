@@ -182,13 +182,13 @@ def test_an_image_is_enlarged_by_keyboard_with_its_labels_scores_and_thresholds(
         assert mark["x"] + 1 - bar["x"] == pytest.approx(0.5 * bar["width"], abs=1)
         page.keyboard.press(key or "Escape")
     assert dialog.count() == 0
-    assert files[1] in page.evaluate("document.activeElement.innerText")
+    page.wait_for_function("file => document.activeElement.innerText.includes(file)", arg=files[1])
     page.locator(".gallery button").first.click()
     dialog.get_by_role("button", name="Previous").click()
     mistaken = sum(any(kind != "right" for kind, _, _ in image["cases"]) for image in images)
     assert f"{mistaken} of {mistaken}" in dialog.inner_text()
     dialog.get_by_role("button", name="Close").click()
-    assert len(cards(page)) == mistaken  # up to the image that was left
+    page.wait_for_function(f"document.querySelectorAll('.gallery button').length === {mistaken}")  # up to this image
 
 
 def test_two_models_have_their_scores_beside_each_other_on_images_that_changed(open_page: Callable[..., Any],
