@@ -24,6 +24,8 @@ from tests.integration.serving.test_life_cycle import free_port
 from tests.integration.serving.test_versions import Callers
 from voc_cls.errors import DownloadError
 from voc_cls.stores import MLFLOW, masked, registered_model, store_url
+from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.tracking import Tracker
 from voc_cls.v1 import classifier_pb2
 
 SMALL = ("--net", "vgg_16", "--cut", "pool1", "--head", "gap", "--image-size", 32, "--weights", "none",
@@ -99,6 +101,10 @@ def lines(run: Path, name: str) -> list[tuple[int, float]]:
     return [(record["step"], record[name]) for record in records]
 
 
+def files_with(text: str, folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and text.encode() in path.read_bytes()]
+
+
 def test_a_run_is_tracked_with_its_settings_metrics_results_and_files(run: Path) -> None:
     found, evaluation = tracked(run), json.loads((run / "evaluation.json").read_text())
     assert (found.info.status, found.info.run_name) == ("FINISHED", "run")
@@ -157,17 +163,19 @@ def test_a_training_goes_on_without_its_server_which_gets_the_rest_later(devkit:
         assert errors.startswith(f"warning: MLflow at {shown}: ")
         assert f"MLflow gets what is missing later, at the latest with --resume and --out {out}" in errors
         assert "Traceback" not in errors
+        assert files_with("geheim", tmp_path) == []
         server.start()
         assert len(history(out, "loss", server.uri)) < len(lines(out, "loss")) == 6
+        with variables_set({"MLFLOW_TRACKING_URI": secret}):
+            assert Tracker(RunFolder(out), None).uri == secret
         resumed = command("voc-train", "--out", out, "--resume", MLFLOW_TRACKING_URI=secret)
         assert (resumed.returncode, resumed.stderr) == (0, "")
         assert history(out, "loss", server.uri) == lines(out, "loss")
         assert tracked(out, server.uri).info.status == "FINISHED"
         assert json.loads((out / "mlflow.json").read_text())["uri"] == shown
         assert "geheim" not in resumed.stdout
-        files = [path for path in tmp_path.rglob("*") if path.is_file()]  # also those that the server has got
-        assert len(files) >= 15
-        assert [path for path in files if b"geheim" in path.read_bytes()] == []
+        assert files_with("geheim", tmp_path) == []
+        assert [path.name for path in files_with(shown, tmp_path / "mlartifacts")] == ["mlflow.json"]  # as it was sent
     finally:
         server.end()
 
