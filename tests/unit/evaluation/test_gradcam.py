@@ -94,18 +94,22 @@ def by_gradients(network: Network, images: Any) -> np.ndarray:
     return maps / np.maximum(maps.max(axis=(2, 3), keepdims=True), 1e-38)
 
 
-HEADS: list[tuple[str, str, int, dict[str, Any]]] = [  # every head, each kind of fc, most families
+HEADS: list[tuple[str, str, int, dict[str, Any]]] = [  # every head, each kind of fc, every family
     *(("vgg_16", head, 64, {"blocks": ((4, 1), (8, 1), (8, 1))})
       for head in ("gap", "gap+max", "gap+max+lower", "csra", "flatten")),
     ("vgg_16", "fc", 32, {"blocks": ((4, 1), (8, 1))}), ("alexnet_v2", "gap+max+lower", 131, {}),
     ("resnet_v1_50", "fc", 48, {"blocks": ((8, 2), (8, 2))}), ("resnet_v2_50", "gap+max", 48, {"blocks": ((8, 2),)}),
-    ("mobilenet_v1_0.25_128", "csra", 65, {}), ("inception_v1", "flatten", 64, {})]
+    ("mobilenet_v1_0.25_128", "csra", 65, {}), ("inception_v1", "flatten", 64, {}),
+    ("inception_v2", "gap", 64, {}), ("inception_v3", "gap+max", 107, {}), ("inception_v4", "fc", 107, {}),
+    ("inception_resnet_v2", "csra", 107, {"blocks": ((1, 1), (1, 1), (1, 1))}),
+    *(("nasnet_mobile", head, 64, {"blocks": ((8, 1), (12, 1), (24, 1), (48, 1))})
+      for head in ("gap+max", "fc"))]
 
 
 @pytest.mark.parametrize(("net", "head", "size", "fields"), HEADS)
 def test_without_a_backward_pass_it_is_what_its_definition_says(net: str, head: str, size: int, fields: dict[str, Any]):
     keras.utils.set_random_seed(3)
-    network = build(replace(net_spec(net, size), **fields), head, 4)
+    network = build(replace(net_spec(net, size), **fields), head, 6)
     random = np.random.default_rng(0)
     for variable in network.model.weights:
         if variable.path.endswith(("moving_mean", "beta", "bias")):
