@@ -93,13 +93,13 @@ def register_run(run: Path, name: str, console: Console, options: ExportOptions)
     number = max((int(version.version) for version in existing), default=0) + 1  # for the card
     extra = "serve" if "savedmodel" in options.format else "serve-openvino"
     with tempfile.TemporaryDirectory() as aside:
-        exported = export_run(run, Path(aside, name), number, None, options)
+        export_run(run, folder := Path(aside, name), number, None, options)
         if tracker.run_id is None:
             tracker.update("FINISHED")
         with (connected(tracker.uri) as mlflow, mlflow.start_run(tracker.run_id), quiet_stderr(),
               warnings.catch_warnings(action="ignore")):  # of missing examples, which would be run
             logged = mlflow.pyfunc.log_model(
-                name=name, registered_model_name=name, loader_module="voc_cls.loaded_model", data_path=str(exported),
+                name=name, registered_model_name=name, loader_module="voc_cls.loaded_model", data_path=str(folder),
                 signature=mlflow.models.ModelSignature(mlflow.types.Schema([mlflow.types.ColSpec("binary")])),
                 pip_requirements=[f"voc-cls[{extra},mlflow]=={__version__}"])
     console.print(f"models:/{name}/{logged.registered_model_version}: exported, verified and registered at "

@@ -192,7 +192,7 @@ def evaluate(run: TrainedRun | str | os.PathLike[str], dataset: Dataset, *, clas
         classes: The classes to report and to average over. Default: all.
         tta: Test-time augmentation, the mean over views of each image: "none", "flip", "multi-scale" or "both".
         bootstrap: Resamples of the images for the 95 % confidence intervals.
-        pointing: Compare the heat maps of all labels with the boxes (VOC, COCO); takes about as long as predicting.
+        pointing: Compare the heat maps of all labels with the boxes (VOC, COCO, Label Studio); as long as predicting.
 
     Returns:
         The report: `.map`, `.per_class`, `.to_dict()`, `.to_html(path)`; single-label reports have `.accuracy`.
@@ -248,20 +248,11 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     With a model.xml in it, OpenVINO computes it, and TensorFlow is neither imported nor needed.
 
     Args:
-        path: The folder of the model, of which the highest version is loaded, or of a version. Or models:/voc,
-            models:/voc/3 or models:/voc@best of MLflow's registry at $MLFLOW_TRACKING_URI.
+        path: The folder of the model, of which the highest version is loaded, or of a version.
 
     Raises:
         ExportError: There is no version, or it is damaged.
-        DownloadError: The registry cannot be reached, or has no such version.
     """
     from voc_cls.loaded_model import LoadedModel
-    from voc_cls.stores import connected, registered_model, store_url, tracking_uri
 
-    if (registered := registered_model(str(path))) is None:
-        return LoadedModel(Path(path))
-    with connected(tracking_uri()) as mlflow:
-        url = store_url(str(path)) if registered[1] else f"models:/{registered[0]}/latest"
-        model: LoadedModel = mlflow.pyfunc.load_model(url).get_raw_model()
-    model.name = registered[0]  # MLflow's folder is called data
-    return model
+    return LoadedModel(Path(path))

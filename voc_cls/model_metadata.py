@@ -257,16 +257,15 @@ def _of_form(form: _Section, labels: tuple[str, ...]) -> dict[str, Any]:
 
 def _training_data(content: _Section) -> str:
     """In sentences."""
-    data, digest = content.section("trained_on"), content.values.get("pretrained_digest")
-    if not data.values:
+    if not (data := content.section("trained_on")).values:
         return ""
     kind, split, difficult = (data.values.get(key) for key in ("data", "train_split", "difficult"))
     policy = f"; pictures with only difficult objects of a class: {difficult}" if kind == "voc" else ""
     licence = ("VGG weights: Simonyan & Zisserman, CC BY 4.0" if str(content.values.get("net")).startswith("vgg_")
                else "under the licence of its publisher")
-    weights = f"checkpoint with SHA-256 {digest} ({licence})" if digest else "none"
-    return (f"{kind}, split {split}, {data.get('pictures', 'be a number', _is_number):,} pictures{policy}. "
-            f"Pretrained weights: {weights}.")
+    digest = content.values.get("pretrained_digest")
+    return (f"{kind}, split {split}, {data.get('pictures', 'be a number', _is_number):,} pictures{policy}. Pretrained "
+            f"weights: {f'checkpoint with SHA-256 {digest} ({licence})' if digest else 'none'}.")
 
 
 def _thresholds(content: _Section, labels: tuple[str, ...]) -> dict[str, float]:

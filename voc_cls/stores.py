@@ -80,9 +80,8 @@ def connected(uri: str) -> Iterator[Any]:
     except (VocError, ModuleNotFoundError):
         raise
     except Exception as error:  # of many kinds
-        raise DownloadError(masked(
-            f"MLflow at {uri}: {' '.join(str(error).split()).partition(' with exception')[0][:300]}; "
-            "check the address and whether it can be reached")) from error
+        text = " ".join(str(error).split()).partition(" with exception")[0][:300]
+        raise DownloadError(masked(f"MLflow at {uri}: {text}; check the address and that it can be reached")) from error
 
 
 def registered_model(path: Path | str) -> tuple[str, str] | None:

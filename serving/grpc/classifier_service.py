@@ -76,20 +76,17 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):  # type: ignore
             metadata, versions = servable.metadata, self._models.versions(servable.name)
             taken = metadata.preprocessing
             return classifier_pb2.GetModelResponse(
-                model=servable.name,
-                version=servable.version,
+                model=servable.name, version=servable.version,
                 net=metadata.net,
-                activation=metadata.activation,
-                calibration=metadata.calibration,
+                activation=metadata.activation, calibration=metadata.calibration,
                 labels=[classifier_pb2.Label(name=label, threshold=metadata.thresholds.get(label),
                                              average_precision=metadata.average_precisions.get(label))
                         for label in metadata.labels],
                 preprocessing=classifier_pb2.Preprocessing(
                     size=taken.size, mean=taken.mean, channels=taken.channels, resize=taken.resize, std=taken.std),
                 metrics=metadata.metrics,
-                weights_digest=metadata.weights_digest,
+                weights_digest=metadata.weights_digest, training_data=metadata.training_data,
                 explains=metadata.explains,
-                training_data=metadata.training_data,
                 augmented=asdict(metadata.augmented) if metadata.augmented else None,
                 versions=[classifier_pb2.ModelVersion(version=number, state=f"STATE_{version.state.name}",
                                                       labels=version.labels, error=version.reason)

@@ -25,14 +25,13 @@ export class Result {
   async ask() {
     const panels = this.panels;
     const answers = await Promise.allSettled(panels.map(({ model }) => classify(model, this.file)));
-    if (!this.element.isConnected) return; // removed meanwhile
     const best = new Map(); // label → its highest probability, for one order in all panels
     for (const { label, probability } of answers.flatMap(({ value }) => value?.labels ?? [])) {
       best.set(label, Math.max(probability, best.get(label) ?? 0));
     }
     const order = [...best.keys()].sort((a, b) => best.get(b) - best.get(a));
     answers.forEach((answer, number) => panels[number].fill(answer, order));
-    for (const { name, summary } of panels) this.say(`${[this.file.name, name].filter(Boolean).join(", ")}: ${summary}`);
+    for (const { name, summary } of this.element.isConnected ? panels : []) this.say(`${[this.file.name, name].filter(Boolean).join(", ")}: ${summary}`);
     this.choose(this.label);
   }
 

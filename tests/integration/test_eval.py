@@ -196,7 +196,7 @@ def test_the_images_to_label_next_are_unlabelled_ones_with_predictions_for_label
     flags, cache = ("next", run, tmp_path / "photos", "--count", 4), {"VOC_CACHE_DIR": str(run.parent / "cache")}
     done = command("voc-data", *flags, "--json", "--label-studio", tmp_path / "tasks.json", **cache)
     assert done.returncode == 0, done.stderr
-    assert "6 of 10 pictures are neither labelled already nor copies of others" in done.stderr
+    assert "6 of 10 pictures are neither known to be labelled nor copies of others" in done.stderr
     chosen = json.loads(done.stdout)["next"]
     assert len({Path(entry["file"]).stem for entry in chosen} & {*images["test"][:6], "copy"}) == 4
     tasks = json.loads((tmp_path / "tasks.json").read_text())

@@ -21,19 +21,19 @@ from voc_cls.errors import UsageError
 class Next:
     """List the unlabelled pictures to label next, in order, as CSV: file, uncertainty, predicted (separated by |).
 
-    Chosen are pictures whose labels would change the run's head the most, and in
+    Chosen are pictures whose labels would change the model's head the most, and in
     different ways (BADGE: docs/data-sets.md).
 
     Examples:
       voc-data next runs/head photos --count 100 > next.csv
-      voc-data next runs/head photos --count 100 --label-studio tasks.json
+      voc-data next models/voc photos --count 100 --label-studio tasks.json
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
-    """Run folder: the --out of voc-train."""
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|MODEL")]
+    """Run folder, the --out of voc-train, or the folder of an exported model, such as models/voc."""
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files or folders, with subfolders, or .txt lists with a path in each line. Pictures of the run's training split
-    are left out."""
+    """Files or folders, with subfolders, or .txt lists with a path in each line. Pictures of a run's training split are
+    left out; an exported model does not know its own."""
     count: Annotated[int, Range(1)] = 100
     """Number of pictures to choose."""
     seed: Annotated[int, Range(0)] = 0
@@ -56,11 +56,13 @@ class Next:
         files, left_out = picture_files(self.pictures, recursive=True, lists=True)
         warn(left_out)
         import_tensorflow()
+        from voc_cls.loaded_model import LoadedModel
         from voc_cls.pre_annotations import write_tasks
         from voc_cls.training.trained_run import open_run, run_next
 
         note = partial(print, file=sys.stderr)
-        images = run_next(open_run(self.run_folder), files, self.count, self.seed, self.cache_dir, note)
+        model = LoadedModel(self.model) if any(self.model.glob("**/assets")) else open_run(self.model)
+        images = run_next(model, files, self.count, self.seed, self.cache_dir, note)
         rows: list[dict[str, Any]] = [
             {"file": str(image.file), "uncertainty": round(image.uncertainty, 4),
              "predicted": [scored.label for scored in image.prediction.seen()]} for image in images]

@@ -81,7 +81,7 @@ class EvalConfig:
     predictions.csv is used where it is of these pictures and newer than the weights."""
     pointing: bool = False
     """Also measure how often the maximum of a heat map (Grad-CAM) lies in a box of its class, at most 15 pixels beside
-    one (the pointing game); for voc and coco. Takes about as long as the evaluation."""
+    one (the pointing game); for voc, coco and label-studio. Takes about as long as the evaluation."""
     write: bool = True
     """Update the files in the run folder. Skipped if a flag above changes what is evaluated, and for several runs."""
     bootstrap: Annotated[int, Range(100)] = 1000  # of fewer, the ends of a 95 % interval would be single draws

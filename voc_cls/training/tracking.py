@@ -29,8 +29,8 @@ class Tracker:
         path = folder.path / RECORD
         record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"uri": "", "run_id": None}
         known = str(record["uri"])  # without its password, which the environment may have
-        default = tracking_uri() if masked(tracking_uri()) == known else known
-        self.folder, self.uri = folder, tracking_uri(given) if given else default
+        usable = given or masked(tracking_uri()) == known
+        self.folder, self.uri = folder, tracking_uri(given or "auto") if usable else known
         self.run_id = record["run_id"] if masked(self.uri) == known else None
         self._started, self._sent, self._next_call = 0, 0, 0.0
 

@@ -32,6 +32,7 @@ from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.evaluation.tasks import Fitted, evaluate, fit, read_fitted
 from voc_cls.files import cache_folder, file_digests, write_json
+from voc_cls.loaded_model import LoadedModel
 from voc_cls.model_metadata import Tta, Views
 from voc_cls.nets.explained import explained
 from voc_cls.nets.network import Network, build_network
@@ -203,7 +204,7 @@ def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", class
     """
     check_dataset(trained, dataset, classes)
     if pointing and read_boxes(dataset, trained.labels) is None:
-        raise UsageError(f"`pointing`: {dataset.name} has no boxes, which VOC's and COCO's annotations have; omit it")
+        raise UsageError(f"`pointing`: {dataset.name} has no boxes, as VOC, COCO and Label Studio can have; omit it")
     if any(results.table for results in files):
         predictions.check_binary(dataset)
     if logits is None:
@@ -350,24 +351,33 @@ def _head_inputs(trained: TrainedRun, paths: Sequence[Path], digests: Sequence[s
         return backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report))
 
 
-def run_next(trained: TrainedRun, paths: Sequence[Path], count: int, seed: int, cache_dir: Path | None = None,
-             report: Callable[[str], object] = lambda _: None) -> list[Candidate]:
+def run_next(model: TrainedRun | LoadedModel, paths: Sequence[Path], count: int, seed: int,
+             cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> list[Candidate]:
     """Chooses `count` of the images to label next; cache_dir and report as for `run_features`.
 
-    Left out are copies, and the images of the run's training split. UsageError where nothing is left.
+    Left out are copies, and the images of a run's training split. UsageError where nothing is left.
     """
-    labelled, pool = set(file_digests(run_images(trained).paths)), dict[str, Path]()
+    known = run_images(model).paths if isinstance(model, TrainedRun) else ()  # exports do not tell
+    labelled, pool = set(file_digests(known)), dict[str, Path]()
     for path, digest in zip(paths, file_digests(paths), strict=True):
         if digest not in labelled:
             pool.setdefault(digest, path)
     if not pool:
         raise UsageError("`pictures`: all are labelled already; name others")
-    report(f"{len(pool):,} of {len(paths):,} pictures are neither labelled already nor copies of others")
-    files, network = tuple(pool.values()), trained.network
-    rows = _head_inputs(trained, files, tuple(pool), cache_dir, report)
-    logits = network.cut(network.scopes[-1])[1].predict(feature_rows(rows, BATCH_SIZE), verbose=0)
-    probabilities = probabilities_of(finite(np.asarray(logits, np.float32)), trained.task)
-    predictions = Predictions(files, trained.labels, probabilities, trained.task, trained.name)
-    errors = expected_errors(probabilities, trained.task)
+    report(f"{len(pool):,} of {len(paths):,} pictures are neither known to be labelled nor copies of others")
+    files = tuple(pool.values())
+    if isinstance(model, TrainedRun):
+        labels, task, network = model.labels, model.task, model.network
+        rows = _head_inputs(model, files, tuple(pool), cache_dir, report)
+        logits = network.cut(network.scopes[-1])[1].predict(feature_rows(rows, BATCH_SIZE), verbose=0)
+        features, probabilities = vectors(rows), probabilities_of(finite(np.asarray(logits, np.float32)), task)
+    else:
+        labels, (task,) = model.metadata.labels, [task for task in Task if task.activation == model.metadata.activation]
+        answers = [(answer.embedding, {scored.label: scored.probability for scored in answer.labels})
+                   for file in files for answer in model.predict([file], explain=True)]  # without their heat maps
+        features = np.array([embedding for embedding, _ in answers])
+        probabilities = np.array([[scores[label] for label in labels] for _, scores in answers])
+    predictions = Predictions(files, labels, probabilities, task, model.name)
+    errors = expected_errors(probabilities, task)
     return [Candidate(files[row], float(np.linalg.norm(errors[row])), predictions[row])
-            for row in choose(vectors(rows), errors, count, seed)]
+            for row in choose(features, errors, count, seed)]

@@ -29,7 +29,9 @@ from tests.integration.serving.conftest import Server, Start
 from voc_cls.cli.data import main
 from voc_cls.cli.predict import predict
 from voc_cls.client import CallError, Client
+from voc_cls.data.dataset import Task
 from voc_cls.errors import ExportError
+from voc_cls.evaluation.active_learning import choose, expected_errors
 from voc_cls.image_decoder import Preprocessing, decode, prepare
 from voc_cls.image_header import image_work
 from voc_cls.nets.explained import explained
@@ -260,3 +262,25 @@ def test_similar_pictures_are_those_with_near_embeddings(exported: Path, folder:
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
     assert main(command[:2]) == 2
     assert "1.jpg: no folder to search; name one after the picture, or a run by --run" in capsys.readouterr().err
+
+
+def test_an_exported_model_too_chooses_what_to_label_next(exported: Path, folder: Path, right: list[np.ndarray],
+                                                          tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "6.jpg").unlink()
+    shutil.copy(folder / "1.jpg", folder / "copy.jpg")
+    command = ["next", str(exported / "1"), str(folder), "--count", "4"]
+    assert main([*command, "--json", "--label-studio", str(tmp_path / "tasks.json")]) == 0
+    shown, notes = capsys.readouterr()
+    errors = expected_errors(1 / (1 + np.exp(-right[0])), Task.MULTI_LABEL)
+    rows = choose(right[2], errors, 4, 0)
+    assert len(set(map(tuple, right[0].round(3).tolist()))) == 6
+    chosen = json.loads(shown)["next"]
+    assert [entry["file"] for entry in chosen] == [str(folder / f"{row}.jpg") for row in rows]
+    np.testing.assert_allclose([entry["uncertainty"] for entry in chosen], np.linalg.norm(errors[rows], axis=1),
+                               atol=1e-3)
+    assert [entry["predicted"] for entry in chosen] == [
+        [LABELS[column] for column in (-right[0][row]).argsort() if right[0][row, column] > 0] for row in rows]
+    assert "6 of 7 pictures" in notes
+    assert len(json.loads((tmp_path / "tasks.json").read_text())) == 4
+    assert main(["next", str(exported), str(folder)]) == 1
+    assert f"version 2 of model 'pets' {OLD}" in capsys.readouterr().err

@@ -14,7 +14,9 @@ from PIL import Image
 from voc_cls.cli.predict_output import Output, write_predictions
 from voc_cls.data.dataset import Dataset, Task
 from voc_cls.data.load import load_dataset, open_reader, read_dataset, recognise_kind
+from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.errors import DataError, UsageError
+from voc_cls.evaluation.objects import read_boxes
 from voc_cls.pre_annotations import write_tasks
 from voc_cls.prediction import Prediction, ScoredLabel
 
@@ -110,6 +112,40 @@ def test_labels_of_regions_count_and_texts_do_not(tmp_path: Path):
     draw(root / "1.jpg")
     dataset = read(root)
     assert (dataset.classes, dataset.labels.tolist()) == (("cat", "dog"), [[1, 1]])
+
+
+def rectangle(name: str, x: float, y: float, width: float, height: float, **more: Any) -> dict[str, Any]:
+    """As https://labelstud.io/guide/export has it: percent of the image."""
+    value = {"x": x, "y": y, "width": width, "height": height, "rotation": more.pop("rotation", 0),
+             "rectanglelabels": [name]}
+    return {"original_width": 40, "original_height": 30, "image_rotation": 0, "value": value, "id": "Dx_aB91ISN",
+            "from_name": "label", "to_name": "image", "type": "rectanglelabels", **more}
+
+
+def test_rectangles_have_their_boxes_in_pixels_and_turned_ones_none(tmp_path: Path):
+    polygon = {"type": "polygonlabels", "original_width": 40, "original_height": 30,
+               "value": {"points": [[1, 1], [50, 1], [1, 50]], "polygonlabels": ["cow"]}}
+    point = {"type": "keypointlabels", "original_width": 40, "original_height": 30,
+             "value": {"x": 10, "y": 10, "width": 1, "keypointlabels": ["cow"]}}
+    root = write(tmp_path / "data", {"data": {"image": "1.jpg"}, "annotations": [{"result": [
+        rectangle("dog", 25, 10, 50, 60), rectangle("cat", 0, 0, 100, 100), polygon, point, *choices("emu")["result"],
+        rectangle("cat", 10, 10, 20, 20, rotation=30), rectangle("dog", 10, 10, 20, 20, image_rotation=90)]}]})
+    draw(root / "1.jpg")
+    dataset = read(root)
+    assert dataset.named(dataset.labels[0]) == ["cat", "cow", "dog", "emu"]
+    assert open_reader("label-studio", root).scan("export").objects == ((
+        VocObject("dog", Box(11, 4, 30, 21)), VocObject("cat", Box(1, 1, 40, 30))),)
+    boxes = read_boxes(dataset, dataset.classes)
+    assert [[float(box[side]) for side in ("column", "left", "top", "right", "bottom")] for box in boxes] == [
+        [2, 10, 3, 30, 21], [0, 0, 0, 40, 30]]
+
+
+def test_boxes_of_a_class_that_another_annotator_does_not_give_do_not_count(tmp_path: Path):
+    both, one = rectangle("dog", 0, 0, 50, 50), rectangle("cat", 0, 0, 50, 50)
+    root = write(tmp_path / "data", {"data": {"image": "1.jpg"}, "annotations": [{"result": [both, one]},
+                                                                                 {"result": [both]}]})
+    draw(root / "1.jpg")
+    assert open_reader("label-studio", root).scan("export").objects == ((VocObject("dog", Box(1, 1, 20, 15)),),)
 
 
 @pytest.mark.parametrize(("content", "found"), [

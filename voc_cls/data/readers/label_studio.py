@@ -1,4 +1,4 @@
-"""Label Studio's export as a data set: JSON, with the choices of each image, or the labels of its regions.
+"""Label Studio's export as a data set: JSON, with the choices of each image, or the labels and boxes of its regions.
 
     root/project-1.json  root/…     the split project-1, as Label Studio exports a project (format JSON)
     root/labels.xml                 the project's labelling configuration, if it is there: the classes and their order
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -22,8 +23,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from voc_cls.data.dataset import Task
 from voc_cls.data.files import check_file, decode_text, read_bytes
+from voc_cls.data.readers import split_scan
 from voc_cls.data.readers.image_finder import ImageFinder
-from voc_cls.data.readers.split_scan import LabelledImage, Reader, SplitScan, class_problem, scan_images, unknown_class
+from voc_cls.data.readers.split_scan import Box, LabelledImage, Reader, SplitScan, VocObject
 from voc_cls.errors import DataError
 from voc_cls.image_header import IMAGE_SUFFIXES
 
@@ -38,10 +40,10 @@ USAGE = "export the project from Label Studio as JSON (not JSON-MIN)"
 
 @dataclass(frozen=True)
 class AnnotatedTask:
-    """An image as the task names it, the classes of each annotation that counts, and what a problem begins with."""
+    """An image as the task names it, what each annotation that counts has, and what a problem begins with."""
 
     reference: str
-    annotations: tuple[frozenset[str], ...]
+    annotations: tuple[tuple[VocObject, ...], ...]
     where: str
 
 
@@ -71,9 +73,9 @@ class LabelStudioReader(Reader):
         path, folder = self._files[split], self.root if self.root.is_dir() else self.root.parent
         config = next((file for file in sorted(folder.glob("*.xml")) if _starts(file, CONFIG_START)), None)
         tasks = {name: _read_once(file, file.stat().st_mtime_ns) for name, file in self._files.items()}
-        named = {name for of_file in tasks.values() for task in of_file for names in task.annotations for name in names}
+        named = {item.name for of_file in tasks.values() for task in of_file for item in chain(*task.annotations)}
         classes, kind = (tuple(sorted(named)), Task.MULTI_LABEL) if config is None else _read_config(config)
-        problems = [f"{path}: {problem}" for name in classes if (problem := class_problem(name))]
+        problems = [f"{path}: {problem}" for name in classes if (problem := split_scan.class_problem(name))]
         images, finder = [], ImageFinder(path.parent, split)
         annotated = [task for task in tasks[split] if task.annotations]
         for task in annotated:
@@ -87,7 +89,7 @@ class LabelStudioReader(Reader):
              "pictures have no label; they show none of the classes"),
             (sum(bool(image.ignored) for image in images), "pictures have a class that only some of their annotations "
              "give; for it they count neither as positive nor as negative")) if number]
-        return scan_images(folder, split, kind, classes, images, problems, warnings)
+        return split_scan.scan_images(folder, split, kind, classes, images, problems, warnings)
 
 
 def _starts(path: Path, start: re.Pattern[bytes]) -> bool:
@@ -137,7 +139,7 @@ def _read_once(path: Path, _: int) -> tuple[AnnotatedTask, ...]:
             counted = [annotation for annotation in task["annotations"] if not annotation.get("was_cancelled")]
             truth = [annotation for annotation in counted if annotation.get("ground_truth")]
             tasks.append(AnnotatedTask(_reference(task["data"]), tuple(
-                frozenset(_names(annotation["result"])) for annotation in truth or counted), where))
+                tuple(_objects(annotation["result"])) for annotation in truth or counted), where))
         except DataError as error:
             raise DataError(f"{where}{error}") from None
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -155,25 +157,37 @@ def _reference(data: dict[str, Any]) -> str:
     return found[0]
 
 
-def _names(result: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Of choices and of regions; what else an annotation has (texts, ratings) is no class."""
+def _objects(result: Sequence[dict[str, Any]]) -> Iterator[VocObject]:
+    """Choices and regions; what else an annotation has (texts, ratings) is no class."""
     for item in result:
         kind = item.get("type", "")
         if kind == "choices" or kind.endswith("labels"):
-            yield from (normalize("NFC", name) for name in item["value"][kind])
+            yield from (VocObject(normalize("NFC", name), _box(item)) for name in item["value"][kind])
+
+
+def _box(item: dict[str, Any]) -> Box | None:
+    """Of a rectangle that is not rotated: from percent of the image to pixels as VOC has them, counted from 1."""
+    value, turned = item["value"], item["value"].get("rotation") or item.get("image_rotation")
+    if turned or "original_width" not in item or not {"x", "y", "width", "height"} <= value.keys():
+        return None
+    across, down = item["original_width"] / 100, item["original_height"] / 100
+    return Box(value["x"] * across + 1, value["y"] * down + 1, (value["x"] + value["width"]) * across,
+               (value["y"] + value["height"]) * down)
 
 
 def _labelled_image(task: AnnotatedTask, finder: ImageFinder, classes: Sequence[str], kind: Task, config: Path | None
                     ) -> LabelledImage:
-    shown, some = frozenset.intersection(*task.annotations), sorted(frozenset.union(*task.annotations))
+    names = [{item.name for item in annotation} for annotation in task.annotations]
+    shown, some = set.intersection(*names), sorted(set.union(*names))
     for name in some:
         if name not in classes:
-            raise DataError(unknown_class(name, classes, str(config)))
+            raise DataError(split_scan.unknown_class(name, classes, str(config)))
     if kind is Task.SINGLE_LABEL and not len(shown) == len(some) == 1:
         raise DataError(f"has {len(some)} classes ({', '.join(some) or 'none'}), where {config} has one for each "
                         "picture; correct its annotations, or mark one as ground truth")
     return LabelledImage(_find(task.reference, finder), tuple(name for name in some if name in shown),
-                         tuple(name for name in some if name not in shown), task.where)
+                         tuple(name for name in some if name not in shown), task.where,
+                         objects=tuple(item for item in task.annotations[0] if item.box and item.name in shown))
 
 
 def _find(reference: str, finder: ImageFinder) -> Path:
