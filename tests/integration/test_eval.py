@@ -139,7 +139,8 @@ def test_a_run_is_compared_with_another_by_what_it_predicted_before(run: Path, t
     assert found["differences"][0]["name"] == "mean"
     changed = {change["file"] for change in found["changes"] if change["verdict"] != "same decision"}
     assert changed == {values[0]}
-    assert "What changed most" in (tmp_path / "compare.html").read_text()
+    page = html.parse(str(tmp_path / "compare.html")).getroot()
+    assert {image["file"] for image in json.loads(page.get_element_by_id("gallery").text)["images"]} == changed
     assert contents(run) == before
 
     assert "found 1; give A and B" in command("voc-eval", run, "--compare").stderr

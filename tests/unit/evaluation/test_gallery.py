@@ -182,7 +182,7 @@ def test_an_image_is_enlarged_by_keyboard_with_its_labels_scores_and_thresholds(
         assert mark["x"] + 1 - bar["x"] == pytest.approx(0.5 * bar["width"], abs=1)
         page.keyboard.press(key or "Escape")
     assert dialog.count() == 0
-    page.wait_for_function("file => document.activeElement.innerText.includes(file)", arg=files[1])
+    page.wait_for_function("file => document.activeElement?.innerText?.includes(file)", arg=files[1])
     page.locator(".gallery button").first.click()
     dialog.get_by_role("button", name="Previous").click()
     mistaken = sum(any(kind != "right" for kind, _, _ in image["cases"]) for image in images)

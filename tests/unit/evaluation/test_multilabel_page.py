@@ -113,6 +113,8 @@ def test_it_loads_nothing_from_anywhere(page: Path, tree: html.HtmlElement):
     assert len(addresses) > 10
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert not tree.xpath("//iframe | //object | //embed | //link[@rel!='icon'] | //script[@src]")
+    policy, = tree.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     text = page.read_text()
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|https?:", text)
 
