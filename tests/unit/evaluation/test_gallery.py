@@ -152,6 +152,7 @@ def test_images_are_filtered_by_kind_class_and_name_the_surest_first(open_page: 
     assert f"car {100 * expected[0][0]:.0f} % not there" in first.inner_text()
     page.get_by_role("searchbox", name="File").fill(expected[1][1][:3].upper())
     assert cards(page) == [file for _, file in expected if file.startswith(expected[1][1][:3])]
+    assert page.locator(".choices output").inner_text() == "1 image"
     page.get_by_role("searchbox", name="File").fill("no such name")
     assert (cards(page), page.locator(".choices output").inner_text()) == ([], "0 images")
     page.get_by_role("searchbox", name="File").fill("")

@@ -21,8 +21,9 @@ function filter() {
   found = images.map((image) => ({ ...image, cases: image.cases.filter(fits) }))
     .filter((image) => image.cases.length && image.file.toLowerCase().includes(text))
     .sort((a, b) => b.cases[0][2] - a.cases[0][2]);
-  const total = totals[column.value === "" ? 0 : Number(column.value) + 1];
-  document.querySelector("output").textContent = `${found.length}${!text && found.length < total ? ` of ${total.toLocaleString("en")}` : ""} ${total === 1 ? "image" : "images"}`;
+  const all = text ? found.length : totals[column.value === "" ? 0 : Number(column.value) + 1];
+  const of = found.length < all ? ` of ${all.toLocaleString("en")}` : "";
+  document.querySelector("output").textContent = `${found.length}${of} ${all === 1 ? "image" : "images"}`;
   list.replaceChildren();
   show(STEP);
 }
