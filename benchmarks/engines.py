@@ -32,13 +32,13 @@ from serving_h2load import H2Load
 from serving_processes import PEERS, Processes, Server, callers, free_port, newest_version, voc_serve, wait_until_ready
 
 from voc_cls.client import Client
-from voc_cls.console import import_openvino
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.load import load_dataset
 from voc_cls.evaluation.average_precision import average_precisions
 from voc_cls.image_decoder import decode, prepare
 from voc_cls.image_header import image_work
 from voc_cls.model_metadata import read_metadata
+from voc_cls.openvino_core import import_openvino
 
 CLASSES = ("bus", "car", "cat", "person", "train")
 """The classes with enough positives in the real part, see docs/training.md."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from export.options import ExportOptions
-from voc_cls.console import import_tensorflow, parse, run
+from voc_cls.console import import_tensorflow, new_console, parse, run
 from voc_cls.errors import UsageError
 from voc_cls.stores import registered_model
 
@@ -61,14 +61,12 @@ def export() -> None:
         raise UsageError(f"`json`: is for a folder, not for {config.models}; omit it")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever trained it: a SavedModel is TensorFlow's
     import_tensorflow()
-    from rich.console import Console
-
     from export.version_folder import export_run, register_run
 
     if registered:
-        register_run(config.run, registered[0], Console(), config.forms)
+        register_run(config.run, registered[0], new_console(), config.forms)
         return
-    path = export_run(config.run, config.models, config.version, Console(stderr=config.json), config.forms)
+    path = export_run(config.run, config.models, config.version, new_console(stderr=config.json), config.forms)
     if config.json:
         forms = json.loads((path / "assets/voc_cls.json").read_bytes())["forms"]
         print(json.dumps({"path": str(path), "version": int(path.name), "forms": forms}, indent=2))

@@ -12,7 +12,7 @@ from export.options import Form, Precision
 from voc_cls.data.dataset import Task
 from voc_cls.data.preprocessing import GRAPH_FORMATS
 from voc_cls.evaluation.report.page import render
-from voc_cls.files import file_digests
+from voc_cls.files import file_digests, read_json
 from voc_cls.model_metadata import FORMAT, Views, read_metadata
 from voc_cls.training.config import to_dict
 from voc_cls.training.trained_run import TrainedRun
@@ -63,7 +63,7 @@ def write_metadata(folder: Path, name: str, version: int, trained: TrainedRun, f
 
 def metadata_of(trained: TrainedRun) -> dict[str, Any]:
     """The content of assets/voc_cls.json."""
-    config, spec, evaluation = trained.config, trained.network.spec, trained.folder.evaluation
+    config, spec = trained.config, trained.network.spec
     provenance = config["provenance"]
     return {
         "format": FORMAT,
@@ -79,7 +79,7 @@ def metadata_of(trained: TrainedRun) -> dict[str, Any]:
         "pretrained_digest": provenance["weights_digest"],  # of the checkpoint that training started from
         "trained_on": {key: config["dataset"][key] for key in ("data", "train_split", "difficult")}
         | {"pictures": provenance["train_pictures"]},
-        "metrics": json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.is_file() else None,
+        "metrics": read_json(trained.folder.evaluation),
         "explains": True,  # by heat maps and embeddings
         "voc_cls_version": __version__,
         "picture_formats": GRAPH_FORMATS,  # that the graph takes; voc-serve converts other ones before it

@@ -19,14 +19,13 @@ import numpy as np
 from export.metadata import VerifiedForm
 from export.options import ExportOptions
 from export.verify import Predictor, logits_of, result_of
-from voc_cls.console import import_openvino
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.pipeline import naming_broken_images
 from voc_cls.data.preprocessing import decode_file, preprocess
 from voc_cls.errors import ExportError, UsageError
 from voc_cls.evaluation.calibration import choose_thresholds
 from voc_cls.evaluation.predictions import probabilities_of
-from voc_cls.openvino_core import openvino_core, signal_stack_kept
+from voc_cls.openvino_core import import_openvino, openvino_core, signal_stack_kept
 from voc_cls.training.splits import Splits, judged_classes
 from voc_cls.training.trained_run import TrainedRun
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import socket
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ from voc_cls.stores import store_url
 MODEL_COLUMNS = ("model", "versions", "labels", "engine", "network", "classes", "thresholds", "folder")
 
 
-def check(config: ServeConfig) -> None:
+def check(config: ServeConfig, as_json: bool) -> None:
     """Prints what would be served. Raises UsageError or ServeError for the first thing that is wrong."""
     models = [_check_model(settings, config.engine.engine) for settings in model_settings(config.models)]
     _check_folders(config)
@@ -39,6 +40,9 @@ def check(config: ServeConfig) -> None:
         ("engine", f"{config.resolved_threads} threads, {config.engine.precision}"),
         ("pictures", f"up to {config.pictures.max_megapixels:g} megapixels, {config.pictures.max_picture_mb:g} MiB"),
     ]
+    if as_json:
+        print(json.dumps({"models": [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in models], **dict(summary)}))
+        return
     print("\n".join([*_columns([MODEL_COLUMNS, *models]), "", *_columns(summary), "",
                      "voc-serve: nothing wrong was found"]))
 

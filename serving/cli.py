@@ -49,6 +49,8 @@ class StartConfig:
     check: Annotated[bool, FlagOnly()] = False
     """Check everything that can be checked without serving: configuration, model folders, keys, certificates, ports.
     Prints what would be served; exits 0, or with what is wrong."""
+    json: Annotated[bool, FlagOnly()] = False
+    """As --check, but print what it finds as JSON."""
     print_config: Annotated[bool, FlagOnly()] = False
     """Print the configuration in effect as YAML for --config, with where each value comes from, and exit."""
 
@@ -115,10 +117,10 @@ def _main(foreign_lines: ForeignLines) -> None:
     with settings.explaining():
         if start["print_config"]:
             print(to_yaml(settings), end="")
-        elif start["check"]:
+        elif start["check"] or start["json"]:
             from serving.check import check
 
-            check(config)
+            check(config, start["json"])
         elif config.ray.ray:
             from serving.ray.app import run as run_on_ray  # needs the extra `ray`
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from voc_cls.console import PARAMETER, parse, set_help
-from voc_cls.errors import UsageError, VocError
+from voc_cls.errors import UsageError, VocError, reason, shown
 from voc_cls.stores import store_url
 
 HELP = frozenset({"-h", "--help"})
@@ -258,7 +258,7 @@ def read_yaml(path: Path, where: str) -> Any:
                 if not isinstance(key, yaml.ScalarNode):
                     continue
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is there twice",
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} is there twice",
                                                             key.start_mark)
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
@@ -270,13 +270,13 @@ def read_yaml(path: Path, where: str) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{where}: cannot be read ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{where}: cannot be read ({reason(error)}); correct it") from error
 
 
 def check_keys(values: Any, known: Collection[str], where: str) -> dict[str, Any]:
     """`values`, if it is a mapping with known keys only; else a UsageError that begins with `where`."""
     if not isinstance(values, dict):
-        raise UsageError(f"{where}: expected keys and values, found {values!r}")
+        raise UsageError(f"{where}: expected keys and values, found {shown(values)}")
     for key in values:
         if key not in known:
             close = get_close_matches(str(key), known, 1)
@@ -311,17 +311,17 @@ def typed(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, bool) and "on" in get_args(plain):  # as which YAML reads a bare on or off
             value = "on" if value else "off"
         if value not in get_args(plain):
-            raise UsageError(f"{where}: {value!r} is not one of {', '.join(get_args(plain))}")
+            raise UsageError(f"{where}: {shown(value)} is not one of {', '.join(get_args(plain))}")
         return value
     if get_origin(plain) is tuple:
         element = get_args(plain)[0]
         values = [value] if element is Path and isinstance(value, str) else value
         if not isinstance(values, (list, tuple)):
-            raise UsageError(f"{where}: {value!r} is not a list")
+            raise UsageError(f"{where}: {shown(value)} is not a list")
         return tuple(typed(entry, element, where) for entry in values)
     if plain is bool:
         if not isinstance(value, bool):
-            raise UsageError(f"{where}: {value!r} is not true or false")
+            raise UsageError(f"{where}: {shown(value)} is not true or false")
         return value
     try:
         if isinstance(value, (bool, list, dict)) and not issubclass(plain, Enum):
@@ -332,7 +332,7 @@ def typed(value: Any, kind: Any, where: str) -> Any:
     except (TypeError, ValueError, OverflowError) as error:
         kinds = {int: "not a whole number", float: "not a number"}
         reason = kinds.get(plain, error) if isinstance(value, str) else error
-        raise UsageError(f"{where}: {value!r} cannot be used ({reason})") from error
+        raise UsageError(f"{where}: {shown(value)} cannot be used ({reason})") from error
 
 
 def _from_text(text: str, kind: Any) -> Any:

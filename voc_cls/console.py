@@ -24,6 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 from voc_cls.errors import Interrupted, UsageError, VocError
+from voc_cls.usage import reject
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,8 +86,8 @@ def run(program: str, main: Callable[[], None]) -> int:
             return 0
         raise
     except OSError as error:
-        what = error.strerror or error
-        return _fail(program, f"{error.filename or 'a file'}: {what}; look at the disk and its permissions", 1)
+        name = re.sub(r"\.aside-\d+-", "", str(error.filename or "a file"))  # as files.write_aside names it for a while
+        return _fail(program, f"{name}: {error.strerror or error}; look at the disk and its permissions", 1)
     return 0
 
 
@@ -131,18 +132,26 @@ def parse(config: Callable[..., Config], program: str, description: str, args: S
         if given[1:] not in ([shell] for shell in SHELLS):
             raise UsageError(f"{' '.join(given)}: --print-completion takes one of {', '.join(SHELLS)}, alone")
         given[0] = "--tyro-print-completion"
-    read = functools.partial(tyro.cli, config, prog=program, description=description, args=_joined(given),
+    terminal, arguments = sys.stdout.isatty(), _joined(given)
+    read = functools.partial(tyro.cli, config, prog=program, description=description,
                              config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
                                      tyro.conf.EnumChoicesFromValues, tyro.conf.DisallowNone))
+
+    def printed(arguments: Sequence[str], terminal: bool = False) -> str:
+        text = io.StringIO()
+        text.isatty = lambda: terminal  # type: ignore[method-assign]
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            read(args=arguments)
+        return text.getvalue()
+
     completion = given[:1] == ["--tyro-print-completion"]
     if not (completion or "--help" in given or "-h" in given):
-        parsed: Config = read()
+        rejecting = getattr(getattr(tyro, "_errors", None), "on_parse_error", contextlib.nullcontext)  # private
+        with rejecting(lambda event: reject(event, program, given, printed)):
+            parsed: Config = read(args=arguments)
         return parsed
-    terminal, text = sys.stdout.isatty(), io.StringIO()
-    text.isatty = lambda: terminal  # type: ignore[method-assign]
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        read()
-    print(_completing_files(text.getvalue()) if completion else wrapped(text.getvalue(), terminal))
+    text = printed(arguments, terminal)
+    print(_completing_files(text) if completion else wrapped(text, terminal))
     sys.exit(0)
 
 
@@ -250,6 +259,13 @@ def quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
+def new_console(**options: Any) -> Console:
+    """rich's Console, whose import takes a moment."""
+    from rich.console import Console
+
+    return Console(**options)
+
+
 def progress_bar(console: Console) -> Progress:
     """The project's progress bar; silent unless `console` is a terminal or a notebook."""
     from rich import progress as rich
@@ -296,14 +312,14 @@ def _ctrl_c_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hidden(modules: Iterable[str]) -> Iterator[None]:
+def hidden(modules: Iterable[str]) -> Iterator[None]:
     """Within, those of the modules that are not imported yet seem not to be installed."""
-    hidden = [name for name in modules if name not in sys.modules]
-    sys.modules.update(cast("dict[str, Any]", dict.fromkeys(hidden)))
+    new = [name for name in modules if name not in sys.modules]
+    sys.modules.update(cast("dict[str, Any]", dict.fromkeys(new)))
     try:
         yield
     finally:
-        for name in hidden:
+        for name in new:
             del sys.modules[name]
 
 
@@ -315,22 +331,15 @@ def import_tensorflow(*, whole: bool = False) -> Any:
     whole: with the functions of Keras that need scikit-learn or matplotlib, which no command of voc-cls calls and whose
     import would take a third of the time.
     """
+    if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) not in ("tensorflow", "jax"):
+        raise UsageError(f"KERAS_BACKEND={backend}: must be tensorflow or jax")
     needless = [] if whole else ["matplotlib", "sklearn"]
     if os.environ.get("KERAS_BACKEND") == "tensorflow" and not whole:
         needless.append("jax")  # TensorFlow Lite imports it
-    with quiet_stderr(), _ctrl_c_kept(), _hidden(needless):
+    with quiet_stderr(), _ctrl_c_kept(), hidden(needless):
         import tensorflow
 
         tensorflow.config.list_physical_devices()
         if os.environ.get("KERAS_BACKEND") == "jax":
             tensorflow.config.set_visible_devices([], "GPU")
     return tensorflow
-
-
-def import_openvino(*, whole: bool = False) -> Any:
-    """Imports OpenVINO without what reports its use over the network, and without its converters, which take a third
-    of the time. whole: with them; a process that has imported it without them cannot get them any more.
-    """
-    with _hidden(["openvino_telemetry"] if whole else ["openvino_telemetry", "openvino.tools"]):
-        import openvino
-    return openvino

@@ -131,7 +131,7 @@ def unpack(archive: Path, folder: Path, limit: int, advance: Callable[[int], obj
         raise DownloadError(f"{archive}: has {error.tarinfo.name!r} in it, which leads out of the folder; fetch the "
                             "official archive") from error
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError) as error:
-        reason = str(error).splitlines()[-1].strip("- ")  # where nothing fits, tarfile tells of each format it tried
+        reason = re.sub(r".*\('|'\).*|- ", "", str(error).splitlines()[-1])  # tarfile tells of each format it tried
         raise DownloadError(f"{archive}: is not a whole .tar or .tar.gz ({reason}); fetch it again") from error
     if only is not None and not wanted:
         raise DownloadError(f"{archive}: has no {only} in it, only {', '.join(names[:5]) or 'nothing'}; fetch the "
@@ -191,7 +191,7 @@ def _fetch_rest(url: str, to: Path, magic: bytes, size: int | None, console: Con
                     raise DownloadError(
                         f"{url} is not the file it should be: the server sent "
                         f"{response.headers.get('Content-Type', 'something')}{length} that begins with "
-                        f"{piece[:20]!r}; does a proxy or a login page stand between?")
+                        f"{piece[:20].decode(errors='replace')!r}; does a proxy or a login page stand between?")
                 if file.tell() + len(piece) > most:
                     discard(to)
                     raise DownloadError(f"{url} is not the file it should be: it has more than {most:,} bytes; give "
@@ -210,7 +210,7 @@ def _answer(url: str, headers: dict[str, str]) -> Any:
     try:
         return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
     except (requests.RequestException, ValueError) as error:
-        found = re.search(r"\[Errno [^\]]*\] [^'\"()]+|timed out|CERTIFICATE_VERIFY_FAILED", str(error))
+        found = re.search(r"(?<=\] )[^'\"()\[]+|timed out|CERTIFICATE_VERIFY_FAILED", str(error))
         raise DownloadError(f"{url}: {urlsplit(url).hostname or 'the server'} cannot be reached "
                             f"({found.group() if found else error}); check the network or the proxy settings, give "
                             "another address with `url`, or bring the file and give it with `archive`") from error

@@ -18,6 +18,8 @@ flag instead (console.with_flags).
 
 from __future__ import annotations
 
+import json
+import re
 from signal import Signals
 
 
@@ -63,3 +65,20 @@ class Interrupted(BaseException):
     def __init__(self, number: Signals, then: str) -> None:
         super().__init__(f"stopped by {number.name}; {then}")
         self.exit_code = 128 + number
+
+
+def reason(error: BaseException) -> str:
+    """What a library says is wrong, for the brackets of a message: without Python's names, 300 characters at most."""
+    text = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        text = f"byte {error.start:,} is not UTF-8 text"
+    if mark := getattr(error, "problem_mark", None):  # YAML
+        text = f"line {mark.line + 1}: {getattr(error, 'problem', '')}"
+    # OpenVINO's lines but the last are places in its source; TensorFlow names nodes of its graph
+    text = re.sub(r"(?s)^Exception from src/.*\n|\{\{.*?\}\}|\[Op:.*?\]|Graph execution error:", "", text.strip())
+    return " ".join(text.split())[:300].rstrip(".! ") or type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value in a message: text in quotation marks, others as JSON and YAML write them."""
+    return repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from voc_cls.errors import DataError
+from voc_cls.errors import DataError, RunError, reason
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -36,6 +36,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes `values` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of a run holds; None if there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({reason(error)}); delete it or repeat the run") from error
 
 
 def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]],

@@ -17,13 +17,13 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.console import import_openvino, import_tensorflow
+from voc_cls.console import import_tensorflow
 from voc_cls.data.files import ADVICE, LOOK, MAX_PIXELS, read_header
-from voc_cls.errors import DataError, ExportError
+from voc_cls.errors import DataError, ExportError, reason
 from voc_cls.image_decoder import Inputs, Preprocessing, decode, prepare
 from voc_cls.image_header import ImageError, image_work
 from voc_cls.model_metadata import EXPLAIN_TENSORS, EXPORT_AGAIN, read_metadata, version_number, versions
-from voc_cls.openvino_core import openvino_core
+from voc_cls.openvino_core import import_openvino, openvino_core
 from voc_cls.prediction import Prediction
 
 BATCH_SIZE = 16
@@ -54,8 +54,7 @@ class LoadedModel:
         except ModuleNotFoundError:
             raise
         except Exception as error:  # both raise many kinds for damaged files
-            raise ExportError(f"{version}: cannot be loaded ({' '.join(str(error).split())[-200:]}); export the model "
-                              "again") from error
+            raise ExportError(f"{version}: cannot be loaded ({reason(error)}); export the model again") from error
 
     @cached_property
     def _explain(self) -> Outputs:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from voc_cls.errors import ExportError
+from voc_cls.errors import ExportError, reason, shown
 from voc_cls.image_decoder import RESIZES, Preprocessing
 
 FORMAT = 1
@@ -177,7 +177,7 @@ def read_metadata(version_folder: Path) -> ModelMetadata:
         raise ExportError(f"{version_folder} has no assets/voc_cls.json, so it was not made by voc-export: "
                          "export the run with voc-export RUN models/NAME") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ExportError(f"{path} cannot be read ({error}): export the model again with voc-export") from None
+        raise ExportError(f"{path} cannot be read ({reason(error)}): export the model again with voc-export") from None
     version = content.get("format") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise ExportError(f"{path} has no number as its \"format\": it is not voc-export's; export the model again")
@@ -197,8 +197,8 @@ class _Section:
     def get(self, key: str, expected: str, valid: Callable[[Any], bool], default: Any = None) -> Any:
         value = self.values.get(key, default)
         if not valid(value):
-            raise ExportError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {value!r}: export the model "
-                             "again with voc-export")
+            raise ExportError(f"{self.path}: \"{self.prefix}{key}\" must {expected}, found {shown(value)}: export the "
+                              "model again with voc-export")
         return value
 
     def section(self, key: str) -> _Section:

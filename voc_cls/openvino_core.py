@@ -1,4 +1,4 @@
-"""The one Core of OpenVINO in a process, and the signal stack that its plugin must not leave behind."""
+"""OpenVINO without what a process does not need, its one Core, and the signal stack that its plugin must leave."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from voc_cls.console import hidden
+
 
 class SignalStack(ctypes.Structure):
     """`stack_t` of sigaltstack(2)."""
 
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def import_openvino(*, whole: bool = False) -> Any:
+    """Imports OpenVINO without what reports its use over the network, and without its converters, which take a third
+    of the time. whole: with them; a process that has imported it without them cannot get them any more."""
+    with hidden(["openvino_telemetry"] if whole else ["openvino_telemetry", "openvino.tools"]):
+        import openvino
+    return openvino
 
 
 @cache

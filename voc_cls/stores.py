@@ -13,7 +13,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-from voc_cls.errors import DownloadError, VocError
+from voc_cls.errors import DownloadError, VocError, reason
 
 SQLITE = "sqlite:///"
 MLFLOW = {  # where the environment says nothing else
@@ -51,8 +51,8 @@ def opened(url: str) -> Iterator[tuple[Any, str]]:
     except Exception as error:  # of many kinds
         if getattr(error.__cause__, "name", None) == "s3fs":
             raise ModuleNotFoundError(str(error), name="s3fs") from None
-        raise DownloadError(f"{url} cannot be read ({' '.join(str(error).split()) or type(error).__name__}): check the "
-                            "address and the credentials, and that the store can be reached") from error
+        raise DownloadError(f"{url} cannot be read ({reason(error).partition(' (')[0]}): check the address "
+                            "and the credentials, and that the store can be reached") from error
 
 
 def tracking_uri(given: str = "auto") -> str:
@@ -80,7 +80,7 @@ def connected(uri: str) -> Iterator[Any]:
     except (VocError, ModuleNotFoundError):
         raise
     except Exception as error:  # of many kinds
-        text = " ".join(str(error).split()).partition(" with exception")[0][:300]
+        text = reason(error).partition(" with exception")[0]
         raise DownloadError(masked(f"MLflow at {uri}: {text}; check the address and that it can be reached")) from error
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from serving.security.sanitize import RULE, check_model_name, is_safe_name
 from voc_cls.config import Range, YamlOnly, check_keys, read_yaml
-from voc_cls.errors import UsageError
+from voc_cls.errors import UsageError, shown
 from voc_cls.model_metadata import LARGEST_VERSION, version_number
 from voc_cls.stores import registered_model, store_url
 
@@ -120,7 +120,7 @@ def _of_folder(config: ModelsConfig, folder: Path) -> ModelSettings:
 def read_models(content: Any, folder: Path, where: str) -> tuple[ModelSettings, ...]:
     """Models of a YAML list whose relative paths are relative to `folder`; UsageError, beginning with `where`."""
     if not isinstance(content, list) or not content:
-        raise UsageError(f"{where}: must be a list of models, such as {EXAMPLE}, found {content!r}")
+        raise UsageError(f"{where}: must be a list of models, such as {EXAMPLE}, found {shown(content)}")
     models = tuple(_of_entry(entry, folder, f"{where}: [{index}]") for index, entry in enumerate(content))
     check_names(models, where)
     return models
@@ -138,10 +138,10 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
     check_keys(entry, ("name", "path", "versions", "labels"), where)
     path = entry.get("path")
     if not isinstance(path, str) or not path:
-        raise UsageError(f"{where}.path: must be the folder of a model's versions, such as models/voc, found {path!r}")
+        raise UsageError(f"{where}.path: must be a folder of versions, such as models/voc, found {shown(path)}")
     name = entry.get("name")
     if name is not None and not isinstance(name, str):
-        raise UsageError(f"{where}.name: {name!r} is not a text: write it in quotation marks")
+        raise UsageError(f"{where}.name: {shown(name)} is not a text: write it in quotation marks")
     resolved = Path(path) if store_url(path) else folder / path
     place = f"{where}.path has no name beside it, and its own" if name is None else f"{where}.name"
     own_name, _ = registered_model(resolved) or (resolved.resolve().name, "")
@@ -150,7 +150,7 @@ def _of_entry(entry: Any, folder: Path, where: str) -> ModelSettings:
     policy = parse_policy(entry.get("versions", "latest"), f"{where}.versions")
     labels = entry.get("labels") or {}
     if not isinstance(labels, dict):
-        raise UsageError(f"{where}.labels: {labels!r} are not labels: write them as {{stable: 3, canary: 4}}")
+        raise UsageError(f"{where}.labels: {shown(labels)} are not labels: write them as {{stable: 3, canary: 4}}")
     return ModelSettings(name, resolved, policy, check_labels(labels, policy, f"{where}.labels"))
 
 
@@ -164,7 +164,7 @@ def parse_policy(value: Any, where: str = "`versions`") -> VersionPolicy:
     numbers = [version_number(number.strip()) for number in text.split(",")]
     if None not in numbers:
         return VersionPolicy("specific", numbers=tuple(sorted({number for number in numbers if number is not None})))
-    raise UsageError(f"{where} {text!r} is not latest, latest:2 (the two highest), all, or numbers such as 3,7")
+    raise UsageError(f"{where} {shown(value)} is not latest, latest:2 (the two highest), all, or numbers such as 3,7")
 
 
 def _parse_labels(assignments: Iterable[str]) -> dict[str, int]:
@@ -191,7 +191,7 @@ def check_labels(labels: Mapping[Any, Any], policy: VersionPolicy, where: str) -
         if not is_safe_name(label):
             raise UsageError(f"{where}: {label!r} cannot be a label: use {RULE}")
         if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION:
-            raise UsageError(f"{where}: the label {label!r} must be the number of a version, found {version!r}")
+            raise UsageError(f"{where}: the label {label!r} must be the number of a version, found {shown(version)}")
         if policy.kind == "specific" and version not in policy.numbers:
             raise UsageError(f"{where}: the label {label!r} is version {version}, which is not served, as only "
                              f"{policy} are: add it, or choose another")

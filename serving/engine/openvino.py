@@ -18,8 +18,8 @@ import numpy as np
 from serving.engine.process import Inputs, Scores
 from serving.errors import ServeError
 from serving.models.version_folders import MODEL_XML
-from voc_cls.console import import_openvino
-from voc_cls.openvino_core import openvino_core
+from voc_cls.errors import reason
+from voc_cls.openvino_core import import_openvino, openvino_core
 
 ov = import_openvino()
 CORE = openvino_core()
@@ -77,7 +77,7 @@ class OpenVinoNetwork:
             self._size = self._model.input(INPUT).partial_shape[1].get_length()
             self._single = self._best = self._compiled(1, NUM_STREAMS=1)
         except RuntimeError as error:
-            raise ServeError(f"{version_folder} cannot be loaded ({_reason(error)}): export the model again with "
+            raise ServeError(f"{version_folder} cannot be loaded ({reason(error)}): export the model again with "
                              "voc-export") from error
         self._int8 = any(node.get_type_name() == "FakeQuantize" for node in self._model.get_ops())
 
@@ -166,9 +166,3 @@ def choose_precision(wanted: str) -> str:
         raise ServeError("`precision` bfloat16 needs a CPU with avx512_bf16 or amx_bf16, or another that OpenVINO "
                          "computes it on, which this machine does not have: choose float32 or auto")
     return wanted
-
-
-def _reason(error: Exception) -> str:
-    """The sentence in an OpenVINO error, without the places in its source that raised it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".! ")

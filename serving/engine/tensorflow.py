@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from serving.engine.process import Inputs, Scores
 from serving.errors import ServeError
+from voc_cls.errors import reason
 
 v1 = tf.compat.v1
 v1.logging.set_verbosity(v1.logging.ERROR)  # or it warns that sessions are deprecated
@@ -58,7 +59,7 @@ class TensorFlowNetwork:
             with graph.as_default():
                 v1.import_graph_def(graph_def, name="")
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
-            raise ServeError(f"{version_folder} cannot be loaded ({_reason(error)}): export the model again with "
+            raise ServeError(f"{version_folder} cannot be loaded ({reason(error)}): export the model again with "
                              "voc-export") from error
         self._session = v1.Session(graph=graph, config=self._config())
         return self._session.make_callable([signature.outputs[output].name for output in outputs],
@@ -122,11 +123,3 @@ def _frozen(version_folder: Path, name: str) -> tuple[Any, Any]:
 
 def _gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
-
-
-def _reason(error: Exception) -> str:
-    """The sentence in a TensorFlow error, without node names and the stack of the graph that raised it."""
-    lines = [re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", line).strip() for line in str(error).splitlines()]
-    sentences = [line for line in lines
-                 if line and not line.startswith(("Graph execution error", "Detected at", "Node:"))]
-    return (sentences[0] if sentences else type(error).__name__).rstrip(". ")

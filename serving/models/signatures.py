@@ -12,6 +12,7 @@ from serving.errors import FailedPrecondition, InvalidArgument, NotFound, ServeE
 from serving.models.version_folders import SAVED_MODEL
 from serving.security.sanitize import printable
 from serving.tensorflow_protos import POOL, messages
+from voc_cls.errors import reason
 from voc_cls.model_metadata import (
     CLASSIFY,
     DEFAULT,
@@ -61,7 +62,7 @@ def read_signatures(version_folder: Path, metadata: ModelMetadata) -> Any:
     except FileNotFoundError:
         return _signature_defs(metadata)
     except (OSError, DecodeError) as error:
-        raise ServeError(f"{path} cannot be read ({error}): export the model again with voc-export") from None
+        raise ServeError(f"{path} cannot be read ({reason(error)}): export the model again with voc-export") from None
     graph = next((graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags), None)
     if graph is None:
         raise ServeError(f"{path} has no graph with the tag 'serve': export the model again with voc-export")

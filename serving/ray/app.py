@@ -23,6 +23,7 @@ from serving.errors import ServeError
 from serving.ray.replica import Replica
 from voc_cls.config import Program
 from voc_cls.console import sigterm_kept, stop_on
+from voc_cls.errors import reason
 
 NAME = "voc-serve"
 PROGRAM = Program(NAME, "", get_type_hints(ServeConfig), relative_to_file=True, replaced=replaced_models)
@@ -68,7 +69,7 @@ def run(config: ServeConfig) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         signal.sigwait(signals)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        raise ServeError(f"Ray Serve does not start: {error}") from error
+        raise ServeError(f"Ray Serve does not start: {reason(error)}") from error
     finally:
         if ray.is_initialized():
             serve.shutdown()

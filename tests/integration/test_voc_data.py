@@ -60,7 +60,7 @@ def test_demo_prints_the_root_to_use_and_drawing_again_changes_nothing(tmp_path:
 
 
 @pytest.mark.parametrize(("args", "said"), [
-    (("--pictures", 2), "--pictures 2: must be at least 3, one for each of train, val, test"),
+    (("--pictures", 2), "--pictures 2: must be at least 3"),
     (("--seed", -1), "--seed -1: must be at least 0"),
 ])
 def test_demo_refuses_flags_that_make_no_sense(tmp_path: Path, args: tuple[object, ...], said: str) -> None:

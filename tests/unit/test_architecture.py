@@ -19,7 +19,7 @@ COMMANDS = ("voc-train", "voc-tune", "voc-eval", "voc-data", "voc-weights", "voc
 PACKAGES = ("voc_cls", "serving", "export")
 SHARED = {"voc_cls.errors", "voc_cls.files", "voc_cls.config", "voc_cls.console", "voc_cls.image_decoder",
           "voc_cls.image_header", "voc_cls.model_metadata", "voc_cls.openvino_core", "voc_cls.stores",
-          "voc_cls.version"}
+          "voc_cls.usage", "voc_cls.version"}
 """The small modules that every part may import, the server included; they import nothing heavy."""
 TRAINING_SHARED = {*SHARED, "voc_cls.downloads", "voc_cls.files", "voc_cls.pickles"}
 DATA = {*TRAINING_SHARED, "voc_cls.data"}

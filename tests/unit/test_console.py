@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 import tyro
 
-from tests.commands import BIN
-from voc_cls.console import duration, parse, with_flags, wrapped
+from tests.commands import BIN, command_in_process
+from voc_cls.client import Client
+from voc_cls.config import read_yaml
+from voc_cls.console import duration, import_tensorflow, parse, run, with_flags, wrapped
+from voc_cls.errors import ClientError, RunError, UsageError, reason
+from voc_cls.files import read_json, write_text
 
 PROGRAM = """
 import sys
@@ -62,7 +66,7 @@ def test_commands_do_not_wait_for_what_tensorflow_imports_and_they_never_call(wh
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_openvino_does_not_report_its_use_over_the_network(whole: bool):
-    program = ("import sys; from voc_cls.console import import_openvino; "
+    program = ("import sys; from voc_cls.openvino_core import import_openvino; "
                f"openvino = import_openvino(whole={whole}); "
                "print(hasattr(openvino, 'convert_model'), 'openvino_telemetry' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
@@ -196,3 +200,80 @@ def test_a_terminal_of_80_columns_gets_help_that_fits_and_escape_codes_only_wher
                                                (7200, "2 hours")])
 def test_a_time_to_expect_is_said_in_the_largest_unit_that_fits(seconds: float, said: str):
     assert duration(seconds) == said
+
+
+WRONG = {  # what is typed → what is said
+    "voc-train --rooot x": "--rooot: no such flag (did you mean --root?); see `voc-train --help`",
+    "voc-train --lr fast --root x": "--lr fast: must be a number; see `voc-train --help`",
+    "voc-train --root x --seeds 1 b": "--seeds 1, b: must be a whole number; see `voc-train --help`",
+    "voc-data download voc": "voc: must be one of voc2007, voc2012, cifar10; see `voc-data download --help`",
+    "voc-eval runs --tta no": "--tta no: must be one of none, flip, multi-scale, both; see `voc-eval --help`",
+    "voc-train --root x y --out": "--out: a value is missing, PATH; see `voc-train --help`",
+    "voc-train --resume --out nowhere": "--resume: nowhere does not hold a run; name one by --out, or omit --resume",
+    "voc-data": "missing: one of the commands check, stats, preview, split, suspects, similar, next, download, demo; "
+                "see `voc-data --help`",
+    "voc-data chekc": "chekc: no such argument (did you mean check?); see `voc-data --help`",
+    "voc-data stats": "missing: --root (Path of the data set); see `voc-data stats --help`",
+    "voc-data split --root x --out y z": "z: no such argument; see `voc-data split --help`",
+    "voc-weights fetch": "missing: name (vgg_16_conv, or a network for which voc-weights list shows a checkpoint); see "
+                         "`voc-weights fetch --help`",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_command_line_is_one_sentence(line: str):
+    program, *args = line.split()
+    done = command_in_process(program, *args)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{program}: error: {WRONG[line]}\n")
+
+
+def test_a_terminal_whose_help_has_colours_and_boxes_suggests_the_same(monkeypatch: pytest.MonkeyPatch,
+                                                                     capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(UsageError, match="did you mean --number"):
+        parse(Outer, "voc-x", "Does x.", ["--numbre", "3"])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (KeyError("split"), "'split' is missing"),
+    (FileNotFoundError(2, "No such file", "a"), "No such file"),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "byte 0 is not UTF-8 text"),
+    (ValueError(), "ValueError"),
+    (RuntimeError("Exception from src/a.cpp:1:\nException from src/b.cpp:2:\nIt is empty!\n"), "It is empty"),
+    (RuntimeError("Graph execution error:\n{{node a}} is too large [Op:Conv2D]"), "is too large"),
+])
+def test_what_a_library_says_is_shown_without_python(error: Exception, said: str):
+    assert reason(error) == said
+
+
+def test_yaml_errors_name_the_line(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("a: 1\nb: [1\n")
+    with pytest.raises(UsageError, match=r"^a: cannot be read \(line 3: expected ',' or '\]', .*\); correct it$"):
+        read_yaml(tmp_path / "a.yaml", "a")
+
+
+def test_a_file_that_cannot_be_written_is_named_as_the_person_named_it(tmp_path: Path,
+                                                                       capsys: pytest.CaptureFixture[str]):
+    assert run("voc-x", lambda: write_text(tmp_path / "nowhere/a.json", "")) == 1
+    assert capsys.readouterr().err == (f"voc-x: error: {tmp_path}/nowhere/a.json: No such file or directory; look at "
+                                       "the disk and its permissions\n")
+
+
+def test_a_damaged_json_file_of_a_run_is_one_sentence_and_a_missing_one_is_nothing(tmp_path: Path):
+    assert read_json(tmp_path / "evaluation.json") is None
+    (tmp_path / "evaluation.json").write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"evaluation\.json: cannot be read \(byte 0 is not UTF-8 text\); delete it"):
+        read_json(tmp_path / "evaluation.json")
+
+
+def test_a_backend_that_is_not_supported_is_refused_before_keras_is_imported(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KERAS_BACKEND", "foo")
+    with pytest.raises(UsageError, match=r"^KERAS_BACKEND=foo: must be tensorflow or jax$"):
+        import_tensorflow()
+
+
+def test_a_ca_file_without_certificates_is_refused_before_grpc_tells_of_it(tmp_path: Path):
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with pytest.raises(ClientError, match=r"^the CA file .*ca\.pem holds nothing in PEM form; give a PEM file$"):
+        Client("127.0.0.1:1", tls=tmp_path / "ca.pem")

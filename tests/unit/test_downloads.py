@@ -130,7 +130,7 @@ def test_a_web_page_in_place_of_the_file_is_refused_at_once(file_server, tmp_pat
     server = file_server(b"<!DOCTYPE html><title>Please log in</title>" + b" " * 1_000_000)
     server.headers = {"Content-Type": "text/html"}
     with pytest.raises(DownloadError, match="not the file it should be: the server sent text/html that begins with "
-                                           "b'<!DOCTYPE html><titl'; does a proxy or a login page stand between"):
+                                           "'<!DOCTYPE html><titl'; does a proxy or a login page stand between"):
         fetch(server.url("vgg.tar.gz"), tmp_path / "vgg.tar.gz")
     assert left_in(tmp_path) == []
 
@@ -147,7 +147,7 @@ def test_a_server_that_is_not_there_is_named_with_the_reason_and_the_ways_out(tm
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/vgg.tar.gz"
-        with pytest.raises(DownloadError, match=rf"^{url}: 127\.0\.0\.1 cannot be reached \(\[Errno 111\] Connection "
+        with pytest.raises(DownloadError, match=rf"^{url}: 127\.0\.0\.1 cannot be reached \(Connection "
                                                r"refused\); check the network .* `url`, .* `archive`$"):
             fetch(url, tmp_path / "vgg.tar.gz")
     assert left_in(tmp_path) == []

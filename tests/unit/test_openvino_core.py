@@ -7,9 +7,8 @@ import pytest
 
 PROGRAM = """
 import ctypes, gc, os, signal
-from voc_cls.console import import_openvino
+from voc_cls.openvino_core import SignalStack, import_openvino, openvino_core, signal_stack_kept
 openvino = import_openvino()
-from voc_cls.openvino_core import SignalStack, openvino_core, signal_stack_kept
 
 def stack():
     found = SignalStack()

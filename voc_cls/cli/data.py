@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -16,7 +17,7 @@ import tyro
 from voc_cls.cli.data_next import Next
 from voc_cls.cli.similar import Similar
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, progress_bar, quiet_stderr, run, warn
+from voc_cls.console import import_tensorflow, new_console, parse, progress_bar, quiet_stderr, run, warn
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import DataConfig, DifficultPolicy
 from voc_cls.errors import DataError, UsageError
@@ -72,8 +73,6 @@ class Check(DataConfig):
     """Print JSON."""
 
     def run(self) -> None:
-        from rich.console import Console
-
         from voc_cls.data.check import check_dataset
         from voc_cls.data.load import scan_dataset
         from voc_cls.data.readers.split_scan import shown_classes
@@ -81,7 +80,7 @@ class Check(DataConfig):
 
         scan = scan_dataset(self.data, self.root, self.split, self.classes)
         import_tensorflow()
-        with quiet_stderr(), progress_bar(Console(quiet=self.json)) as bar:
+        with quiet_stderr(), progress_bar(new_console(quiet=self.json)) as bar:
             task = bar.add_task("check", total=None, note="pictures")
             check = check_dataset(scan, lambda pictures: bar.update(task, total=pictures), lambda: bar.advance(task))
         if self.json:
@@ -118,8 +117,6 @@ class Stats(DataConfig):
     """Print JSON: one object with --split, otherwise {"splits": [...]}."""
 
     def run(self) -> None:
-        from rich.console import Console
-
         from voc_cls.data.load import scan_dataset
         from voc_cls.data.statistics import draw_statistics, statistics, table
 
@@ -134,7 +131,7 @@ class Stats(DataConfig):
             values = [split.to_dict() for split in splits]
             print(json.dumps({"splits": values} if self.split is None else values[0], indent=2, ensure_ascii=False))
         else:
-            Console(highlight=False).print(table(splits))
+            new_console(highlight=False).print(table(splits))
             if self.plot is not None:
                 print(f"{self.plot}: drawn")
 
@@ -230,8 +227,6 @@ class Split(DataConfig):
         if self.folds is not None and self.val is not None:
             raise UsageError(f"--val {self.val:g}: cannot be combined with --folds, which divide the pictures "
                              "already; omit one of them")
-        from rich.console import Console
-
         from voc_cls.data.load import default_splits, read_dataset
         from voc_cls.data.split import check_free, check_per_class, draw_lists, write_lists
 
@@ -248,7 +243,7 @@ class Split(DataConfig):
             counts = {name: {"pictures": len(part), "classes": part.positives} for name, part in lists.parts.items()}
             print(json.dumps({"out": str(self.out), "lists": counts}, indent=2, ensure_ascii=False))
             return
-        Console().print(lists)
+        new_console().print(lists)
         chosen = "--val-split val" if val else "--val-split auto"
         if self.folds:
             chosen = "--fold 0" if self.per_class else "--fold 1"
@@ -305,13 +300,9 @@ class Suspects:
             if file is not None and self.run_folder.is_dir() and not file.absolute().parent.is_dir():
                 raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
         import_tensorflow()
-        from rich.console import Console
-
         from voc_cls.training.trained_run import open_run, run_suspects
 
-        def note(line: str) -> None:
-            print(line, file=sys.stderr if self.json else sys.stdout)
-
+        note = partial(print, file=sys.stderr if self.json else sys.stdout)
         trained = open_run(self.run_folder)
         suspects = run_suspects(trained, self.split, self.folds, self.group, self.cache_dir, note)
         suspects.write_html(page, self.pictures, trained.name, trained.heat_maps if self.heat_maps else None)
@@ -320,7 +311,7 @@ class Suspects:
         if self.json:
             print(json.dumps(suspects.to_dict(), indent=2, ensure_ascii=False))
         elif self.top:
-            Console().print(suspects.table(self.top))
+            new_console().print(suspects.table(self.top))
         note(f"written: {page}")
         if self.csv is not None:
             note(f"written: {self.csv}")
@@ -353,8 +344,6 @@ class Download:
     """Expected SHA-256 of the archive, if a mirror has repacked it. Default: the official digest."""
 
     def run(self) -> None:
-        from rich.console import Console
-
         from voc_cls.data.official import OFFICIAL, chosen_parts, fetch_archive, mirrored
 
         official = OFFICIAL[self.name]
@@ -367,7 +356,7 @@ class Download:
         if self.sha256 is not None:
             archives = (self._repacked(archives),)
         for archive in archives:
-            fetch_archive(archive, self.out, brought.get(archive.name), print, Console(stderr=True))
+            fetch_archive(archive, self.out, brought.get(archive.name), print, new_console(stderr=True))
         print(f"train on it: voc-train --data {official.data} --root {shlex.quote(str(self.out / official.root))} "
               f"{official.train} …")
 
@@ -405,21 +394,16 @@ class Demo:
 
     folder: tyro.conf.Positional[Path]
     """New or empty folder; the devkit is written to FOLDER/VOCdevkit/VOC2007."""
-    pictures: int = 480
+    pictures: Annotated[int, Range(3)] = 480
     """Number of pictures, a third each for train, val and test. With 30 or more, each split has every class."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed: the same seed gives the same files, and a larger number of pictures starts with the same ones."""
 
     def run(self) -> None:
         check_ranges(self)
-        from rich.console import Console
+        from voc_cls.demo.devkit import write_demo
 
-        from voc_cls.demo.devkit import SPLITS, write_demo
-
-        if self.pictures < len(SPLITS):
-            raise UsageError(f"--pictures {self.pictures}: must be at least {len(SPLITS)}, one for each of "
-                             f"{', '.join(SPLITS)}")
-        with progress_bar(Console()) as bar:
+        with progress_bar(new_console()) as bar:
             task = bar.add_task("draw", total=self.pictures, note="pictures")
             root, already_there = write_demo(self.folder, self.pictures, self.seed, lambda: bar.advance(task))
         print(f"{'already there' if already_there else 'drawn'}: {self.pictures:,} pictures; use them with "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, run, say, warn
+from voc_cls.console import import_tensorflow, new_console, parse, run, say, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
 from voc_cls.files import write_json, write_text
@@ -97,8 +97,7 @@ def evaluate() -> None:
     config = parse(EvalConfig, PROGRAM, DESCRIPTION)
     if not config.runs:
         raise UsageError("RUN: name the run folder to evaluate, the --out of voc-train")
-    check_ranges(config)
-    check_ranges(config.files)
+    check_ranges(config, config.files)
     for name, file in config.files.given().items():
         if not file.absolute().parent.is_dir():
             raise UsageError(f"`{name}` {file}: the folder {file.parent} does not exist; make it first")
@@ -111,8 +110,6 @@ def evaluate() -> None:
     if config.pointing and len(config.runs) > 1:
         raise UsageError("`pointing`: is of one run; give one, or omit it")
     import_tensorflow()
-    from rich.console import Console
-
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.devices import inference_precision
     from voc_cls.training.trained_run import evaluate_run, evaluate_together, open_run, same_pictures
@@ -126,7 +123,7 @@ def evaluate() -> None:
     print_json = config.files.json == STDOUT
     if print_json:
         config = replace(config, files=replace(config.files, json=None))
-    console, files = Console(stderr=print_json), [config.files]
+    console, files = new_console(stderr=print_json), [config.files]
     fitted: tuple[Path, ...] = ()
     if config.compare:
         values = compare_runs(config, runs, dataset, console)

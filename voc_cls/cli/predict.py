@@ -18,8 +18,8 @@ import tyro
 
 from voc_cls.cli.predict_output import FilePrediction, Output, write_predictions
 from voc_cls.config import Range, check_ranges
-from voc_cls.console import import_tensorflow, parse, run, stop_on, with_flags
-from voc_cls.errors import ClientError, DataError, UsageError
+from voc_cls.console import import_tensorflow, new_console, parse, run, stop_on, with_flags
+from voc_cls.errors import ClientError, DataError, UsageError, reason
 from voc_cls.image_header import IMAGE_SUFFIXES
 from voc_cls.prediction import Prediction
 from voc_cls.stores import local_batches, opened, store_url
@@ -81,7 +81,7 @@ class Server:
     thresholds: str | None = None
     """Return only labels with at least this probability, 0 to 1; exported: with at least the threshold that was
     exported with the model for the class (single-label models have none: use --top-k 1). Default: all labels."""
-    timeout: float = 60
+    timeout: Annotated[float, Range(1e-9)] = 60
     """How long to wait for each answer, seconds."""
     wait: Annotated[float, Range(0)] = 30
     """How long to wait for a server that is unreachable or still loads its model, seconds; 0: fail at once."""
@@ -108,8 +108,6 @@ class Server:
                 raise UsageError(problem)
         if not re.fullmatch(r"\S+:\d+", self.address):
             raise UsageError(f"`server` {self.address} is not HOST:PORT, such as {DEFAULT_SERVER}")
-        if self.timeout <= 0:
-            raise UsageError(f"`timeout` {self.timeout:g} must be above 0")
         if self.thresholds not in (None, EXPORTED) and not _is_probability(self.thresholds):
             raise UsageError(f"`thresholds` {self.thresholds} is neither {EXPORTED} nor a probability, 0 to 1")
         if self.version is not None and self.version_label:
@@ -223,10 +221,7 @@ def predict() -> None:
     if explain is not None:
         from voc_cls.evaluation.contact_sheet import draw_heat_maps
 
-        try:
-            explain.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"`explain` {explain}: cannot be made ({error.strerror}); choose another folder") from None
+        explain.mkdir(parents=True, exist_ok=True)
     if config.batch.ray:
         stop_on("the same command continues", signal.SIGTERM, signal.SIGINT)
     else:
@@ -287,11 +282,9 @@ def predictions_of(config: PredictConfig, batches: Iterable[Sequence[Path]], exp
 
 def _on_ray(files: Sequence[Path], model: Path, out: Path, cpus: int) -> None:
     """--ray; ClientError at the end if some pictures failed."""
-    from rich.console import Console
-
     from voc_cls.batch_prediction import predict_on_ray
 
-    scored, failed = predict_on_ray(files, model, out, cpus, Console(stderr=True))
+    scored, failed = predict_on_ray(files, model, out, cpus, new_console(stderr=True))
     where = store_url(out) or out
     print(f"{where}: {scored:,} pictures", file=sys.stderr)
     if failed:
@@ -327,8 +320,8 @@ def _listed(path: Path) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a list ({error}); give a text file in UTF-8 with the path or URL "
-                         "of a picture in each line") from error
+        raise UsageError(f"{path}: cannot be read as a list ({reason(error)}); give a text file in UTF-8 with the path "
+                         "or URL of a picture in each line") from error
     if not (files := [Path(line) for line in lines if line.strip()]):
         raise UsageError(f"{path}: is an empty list; give one with the path or URL of a picture in each line")
     return files

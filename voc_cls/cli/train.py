@@ -11,12 +11,12 @@ from pathlib import Path
 from textwrap import indent
 from typing import get_type_hints
 
-from voc_cls.config import Program, Settings, flag_value, read_yaml
-from voc_cls.console import import_tensorflow, run, say
+from voc_cls.config import Program, Settings, check_ranges, flag_value, read_yaml
+from voc_cls.console import import_tensorflow, new_console, run, say
 from voc_cls.errors import RunError, UsageError
 from voc_cls.nets.registry import networks_as_text
 from voc_cls.stores import connected, tracking_uri
-from voc_cls.training.config import TrainConfig
+from voc_cls.training.config import RunConfig, TrainConfig
 
 DESCRIPTION = f"""Fine-tune an ImageNet network on your own pictures.
 
@@ -51,19 +51,18 @@ def train() -> None:
         return
     settings = read_settings(sys.argv[1:], os.environ)
     config = settings.config(TrainConfig)
+    check_ranges(config.run)
     if config.run.workers is not None and config.run.hosts == 1:  # not in the processes that it starts
         from voc_cls.training.ray_hosts import train_on_workers
 
         train_on_workers(main, sys.argv[1:], config.run.workers, config.run.out / "config.yaml")
         return
     import_tensorflow()
-    from rich.console import Console
-
     from voc_cls.evaluation.tables import report_tables
     from voc_cls.training.seeds import recorded_seeds, seeds_table, train_seeds
     from voc_cls.training.session import train as train_run
 
-    console, splits = Console(stderr=config.run.json), None
+    console, splits = new_console(stderr=config.run.json), None
     if config.run.mlflow and not config.run.resume:
         with connected(tracking_uri(config.run.mlflow)) as mlflow:  # for its error, before there is something to lose
             mlflow.search_experiments(max_results=1)
@@ -75,7 +74,8 @@ def train() -> None:
                 config = replace(config, network=fetched(config.network, console))
             else:
                 config, splits = choose(config, settings.given, console)
-    seeds = config.run.seeds or (recorded_seeds(config.run.out) if config.run.resume else ())
+    recorded = recorded_seeds(config.run.out) if config.run.resume else ()
+    seeds = (*recorded, *(seed for seed in config.run.seeds if seed not in recorded))
     with settings.explaining():
         if seeds:
             summary = train_seeds(config, seeds, console, sys.argv, handle_signals=True)
@@ -96,23 +96,26 @@ def train() -> None:
 def examine() -> None:
     """--doctor: prints what this installation can do; RunError where training cannot work."""
     import_tensorflow()
-    from rich.console import Console
-
     from voc_cls.files import cache_folder
     from voc_cls.training.doctor import doctor
 
     folder = flag_value(sys.argv[1:], "--cache-dir") or os.environ.get(PROGRAM.variable("cache_dir"))
-    if not doctor(Console(), cache_folder(Path(folder) if folder else None)):
+    report = doctor(new_console(quiet="--json" in sys.argv), cache_folder(Path(folder) if folder else None))
+    if "--json" in sys.argv:
+        print(json.dumps(report, indent=2))
+    if not report["works"]:
         raise RunError("training cannot work here; follow the advice above")
 
 
 def read_settings(args: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Flags, environment and YAML file: --config, or with --resume the run's own."""
-    out = flag_value(args, "--out") or environment.get(PROGRAM.variable("out"))
+    out = flag_value(args, "--out") or environment.get(PROGRAM.variable("out")) or RunConfig.out
     resume = "--resume" in args or environment.get(PROGRAM.variable("resume"))
     # a run's own config, or that of the first of several seeds
     own = [path for pattern in ("config.yaml", "seed-*/config.yaml") for path in sorted(Path(out).glob(pattern))
-           ] if out and resume else []
+           ] if resume else []
+    if "--resume" in args and not own and {"--root", "--seeds", "--help", "-h"}.isdisjoint(args):
+        raise UsageError(f"`resume`: {out} does not hold a run; name one by `out`, or omit `resume`")
     settings = PROGRAM.read(args, environment, own[0] if own else None)
     file = flag_value(args, "--config") or environment.get(PROGRAM.variable("config"))
     if file and not resume:

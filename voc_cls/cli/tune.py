@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import replace
 from typing import get_type_hints
 
 from voc_cls.config import Program
-from voc_cls.console import import_tensorflow, run
+from voc_cls.console import import_tensorflow, new_console, run
 from voc_cls.training.search_space import TuneConfig
 
 DESCRIPTION = """Search for the settings of a head on frozen layers, by cross-validation.
@@ -32,15 +33,15 @@ def tune() -> None:
     settings = PROGRAM.read(sys.argv[1:], os.environ)
     config = settings.config(TuneConfig)
     import_tensorflow()
-    from rich.console import Console
-
     from voc_cls.training.tune import tune as search
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = new_console(stderr=config.study.json, highlight=False, markup=False, soft_wrap=True)
     with settings.explaining():
         if config.network.weights == "auto":
             from voc_cls.training.recipe import fetched
 
             pooling = replace(config.network, head="gap")  # as all heads that are tried
             config = replace(config, network=replace(config.network, weights=fetched(pooling, console).weights))
-        search(config, console)
+        trials = search(config, console)
+    if config.study.json:
+        print(json.dumps({"study": str(config.study.study), "trials": trials}, indent=2))

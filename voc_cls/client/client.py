@@ -332,6 +332,9 @@ def _read(path: Path | None, what: str) -> bytes | None:
     if path is None:
         return None
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise ClientError(f"{what} {path} cannot be read: {error.strerror}; give a PEM file") from None
+    if b"-----BEGIN " not in content:  # of which gRPC would tell in C++
+        raise ClientError(f"{what} {path} holds nothing in PEM form; give a PEM file")
+    return content

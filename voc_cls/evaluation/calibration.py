@@ -16,7 +16,6 @@ sense for all entries together (OF1); where there is no positive at all, it is 0
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,8 +27,9 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from voc_cls.data.dataset import Dataset, Task
-from voc_cls.errors import RunError
+from voc_cls.errors import RunError, reason
 from voc_cls.evaluation.predictions import Bools, Floats, defined_mean, log_loss, probabilities_of
+from voc_cls.files import read_json
 from voc_cls.prediction import DEFAULT_THRESHOLD
 
 CALIBRATION_FILE, THRESHOLDS_FILE = "calibration.json", "thresholds.json"
@@ -260,16 +260,12 @@ def read_fitted(path: Path, labels: Sequence[str], build: Callable[[dict[str, An
 
     None if there is no file; RunError if it cannot be used, or its "classes", keys or a list, are not `labels`.
     """
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if (values := read_json(path)) is None:
         return None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it or repeat the run") from error
     classes = values.get("classes") if isinstance(values, dict) else None
     if not isinstance(values, dict) or not isinstance(classes, dict | list) or list(classes) != list(labels):
         raise RunError(f"{path}: its classes are not those of the run's labels.txt; delete it or repeat the run")
     try:
         return build(values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: not the {path.stem} of a run ({error!r}); delete it or repeat the run") from error
+        raise RunError(f"{path}: not the {path.stem} of a run ({reason(error)}); delete it or train again") from error

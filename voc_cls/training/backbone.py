@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 
-from voc_cls.console import duration, import_openvino, progress_bar
+from voc_cls.console import duration, progress_bar
 from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.feature_cache import CachedRows, FeatureCache
 from voc_cls.data.pipeline import Order, prefetched, view_batches
@@ -27,7 +27,7 @@ from voc_cls.data.transforms import FLIP_BITS
 from voc_cls.errors import UsageError
 from voc_cls.image_decoder import Preprocessing
 from voc_cls.nets.network import Network, build
-from voc_cls.openvino_core import openvino_core
+from voc_cls.openvino_core import import_openvino, openvino_core
 from voc_cls.training.devices import FeatureEngine, accelerators, compiles, cores, installed, policy, versions
 from voc_cls.weights.tensors import tensors_digest
 

@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from voc_cls.errors import Interrupted, RunError
+from voc_cls.errors import Interrupted, RunError, reason
 from voc_cls.files import write_aside
 from voc_cls.training.callbacks import FiniteLoss
 from voc_cls.training.distribution import SINGLE, Distribution
@@ -119,7 +119,7 @@ def read(folder: RunFolder, variables: int, show: Any) -> tuple[Saved, list[Any]
                 saved = Saved(**json.loads(str(arrays["saved"])))
                 values = [arrays[f"v{number}"] for number in range(variables)]
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
-            failures.append(f"{path}: cannot be read ({' '.join(str(error).split())})")
+            failures.append(f"{path}: cannot be read ({reason(error)})")
             continue
         for failure in failures:
             show(f"{failure}; continuing from {path.name}")

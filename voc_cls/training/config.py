@@ -319,8 +319,8 @@ class RunConfig:
     """Track the run with MLflow, at this URI, such as http://tracking:5000; without one, at $MLFLOW_TRACKING_URI,
     otherwise in the file mlflow.db here (extra `mlflow`). --resume continues the same run of MLflow."""
     json: Annotated[bool, FlagOnly()] = False
-    """Print the results on the evaluation split as JSON, 0 to 1, as evaluation.json has them; all else goes to
-    stderr."""
+    """Print the results on the evaluation split as JSON, 0 to 1, as evaluation.json has them, or what --doctor finds;
+    all else goes to stderr."""
     doctor: Annotated[bool, FlagOnly()] = False
     """Print versions, devices and missing packages, then exit; no other flag is needed."""
 

@@ -25,7 +25,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.errors import Interrupted, RunError, UsageError, VocError
+from voc_cls.errors import Interrupted, RunError, UsageError, VocError, reason
 
 CHUNK = 64 << 20
 """Bytes broadcast at a time: what is sent is held several times over."""
@@ -292,7 +292,7 @@ def connect(address: str | None, hosts: int, rank: int) -> None:
                                    heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:
         raise RunError(f"rank {rank} cannot join the others at {address or 'the first node of the Slurm job'}: "
-                       f"{' '.join(str(error).split())[:300]}") from error
+                       f"{reason(error)}") from error
 
 
 def await_chief(address: str, rank: int) -> None:

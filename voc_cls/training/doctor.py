@@ -7,6 +7,7 @@ import platform
 import shutil
 import timeit
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,20 +27,21 @@ LEAST_FREE_GIB = 5.0
 """Free disk below which a cache of features or images hardly fits."""
 
 
-def doctor(console: Console, cache: Path) -> bool:
-    """Prints the report, at most 80 columns; returns whether training can work. cache: the folder of caches."""
-    for title, rows in (("versions", versions()), ("devices", hardware()), ("storage", storage(cache))):
-        show(console, title, rows)
+def doctor(console: Console, cache: Path) -> dict[str, Any]:
+    """Prints the report, at most 80 columns, and returns it; "works": training can. cache: the folder of caches."""
+    report: dict[str, Any] = {"versions": versions(), "devices": hardware(), "storage": storage(cache)}
     results = {precision: trial(precision) for precision in POLICIES}
-    show(console, "a convolution, computed", {name: result for name, (result, _) in results.items()})
+    report["a convolution, computed"] = {name: result for name, (result, _) in results.items()}
+    for title, rows in report.items():
+        show(console, title, rows)
     broken = [name for name, (_, works) in results.items() if not works]
     problems = [f"{', '.join(broken)} cannot be computed: reinstall {devices.backend()} and the driver, or train with "
                 "another `precision`"] if broken else []
-    for advice in [*problems, *advices(cache)]:
-        console.print(f"[yellow]![/yellow] {with_flags(advice)}", highlight=False)
-    works = results["float32"][1]
-    console.print("training can work here" if works else "[red]training cannot work here[/red]")
-    return works
+    report |= {"advice": [*map(with_flags, (*problems, *advices(cache)))], "works": results["float32"][1]}
+    for advice in report["advice"]:
+        console.print(f"[yellow]![/yellow] {advice}", highlight=False)
+    console.print("training can work here" if report["works"] else "[red]training cannot work here[/red]")
+    return report
 
 
 def show(console: Console, title: str, rows: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from voc_cls.config import Range
 from voc_cls.data.dataset import Dataset
-from voc_cls.errors import RunError, UsageError
+from voc_cls.errors import RunError, UsageError, reason, shown
 from voc_cls.files import write_json, write_text
 from voc_cls.image_decoder import Preprocessing
 from voc_cls.stores import masked
@@ -87,8 +87,7 @@ class RunFolder:
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            text = " ".join(str(error).split())
-            raise RunError(f"{self.config}: not a YAML file ({text}); repeat the run") from error
+            raise RunError(f"{self.config}: not a YAML file ({reason(error)}); repeat the run") from error
         if not isinstance(values, dict) or not all(isinstance(values.get(group), dict) for group in CONFIG_GROUPS):
             raise RunError(f"{self.config}: not the config of a voc-train run; repeat the run")
         return values
@@ -112,9 +111,9 @@ class RunFolder:
         """The class names of the run."""
         try:
             return tuple(self.labels.read_text(encoding="utf-8").split("\n")[:-1])
-        except OSError as error:
-            raise RunError(f"{self.labels}: cannot be read ({error.strerror}); give the folder of a complete run"
-                           ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.labels}: cannot be read ({reason(error)}); give the folder of a complete "
+                           "run") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; none before the first interval has ended."""
@@ -149,7 +148,7 @@ def check_folder(folder: RunFolder, settings: TrainConfig) -> None:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is other in the groups of settings `new` than in `old`, for people."""
-    return [f"{key} was {old.get(group, {}).get(key)!r}, is {value!r}" for group, values in new.items()
+    return [f"{key} was {shown(old.get(group, {}).get(key))}, is {shown(value)}" for group, values in new.items()
             for key, value in values.items() if old.get(group, {}).get(key) != value]
 
 

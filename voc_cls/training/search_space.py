@@ -49,6 +49,8 @@ class StudyConfig:
     config: Annotated[Path | None, FlagOnly()] = None
     """YAML file with values for any of these flags, such as a run's config.yaml. Flags and the variables VOC_TUNE_…
     take precedence. Default: $VOC_TUNE_CONFIG."""
+    json: Annotated[bool, FlagOnly()] = False
+    """Print the trials as JSON, as trials.csv has them; all else goes to stderr."""
     cache_dir: Path | None = None
     """Folder for caches. Default: $VOC_CACHE_DIR, otherwise ~/.cache/voc-cls."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +13,10 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from voc_cls.config import check_ranges
-from voc_cls.errors import Interrupted, RunError, UsageError
+from voc_cls.errors import Interrupted, RunError, UsageError, reason
 from voc_cls.evaluation.report.charts import CHOSEN_BY
 from voc_cls.evaluation.report.page import json_ready, percent
-from voc_cls.files import write_json
+from voc_cls.files import read_json, write_json
 from voc_cls.training.config import TrainConfig
 from voc_cls.training.run_folder import SUMMARY, RunFolder, check_folder
 from voc_cls.training.session import train
@@ -113,12 +112,10 @@ def results_of(trained: TrainedRun) -> dict[str, float]:
 def recorded_seeds(out: Path) -> tuple[int, ...]:
     """The seeds that were asked for in `out`; none where it is no folder of several seeds."""
     path = out / SUMMARY
-    if not path.is_file():
-        return ()
     try:
-        return tuple(map(int, json.loads(path.read_text(encoding="utf-8"))["seeds"]))
+        return tuple(map(int, read_json(path)["seeds"])) if path.is_file() else ()
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and name the `seeds`") from error
+        raise RunError(f"{path}: cannot be read ({reason(error)}); delete it and name the `seeds`") from error
 
 
 def seeds_table(summary: SeedsSummary) -> Table:

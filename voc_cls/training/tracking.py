@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from voc_cls.console import warn
 from voc_cls.errors import DownloadError, Interrupted
-from voc_cls.files import write_json
+from voc_cls.files import read_json, write_json
 from voc_cls.stores import connected, masked, tracking_uri
 from voc_cls.training.run_folder import REPEATABLE, SUMMARY, RunFolder
 
@@ -27,7 +26,7 @@ class Tracker:
     def __init__(self, folder: RunFolder, given: str | None) -> None:
         """given: a tracking URI, or auto; None: where the folder has been tracked, if it was."""
         path = folder.path / RECORD
-        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"uri": "", "run_id": None}
+        record = read_json(path) or {"uri": "", "run_id": None}
         known = str(record["uri"])  # without its password, which the environment may have
         usable = given or masked(tracking_uri()) == known
         self.folder, self.uri = folder, tracking_uri(given or "auto") if usable else known
@@ -102,7 +101,6 @@ class Tracker:
 
 def scores(folder: RunFolder) -> dict[str, Any]:
     """Results on the evaluation split, named as by `voc-eval --json`, and "AP car"; of several seeds their means."""
-    file = folder.evaluation if folder.evaluation.is_file() else folder.path / SUMMARY
-    results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    results: dict[str, Any] = read_json(folder.evaluation) or read_json(folder.path / SUMMARY) or {}
     classes: dict[str, dict[str, float]] = results.get("classes", {})
     return {**results, **results.get("mean", {}), **{f"AP {label}": classes[label]["ap"] for label in classes}}

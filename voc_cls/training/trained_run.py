@@ -19,7 +19,7 @@ from voc_cls.data.load import read_dataset
 from voc_cls.data.pipeline import image_batches, naming_broken_images
 from voc_cls.data.preprocessing import preprocess
 from voc_cls.data.stratify import AUTO
-from voc_cls.errors import RunError, UsageError
+from voc_cls.errors import RunError, UsageError, reason, shown
 from voc_cls.evaluation import predictions
 from voc_cls.evaluation.active_learning import Candidate, choose, expected_errors
 from voc_cls.evaluation.bootstrap import RESAMPLES
@@ -149,7 +149,7 @@ class TrainedRun:
         """The task of the data set that the run was trained on."""
         recorded = self.config["provenance"].get("task", Task.MULTI_LABEL.value)
         if recorded not in list(Task):
-            raise RunError(f"{self.folder.config}: provenance.task is {recorded!r}, expected "
+            raise RunError(f"{self.folder.config}: provenance.task is {shown(recorded)}, expected "
                            f"{' or '.join(Task)}; repeat the run")
         return Task(recorded)
 
@@ -189,7 +189,7 @@ def load_weights(network: Network, folder: RunFolder, which: Literal["best", "la
     try:
         network.model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{weights}: not the weights of this run ({' '.join(str(error).split())[:200]})") from error
+        raise RunError(f"{weights}: not the weights of this run ({reason(error)}); repeat the run") from error
 
 
 def evaluate_run(trained: TrainedRun, dataset: Dataset, tta: Tta = "none", classes: Collection[str] = (),

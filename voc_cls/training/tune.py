@@ -4,7 +4,6 @@ fold, and is scored on the images that were left out. Optuna chooses what to try
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from voc_cls.console import progress_bar
 from voc_cls.data.dataset import Dataset
 from voc_cls.data.feature_cache import vectors
 from voc_cls.data.figure_text import save_figure
@@ -174,50 +174,52 @@ def usable(folder: Path) -> Iterator[None]:
                        "delete it to begin again") from error
 
 
-def in_a_line(record: logging.LogRecord) -> bool:
-    """For Optuna's logger, which tells a failed trial twice, with Python's traceback."""
-    record.exc_info = None
-    return "failed with value" not in record.getMessage()
-
-
-def tune(config: TuneConfig, console: Console) -> None:
-    """Begins or continues a study, and writes its results, also where Ctrl-C or SIGTERM end it (Interrupted)."""
+def tune(config: TuneConfig, console: Console) -> list[dict[str, Any]]:
+    """Begins or continues a study, and writes its results, also where Ctrl-C or SIGTERM end it (Interrupted). Returns
+    what trials.csv has."""
     base = config.base()
     folder, seed = base.study.study, base.training.seed
     parts = cross_validation(base)
     train = parts.train
 
-    def reseed(study: optuna.Study, _: object = None) -> None:
+    def reseed(study: optuna.Study) -> None:
         # by the number of trials, not by what was drawn before: a study that is continued goes on exactly. A trial
         # whose process was killed stays RUNNING, and counts nowhere
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished(study)), constant_liar=base.run.ray)
 
     with (usable(folder), locked(folder, lambda: console.print(f"{folder}: waiting for another voc-tune")),
           Preemption(then="the same command continues the study").watching(), naming_broken_images(train.paths)):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells a failed trial with Python's traceback
         study = optuna.create_study(storage=f"sqlite:///{(folder / 'study.db').absolute()}", study_name="voc-tune",
                                     direction="maximize", pruner=optuna.pruners.MedianPruner(), load_if_exists=True)
         settings = to_dict(replace(base, study=replace(base.study, study=Path(), trials=1)))
+        del settings["study"]["json"]  # decides nothing
         keep(study, base.study, {group: settings[group] for group in (*REPEATABLE, "study")}
              | {"data": {"pictures_digest": images_digest(train)}})
         done = len(finished(study))
         console.print(f"{train.name}: {len(train):,} pictures in {len(parts.folds)} folds; {done} of "
-                      f"{base.study.trials} trials are done")
+                      f"{max(done, base.study.trials)} trials are done")
         try:
             heads = cached_heads(base, train, lambda digest: keep(study, base.study, {
                 "weights": {"weights_digest": digest}}), console)
-            optuna.logging.set_verbosity(optuna.logging.INFO)  # a line for each trial
-            logging.getLogger("optuna.study._optimize").addFilter(in_a_line)
             reseed(study)
-            with scoring(base, parts, heads) as (score, jobs):
+            with scoring(base, parts, heads) as (score, jobs), progress_bar(console) as bar:
+                task = bar.add_task("search", total=base.study.trials, completed=done, note="trials")
+
+                def follow(study: optuna.Study, trial: FrozenTrial) -> None:
+                    reseed(study)
+                    told = f"{trial.value:.4f}" if trial.state is TrialState.COMPLETE else "pruned"
+                    console.print(f"trial {trial.number}: {trial.user_attrs.get('error', told)}")
+                    bar.advance(task)
+
                 study.optimize(lambda trial: mean_score(trial, base, parts, heads, score), base.study.trials - done,
-                               n_jobs=jobs, catch=(Exception,), callbacks=[reseed],
-                               show_progress_bar=console.is_terminal and jobs == 1)
+                               n_jobs=jobs, catch=(Exception,), callbacks=[follow])
         finally:
-            write_results(base, study, "accuracy" if train.single_label else "mean AP", console)
-    if not study.get_trials(states=(TrialState.COMPLETE,)):
+            rows = write_results(base, study, "accuracy" if train.single_label else "mean AP", console)
+    if not any(row["state"] == "complete" for row in rows):
         raise RunError(f"`study` {folder}: none of its trials succeeded; the last one: "
-                       f"{finished(study)[-1].user_attrs.get('error', 'no score')}")
+                       f"{rows[-1].get('error', 'no score')}")
+    return rows
 
 
 def keep(study: optuna.Study, chosen: StudyConfig, settings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -234,8 +236,8 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
 
 
-def write_results(base: TuneConfig, study: optuna.Study, metric: str, console: Console) -> None:
-    """Writes trials.csv and, where one has all folds, trials.png and best.yaml, and prints the best; scores 0 to 1."""
+def write_results(base: TuneConfig, study: optuna.Study, metric: str, console: Console) -> list[dict[str, Any]]:
+    """Writes trials.csv (returned) and, where one has all folds, trials.png and best.yaml; prints the best. 0-1."""
     folder = base.study.study
     rows: list[dict[str, Any]] = [
         {"trial": trial.number, "state": trial.state.name.lower(), "mean": trial.value, **trial.user_attrs,
@@ -244,7 +246,7 @@ def write_results(base: TuneConfig, study: optuna.Study, metric: str, console: C
     write_csv(folder / "trials.csv", heading, [[row.get(name) for name in heading] for row in rows])
     complete = sorted((row for row in rows if row["state"] == "complete"), key=lambda row: -row["mean"])
     if not complete:
-        return
+        return rows
     values, best = study.best_params, complete[0]
     settings = to_dict(base.varied(values))
     text = yaml.safe_dump({group: settings[group] for group in REPEATABLE}, sort_keys=False, allow_unicode=True)
@@ -257,6 +259,7 @@ def write_results(base: TuneConfig, study: optuna.Study, metric: str, console: C
         table.add_row(str(row["trial"]), f"{row['mean']:.4f}", f"{row['spread']:.4f}", *cells)
     console.print(table, soft_wrap=False)
     console.print(f"voc-train --config {folder / 'best.yaml'} --out runs/best")
+    return rows
 
 
 def draw(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from voc_cls.errors import WeightsError
+from voc_cls.errors import WeightsError, reason
 from voc_cls.nets.registry import NetSpec, net_spec
 from voc_cls.weights.diff import Diff, Entry, Status, is_training_state, shortened
 from voc_cls.weights.formats import TF_CHECKPOINT, Format, format_to_write
@@ -69,8 +69,8 @@ class Conversion:
             try:
                 self.format.write(written, arrays)
             except (ValueError, TypeError, RuntimeError) as error:  # of the library that writes
-                raise WeightsError(f"{self.target} cannot be written as {self.format.name} ({error}): choose another "
-                                   "format") from error
+                raise WeightsError(f"{self.target} cannot be written as {self.format.name} ({reason(error)}): choose "
+                                   "another format") from error
             self.format.move(written, self.target)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voc_cls.errors import VocError, WeightsError
+from voc_cls.errors import VocError, WeightsError, reason
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -22,8 +22,6 @@ NUMBERS = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32"
 """The types that weights and counters have in any format."""
 KEY = " > "
 """After each key of nested dictionaries, before the name of a tensor: "state_dict > fc.weight"."""
-LONGEST_REASON = 200
-"""Characters of what a library says about a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,8 @@ def damage_reported(what: str) -> Iterator[None]:
     except (VocError, ImportError):
         raise
     except Exception as error:  # libraries raise errors of many kinds for damaged bytes
-        reason = (str(error).strip().splitlines() or [""])[0].rstrip(".: ")[:LONGEST_REASON] or type(error).__name__
-        raise WeightsError(f"{what} cannot be read ({reason}): the file is damaged, cut short or of an unknown kind; "
-                           "fetch it again, or save it anew") from error
+        raise WeightsError(f"{what} cannot be read ({reason(error)}): the file is damaged, cut short or of an unknown "
+                           "kind; fetch it again, or save it anew") from error
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

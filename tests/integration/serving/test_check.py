@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -52,6 +53,9 @@ def test_what_would_be_served_is_shown(models: Path, tmp_path: Path, serve: Serv
     assert lines["engine"] == "3 threads, float32"
     assert lines["pictures"] == "up to 12 megapixels, 32 MiB"
     assert lines["voc-serve:"] == "nothing wrong was found"
+    shown = json.loads(serve("--config", tmp_path / "serve.yaml", "--json", "--threads", 3).stdout)
+    assert shown["models"][0]["labels"] == "stable=9 canary=10"
+    assert shown["security"] == lines["security"]
 
 
 def test_a_port_that_is_taken_is_shown_and_one_that_cannot_be_is_refused(models: Path, refused: Refused,

@@ -147,16 +147,16 @@ def test_the_printed_models_are_the_same_too(tmp_path: Path) -> None:
     ("ports: 8500", ": ports: expected keys and values, found 8500"),
     ("ports: {port: high}", ": ports.port: 'high' cannot be used (not a whole number)"),
     ("ports: {port: 8500.5}", ": ports.port: 8500.5 cannot be used (not a whole number)"),
-    ("ports: {port: true}", ": ports.port: True cannot be used (not a number)"),
-    ("ports: {host: [a]}", ": ports.host: ['a'] cannot be used (not a text)"),
+    ("ports: {port: true}", ": ports.port: true cannot be used (not a number)"),
+    ("ports: {host: [a]}", ': ports.host: ["a"] cannot be used (not a text)'),
     ("ports: {port: }", ": ports.port: is empty; omit the key for the default"),
-    ("ports: {port: 1, port: 2}", ": cannot be read (key 'port' is there twice in"),
+    ("ports: {port: 1, port: 2}", ": cannot be read (line 1: the key port is there twice)"),
     ("security: {reflection: maybe}", ": security.reflection: 'maybe' is not one of auto, on, off"),
     ("models: {version_labels: stable=3}", ": models.version_labels: 'stable=3' is not a list"),
     ("models: {served: voc}", ": models.served: must be a list of models, such as"),
     ("models: {served: [{path: a, version: 3}]}",
      ": models.served: [0].version: no such key; did you mean versions? known are name, path"),
-    ("{", ": cannot be read (while parsing"),
+    ("{", ": cannot be read (line 1: expected the node content"),
 ])
 def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "serve.yaml"
@@ -196,11 +196,9 @@ def test_variables_that_kubernetes_sets_for_a_service_are_not_taken_for_settings
     assert refusal(**environment, VOC_SERVE_HOTS="a").startswith("VOC_SERVE_HOTS: no such variable")
 
 
-def test_flags_are_those_of_the_fields_and_unknown_ones_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as leaving:
+def test_flags_are_those_of_the_fields_and_unknown_ones_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--max-batchsize: no such flag \(did you mean --max-batch-size"):
         config("--max-batchsize", 8)
-    assert leaving.value.code == 2
-    assert "--max-batch" in capsys.readouterr().err
 
 
 def test_help_fills_its_lines_and_says_no_default_where_the_text_does(capsys: pytest.CaptureFixture[str],

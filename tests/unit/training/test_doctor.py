@@ -17,7 +17,7 @@ from voc_cls.training.doctor import advices, doctor, free_gib, trial
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     text = io.StringIO()
-    assert doctor(Console(file=text, width=200), tmp_path_factory.mktemp("cache") / "not yet there")
+    assert doctor(Console(file=text, width=200), tmp_path_factory.mktemp("cache") / "not yet there")["works"]
     return text.getvalue()
 
 
@@ -52,7 +52,7 @@ def test_a_device_that_fails_is_told_and_does_not_end_the_report(monkeypatch: py
 
     monkeypatch.setattr(keras.layers.Conv2D, "call", broken)
     text = io.StringIO()
-    assert not doctor(Console(file=text, width=200), tmp_path)
+    assert not doctor(Console(file=text, width=200), tmp_path)["works"]
     assert "DNN library is not found" in text.getvalue()
     assert "training cannot work here" in text.getvalue()
 

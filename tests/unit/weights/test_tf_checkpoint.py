@@ -86,7 +86,7 @@ def test_a_missing_file_is_named_together_with_the_checkpoints_beside_it(tmp_pat
     write_checkpoint(tmp_path / "vgg_16.ckpt", arrays)
     with pytest.raises(WeightsError, match=r"vgg16\.ckpt: no such checkpoint; beside it: vgg_16\.ckpt$"):
         tf_checkpoint.read(tmp_path / "vgg16.ckpt")
-    with pytest.raises(WeightsError, match=r"nowhere/vgg\.ckpt: no such checkpoint$"):
+    with pytest.raises(WeightsError, match=r"nowhere/vgg\.ckpt: no such checkpoint; correct it$"):
         tf_checkpoint.read(Path("nowhere/vgg.ckpt"))
 
 

@@ -31,7 +31,7 @@ from voc_cls.data.readers.split_scan import (
     scan_images,
     summed_up,
 )
-from voc_cls.errors import DataError
+from voc_cls.errors import DataError, reason
 
 PREFIX, IN_SPLIT_FOLDER = "instances_", "_annotations.coco.json"
 OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
@@ -126,7 +126,7 @@ def _read_once(path: Path, _: int) -> CocoFile:
         return _coco_file(path, *(content[key] for key in KEYS))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: an image, annotation or category lacks a key of COCO or has another kind of value "
-                        f"({error}); correct the file") from None
+                        f"({reason(error)}); correct the file") from None
 
 
 def _coco_file(path: Path, images: Iterable[Any], annotations: Iterable[Any], categories: Iterable[Any]) -> CocoFile:

@@ -26,7 +26,7 @@ from voc_cls.data.files import check_file, decode_text, read_bytes
 from voc_cls.data.readers import split_scan
 from voc_cls.data.readers.image_finder import ImageFinder
 from voc_cls.data.readers.split_scan import Box, LabelledImage, Reader, SplitScan, VocObject
-from voc_cls.errors import DataError
+from voc_cls.errors import DataError, reason
 from voc_cls.image_header import IMAGE_SUFFIXES
 
 JSON_LIMIT, XML_LIMIT = 2**31, 2**20
@@ -143,8 +143,8 @@ def _read_once(path: Path, _: int) -> tuple[AnnotatedTask, ...]:
         except DataError as error:
             raise DataError(f"{where}{error}") from None
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise DataError(f"{where}lacks a key of Label Studio or has another kind of value ({error!r}); {USAGE}"
-                            ) from None
+            raise DataError(f"{where}lacks a key of Label Studio or has another kind of value ({reason(error)}); "
+                            f"{USAGE}") from None
     return tuple(tasks)
 
 

@@ -97,8 +97,8 @@ def find_checkpoint(path: Path) -> Path:
     if shards:
         raise WeightsError(f"{prefix}.data-… is there without {prefix.name}.index, which says what is in it: copy both")
     if not prefix.is_file():
-        near = _checkpoints_in(path.parent) if path.parent.is_dir() else []
-        raise WeightsError(f"{path}: no such checkpoint" + (f"; beside it: {', '.join(near)}" if near else ""))
+        near = ", ".join(_checkpoints_in(path.parent)) if path.parent.is_dir() else ""
+        raise WeightsError(f"{path}: no such checkpoint; " + (f"beside it: {near}" if near else "correct it"))
     return prefix
 
 
