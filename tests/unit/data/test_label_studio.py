@@ -17,6 +17,7 @@ from voc_cls.data.load import load_dataset, open_reader, read_dataset, recognise
 from voc_cls.data.readers.split_scan import Box, VocObject
 from voc_cls.errors import DataError, UsageError
 from voc_cls.evaluation.objects import read_boxes
+from voc_cls.evaluation.suspects import percent_boxes
 from voc_cls.pre_annotations import write_tasks
 from voc_cls.prediction import Prediction, ScoredLabel
 
@@ -138,6 +139,7 @@ def test_rectangles_have_their_boxes_in_pixels_and_turned_ones_none(tmp_path: Pa
     boxes = read_boxes(dataset, dataset.classes)
     assert [[float(box[side]) for side in ("column", "left", "top", "right", "bottom")] for box in boxes] == [
         [2, 10, 3, 30, 21], [0, 0, 0, 40, 30]]
+    assert percent_boxes(dataset) == {0: (("dog", 25, 10, 50, 60), ("cat", 0, 0, 100, 100))}  # as they came
 
 
 def test_boxes_of_a_class_that_another_annotator_does_not_give_do_not_count(tmp_path: Path):
@@ -194,6 +196,7 @@ def test_pre_annotations_that_are_accepted_are_read_as_labels(tmp_path: Path, ac
     shutil.copy(tmp_path / "data/tasks.xml", root)
     dataset = read(root)
     assert dataset.paths == tuple(tmp_path / "data/photos" / path.name for path in photos)
+    assert dataset.task is (Task.MULTI_LABEL if activation == "sigmoid" else Task.SINGLE_LABEL)
     assert dataset.classes == ("a <cat>", "dog")
     assert dataset.labels.tolist() == ([[1, 1], [0, 1]] if activation == "sigmoid" else [[0, 1], [0, 1]])
 

@@ -91,7 +91,10 @@ def test_an_ignored_label_is_not_judged(several: tuple[Dataset, Floats]):
     labels[row, 0] = 0
     assert row in numbers(find_suspects(replace(dataset, labels=labels), features), 4)
     ignored[row, 0] = True
-    assert row not in numbers(find_suspects(replace(dataset, ignored=ignored, labels=labels), features), 10)
+    suspects = find_suspects(replace(dataset, ignored=ignored, labels=labels), features)
+    assert row not in numbers(suspects, 10)
+    own = next(suspect for suspect in suspects.images if suspect.file.stem == str(row))
+    assert dataset.classes[0] not in own.suggested
 
 
 def test_a_class_with_too_few_images_is_told_and_not_judged(several: tuple[Dataset, Floats],
