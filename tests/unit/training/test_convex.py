@@ -148,7 +148,7 @@ def test_a_head_alone_is_solved_by_default_and_a_run_broken_off_ends_with_the_sa
     again, _ = run(resume=True)
     assert all(map(np.array_equal, again.network.model.get_weights(), weights))
     np.testing.assert_array_equal(open_run(trained.folder.path).logits(splits.val.paths), logits)
-    with pytest.raises(UsageError, match=r"^`resume`: the settings differ from .*: l2 was None, is 0\.5; "):
+    with pytest.raises(UsageError, match=r"^`resume`: the settings differ from .*: l2 was null, is 0\.5; "):
         run(resume=True, l2=0.5)
 
 
