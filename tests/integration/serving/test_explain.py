@@ -217,6 +217,7 @@ def test_the_run_and_the_loaded_model_explain_alike(exported: Path, run: Path, t
     (by_model,) = voc_cls.load_model(exported / "1").predict([tmp_path / "a.jpg"], explain=True)
     assert [scored.label for scored in by_run.labels] == [scored.label for scored in by_model.labels]
     for one, other in zip(by_run.labels, by_model.labels, strict=True):
+        assert one.probability == pytest.approx(other.probability, abs=1e-3)
         np.testing.assert_allclose(one.heat_map, other.heat_map, atol=0.02)
     np.testing.assert_allclose(by_run.embedding, by_model.embedding, atol=1e-4)
 
