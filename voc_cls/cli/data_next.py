@@ -8,13 +8,16 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, warn
 from voc_cls.errors import UsageError
+
+if TYPE_CHECKING:
+    from voc_cls.evaluation.predictions import Floats, Predictions
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,16 @@ class Next:
         files, left_out = picture_files(self.pictures, recursive=True, lists=True)
         warn(left_out)
         import_tensorflow()
-        from voc_cls.loaded_model import LoadedModel
+        from voc_cls.evaluation.active_learning import candidates, unlabelled
         from voc_cls.pre_annotations import write_tasks
-        from voc_cls.training.trained_run import open_run, run_next
+        from voc_cls.training.trained_run import open_run, run_images, run_predictions
 
         note = partial(print, file=sys.stderr)
-        model = LoadedModel(self.model) if any(self.model.glob("**/assets")) else open_run(self.model)
-        images = run_next(model, files, self.count, self.seed, self.cache_dir, note)
+        trained = None if any(self.model.glob("**/assets")) else open_run(self.model)
+        pool = unlabelled(files, run_images(trained).paths if trained else ())
+        note(f"{len(pool):,} of {len(files):,} pictures are neither known to be labelled nor copies of others")
+        images = candidates(*(run_predictions(trained, pool, self.cache_dir, note) if trained else
+                              self._by_export(tuple(pool.values()))), self.count, self.seed)
         rows: list[dict[str, Any]] = [
             {"file": str(image.file), "uncertainty": round(image.uncertainty, 4),
              "predicted": [scored.label for scored in image.prediction.seen()]} for image in images]
@@ -73,3 +79,19 @@ class Next:
                 (row["file"], row["uncertainty"], "|".join(row["predicted"])) for row in rows)])
         if tasks is not None:
             note(write_tasks(tasks, [(str(image.file), image.prediction) for image in images]))
+
+    def _by_export(self, files: tuple[Path, ...]) -> tuple[Floats, Predictions]:
+        """Embeddings [N, D] and predictions of an exported model."""
+        import numpy as np
+
+        from voc_cls.data.dataset import Task
+        from voc_cls.evaluation.predictions import Predictions
+        from voc_cls.loaded_model import LoadedModel
+
+        model = LoadedModel(self.model)
+        (task,) = (task for task in Task if task.activation == model.metadata.activation)
+        answers = [(answer.embedding, {scored.label: scored.probability for scored in answer.labels})
+                   for file in files for answer in model.predict([file], explain=True)]  # without their heat maps
+        probabilities = np.array([[scores[label] for label in model.metadata.labels] for _, scores in answers])
+        return (np.array([embedding for embedding, _ in answers]),
+                Predictions(files, model.metadata.labels, probabilities, task, model.name))

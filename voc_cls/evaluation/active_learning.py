@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from voc_cls.data.dataset import Task
-from voc_cls.evaluation.predictions import Floats, top_k
+from voc_cls.errors import UsageError
+from voc_cls.evaluation.predictions import Floats, Predictions, top_k
+from voc_cls.files import file_digests
 from voc_cls.prediction import Prediction
 
 
@@ -27,6 +29,24 @@ class Candidate:
     """Length of the errors of its probabilities, if the most probable answers are right; 0: certain."""
     prediction: Prediction
     """Of all labels."""
+
+
+def unlabelled(paths: Sequence[Path], known: Sequence[Path]) -> dict[str, Path]:
+    """By digest, the images that are copies neither of `known` nor of each other; UsageError where none is left."""
+    labelled, pool = set(file_digests(known)), dict[str, Path]()
+    for path, digest in zip(paths, file_digests(paths), strict=True):
+        if digest not in labelled:
+            pool.setdefault(digest, path)
+    if not pool:
+        raise UsageError("`pictures`: all are labelled already; name others")
+    return pool
+
+
+def candidates(features: Floats, predictions: Predictions, count: int, seed: int) -> list[Candidate]:
+    """The images to label next, from what enters the classifier, [N, D], and what is predicted."""
+    errors = expected_errors(predictions.probabilities, predictions.task)
+    return [Candidate(predictions.paths[row], float(np.linalg.norm(errors[row])), predictions[row])
+            for row in choose(features, errors, count, seed)]
 
 
 def expected_errors(probabilities: Floats, task: Task) -> Floats:

@@ -5,7 +5,7 @@ has before the head."""
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,6 @@ from voc_cls.data.preprocessing import preprocess
 from voc_cls.data.stratify import AUTO
 from voc_cls.errors import RunError, UsageError, reason, shown
 from voc_cls.evaluation import predictions
-from voc_cls.evaluation.active_learning import Candidate, choose, expected_errors
 from voc_cls.evaluation.bootstrap import RESAMPLES
 from voc_cls.evaluation.calibration import Calibration, Thresholds, default_thresholds, read_thresholds
 from voc_cls.evaluation.contact_sheet import draw_samples
@@ -32,7 +31,6 @@ from voc_cls.evaluation.report.page import Report, RunDetails
 from voc_cls.evaluation.suspects import Suspects, find_suspects
 from voc_cls.evaluation.tasks import Fitted, evaluate, fit, read_fitted
 from voc_cls.files import cache_folder, file_digests, write_json
-from voc_cls.loaded_model import LoadedModel
 from voc_cls.model_metadata import Tta, Views
 from voc_cls.nets.explained import explained
 from voc_cls.nets.network import Network, build_network
@@ -351,33 +349,11 @@ def _head_inputs(trained: TrainedRun, paths: Sequence[Path], digests: Sequence[s
         return backbone.features(views, FeatureCache(cache_folder(cache_dir) / "arrays", limit_gb, report))
 
 
-def run_next(model: TrainedRun | LoadedModel, paths: Sequence[Path], count: int, seed: int,
-             cache_dir: Path | None = None, report: Callable[[str], object] = lambda _: None) -> list[Candidate]:
-    """Chooses `count` of the images to label next; cache_dir and report as for `run_features`.
-
-    Left out are copies, and the images of a run's training split. UsageError where nothing is left.
-    """
-    known = run_images(model).paths if isinstance(model, TrainedRun) else ()  # exports do not tell
-    labelled, pool = set(file_digests(known)), dict[str, Path]()
-    for path, digest in zip(paths, file_digests(paths), strict=True):
-        if digest not in labelled:
-            pool.setdefault(digest, path)
-    if not pool:
-        raise UsageError("`pictures`: all are labelled already; name others")
-    report(f"{len(pool):,} of {len(paths):,} pictures are neither known to be labelled nor copies of others")
-    files = tuple(pool.values())
-    if isinstance(model, TrainedRun):
-        labels, task, network = model.labels, model.task, model.network
-        rows = _head_inputs(model, files, tuple(pool), cache_dir, report)
-        logits = network.cut(network.scopes[-1])[1].predict(feature_rows(rows, BATCH_SIZE), verbose=0)
-        features, probabilities = vectors(rows), probabilities_of(finite(np.asarray(logits, np.float32)), task)
-    else:
-        labels, (task,) = model.metadata.labels, [task for task in Task if task.activation == model.metadata.activation]
-        answers = [(answer.embedding, {scored.label: scored.probability for scored in answer.labels})
-                   for file in files for answer in model.predict([file], explain=True)]  # without their heat maps
-        features = np.array([embedding for embedding, _ in answers])
-        probabilities = np.array([[scores[label] for label in labels] for _, scores in answers])
-    predictions = Predictions(files, labels, probabilities, task, model.name)
-    errors = expected_errors(probabilities, task)
-    return [Candidate(files[row], float(np.linalg.norm(errors[row])), predictions[row])
-            for row in choose(features, errors, count, seed)]
+def run_predictions(trained: TrainedRun, images: Mapping[str, Path], cache_dir: Path | None,
+                    report: Callable[[str], object]) -> tuple[Floats, Predictions]:
+    """As `run_features`, of images by their digests; and what the head predicts for them."""
+    rows = _head_inputs(trained, tuple(images.values()), tuple(images), cache_dir, report)
+    head = trained.network.cut(trained.network.scopes[-1])[1]
+    logits = np.asarray(head.predict(feature_rows(rows, BATCH_SIZE), verbose=0), np.float32)
+    return vectors(rows), Predictions(tuple(images.values()), trained.labels,
+                                      probabilities_of(finite(logits), trained.task), trained.task, trained.name)
