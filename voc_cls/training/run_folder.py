@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from voc_cls.config import Range
+from voc_cls.config import Range, settings_of, typed
 from voc_cls.data.dataset import Dataset
 from voc_cls.errors import RunError, UsageError, reason, shown
 from voc_cls.files import write_json, write_text
@@ -90,6 +90,14 @@ class RunFolder:
             raise RunError(f"{self.config}: not a YAML file ({reason(error)}); repeat the run") from error
         if not isinstance(values, dict) or not all(isinstance(values.get(group), dict) for group in CONFIG_GROUPS):
             raise RunError(f"{self.config}: not the config of a voc-train run; repeat the run")
+        groups = {entry.name: entry.type for entry in settings_of(TrainConfig)}
+        for group in REPEATABLE:
+            for setting in settings_of(groups[group]):
+                if (value := values[group].get(setting.name)) is not None:
+                    try:
+                        typed(value, setting.type, f"{group}.{setting.name}")
+                    except UsageError as error:
+                        raise RunError(f"{self.config}: {error}; repeat the run") from None
         return values
 
     def record(self, key: str, value: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from voc_cls.errors import RunError
 from voc_cls.files import write_aside, write_text
-from voc_cls.training.run_folder import RunFolder
+from voc_cls.training.run_folder import CONFIG_GROUPS, RunFolder
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -34,6 +35,13 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path):
 def test_a_config_that_no_run_wrote_is_named(tmp_path: Path, text: str):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(RunError, match=r"config\.yaml"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_a_value_of_another_kind_in_a_config_is_named(tmp_path: Path):
+    groups = {**dict.fromkeys(CONFIG_GROUPS, {}), "network": {"image_size": "big"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(groups))
+    with pytest.raises(RunError, match=r"config\.yaml: network\.image_size: 'big' cannot be used \(not a whole number"):
         RunFolder(tmp_path).read_config()
 
 
