@@ -17,7 +17,7 @@ from voc_cls.data.augmentation import Augmentation
 from voc_cls.data.dataset import Dataset, DifficultPolicy, Task
 from voc_cls.data.transforms import resampled
 from voc_cls.nets.layers import BatchNorm
-from voc_cls.nets.network import Network, build_network
+from voc_cls.nets.network import Network, build_network, without_values
 from voc_cls.training.config import ResolvedConfig, TrainConfig
 from voc_cls.training.freezing import Trained, freeze
 from voc_cls.training.losses import build_loss
@@ -65,9 +65,9 @@ def exercise(name: str, folder: Path) -> Exercise:
     train = Dataset("train", tuple(f"class {number}" for number in range(classes)), paths, labels,
                     np.zeros(labels.shape, bool), DifficultPolicy.IGNORE, task)
     config, chosen = settings.resolved(train), settings.network
-    with keras.StatelessScope(initialize_variables=False):
-        network = build_network(chosen.net, chosen.head, classes, image_size=chosen.image_size, resize=chosen.resize,
-                                normalisation=chosen.normalisation, cut=chosen.cut)
+    network = without_values(lambda: build_network(
+        chosen.net, chosen.head, classes, image_size=chosen.image_size, resize=chosen.resize,
+        normalisation=chosen.normalisation, cut=chosen.cut))
     return Exercise(config, train, network, freeze(network, chosen.trainable, config.training, chosen.exclude))
 
 

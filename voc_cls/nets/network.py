@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import keras
 from keras import KerasTensor as Tensor
@@ -142,6 +144,23 @@ def build_network(net: str, head: str, classes: int, precision: str = "float32",
         raise UsageError(f"`image_size` {image_size}: the layers of `head` fc are made for {own.preprocessing.size}; "
                          "choose `head` gap or gap+max")
     return build(spec, head, classes, precision)
+
+
+Built = TypeVar("Built")
+
+
+def without_values(built: Callable[[], Built]) -> Built:
+    """What a function builds of Keras' layers, with variables that have shapes, and neither values nor memory for them.
+
+    It is called in a thread of its own, with which its variables are forgotten: otherwise Keras would give them values
+    together with those of the next network, seconds and half a gigabyte for VGG-16.
+    """
+    def in_scope() -> Built:
+        with keras.StatelessScope(initialize_variables=False):
+            return built()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(in_scope).result()
 
 
 def build(spec: NetSpec, head: str, classes: int, precision: str = "float32") -> Network:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import UsageError
-from voc_cls.nets.network import GAP_SCALE, Network, build, build_network
+from voc_cls.nets.network import GAP_SCALE, Network, build, build_network, without_values
 from voc_cls.nets.registry import NETS, net_spec
 
 pytestmark = pytest.mark.slow  # builds whole networks; `make test-fast` leaves it out
@@ -202,3 +202,11 @@ def test_every_row_of_the_registry_says_where_its_numbers_come_from():
         assert spec.published is None or 40 < spec.published.top1 < 83
     resnet_v2 = NETS["resnet_v2_50"].preprocessing
     assert (resnet_v2.size, resnet_v2.mean, resnet_v2.std) == (299, (127.5,) * 3, (127.5,) * 3)
+
+
+def test_a_network_without_values_gets_none_with_the_next_one():
+    forgotten = without_values(lambda: build_network("alexnet_v2", "gap", 2).model.variables)
+    assert forgotten[0].shape == (11, 11, 3, 64)
+    small("alexnet_v2")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert all(variable._value is None for variable in forgotten)  # `value` would draw one

@@ -39,7 +39,7 @@ def test_a_config_that_no_run_wrote_is_named(tmp_path: Path, text: str):
 
 
 def test_a_value_of_another_kind_in_a_config_is_named(tmp_path: Path):
-    groups = {**dict.fromkeys(CONFIG_GROUPS, {}), "network": {"image_size": "big"}}
+    groups = {**{key: {} for key in CONFIG_GROUPS}, "network": {"image_size": "big"}}
     (tmp_path / "config.yaml").write_text(json.dumps(groups))
     with pytest.raises(RunError, match=r"config\.yaml: network\.image_size: 'big' cannot be used \(not a whole number"):
         RunFolder(tmp_path).read_config()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from voc_cls.errors import WeightsError
+from voc_cls.nets.network import without_values
 from voc_cls.nets.registry import NETS
 from voc_cls.weights.load import SCHEMES
 from voc_cls.weights.naming import KERNEL, OIHW, Layout, NamingScheme, keras, torchvision
@@ -106,8 +108,8 @@ def applications() -> Callable[..., Any]:
     def build(net: str) -> Any:
         size = 32 if net.startswith("vgg") else 75
         function = {"inception_v3": "InceptionV3", **keras.MODELS}[net]
-        with library.StatelessScope(initialize_variables=False):
-            return getattr(library.applications, function)(weights=None, input_shape=(size, size, 3))
+        return without_values(partial(getattr(library.applications, function), weights=None,
+                                      input_shape=(size, size, 3)))
 
     return build
 

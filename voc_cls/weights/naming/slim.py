@@ -34,17 +34,19 @@ def slim_shapes(spec: NetSpec, classes: int | None = None) -> Mapping[str, Shape
 
     from voc_cls.nets.inception import AUXILIARY, auxiliary_logits
     from voc_cls.nets.layers import slim_name
-    from voc_cls.nets.network import build
+    from voc_cls.nets.network import build, without_values
 
     classes = classes or spec.imagenet_classes
-    with keras.StatelessScope(initialize_variables=False):
+
+    def built() -> keras.Model:
         network = build(spec, "fc", classes)
         outputs = [network.model.output]
         if spec.family in AUXILIARY:
             with keras.name_scope(spec.scope):
                 outputs.append(auxiliary_logits(spec.family, network.entries["Mixed_7a"], classes, "float32"))
-        weights = keras.Model(network.model.input, outputs).weights
-    shapes = {spec.slim_path(name): tuple(variable.shape) for variable in weights
+        return keras.Model(network.model.input, outputs)
+
+    shapes = {spec.slim_path(name): tuple(variable.shape) for variable in without_values(built).weights
               if (name := slim_name(variable)) is not None}
     matrices = {spec.path(f"{scope}/weights") for scope in spec.matrices}
     return {name: shape[2:] if name in matrices else shape for name, shape in shapes.items()}
