@@ -13,7 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from voc_cls.errors import DataError, RunError, reason
+from voc_cls.errors import DataError, RunError, UsageError, reason
+
+
+def check_target(name: str, file: Path | None, suffix: str = "") -> None:
+    """UsageError for a file to write, of the setting `name`, whose folder is not there or whose suffix is another."""
+    if file is not None and suffix and file.suffix.lower() != suffix:
+        raise UsageError(f"`{name}` {file} must end in {suffix}")
+    if file is not None and not file.absolute().parent.is_dir():
+        raise UsageError(f"`{name}` {file}: the folder {file.parent} does not exist; make it first")
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:

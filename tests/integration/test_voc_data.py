@@ -317,3 +317,17 @@ def test_the_real_pictures_pass_the_check() -> None:
     assert result.stdout.splitlines() == [
         f"warning: {VOC2007_ROOT}: the class 'sheep' has no picture in test; it cannot be learned or measured there",
         "VOC2007 (test, trainval): 1,502 pictures, no problem found, 1 warning"]
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (("stats", "--root", "nowhere", "--plot", "a.jpg"), "--plot a.jpg must end in .png"),
+    (("preview", "--root", "nowhere", "--out", "gone/a.png"), "--out gone/a.png: the folder gone does not exist"),
+    (("similar", "a.jpg", "--sheet", "b.jpg"), "--sheet b.jpg must end in .png"),
+    (("next", "run", "a.jpg", "--label-studio", "gone/a.json"), "--label-studio gone/a.json: the folder gone does not"),
+    (("suspects", "run", "--csv", "gone/a.csv"), "--csv gone/a.csv: the folder gone does not exist; make it first"),
+])
+def test_files_that_cannot_be_written_are_told_before_anything_is_read(args: tuple[str, ...], message: str,
+                                                                      tmp_path: Path):
+    result = voc_data(*args, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr

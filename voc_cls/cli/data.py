@@ -21,6 +21,7 @@ from voc_cls.console import import_tensorflow, new_console, parse, progress_bar,
 from voc_cls.data.augmentation import AugmentationConfig
 from voc_cls.data.dataset import DataConfig, DifficultPolicy
 from voc_cls.errors import DataError, UsageError
+from voc_cls.files import check_target
 
 if TYPE_CHECKING:
     from voc_cls.data.official import OfficialArchive
@@ -117,6 +118,7 @@ class Stats(DataConfig):
     """Print JSON: one object with --split, otherwise {"splits": [...]}."""
 
     def run(self) -> None:
+        check_target("plot", self.plot, ".png")
         from voc_cls.data.load import scan_dataset
         from voc_cls.data.statistics import draw_statistics, statistics, table
 
@@ -162,6 +164,7 @@ class Preview(DataConfig):
 
     def run(self) -> None:
         check_ranges(self)
+        check_target("out", self.out, ".png")
         augmentation = self.augmentation.resolved()
         from voc_cls.data.load import default_splits, read_dataset
         from voc_cls.data.preview import draw_preview, preview
@@ -296,9 +299,8 @@ class Suspects:
     def run(self) -> None:
         check_ranges(self)
         page = self.html or self.run_folder / "suspects.html"
-        for flag, file in (("--html", page), ("--csv", self.csv)):
-            if file is not None and self.run_folder.is_dir() and not file.absolute().parent.is_dir():
-                raise UsageError(f"{flag} {file}: the folder {file.parent} does not exist; make it first")
+        check_target("html", self.html)
+        check_target("csv", self.csv)
         import_tensorflow()
         from voc_cls.training.trained_run import open_run, run_suspects
 

@@ -14,7 +14,7 @@ import tyro
 
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, warn
-from voc_cls.errors import UsageError
+from voc_cls.files import check_target
 
 if TYPE_CHECKING:
     from voc_cls.evaluation.predictions import Floats, Predictions
@@ -54,8 +54,7 @@ class Next:
         from voc_cls.cli.predict import picture_files
 
         tasks = self.label_studio
-        if tasks is not None and not tasks.absolute().parent.is_dir():
-            raise UsageError(f"--label-studio {tasks}: the folder {tasks.parent} does not exist; make it first")
+        check_target("label_studio", tasks)
         files, left_out = picture_files(self.pictures, recursive=True, lists=True)
         warn(left_out)
         import_tensorflow()

@@ -15,7 +15,7 @@ from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow, new_console, parse, run, say, warn
 from voc_cls.data.dataset import DataKind, Dataset, DifficultPolicy
 from voc_cls.errors import UsageError
-from voc_cls.files import write_json, write_text
+from voc_cls.files import check_target, write_json, write_text
 from voc_cls.model_metadata import Tta
 from voc_cls.training.config import fraction_of, recorded_dataset
 from voc_cls.training.run_folder import STDOUT, ResultFiles, RunFolder
@@ -99,10 +99,7 @@ def evaluate() -> None:
         raise UsageError("RUN: name the run folder to evaluate, the --out of voc-train")
     check_ranges(config, config.files)
     for name, file in config.files.given().items():
-        if not file.absolute().parent.is_dir():
-            raise UsageError(f"`{name}` {file}: the folder {file.parent} does not exist; make it first")
-    if config.files.sheet is not None and config.files.sheet.suffix.lower() != ".png":
-        raise UsageError(f"`sheet` {config.files.sheet} must end in .png")
+        check_target(name, file, ".png" if name == "sheet" else "")
     if config.compare and len(config.runs) != 2:
         raise UsageError(f"`compare`: compares two runs, found {len(config.runs)}; give A and B")
     if config.compare and (other := config.files.given().keys() - {"json", "report"}):

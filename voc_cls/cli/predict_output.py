@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from voc_cls.errors import UsageError
-from voc_cls.files import write_csv, write_text
+from voc_cls.files import check_target, write_csv, write_text
 from voc_cls.pre_annotations import write_tasks
 from voc_cls.prediction import Prediction
 
@@ -60,13 +60,11 @@ class Output:
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"`threshold` {self.threshold:g} is not a probability, 0 to 1")
-        if self.sheet is not None and self.sheet.suffix.lower() != ".png":
-            raise UsageError(f"`sheet` {self.sheet} must end in .png")
-        given = [f"`{name}`" for name in ("json", "json_file", "csv", "label_studio") if getattr(self, name)]
+        check_target("sheet", self.sheet, ".png")
+        given = [name for name in ("json", "json_file", "csv", "label_studio") if getattr(self, name)]
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} exclude each other: give one of them")
-        if self.file is not None and not self.file.absolute().parent.is_dir():
-            raise UsageError(f"{given[0]} {self.file}: the folder {self.file.parent} does not exist; create it first")
+            raise UsageError(f"{' and '.join(f'`{name}`' for name in given)} exclude each other: give one of them")
+        check_target("".join(given), self.file)
 
     @property
     def file(self) -> Path | None:

@@ -15,6 +15,7 @@ from voc_cls.cli.predict import PredictConfig, Server, picture_files, prediction
 from voc_cls.config import Range, check_ranges
 from voc_cls.console import import_tensorflow
 from voc_cls.errors import DataError, UsageError
+from voc_cls.files import check_target
 from voc_cls.prediction import Prediction, ScoredLabel
 
 
@@ -52,6 +53,7 @@ class Similar:
 
     def run(self) -> None:
         check_ranges(self)
+        check_target("sheet", self.sheet, ".png")
         files, embeddings = self._of_folders() if self.folders else self._of_run()
         similarities = embeddings[1:] @ embeddings[0]
         found = [(files[row], float(similarities[row])) for row in (-similarities).argsort(kind="stable")[:self.top]]

@@ -269,7 +269,7 @@ def test_names_that_are_not_utf_8_come_back_as_they_are(server: Server, tmp_path
     (["b.jpg", "--sheet", "nowhere/a.png"], 1,
      "nowhere/a.png: cannot be written (No such file or directory); choose another file"),
     (["b.jpg", "--json", "--csv", "a.csv"], 2, "--json and --csv exclude each other: give one of them"),
-    (["b.jpg", "--csv", "nowhere/a.csv"], 2, "--csv nowhere/a.csv: the folder nowhere does not exist; create it first"),
+    (["b.jpg", "--csv", "nowhere/a.csv"], 2, "--csv nowhere/a.csv: the folder nowhere does not exist; make it first"),
     (["b.jpg", "--thresholds", "some"], 2, "--thresholds some is neither exported nor a probability, 0 to 1"),
     (["b.jpg", "--version", "1", "--version-label", "a"], 2,
      "--version and --version-label both choose a version: give one of them"),
