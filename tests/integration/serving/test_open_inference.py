@@ -347,9 +347,11 @@ def test_only_pages_of_the_named_origins_read_answers(changing: Server, site: tu
                                                       allowed: bool) -> None:
     folder, origin = site
     (folder / "page.html").write_text(PAGE.replace("SERVER", changing.http))
+    from playwright.sync_api import expect
+
     page = browser.new_page()
     page.goto(f"{origin if allowed else origin.replace('127.0.0.1', 'localhost')}/page.html")
-    page.wait_for_function("document.getElementById('answer').textContent")
+    expect(page.locator("#answer")).not_to_be_empty(timeout=30_000)
     answers = json.loads(page.locator("#answer").text_content())
     page.close()
     if allowed:

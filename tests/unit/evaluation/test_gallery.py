@@ -166,6 +166,8 @@ def test_images_are_filtered_by_kind_class_and_name_the_surest_first(open_page: 
 
 def test_an_image_is_enlarged_by_keyboard_with_its_labels_scores_and_thresholds(open_page: Callable[..., Any],
                                                                                 pages: Path):
+    from playwright.sync_api import expect
+
     page, images = open_page("report.html"), images_of(html.parse(str(pages / "report.html")).getroot())
     files, dialog = cards(page), page.get_by_role("dialog")
     page.locator(".gallery button").first.focus()
@@ -183,13 +185,13 @@ def test_an_image_is_enlarged_by_keyboard_with_its_labels_scores_and_thresholds(
         assert mark["x"] + 1 - bar["x"] == pytest.approx(0.5 * bar["width"], abs=1)
         page.keyboard.press(key or "Escape")
     assert dialog.count() == 0
-    page.wait_for_function("file => document.activeElement?.innerText?.includes(file)", arg=files[1])
+    expect(page.locator(":focus")).to_contain_text(files[1], timeout=30_000)
     page.locator(".gallery button").first.click()
     dialog.get_by_role("button", name="Previous").click()
     mistaken = sum(any(kind != "right" for kind, _, _ in image["cases"]) for image in images)
     assert f"{mistaken} of {mistaken}" in dialog.inner_text()
     dialog.get_by_role("button", name="Close").click()
-    page.wait_for_function(f"document.querySelectorAll('.gallery button').length === {mistaken}")  # up to this image
+    expect(page.locator(".gallery button")).to_have_count(mistaken, timeout=30_000)  # up to this image
 
 
 def test_two_models_have_their_scores_beside_each_other_on_images_that_changed(open_page: Callable[..., Any],

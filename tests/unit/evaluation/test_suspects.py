@@ -179,7 +179,7 @@ def test_the_page_has_boxes_and_heat_maps_and_is_filtered_and_walked_through_by_
             page.keyboard.press(key)
         assert found.images[2].file.name in page.locator("dialog").inner_text()
         page.keyboard.press("Escape")
-        page.wait_for_function("document.activeElement.querySelector('b').textContent === '3.'")
+        playwright.expect(page.locator(":focus b").first).to_have_text("3.", timeout=30_000)
         name, kind = doubted[0].changed[0], doubted[0].kind
         page.select_option("#class", name)
         page.select_option("#kind", kind)
