@@ -266,7 +266,7 @@ def test_names_that_are_not_utf_8_come_back_as_they_are(server: Server, tmp_path
     (["b.jpg", "--threshold", "2"], 2, "--threshold 2 is not a probability, 0 to 1"),
     (["b.jpg", "--top-k", "-1"], 2, "--top-k -1: must be at least 0"),
     (["b.jpg", "--sheet", "a.pdf"], 2, "--sheet a.pdf must end in .png"),
-    (["b.jpg", "--sheet", "nowhere/a.png"], 2, "--sheet nowhere/a.png: the folder nowhere does not exist; make it first"),
+    (["b.jpg", "--sheet", "nowhere/a.png"], 2, "--sheet nowhere/a.png: the folder nowhere does not exist; "),
     (["b.jpg", "--json", "--csv", "a.csv"], 2, "--json and --csv exclude each other: give one of them"),
     (["b.jpg", "--csv", "nowhere/a.csv"], 2, "--csv nowhere/a.csv: the folder nowhere does not exist; make it first"),
     (["b.jpg", "--thresholds", "some"], 2, "--thresholds some is neither exported nor a probability, 0 to 1"),
