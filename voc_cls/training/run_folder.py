@@ -91,13 +91,13 @@ class RunFolder:
         if not isinstance(values, dict) or not all(isinstance(values.get(group), dict) for group in CONFIG_GROUPS):
             raise RunError(f"{self.config}: not the config of a voc-train run; repeat the run")
         groups = {entry.name: entry.type for entry in settings_of(TrainConfig)}
-        for group in REPEATABLE:
-            for setting in settings_of(groups[group]):
+        recorded = [(setting, group) for group in REPEATABLE for setting in settings_of(groups[group])]
+        try:
+            for setting, group in recorded:
                 if (value := values[group].get(setting.name)) is not None:
-                    try:
-                        typed(value, setting.type, f"{group}.{setting.name}")
-                    except UsageError as error:
-                        raise RunError(f"{self.config}: {error}; repeat the run") from None
+                    typed(value, setting.type, f"{group}.{setting.name}")
+        except UsageError as error:
+            raise RunError(f"{self.config}: {error}; repeat the run") from None
         return values
 
     def record(self, key: str, value: Any) -> None:
